@@ -1,0 +1,98 @@
+# Run `make` to see what there is. `make run` and `make test` need Python 3.11+ and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+# Quiet threads: NumPy's BLAS and FAISS's OpenMP would fight over the cores (docs/decisions/0004-quiet-threads.md).
+export OPENBLAS_NUM_THREADS := 1
+export OMP_WAIT_POLICY := PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: breaking release-proto help run demo test robustness lint types format imports proto proto-check lock clean bench-main-path bench-encoder bench-kill
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+$(UV):
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Epistream needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+
+# Which locked requirements to install: all of them, or (TORCH=cpu, after the wheel of the README) all but torch's CUDA libraries.
+FLAVOUR := $(if $(filter cpu,$(TORCH)),-cpu)
+
+$(VENV)/run.stamp: requirements/run$(FLAVOUR).txt pyproject.toml | $(UV)
+	@echo "Setting up $(VENV) from requirements/run$(FLAVOUR).txt. On Linux the default torch brings CUDA libraries: about 6 GB on disk. See README, 'Without CUDA'."
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r $<
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev$(FLAVOUR).txt pyproject.toml | $(UV)
+	@echo "Setting up $(VENV) from requirements/dev$(FLAVOUR).txt. On Linux the default torch brings CUDA libraries: about 6 GB on disk. See README, 'Without CUDA'."
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r $<
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@ $(VENV)/run.stamp
+
+run: $(VENV)/run.stamp ## Set up and run the main job on real input; the service stays up
+	$(BIN)/epistream demo --keep
+
+demo: $(VENV)/run.stamp ## The same on a fresh store; ends with 0 only if every step showed what it should
+	$(BIN)/epistream demo --fresh
+
+test: $(VENV)/dev.stamp ## Set up and run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.stamp ## Style, import contracts, protos
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf format -d --exit-code
+
+types: $(VENV)/dev.stamp ## Static types, strict
+	$(BIN)/mypy
+
+format: $(VENV)/dev.stamp ## Put code and protos into shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/buf format -w
+
+$(VENV)-proto/stamp: requirements/proto.txt | $(UV)
+	$(UV) venv --quiet --clear --python $(BIN)/python $(VENV)-proto
+	$(UV) pip install --quiet --python $(VENV)-proto/bin/python --require-hashes -r $<
+	@touch $@
+
+PROTOS := $(wildcard proto/epistream/v1/*.proto)
+SERVICES := $(wildcard proto/epistream/v1/*_service.proto)
+
+proto: $(VENV)-proto/stamp ## Generate the code beside the protos
+	rm -f proto/epistream/v1/*_pb2*.py proto/epistream/v1/*_pb2*.pyi
+	PATH="$(CURDIR)/$(VENV)-proto/bin:$$PATH" $(VENV)-proto/bin/python -m grpc_tools.protoc -Iproto --python_out=proto --mypy_out=quiet:proto $(PROTOS)
+	PATH="$(CURDIR)/$(VENV)-proto/bin:$$PATH" $(VENV)-proto/bin/python -m grpc_tools.protoc -Iproto --grpc_python_out=proto --mypy_grpc_out=quiet,only_async:proto $(SERVICES)
+
+breaking: $(VENV)/dev.stamp ## Fail if the protos break clients of the last release
+	$(BIN)/buf breaking --against proto/released.binpb
+
+release-proto: $(VENV)/dev.stamp ## Keep the protos as those of a release
+	$(BIN)/buf build -o proto/released.binpb
+
+proto-check: proto ## Fail if the generated code is not what the protos make
+	git diff --exit-code -- proto
+	test -z "$$(git ls-files --others --exclude-standard -- proto)"
+
+TORCH_PACKAGES = $(shell sed -nE 's/^((torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+))==.*/--no-emit-package \1/p' requirements/run.txt)
+COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --universal --python-version 3.11
+
+lock: | $(UV) ## Renew the locked requirements
+	$(COMPILE) $(LOCK_FLAGS) --extra server --extra encoder --extra local-kafka pyproject.toml -o requirements/run.txt
+	$(COMPILE) $(LOCK_FLAGS) --extra dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
+	$(MAKE) lock-cpu
+	$(COMPILE) $(LOCK_FLAGS) --group proto -o requirements/proto.txt
+
+.PHONY: lock-cpu
+lock-cpu: | $(UV)
+	$(COMPILE) $(TORCH_PACKAGES) -c requirements/run.txt --extra server --extra encoder --extra local-kafka pyproject.toml -o requirements/run-cpu.txt
+	$(COMPILE) $(TORCH_PACKAGES) -c requirements/run.txt --extra dev pyproject.toml -o requirements/dev-cpu.txt
+
+clean: ## Remove environments, caches and data
+	rm -rf $(VENV) $(VENV)-proto .cache .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
