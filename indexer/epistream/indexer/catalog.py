@@ -1,0 +1,253 @@
+"""The questions that are asked of a store's tables, over one connection, in one moment.
+
+Where SQLite's planner would walk a whole namespace (it prefers the primary key of a table without row ids), the index
+is named.
+
+A revision's version is *in answers* at R when it was made at or before R, had not ended by R, and is not a retraction.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import apsw
+
+from epistream.v1 import journal_pb2
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.wire.errors import Broken
+
+_IN_ANSWERS: Final = f"revision <= :at AND (ended IS NULL OR ended > :at) AND kind <> {pb.CHANGE_KIND_RETRACTED}"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest version of an item."""
+
+    item_id: str
+    version: int
+    revision: int
+    origin: int
+    """Of a retracted item: on whose authority it was taken back."""
+    retracted: bool
+    fingerprint: bytes
+    """Of a retracted item: of the content that was taken back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A change as the journal keeps it."""
+
+    revision: int
+    change: bytes
+    """The encoded `epistream.v1.Change`, without its embedding."""
+    embedding: bytes | None
+    """Little-endian float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The figures of a namespace."""
+
+    head: int
+    items: int
+    held: int
+    merged: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """What the index keeps of a version."""
+
+    revision: int
+    origin: int
+    modality: int
+    producer: str
+    embedding: bytes
+
+
+class Catalog:
+    """The questions. Raises Broken when a row that must exist does not."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.connection = connection
+
+    def namespaces(self) -> Iterator[tuple[int, ns_pb.Namespace]]:
+        """All namespaces, by number, as they were last recorded."""
+        for number, row in self.connection.execute("SELECT number, namespace FROM namespaces ORDER BY number"):
+            yield number, ns_pb.Namespace.FromString(row)
+
+    def counts(self, namespace: int) -> Counts:
+        """The figures of a namespace now."""
+        row = self.connection.execute(
+            "SELECT head, items, held, merged FROM counts WHERE namespace = ?", (namespace,)
+        ).get
+        return Counts(*row)
+
+    def submission(self, namespace: int, producer: str, submission_id: str) -> tuple[bytes, int] | None:
+        """The digest of a submission and the sequence of its decision, if it was decided before."""
+        row: tuple[bytes, int] | None = self.connection.execute(
+            "SELECT digest, sequence FROM submissions WHERE namespace = ? AND producer = ? AND submission_id = ?",
+            (namespace, producer, submission_id),
+        ).get
+        return row
+
+    def decision(self, sequence: int) -> journal_pb2.Decision:
+        """The decision that the journal has under `sequence`."""
+        row = self.connection.execute("SELECT record FROM journal WHERE sequence = ?", (sequence,)).get
+        if row is None:
+            raise Broken(f"journal entry {sequence} is missing", reason="CORRUPT")
+        return journal_pb2.JournalRecord.FromString(row).decision
+
+    def head(self, namespace: int, item_id: str) -> Head | None:
+        """The newest version of an item, retracted or not."""
+        row = self.connection.execute(
+            "SELECT item_id, version, revision, origin, retracted, fingerprint FROM items"
+            " WHERE namespace = ? AND item_id = ?",
+            (namespace, item_id),
+        ).get
+        return _head(row)
+
+    def heads_with(self, namespace: int, fingerprint: bytes, limit: int) -> list[Head]:
+        """Items whose head has this content: those in answers before retracted ones, then the older first.
+
+        All of them for a `limit` of -1.
+        """
+        rows = self.connection.execute(
+            "SELECT item_id, version, revision, origin, retracted, fingerprint FROM items"
+            " INDEXED BY items_by_fingerprint WHERE namespace = ? AND fingerprint = ?"
+            " ORDER BY retracted, revision LIMIT ?",
+            (namespace, fingerprint, limit),
+        )
+        return [head for row in rows if (head := _head(row))]
+
+    def head_of(self, namespace: int, revision: int) -> Head:
+        """The newest version of the item that `revision` made a version of."""
+        row = self.connection.execute(
+            "SELECT i.item_id, i.version, i.revision, i.origin, i.retracted, i.fingerprint FROM versions v"
+            " JOIN items i ON i.namespace = v.namespace AND i.item_id = v.item_id"
+            " WHERE v.namespace = ? AND v.revision = ?",
+            (namespace, revision),
+        ).get
+        head = _head(row)
+        if head is None:
+            raise Broken(f"revision {revision} of namespace {namespace} has no item", reason="CORRUPT")
+        return head
+
+    def revision_at(self, namespace: int, time_us: int) -> int:
+        """The newest revision committed at or before a time; 0 when there is none."""
+        row = self.connection.execute(
+            "SELECT MAX(revision) FROM versions WHERE namespace = ? AND commit_us <= ?", (namespace, time_us)
+        ).get
+        return row or 0
+
+    def newest_commit_us(self, namespace: int) -> int:
+        """When the newest change was committed; 0 when there is none."""
+        return self.connection.execute("SELECT MAX(commit_us) FROM versions WHERE namespace = ?", (namespace,)).get or 0
+
+    def version_at(self, namespace: int, item_id: str, at: int) -> int | None:
+        """The revision that made the version of an item that is in answers at a revision."""
+        row: int | None = self.connection.execute(
+            "SELECT revision FROM versions INDEXED BY versions_by_item"  # noqa: S608 - constants
+            f" WHERE namespace = :n AND item_id = :i AND {_IN_ANSWERS}",
+            {"n": namespace, "i": item_id, "at": at},
+        ).get
+        return row
+
+    def versions(self, namespace: int, item_id: str, after_version: int, limit: int) -> list[int]:
+        """The revisions of an item's versions, retractions among them, the oldest first."""
+        rows = self.connection.execute(
+            "SELECT revision FROM versions INDEXED BY versions_by_item"
+            " WHERE namespace = ? AND item_id = ? AND version > ? ORDER BY version LIMIT ?",
+            (namespace, item_id, after_version, limit),
+        )
+        return [row[0] for row in rows]
+
+    def committed(self, namespace: int, revision: int) -> Committed:
+        """One change."""
+        row = self.connection.execute(
+            "SELECT revision, change, embedding FROM journal WHERE namespace = ? AND revision = ?",
+            (namespace, revision),
+        ).get
+        if row is None:
+            raise Broken(f"revision {revision} of namespace {namespace} is missing", reason="CORRUPT")
+        return Committed(*row)
+
+    def changes(self, namespace: int, after: int, until: int, limit: int) -> list[Committed]:
+        """At most `limit` changes above `after` and not above `until`, in order."""
+        rows = self.connection.execute(
+            "SELECT revision, change, embedding FROM journal WHERE namespace = ? AND revision > ? AND revision <= ?"
+            " ORDER BY revision LIMIT ?",
+            (namespace, after, until, limit),
+        )
+        return [Committed(*row) for row in rows]
+
+    def live(self, namespace: int, at: int, after: int, limit: int) -> list[Committed]:
+        """At most `limit` versions that are in answers at a revision and were made above `after`, in order."""
+        rows = self.connection.execute(
+            "SELECT j.revision, j.change, j.embedding FROM (SELECT namespace, revision FROM versions"  # noqa: S608
+            f" WHERE namespace = :n AND revision > :after AND {_IN_ANSWERS} ORDER BY revision LIMIT :limit) v"
+            " JOIN journal j ON j.namespace = v.namespace AND j.revision = v.revision ORDER BY j.revision",
+            {"n": namespace, "at": at, "after": after, "limit": limit},
+        )
+        return [Committed(*row) for row in rows]
+
+    def changed_items(self, namespace: int, start: int, end: int, after: int, limit: int) -> list[tuple[int, str]]:
+        """Items changed above `start` and not above `end`, each with its newest revision there, if above `after`.
+
+        In the order of these revisions.
+        """
+        rows = self.connection.execute(
+            "SELECT MAX(revision) AS newest, item_id FROM versions WHERE namespace = ? AND revision > ?"
+            " AND revision <= ? GROUP BY item_id HAVING newest > ? ORDER BY newest LIMIT ?",
+            (namespace, start, end, after, limit),
+        )
+        return list(rows)
+
+    def corroborations(
+        self, namespace: int, item_id: str, at: int, limit: int
+    ) -> tuple[int, list[journal_pb2.Decision]]:
+        """How many submissions were merged into an item while the head was at or below `at`, and the newest of them."""
+        count = self.connection.execute(
+            "SELECT COUNT(*) FROM corroborations WHERE namespace = ? AND item_id = ? AND revision <= ?",
+            (namespace, item_id, at),
+        ).get
+        rows = self.connection.execute(
+            "SELECT j.record FROM corroborations c JOIN journal j ON j.sequence = c.sequence WHERE c.namespace = ?"
+            " AND c.item_id = ? AND c.revision <= ? ORDER BY c.sequence DESC LIMIT ?",
+            (namespace, item_id, at, limit),
+        )
+        return count, [journal_pb2.JournalRecord.FromString(row[0]).decision for row in rows]
+
+    def attributes(self, namespace: int, after: int) -> dict[int, dict[str, str]]:
+        """The attributes of every version made above `after`, by revision."""
+        found: dict[int, dict[str, str]] = {}
+        for revision, name, value in self.connection.execute(
+            "SELECT revision, name, value FROM attributes WHERE namespace = ? AND revision > ?", (namespace, after)
+        ):
+            found.setdefault(revision, {})[name] = value
+        return found
+
+    def index_rows(self, namespace: int, after: int) -> Iterator[IndexRow]:
+        """What the index keeps of every version with a vector that was made above `after`, in order."""
+        for row in self.connection.execute(
+            "SELECT v.revision, v.origin, v.modality, v.producer, j.embedding FROM versions v JOIN journal j"
+            " ON j.namespace = v.namespace AND j.revision = v.revision"
+            " WHERE v.namespace = ? AND v.revision > ? AND j.embedding IS NOT NULL ORDER BY v.revision",
+            (namespace, after),
+        ):
+            yield IndexRow(*row)
+
+    def ends(self, namespace: int, after: int) -> list[tuple[int, int]]:
+        """Versions that ended above `after`, each with the revision that ended it, in the order of their ends."""
+        rows = self.connection.execute(
+            "SELECT revision, ended FROM versions WHERE namespace = ? AND ended > ? ORDER BY ended", (namespace, after)
+        )
+        return [(revision, ended) for revision, ended in rows]
+
+
+def _head(row: tuple[str, int, int, int, int, bytes] | None) -> Head | None:
+    if row is None:
+        return None
+    item_id, version, revision, origin, retracted, fingerprint = row
+    return Head(item_id, version, revision, origin, bool(retracted), fingerprint)

@@ -1,0 +1,22 @@
+"""Where the time comes from. The indexer never asks the system itself, so that tests can turn the clock."""
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now_us(self) -> int:
+        """Microseconds since 1970-01-01 UTC.
+
+        It may jump, as system clocks do: only metrics and `as_of` times depend on it.
+        """
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now_us(self) -> int:
+        """Microseconds since 1970-01-01 UTC."""
+        return time.time_ns() // 1000

@@ -1,0 +1,225 @@
+"""commit: verdicts become journal entries, receipts and dead letters, written in one durable transaction.
+
+`Draft` gives every change its item id, version and revision and chains the entries; nothing outside it changes until
+`write` has returned.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from epistream.indexer import deadletters, positions, views
+from epistream.indexer.catalog import Head
+from epistream.indexer.gate import Verdict
+from epistream.indexer.journal import Entry, chain
+from epistream.indexer.match import item_id_of
+from epistream.indexer.model import Decoded, Embedded, Malformed, NamespaceConfig, Position, Record
+from epistream.indexer.store import Store
+from epistream.v1 import journal_pb2
+from epistream.v1 import knowledge_pb2 as pb
+
+_KINDS: Final = {
+    pb.OUTCOME_ADMITTED: pb.CHANGE_KIND_ADMITTED,
+    pb.OUTCOME_REVISED: pb.CHANGE_KIND_REVISED,
+}
+
+
+@dataclass(slots=True)
+class Tip:
+    """Where a namespace's journal ends while a draft is made."""
+
+    revision: int
+    commit_us: int
+    """When the newest change was committed; the next is never earlier."""
+
+
+@dataclass(slots=True)
+class Draft:
+    """Entries that are decided but not yet written."""
+
+    now_us: int
+    sequence: int
+    """Of the newest entry."""
+    digest: bytes
+    """Of the newest entry."""
+    tips: dict[int, Tip]
+    """By namespace number; changed as entries are added."""
+    entries: list[Entry] = field(default_factory=list)
+    refused: list[tuple[Record, pb.Receipt]] = field(default_factory=list)
+
+    def refuse_malformed(self, malformed: Malformed) -> pb.Receipt:
+        """The receipt of a record that was refused before it was matched; its bytes become a dead letter."""
+        receipt = pb.Receipt(
+            namespace=malformed.namespace,
+            producer=malformed.producer,
+            submission_id=malformed.submission_id,
+            outcome=pb.OUTCOME_REFUSED,
+            reason=malformed.reason,
+        )
+        for violation in malformed.violations:
+            receipt.violations.add(field=violation.field, description=violation.description)
+        receipt.time.FromMicroseconds(self.now_us)
+        self.refused.append((malformed.record, receipt))
+        return receipt
+
+    def add(self, embedded: Embedded, verdict: Verdict, config: NamespaceConfig) -> tuple[pb.Receipt, Entry | None]:
+        """The receipt of a decided submission, and the entry that keeps it; none for an earlier or refused one."""
+        decoded = embedded.decoded
+        if verdict.earlier is not None:
+            receipt = pb.Receipt()
+            receipt.CopyFrom(verdict.earlier)
+            receipt.earlier = True
+            return receipt, None
+        receipt = _receipt(decoded.submission, verdict)
+        if verdict.outcome == pb.OUTCOME_REFUSED:
+            receipt.time.FromMicroseconds(self.now_us)
+            self.refused.append((decoded.record, receipt))
+            return receipt, None
+        tip = self.tips[config.number]
+        tip.commit_us = max(tip.commit_us, self.now_us)
+        receipt.time.FromMicroseconds(tip.commit_us)
+        change: pb.Change | None = None
+        if verdict.outcome in _KINDS:
+            tip.revision += 1
+            receipt.revision = tip.revision
+            change = _change(decoded, verdict, receipt)
+        elif verdict.outcome == pb.OUTCOME_MERGED and verdict.head is not None:
+            receipt.item_id, receipt.version = verdict.head.item_id, verdict.head.version
+        entry = self._chain(config.number, _record(decoded, receipt), change, embedded)
+        return receipt, entry
+
+    def add_namespace(self, number: int, record: journal_pb2.JournalRecord) -> Entry:
+        """The entry of a namespace that was made or whose policy changed."""
+        return self._chain(number, record, None, None)
+
+    def _chain(
+        self, number: int, record: journal_pb2.JournalRecord, change: pb.Change | None, embedded: Embedded | None
+    ) -> Entry:
+        change_bytes = change.SerializeToString(deterministic=True) if change is not None else None
+        vector = embedded.vector if embedded is not None and change is not None else None
+        embedding = vector.astype("<f4").tobytes() if vector is not None else None
+        record_bytes = record.SerializeToString(deterministic=True)
+        self.sequence += 1
+        revision = change.revision if change is not None else 0
+        self.digest = chain(self.digest, number, revision, change_bytes, embedding, record_bytes)
+        entry = Entry(self.sequence, number, record, change, change_bytes, embedding, record_bytes, self.digest)
+        self.entries.append(entry)
+        return entry
+
+
+def write(store: Store, draft: Draft, records: Iterable[Record]) -> None:
+    """Write a draft, and how far the records' partitions have been read, in one transaction with full durability.
+
+    Raises:
+        Broken: nothing was written.
+    """
+    newest = _newest(records)
+    if not draft.entries and not draft.refused and not newest:
+        return
+    with store.transaction() as connection:
+        store.journal.append(draft.entries)
+        views.apply(connection, draft.entries)
+        deadletters.write(connection, draft.refused)
+        positions.write(connection, newest)
+
+
+def head_after(entry: Entry) -> Head | None:
+    """The head that an entry's change makes; None for an entry without one."""
+    change = entry.change
+    if change is None:
+        return None
+    return Head(
+        change.item_id,
+        change.version,
+        change.revision,
+        change.knowledge.origin,
+        change.kind == pb.CHANGE_KIND_RETRACTED,
+        change.fingerprint,
+    )
+
+
+def _receipt(submission: pb.Submission, verdict: Verdict) -> pb.Receipt:
+    receipt = pb.Receipt(
+        namespace=submission.namespace,
+        producer=submission.provenance.producer,
+        submission_id=submission.submission_id,
+        outcome=verdict.outcome,
+        reason=verdict.reason,
+    )
+    if verdict.head is not None or verdict.similarity is not None:
+        figures = receipt.figures
+        if verdict.similarity is not None:
+            figures.similarity = verdict.similarity
+        if verdict.threshold is not None:
+            figures.threshold = verdict.threshold
+        if verdict.head is not None:
+            figures.item_id, figures.version = verdict.head.item_id, verdict.head.version
+            figures.origin = pb.Origin.ValueType(verdict.head.origin)
+        figures.differences.extend(verdict.differences)
+    for violation in verdict.violations:
+        receipt.violations.add(field=violation.field, description=violation.description)
+    return receipt
+
+
+def _change(decoded: Decoded, verdict: Verdict, receipt: pb.Receipt) -> pb.Change:
+    """The change that a verdict makes; fills in the receipt's item and version."""
+    submission, head = decoded.submission, verdict.head if verdict.outcome == pb.OUTCOME_REVISED else None
+    receipt.item_id = head.item_id if head else item_id_of(submission)
+    receipt.version = head.version + 1 if head else 1
+    retraction = submission.retraction
+    change = pb.Change(
+        namespace=submission.namespace,
+        revision=receipt.revision,
+        item_id=receipt.item_id,
+        version=receipt.version,
+        kind=pb.CHANGE_KIND_RETRACTED if retraction else _KINDS[verdict.outcome],
+        commit_time=receipt.time,
+        reason=verdict.reason,
+        conflicts=verdict.conflicts,
+        fingerprint=head.fingerprint if head and retraction else decoded.fingerprint,
+        replaced_revision=head.revision if head else 0,
+        knowledge=pb.Knowledge(
+            origin=submission.origin,
+            modality=submission.modality,
+            content=submission.content,
+            attributes=submission.attributes,
+            provenance=submission.provenance,
+            submission_id=submission.submission_id,
+        ),
+    )
+    if receipt.HasField("figures"):
+        change.figures.CopyFrom(receipt.figures)
+    if submission.HasField("media"):
+        change.knowledge.media.CopyFrom(submission.media)
+    change.submitted_time.FromMicroseconds(submitted_us(decoded))
+    return change
+
+
+def submitted_us(decoded: Decoded) -> int:
+    """When a submission was sent, microseconds: as its producer says, else as Kafka says, else when it arrived."""
+    if decoded.submission.HasField("submitted_time"):
+        return decoded.submission.submitted_time.ToMicroseconds()
+    return decoded.record.timestamp_us or decoded.record.received_us
+
+
+def _record(decoded: Decoded, receipt: pb.Receipt) -> journal_pb2.JournalRecord:
+    decision = journal_pb2.Decision(
+        receipt=receipt,
+        submission_digest=decoded.digest,
+        fingerprint=decoded.fingerprint,
+        origin=decoded.submission.origin,
+    )
+    if receipt.outcome == pb.OUTCOME_HELD:
+        decision.held.CopyFrom(decoded.submission)
+    return journal_pb2.JournalRecord(decision=decision)
+
+
+def _newest(records: Iterable[Record]) -> dict[tuple[str, int], Position]:
+    newest: dict[tuple[str, int], Position] = {}
+    for record in records:
+        at = record.position
+        if at is not None:
+            known = newest.get((at.topic, at.partition))
+            if known is None or at.offset > known.offset:
+                newest[at.topic, at.partition] = at
+    return newest

@@ -1,0 +1,130 @@
+"""gate: what becomes of a submission. Pure policy over the match.
+
+The authority of origins decides: EXPERT over COLLABORATIVE over CRAWLED over SYNTHETIC. Knowledge of a lower
+authority never replaces, retracts or brings back what a higher one said: it is held. A higher authority that says the
+same promotes the item: a new version under its name.
+"""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from epistream.indexer.catalog import Head
+from epistream.indexer.match import (
+    Conflicting,
+    IdReused,
+    KnownItem,
+    Match,
+    Novel,
+    Repeated,
+    Retraction,
+    SameClaim,
+    SameContent,
+    Stale,
+)
+from epistream.indexer.model import AUTHORITY, NamespaceConfig
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.errors import FieldViolation
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a submission, why, and the figures that led to it."""
+
+    outcome: pb.Outcome.ValueType
+    reason: pb.Reason.ValueType
+    head: Head | None = None
+    """The item that it is decided against; for ADMITTED none."""
+    similarity: float | None = None
+    threshold: float | None = None
+    differences: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    """The items near by that say something else."""
+    violations: tuple[FieldViolation, ...] = ()
+    """For REFUSED."""
+    earlier: pb.Receipt | None = None
+    """The receipt of the first time, when there was one: it is the answer, and nothing is written."""
+
+
+def decide(submission: pb.Submission, found: Match, config: NamespaceConfig) -> Verdict:
+    """The verdict on `submission`, of which `found` is known."""
+    match found:
+        case Repeated(decision):
+            return Verdict(decision.receipt.outcome, decision.receipt.reason, earlier=decision.receipt)
+        case IdReused() | Stale():
+            return _refuse(submission, found)
+        case Retraction(head):
+            return _retract(submission, head)
+        case SameContent(head):
+            return _same_content(submission, head)
+        case KnownItem(head):
+            if AUTHORITY[submission.origin] < AUTHORITY[head.origin]:
+                return Verdict(pb.OUTCOME_HELD, pb.REASON_LOWER_AUTHORITY, head)
+            reason = pb.REASON_REINSTATEMENT if head.retracted else pb.REASON_REVISION
+            return Verdict(pb.OUTCOME_REVISED, reason, head)
+        case SameClaim(head, similarity):
+            higher = AUTHORITY[submission.origin] > AUTHORITY[head.origin]
+            outcome = pb.OUTCOME_REVISED if higher else pb.OUTCOME_MERGED
+            reason = pb.REASON_PROMOTION if higher else pb.REASON_SAME_CLAIM
+            return Verdict(outcome, reason, head, similarity, config.near_duplicate_threshold)
+        case Conflicting():
+            return _conflicting(submission, found, config)
+        case Novel():
+            return Verdict(pb.OUTCOME_ADMITTED, pb.REASON_NEW)
+        case _:
+            assert_never(found)
+
+
+def _refuse(submission: pb.Submission, found: IdReused | Stale) -> Verdict:
+    if isinstance(found, IdReused):
+        text = (
+            f"{submission.provenance.producer} used the id {submission.submission_id} before, for other content:"
+            " give each submission an id of its own"
+        )
+        return Verdict(
+            pb.OUTCOME_REFUSED,
+            pb.REASON_SUBMISSION_ID_REUSED,
+            violations=(FieldViolation("submission_id", text),),
+        )
+    now = f"is at version {found.head.version}" if found.head else "does not exist"
+    text = f"expected version {found.expected}, but the item {now}: read it again, then decide"
+    violation = FieldViolation("expected_version", text)
+    return Verdict(pb.OUTCOME_REFUSED, pb.REASON_VERSION_CONFLICT, found.head, violations=(violation,))
+
+
+def _retract(submission: pb.Submission, head: Head | None) -> Verdict:
+    if head is None:
+        violation = FieldViolation("item_id", f"there is no item {submission.item_id} to retract")
+        return Verdict(pb.OUTCOME_REFUSED, pb.REASON_UNKNOWN_ITEM, violations=(violation,))
+    if AUTHORITY[submission.origin] < AUTHORITY[head.origin]:
+        return Verdict(pb.OUTCOME_HELD, pb.REASON_LOWER_AUTHORITY, head)
+    if head.retracted and AUTHORITY[submission.origin] == AUTHORITY[head.origin]:
+        return Verdict(pb.OUTCOME_MERGED, pb.REASON_ALREADY_RETRACTED, head)
+    return Verdict(pb.OUTCOME_REVISED, pb.REASON_RETRACTION, head)
+
+
+def _same_content(submission: pb.Submission, head: Head) -> Verdict:
+    authority, known = AUTHORITY[submission.origin], AUTHORITY[head.origin]
+    if head.retracted:
+        if authority < known:
+            return Verdict(pb.OUTCOME_HELD, pb.REASON_RETRACTED_CONTENT, head)
+        if submission.item_id not in ("", head.item_id):
+            return Verdict(pb.OUTCOME_ADMITTED, pb.REASON_NEW)
+        return Verdict(pb.OUTCOME_REVISED, pb.REASON_REINSTATEMENT, head)
+    if authority > known:
+        return Verdict(pb.OUTCOME_REVISED, pb.REASON_PROMOTION, head)
+    return Verdict(pb.OUTCOME_MERGED, pb.REASON_SAME_CONTENT, head)
+
+
+def _conflicting(submission: pb.Submission, found: Conflicting, config: NamespaceConfig) -> Verdict:
+    expert = next((conflict for conflict in found.conflicts if conflict.head.origin == pb.ORIGIN_EXPERT), None)
+    held = expert is not None and submission.origin == pb.ORIGIN_SYNTHETIC
+    shown = expert if expert is not None and held else found.conflicts[0]
+    return Verdict(
+        pb.OUTCOME_HELD if held else pb.OUTCOME_ADMITTED,
+        pb.REASON_CONFLICT_WITH_EXPERT if held else pb.REASON_NEW_WITH_CONFLICT,
+        shown.head,
+        shown.similarity,
+        config.near_duplicate_threshold,
+        shown.differences,
+        tuple(conflict.head.item_id for conflict in found.conflicts),
+    )

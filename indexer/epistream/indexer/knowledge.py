@@ -1,0 +1,221 @@
+"""What is known, and what was known: get, history, search, diff. Blocking, any thread; changes nothing."""
+
+from typing import Final
+
+import numpy as np
+from google.protobuf import timestamp_pb2
+
+from epistream.indexer.catalog import Catalog, Committed
+from epistream.indexer.embed import Embedder, vector_of
+from epistream.indexer.filters import matches
+from epistream.indexer.model import Vector
+from epistream.indexer.namespaces import NO_ENCODER, Namespaces, NamespaceState
+from epistream.indexer.store import Store
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import knowledge_service_pb2 as api
+from epistream.wire.canonical import canonical_text
+from epistream.wire.errors import InvalidInput, NotFound, Resync, State, Unavailable
+
+LIMIT_MAX: Final = 1000
+SEARCH_LIMIT: Final = 10
+PAGE_LIMIT: Final = 100
+CORROBORATIONS_MAX: Final = 100
+QUERY_BYTES_MAX: Final = 256 * 1024
+
+
+class Knowledge:
+    """The questions that consumers ask. Each method takes the request as it came and returns the response."""
+
+    def __init__(self, store: Store, namespaces: Namespaces, embedder: Embedder | None) -> None:
+        self._store, self._namespaces, self._embedder = store, namespaces, embedder
+
+    def get(self, request: api.GetRequest) -> api.GetResponse:
+        """One item at a point in time.
+
+        Raises:
+            NotFound: the namespace or the item is not there, or was not then.
+            Resync: the point is beyond the head, or no longer retained.
+        """
+        state = self._namespaces.state(request.namespace)
+        with self._store.reader() as catalog:
+            at = self._point(catalog, state, request.as_of, "as_of")
+            revision = catalog.version_at(state.config.number, request.item_id, at)
+            if revision is None:
+                raise NotFound(f"{request.namespace} has no item {request.item_id!r} at revision {at}")
+            change = _change(catalog.committed(state.config.number, revision), with_embedding=request.include_embedding)
+            count, decisions = catalog.corroborations(state.config.number, request.item_id, at, CORROBORATIONS_MAX)
+        answer = api.GetResponse(change=change, corroboration_count=count, revision=at)
+        for decision in decisions:
+            answer.corroborations.add(
+                producer=decision.receipt.producer,
+                submission_id=decision.receipt.submission_id,
+                origin=decision.origin,
+                time=decision.receipt.time,
+            )
+        return answer
+
+    def history(self, request: api.HistoryRequest) -> api.HistoryResponse:
+        """The versions of an item, the oldest first.
+
+        Raises:
+            NotFound: the namespace is not there, or never had the item.
+        """
+        state = self._namespaces.state(request.namespace)
+        limit = _limit(request.limit, PAGE_LIMIT)
+        number, at = state.config.number, state.head
+        with self._store.reader() as catalog:
+            if catalog.head(number, request.item_id) is None:
+                raise NotFound(f"{request.namespace} never had an item {request.item_id!r}")
+            revisions = catalog.versions(number, request.item_id, request.after_version, limit)
+            changes = [_change(catalog.committed(number, revision)) for revision in revisions if revision <= at]
+        return api.HistoryResponse(changes=changes, revision=at)
+
+    def search(self, request: api.SearchRequest) -> api.SearchResponse:
+        """The items nearest to a text or a vector.
+
+        Raises:
+            NotFound: there is no such namespace.
+            InvalidInput: the query does not fit the namespace.
+            Unavailable: the encoder is loading.
+            Resync: the point is beyond the head, or no longer retained.
+        """
+        state = self._namespaces.state(request.namespace)
+        limit = _limit(request.limit, SEARCH_LIMIT)
+        query = self._query(state, request)
+        with self._store.reader() as catalog:
+            at = self._point(catalog, state, request.as_of, "as_of")
+            wanted = request.filter if request.HasField("filter") else None
+            found = state.searchable.search(query[np.newaxis], limit, as_of=at, filter=wanted)[0]
+            answer = api.SearchResponse(revision=at)
+            for near in found:
+                committed = catalog.committed(state.config.number, near.revision)
+                change = _change(committed, with_embedding=request.include_embeddings)
+                answer.hits.add(similarity=near.similarity, change=change)
+        if request.include_query_embedding:
+            answer.query_embedding = query.astype("<f4").tobytes()
+        return answer
+
+    def diff(self, request: api.DiffRequest) -> api.DiffResponse:
+        """What changed between two points.
+
+        Raises:
+            NotFound: there is no such namespace.
+            InvalidInput: `from` is missing or after `to`, or the page token is not one.
+            Resync: a point is beyond the head, or no longer retained.
+        """
+        state = self._namespaces.state(request.namespace)
+        limit = _limit(request.limit, PAGE_LIMIT)
+        if getattr(request, "from").WhichOneof("point") is None:
+            raise InvalidInput.at("from", "a revision or a time is needed")
+        with self._store.reader() as catalog:
+            start = self._point(catalog, state, getattr(request, "from"), "from")
+            end = self._point(catalog, state, request.to, "to")
+            if start > end:
+                raise InvalidInput.at("to", f"revision {end} is before the revision {start} of `from`")
+            answer = api.DiffResponse(from_revision=start, to_revision=end)
+            after = _page_token(request.page_token) or start
+            while len(answer.entries) < limit:
+                items = catalog.changed_items(state.config.number, start, end, after, limit)
+                for newest, item_id in items:
+                    after = newest
+                    _add_difference(answer, catalog, state.config.number, item_id, request.filter)
+                    if len(answer.entries) == limit:
+                        answer.next_page_token = str(newest)
+                        break
+                if len(items) < limit:
+                    break
+        return answer
+
+    def _query(self, state: NamespaceState, request: api.SearchRequest) -> Vector:
+        """The query's vector, shape (dimension,), length one."""
+        dimension = state.config.encoder.dimension
+        match request.WhichOneof("query"):
+            case "vector":
+                vector = vector_of(request.vector, "vector")
+                if len(vector) != dimension:
+                    raise InvalidInput.at(
+                        "vector", f"the namespace takes {dimension} dimensions, this has {len(vector)}"
+                    )
+                return vector
+            case "text":
+                return self._encode(state, request.text)
+            case _:
+                raise InvalidInput.at("query", "give a text or a vector")
+
+    def _encode(self, state: NamespaceState, text: str) -> Vector:
+        model, own = state.config.encoder.model, self._embedder
+        if model == NO_ENCODER:
+            raise InvalidInput.at("text", "the namespace has no encoder: give a vector")
+        if own is None or own.model != model:
+            raise InvalidInput.at(
+                "text", f"the namespace's encoder is {model}, the service has {own.model if own else 'none'}"
+            )
+        wanted = canonical_text(text)
+        if not wanted or len(wanted.encode()) > QUERY_BYTES_MAX:
+            raise InvalidInput.at("text", f"1 to {QUERY_BYTES_MAX} bytes are needed, this has {len(wanted.encode())}")
+        if not own.ready:
+            raise Unavailable("the encoder is loading", reason="ENCODER_LOADING", retry_delay_seconds=2)
+        vector: Vector = own.encode([wanted])[0]
+        return vector
+
+    def _point(self, catalog: Catalog, state: NamespaceState, as_of: pb.AsOf, field: str) -> int:
+        """The revision that an answer holds for."""
+        match as_of.WhichOneof("point"):
+            case "revision":
+                at = as_of.revision
+            case "time":
+                at = min(catalog.revision_at(state.config.number, _microseconds(as_of.time, field)), state.head)
+            case _:
+                return state.head
+        if at > state.head:
+            text = f"{field}: revision {at} is beyond the head, which is {state.head}"
+            raise Resync(text, reason="FUTURE_REVISION", state=self._state(state))
+        if at < state.floor:
+            text = f"{field}: revision {at} is no longer retained, the oldest is {state.floor}"
+            raise Resync(text, reason="COMPACTED", state=self._state(state))
+        return at
+
+    def _state(self, state: NamespaceState) -> State:
+        return State(self._store.epoch, state.head, state.floor)
+
+
+def _change(committed: Committed, *, with_embedding: bool = False) -> pb.Change:
+    change = pb.Change.FromString(committed.change)
+    if with_embedding and committed.embedding is not None:
+        change.embedding = committed.embedding
+    return change
+
+
+def _add_difference(answer: api.DiffResponse, catalog: Catalog, number: int, item_id: str, wanted: pb.Filter) -> None:
+    before = catalog.version_at(number, item_id, answer.from_revision)
+    after = catalog.version_at(number, item_id, answer.to_revision)
+    if before == after:
+        return
+    entry = api.DiffEntry(item_id=item_id)
+    if before is not None:
+        entry.before.CopyFrom(_change(catalog.committed(number, before)))
+    if after is not None:
+        entry.after.CopyFrom(_change(catalog.committed(number, after)))
+    if any(entry.HasField(side) and matches(wanted, getattr(entry, side).knowledge) for side in ("before", "after")):
+        answer.entries.append(entry)
+
+
+def _limit(asked: int, default: int) -> int:
+    if asked > LIMIT_MAX:
+        raise InvalidInput.at("limit", f"{asked} is above {LIMIT_MAX}: page on instead")
+    return asked or default
+
+
+def _page_token(token: str) -> int:
+    if not token:
+        return 0
+    if not token.isascii() or not token.isdigit() or len(token) > 19:
+        raise InvalidInput.at("page_token", "this is not a page token: send the `next_page_token` of the page before")
+    return int(token)
+
+
+def _microseconds(time: timestamp_pb2.Timestamp, field: str) -> int:
+    try:
+        return time.ToMicroseconds()
+    except ValueError as error:
+        raise InvalidInput.at(f"{field}.time", f"this is no time: {error}") from error

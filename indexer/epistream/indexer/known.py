@@ -1,0 +1,217 @@
+"""What is known while a batch is decided: a namespace's committed state, and over it the batch's earlier decisions.
+
+The near neighbours of a whole batch are looked up at once, in the index and among the batch itself; each submission
+then sees only what came before it, so that the outcome does not depend on how a stream is cut into batches.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from epistream.indexer.catalog import Catalog, Head
+from epistream.indexer.claim import Claim, claim_of
+from epistream.indexer.commit import head_after
+from epistream.indexer.index import Neighbour, Searchable, cosines
+from epistream.indexer.journal import Entry
+from epistream.indexer.match import NOMINEES, Nominee, item_id_of, media_identity
+from epistream.indexer.model import Embedded
+from epistream.v1 import journal_pb2
+from epistream.v1 import knowledge_pb2 as pb
+
+_STATEMENTS_MAX: Final = 20_000
+"""How many are remembered. One is a few kilobytes."""
+
+_ROUNDING: Final = 1e-4
+"""More than a float32 product of two unit vectors errs by, at any dimension that a namespace may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a version says, as far as matching asks."""
+
+    claim: Claim
+    modality: pb.Modality.ValueType
+    media: str
+
+
+class Statements:
+    """The statements of versions, by namespace and revision, remembered."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, int], Statement] = OrderedDict()
+
+    def of(self, catalog: Catalog, namespace: int, revision: int) -> Statement:
+        """The statement of a committed version."""
+        key = (namespace, revision)
+        statement = self._kept.get(key)
+        if statement is None:
+            change = pb.Change.FromString(catalog.committed(namespace, revision).change)
+            statement = self._kept[key] = statement_of(change.knowledge)
+            if len(self._kept) > _STATEMENTS_MAX:
+                self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(key)
+        return statement
+
+
+def statement_of(knowledge: pb.Knowledge) -> Statement:
+    """What `knowledge` says."""
+    claim = claim_of(knowledge.modality, knowledge.content)
+    return Statement(claim, knowledge.modality, media_identity(knowledge.media))
+
+
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """A head that the batch itself made."""
+
+    head: Head
+    knowledge: pb.Knowledge
+    row: int
+    """Where its vector is in the batch; -1 without one."""
+
+
+class BatchView:
+    """The known state of one namespace, as one batch moves it on. Implements `match.Known`."""
+
+    def __init__(
+        self,
+        number: int,
+        catalog: Catalog,
+        searchable: Searchable,
+        statements: Statements,
+        batch: Sequence[Embedded],
+        threshold: float,
+    ) -> None:
+        self._number, self._catalog, self._searchable, self._statements = number, catalog, searchable, statements
+        self._decisions: dict[tuple[str, str], tuple[bytes, journal_pb2.Decision] | None] = {}
+        self._heads: dict[str, Head | None] = {}
+        self._by_fingerprint: dict[bytes, Head | None] = {}
+        self._fresh: dict[str, _Fresh] = {}
+        self._fresh_by_fingerprint: dict[bytes, set[str]] = {}
+        self._fresh_by_row: dict[int, str] = {}
+        with_vector = [candidate for candidate in batch if candidate.vector is not None]
+        # The candidates live as long as the view, so their identity names them.
+        self._rows = {id(candidate): row for row, candidate in enumerate(with_vector)}
+        self._vectors = (
+            np.stack([c.vector for c in with_vector if c.vector is not None])
+            if with_vector
+            else np.empty((0, 1), np.float32)
+        )
+        self._at_least = threshold - _ROUNDING
+        self._neighbours: dict[int, list[Neighbour]] = {}
+        self._near_in_batch: dict[int, list[int]] = {}
+        self._look_around([self._rows[id(c)] for c in with_vector if self._may_need_neighbours(c)])
+
+    def decision(self, producer: str, submission_id: str) -> tuple[bytes, journal_pb2.Decision] | None:
+        """The digest of an earlier submission and what became of it."""
+        key = (producer, submission_id)
+        if key not in self._decisions:
+            found = self._catalog.submission(self._number, producer, submission_id)
+            self._decisions[key] = (found[0], self._catalog.decision(found[1])) if found else None
+        return self._decisions[key]
+
+    def head(self, item_id: str) -> Head | None:
+        """The newest version of an item."""
+        fresh = self._fresh.get(item_id)
+        if fresh is not None:
+            return fresh.head
+        if item_id not in self._heads:
+            self._heads[item_id] = self._catalog.head(self._number, item_id)
+        return self._heads[item_id]
+
+    def head_with(self, fingerprint: bytes) -> Head | None:
+        """The item whose head has this content: one in answers before a retracted one, then the oldest."""
+        if fingerprint not in self._by_fingerprint:
+            found = self._catalog.heads_with(self._number, fingerprint, 1)
+            self._by_fingerprint[fingerprint] = found[0] if found else None
+        committed = self._by_fingerprint[fingerprint]
+        if committed is not None and committed.item_id in self._fresh:
+            others = self._catalog.heads_with(self._number, fingerprint, -1)
+            committed = next((head for head in others if head.item_id not in self._fresh), None)
+        heads = [self._fresh[item_id].head for item_id in self._fresh_by_fingerprint.get(fingerprint, ())]
+        if committed is not None:
+            heads.append(committed)
+        return min(heads, key=lambda head: (head.retracted, head.revision), default=None)
+
+    def nominees(self, candidate: Embedded, threshold: float, limit: int) -> Sequence[Nominee]:
+        """The heads in answers at or above a cosine to `candidate`, the nearest first, then the older first."""
+        row = self._rows[id(candidate)]
+        if row not in self._neighbours:
+            self._look_around([row])
+        near: list[tuple[float, Head, pb.Knowledge | None]] = [
+            (near.similarity, head, None) for near, head in self._committed(row, limit) if near.similarity >= threshold
+        ]
+        near.extend(self._from_batch(row, threshold))
+        near.sort(key=lambda found: (-found[0], found[1].revision))
+        return [self._nominee(*found) for found in near[:limit]]
+
+    def add(self, candidate: Embedded, entry: Entry) -> None:
+        """Take in what was decided of `candidate`."""
+        receipt = entry.record.decision.receipt
+        key = (receipt.producer, receipt.submission_id)
+        self._decisions[key] = (candidate.decoded.digest, entry.record.decision)
+        head = head_after(entry)
+        if head is None or entry.change is None:
+            return
+        before = self._fresh.get(head.item_id)
+        if before is not None:
+            self._fresh_by_fingerprint[before.head.fingerprint].discard(head.item_id)
+        row = self._rows.get(id(candidate), -1)
+        self._fresh[head.item_id] = _Fresh(head, entry.change.knowledge, row)
+        self._fresh_by_fingerprint.setdefault(head.fingerprint, set()).add(head.item_id)
+        if row >= 0:
+            self._fresh_by_row[row] = head.item_id
+
+    def _may_need_neighbours(self, candidate: Embedded) -> bool:
+        submission = candidate.decoded.submission
+        return (
+            self.decision(submission.provenance.producer, submission.submission_id) is None
+            and self.head(item_id_of(submission)) is None
+            and self.head_with(candidate.decoded.fingerprint) is None
+        )
+
+    def _look_around(self, rows: list[int]) -> None:
+        """Find the neighbours of these rows, in the index and among the earlier rows of the batch."""
+        if not rows:
+            return
+        queries = self._vectors[rows]
+        found = self._searchable.search(queries, NOMINEES, at_least=self._at_least)
+        self._neighbours.update(zip(rows, found, strict=True))
+        at, others = np.nonzero(queries @ self._vectors.T >= self._at_least)
+        for index, other in zip(at.tolist(), others.tolist(), strict=True):
+            if other < rows[index]:
+                self._near_in_batch.setdefault(rows[index], []).append(other)
+
+    def _from_batch(self, row: int, threshold: float) -> Iterator[tuple[float, Head, pb.Knowledge]]:
+        """The heads near by that the batch itself made and has not replaced since."""
+        others = self._near_in_batch.get(row, [])
+        similarities = cosines(self._vectors[row], self._vectors[others]) if others else ()
+        for other, similarity in zip(others, similarities, strict=True):
+            fresh = self._fresh.get(self._fresh_by_row.get(other, ""))
+            if fresh is not None and fresh.row == other and not fresh.head.retracted and similarity >= threshold:
+                yield float(similarity), fresh.head, fresh.knowledge
+
+    def _committed(self, row: int, limit: int) -> list[tuple[Neighbour, Head]]:
+        """The neighbours in the index that the batch has not replaced or retracted."""
+        neighbours = self._neighbours[row]
+        kept = self._unreplaced(neighbours)
+        if len(kept) < len(neighbours) == limit:
+            wider = self._searchable.search(
+                self._vectors[row : row + 1], limit + len(self._fresh), at_least=self._at_least
+            )
+            kept = self._unreplaced(wider[0])
+        return kept
+
+    def _unreplaced(self, neighbours: Sequence[Neighbour]) -> list[tuple[Neighbour, Head]]:
+        heads = [(near, self._catalog.head_of(self._number, near.revision)) for near in neighbours]
+        return [(near, head) for near, head in heads if head.item_id not in self._fresh]
+
+    def _nominee(self, similarity: float, head: Head, knowledge: pb.Knowledge | None) -> Nominee:
+        if knowledge is not None:
+            statement = statement_of(knowledge)
+        else:
+            statement = self._statements.of(self._catalog, self._number, head.revision)
+        return Nominee(head, similarity, statement.claim, statement.modality, statement.media)

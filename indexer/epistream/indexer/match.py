@@ -1,0 +1,196 @@
+"""match: what is this submission, given what is known? Facts only; gate decides what becomes of it.
+
+The questions are asked in this order, and the first that answers wins:
+
+1. the same producer and submission id again: with the same content, `Repeated`; with other content, `IdReused`;
+2. a retraction: `Retraction` of the item's head, if there is one;
+3. the same canonical content: as the head of the item it names, or, where it names none that exists, as the head of
+any: `SameContent`; 4. an `expected_version` that is not the head's: `Stale`;
+5. an item id that exists, with other content: `KnownItem`;
+6. near neighbours at or above the threshold: the nearest with the same claim, `SameClaim`; with none, `Conflicting`;
+7. otherwise `Novel`.
+
+An item id that exists is asked about before the content of other items: a producer that sets its item to what another
+item says means its own item (docs/decisions/0003-own-item-first.md).
+"""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
+
+from epistream.indexer.claim import Claim, claim_of, compare
+
+from epistream.indexer.catalog import Head
+from epistream.indexer.model import Embedded, NamespaceConfig
+from epistream.v1 import journal_pb2
+from epistream.v1 import knowledge_pb2 as pb
+
+NOMINEES: Final = 8
+"""How many of the nearest items are compared as claims. What lies beyond is kept apart: a missed merge costs a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """The submission was decided before."""
+
+    decision: journal_pb2.Decision
+
+
+@dataclass(frozen=True, slots=True)
+class IdReused:
+    """The submission's id was used before, for other content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retraction:
+    """An item is to be taken back."""
+
+    head: Head | None
+
+
+@dataclass(frozen=True, slots=True)
+class SameContent:
+    """An item, retracted or not, has this very content."""
+
+    head: Head
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The producer expected another version of the item."""
+
+    expected: int
+    head: Head | None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownItem:
+    """The item exists with other content, or is retracted."""
+
+    head: Head
+
+
+@dataclass(frozen=True, slots=True)
+class SameClaim:
+    """An item near by claims the same in other words."""
+
+    head: Head
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """An item near by that claims something else."""
+
+    head: Head
+    similarity: float
+    differences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflicting:
+    """Items near by claim something else, and none the same."""
+
+    conflicts: tuple[Conflict, ...]
+    """At least one, the nearest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Novel:
+    """Nothing known is near."""
+
+
+Match: TypeAlias = Repeated | IdReused | Retraction | SameContent | Stale | KnownItem | SameClaim | Conflicting | Novel
+
+
+@dataclass(frozen=True, slots=True)
+class Nominee:
+    """An item near enough to be compared."""
+
+    head: Head
+    similarity: float
+    """The cosine, computed exactly."""
+    claim: Claim
+    modality: pb.Modality.ValueType
+    media: str
+    """What the claim is about, for an image or video: its digest or address."""
+
+
+class Known(Protocol):
+    """What is known: the committed state, and the batch's own earlier decisions."""
+
+    def decision(self, producer: str, submission_id: str) -> tuple[bytes, journal_pb2.Decision] | None:
+        """The digest of an earlier submission and what became of it."""
+
+    def head(self, item_id: str) -> Head | None:
+        """The newest version of an item."""
+
+    def head_with(self, fingerprint: bytes) -> Head | None:
+        """The item whose head has this content."""
+
+    def nominees(self, candidate: Embedded, threshold: float, limit: int) -> Sequence[Nominee]:
+        """The heads in answers at or above a cosine to `candidate`, the nearest first, then the older first."""
+
+
+def match(candidate: Embedded, known: Known, config: NamespaceConfig) -> Match:
+    """What `candidate` is, given what is known."""
+    decoded, submission = candidate.decoded, candidate.decoded.submission
+    earlier = known.decision(submission.provenance.producer, submission.submission_id)
+    if earlier is not None:
+        digest, decision = earlier
+        return Repeated(decision) if digest == decoded.digest else IdReused()
+    head = known.head(item_id_of(submission))
+    if submission.retraction:
+        return _stale(submission, head) or Retraction(head)
+    same = head if head is not None else known.head_with(decoded.fingerprint)
+    if same is not None and same.fingerprint == decoded.fingerprint:
+        return SameContent(same)
+    stale = _stale(submission, head)
+    if stale is not None:
+        return stale
+    if head is not None:
+        return KnownItem(head)
+    if candidate.vector is None:
+        return Novel()
+    return _nearest(submission, known.nominees(candidate, config.near_duplicate_threshold, NOMINEES))
+
+
+def item_id_of(submission: pb.Submission) -> str:
+    """The item that a submission is about; of one that names none, an id made from producer and submission id.
+
+    The same however often and in whatever batches the submission comes.
+    """
+    if submission.item_id:
+        return submission.item_id
+    name = f"{submission.provenance.producer}\0{submission.submission_id}".encode()
+    return "k-" + base64.b32encode(hashlib.sha256(name).digest()[:15]).decode().lower()
+
+
+def media_identity(media: pb.Media) -> str:
+    """What tells one image or video from another: the digest, or the address where there is none."""
+    return media.digest or media.uri
+
+
+def _stale(submission: pb.Submission, head: Head | None) -> Stale | None:
+    if not submission.HasField("expected_version"):
+        return None
+    actual = head.version if head is not None else 0
+    return Stale(submission.expected_version, head) if submission.expected_version != actual else None
+
+
+def _nearest(submission: pb.Submission, nominees: Sequence[Nominee]) -> Match:
+    if not nominees:
+        return Novel()
+    claim, media = claim_of(submission.modality, submission.content), media_identity(submission.media)
+    conflicts: list[Conflict] = []
+    for nominee in nominees:
+        # Two captions may say the same of two images: only claims about the same thing can agree or disagree.
+        if nominee.modality != submission.modality or nominee.media != media:
+            continue
+        comparison = compare(claim, nominee.claim)
+        if comparison.same:
+            return SameClaim(nominee.head, nominee.similarity)
+        conflicts.append(Conflict(nominee.head, nominee.similarity, comparison.differences))
+    return Conflicting(tuple(conflicts)) if conflicts else Novel()

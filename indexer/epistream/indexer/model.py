@@ -1,0 +1,104 @@
+"""The frozen values that pass between the stages of the pipeline.
+
+Record ─decode─► Decoded | Malformed ─embed─► Embedded | Malformed ─match─► Match ─gate─► Verdict ─commit─► Entry
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.wire.errors import FieldViolation
+
+Vector: TypeAlias = NDArray[np.float32]
+"""Shape (dimension,), float32, length one."""
+
+AUTHORITY: Final[Mapping[int, int]] = {
+    pb.ORIGIN_UNSPECIFIED: 0,
+    pb.ORIGIN_SYNTHETIC: 1,
+    pb.ORIGIN_CRAWLED: 2,
+    pb.ORIGIN_COLLABORATIVE: 3,
+    pb.ORIGIN_EXPERT: 4,
+}
+"""Whose word counts more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a Kafka record stands."""
+
+    topic: str
+    partition: int
+    offset: int
+    leader_epoch: int = -1
+    """The leader's epoch of the record (KIP-320), -1 when the broker did not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What arrived, untouched."""
+
+    value: bytes | None
+    """The payload; None for a Kafka tombstone."""
+    received_us: int
+    """When it arrived, microseconds since 1970 by the service's clock."""
+    headers: tuple[tuple[str, bytes], ...] = ()
+    key: bytes | None = None
+    timestamp_us: int | None = None
+    """The Kafka record's timestamp in microseconds."""
+    position: Position | None = None
+    """Where it stands in Kafka; None for gRPC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A record that is refused before anything known is looked at."""
+
+    record: Record
+    reason: pb.Reason.ValueType
+    violations: tuple[FieldViolation, ...]
+    namespace: str = ""
+    """As far as it could be read."""
+    producer: str = ""
+    """As far as it could be read."""
+    submission_id: str = ""
+    """As far as it could be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A submission whose every field is right on its own."""
+
+    record: Record
+    submission: pb.Submission
+    fingerprint: bytes
+    """SHA-256 of the canonical content, 32 bytes; for a retraction of the empty text."""
+    digest: bytes
+    """SHA-256 over what makes two submissions of one id the same: all but the embedding and `submitted_time`."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceConfig:
+    """What the stages need to know of a namespace."""
+
+    number: int
+    """Its number in the store."""
+    name: str
+    encoder: ns_pb.Encoder
+    near_duplicate_threshold: float
+    accept_producer_embeddings: bool
+    retained_revisions: int
+    policy_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A submission that fits its namespace, with its vector."""
+
+    decoded: Decoded
+    vector: Vector | None
+    """None for a retraction, and in a namespace without an encoder when the producer gave none."""

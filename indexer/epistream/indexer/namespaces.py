@@ -1,0 +1,226 @@
+"""Namespaces: made, described, and their policies changed. Each keeps its searchable state here."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from epistream.indexer.embed import Embedder
+from google.protobuf.message import Message
+
+from epistream.indexer.clock import Clock
+from epistream.indexer.commit import Draft, write
+from epistream.indexer.index import Searchable
+from epistream.indexer.model import NamespaceConfig
+from epistream.indexer.store import Store
+from epistream.v1 import journal_pb2
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.wire.errors import Conflict, FieldViolation, InvalidInput, NotFound
+
+NO_ENCODER: Final = "none"
+"""The model of a namespace whose producers and readers bring their own vectors."""
+
+DIMENSION_MAX: Final = 8192
+DEFAULT_THRESHOLD: Final = 0.95
+"""docs/decisions/0002-threshold.md: above it the default encoder finds form-only differences, below mostly others."""
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+
+
+@dataclass(slots=True)
+class NamespaceState:
+    """A namespace as it is now. Changed only on the writer thread, after what changed it is durable."""
+
+    config: NamespaceConfig
+    recorded: ns_pb.Namespace
+    """As the journal has it: without head and counts."""
+    searchable: Searchable
+    head: int = 0
+    """The newest revision that is durable and searchable."""
+    commit_us: int = 0
+    """When it was committed."""
+
+    @property
+    def floor(self) -> int:
+        """The oldest revision that can be resumed from and asked about."""
+        retained = self.config.retained_revisions
+        return max(0, self.head - retained) if retained else 0
+
+
+class Namespaces:
+    """The namespaces of one store.
+
+    Attributes:
+        configs: what the stages need to know, by name. Replaced, never changed, so that a reader sees one moment.
+    """
+
+    def __init__(
+        self, store: Store, embedder: Embedder | None, clock: Clock, new_searchable: Callable[[int], Searchable]
+    ) -> None:
+        self._store, self._embedder, self._clock, self._new_searchable = store, embedder, clock, new_searchable
+        self._states: Mapping[str, NamespaceState] = {}
+        self.configs: Mapping[str, NamespaceConfig] = {}
+        with store.reader() as catalog:
+            for number, recorded in catalog.namespaces():
+                state = self._take(number, recorded)
+                state.head = catalog.counts(number).head
+                state.commit_us = catalog.newest_commit_us(number)
+
+    def states(self) -> Iterable[NamespaceState]:
+        """All namespaces."""
+        return self._states.values()
+
+    def state(self, name: str) -> NamespaceState:
+        """One namespace.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        state = self._states.get(name)
+        if state is None:
+            raise NotFound(f"there is no namespace {name!r}: make it first", reason="UNKNOWN_NAMESPACE")
+        return state
+
+    def create(self, request: ns_pb.CreateNamespaceRequest) -> ns_pb.Namespace:
+        """Make a namespace; asked again for the same, answer it. Only the writer thread.
+
+        Raises:
+            InvalidInput: the name, the encoder or the policy is wrong.
+            Conflict: the name is taken by a namespace that is not as asked for.
+        """
+        if not _NAME.fullmatch(request.name):
+            raise InvalidInput.at(
+                "name",
+                f"{request.name!r} must be 1 to 100 of a-z, 0-9, '-', '_', '.', beginning with a letter or digit",
+            )
+        policy = _defaults()
+        _merge(policy, request.policy, "policy")
+        wanted = ns_pb.Namespace(
+            name=request.name, encoder=self._encoder(request.encoder), policy=policy, policy_version=1
+        )
+        existing = self._states.get(request.name)
+        if existing is not None:
+            return self._same_or_conflict(existing, wanted)
+        wanted.create_time.FromMicroseconds(self._clock.now_us())
+        number = 1 + max((state.config.number for state in self._states.values()), default=0)
+        self._record(number, wanted)
+        self._take(number, wanted)
+        return self.get(request.name)
+
+    def update_policy(self, request: ns_pb.UpdatePolicyRequest) -> ns_pb.Namespace:
+        """Change a policy. Only the writer thread.
+
+        Raises:
+            NotFound: there is no such namespace.
+            InvalidInput: the mask or a value is wrong.
+        """
+        state = self.state(request.name)
+        changed = ns_pb.Namespace()
+        changed.CopyFrom(state.recorded)
+        _merge(changed.policy, request.policy, "policy", _masked(request))
+        if changed.policy == state.recorded.policy:
+            return self.get(request.name)
+        changed.policy_version += 1
+        self._record(state.config.number, changed)
+        state.recorded, state.config = changed, _config(state.config.number, changed)
+        self.configs = {**self.configs, request.name: state.config}
+        return self.get(request.name)
+
+    def get(self, name: str) -> ns_pb.Namespace:
+        """One namespace, with its figures now.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        state = self.state(name)
+        answer = ns_pb.Namespace()
+        answer.CopyFrom(state.recorded)
+        with self._store.reader() as catalog:
+            counts = catalog.counts(state.config.number)
+        answer.head_revision, answer.compacted_revision = counts.head, state.floor
+        answer.item_count, answer.held_count, answer.merged_count = counts.items, counts.held, counts.merged
+        return answer
+
+    def list(self) -> list[ns_pb.Namespace]:
+        """All namespaces, by name, with their figures now."""
+        return [self.get(name) for name in sorted(self._states)]
+
+    def _take(self, number: int, recorded: ns_pb.Namespace) -> NamespaceState:
+        config = _config(number, recorded)
+        state = NamespaceState(config, recorded, self._new_searchable(config.encoder.dimension))
+        self._states = {**self._states, recorded.name: state}
+        self.configs = {**self.configs, recorded.name: config}
+        return state
+
+    def _record(self, number: int, namespace: ns_pb.Namespace) -> None:
+        sequence, digest = self._store.journal.last()
+        draft = Draft(self._clock.now_us(), sequence, digest, {})
+        draft.add_namespace(number, journal_pb2.JournalRecord(namespace=namespace))
+        write(self._store, draft, ())
+
+    def _encoder(self, asked: ns_pb.Encoder) -> ns_pb.Encoder:
+        if asked.model == NO_ENCODER:
+            if not 1 <= asked.dimension <= DIMENSION_MAX:
+                raise InvalidInput.at(
+                    "encoder.dimension", f"{asked.dimension} must be 1 to {DIMENSION_MAX} where the model is 'none'"
+                )
+            return ns_pb.Encoder(model=NO_ENCODER, dimension=asked.dimension)
+        own = self._embedder
+        if own is None or asked.model not in ("", own.model) or asked.dimension not in (0, own.dimension):
+            has = f"{own.model} with {own.dimension} dimensions" if own else "none"
+            violation = FieldViolation(
+                "encoder",
+                f"{asked.model or 'the default'} with {asked.dimension or 'any'} dimensions: the service has {has}",
+            )
+            raise InvalidInput("the service has no such encoder", violation, reason="NO_SUCH_ENCODER")
+        return ns_pb.Encoder(model=own.model, dimension=own.dimension)
+
+    def _same_or_conflict(self, existing: NamespaceState, wanted: ns_pb.Namespace) -> ns_pb.Namespace:
+        recorded = existing.recorded
+        if recorded.encoder != wanted.encoder or recorded.policy != wanted.policy:
+            raise Conflict(
+                f"the namespace {wanted.name} exists with another encoder or policy: get it to see them",
+                reason="ALREADY_EXISTS",
+            )
+        return self.get(wanted.name)
+
+
+def _config(number: int, recorded: ns_pb.Namespace) -> NamespaceConfig:
+    return NamespaceConfig(
+        number=number,
+        name=recorded.name,
+        encoder=recorded.encoder,
+        near_duplicate_threshold=recorded.policy.near_duplicate_threshold,
+        accept_producer_embeddings=recorded.policy.accept_producer_embeddings,
+        retained_revisions=recorded.policy.retained_revisions,
+        policy_version=recorded.policy_version,
+    )
+
+
+def _defaults() -> ns_pb.Policy:
+    return ns_pb.Policy(
+        near_duplicate_threshold=DEFAULT_THRESHOLD, accept_producer_embeddings=True, retained_revisions=0
+    )
+
+
+def _masked(request: ns_pb.UpdatePolicyRequest) -> list[str] | None:
+    paths = list(request.update_mask.paths)
+    known = set(ns_pb.Policy.DESCRIPTOR.fields_by_name)
+    unknown = [path for path in paths if path not in known]
+    if unknown:
+        raise InvalidInput.at("update_mask", f"{unknown[0]!r} is no field of a policy: {', '.join(sorted(known))} are")
+    return paths or None
+
+
+def _merge(policy: ns_pb.Policy, given: ns_pb.Policy, path: str, fields: list[str] | None = None) -> None:
+    """Put the given values into a policy: those named, or those set.
+
+    A field that is named but not set goes back to its default.
+    """
+    defaults: Message = _defaults()
+    for name in fields if fields is not None else [field.name for field, _ in given.ListFields()]:
+        setattr(policy, name, getattr(given if given.HasField(name) else defaults, name))  # type: ignore[arg-type]
+    if not 0.5 <= policy.near_duplicate_threshold <= 1:
+        raise InvalidInput.at(
+            f"{path}.near_duplicate_threshold", f"{policy.near_duplicate_threshold} must be a cosine from 0.5 to 1"
+        )

@@ -1,0 +1,115 @@
+"""The outbox: what Kafka must be told, read from what is kept anyway.
+
+Changes and outcomes stand in the journal, dead letters in their table; what was acknowledged by Kafka is two numbers,
+the newest of each. So nothing is written twice, and after a crash the messages since the last acknowledgement are
+sent again: consumers tell them by `epistream-sequence`.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from epistream.indexer import deadletters, positions
+from epistream.indexer.deadletters import DeadLetter
+from epistream.indexer.journal import Entry, SqliteJournal
+from epistream.indexer.positions import Cursor
+from epistream.indexer.store import Store
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire import topics
+
+_PROTOBUF: Final = ("content-type", b"application/protobuf")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A record for Kafka."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some messages, in order."""
+
+    messages: tuple[Message, ...]
+    cursor: Cursor
+    """Where the outbox stands when all of them are acknowledged."""
+
+
+class Outbox:
+    """What Kafka must be told."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def pending(self, after: Cursor | None, limit: int) -> Page:
+        """The messages of at most `limit` journal entries and as many dead letters after a cursor. Any thread.
+
+        After the acknowledged cursor when `after` is None.
+        """
+        with self._store.reader() as catalog:
+            start = after or positions.acknowledged(catalog.connection)
+            entries = SqliteJournal(catalog.connection).read(start.sequence, limit)
+            letters = deadletters.read(catalog.connection, start.dead_letter, limit)
+        end = Cursor(
+            entries[-1].sequence if entries else start.sequence, letters[-1].number if letters else start.dead_letter
+        )
+        return Page((*_of_entries(entries), *_of_dead_letters(letters)), end)
+
+    def acknowledge(self, cursor: Cursor) -> None:
+        """Kafka has everything up to `cursor`. Only the writer thread."""
+        with self._store.transaction() as connection:
+            positions.acknowledge(connection, cursor)
+
+    def count(self) -> int:
+        """How many journal entries and dead letters are not yet acknowledged."""
+        with self._store.reader() as catalog:
+            at = positions.acknowledged(catalog.connection)
+            newest = catalog.connection.execute(
+                "SELECT (SELECT IFNULL(MAX(sequence), 0) FROM journal),"
+                " (SELECT IFNULL(MAX(number), 0) FROM dead_letters)"
+            ).get
+        return int(newest[0] - at.sequence + newest[1] - at.dead_letter)
+
+
+def _of_entries(entries: Iterable[Entry]) -> Iterator[Message]:
+    for entry in entries:
+        if entry.record.WhichOneof("record") != "decision":
+            continue
+        receipt = entry.record.decision.receipt
+        headers = (_PROTOBUF, ("epistream-sequence", str(entry.sequence).encode()))
+        if entry.change is not None:
+            key = f"{receipt.namespace}/{receipt.item_id}".encode()
+            revision = ("epistream-revision", str(entry.change.revision).encode())
+            yield Message(topics.CHANGES, key, entry.change_bytes, (*headers, revision))
+        key = f"{receipt.namespace}/{receipt.producer}/{receipt.submission_id}".encode()
+        yield Message(topics.OUTCOMES, key, receipt.SerializeToString(deterministic=True), headers)
+
+
+def _of_dead_letters(letters: Iterable[DeadLetter]) -> Iterator[Message]:
+    for letter in letters:
+        record, receipt = letter.record, letter.receipt
+        if record.position is not None:
+            headers = (*record.headers, *_why(letter))
+            yield Message(topics.dead_letter_topic(record.position.topic), record.key, record.value, headers)
+        key = f"{receipt.namespace}/{receipt.producer}/{receipt.submission_id}".encode()
+        value = receipt.SerializeToString(deterministic=True)
+        number = ("epistream-dead-letter", str(letter.number).encode())
+        yield Message(topics.OUTCOMES, key, value, (_PROTOBUF, number))
+
+
+def _why(letter: DeadLetter) -> Iterator[tuple[str, bytes]]:
+    """The headers that a dead letter gets beside its own (operations.md A.4)."""
+    receipt, record = letter.receipt, letter.record
+    errors = "; ".join(f"{v.field}: {v.description}" if v.field else v.description for v in receipt.violations)
+    yield "epistream-dlq-reason", pb.Reason.Name(receipt.reason).removeprefix("REASON_").encode()
+    yield "epistream-dlq-error", errors.encode()
+    if record.position is not None:
+        yield "epistream-dlq-original-topic", record.position.topic.encode()
+        yield "epistream-dlq-original-partition", str(record.position.partition).encode()
+        yield "epistream-dlq-original-offset", str(record.position.offset).encode()
+    if record.timestamp_us is not None:
+        yield "epistream-dlq-original-timestamp", str(record.timestamp_us // 1000).encode()

@@ -1,0 +1,157 @@
+"""The main path. Read it top to bottom: decode, embed, match, gate, commit.
+
+`prepare` (decode, embed) runs anywhere and takes the time that the encoder takes; `commit` (match, gate, commit) runs
+on the one writer thread. What `commit` has returned is durable, searchable, and on its way to every subscription.
+"""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from epistream.indexer import deadletters, positions
+from epistream.indexer.catalog import Catalog
+from epistream.indexer.clock import Clock
+from epistream.indexer.commit import Draft, Tip, write
+from epistream.indexer.decode import decode
+from epistream.indexer.embed import Embedder, EmbeddingCache, embed
+from epistream.indexer.gate import decide
+from epistream.indexer.journal import Entry
+from epistream.indexer.known import BatchView, Statements
+from epistream.indexer.match import match
+from epistream.indexer.model import Embedded, Malformed, Record
+from epistream.indexer.namespaces import Namespaces
+from epistream.indexer.store import Store
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.errors import Conflict, FieldViolation, InvalidInput
+
+
+class Pipeline:
+    """The stages over one store."""
+
+    def __init__(
+        self,
+        store: Store,
+        namespaces: Namespaces,
+        embedder: Embedder | None,
+        clock: Clock,
+        publish: Callable[[Sequence[Entry]], None],
+    ) -> None:
+        """`publish` is told every entry after it is durable: it makes them searchable and wakes the subscriptions."""
+        self._store, self._namespaces, self._embedder, self._clock = store, namespaces, embedder, clock
+        self._cache = EmbeddingCache()
+        self._statements = Statements()
+        self._publish = publish
+        with store.reader() as catalog:
+            self._refused_offsets = deadletters.newest_offsets(catalog.connection)
+
+    def prepare(self, records: Sequence[Record], *, wait: bool = True) -> list[Embedded | Malformed]:
+        """Decode and embed records, in their order. Any thread; blocks for the encoder.
+
+        Raises:
+            Unavailable: the encoder is loading and `wait` is false, or it could not be loaded.
+        """
+        decoded = [decode(record) for record in records]
+        return embed(decoded, self._namespaces.configs, self._embedder, self._cache, wait=wait)
+
+    def commit(self, prepared: Sequence[Embedded | Malformed], *, atomic: bool = False) -> list[pb.Receipt]:
+        """Match, gate and commit what was prepared, in its order, in one transaction: one receipt each.
+
+        Only the writer thread.
+
+        Raises:
+            InvalidInput: `atomic`, and a submission was refused. Nothing but its dead letter was written.
+            Conflict: as InvalidInput, where it was an expected version that was not met.
+            Broken: the disk refused; nothing was written.
+        """
+        catalog = Catalog(self._store.writer)
+        draft = self._draft()
+        receipts = self._decide(prepared, draft, catalog)
+        refused = [(i, r) for i, r in enumerate(receipts) if r.outcome == pb.OUTCOME_REFUSED]
+        if atomic and refused:
+            draft.entries.clear()
+        records = (p.record if isinstance(p, Malformed) else p.decoded.record for p in prepared)
+        write(self._store, draft, records)
+        self._remember_refused(draft)
+        if atomic and refused:
+            raise _refusal(refused)
+        self._publish(draft.entries)
+        return receipts
+
+    def positions(self) -> dict[tuple[str, int], int]:
+        """The offset to read next of every Kafka partition that was read, by topic and partition."""
+        with self._store.reader() as catalog:
+            return positions.read(catalog.connection)
+
+    def _decide(self, prepared: Sequence[Embedded | Malformed], draft: Draft, catalog: Catalog) -> list[pb.Receipt]:
+        views = self._views(prepared, catalog)
+        receipts = []
+        for candidate in prepared:
+            record = candidate.record if isinstance(candidate, Malformed) else candidate.decoded.record
+            before = self._refused_before(record, catalog)
+            if before is not None:
+                receipts.append(before)
+                continue
+            if isinstance(candidate, Malformed):
+                receipts.append(draft.refuse_malformed(candidate))
+                continue
+            submission = candidate.decoded.submission
+            config, view = self._namespaces.configs[submission.namespace], views[submission.namespace]
+            verdict = decide(submission, match(candidate, view, config), config)
+            receipt, entry = draft.add(candidate, verdict, config)
+            if entry is not None:
+                view.add(candidate, entry)
+            receipts.append(receipt)
+        return receipts
+
+    def _refused_before(self, record: Record, catalog: Catalog) -> pb.Receipt | None:
+        """The receipt of a Kafka record that was refused when it was first read.
+
+        What is refused leaves nothing to be matched against, and might be right by now; but a topic that is read again
+        must change nothing (docs/decisions/0005-refused-once.md).
+        """
+        at = record.position
+        if at is None or at.offset > self._refused_offsets.get((at.topic, at.partition), -1):
+            return None
+        receipt = deadletters.receipt_at(catalog.connection, at)
+        if receipt is not None:
+            receipt.earlier = True
+        return receipt
+
+    def _remember_refused(self, draft: Draft) -> None:
+        for record, _ in draft.refused:
+            at = record.position
+            if at is not None:
+                key = (at.topic, at.partition)
+                self._refused_offsets[key] = max(at.offset, self._refused_offsets.get(key, -1))
+
+    def _views(self, prepared: Sequence[Embedded | Malformed], catalog: Catalog) -> dict[str, BatchView]:
+        batches: defaultdict[str, list[Embedded]] = defaultdict(list)
+        for candidate in prepared:
+            if isinstance(candidate, Embedded):
+                batches[candidate.decoded.submission.namespace].append(candidate)
+        views = {}
+        for name, batch in batches.items():
+            config = self._namespaces.configs[name]
+            searchable = self._namespaces.state(name).searchable
+            threshold = config.near_duplicate_threshold
+            views[name] = BatchView(config.number, catalog, searchable, self._statements, batch, threshold)
+        return views
+
+    def _draft(self) -> Draft:
+        sequence, digest = self._store.journal.last()
+        tips = {state.config.number: Tip(state.head, state.commit_us) for state in self._namespaces.states()}
+        return Draft(self._clock.now_us(), sequence, digest, tips)
+
+
+def _refusal(refused: Sequence[tuple[int, pb.Receipt]]) -> InvalidInput | Conflict:
+    violations = tuple(
+        FieldViolation(f"submissions[{index}].{violation.field}".rstrip("."), violation.description)
+        for index, receipt in refused
+        for violation in receipt.violations
+    )
+    text = f"{len(refused)} of the submissions were refused, so none was written: " + "; ".join(
+        f"{v.field}: {v.description}" for v in itertools.islice(violations, 3)
+    )
+    if all(receipt.reason == pb.REASON_VERSION_CONFLICT for _, receipt in refused):
+        return Conflict(text)
+    return InvalidInput(text, *violations)

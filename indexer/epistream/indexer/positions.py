@@ -1,0 +1,71 @@
+"""How far each Kafka partition has been read, and how far Kafka has been told what came of it.
+
+Both are kept in the same transactions as what they speak of.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import apsw
+
+from epistream.indexer.model import Position
+
+SCHEMA: Final = """
+CREATE TABLE positions (
+    topic TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    next_offset INTEGER NOT NULL,
+    leader_epoch INTEGER NOT NULL,
+    PRIMARY KEY (topic, partition)
+) WITHOUT ROWID;
+CREATE TABLE acknowledged (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    sequence INTEGER NOT NULL,
+    dead_letter INTEGER NOT NULL
+);
+INSERT INTO acknowledged VALUES (1, 0, 0);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far the journal and the dead letters were told to Kafka."""
+
+    sequence: int
+    """The newest journal entry."""
+    dead_letter: int
+    """The newest dead letter."""
+
+
+def write(connection: apsw.Connection, newest: Mapping[tuple[str, int], Position]) -> None:
+    """Move each partition to after its newest record.
+
+    A position never goes back, so that reading a topic again changes nothing.
+    """
+    connection.executemany(
+        "INSERT INTO positions VALUES (?1,?2,?3,?4) ON CONFLICT (topic, partition) DO UPDATE"
+        " SET next_offset = ?3, leader_epoch = ?4 WHERE ?3 > next_offset",
+        [(p.topic, p.partition, p.offset + 1, p.leader_epoch) for p in newest.values()],
+    )
+
+
+def read(connection: apsw.Connection) -> dict[tuple[str, int], int]:
+    """The offset to read next, by topic and partition."""
+    return {
+        (topic, partition): offset
+        for topic, partition, offset in connection.execute("SELECT topic, partition, next_offset FROM positions")
+    }
+
+
+def acknowledge(connection: apsw.Connection, cursor: Cursor) -> None:
+    """Kafka has everything up to `cursor`. It never goes back."""
+    connection.execute(
+        "UPDATE acknowledged SET sequence = MAX(sequence, ?), dead_letter = MAX(dead_letter, ?)",
+        (cursor.sequence, cursor.dead_letter),
+    )
+
+
+def acknowledged(connection: apsw.Connection) -> Cursor:
+    """How far Kafka has been told."""
+    return Cursor(*connection.execute("SELECT sequence, dead_letter FROM acknowledged").get)

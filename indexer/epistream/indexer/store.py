@@ -1,0 +1,210 @@
+"""The store: one SQLite file that holds the journal, the views and the positions in Kafka.
+
+One connection writes, in transactions with full durability (WAL, synchronous=FULL): when `transaction` is left
+without an error, the data is on the disk. Readers have connections of their own, each used by one thread at a time,
+and see the state of one moment for as long as they are held.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import queue
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final
+
+import apsw
+
+from epistream.indexer import deadletters, journal, positions, views
+from epistream.indexer.catalog import Catalog
+from epistream.indexer.deadletters import DeadLetter
+from epistream.indexer.journal import SqliteJournal
+from epistream.wire.errors import Broken, Unavailable
+
+FORMAT: Final = 1
+"""The version of the file's layout."""
+
+OLDEST_SQLITE: Final = (3, 51, 3)
+"""The first SQLite without the WAL-reset bug, which corrupts a file that two connections use (sqlite.org/wal.html)."""
+
+_META: Final = "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+_DUMPED: Final = ("journal", *views.TABLES, "positions", "dead_letters")
+
+
+class Store:
+    """An open store. Only one process can have it open for writing.
+
+    Attributes:
+        epoch: names this store; a revision means something only together with it.
+        writer: the writing connection. Only the writer thread may use it.
+        journal: the journal over the writing connection.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open the store in `folder`, making it if there is none.
+
+        Raises:
+            Unavailable: another process has it open.
+            Broken: the file is not a store of this version, or cannot be opened.
+        """
+        _refuse_vulnerable_sqlite()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(folder / "lock")
+        self.path = folder / "store.sqlite"
+        self._readers: queue.SimpleQueue[apsw.Connection] = queue.SimpleQueue()
+        self._opened: list[apsw.Connection] = []
+        try:
+            self.writer = apsw.Connection(str(self.path))
+            self.writer.pragma("journal_mode", "wal")
+            self.writer.pragma("synchronous", "full")
+            self.writer.set_busy_timeout(10_000)
+            self.epoch = _prepare(self.writer)
+        except apsw.Error as error:
+            self._lock.close()
+            raise Broken(f"{self.path} cannot be opened as a store: {error}", reason="CORRUPT") from error
+        self.journal = SqliteJournal(self.writer)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[apsw.Connection]:
+        """A transaction on the writing connection: durable when left without an error, undone otherwise.
+
+        Raises:
+            Broken: the disk refused. The state on it is unknown until the store is opened anew.
+        """
+        try:
+            self.writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.writer
+            except BaseException:
+                self.writer.execute("ROLLBACK")
+                raise
+            self.writer.execute("COMMIT")
+        except (apsw.IOError, apsw.FullError, apsw.CorruptError, apsw.ReadOnlyError) as error:
+            with contextlib.suppress(apsw.Error):
+                self.writer.execute("ROLLBACK")
+            raise Broken(f"{self.path} cannot be written: {error}") from error
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[Catalog]:
+        """The state of one moment, for reading. Any thread; blocks nobody."""
+        try:
+            connection = self._readers.get_nowait()
+        except queue.Empty:
+            connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
+            connection.set_busy_timeout(10_000)
+            self._opened.append(connection)
+        connection.execute("BEGIN")
+        try:
+            yield Catalog(connection)
+        finally:
+            connection.execute("ROLLBACK")
+            self._readers.put(connection)
+
+    def dead_letters(self, after: int, limit: int) -> list[DeadLetter]:
+        """At most `limit` records that were refused, whose number is above `after`, in order."""
+        with self.reader() as catalog:
+            return deadletters.read(catalog.connection, after, limit)
+
+    def logical_dump(self) -> Iterator[str]:
+        """Every row of the journal, the views, the positions and the dead letters as a line of text, in key order.
+
+        Two stores with the same dump are the same, whatever the bytes of their files.
+        """
+        with self.reader() as at:
+            for table in _DUMPED:
+                for row in at.connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3"):  # noqa: S608 - a constant
+                    yield f"{table}: " + " ".join(v.hex() if isinstance(v, bytes) else repr(v) for v in row)
+
+    def close(self) -> None:
+        """Write the WAL back into the file and let go of it. Readers must have ended."""
+        for connection in self._opened:
+            connection.close()
+        with contextlib.suppress(apsw.BusyError):
+            self.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self.writer.close()
+        self._lock.close()
+
+
+def check(store: Store) -> list[str]:
+    """What is wrong with a store, as sentences; nothing when all is well.
+
+    Verifies the file, the chain of the journal, that revisions are dense, and that the views are what the journal
+    makes: it applies the whole journal to an empty store in memory and compares. Reads everything.
+    """
+    found = [
+        f"the file is damaged: {row[0]}" for row in store.writer.execute("PRAGMA integrity_check") if row[0] != "ok"
+    ]
+    rebuilt = apsw.Connection(":memory:")
+    rebuilt.execute(views.SCHEMA)
+    previous, sequence, heads = journal.FIRST_DIGEST, 0, dict[int, int]()
+    for entry in store.journal.follow(0):
+        sequence += 1
+        if entry.sequence != sequence:
+            found.append(f"journal entry {sequence} is missing")
+            sequence = entry.sequence
+        if entry.digest != journal.chain_of(previous, entry):
+            found.append(f"journal entry {sequence} is not what was written")
+        if entry.revision is not None:
+            expected = heads.get(entry.namespace, 0) + 1
+            if entry.revision != expected:
+                found.append(f"journal entry {sequence} has revision {entry.revision}, expected {expected}")
+            heads[entry.namespace] = entry.revision
+        previous = entry.digest
+        views.apply(rebuilt, [entry])
+    for table in views.TABLES:
+        if _table_digest(store.writer, table) != _table_digest(rebuilt, table):
+            found.append(f"the view {table} is not what the journal makes: rebuild it")  # noqa: PERF401 - reads better
+    return found
+
+
+def rebuild(store: Store) -> int:
+    """Drop the views and make them anew from the journal, in one transaction. Returns the number of entries applied."""
+    applied = 0
+    with store.transaction() as connection:
+        for table in views.TABLES:
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute(views.SCHEMA)
+        while page := store.journal.read(applied, journal.PAGE):
+            views.apply(connection, page)
+            applied = page[-1].sequence
+    return applied
+
+
+def _table_digest(connection: apsw.Connection, table: str) -> str:
+    digest = hashlib.sha256()
+    for row in connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3"):  # noqa: S608 - a constant
+        digest.update(repr(row).encode())
+    return digest.hexdigest()
+
+
+def _refuse_vulnerable_sqlite() -> None:
+    version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    if version < OLDEST_SQLITE:
+        raise Broken(f"SQLite {apsw.sqlite_lib_version()} can corrupt the store: install apsw 3.51.3 or newer")
+
+
+def _lock(path: Path) -> IO[str]:
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise Unavailable(
+            f"{path.parent} is in use by another process: stop that one, or choose another folder"
+        ) from error
+    return file
+
+
+def _prepare(connection: apsw.Connection) -> str:
+    """Make the tables of an empty file, check those of another; returns the epoch."""
+    connection.execute("BEGIN IMMEDIATE")
+    if not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get:
+        for schema in (_META, journal.SCHEMA, views.SCHEMA, positions.SCHEMA, deadletters.SCHEMA):
+            connection.execute(schema)
+        connection.execute("INSERT INTO meta VALUES ('format', ?), ('epoch', ?)", (str(FORMAT), uuid.uuid4().hex))
+    connection.execute("COMMIT")
+    meta = dict(connection.execute("SELECT key, value FROM meta"))
+    if meta.get("format") != str(FORMAT):
+        raise Broken(f"the store has format {meta.get('format')}, this version reads format {FORMAT}", reason="CORRUPT")
+    return str(meta["epoch"])
