@@ -1,0 +1,153 @@
+"""Makes the Kafka topics of `epistream.wire.topics`, each with its settings spelled out."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+
+from epistream.clients.kafka_client import broker_list, translated
+from epistream.wire.errors import InvalidInput
+from epistream.wire.topics import (
+    CHANGES,
+    DEAD_LETTER_BYTES_MAX,
+    EXPERT,
+    OUTCOMES,
+    RECORD_BYTES_MAX,
+    SUBMISSIONS,
+    SYNTHETIC,
+    UPDATES,
+    dead_letter_topic,
+)
+
+_DAY_MS: Final = 24 * 60 * 60 * 1000
+_FOR_EVER: Final = {"cleanup.policy": "delete", "retention.ms": "-1"}
+_SETTINGS: Final[Mapping[str, Mapping[str, str]]] = {
+    EXPERT: _FOR_EVER,
+    SYNTHETIC: _FOR_EVER,
+    # A consumer that is away for less than these sees each submission, and each deletion.
+    UPDATES: {
+        "cleanup.policy": "compact",
+        "min.compaction.lag.ms": str(7 * _DAY_MS),
+        "delete.retention.ms": str(30 * _DAY_MS),
+    },
+    CHANGES: {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)},
+    OUTCOMES: {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS)},
+}
+_DEAD_LETTERS: Final = {
+    "cleanup.policy": "delete",
+    "retention.ms": str(30 * _DAY_MS),
+    "max.message.bytes": str(DEAD_LETTER_BYTES_MAX),
+}
+
+
+def ensure_topics(
+    bootstrap: str,
+    *,
+    replication_factor: int = 1,
+    partitions: int = 1,
+    submission_topics: Iterable[str] = SUBMISSIONS,
+    timeout_seconds: float = 30.0,
+) -> tuple[str, ...]:
+    """Creates the topics that are missing and waits until all can be used. Safe to repeat.
+
+    A topic that exists is left as it is, with one exception: dead letters are written to the partition that the record
+    came from, so a topic of dead letters that has fewer partitions than its source gets as many.
+
+    Args:
+        bootstrap: `host:port` of a broker, or several with commas between.
+        replication_factor: copies of each partition. With 3 or more, a write needs two of them.
+        partitions: of each new topic. For ever: see `epistream.wire.topics`.
+        submission_topics: what the service takes knowledge from; each gets a topic for its dead letters.
+        timeout_seconds: for each answer of the broker.
+
+    Returns:
+        The names of the topics that were created.
+
+    Raises:
+        Unavailable: no broker answers.
+        InvalidInput: the broker refuses, such as for more copies than there are brokers.
+    """
+    sources = tuple(submission_topics)
+    with _admin(bootstrap, timeout_seconds) as admin:
+        existing = {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics()}
+        wanted = dict.fromkeys((*sources, CHANGES, OUTCOMES), partitions)
+        wanted |= {dead_letter_topic(name): existing.get(name, partitions) for name in sources}
+        missing = {
+            name: {
+                "num_partitions": count,
+                "replication_factor": replication_factor,
+                "configs": settings(name, replication_factor),
+            }
+            for name, count in wanted.items()
+            if name not in existing
+        }
+        if missing:
+            _create(admin, missing)
+        short = {
+            name: count for name in map(dead_letter_topic, sources) if existing.get(name, count := wanted[name]) < count
+        }
+        if short:
+            admin.create_partitions(short)
+        admin.wait_for_topics(list(wanted), timeout_ms=timeout_seconds * 1000)
+    return tuple(missing)
+
+
+def settings(topic: str, replication_factor: int = 1) -> dict[str, str]:
+    """The settings that a topic is created with."""
+    own = _SETTINGS.get(topic, _DEAD_LETTERS if ".dlq" in topic else _FOR_EVER)
+    return {
+        "compression.type": "producer",
+        "max.message.bytes": str(RECORD_BYTES_MAX),
+        # A producer's wrong clock is no reason to refuse its knowledge: times never decide the order.
+        "message.timestamp.after.max.ms": str(2**63 - 1),
+        "min.insync.replicas": "2" if replication_factor > 2 else "1",
+        "unclean.leader.election.enable": "false",
+        **own,
+    }
+
+
+def broker_addresses(bootstrap: str, *, timeout_seconds: float = 30.0) -> list[str]:
+    """The addresses that the brokers of a Kafka tell their clients, asked for over the network.
+
+    Raises:
+        Unavailable: no broker answers.
+    """
+    with _admin(bootstrap, timeout_seconds) as admin:
+        return [f"{broker['host']}:{broker['port']}" for broker in admin.describe_cluster()["brokers"]]
+
+
+def _create(admin: Any, topics: Mapping[str, Mapping[str, Any]]) -> None:
+    from kafka.errors import TopicAlreadyExistsError, for_code
+
+    answer = admin.create_topics(topics, raise_errors=False)
+    for topic in answer["topics"]:
+        error = for_code(topic["error_code"])
+        # Another process that creates them at the same moment is welcome.
+        if topic["error_code"] and error is not TopicAlreadyExistsError:
+            raise InvalidInput(f"Kafka refuses the topic {topic['name']}: {topic['error_message'] or error.__name__}")
+
+
+@contextmanager
+def _admin(bootstrap: str, timeout_seconds: float) -> Iterator[Any]:
+    """A client to administer Kafka with, whose errors come out as ours."""
+    from kafka.admin import KafkaAdminClient
+    from kafka.errors import KafkaError
+    from kafka.net.compat import KafkaNetClient
+
+    with ExitStack() as opened:
+
+        def connect(**settings: Any) -> Any:
+            # Closed by us, since an admin client that fails to connect leaves its thread running.
+            connection = KafkaNetClient(**settings)
+            opened.callback(connection.close)
+            return connection
+
+        try:
+            yield KafkaAdminClient(
+                bootstrap_servers=broker_list(bootstrap),
+                client_id="epistream-admin",
+                bootstrap_timeout_ms=int(timeout_seconds * 1000),
+                request_timeout_ms=int(timeout_seconds * 1000),
+                kafka_client=connect,
+            )
+        except KafkaError as error:
+            raise translated(error, bootstrap, "administering topics") from error

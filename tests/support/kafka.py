@@ -1,0 +1,104 @@
+"""A real Kafka for tests: the one whose address is in EPISTREAM_TEST_KAFKA, else one of our own for the session."""
+
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from epistream.clients.kafka_producer import CappedProducer, Position
+from epistream.services.kafka_jars import KAFKA_VERSION
+from epistream.services.local_kafka import LocalKafka, find_runtime
+from epistream.wire.errors import EpistreamError
+
+ADDRESS_VARIABLE: Final = "EPISTREAM_TEST_KAFKA"
+Headers = Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record as it was read."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    timestamp_ms: int
+
+
+def which_kafka() -> str:
+    """For the head of a test run: which Kafka its tests use."""
+    address = os.environ.get(ADDRESS_VARIABLE)
+    if address:
+        return f"kafka: {address} (from {ADDRESS_VARIABLE})"
+    return f"kafka: Apache Kafka {KAFKA_VERSION} of our own ({ADDRESS_VARIABLE} is not set)"
+
+
+@contextmanager
+def a_kafka(folder: Path) -> Iterator[str]:
+    """The address of a Kafka; one of our own lives in `folder` as long as the block."""
+    address = os.environ.get(ADDRESS_VARIABLE)
+    if address:
+        yield address
+        return
+    try:
+        runtime = find_runtime()
+    except EpistreamError as error:
+        raise AssertionError(
+            f"These tests need a real Kafka. Set {ADDRESS_VARIABLE} to the address of one, or: {error}"
+        ) from error
+    with LocalKafka(folder, runtime=runtime) as kafka:
+        yield kafka.bootstrap
+
+
+@dataclass(frozen=True, slots=True)
+class Kafka:
+    """What the fixture `kafka` gives."""
+
+    bootstrap: str
+
+    def new_topic(self, name: str = "test", *, partitions: int = 1, **settings: str) -> str:
+        """Makes a topic that no other test knows; settings with `_` for `.`, such as `max_message_bytes="1000"`."""
+        from kafka.admin import KafkaAdminClient
+
+        topic = f"{name}-{uuid.uuid4().hex[:12]}"
+        configs = {key.replace("_", "."): value for key, value in settings.items()}
+        with KafkaAdminClient(bootstrap_servers=self.bootstrap) as admin:
+            admin.create_topics(
+                {topic: {"num_partitions": partitions, "replication_factor": 1, "configs": configs}},
+                wait_for_metadata=True,
+            )
+        return topic
+
+    def produce(
+        self, topic: str, values: Iterable[bytes | None], *, key: bytes | None = None, headers: Headers = ()
+    ) -> list[Position]:
+        """Sends raw values, all with the same key and headers, and waits until all are acknowledged."""
+        with CappedProducer(self.bootstrap, client_id="test") as producer:
+            sent = [producer.send(topic, value, key=key, headers=headers) for value in values]
+        return [future.result() for future in sent]
+
+    def read(self, topic: str) -> list[Record]:
+        """All records of a topic that are there now, partition by partition."""
+        from kafka import KafkaConsumer, TopicPartition
+
+        consumer: Any = KafkaConsumer(
+            bootstrap_servers=self.bootstrap, enable_auto_commit=False, isolation_level="read_committed"
+        )
+        try:
+            parts = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
+            ends = consumer.end_offsets(parts)
+            consumer.assign(parts)
+            consumer.seek_to_beginning(*parts)
+            records: list[Record] = []
+            while any(consumer.position(part) < ends[part] for part in parts):
+                for batch in consumer.poll(timeout_ms=500).values():
+                    records += [
+                        Record(r.partition, r.offset, r.key, r.value, tuple(r.headers), r.timestamp) for r in batch
+                    ]
+        finally:
+            consumer.close()
+        return sorted(records, key=lambda record: (record.partition, record.offset))
