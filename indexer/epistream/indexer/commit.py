@@ -12,7 +12,6 @@ from epistream.indexer import deadletters, positions, views
 from epistream.indexer.catalog import Head
 from epistream.indexer.gate import Verdict
 from epistream.indexer.journal import Entry, chain
-from epistream.indexer.match import item_id_of
 from epistream.indexer.model import Decoded, Embedded, Malformed, NamespaceConfig, Position, Record
 from epistream.indexer.store import Store
 from epistream.v1 import journal_pb2
@@ -164,7 +163,7 @@ def _receipt(submission: pb.Submission, verdict: Verdict) -> pb.Receipt:
 def _change(decoded: Decoded, verdict: Verdict, receipt: pb.Receipt) -> pb.Change:
     """The change that a verdict makes; fills in the receipt's item and version."""
     submission, head = decoded.submission, verdict.head if verdict.outcome == pb.OUTCOME_REVISED else None
-    receipt.item_id = head.item_id if head else item_id_of(submission)
+    receipt.item_id = head.item_id if head else decoded.item_id
     receipt.version = head.version + 1 if head else 1
     retraction = submission.retraction
     change = pb.Change(

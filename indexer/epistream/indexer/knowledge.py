@@ -6,10 +6,10 @@ import numpy as np
 from google.protobuf import timestamp_pb2
 
 from epistream.indexer.catalog import Catalog, Committed
-from epistream.indexer.embed import Embedder, vector_of
+from epistream.indexer.embed import NO_ENCODER, Embedder, vector_of
 from epistream.indexer.filters import matches
 from epistream.indexer.model import Vector
-from epistream.indexer.namespaces import NO_ENCODER, Namespaces, NamespaceState
+from epistream.indexer.namespaces import Namespaces, NamespaceState
 from epistream.indexer.store import Store
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api

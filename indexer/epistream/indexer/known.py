@@ -16,7 +16,7 @@ from epistream.indexer.claim import Claim, claim_of
 from epistream.indexer.commit import head_after
 from epistream.indexer.index import Neighbour, Searchable, cosines
 from epistream.indexer.journal import Entry
-from epistream.indexer.match import NOMINEES, Nominee, item_id_of, media_identity
+from epistream.indexer.match import NOMINEES, Nominee, media_identity
 from epistream.indexer.model import Embedded
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
@@ -169,7 +169,7 @@ class BatchView:
         submission = candidate.decoded.submission
         return (
             self.decision(submission.provenance.producer, submission.submission_id) is None
-            and self.head(item_id_of(submission)) is None
+            and self.head(candidate.decoded.item_id) is None
             and self.head_with(candidate.decoded.fingerprint) is None
         )
 

@@ -14,15 +14,12 @@ An item id that exists is asked about before the content of other items: a produ
 item says means its own item (docs/decisions/0003-own-item-first.md).
 """
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
-from epistream.indexer.claim import Claim, claim_of, compare
-
 from epistream.indexer.catalog import Head
+from epistream.indexer.claim import Claim, claim_of, compare
 from epistream.indexer.model import Embedded, NamespaceConfig
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
@@ -141,7 +138,7 @@ def match(candidate: Embedded, known: Known, config: NamespaceConfig) -> Match:
     if earlier is not None:
         digest, decision = earlier
         return Repeated(decision) if digest == decoded.digest else IdReused()
-    head = known.head(item_id_of(submission))
+    head = known.head(decoded.item_id)
     if submission.retraction:
         return _stale(submission, head) or Retraction(head)
     same = head if head is not None else known.head_with(decoded.fingerprint)
@@ -155,17 +152,6 @@ def match(candidate: Embedded, known: Known, config: NamespaceConfig) -> Match:
     if candidate.vector is None:
         return Novel()
     return _nearest(submission, known.nominees(candidate, config.near_duplicate_threshold, NOMINEES))
-
-
-def item_id_of(submission: pb.Submission) -> str:
-    """The item that a submission is about; of one that names none, an id made from producer and submission id.
-
-    The same however often and in whatever batches the submission comes.
-    """
-    if submission.item_id:
-        return submission.item_id
-    name = f"{submission.provenance.producer}\0{submission.submission_id}".encode()
-    return "k-" + base64.b32encode(hashlib.sha256(name).digest()[:15]).decode().lower()
 
 
 def media_identity(media: pb.Media) -> str:

@@ -77,6 +77,8 @@ class Decoded:
     submission: pb.Submission
     fingerprint: bytes
     """SHA-256 of the canonical content, 32 bytes; for a retraction of the empty text."""
+    item_id: str
+    """The item that the submission is about; of one that names none, an id made from producer and submission id."""
     digest: bytes
     """SHA-256 over what makes two submissions of one id the same: all but the embedding and `submitted_time`."""
 
@@ -101,4 +103,4 @@ class Embedded:
 
     decoded: Decoded
     vector: Vector | None
-    """None for a retraction, and in a namespace without an encoder when the producer gave none."""
+    """None for a retraction."""

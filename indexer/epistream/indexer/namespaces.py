@@ -5,22 +5,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from epistream.indexer.embed import Embedder
 from google.protobuf.message import Message
 
 from epistream.indexer.clock import Clock
 from epistream.indexer.commit import Draft, write
+from epistream.indexer.embed import NO_ENCODER, Embedder
 from epistream.indexer.index import Searchable
 from epistream.indexer.model import NamespaceConfig
+from epistream.indexer.rules import DIMENSION_MAX
 from epistream.indexer.store import Store
 from epistream.v1 import journal_pb2
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Conflict, FieldViolation, InvalidInput, NotFound
 
-NO_ENCODER: Final = "none"
-"""The model of a namespace whose producers and readers bring their own vectors."""
-
-DIMENSION_MAX: Final = 8192
 DEFAULT_THRESHOLD: Final = 0.95
 """docs/decisions/0002-threshold.md: above it the default encoder finds form-only differences, below mostly others."""
 

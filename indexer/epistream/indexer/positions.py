@@ -50,6 +50,21 @@ def write(connection: apsw.Connection, newest: Mapping[tuple[str, int], Position
     )
 
 
+def place(connection: apsw.Connection, topic: str, partition: int, next_offset: int | None) -> None:
+    """Have a partition read from `next_offset`, or as if it had never been read when None.
+
+    For a partition that is read for the first time, and for an operator's decision: this one can go back.
+    """
+    if next_offset is None:
+        connection.execute("DELETE FROM positions WHERE topic = ? AND partition = ?", (topic, partition))
+        return
+    connection.execute(
+        "INSERT INTO positions VALUES (?1,?2,?3,-1) ON CONFLICT (topic, partition) DO UPDATE"
+        " SET next_offset = ?3, leader_epoch = -1",
+        (topic, partition, next_offset),
+    )
+
+
 def read(connection: apsw.Connection) -> dict[tuple[str, int], int]:
     """The offset to read next, by topic and partition."""
     return {

@@ -126,6 +126,26 @@ class Store:
         self._lock.close()
 
 
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[Catalog]:
+    """The state of one moment of the store in `folder`, which another process may have open.
+
+    Raises:
+        Unavailable: there is no store.
+        Broken: it cannot be read.
+    """
+    path = folder / "store.sqlite"
+    if not path.is_file():
+        raise Unavailable(f"{folder} holds no store")
+    try:
+        with contextlib.closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+            connection.set_busy_timeout(10_000)
+            connection.execute("BEGIN")
+            yield Catalog(connection)
+    except apsw.Error as error:
+        raise Broken(f"{path} cannot be read: {error}", reason="CORRUPT") from error
+
+
 def check(store: Store) -> list[str]:
     """What is wrong with a store, as sentences; nothing when all is well.
 

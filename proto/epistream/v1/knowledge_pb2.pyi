@@ -547,7 +547,9 @@ class Violation(_message.Message):
     FIELD_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     field: _builtins.str
-    """The path of the field in the submission, such as `provenance.producer`. Empty when the whole record is meant."""
+    """The path of the field in the submission, such as `provenance.producer`, or of a header, such as `headers["content-type"]`. Empty when the
+    whole record is meant.
+    """
     description: _builtins.str
     """What was expected, what was found, what to do."""
     def __init__(

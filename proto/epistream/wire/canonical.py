@@ -13,7 +13,7 @@ from typing import Final
 
 from epistream.v1 import knowledge_pb2 as pb
 
-_LINE_END: Final = re.compile(r"[ \t\f\v]*(?:\r\n|\r|\n)")
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
 
 
 def canonical_text(text: str) -> str:
@@ -31,7 +31,8 @@ def canonical_code(code: str) -> str:
     >>> canonical_code("def f():\r\n    return 1  \r\n\r\n")
     'def f():\n    return 1'
     """
-    return _LINE_END.sub("\n", unicodedata.normalize("NFC", code)).rstrip().lstrip("\n")
+    lines = _LINE_END.split(unicodedata.normalize("NFC", code))
+    return "\n".join(line.rstrip(" \t\f\v") for line in lines).rstrip().lstrip("\n")
 
 
 def canonical_content(modality: pb.Modality.ValueType, content: str, media: pb.Media | None = None) -> bytes:

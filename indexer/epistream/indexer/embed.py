@@ -1,0 +1,263 @@
+"""embed: a submission to its vector, by the namespace's encoder, the cache, or the producer. Blocks for the encoder.
+
+Every vector that leaves here has length one and the namespace's dimension.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Final, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from epistream.indexer import rules
+from epistream.indexer.model import Decoded, Embedded, Malformed, NamespaceConfig, Vector
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.canonical import canonical_code, canonical_text
+from epistream.wire.errors import FieldViolation, InvalidInput, Unavailable
+
+NO_ENCODER: Final = "none"
+"""The model of a namespace whose producers and readers bring their own vectors."""
+CACHE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""About 36,000 vectors of 384 dimensions."""
+ENTRY_BYTES: Final = 310
+"""What an entry of the cache takes beside its numbers: keys, links, array header. Measured with tracemalloc."""
+LOADING_RETRY_SECONDS: Final = 2.0
+
+_Key: TypeAlias = tuple[str, bytes]
+"""Model and fingerprint."""
+
+
+class Embedder(Protocol):
+    """What turns text into vectors. Thread-safe."""
+
+    @property
+    def model(self) -> str:
+        """The name that namespaces are bound to."""
+
+    @property
+    def dimension(self) -> int:
+        """The length of its vectors.
+
+        Raises:
+            Unavailable: it is known only when the model is loaded, and it is not yet.
+        """
+
+    @property
+    def ready(self) -> bool:
+        """Whether `encode` starts at once."""
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """One row of length one for each text: (len(texts), dimension), float32. Blocks until the model is loaded.
+
+        Raises:
+            Broken: the model cannot be loaded.
+        """
+
+
+class EmbeddingCache:
+    """The vectors of the contents seen last, by model and fingerprint: equal content is encoded once. Thread-safe."""
+
+    def __init__(self, bytes_max: int = CACHE_BYTES_MAX) -> None:
+        """What it keeps takes at most `bytes_max`; what was used longest ago goes first."""
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._vectors: OrderedDict[_Key, Vector] = OrderedDict()
+        self._encoding: dict[_Key, Future[Vector]] = {}
+        self._lock = threading.Lock()
+
+    def knows(self, model: str, fingerprints: Iterable[bytes]) -> bool:
+        """Whether the vectors of all these contents are here."""
+        with self._lock:
+            return all((model, fingerprint) in self._vectors for fingerprint in fingerprints)
+
+    def vectors(
+        self, model: str, fingerprints: Iterable[bytes], encode: Callable[[Sequence[bytes]], NDArray[np.float32]]
+    ) -> dict[bytes, Vector]:
+        """The vectors of contents, not to be written to: those that are here, then one call of `encode` for the rest.
+
+        What another thread is encoding now is waited for. Raises what `encode` raises, here or there.
+        """
+        found, own, others = self._claim(model, fingerprints)
+        if own:
+            try:
+                found |= self._keep(model, own, encode(own))
+            except BaseException as error:
+                self._give_up(model, own, error)
+                raise
+        return found | {fingerprint: future.result() for fingerprint, future in others.items()}
+
+    def _claim(
+        self, model: str, fingerprints: Iterable[bytes]
+    ) -> tuple[dict[bytes, Vector], list[bytes], dict[bytes, Future[Vector]]]:
+        found, own, others = {}, [], {}
+        with self._lock:
+            for fingerprint in dict.fromkeys(fingerprints):
+                key = (model, fingerprint)
+                if key in self._vectors:
+                    self._vectors.move_to_end(key)
+                    found[fingerprint] = self._vectors[key]
+                elif key in self._encoding:
+                    others[fingerprint] = self._encoding[key]
+                else:
+                    self._encoding[key] = Future()
+                    own.append(fingerprint)
+        return found, own, others
+
+    def _keep(self, model: str, fingerprints: Sequence[bytes], rows: NDArray[np.float32]) -> dict[bytes, Vector]:
+        kept = {}
+        with self._lock:
+            for fingerprint, row in zip(fingerprints, rows, strict=True):
+                vector = row.copy()  # a view would keep all rows in memory
+                vector.setflags(write=False)
+                kept[fingerprint] = self._vectors[model, fingerprint] = vector
+                self._bytes += vector.nbytes + ENTRY_BYTES
+                self._encoding.pop((model, fingerprint)).set_result(vector)
+            while self._bytes > self._bytes_max:
+                _, oldest = self._vectors.popitem(last=False)
+                self._bytes -= oldest.nbytes + ENTRY_BYTES
+        return kept
+
+    def _give_up(self, model: str, fingerprints: Sequence[bytes], error: BaseException) -> None:
+        with self._lock:
+            for fingerprint in fingerprints:
+                waited_for = self._encoding.pop((model, fingerprint), None)
+                if waited_for is not None:
+                    waited_for.set_exception(error)
+
+
+def embed(
+    batch: Sequence[Decoded | Malformed],
+    namespaces: Mapping[str, NamespaceConfig],
+    embedder: Embedder | None,
+    cache: EmbeddingCache,
+    *,
+    wait: bool = True,
+) -> list[Embedded | Malformed]:
+    """Give each submission of a batch its vector, in their order; refuse those that do not fit their namespace.
+
+    A producer's own vector is taken where the namespace takes it. All other contents that the cache does not know go
+    through the encoder in one call, each once. A retraction has no vector.
+
+    Raises:
+        Unavailable: the encoder is loading, a submission needs it, and `wait` is false.
+        Broken: the encoder cannot be loaded.
+    """
+    settled = [_settle(candidate, namespaces, embedder) for candidate in batch]
+    waiting = [candidate for candidate in settled if isinstance(candidate, Decoded)]
+    if not waiting or embedder is None:
+        return [candidate for candidate in settled if not isinstance(candidate, Decoded)]
+    vectors = _vectors(waiting, embedder, cache, wait=wait)
+    return [
+        _fitting(candidate, vectors[candidate.fingerprint], namespaces, embedder)
+        if isinstance(candidate, Decoded)
+        else candidate
+        for candidate in settled
+    ]
+
+
+def text_to_embed(submission: pb.Submission) -> str:
+    """What an encoder is given of a submission: its text or code in canonical form, or its caption."""
+    if submission.modality == pb.MODALITY_CODE:
+        return canonical_code(submission.content)
+    return canonical_text(submission.content)
+
+
+def vector_of(embedding: pb.Embedding, field: str = "embedding") -> Vector:
+    """The vector that somebody sent as `field`, scaled to length one.
+
+    Raises:
+        InvalidInput: it is no vector: see `rules.embedding_violations`.
+    """
+    violations = tuple(rules.embedding_violations(embedding, field))
+    if violations:
+        raise InvalidInput("; ".join(f"{v.field}: {v.description}" for v in violations), *violations)
+    return _unit(embedding)
+
+
+def _unit(embedding: pb.Embedding) -> Vector:
+    numbers = rules.numbers_of(embedding)
+    vector: Vector = np.divide(numbers, rules.length_of(numbers), dtype=np.float64).astype(np.float32)
+    return vector
+
+
+def _settle(
+    candidate: Decoded | Malformed, namespaces: Mapping[str, NamespaceConfig], embedder: Embedder | None
+) -> Embedded | Malformed | Decoded:
+    """What can be said of a submission without the encoder; itself, if that is nothing."""
+    if isinstance(candidate, Malformed):
+        return candidate
+    submission = candidate.submission
+    config = namespaces.get(submission.namespace)
+    if config is None:
+        text = f"there is no namespace {submission.namespace!r}: make it first"
+        return _refused(candidate, "namespace", text, pb.REASON_UNKNOWN_NAMESPACE)
+    if submission.retraction:
+        return Embedded(candidate, None)
+    if submission.HasField("embedding"):
+        return _with_own_vector(candidate, config)
+    wanted = config.encoder.model
+    if wanted == NO_ENCODER:
+        text = f"required: the namespace has no encoder, send {config.encoder.dimension} dimensions"
+        return _refused(candidate, "embedding", text)
+    if embedder is None or embedder.model != wanted:
+        has = embedder.model if embedder is not None else "none"
+        text = f"required: the encoder of the namespace is {wanted}, the service runs {has}"
+        return _refused(candidate, "embedding", text)
+    return candidate
+
+
+def _with_own_vector(candidate: Decoded, config: NamespaceConfig) -> Embedded | Malformed:
+    embedding = candidate.submission.embedding
+    if not config.accept_producer_embeddings and config.encoder.model != NO_ENCODER:
+        return _refused(candidate, "embedding", "the namespace takes no embeddings of producers: leave it out")
+    dimension = len(embedding.float32) // 4 or len(embedding.values)
+    if dimension != config.encoder.dimension:
+        text = f"the namespace takes {config.encoder.dimension} dimensions, this has {dimension}"
+        return _refused(candidate, "embedding", text)
+    return Embedded(candidate, _unit(embedding))
+
+
+def _fitting(
+    candidate: Decoded, vector: Vector, namespaces: Mapping[str, NamespaceConfig], embedder: Embedder
+) -> Embedded | Malformed:
+    """A submission with the encoder's vector; refused if the namespace was made for another dimension."""
+    dimension = namespaces[candidate.submission.namespace].encoder.dimension
+    if len(vector) == dimension:
+        return Embedded(candidate, vector)
+    text = f"the namespace takes {dimension} dimensions, the service's encoder {embedder.model} makes {len(vector)}"
+    return _refused(candidate, "embedding", text)
+
+
+def _vectors(
+    waiting: Sequence[Decoded], embedder: Embedder, cache: EmbeddingCache, *, wait: bool
+) -> Mapping[bytes, Vector]:
+    """The vectors of contents, by fingerprint."""
+    submissions = {candidate.fingerprint: candidate.submission for candidate in waiting}
+    if not wait and not embedder.ready and not cache.knows(embedder.model, submissions):
+        raise Unavailable(
+            f"the encoder {embedder.model} is loading",
+            reason="ENCODER_LOADING",
+            retry_delay_seconds=LOADING_RETRY_SECONDS,
+        )
+    return cache.vectors(
+        embedder.model,
+        submissions,
+        lambda missing: embedder.encode([text_to_embed(submissions[fingerprint]) for fingerprint in missing]),
+    )
+
+
+def _refused(
+    candidate: Decoded, field: str, description: str, reason: pb.Reason.ValueType = pb.REASON_INVALID
+) -> Malformed:
+    submission = candidate.submission
+    return Malformed(
+        candidate.record,
+        reason,
+        (FieldViolation(field, description),),
+        submission.namespace,
+        submission.provenance.producer,
+        submission.submission_id,
+    )

