@@ -229,7 +229,7 @@ def test_later_submissions_of_a_batch_see_what_earlier_ones_changed(engine: Engi
         engine,
         retraction("limit", id="2"),
         submission("the daily limit is 5 mg", id="3", vector=NEARER),
-        submission("The daily limit is 5 mg!", id="4", vector=NEAR),
+        submission("The daily limit is 5mg.", id="4", vector=NEAR),
     )
     assert [what(r) for r in receipts] == [
         ("REVISED", "RETRACTION"),
@@ -257,5 +257,5 @@ def test_a_new_policy_decides_every_later_submission(engine: Engine) -> None:
         ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=ns_pb.Policy(near_duplicate_threshold=0.8))
     )
     assert updated.policy_version == 2
-    (receipt,) = commit(engine, submission("The  Daily limit is 5 mg", id="3", vector=direction(0.9, 0.6)))
+    (receipt,) = commit(engine, submission("the daily limit is 5mg", id="3", vector=direction(0.9, 0.6)))
     assert what(receipt) == ("MERGED", "SAME_CLAIM")
