@@ -1,0 +1,182 @@
+"""The tables of numbers, units and months of the same-claim check, written by hand for Epistream.
+
+Two forms are one unit only if they are names of one unit. Values are never converted: `1000 mg` and `1 g` stay two
+claims.
+"""
+
+from typing import Final
+
+from epistream.indexer.claim.words import forms, words
+
+_SMALL: Final = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+    seventeen eighteen nineteen"""
+_TENS: Final = "twenty thirty forty fifty sixty seventy eighty ninety"
+_SMALL_ORDINALS: Final = """zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth
+    thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth"""
+_TENS_ORDINALS: Final = "twentieth thirtieth fortieth fiftieth sixtieth seventieth eightieth ninetieth"
+
+
+def _below_hundred(small: str, tens: str) -> dict[str, int]:
+    """The words `small` from 0, `tens` from 20, and what hyphens make of both: `twenty-five`, `twenty-fifth`."""
+    units = small.split()
+    joined = {
+        f"{ten}-{unit}": 10 * value + digit
+        for value, ten in enumerate(_TENS.split(), start=2)
+        for digit, unit in enumerate(units[1:10], start=1)
+    }
+    plain = {word: value for value, word in enumerate(units)}
+    return plain | {word: 10 * value for value, word in enumerate(tens.split(), start=2)} | joined
+
+
+CARDINALS: Final = _below_hundred(_SMALL, _TENS)
+"""The number words below a hundred and their values."""
+
+ORDINALS: Final = _below_hundred(_SMALL_ORDINALS, _TENS_ORDINALS) | {"hundredth": 100}
+"""The ordinal words up to a hundred and their values."""
+
+TENS: Final = words(_TENS)
+"""The number words that one below ten may follow: `twenty five`."""
+
+SCALES: Final = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+"""What multiplies the number before it. All texts are read by the short scale."""
+
+_UNIT_FORMS: Final = forms("""
+    %: %, percent
+    ‰: ‰
+    °: °, degree, degrees
+    °C: °C
+    °F: °F
+    K: K, kelvin, kelvins
+    kg: kg, kilogram, kilograms, kilogramme, kilogrammes
+    g: g, gram, grams, gramme, grammes
+    mg: mg, milligram, milligrams, milligramme, milligrammes
+    μg: μg, mcg, microgram, micrograms
+    ng: ng, nanogram, nanograms
+    t: t, tonne, tonnes
+    lb: lb, lbs
+    oz: oz, ounce, ounces
+    km: km, kilometer, kilometers, kilometre, kilometres
+    m: m, meter, meters, metre, metres
+    cm: cm, centimeter, centimeters, centimetre, centimetres
+    mm: mm, millimeter, millimeters, millimetre, millimetres
+    μm: μm, micrometer, micrometers, micrometre, micrometres
+    nm: nm, nanometer, nanometers, nanometre, nanometres
+    mi: mi, mile, miles
+    yd: yd, yard, yards
+    ft: ft, foot, feet
+    inch: inch, inches
+    ha: ha, hectare, hectares
+    acre: acre, acres
+    m²: m², m2, square metre, square metres, square meter, square meters, sq m
+    m³: m³, m3, cubic metre, cubic metres, cubic meter, cubic meters
+    km²: km², km2, square kilometre, square kilometres, square kilometer, square kilometers, sq km
+    cm²: cm², cm2
+    cm³: cm³, cm3
+    L: L, l, liter, liters, litre, litres
+    mL: mL, ml, milliliter, milliliters, millilitre, millilitres
+    cL: cL, cl
+    dL: dL, dl
+    μL: μL, μl, microliter, microliters, microlitre, microlitres
+    gallon: gallon, gallons
+    s: s, sec, secs, second, seconds
+    ms: ms, millisecond, milliseconds
+    μs: μs, microsecond, microseconds
+    ns: ns, nanosecond, nanoseconds
+    min: min, mins, minute, minutes
+    h: h, hr, hrs, hour, hours
+    day: day, days
+    week: week, weeks
+    month: month, months
+    year: year, years, yr, yrs
+    V: V, volt, volts
+    mV: mV, millivolt, millivolts
+    kV: kV, kilovolt, kilovolts
+    A: A, amp, amps, ampere, amperes
+    mA: mA, milliamp, milliamps, milliampere, milliamperes
+    W: W, watt, watts
+    mW: mW, milliwatt, milliwatts
+    kW: kW, kilowatt, kilowatts
+    MW: MW, megawatt, megawatts
+    GW: GW, gigawatt, gigawatts
+    kWh: kWh
+    MWh: MWh
+    Hz: Hz, hertz
+    kHz: kHz, kilohertz
+    MHz: MHz, megahertz
+    GHz: GHz, gigahertz
+    Ω: Ω, ohm, ohms
+    kΩ: kΩ
+    Pa: Pa, pascal, pascals
+    kPa: kPa, kilopascal, kilopascals
+    MPa: MPa
+    bar: bar
+    psi: psi
+    N: N, newton, newtons
+    J: J, joule, joules
+    kJ: kJ, kilojoule, kilojoules
+    kcal: kcal, kilocalorie, kilocalories
+    mol: mol, mole, moles
+    mmol: mmol, millimole, millimoles
+    dB: dB, decibel, decibels
+    bit: bit, bits
+    byte: byte, bytes
+    kB: kB
+    KB: KB
+    KiB: KiB, kibibyte, kibibytes
+    MB: MB, megabyte, megabytes
+    MiB: MiB, mebibyte, mebibytes
+    GB: GB, gigabyte, gigabytes
+    GiB: GiB, gibibyte, gibibytes
+    TB: TB, terabyte, terabytes
+    TiB: TiB, tebibyte, tebibytes
+    Mb: Mb
+    Gb: Gb
+    Mbps: Mbps
+    Gbps: Gbps
+    rpm: rpm
+    mph: mph
+    km/h: kph, kmh
+    $: $, dollar, dollars
+    €: €, EUR, euro, euros
+    £: £, GBP
+    ¥: ¥
+    ₹: ₹
+    USD: USD
+    CHF: CHF
+    JPY: JPY, yen
+    %: per cent
+    °C: ° C, degrees C, degrees Celsius
+    °F: ° F, degrees F, degrees Fahrenheit
+""")
+UNITS: Final = _UNIT_FORMS | {
+    form.capitalize(): unit
+    for form, unit in _UNIT_FORMS.items()
+    if len(form) >= 4 and form.isalpha() and form.islower()
+}
+"""Units after a number, and their symbols. Case counts, but not that of whole words: `mW`, `MW`; `Days`."""
+
+CURRENCY_SIGNS: Final = words("$ € £ ¥ ₹")
+"""Signs that stand before their number."""
+
+CURRENCY_CODES: Final = words("EUR GBP USD CHF JPY")
+"""Codes that may stand before their number."""
+
+PERIODS: Final = words("second minute hour day week month year")
+"""What `a`, `an` and `per` may have after them to say a rate: `twice a day`, `twice per day`."""
+
+DAILY: Final = forms("""
+    hour: hourly
+    day: daily
+    week: weekly
+    month: monthly
+    year: yearly
+""")
+"""The same as one word, after how often or how much: `5 mg daily`."""
+
+_MONTH_NAMES: Final = """January February March April May June July August September October November December"""
+MONTHS: Final = {
+    form: number
+    for number, name in enumerate(_MONTH_NAMES.split(), start=1)
+    for form in [name, name.upper(), name[:3], *([] if name in {"March", "May"} else [name.lower()])]
+} | {"Sept": 9}
+"""The months and their numbers. `march` and `may` in small letters are other words."""

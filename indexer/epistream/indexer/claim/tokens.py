@@ -1,0 +1,91 @@
+"""Cuts prose into tokens: words, numbers, addresses, pieces of code, symbols. White space is gone after it."""
+
+import re
+import unicodedata
+from typing import Final
+
+from epistream.indexer.claim.measures import MONTHS
+from epistream.indexer.claim.quantities import is_numeral
+from epistream.indexer.claim.words import DOTTED
+
+_FOLDED: Final = str.maketrans(
+    {
+        **dict.fromkeys("\u2018\u2019\u02bc", "'"),
+        **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'),
+        **dict.fromkeys("\u2010\u2011\u2212", "-"),
+        **dict.fromkeys("\u00ad\ufeff", None),
+        "\u2026": "...",
+        "\u00b5": "\u03bc",
+        "℃": "°C",
+        "℉": "°F",
+        "≥": ">=",
+        "≤": "<=",
+        "≠": "!=",
+        "½": " 1/2",
+        "¼": " 1/4",
+        "¾": " 3/4",
+    }
+)
+"""Characters with a plainer form: quotation marks, hyphens, the micro sign, ligatures of symbols. Nothing that NFKC
+would fold besides: `m²` stays apart from `m2` wherever it is no unit."""
+_THIN_GROUP: Final = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
+"""The space in `10 000`, where it is one that does not break."""
+
+_TOKEN: Final = re.compile(
+    r"""
+      [a-z]+(?=[ ,\n])                                                    # most words, first because they are most
+    | (?:https?|ftp|file|s3|gs|git|ssh|kafka|postgres|jdbc)://[^\s<>"]*[^\s<>".,;:!?)\]}']
+    | [\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}                     # an e-mail address
+    | `[^`\n]{1,400}`                                                     # code in back-ticks
+    | (?<![\w-])--?[A-Za-z][\w-]*(?:=[^\s,;]+)?                           # --flag=value, -v
+    | [A-Za-z]:\\[^\s"<>|]+                                               # C:\path
+    | (?<![\w/.])(?:~|\.{1,2})?/[\w@%+~-][\w.@%+~-]*(?:/[\w.@%+~-]*)*     # /path, ./path
+    | [A-Za-z_]\w*(?:\.\w+)*                                              # call(of, nested(arguments))
+      \([^()\n]{0,200}(?:\([^()\n]{0,100}\)[^()\n]{0,100}){0,8}\)
+    | \d{4}-\d\d-\d\d(?:T[\d:.]+(?:Z|[+-]\d\d:?\d\d)?)?(?![\w-])          # 2020-05-17T09:15Z
+    | (?:(?<![\w.)\]%"'])[-+])?                                           # a number, with a sign and a suffix perhaps
+      (?:\d+(?:[.,:/'_]\d+)*|(?<![\w.])\.\d+)(?:[eE][+-]?\d+)?\w*
+    | \w+(?:[-.&]\w+|'(?![sS]\b)\w+)*                                     # a word
+    | '(?i:s|ll|re|ve|m|d)\b                                              # the end of a contraction or possessive
+    | \s[-\u2013\u2014]+(?=\s) | \u2014+ | --+                            # a dash; the space tells it from a hyphen
+    | \.{2,} | [!?]{1,8}(?=[\s"')\]]|$) | [=!<>]=+ | [-=]> | <- | ::      # runs of symbols
+    | [^\w\s]                                                             # any other symbol
+    """,
+    re.VERBOSE,
+)
+
+_DOTTED: Final = re.compile(r"(?:[A-Za-z]\.)+[A-Za-z]")
+_ORDINAL_OR_DECADE: Final = re.compile(r"\d+(?:ST|ND|RD|TH)|\d+0S")
+_KEPT_CAPITALS: Final = frozenset(["US", "AIDS", *(month for month in MONTHS if month.isupper())])
+"""The words that are surely, or may well be, another word in small letters."""
+_SYMBOL_LETTERS_MAX: Final = 3
+"""A word of at most so many letters behind a number may be a unit's symbol."""
+
+
+def tokens_of(text: str) -> list[str]:
+    """The tokens of a text. A text all in capitals is put into small letters, where that changes no meaning."""
+    if not text.isascii():
+        text = _THIN_GROUP.sub(",", unicodedata.normalize("NFC", text)).translate(_FOLDED)
+    tokens: list[str] = _TOKEN.findall(text.replace("``", '"').replace("''", '"'))
+    if text.isupper():
+        return [token if _keeps_capitals(tokens, at) else token.lower() for at, token in enumerate(tokens)]
+    return tokens
+
+
+def is_dotted(token: str) -> bool:
+    """Whether a token is an abbreviation with full stops, the last one cut off: `U.S`, `e.g`."""
+    return _DOTTED.fullmatch(token) is not None
+
+
+def _keeps_capitals(tokens: list[str], at: int) -> bool:
+    """Whether a token of a text in capitals may be something else in small letters: `5 MG`, `US`, `VITAMIN A`."""
+    token = tokens[at]
+    if token == "A":  # noqa: S105
+        return at + 1 == len(tokens) or len(tokens[at + 1]) == 1
+    if len(token) == 1 or token in _KEPT_CAPITALS:
+        return True
+    if is_dotted(token):
+        return token.lower() not in DOTTED
+    if is_numeral(token):
+        return _ORDINAL_OR_DECADE.fullmatch(token) is None
+    return len(token) <= _SYMBOL_LETTERS_MAX and at > 0 and is_numeral(tokens[at - 1])

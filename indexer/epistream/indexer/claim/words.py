@@ -1,0 +1,388 @@
+"""The word lists of the same-claim check.
+
+All of them were written by hand for Epistream, from general knowledge of English, and then tried on published pairs of
+statements that differ in one fact. The rule for a list that makes two words equal: neither word has another sense in
+which the other could stand in the same sentence. So `couch` and `sofa` are there, and `check` and `cheque`, `film` and
+`movie`, `tiny` and `small` are not. A word that is missing costs a row; a word that is wrong loses knowledge.
+"""
+
+from itertools import product
+from typing import Final
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a table."""
+    return frozenset(text.split())
+
+
+def forms(lines: str) -> dict[str, str]:
+    """Each line is `canonical: other, other`; the result maps each other form to the canonical one."""
+    pairs = (line.split(":") for line in lines.split("\n") if line.strip())
+    return {form.strip(): canonical.strip() for canonical, forms in pairs for form in forms.split(",")}
+
+
+def _phrases(lines: str) -> dict[str, dict[tuple[str, ...], str]]:
+    """As `_forms`, for forms of several words, found by their first word; the longest first."""
+    found: dict[str, dict[tuple[str, ...], str]] = {}
+    for form, canonical in sorted(forms(lines).items(), key=lambda item: -len(item[0].split())):
+        first, *rest = form.split()
+        found.setdefault(first, {})[tuple(rest)] = canonical
+    return found
+
+
+# Words that are equal -------------------------------------------------------------------------------------------------
+
+SYNONYMS: Final = forms("""
+    a: an
+    adverts: ads, advertisements
+    afterward: afterwards
+    airplane: aeroplane
+    airplanes: aeroplanes
+    allow: permit
+    allowed: permitted
+    allows: permits
+    although: though
+    among: amongst
+    backward: backwards
+    begin: commence
+    begins: commences
+    began: commenced
+    bought: purchased
+    buy: purchase
+    buying: purchasing
+    buys: purchases
+    couch: sofa
+    couches: sofas
+    father: dad, daddy
+    forbidden: prohibited
+    forward: forwards
+    huge: enormous
+    information: info
+    laboratory: lab
+    laboratories: labs
+    mathematics: maths, math
+    maximum: max
+    mother: mom, mum, mommy, mummy
+    on: upon
+    perhaps: maybe
+    photograph: photo
+    photographs: photos
+    quickly: rapidly
+    refrigerator: fridge
+    refrigerators: fridges
+    situated: located
+    telephone: phone
+    telephones: phones
+    toward: towards
+    until: till
+    versus: vs
+    while: whilst
+""")
+"""Words that say the same wherever they stand."""
+
+PHRASES: Final = _phrases("""
+    aka: also known as
+    asap: as soon as possible
+    before: prior to
+    consist of: consist of, are composed of, are made up of
+    consists of: consists of, is composed of, is made up of
+    currently: at present
+    e.g.: for example, for instance
+    equals: is equal to
+    although: even though
+    lots of: a lot of
+    must: has to, have to
+    near: close to
+    not able to: unable to
+    each other: one another
+    regardless of: irrespective of
+    to: in order to
+""")
+"""Phrases that say the same wherever they stand."""
+
+BOUNDS: Final = _phrases("""
+    >: more than, greater than
+    >=: at least, not less than, not fewer than, a minimum of
+    <: less than, fewer than
+    <=: at most, no more than, not more than, a maximum of
+""")
+"""Phrases that are bounds, but only before a number."""
+
+APPROXIMATE: Final = words("approximately approx roughly circa ca")
+"""Words that say 'about' before a number."""
+
+ABOUT: Final = words("about around")
+"""Words that say 'about' before a number with a unit; without one they may say 'on the subject of' and 'all round'."""
+
+_STEMS_OUR: Final = words("""
+    arm behavi col endeav fav flav harb hon hum lab neighb od parl rum sav tum val vap vig
+""")
+_ENDINGS_OUR: Final = ("", *words("s ed ing able ful ite ites less hood hoods"))
+_STEMS_ISE: Final = words("""
+    apolog author capital categor character civil crystall custom digital econom emphas equal final formal
+    general global harmon hospital hypothes immun industrial initial legal local maxim memor minim mobil modern
+    national neutral normal optim organ oxid penal personal polar popular prior public random rational real
+    recogn sanit serial special stabil standard steril summar symbol synchron synthes util visual vulcan
+""")
+_ENDINGS_ISE: Final = words("e ed es ing er ers ation ations")
+_STEMS_YSE: Final = words("anal catal dial electrol hydrol paral")
+_ENDINGS_YSE: Final = words("e ed es ing er ers")
+_STEMS_LL: Final = words("cance channe fue labe leve marsha mode pane signa tota trave tunne")
+_ENDINGS_LL: Final = words("ed ing er ers")
+
+SPELLINGS: Final = {
+    **{f"{stem}our{end}": f"{stem}or{end}" for stem, end in product(_STEMS_OUR, _ENDINGS_OUR)},
+    **{f"{stem}is{end}": f"{stem}iz{end}" for stem, end in product(_STEMS_ISE, _ENDINGS_ISE)},
+    **{f"{stem}ys{end}": f"{stem}yz{end}" for stem, end in product(_STEMS_YSE, _ENDINGS_YSE)},
+    **{f"{stem}ll{end}": f"{stem}l{end}" for stem, end in product(_STEMS_LL, _ENDINGS_LL)},
+    **forms("""
+    advisor: adviser
+    advisors: advisers
+    aging: ageing
+    aluminum: aluminium
+    anemia: anaemia
+    anemic: anaemic
+    anesthesia: anaesthesia
+    anesthetic: anaesthetic
+    artifact: artefact
+    artifacts: artefacts
+    catalog: catalogue
+    catalogs: catalogues
+    center: centre
+    centered: centred
+    centers: centres
+    coordinate: co-ordinate
+    coordinated: co-ordinated
+    coordination: co-ordination
+    cooperate: co-operate
+    cooperation: co-operation
+    cozy: cosy
+    defense: defence
+    defenses: defences
+    diarrhea: diarrhoea
+    edema: oedema
+    email: e-mail
+    emails: e-mails
+    enroll: enrol
+    enrollment: enrolment
+    esophagus: oesophagus
+    estrogen: oestrogen
+    fetal: foetal
+    fetus: foetus
+    fiber: fibre
+    fibers: fibres
+    fulfill: fulfil
+    fulfills: fulfils
+    gray: grey
+    gynecology: gynaecology
+    hemoglobin: haemoglobin
+    hemorrhage: haemorrhage
+    jewelry: jewellery
+    judgment: judgement
+    judgments: judgements
+    leukemia: leukaemia
+    license: licence
+    licenses: licences
+    luster: lustre
+    maneuver: manoeuvre
+    maneuvers: manoeuvres
+    mold: mould
+    molds: moulds
+    mustache: moustache
+    offense: offence
+    offenses: offences
+    online: on-line
+    orthopedic: orthopaedic
+    pajamas: pyjamas
+    pediatric: paediatric
+    plow: plough
+    practice: practise
+    skeptical: sceptical
+    skillful: skilful
+    sulfate: sulphate
+    sulfur: sulphur
+    sulfuric: sulphuric
+    theater: theatre
+    theaters: theatres
+    website: web-site
+    websites: web-sites
+    yogurt: yoghurt
+    """),
+}
+"""British spellings and their American forms."""
+
+EQUAL: Final = {**SPELLINGS, **SYNONYMS}
+"""Every word that has another form, and that form."""
+
+DOTTED: Final = {"e.g": "e.g.", "i.e": "i.e.", "a.k.a": "aka", "a.s.a.p": "asap"}
+"""Abbreviations in small letters, without their last full stop."""
+
+# Contractions ---------------------------------------------------------------------------------------------------------
+
+_NOT: Final = words("is are was were do does did has have had could would should might must need")
+_PERSONS: Final = words("i you he she it we they that there who")
+
+CONTRACTIONS: Final[dict[str, tuple[str, ...]]] = {
+    **{f"{word}n't": (word, "not") for word in _NOT},
+    **{f"{word}'ll": (word, "will") for word in _PERSONS},
+    **{f"{word}'re": (word, "are") for word in _PERSONS},
+    **{f"{word}'ve": (word, "have") for word in _PERSONS},
+    "cannot": ("can", "not"),
+    "can't": ("can", "not"),
+    "won't": ("will", "not"),
+    "shan't": ("shall", "not"),
+    "n't": ("not",),
+    "i'm": ("i", "am"),
+}
+"""Contractions with one reading. `'d` has two (had, would), so it stays as it is."""
+
+ONLY: Final = words("just merely only simply")
+"""Words before which `cannot` denies something else than `can not`: `you can not only win, but also lose`."""
+
+IS_CONTRACTED_AFTER: Final = words("he she it that there here what where who")
+"""Words after which `'s` is `is` or `has`, and not the possessive."""
+
+HAS_BEFORE: Final = words("been got had")
+"""Words before which it is `has`."""
+
+PARTICIPLES: Final = words("""
+    become been begun born bought brought built caught come cut done drawn felt found fought given gone got
+    grown had heard held hit kept known laid led left lent lost made meant met paid put read run said seen sent
+    set shown shut sold spent spread stood taken taught told thought thrown understood worn won written
+""")
+"""Participles that do not end in -ed or -en; after `it's` they leave open whether it is `is` or `has`."""
+
+# Parts of speech, as far as they matter -------------------------------------------------------------------------------
+
+NEGATIONS: Final = words("""
+    not no never none nobody nothing nowhere neither nor without cannot unless except hardly scarcely barely
+""")
+"""What denies. These three tables only name a difference for people, and tell where a comma may say what is denied."""
+QUANTIFIERS: Final = words("""
+    all any both each either every few half least less lots many more most much one only several some always
+    often rarely seldom sometimes usually > >= < <=
+""")
+"""How many, how often, no more and no less."""
+MODALS: Final = words("can could may might must ought shall should will would")
+"""What is possible, allowed, demanded, to come."""
+NEGATIVE_PREFIXES: Final = ("un", "in", "im", "il", "ir", "non", "non-", "dis", "de", "mis", "anti", "anti-", "a")
+"""What turns a word into its opposite."""
+
+FUNCTION_WORDS: Final = words("""
+    a about above across after again against all also although always am among an and any are as at be because
+    been before being below between both but by can cannot could did do does down during each either every few
+    for from had has have having he her here hers him his how if in into is it its just less many may me might
+    more most must my never no nor not now of off often on once only or other our out over own per shall she
+    should since so some such than that the their them then there these they this those through to too under
+    until up upon us very was we were what when where which while who whom whose why will with without would yet
+    you your
+""")
+"""Words whose capital says nothing."""
+
+EMPHASIS: Final = words("all always and any cannot every may must never no none not only shall should")
+"""Words that are written in capitals to stress them: `MUST NOT`."""
+
+COMMON_NOUNS: Final = words("""
+    agreement airport annex appendix article buyer clause commission committee contractor customer department
+    director district embassy employee employer figure government hospital institute internet landlord lessee
+    lessor licensee licensor literature ministry museum parliament patient president professor province region
+    seller senate supplier tenant theology university user monday tuesday wednesday thursday friday saturday
+    sunday
+""")
+"""Nouns that name the same kind of thing with a capital as without, and are nobody's name."""
+
+HOMOGRAPHS: Final = words("""
+    aids amazon apache apple august can china cobra cork derby django essen excel fedora ford galaxy georgia
+    guinea ir it java jersey jordan kafka lent lima limerick lotus mali march may mercury niger oracle pascal
+    phoenix polish puma python redis ruby rust scala swede swedes swift turkey us visa who will windows
+""")
+"""Words that are another thing with a capital, even where a sentence begins: `turkey`, `Turkey`."""
+
+NAMESAKES: Final = words("""
+    ada baker basic bath beetle bill bing bishop black blackberry bolt boxer brown burgundy bush butler caesar
+    cancer carter cat chad champagne char child chile chrome church cola colon cook cooper crown dart dash
+    docker echo edge elixir field fish fisher flash flask flutter focus frank gap gates go grant green gulp hill
+    hive hood hope hunter ice job joy julia king kit lake long ma mark mason metal mike mini mint mobile moon
+    nice ninja node north orange ore page parker pat pet porter potter powerpoint prime pro rail rails react
+    reading ride rob rose safari sat scratch shell slack smart sonar south spark split spring sprint stage star
+    start subway tan target taylor teams tide tiger turner walker ward wasp weaver web wells west white wood
+    woods word worms young zoom
+""")
+"""Words that are also names. In a text without capitals they are taken for words."""
+
+HOMOGRAPH_FORMS: Final = frozenset(form for word in HOMOGRAPHS for form in (word, word.capitalize(), word.upper()))
+"""The same with a capital, and in capitals."""
+
+CODE_WORDS: Final = words("""
+    argument arguments attribute class classes command constant constants enum field flag function functions
+    identifier key keyword method methods module namespace option parameter parameters property struct symbol
+    table tag type types variable variables
+""")
+"""Words that say that the text is about names in a program, where case counts."""
+
+ABBREVIATIONS: Final = words("""
+    al approx art bros ca capt cf ch co col corp dept dr ed eds eq est etc fig gen gov hon inc jr lt ltd mr mrs
+    ms mt op p pp prof rev sec sen sgt sr st univ vol vs
+""")
+"""Words whose full stop ends no sentence."""
+
+# Places where something may be left out -------------------------------------------------------------------------------
+
+THE_STAYS_BEFORE: Final = words("few last little many most next number one only other others past question rest")
+"""Words that mean something else after `the`: `few` and `the few`, `last year` and `the last year`."""
+
+THE_STAYS_AFTER: Final = words("all both half most out")
+"""Words that mean something else before `the`: `all men` and `all the men`."""
+
+COMMA_IS_FREE_BEFORE: Final = words("""
+    a also although an and but each either had has he her his i is it its neither nor or our she the their there
+    these they this those was we were yet you your
+""")
+"""Words before which a comma changes nothing. Between two other words it may make two things of one: `steel, pipes` and
+`steel pipes`; and one before `which` and `who` says that all are meant."""
+
+COMMA_IS_FREE_BEFORE_PHRASE: Final = words("""
+    as at because before by during for from if in into of on since so to under until when while with without
+""")
+"""Words before which a comma changes nothing, unless something is denied: `he did not go, because it rained`."""
+
+COMMA_IS_FREE_AFTER: Final = words("""
+    accordingly additionally also consequently currently e.g. finally furthermore generally hence here instead
+    later meanwhile moreover normally nowadays otherwise previously recently similarly then therefore there thus
+    today tomorrow traditionally typically usually yesterday
+""")
+"""Openings after which a comma changes nothing."""
+
+COMMA_COUNTS_AFTER: Final = words("however never no not only well yes")
+"""Words after which a comma changes what is denied."""
+
+TIMES: Final = words("once twice times")
+"""Words after which `daily` is `a day`."""
+
+REPORTING: Final = words("""
+    announced announces announce believe believed believes claim claimed claims confirm confirmed confirms
+    ensure ensures found mean means report reported reports said say says show showed shows state stated states
+    think thinks thought
+""")
+"""Verbs after which `that` may be left out, if one of `SUBJECTS` follows."""
+
+SUBJECTS: Final = words("a all an he his i it its no our she the their there these they this those we you your")
+"""Words that a clause begins with."""
+
+TIME_PREPOSITIONS: Final = words("at by in on since")
+"""What a phrase of time begins with."""
+
+HAPPENED: Final = words("arrived began closed crashed died ended failed happened occurred opened resigned retired")
+"""Verbs that a phrase of time behind them surely belongs to."""
+
+WAS: Final = words("was were")
+"""What the passive begins with."""
+
+PLACE_PREPOSITIONS: Final = words("at from in near to")
+"""What a phrase of place begins with."""
+
+SUBORDINATE: Final = words("""
+    after although and as because before but if how nor or than that though to unless until what when where
+    whether which while who whom whose why will would
+""")
+"""Words that open a second clause, so that a phrase of time at the end may belong to either."""
