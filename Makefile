@@ -8,7 +8,7 @@ export OPENBLAS_NUM_THREADS := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: breaking release-proto help run demo test robustness lint types format imports proto proto-check lock clean bench-main-path bench-encoder bench-kill
+.PHONY: breaking release-proto help run demo test robustness lint types format imports proto proto-check lock clean bench-main-path bench-encoder bench-push bench-kill
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -96,3 +96,15 @@ lock-cpu: | $(UV)
 
 clean: ## Remove environments, caches and data
 	rm -rf $(VENV) $(VENV)-proto .cache .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+bench-main-path: $(VENV)/dev.stamp ## Measure: records/s and freshness through Kafka to a replica
+	$(BIN)/python -m bench.main_path
+
+bench-encoder: $(VENV)/dev.stamp ## Measure: the same with the encoder in the path, against the bare encoder
+	$(BIN)/python -m bench.encoder
+
+bench-push: $(VENV)/dev.stamp ## Measure: how soon a committed change is with its subscribers
+	$(BIN)/python -m bench.push_latency
+
+bench-kill: $(VENV)/dev.stamp ## Measure: kill -9 during ingest, 50 rounds
+	$(BIN)/python -m bench.kill

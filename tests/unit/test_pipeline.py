@@ -245,8 +245,9 @@ def test_an_atomic_batch_with_one_refusal_writes_nothing_and_names_it(engine: En
     assert [violation.field for violation in refused.value.violations] == ["submissions[1].item_id"]
     assert engine.feed.head(NAMESPACE) == 0
     assert engine.namespaces.get(NAMESPACE).item_count == 0
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict) as stale:
         commit(engine, submission("A is 1.", id="1", item="a", expected_version=4), atomic=True)
+    assert [violation.field for violation in stale.value.violations] == ["submissions[0].expected_version"]
 
 
 def test_a_new_policy_decides_every_later_submission(engine: Engine) -> None:

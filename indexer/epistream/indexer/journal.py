@@ -142,10 +142,3 @@ def chain(
     """
     head = b"%d %d %d %d %d\n" % (namespace, revision, len(change or b""), len(embedding or b""), len(record))
     return hashlib.sha256(b"".join((previous, head, change or b"", embedding or b"", record))).digest()
-
-
-def chain_of(previous: bytes, entry: Entry) -> bytes:
-    """The digest that `entry` must have after an entry with the digest `previous`."""
-    return chain(
-        previous, entry.namespace, entry.revision or 0, entry.change_bytes, entry.embedding, entry.record_bytes
-    )

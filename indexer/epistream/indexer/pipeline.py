@@ -153,5 +153,5 @@ def _refusal(refused: Sequence[tuple[int, pb.Receipt]]) -> InvalidInput | Confli
         f"{v.field}: {v.description}" for v in itertools.islice(violations, 3)
     )
     if all(receipt.reason == pb.REASON_VERSION_CONFLICT for _, receipt in refused):
-        return Conflict(text)
+        return Conflict(text, *violations)
     return InvalidInput(text, *violations)

@@ -76,9 +76,17 @@ class NotFound(EpistreamError):
 
 
 class Conflict(EpistreamError):
-    """What the request relies on is no longer so, or the name is taken."""
+    """What the request relies on is no longer so, or the name is taken.
+
+    Attributes:
+        violations: the fields that say what is no longer so; of an atomic batch each with its submission.
+    """
 
     default_reason = "VERSION_CONFLICT"
+
+    def __init__(self, message: str, *violations: FieldViolation, reason: str | None = None) -> None:
+        super().__init__(message, reason=reason)
+        self.violations = violations
 
 
 class Resync(EpistreamError):

@@ -60,7 +60,7 @@ def to_status(error: EpistreamError) -> status_pb2.Status:
     status = status_pb2.Status(code=_code(error), message=error.message)
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))
     match error:
-        case InvalidInput(violations=violations) if violations:
+        case InvalidInput(violations=violations) | Conflict(violations=violations) if violations:
             bad = error_details_pb2.BadRequest()
             for violation in violations:
                 bad.field_violations.add(field=violation.field, description=violation.description)
@@ -94,9 +94,9 @@ def from_status(status: status_pb2.Status) -> EpistreamError:
     reason = info.reason if info.domain == DOMAIN else ""
     cls = _CLASSES.get(reason) or _CLASSES_BY_CODE.get(status.code, Broken)
     text = status.message
-    if cls is InvalidInput:
+    if cls is InvalidInput or cls is Conflict:
         violations = (FieldViolation(v.field, v.description) for v in bad.field_violations)
-        return InvalidInput(text, *violations, reason=reason or None)
+        return cls(text, *violations, reason=reason or None)
     if cls is Resync:
         where = State(state.epoch, state.head_revision, state.compacted_revision)
         return Resync(text, reason=reason, state=where)
@@ -111,4 +111,5 @@ def _code(error: EpistreamError) -> int:
         code = _CODES.get((cls, error.reason))
         if code is not None:
             return code
-    return code_pb2.INTERNAL
+    internal: int = code_pb2.INTERNAL
+    return internal

@@ -1,0 +1,69 @@
+"""kill -9 of the service at random moments, while knowledge comes in over gRPC and over Kafka.
+
+Each round the service is killed 50 to 800 ms after it has taken something, and started again over the same folder. A
+subscriber and a replica, itself killed now and then, follow through all rounds. In the end everything is compared:
+what was acknowledged, what was produced to Kafka, what was pushed, what the replica holds, and what is in the store.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from bench.report import Figure, at_least, equal, report
+from epistream.services.local_kafka import LocalKafka
+from epistream.services.topics import ensure_topics
+from tests.support.kafka import Kafka
+from tests.support.kill_check import History, check, taken
+from tests.support.kill_rounds import KafkaSide, kill_rounds
+from tests.support.service import running_service
+
+ROUNDS: Final = 50
+PARTITIONS: Final = 2
+_SHOWN_MAX: Final = 20
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--seed", type=int, default=7)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with LocalKafka(folder / "kafka") as broker:
+            kafka = Kafka(broker.bootstrap)
+            side = KafkaSide(kafka, kafka.new_topic("killed", partitions=PARTITIONS), PARTITIONS)
+            ensure_topics(broker.bootstrap, submission_topics=[side.topic])
+            with running_service(folder / "store", kafka=broker.bootstrap, kafka_topics=side.topic) as service:
+                history = kill_rounds(service, arguments.rounds, seed=arguments.seed, kafka=side)
+    return reported(history, arguments.rounds)
+
+
+def reported(history: History, rounds: int) -> int:
+    found = check(history)
+    for sentence in found.all()[:_SHOWN_MAX]:
+        print(sentence)
+    p50, p99 = np.percentile(1000 * np.array(history.restart_seconds), [50, 99])
+    return report(
+        "kill",
+        [
+            equal("rounds of kill -9", len(history.restart_seconds), "rounds", rounds),
+            Figure("receipts given over gRPC", len(history.answered), "receipts"),
+            Figure("records sent over Kafka", len(history.produced), "records"),
+            at_least("submissions acknowledged as taken", len(taken(history)), "submissions", 1),
+            Figure("revisions, each pushed to the subscriber and the replica", history.head, "revisions"),
+            equal("lost", len(found.lost), "records", 0),
+            equal("doubled", len(found.doubled), "records", 0),
+            equal("gaps", len(found.gaps), "gaps", 0),
+            equal("anything else that is not as it must be", len(found.wrong), "findings", 0),
+            Figure("restart to the first answer, p50", float(p50), "ms"),
+            Figure("restart to the first answer, p99", float(p99), "ms"),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

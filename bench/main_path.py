@@ -1,0 +1,92 @@
+"""The main path at full speed: 20,000 records through a real Kafka, until one replica has applied them.
+
+First everything as fast as it goes, the producer beside the service; then as many new records at half of that rate,
+to see how fresh knowledge is. Kafka, producer, service and replica are four processes on one machine.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from bench.parts import ReplicaProcess, producing, write_encoded
+from bench.records import DIMENSION, NAMESPACE, make_records
+from bench.report import at_least, below, equal, report
+from epistream.clients import SyncKnowledgeClient
+from epistream.services.local_kafka import LocalKafka
+from epistream.services.topics import ensure_topics
+from epistream.v1 import namespace_service_pb2 as ns
+from epistream.wire.topics import submission_key
+from tests.support.service import RunningService, running_service
+
+RECORDS: Final = 20_000
+_WAIT_SECONDS: Final = 600
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=int, default=RECORDS)
+    records = parser.parse_args().records
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_encoded(folder / "records", encoded(2 * records))
+        with LocalKafka(folder / "kafka") as kafka:
+            ensure_topics(kafka.bootstrap)
+            with running_service(folder / "store", kafka=kafka.bootstrap) as service:
+                return measure(folder, kafka.bootstrap, service, records)
+
+
+def measure(folder: Path, bootstrap: str, service: RunningService, records: int) -> int:
+    with SyncKnowledgeClient(service.address) as client:
+        client.create_namespace(NAMESPACE, encoder=ns.Encoder(model="none", dimension=DIMENSION))
+        replica = ReplicaProcess(service.address, folder)
+        with producing(bootstrap, folder / "records", 0, 0, records) as begin:
+            full = decided(client, records)
+        rate = records / (replica.wait_for(full.head_revision) - begin)
+        with producing(bootstrap, folder / "records", rate / 2, records, records):
+            after = decided(client, 2 * records)
+        replica.wait_for(after.head_revision)
+        revisions, seconds = replica.finish()
+        freshness = 1000 * seconds[revisions > full.head_revision]
+    p50, p99 = np.percentile(freshness, [50, 99])
+    return report(
+        "main_path",
+        [
+            at_least("records committed, searchable and applied", rate, "records/s", 2500),
+            below("freshness p50 at half that rate (submitted to applied by the replica)", float(p50), "ms", 250),
+            below("freshness p99 at half that rate", float(p99), "ms", 250),
+            equal("records without an outcome", 2 * records - outcomes(after), "records", 0),
+            at_least("of which merged", after.merged_count, "records", 1),
+        ],
+    )
+
+
+def encoded(count: int) -> Iterator[tuple[bytes, bytes]]:
+    for made in make_records(count):
+        made.submission.embedding.float32 = made.vector.tobytes()
+        yield submission_key(made.submission), made.submission.SerializeToString()
+
+
+def decided(client: SyncKnowledgeClient, records: int) -> ns.Namespace:
+    """Wait until that many records have an outcome."""
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while time.monotonic() < deadline:
+        namespace = client.namespace(NAMESPACE)
+        if outcomes(namespace) >= records:
+            return namespace
+        time.sleep(0.1)
+    raise SystemExit(f"only {outcomes(namespace)} of {records} records were decided")
+
+
+def outcomes(namespace: ns.Namespace) -> int:
+    """How many records have an outcome: these records retract nothing, so each change is one."""
+    return namespace.head_revision + namespace.held_count + namespace.merged_count
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""The processes beside the service: a producer that keeps a pace, and a replica that notes when it had what.
+
+Each runs in an interpreter of its own, so that no figure is made better by sharing one: `python -m bench.parts
+replica …`.
+"""
+
+import argparse
+import json
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.records import NAMESPACE
+from epistream.clients import SyncReplica
+from epistream.clients.kafka_producer import CappedProducer, ProducerLimits
+from epistream.wire import topics
+
+_SAMPLE_SECONDS: Final = 0.002
+_SUBMITTED_TIME: Final = b"\x6a"
+"""Field 13 of a submission, length-delimited: appended to its encoding when it is sent."""
+
+
+def produce(bootstrap: str, encoded: Path, rate: float, first: int, count: int) -> None:
+    """Send records of a file of encoded submissions, at `rate` a second; 0 is as fast as it goes."""
+    messages = list(read_encoded(encoded))[first : first + count]
+    headers = [("content-type", b"application/protobuf")]
+    with CappedProducer(bootstrap, ProducerLimits()) as producer:
+        begin = time.perf_counter()
+        print(json.dumps({"begin": time.time()}), flush=True)
+        for number, (key, message) in enumerate(messages):
+            if rate:
+                ahead = begin + number / rate - time.perf_counter()
+                if ahead > 0:
+                    time.sleep(ahead)
+            producer.send(topics.EXPERT, message + _stamp(time.time_ns()), key=key, headers=headers)
+        producer.flush(120)
+        print(json.dumps({"end": time.time()}), flush=True)
+
+
+def replica(address: str, folder: Path) -> None:
+    """Follow the namespace until standard input is closed; then write down which revision was there when."""
+    times: list[float] = []
+    revisions: list[int] = []
+    done = threading.Event()
+    with SyncReplica(folder / "replica", address, NAMESPACE, consumer="bench") as copy:
+
+        def sample() -> None:
+            while not done.is_set():
+                revision = copy.revision
+                if not revisions or revision != revisions[-1]:
+                    times.append(time.time())
+                    revisions.append(revision)
+                time.sleep(_SAMPLE_SECONDS)
+
+        copy.wait_current()
+        sampler = threading.Thread(target=sample)
+        sampler.start()
+        print(json.dumps({"revision": copy.revision}), flush=True)
+        for line in sys.stdin:
+            copy.wait_for(int(line), 600)
+            print(json.dumps({"revision": copy.revision, "time": time.time()}), flush=True)
+        done.set()
+        sampler.join()
+        submitted = {
+            change.revision: change.submitted_time.ToNanoseconds() / 1e9
+            for change in (copy.get(item) for item in copy.item_ids())
+            if change is not None
+        }
+    np.savez(folder / "applied.npz", times=times, revisions=revisions)
+    np.savez(folder / "submitted.npz", revisions=list(submitted), times=list(submitted.values()))
+
+
+def write_encoded(path: Path, messages: Iterator[tuple[bytes, bytes]]) -> None:
+    """Write keys and encoded submissions, each with its length."""
+    with path.open("wb") as file:
+        for key, message in messages:
+            file.write(struct.pack("<II", len(key), len(message)) + key + message)
+
+
+def read_encoded(path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Read what `write_encoded` wrote."""
+    data, at = path.read_bytes(), 0
+    while at < len(data):
+        key, message = struct.unpack_from("<II", data, at)
+        at += 8
+        yield data[at : at + key], data[at + key : at + key + message]
+        at += key + message
+
+
+class ReplicaProcess:
+    """The replica in its process."""
+
+    def __init__(self, address: str, folder: Path) -> None:
+        self._folder = folder
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.parts", "replica", address, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._read()
+
+    def wait_for(self, revision: int) -> float:
+        """Wait until it has applied a revision; the time at which it had."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{revision}\n")
+        self._process.stdin.flush()
+        return float(self._read()["time"])
+
+    def finish(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """End it. Returns the revisions that it holds, and for each the seconds from submission to applied."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        if self._process.wait(60):
+            raise SystemExit("the replica failed")
+        applied, submitted = np.load(self._folder / "applied.npz"), np.load(self._folder / "submitted.npz")
+        at = np.searchsorted(applied["revisions"], submitted["revisions"])
+        return submitted["revisions"], applied["times"][at] - submitted["times"]
+
+    def _read(self) -> dict[str, float]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("the replica failed")
+        answer: dict[str, float] = json.loads(line)
+        return answer
+
+
+@contextmanager
+def producing(bootstrap: str, encoded: Path, rate: float, first: int, count: int) -> Iterator[float]:
+    """Produce in another process while the block runs; gives the time of the first record."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.parts", "produce", bootstrap, str(encoded), str(rate), str(first), str(count)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    yield float(json.loads(process.stdout.readline())["begin"])
+    if process.wait(600):
+        raise SystemExit("the producer failed")
+
+
+def _stamp(now_ns: int) -> bytes:
+    """`submitted_time` as protobuf encodes it: seconds and nanoseconds."""
+    body = b"\x08" + _varint(now_ns // 1_000_000_000) + b"\x10" + _varint(now_ns % 1_000_000_000)
+    return _SUBMITTED_TIME + _varint(len(body)) + body
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    roles = parser.add_subparsers(dest="role", required=True)
+    as_producer = roles.add_parser("produce")
+    for name, kind in (("bootstrap", str), ("encoded", Path), ("rate", float), ("first", int), ("count", int)):
+        as_producer.add_argument(name, type=kind)
+    as_replica = roles.add_parser("replica")
+    as_replica.add_argument("address")
+    as_replica.add_argument("folder", type=Path)
+    given = parser.parse_args()
+    if given.role == "produce":
+        produce(given.bootstrap, given.encoded, given.rate, given.first, given.count)
+    else:
+        replica(given.address, given.folder)

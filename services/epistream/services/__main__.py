@@ -1,0 +1,229 @@
+"""`python -m epistream.services`: the processes of Epistream."""
+
+import asyncio
+import inspect
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+
+import typer
+
+from epistream.services.settings import DEFAULT_ADDRESS, DEFAULT_FOLDER, Settings, is_loopback
+from epistream.wire.errors import EpistreamError, InvalidInput
+from epistream.wire.topics import SUBMISSIONS, dead_letter_topic
+
+if TYPE_CHECKING:
+    from epistream.services.compose import Service
+
+WRONG_USAGE: Final = 2
+"""The exit code for settings that are wrong, as command lines have it."""
+
+app = typer.Typer(help="The processes of Epistream.", no_args_is_help=True, pretty_exceptions_enable=False)
+kafka = typer.Typer(help="Apache Kafka on this machine.", no_args_is_help=True)
+app.add_typer(kafka, name="kafka")
+
+
+def up(**flags: object) -> None:
+    """Serve until a signal to stop.
+
+    Each flag can also be set by the environment, as EPISTREAM_ and its name, or in a TOML file.
+    """
+    settings = _settings(flags)
+    _log_to_stderr(settings.log_level)
+    try:
+        code = asyncio.run(_serve(settings))
+    except EpistreamError as error:
+        _give_up(error)
+    # Everything that must be durable is. A model that is still loading, and torch's threads, would hold up the end.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _log_to_stderr(level: str) -> None:
+    """Ours from `level` on; of the libraries what is wrong, and everything only for debugging."""
+    debug = level == "debug"
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("epistream").setLevel(level.upper())
+    if not debug:
+        # It reports each failed attempt to connect as an error, several times a second; our own parts say it once.
+        logging.getLogger("kafka").setLevel(logging.CRITICAL)
+
+
+async def _serve(settings: Settings) -> int:
+    from epistream.services.compose import Service
+
+    service = Service(settings)
+    await service.start()
+    for name, value in _description(service):
+        typer.echo(f"{name:<10} {value}")
+    return await service.stopped()
+
+
+def _description(service: "Service") -> list[tuple[str, str]]:
+    """What is in use, for whoever started it."""
+    settings, engine = service.settings, service.engine
+    heads = ", ".join(f"{n.name} at revision {n.head_revision}" for n in engine.namespaces.list())
+    exposed = not is_loopback(service.address)
+    return [
+        ("gRPC", service.address),
+        ("metrics", f"http://{service.metrics_address}/metrics" if service.metrics_address else "not served"),
+        ("security", "NO ENCRYPTION, reachable from other machines" if exposed else "loopback only, no TLS"),
+        ("store", f"{settings.folder.resolve()}, epoch {engine.epoch}"),
+        ("namespaces", heads or "none yet"),
+        ("encoder", "none" if settings.encoder == "none" else f"{settings.encoder}, loading"),
+        ("Kafka", settings.kafka or "none: knowledge comes in over gRPC only"),
+    ]
+
+
+@app.command()
+def fsck(
+    folder: Annotated[
+        Path, typer.Option(help="The folder of the store. No service may have it open.")
+    ] = DEFAULT_FOLDER,
+    *,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make the views anew from the journal, and drop the index files.")
+    ] = False,
+) -> None:
+    """Verify a store: the file, the chain of its journal, and that its views are what the journal makes."""
+    from google.protobuf.message import DecodeError
+
+    from epistream.indexer import store as stores
+
+    if not (folder / "store.sqlite").is_file():
+        _give_up(InvalidInput.at("folder", f"{folder} holds no store"))
+    try:
+        store = stores.Store(folder)
+        try:
+            if rebuild:
+                shutil.rmtree(folder / "index", ignore_errors=True)
+                typer.echo(f"rebuilt from {stores.rebuild(store)} journal entries")
+            findings = stores.check(store)
+        except DecodeError:
+            findings = ["the journal is damaged: an entry cannot be decoded, so nothing after it was looked at"]
+        finally:
+            store.close()
+    except EpistreamError as error:
+        _give_up(error)
+    for finding in findings:
+        typer.echo(finding)
+    typer.echo(f"{folder}: {len(findings)} findings" if findings else f"{folder}: all is well")
+    raise typer.Exit(1 if findings else 0)
+
+
+@kafka.command("up")
+def kafka_up(
+    folder: Annotated[Path, typer.Option(help="The folder for Kafka's data.")] = Path("epistream-kafka"),
+    port: Annotated[int, typer.Option(help="Where it listens; 0: as the last time, or a free port.")] = 0,
+) -> None:
+    """Run a local Kafka with Epistream's topics until a signal to stop."""
+    from epistream.services.kafka_command import kafka_up as run
+
+    raise typer.Exit(run(folder, port))
+
+
+@kafka.command("reread")
+def kafka_reread(
+    topic: Annotated[str, typer.Argument(help="The topic.")],
+    partition: Annotated[int, typer.Argument(help="The number of its partition.")],
+    offset: Annotated[
+        int | None, typer.Argument(help="The next record to read. Without it: as if it had never been read.")
+    ] = None,
+    folder: Annotated[
+        Path, typer.Option(help="The folder of the store. No service may have it open.")
+    ] = DEFAULT_FOLDER,
+) -> None:
+    """Set where a partition is read next. What is read again has no second effect."""
+    from epistream.services.kafka_positions import reread
+
+    try:
+        typer.echo(reread(folder, topic, partition, offset))
+    except EpistreamError as error:
+        _give_up(error)
+
+
+@app.command()
+def redrive(
+    *,
+    kafka: Annotated[str | None, typer.Option(help="Redrive the letters in Kafka at HOST:PORT.")] = None,
+    topics: Annotated[str, typer.Option(help="Kafka's topics of dead letters, separated by commas.")] = ",".join(
+        map(dead_letter_topic, SUBMISSIONS)
+    ),
+    folder: Annotated[Path | None, typer.Option(help="Redrive the letters that the store in this folder kept.")] = None,
+    target: Annotated[str, typer.Option(help="The running service that takes them.")] = DEFAULT_ADDRESS,
+    reason: Annotated[str | None, typer.Option(help="Only those refused for it, such as unknown_namespace.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many of each topic, and of the store.")] = None,
+    everything: Annotated[bool, typer.Option("--everything", help="Those too that were redriven before.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Send dead letters on their way again, once what was wrong with them is put right."""
+    if kafka is None and folder is None:
+        _give_up(InvalidInput("nothing to redrive: give --kafka, --folder, or both"))
+    from epistream.services.redrive_command import redrive_command
+
+    code = redrive_command(
+        kafka,
+        [topic.strip() for topic in topics.split(",")],
+        folder,
+        target,
+        reason=reason,
+        limit=limit,
+        everything=everything,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+    raise typer.Exit(code)
+
+
+def _settings(flags: dict[str, object]) -> Settings:
+    try:
+        return Settings.load(**{name: value for name, value in flags.items() if value is not None})
+    except InvalidInput as error:
+        _give_up(error)
+
+
+def _give_up(error: EpistreamError) -> NoReturn:
+    typer.secho(error.message, err=True, fg=typer.colors.RED)
+    raise typer.Exit(WRONG_USAGE if isinstance(error, InvalidInput) else 1)
+
+
+def _flag(name: str, field: Any) -> inspect.Parameter:
+    """The flag for a setting; None when it is not given, so that the environment and the file have their turn."""
+    kind = bool if field.annotation is bool else str
+    default = ", ".join(field.default) if isinstance(field.default, tuple) else field.default
+    shown = "" if default is None or kind is bool else f" Default: {default}"
+    option = typer.Option(help=f"{field.description}{shown}")
+    annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _with_flags() -> Any:
+    """`up` as typer sees it: one flag for each setting."""
+    parameters = [_flag(name, field) for name, field in Settings.model_fields.items()]
+    up.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    up.__annotations__ = {p.name: p.annotation for p in parameters}
+    return up
+
+
+app.command("up")(_with_flags())
+
+
+def main() -> None:
+    """Run the command line."""
+    # Before NumPy is loaded: BLAS threads and spinning OpenMP ones would fight over the cores (docs/decisions/0004).
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    app()
+
+
+if __name__ == "__main__":
+    main()

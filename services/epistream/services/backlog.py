@@ -1,0 +1,76 @@
+"""Records that were taken from Kafka and wait for the encoder: a queue with a bound in records and in bytes."""
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from epistream.indexer.model import Record
+
+BATCH_RECORDS_MAX: Final = 500
+"""How many records are prepared, and then committed, together."""
+BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
+"""How many bytes of records are prepared together."""
+WAITING_RECORDS_MAX: Final = 4 * BATCH_RECORDS_MAX
+WAITING_BYTES_MAX: Final = 2 * BATCH_BYTES_MAX
+
+
+class Backlog:
+    """A queue between the thread that polls and the one that takes in. What is put is never refused.
+
+    From the moment when it is full until half of it is empty again, the one who puts is expected to wait.
+    """
+
+    def __init__(self) -> None:
+        self._records: deque[Record] = deque()
+        self._bytes = 0
+        self._full = False
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, records: Iterable[Record]) -> None:
+        """Add records, in order. Does not block."""
+        with self._changed:
+            for record in records:
+                self._records.append(record)
+                self._bytes += _size(record)
+            self._full = self._full or self._share() >= 1
+            self._changed.notify_all()
+
+    def await_room(self, timeout_seconds: float) -> bool:
+        """Wait while it is full; whether there is room now."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._full or self._closed, timeout_seconds)
+
+    def take(self, *, wait: bool) -> list[Record]:
+        """The next batch: what there is, up to the bounds, at least one record.
+
+        Empty when it is closed, and when there is nothing and `wait` is false.
+        """
+        with self._changed:
+            if wait:
+                self._changed.wait_for(lambda: self._records or self._closed)
+            batch: list[Record] = []
+            size = 0
+            while self._records and not self._closed and len(batch) < BATCH_RECORDS_MAX:
+                size += _size(self._records[0])
+                if batch and size > BATCH_BYTES_MAX:
+                    break
+                batch.append(self._records.popleft())
+            self._bytes -= sum(map(_size, batch))
+            self._full = self._full and self._share() > 0.5
+            self._changed.notify_all()
+            return batch
+
+    def close(self) -> None:
+        """Nothing is given out any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _share(self) -> float:
+        return max(len(self._records) / WAITING_RECORDS_MAX, self._bytes / WAITING_BYTES_MAX)
+
+
+def _size(record: Record) -> int:
+    return len(record.value or b"") + len(record.key or b"") + sum(len(k) + len(v) for k, v in record.headers)

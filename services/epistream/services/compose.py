@@ -1,0 +1,263 @@
+"""Builds every object of a service once, top to bottom, and takes them down in the order that loses nothing.
+
+The only place that knows all parts.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Final, Protocol
+
+from epistream.indexer.clock import SystemClock
+from epistream.indexer.embed import NO_ENCODER
+from epistream.indexer.encoder import SentenceTransformerEmbedder
+from epistream.indexer.engine import Engine
+from epistream.services import ingest, knowledge, namespaces, sync
+from epistream.services.calls import Calls
+from epistream.services.consumers import Consumers
+from epistream.services.metrics import Metrics, MetricsServer, NamespaceState, State
+from epistream.services.server import Server
+from epistream.services.settings import Settings, is_loopback
+from epistream.services.subscription import Parts
+from epistream.services.writer import Prepared, Writer
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.errors import EpistreamError, InvalidInput
+
+_LOG: Final = logging.getLogger(__name__)
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_THREADS: Final = 4
+"""Of each pool. Most of the work inside waits for the disk or for the encoder."""
+
+
+class Part(Protocol):
+    """Something that runs beside the server, on threads of its own."""
+
+    def start(self) -> None:
+        """Begin. Does not block."""
+
+    def stop(self) -> None:
+        """End, and leave nothing undone that was begun. Blocks until then."""
+
+
+class Service:
+    """One service over one data folder.
+
+    Attributes:
+        settings: what it was made with.
+        engine: the store, and what is derived from it.
+        writer: the thread that writes.
+        metrics: what Prometheus reads.
+        intake: takes submissions from Kafka; None without it.
+        publisher: tells Kafka what happened; None without it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Open the store and bind the addresses. Call it on the event loop; it blocks while the store is opened.
+
+        Raises:
+            InvalidInput: other machines would reach it, and `insecure` is not set.
+            Unavailable: the folder or an address is in use.
+            Broken: the store cannot be read.
+        """
+        _refuse_exposure(settings)
+        self.settings = settings
+        self.metrics = Metrics()
+        self._clock = SystemClock()
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._failure: EpistreamError | None = None
+        self._embedder = _make_embedder(settings.encoder)
+        self._encoder_ready = asyncio.Event()
+        self.engine = Engine(settings.folder, self._embedder, clock=self._clock)
+        try:
+            self._compose()
+        except BaseException:
+            self.engine.close()
+            raise
+
+    def _compose(self) -> None:
+        settings, engine, metrics = self.settings, self.engine, self.metrics
+        self.writer = Writer(engine.pipeline.commit, committed=self._committed, failed=self._part_failed)
+        self._readers = ThreadPoolExecutor(_THREADS, "reader")
+        self._pushers = ThreadPoolExecutor(_THREADS, "pusher")
+        self._preparers = ThreadPoolExecutor(_THREADS, "preparer")
+        self._calls = Calls(
+            metrics,
+            calls_max=settings.max_calls,
+            unary_seconds=settings.default_call_seconds,
+            answer_bytes_max=settings.max_answer_bytes,
+        )
+        ways = ingest.Ways(engine.pipeline, self._preparers, self._encoder_ready, self.writer, self._clock)
+        parts = Parts(engine.feed, engine.epoch, Consumers(), metrics, self._clock, self._pushers)
+        takes = ingest.IngestServicer(ways, self._calls, submissions_max=settings.max_submissions_per_call)
+        knows = knowledge.KnowledgeServicer(engine.knowledge, self._readers)
+        names = namespaces.NamespaceServicer(engine.namespaces, self.writer, self._readers)
+        self._sync = sync.SyncServicer(
+            parts,
+            engine.namespaces,
+            streams_max=settings.max_streams,
+            progress_interval_seconds=settings.progress_interval_seconds,
+        )
+        services = {
+            ingest.SERVICE: takes.handlers(),
+            knowledge.SERVICE: knows.handlers(self._calls),
+            namespaces.SERVICE: names.handlers(self._calls),
+            sync.SERVICE: self._sync.handlers(self._calls),
+        }
+        self._server = Server(settings.address, services, max_message_bytes=settings.max_message_bytes)
+        metrics.watch(self._state)
+        self._metrics_server = MetricsServer(metrics, settings.metrics_address) if settings.metrics_address else None
+        self.intake: Part | None = None
+        self.publisher: Part | None = None
+        if settings.kafka is not None:
+            self._compose_kafka(settings.kafka)
+
+    def _compose_kafka(self, bootstrap: str) -> None:
+        # Imported here: a service without Kafka needs none of its packages.
+        from epistream.services.intake import Intake
+        from epistream.services.kafka_metrics import KafkaMetrics
+        from epistream.services.publisher import Publisher
+        from epistream.services.survey import Source
+        from epistream.services.topics import ensure_topics
+
+        settings, engine = self.settings, self.engine
+        metrics = KafkaMetrics(self.metrics.registry)
+        source = Source(bootstrap, settings.kafka_topics, settings.kafka_group, settings.kafka_start)
+        self.intake = Intake(
+            source, engine.pipeline, engine.store, self.writer, metrics, failed=self._part_failed, clock=self._clock
+        )
+        self.publisher = Publisher(
+            bootstrap,
+            engine.outbox,
+            self.writer,
+            engine.feed.subscribe_to_commits,
+            metrics,
+            prepare_topics=partial(ensure_topics, bootstrap, submission_topics=settings.kafka_topics),
+        )
+
+    async def start(self) -> None:
+        """Begin to serve, and take signals: when this returns, the service answers. Kafka need not be there yet."""
+        for each in _SIGNALS:
+            self._loop.add_signal_handler(each, self._signalled)
+        self.writer.start()
+        self._sync.start()
+        if self._embedder is None:
+            self._encoder_ready.set()
+        else:
+            threading.Thread(target=self._load_encoder, name="encoder-loading", daemon=True).start()
+        await self._server.start()
+        for part in (self.intake, self.publisher):
+            if part is not None:
+                part.start()
+        if self.settings.addresses_file is not None:
+            self._write_addresses(self.settings.addresses_file)
+
+    async def stopped(self) -> int:
+        """Wait for a signal to stop, or a failure; then stop. A second signal ends the process at once.
+
+        Returns:
+            The process's exit code: 0 after a signal, 1 after a failure.
+        """
+        await self._stopping.wait()
+        await self.stop()
+        return 1 if self._failure is not None else 0
+
+    async def stop(self) -> None:
+        """Go down in the order that loses nothing: no new calls, calls in flight, Kafka, the writer, the store."""
+        await self._server.not_serving()
+        self._calls.draining.set()
+        self._sync.drain()
+        if self.intake is not None:
+            await asyncio.to_thread(self.intake.stop)
+        if not await self._calls.drained(self.settings.drain_seconds):
+            _LOG.warning("Some calls did not end within %g seconds and are cut off", self.settings.drain_seconds)
+        await self._server.stop()
+        self._sync.stop()
+        if self.publisher is not None:
+            await asyncio.to_thread(self.publisher.stop)
+        await asyncio.to_thread(self.writer.stop)
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        for pool in (self._readers, self._pushers, self._preparers):
+            pool.shutdown(cancel_futures=True)
+        if self._metrics_server is not None:
+            self._metrics_server.stop()
+        if self._embedder is not None:
+            self._embedder.close()
+        self.engine.close()
+
+    @property
+    def address(self) -> str:
+        """Where gRPC is served."""
+        return self._server.address
+
+    @property
+    def metrics_address(self) -> str:
+        """Where Prometheus reads; empty for nowhere."""
+        return self._metrics_server.address if self._metrics_server is not None else ""
+
+    def _signalled(self) -> None:
+        for each in _SIGNALS:
+            self._loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+        _LOG.info("Going down; a second signal ends the process at once")
+        self._stopping.set()
+
+    def _load_encoder(self) -> None:
+        try:
+            if self._embedder is not None:
+                self._embedder.load()
+        except EpistreamError as error:
+            _LOG.critical("The encoder cannot be loaded; the service stops: %s", error)
+            self._loop.call_soon_threadsafe(self._fail, error)
+        else:
+            self._loop.call_soon_threadsafe(self._encoder_ready.set)
+
+    def _part_failed(self, error: EpistreamError) -> None:
+        self._loop.call_soon_threadsafe(self._fail, error)
+
+    def _fail(self, error: EpistreamError) -> None:
+        self._failure = error
+        self._stopping.set()
+
+    def _committed(self, prepared: Sequence[Prepared], receipts: Sequence[pb.Receipt], seconds: float) -> None:
+        self.metrics.committed(prepared, receipts, seconds, self._clock.now_us())
+
+    def _state(self) -> State:
+        states = [
+            NamespaceState(state.config.name, state.head, len(state.searchable))
+            for state in self.engine.namespaces.states()
+        ]
+        pending = self.engine.outbox.count() if self.publisher is not None else 0
+        return State(states, pending, encoder_ready=self._embedder is not None and self._embedder.ready)
+
+    def _write_addresses(self, path: Path) -> None:
+        """Whoever waits for the file finds all of it or nothing."""
+        addresses = {"address": self.address, "metrics_address": self.metrics_address, "pid": os.getpid()}
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+        unfinished.write_text(json.dumps(addresses) + "\n")
+        unfinished.replace(path)
+
+
+def _make_embedder(name: str) -> SentenceTransformerEmbedder | None:
+    return None if name == NO_ENCODER else SentenceTransformerEmbedder(name)
+
+
+def _refuse_exposure(settings: Settings) -> None:
+    for field in ("address", "metrics_address"):
+        address = getattr(settings, field)
+        if address and not settings.insecure and not is_loopback(address):
+            raise InvalidInput.at(
+                field,
+                f"{address} can be reached from other machines, and nothing is encrypted or asks who is there:"
+                " take 127.0.0.1, or set --insecure if the network is trusted",
+            )

@@ -1,0 +1,127 @@
+"""Who consumes what, and how far each is. Kept in memory; used on the event loop's thread only."""
+
+import asyncio
+import itertools
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from epistream.wire.errors import InvalidInput, Unavailable
+
+DISCONNECTED_MAX: Final = 1000
+"""How many streams are remembered after they have ended, the newest."""
+UNACKNOWLEDGED_MAX: Final = 1024
+"""How many sent messages of a stream are remembered until they are acknowledged, the newest."""
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """One subscription of a consumer."""
+
+    namespace: str
+    consumer: str
+    number: int
+    """Numbers the streams since the service started."""
+    sent_revision: int
+    """Everything that matches up to here was sent, or was the consumer's before."""
+    connected: bool = True
+    applied_revision: int = 0
+    acknowledged_us: int = 0
+    """When it last acknowledged, microseconds by the service's clock; 0 when it never did."""
+    unacknowledged: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=UNACKNOWLEDGED_MAX))
+    """Of messages whose changes were committed while the stream was open: the last revision, and when the oldest change
+    was committed, microseconds."""
+
+    def lag(self, head_revision: int) -> int:
+        """How many revisions it is behind."""
+        return max(0, head_revision - (self.applied_revision if self.acknowledged_us else self.sent_revision))
+
+
+class Consumers:
+    """Every stream that is open, and the newest of those that were."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._connected: set[Stream] = set()
+        self._disconnected: deque[Stream] = deque(maxlen=DISCONNECTED_MAX)
+        self._moved = asyncio.Event()
+
+    def __len__(self) -> int:
+        """How many streams are open."""
+        return len(self._connected)
+
+    def connect(self, namespace: str, consumer: str, after_revision: int) -> Stream:
+        """A stream has opened that begins after a revision."""
+        stream = Stream(namespace, consumer, next(self._numbers), after_revision)
+        self._connected.add(stream)
+        return stream
+
+    def disconnect(self, stream: Stream) -> None:
+        """A stream has ended."""
+        stream.connected = False
+        stream.unacknowledged.clear()
+        self._connected.discard(stream)
+        self._disconnected.append(stream)
+
+    def acknowledge(self, stream: Stream, revision: int, now_us: int) -> list[int]:
+        """A consumer has applied everything up to `revision`.
+
+        Returns:
+            When the messages that are acknowledged by it were committed, microseconds.
+
+        Raises:
+            InvalidInput: it was not sent that far, or said more before.
+        """
+        if revision > stream.sent_revision:
+            raise InvalidInput.at(
+                "acknowledge.applied_revision", f"{revision} is beyond what was sent, which is {stream.sent_revision}"
+            )
+        if revision < stream.applied_revision:
+            raise InvalidInput.at(
+                "acknowledge.applied_revision", f"{revision} is before {stream.applied_revision}, acknowledged earlier"
+            )
+        stream.applied_revision, stream.acknowledged_us = revision, now_us
+        committed_us = []
+        while stream.unacknowledged and stream.unacknowledged[0][0] <= revision:
+            committed_us.append(stream.unacknowledged.popleft()[1])
+        self._moved.set()
+        self._moved = asyncio.Event()
+        return committed_us
+
+    def of(self, namespace: str) -> list[Stream]:
+        """The streams of a namespace, by consumer and number."""
+        streams = (s for s in itertools.chain(self._connected, self._disconnected) if s.namespace == namespace)
+        return sorted(streams, key=lambda s: (s.consumer, s.number))
+
+    async def applied(self, namespace: str, revision: int, names: Iterable[str], seconds: float) -> list[str]:
+        """Wait until consumers have applied a revision; returns their names.
+
+        A consumer has applied what all its open streams have, or if none is open, its newest.
+
+        Args:
+            namespace: the namespace.
+            revision: the revision.
+            names: these; when empty, all that are connected now.
+            seconds: how long to wait.
+
+        Raises:
+            Unavailable: DEADLINE, naming those that have not.
+        """
+        wanted = set(names) or {stream.consumer for stream in self._connected if stream.namespace == namespace}
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                while not wanted <= self._having_applied(namespace, revision):
+                    await self._moved.wait()
+        except TimeoutError as error:
+            behind = ", ".join(sorted(wanted - self._having_applied(namespace, revision)))
+            raise Unavailable(f"revision {revision} is not yet applied by {behind}", reason="DEADLINE") from error
+        return sorted(wanted)
+
+    def _having_applied(self, namespace: str, revision: int) -> set[str]:
+        streams = defaultdict[str, list[Stream]](list)
+        for stream in self.of(namespace):
+            streams[stream.consumer].append(stream)
+        judged = {name: [s for s in all_ if s.connected] or all_[-1:] for name, all_ in streams.items()}
+        return {name for name, all_ in judged.items() if all(s.applied_revision >= revision for s in all_)}

@@ -1,0 +1,213 @@
+"""The servicer of `epistream.v1.IngestService`.
+
+Requests are read as raw bytes, so that each submission keeps the bytes that its producer sent, and one that cannot be
+decoded spoils no other.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeVar
+
+from google.protobuf.message import DecodeError
+
+from epistream.indexer.clock import Clock
+from epistream.indexer.model import Malformed, Record
+from epistream.indexer.pipeline import Pipeline
+from epistream.services.calls import Calls, Context, Deadline, Handler
+from epistream.services.errors import undecodable
+from epistream.services.turns import Turn, Turns
+from epistream.services.writer import Prepared, Writer
+from epistream.v1 import ingest_service_pb2 as api
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1.raw_pb2 import RawSubmitRequest
+from epistream.wire.errors import FieldViolation, InvalidInput, Unavailable
+
+SERVICE: Final = api.DESCRIPTOR.services_by_name["IngestService"].full_name
+
+_T = TypeVar("_T")
+
+IN_HAND_BYTES_MAX: Final = 64 * 1024 * 1024
+"""How much of all requests together is worked on at a time. More waits (in a stream) or is turned away (in a call)."""
+_RETRY_DELAY_SECONDS: Final = 0.2
+_ANSWER_SECONDS: Final = 1.0
+"""What is left of a deadline for answering when the encoder was waited for in vain. Loading keeps Python busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Where a submission goes, in order."""
+
+    pipeline: Pipeline
+    preparers: Executor
+    """For decoding and embedding."""
+    encoder_ready: asyncio.Event
+    """Set when the encoder is loaded, or when there is none."""
+    writer: Writer
+    clock: Clock
+
+
+class IngestServicer:
+    """Takes submissions in. Used on the event loop's thread only."""
+
+    def __init__(self, ways: Ways, calls: Calls, *, submissions_max: int) -> None:
+        """`submissions_max` bounds a request, and each message of a stream."""
+        self._ways, self._calls, self._submissions_max = ways, calls, submissions_max
+        self._room = _Room(IN_HAND_BYTES_MAX)
+
+    def handlers(self) -> dict[str, Handler]:
+        """The service's methods."""
+        return {
+            "Submit": self._calls.unary("IngestService/Submit", bytes, self._submit),
+            "SubmitStream": self._calls.stream("IngestService/SubmitStream", self._submit_stream, bounded=True),
+            "Retract": self._calls.unary("IngestService/Retract", api.RetractRequest.FromString, self._retract),
+        }
+
+    async def _submit(self, raw: bytes, deadline: Deadline) -> bytes:
+        with self._room.taken_at_once(len(raw)):
+            request = await self._parsed(raw)
+            receipts = await self._decided(request.submissions, deadline, atomic=request.atomic)
+        return api.SubmitResponse(receipts=receipts).SerializeToString()
+
+    async def _retract(self, request: api.RetractRequest, deadline: Deadline) -> bytes:
+        submission = pb.Submission(
+            namespace=request.namespace,
+            submission_id=request.submission_id,
+            item_id=request.item_id,
+            origin=request.origin,
+            retraction=True,
+        )
+        if request.HasField("provenance"):
+            submission.provenance.CopyFrom(request.provenance)
+        if request.HasField("expected_version"):
+            submission.expected_version = request.expected_version
+        raw = submission.SerializeToString()
+        with self._room.taken_at_once(len(raw)):
+            [receipt] = await self._decided([raw], deadline, atomic=False)
+        return api.RetractResponse(receipt=receipt).SerializeToString()
+
+    async def _decided(self, submissions: Sequence[bytes], deadline: Deadline, *, atomic: bool) -> list[pb.Receipt]:
+        """The receipts of a call's submissions, durable. A call that is cancelled before its turn is not written."""
+        prepared = await self._prepared(submissions, deadline)
+        return await asyncio.wrap_future(self._ways.writer.submit_batch(prepared, atomic=atomic))
+
+    async def _submit_stream(self, context: Context) -> None:
+        turns = Turns(context, self._calls.draining)
+        try:
+            while (raw := await turns.next_batch()) is not None:
+                await self._room.take(len(raw))
+                turns.begin(partial(self._decided_in_turn, raw), partial(self._room.give, len(raw)))
+            await turns.finish()
+        finally:
+            await turns.close()
+        if self._calls.draining.is_set():
+            raise Unavailable("the service is going down: go on with the next batch elsewhere", reason="DRAINING")
+
+    async def _decided_in_turn(self, raw: bytes, turn: Turn) -> bytes:
+        """The receipts of one batch of a stream: prepared beside other batches, written after those before it."""
+        try:
+            request = await self._parsed(raw)
+            prepared = await self._prepared(request.submissions, None)
+            await turn.come()
+            deciding = await self._queued(prepared)
+            turn.over(queued=True)
+            receipts = await asyncio.wrap_future(deciding)
+        finally:
+            turn.over(queued=False)
+        return api.SubmitStreamResponse(receipts=receipts).SerializeToString()
+
+    async def _queued(self, prepared: Sequence[Prepared]) -> "Future[list[pb.Receipt]]":
+        """Queue a batch of a stream, waiting for room: a stream is slowed down, not turned away."""
+        try:
+            return self._ways.writer.submit_batch(prepared)
+        except Unavailable as error:
+            if error.reason != "OVERLOADED":
+                raise
+        return await self._in_preparer(partial(self._ways.writer.submit_batch, prepared, wait=True))
+
+    async def _parsed(self, raw: bytes) -> RawSubmitRequest:
+        """The submissions of a request, each as its bytes.
+
+        Raises:
+            InvalidInput: the bytes are no request, and were kept as a dead letter; or it has none or too many.
+        """
+        try:
+            request = RawSubmitRequest.FromString(raw)
+        except DecodeError as error:
+            refusal = undecodable("SubmitRequest")
+            violations = (FieldViolation("", refusal.message),)
+            letter = Malformed(Record(raw, self._ways.clock.now_us()), pb.REASON_MALFORMED, violations)
+            await asyncio.wrap_future(self._ways.writer.submit_batch([letter]))
+            raise refusal from error
+        count = len(request.submissions)
+        if not 1 <= count <= self._submissions_max:
+            raise InvalidInput.at("submissions", f"{count} submissions, must be 1 to {self._submissions_max}")
+        return request
+
+    async def _prepared(self, submissions: Sequence[bytes], deadline: Deadline | None) -> list[Prepared]:
+        """Decode and embed. Where the encoder is needed and still loading, wait for it, within the deadline.
+
+        Raises:
+            Unavailable: ENCODER_LOADING, and not ready in time.
+        """
+        now_us = self._ways.clock.now_us()
+        records = [Record(submission, now_us) for submission in submissions]
+        prepare = partial(self._ways.pipeline.prepare, records, wait=False)
+        try:
+            return await self._in_preparer(prepare)
+        except Unavailable as error:
+            if error.reason != "ENCODER_LOADING":
+                raise
+            seconds = deadline.remaining_seconds() - _ANSWER_SECONDS if deadline is not None else None
+            limit = asyncio.timeout(seconds)
+            try:
+                async with limit:
+                    await self._ways.encoder_ready.wait()
+            except TimeoutError:
+                raise error from None
+        return await self._in_preparer(prepare)
+
+    async def _in_preparer(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._ways.preparers, work)
+
+
+class _Room:
+    """A bound on the bytes that are worked on. One larger than the bound has room when it is alone."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._taken = 0
+        self._freed = asyncio.Event()
+
+    @contextmanager
+    def taken_at_once(self, size: int) -> Iterator[None]:
+        """Take room, and give it back in the end. Raises Unavailable when there is none."""
+        if not self._has(size):
+            raise Unavailable(
+                "too much is being worked on: send less at a time, or try again",
+                reason="OVERLOADED",
+                retry_delay_seconds=_RETRY_DELAY_SECONDS,
+            )
+        self._taken += size
+        try:
+            yield
+        finally:
+            self.give(size)
+
+    async def take(self, size: int) -> None:
+        """Wait for room and take it."""
+        while not self._has(size):
+            self._freed.clear()
+            await self._freed.wait()
+        self._taken += size
+
+    def give(self, size: int) -> None:
+        """Give room back."""
+        self._taken -= size
+        self._freed.set()
+
+    def _has(self, size: int) -> bool:
+        return not self._taken or self._taken + size <= self._bytes_max

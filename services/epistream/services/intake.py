@@ -1,0 +1,113 @@
+"""Knowledge in over Kafka: every record takes effect exactly once.
+
+    poller ──records──► backlog ──batches──► taker ──prepared──► writer
+       ▲                                       │
+    survey: what there is, where it begins     └─► progress: what is durable
+
+The positions in Kafka are kept in the store, in the same transaction as what the records became. So after a crash at
+any moment reading goes on with the first record that had no effect, and what is read again has no second one. Kafka
+being away delays nothing else: the service runs, and the intake goes on when Kafka is back.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from epistream.indexer import positions
+from epistream.indexer.clock import Clock, SystemClock
+from epistream.indexer.pipeline import Pipeline
+from epistream.indexer.store import Store
+from epistream.services import kafka_clients
+from epistream.services.backlog import Backlog
+from epistream.services.kafka_metrics import KafkaMetrics
+from epistream.services.poller import Poller
+from epistream.services.progress import Lag, Partition, Progress, Stopped
+from epistream.services.survey import Positions, Source, Survey
+from epistream.services.taker import Taken, Taker
+from epistream.services.writer import Writer
+from epistream.wire.errors import Broken
+
+_LOG: Final = logging.getLogger(__name__)
+
+_STOP_SECONDS: Final = 10.0
+
+
+class Intake:
+    """Reads submissions from Kafka's topics into the store."""
+
+    def __init__(
+        self,
+        source: Source,
+        pipeline: Pipeline,
+        store: Store,
+        writer: Writer,
+        metrics: KafkaMetrics,
+        *,
+        failed: Callable[[Broken], None],
+        clock: Clock | None = None,
+    ) -> None:
+        """Nothing runs before `start`, and Kafka need not be there.
+
+        Args:
+            source: what to read.
+            pipeline: where records go.
+            store: where positions are kept.
+            writer: the thread that commits.
+            metrics: what is counted.
+            failed: called once, on a thread of the intake, when it has ended for good.
+            clock: tells when records arrive; the machine's when None.
+
+        Raises:
+            Broken: the package crc32c is missing.
+        """
+        kafka_clients.require_crc32c()
+        self._source, self._store, self._writer = source, store, writer
+        self._clock = clock or SystemClock()
+        self._progress, self._backlog = Progress(), Backlog()
+        taken = Taken(metrics.retried, metrics.given_up, failed)
+        self._taker = Taker(self._backlog, pipeline.prepare, writer.submit_batch, self._progress, taken)
+        self._poller = Poller(source.bootstrap, self._backlog, self._progress, self._clock)
+        kept = Positions(pipeline.positions, self._begin)
+        self._survey = Survey(source, kept, self._progress, self._clock, self._poller.begin)
+        metrics.watch_intake(self.lag, self.stopped, self._poller.poll_age_seconds)
+
+    def start(self) -> None:
+        """Start reading. Does not block."""
+        readable = [name for name, is_there in kafka_clients.codecs().items() if is_there]
+        _LOG.info(
+            "Taking knowledge in from Kafka at %s: %s (compressions: %s)",
+            self._source.bootstrap,
+            ", ".join(self._source.topics),
+            ", ".join(readable),
+        )
+        for part in (self._taker, self._poller, self._survey):
+            part.start()
+
+    def stop(self, timeout_seconds: float = _STOP_SECONDS) -> None:
+        """Read no more, finish what is with the writer. Blocks until then, or until the time is over.
+
+        What was read and is not yet durable is read again by the next start. Stop the writer after it.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        for name, part in (("poller", self._poller), ("taker", self._taker), ("survey", self._survey)):
+            if not part.stop(max(0.0, deadline - time.monotonic())):
+                _LOG.warning("The Kafka intake's %s did not end in time; it is left behind", name)
+
+    def lag(self) -> dict[Partition, Lag]:
+        """How far each partition that is or was read is behind."""
+        return self._progress.lag(self._clock.now_us())
+
+    def stopped(self) -> dict[Partition, Stopped]:
+        """The partitions that are not read until an operator has decided something, and why."""
+        return self._progress.stopped()
+
+    def _begin(self, starts: Mapping[Partition, int]) -> None:
+        """Keep where new partitions begin."""
+
+        def keep() -> None:
+            with self._store.transaction() as connection:
+                for (topic, number), offset in starts.items():
+                    positions.place(connection, topic, number, offset)
+
+        self._writer.run(keep).result()

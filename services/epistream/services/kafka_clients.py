@@ -1,0 +1,114 @@
+"""Kafka clients of the service: opened with the settings that exactly-once needs, closed whatever happens."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from epistream.clients.kafka_client import broker_list, translated
+from epistream.wire.errors import Broken
+from epistream.wire.topics import DEAD_LETTER_BYTES_MAX
+
+REQUEST_TIMEOUT_MS: Final = 5_000
+_BOOTSTRAP_TIMEOUT_MS: Final = 3_000
+_RECONNECT_MS: Final = 1_000
+_FETCH_WAIT_MS: Final = 500
+_FETCH_BYTES_MAX: Final = 16 * 1024 * 1024
+"""What one answer of a broker brings at most, and so what waits in the client."""
+_PARTITION_BYTES_MAX: Final = 2 * DEAD_LETTER_BYTES_MAX
+
+
+def require_crc32c() -> None:
+    """Every batch is checked. Without the compiled check that takes eleven times as long, and nobody would know why.
+
+    Raises:
+        Broken: the package is missing.
+    """
+    try:
+        import crc32c  # noqa: F401 - only whether it is there
+    except ImportError as error:
+        raise Broken("reading from Kafka needs the package crc32c: pip install 'epistream[kafka]'") from error
+
+
+def codecs() -> dict[str, bool]:
+    """Which compressions of producers can be read."""
+    from kafka import codec
+
+    names = ("gzip", "snappy", "lz4", "zstd")
+    return {name: bool(getattr(codec, f"has_{name}")()) for name in names}
+
+
+@contextlib.contextmanager
+def consumer(bootstrap: str, client_id: str) -> Iterator[Any]:
+    """A consumer of raw bytes that belongs to no group, begins nowhere by itself, and commits nothing.
+
+    Opening blocks for at most three seconds. kafka-python's errors come out as they are.
+
+    Raises:
+        Unavailable: no broker answers.
+    """
+    from kafka import KafkaConsumer
+
+    # Never a deserializer: kafka-python would spin for ever at the first record that one cannot read.
+    with _opened(
+        lambda client: KafkaConsumer(
+            kafka_client=client,
+            bootstrap_servers=broker_list(bootstrap),
+            client_id=client_id,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            allow_auto_create_topics=False,
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            fetch_max_bytes=_FETCH_BYTES_MAX,
+            max_partition_fetch_bytes=_PARTITION_BYTES_MAX,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            bootstrap_timeout_ms=_BOOTSTRAP_TIMEOUT_MS,
+            reconnect_backoff_max_ms=_RECONNECT_MS,
+            metrics_enabled=False,
+        ),
+        bootstrap,
+    ) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def admin(bootstrap: str, client_id: str) -> Iterator[Any]:
+    """A client that asks about topics and keeps the positions of groups; opened as `consumer` is."""
+    from kafka.admin import KafkaAdminClient
+
+    with _opened(
+        lambda client: KafkaAdminClient(
+            kafka_client=client,
+            bootstrap_servers=broker_list(bootstrap),
+            client_id=client_id,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            bootstrap_timeout_ms=_BOOTSTRAP_TIMEOUT_MS,
+            reconnect_backoff_max_ms=_RECONNECT_MS,
+        ),
+        bootstrap,
+    ) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def _opened(make: Callable[[Callable[..., Any]], Any], bootstrap: str) -> Iterator[Any]:
+    """A client of kafka-python. When it cannot be made, the network thread that it has begun is ended: it does not."""
+    from kafka.errors import KafkaError
+    from kafka.net.compat import KafkaNetClient
+
+    begun: list[Any] = []
+
+    def kept(**settings: Any) -> Any:
+        begun.append(KafkaNetClient(**settings))
+        return begun[-1]
+
+    try:
+        client = make(kept)
+    except BaseException as error:
+        for network in begun:
+            network.close()
+        if isinstance(error, KafkaError):
+            raise translated(error, bootstrap, "connecting") from error
+        raise
+    with contextlib.closing(client):
+        yield client

@@ -1,0 +1,39 @@
+"""An operator's decision about where a partition of Kafka is read next. The service must not be running."""
+
+from pathlib import Path
+
+from epistream.indexer import positions
+from epistream.indexer.store import Store
+from epistream.wire.errors import InvalidInput
+
+
+def reread(folder: Path, topic: str, partition: int, offset: int | None = None) -> str:
+    """Have a partition read from `offset` on at the next start; what was done, as a sentence.
+
+    What is read again has no second effect. What is between the old position and a later new one is never taken in.
+
+    Args:
+        folder: the store's.
+        topic: the topic.
+        partition: the number of its partition.
+        offset: the next record to read. When None the partition is as if it had never been read: it begins where the
+            setting `kafka_start` says.
+
+    Raises:
+        InvalidInput: the folder holds no store, or the offset is negative.
+        Unavailable: a service has the store open: stop it first.
+    """
+    if offset is not None and offset < 0:
+        raise InvalidInput.at("offset", f"expected 0 or more, found {offset}")
+    if not (folder / "store.sqlite").is_file():
+        raise InvalidInput.at("folder", f"{folder} holds no store")
+    store = Store(folder)
+    try:
+        with store.transaction() as connection:
+            before = positions.read(connection).get((topic, partition))
+            positions.place(connection, topic, partition, offset)
+    finally:
+        store.close()
+    was = "was never read" if before is None else f"was to be read from offset {before} on"
+    now = "where the setting kafka_start says" if offset is None else f"at offset {offset}"
+    return f"{topic}/{partition} {was}; at its next start the service begins {now}"

@@ -1,0 +1,42 @@
+"""The servicer of `epistream.v1.KnowledgeService`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import Final, TypeVar
+
+from google.protobuf.message import Message
+
+from epistream.indexer.knowledge import Knowledge
+from epistream.services.calls import Calls, Deadline, Handler
+from epistream.v1 import knowledge_service_pb2 as api
+
+SERVICE: Final = api.DESCRIPTOR.services_by_name["KnowledgeService"].full_name
+
+_Request = TypeVar("_Request", bound=Message)
+
+
+class KnowledgeServicer:
+    """Every question runs on the readers, its answer's encoding included."""
+
+    def __init__(self, knowledge: Knowledge, readers: Executor) -> None:
+        self._knowledge, self._readers = knowledge, readers
+
+    def handlers(self, calls: Calls) -> dict[str, Handler]:
+        """The service's methods."""
+        known = self._knowledge
+        return {
+            "Get": calls.unary("KnowledgeService/Get", api.GetRequest.FromString, self._asking(known.get)),
+            "History": calls.unary(
+                "KnowledgeService/History", api.HistoryRequest.FromString, self._asking(known.history)
+            ),
+            "Search": calls.unary("KnowledgeService/Search", api.SearchRequest.FromString, self._asking(known.search)),
+            "Diff": calls.unary("KnowledgeService/Diff", api.DiffRequest.FromString, self._asking(known.diff)),
+        }
+
+    def _asking(self, ask: Callable[[_Request], Message]) -> Callable[[_Request, Deadline], Awaitable[bytes]]:
+        async def answer(request: _Request, _: Deadline) -> bytes:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._readers, lambda: ask(request).SerializeToString())
+
+        return answer

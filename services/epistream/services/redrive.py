@@ -1,0 +1,279 @@
+"""Dead letters, once more: back to where they came from, byte for byte, after what was wrong has been put right.
+
+Letters from Kafka lie in topics and go back to the topic that they came from (`redrive`). Letters that came over gRPC
+lie in the store only and are submitted again to a running service (`redrive_store`). Either way a submission that was
+taken in meanwhile has no second effect.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import grpc
+from grpc_status import rpc_status
+
+from epistream.clients.kafka_client import translated
+from epistream.clients.kafka_producer import CappedProducer
+from epistream.indexer import deadletters
+from epistream.indexer.catalog import Catalog
+from epistream.indexer.store import read_only
+from epistream.services import kafka_clients
+from epistream.services.progress import Partition
+from epistream.v1 import ingest_service_pb2 as api
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1.raw_pb2 import RawSubmitRequest
+from epistream.wire.errors import Broken, EpistreamError, Unavailable
+from epistream.wire.status import from_status
+
+GROUP: Final = "epistream-redrive"
+"""The consumer group that remembers which letters were redriven, one for each reason that was asked for."""
+ATTEMPTS_HEADER: Final = "epistream-redrive-attempts"
+"""How often a record was redriven."""
+_ADDED: Final = "epistream-dlq-"
+"""What the headers begin with that a dead letter got beside its own."""
+_POLL_MS: Final = 1_000
+_SILENT_POLLS_MAX: Final = 30
+_PAGE: Final = 100
+_CALL_BYTES_MAX: Final = 4 * 1024 * 1024
+_CALL_SECONDS: Final = 60.0
+_Submit: TypeAlias = "grpc.UnaryUnaryMultiCallable[bytes, bytes]"
+_SUBMIT: Final = "/epistream.v1.IngestService/Submit"
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a redrive did with the letters of one topic, or of the store."""
+
+    redriven: int = 0
+    """Sent back; in a dry run, those that would be."""
+    left: int = 0
+    """Not of the reason that was asked for, or taken in meanwhile."""
+    strange: int = 0
+    """Records in a topic of dead letters that do not say where they came from."""
+    outcomes: Counter[str] = field(default_factory=Counter)
+    """What became of letters that were submitted: ADMITTED, REFUSED …"""
+
+
+def redrive(
+    bootstrap: str,
+    topics: Sequence[str],
+    *,
+    reason: str | None = None,
+    limit: int | None = None,
+    everything: bool = False,
+    dry_run: bool = False,
+) -> dict[str, Counts]:
+    """Send the dead letters in these topics back to where they came from. Blocks until Kafka has them.
+
+    Takes what is there when it begins: a letter that fails again is a new one, for the next time. Each letter is sent
+    back once, unless `everything` is asked for; every `reason` remembers its own place. Where the process is killed in
+    the middle, some are sent again, which has no second effect.
+
+    Args:
+        bootstrap: `host:port` of a broker, or several with commas between.
+        topics: topics of dead letters.
+        reason: only letters with this reason, such as UNKNOWN_NAMESPACE.
+        limit: at most so many from each topic.
+        everything: from the oldest letter on, those that were sent back before, too.
+        dry_run: only count.
+
+    Returns:
+        What was done, by topic.
+
+    Raises:
+        Unavailable: Kafka is away, or one of the topics does not exist.
+    """
+    from kafka.errors import KafkaError
+
+    group = f"{GROUP}-{reason.lower()}" if reason else GROUP
+    counts: dict[str, Counts] = {}
+    try:
+        with (
+            kafka_clients.consumer(bootstrap, GROUP) as consumer,
+            kafka_clients.admin(bootstrap, GROUP) as admin,
+            CappedProducer(bootstrap, client_id=GROUP) as producer,
+        ):
+            for topic in topics:
+                places = _places(admin, group, topic, everything=everything)
+                counts[topic] = Counts()
+                done = {}
+                for letter in _letters(consumer, places):
+                    if limit is not None and counts[topic].redriven == limit:
+                        break
+                    _send_back(letter, counts[topic], reason, None if dry_run else producer)
+                    done[topic, letter.partition] = letter.offset + 1
+                if not dry_run:
+                    producer.flush()
+                    _keep(admin, group, done)
+    except KafkaError as error:
+        raise translated(error, bootstrap, "redriving") from error
+    return counts
+
+
+def redrive_store(
+    folder: Path,
+    target: str,
+    *,
+    reason: str | None = None,
+    limit: int | None = None,
+    dry_run: bool = False,
+) -> Counts:
+    """Submit again the dead letters that came over gRPC, from the store in `folder` to the service at `target`. Blocks.
+
+    The service may have the store open; this only reads it. The same bytes are submitted once, and not when their
+    submission was taken in meanwhile.
+
+    Args:
+        folder: the store's.
+        target: `host:port` of a service, without encryption.
+        reason: only letters with this reason.
+        limit: at most so many.
+        dry_run: only count.
+
+    Raises:
+        Unavailable: there is no store, or the service does not answer.
+        EpistreamError: what the service answers.
+    """
+    counts = Counts()
+    with read_only(folder) as catalog:
+        chosen = list(_chosen(catalog, counts, reason, limit))
+    counts.redriven = len(chosen)
+    if dry_run or not chosen:
+        return counts
+    with grpc.insecure_channel(target) as channel:
+        submit: _Submit = channel.unary_unary(_SUBMIT)
+        for batch in _batches(chosen):
+            for receipt in _submitted(submit, batch):
+                counts.outcomes[pb.Outcome.Name(receipt.outcome).removeprefix("OUTCOME_")] += 1
+    return counts
+
+
+def _places(admin: Any, group: str, topic: str, *, everything: bool) -> dict[Partition, tuple[int, int]]:
+    """From where to where each partition is read."""
+    from kafka import TopicPartition
+    from kafka.admin import OffsetSpec
+    from kafka.errors import for_code
+
+    [described] = admin.describe_topics([topic])
+    if described["error_code"]:
+        raise Unavailable(f"the topic of dead letters {topic} cannot be read: {for_code(described['error_code'])()}")
+    partitions = [TopicPartition(topic, partition["partition_index"]) for partition in described["partitions"]]
+    first = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))
+    last = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+    kept = {} if everything else admin.list_group_offsets({group: partitions})[group]
+    return {
+        (topic, p.partition): (max(first[p].offset, kept[p].offset if p in kept else 0), last[p].offset)
+        for p in partitions
+    }
+
+
+def _letters(consumer: Any, places: Mapping[Partition, tuple[int, int]]) -> Iterator[Any]:
+    """The records between two places of each partition."""
+    from kafka import TopicPartition
+
+    ends = {TopicPartition(*partition): end for partition, (start, end) in places.items() if start < end}
+    if not ends:
+        return
+    consumer.assign(list(ends))
+    for partition in ends:
+        consumer.seek(partition, places[partition.topic, partition.partition][0])
+    silent = 0
+    while any(consumer.position(partition) < end for partition, end in ends.items()):
+        polled = consumer.poll(_POLL_MS)
+        silent = 0 if polled else silent + 1
+        if silent == _SILENT_POLLS_MAX:
+            raise Unavailable("Kafka does not deliver the dead letters that it says it has: try again")
+        for partition, records in polled.items():
+            yield from (record for record in records if record.offset < ends[partition])
+
+
+def _send_back(letter: Any, counts: Counts, reason: str | None, producer: CappedProducer | None) -> None:
+    added = {name: value for name, value in letter.headers if name.startswith(_ADDED)}
+    topic = added.get(f"{_ADDED}original-topic")
+    if topic is None:
+        counts.strange += 1
+        return
+    if reason is not None and added.get(f"{_ADDED}reason") != reason.encode():
+        counts.left += 1
+        return
+    counts.redriven += 1
+    if producer is not None:
+        producer.send(topic.decode(), letter.value, key=letter.key, headers=_original(letter.headers))
+
+
+def _original(headers: Sequence[tuple[str, bytes | None]]) -> list[tuple[str, bytes]]:
+    """A record's own headers, and how often it was redriven."""
+    attempts = next((value for name, value in headers if name == ATTEMPTS_HEADER), None) or b"0"
+    own = [(n, value or b"") for n, value in headers if not n.startswith(_ADDED) and n != ATTEMPTS_HEADER]
+    count = int(attempts) + 1 if attempts.isdigit() else 1
+    return [*own, (ATTEMPTS_HEADER, str(count).encode())]
+
+
+def _keep(admin: Any, group: str, done: Mapping[Partition, int]) -> None:
+    """Remember how far a group has come."""
+    from kafka import TopicPartition
+    from kafka.structs import OffsetAndMetadata
+
+    if not done:
+        return
+    offsets = {TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in done.items()}
+    refused = [error for error in admin.alter_group_offsets(group, offsets).values() if error.errno]
+    if refused:
+        raise Unavailable(f"the letters are sent, but Kafka does not remember it (group {group}): {refused[0]()}")
+
+
+def _chosen(catalog: Catalog, counts: Counts, reason: str | None, limit: int | None) -> Iterator[bytes]:
+    """The bytes to submit, each once."""
+    numbers = {namespace.name: number for number, namespace in catalog.namespaces()}
+    seen: set[bytes] = set()
+    after = 0
+    while letters := deadletters.read(catalog.connection, after, _PAGE):
+        after = letters[-1].number
+        for letter in letters:
+            value = letter.record.value
+            if letter.record.position is not None or value is None or value in seen:
+                continue
+            if len(seen) == limit:
+                return
+            receipt = letter.receipt
+            is_other = reason is not None and pb.Reason.Name(receipt.reason) != f"REASON_{reason}"
+            number = numbers.get(receipt.namespace, 0)
+            if is_other or catalog.submission(number, receipt.producer, receipt.submission_id) is not None:
+                counts.left += 1
+                continue
+            seen.add(value)
+            yield value
+
+
+def _batches(values: Iterable[bytes]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    size = 0
+    for value in values:
+        if batch and (len(batch) == _PAGE or size + len(value) > _CALL_BYTES_MAX):
+            yield batch
+            batch, size = [], 0
+        batch.append(value)
+        size += len(value)
+    if batch:
+        yield batch
+
+
+def _submitted(submit: _Submit, batch: Sequence[bytes]) -> Iterable[pb.Receipt]:
+    try:
+        answer = submit(RawSubmitRequest(submissions=batch).SerializeToString(), timeout=_CALL_SECONDS)
+    except grpc.RpcError as error:
+        raise _translated(error) from error
+    return api.SubmitResponse.FromString(answer).receipts
+
+
+def _translated(error: Any) -> EpistreamError:
+    """The error of ours that a failed call tells of."""
+    with contextlib.suppress(ValueError):
+        if status := rpc_status.from_call(error):
+            return from_status(status)
+    if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+        return Unavailable(f"the service does not answer: {error.details()}")
+    return Broken(f"the call failed: {error}")

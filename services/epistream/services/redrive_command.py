@@ -1,0 +1,70 @@
+"""`redrive`, for people and for programs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from epistream.services.redrive import Counts, redrive, redrive_store
+from epistream.wire.errors import EpistreamError
+
+
+def redrive_command(
+    bootstrap: str | None,
+    topics: Sequence[str],
+    folder: Path | None,
+    target: str | None,
+    *,
+    reason: str | None = None,
+    limit: int | None = None,
+    everything: bool = False,
+    dry_run: bool = False,
+    as_json: bool = False,
+    console: Console | None = None,
+) -> int:
+    """Redrive the letters in Kafka's topics when `bootstrap` is given, and those of a store when `folder` is.
+
+    Args:
+        bootstrap: Kafka's address.
+        topics: topics of dead letters.
+        folder: the store's.
+        target: the running service that takes the letters of the store.
+        reason: only letters with this reason, in any case, such as `unknown_namespace`.
+        limit: at most so many of each topic, and of the store.
+        everything: those of Kafka's that were redriven before, too.
+        dry_run: only count.
+        as_json: print one JSON object.
+        console: where to print; standard output when None.
+
+    Returns:
+        The exit code for the process: 0; 1 when Kafka, the store or the service cannot be reached.
+    """
+    console = console or Console(highlight=False, soft_wrap=True)
+    reason = reason.upper() if reason else None
+    counts: dict[str, Counts] = {}
+    try:
+        if bootstrap is not None:
+            counts |= redrive(bootstrap, topics, reason=reason, limit=limit, everything=everything, dry_run=dry_run)
+        if folder is not None and target is not None:
+            counts["store"] = redrive_store(folder, target, reason=reason, limit=limit, dry_run=dry_run)
+    except EpistreamError as error:
+        console.print(error.message, style="red", markup=False)
+        return 1
+    if as_json:
+        console.print_json(json.dumps({name: asdict(count) for name, count in counts.items()}), indent=None)
+    else:
+        _print(counts, console, dry_run=dry_run)
+    return 0
+
+
+def _print(counts: Mapping[str, Counts], console: Console, *, dry_run: bool) -> None:
+    done = "would be redriven" if dry_run else "redriven"
+    for name, count in counts.items():
+        text = f"{name}: {count.redriven} {done}, {count.left} left"
+        if count.strange:
+            text += f", {count.strange} that are no dead letters of Epistream"
+        if count.outcomes:
+            text += " (" + ", ".join(f"{n} {outcome}" for outcome, n in sorted(count.outcomes.items())) + ")"
+        console.print(text, markup=False)

@@ -1,0 +1,73 @@
+"""The gRPC server: the four services, health and reflection, on one address."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
+
+from epistream.services.calls import Handler
+from epistream.wire.errors import Unavailable
+
+_FLUSH_SECONDS: Final = 0.5
+"""What is sent last gets this long to leave. `stop` takes this long while somebody watches the health service."""
+
+_OPTIONS: Final = (
+    # Otherwise a second service binds the same port without an error, and the kernel deals out the connections.
+    ("grpc.so_reuseport", 0),
+    # A client that is gone without a word is noticed after 25 seconds, not after two hours.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Clients may ping every ten seconds, with calls or without. By default every five minutes is too often.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 9_000),
+)
+
+
+class Server:
+    """Serves until stopped.
+
+    Attributes:
+        address: where, as HOST:PORT, with the port that was bound.
+    """
+
+    def __init__(self, address: str, services: Mapping[str, Mapping[str, Handler]], *, max_message_bytes: int) -> None:
+        """Bind, but do not answer yet. Call it on the event loop.
+
+        Args:
+            address: HOST:PORT; with port 0 a free one is taken.
+            services: the handlers of each service's methods, by the service's full name.
+            max_message_bytes: the largest message that is taken.
+
+        Raises:
+            Unavailable: the address cannot be bound.
+        """
+        self._names = tuple(services)
+        self._server = grpc.aio.server(options=(*_OPTIONS, ("grpc.max_receive_message_length", max_message_bytes)))
+        for name, handlers in services.items():
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, dict(handlers)),))
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise Unavailable(f"{address} cannot be bound: is another service running there? ({error})") from error
+        self.address: Final = f"{address.rpartition(':')[0]}:{port}"
+
+    async def start(self) -> None:
+        """Answer. Every service is healthy from the start: only text needs the encoder, and what needs it says so."""
+        for name in ("", *self._names):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self._server.start()
+
+    async def not_serving(self) -> None:
+        """Tell whoever asks that the service is not healthy any more."""
+        await self._health.enter_graceful_shutdown()
+
+    async def stop(self) -> None:
+        """Take no more connections and cut off what is open."""
+        await self._server.stop(_FLUSH_SECONDS)

@@ -1,0 +1,169 @@
+"""What an operator can set. The only reader of the environment and of the settings file.
+
+A flag of the command line goes before an environment variable (`EPISTREAM_` and the name in capitals), that before the
+TOML file named by `config`, and that before the default. The descriptions here are the command line's help.
+"""
+
+import ipaddress
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from epistream.wire.errors import FieldViolation, InvalidInput
+from epistream.wire.topics import SUBMISSIONS
+
+DEFAULT_ADDRESS: Final = "127.0.0.1:7443"
+DEFAULT_FOLDER: Final = Path("epistream-data")
+MEBIBYTE: Final = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """The settings of a service process."""
+
+    model_config = SettingsConfigDict(env_prefix="EPISTREAM_", frozen=True, extra="forbid")
+
+    config: Path | None = Field(
+        None, description="A TOML file with settings: the names of these flags, with `_` for `-`."
+    )
+    folder: Path = Field(DEFAULT_FOLDER, description="The folder of the store. It is made if there is none.")
+    address: str = Field(DEFAULT_ADDRESS, description="Where gRPC is served, as HOST:PORT. Port 0 takes a free one.")
+    metrics_address: str = Field(
+        "127.0.0.1:9464", description="Where Prometheus reads the metrics, as HOST:PORT. Empty: nowhere."
+    )
+    insecure: bool = Field(
+        default=False,
+        description="Serve without encryption where other machines reach it. Whoever does reads and writes all.",
+    )
+    addresses_file: Path | None = Field(
+        None,
+        description="A file that gets the bound addresses and the process id, as JSON, once the service answers.",
+    )
+    encoder: str = Field(
+        "all-MiniLM-L6-v2",
+        description="Turns text into vectors: a sentence-transformers model (the default is packaged), or `none`.",
+    )
+    kafka: str | None = Field(
+        None,
+        description="Kafka's bootstrap servers, HOST:PORT,HOST:PORT. Without, knowledge comes in over gRPC only.",
+    )
+    kafka_topics: Annotated[tuple[str, ...], NoDecode] = Field(
+        SUBMISSIONS,
+        min_length=1,
+        description="The topics to read submissions from, separated by commas.",
+    )
+    kafka_group: str = Field(
+        "epistream", min_length=1, description="The consumer group under which progress is shown to Kafka's tools."
+    )
+    kafka_start: Literal["earliest", "latest"] = Field(
+        "earliest", description="Where a partition begins that the store has never read."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least severity to log.")
+    drain_seconds: float = Field(
+        10.0, ge=0, le=600, description="How long calls in flight may take to end after a signal to stop."
+    )
+    max_message_bytes: int = Field(
+        16 * MEBIBYTE, ge=2 * MEBIBYTE, le=512 * MEBIBYTE, description="The largest gRPC message that is taken."
+    )
+    max_answer_bytes: int = Field(
+        64 * MEBIBYTE, ge=2 * MEBIBYTE, le=512 * MEBIBYTE, description="The largest gRPC answer that is sent."
+    )
+    max_submissions_per_call: int = Field(
+        1000, ge=1, le=1000, description="The most submissions in one request, or in one message of a stream."
+    )
+    max_calls: int = Field(
+        1000, ge=1, description="The most unary calls and submitting streams at one time. More are turned away."
+    )
+    max_streams: int = Field(1000, ge=1, description="The most subscriptions at one time. More are turned away.")
+    default_call_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="The deadline of a unary call that brings none.",
+    )
+    progress_interval_seconds: float = Field(
+        1.0,
+        ge=0.1,
+        le=60,
+        description="How often an idle subscription is told its progress, unless it says.",
+    )
+
+    @field_validator("kafka_topics", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("address", "metrics_address")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if value:
+            split_address(value)
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the file."""
+        named = init_settings().get("config") or env_settings().get("config")
+        return init_settings, env_settings, _File(settings_cls, Path(named) if named else None)
+
+    @classmethod
+    def load(cls, **flags: object) -> "Settings":
+        """The settings that hold, given the flags of a command line.
+
+        Raises:
+            InvalidInput: a value is wrong, or the file cannot be read.
+        """
+        try:
+            return cls(**flags)  # type: ignore[arg-type] # checked by pydantic, field by field
+        except ValidationError as error:
+            violations = [FieldViolation(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
+            listed = "; ".join(f"{v.field}: {v.description}" for v in violations)
+            raise InvalidInput(f"the settings are wrong: {listed}", *violations) from error
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise InvalidInput(f"the settings file cannot be read: {error}") from error
+
+
+class _File(PydanticBaseSettingsSource):
+    """The values of the TOML file."""
+
+    def __init__(self, settings_cls: type[BaseSettings], path: Path | None) -> None:
+        super().__init__(settings_cls)
+        self._values = tomllib.loads(path.read_text()) if path is not None else {}
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - as pydantic calls it
+        return self._values.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return dict(self._values)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """The host and port of `HOST:PORT`; the host of `[::1]:7443` comes without brackets.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    host, separator, port = address.rpartition(":")
+    if not separator or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"expected HOST:PORT, such as 127.0.0.1:7443, found {address!r}")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach `HOST:PORT`."""
+    host, _ = split_address(address)
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

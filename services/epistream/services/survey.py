@@ -1,0 +1,175 @@
+"""What there is to read in Kafka: asked for again and again, beside the thread that polls.
+
+It finds partitions and says where each begins, asks where they end, and tells Kafka's group how far everything is
+durable. That last is for lag tools only, and late or lost it changes nothing: where to read is in our own store.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from epistream.clients.kafka_client import translated
+from epistream.indexer.clock import Clock
+from epistream.services import kafka_clients
+from epistream.services.progress import Partition, Progress
+from epistream.wire.errors import EpistreamError
+
+_LOG: Final = logging.getLogger(__name__)
+
+SURVEY_SECONDS: Final = 3.0
+"""How often Kafka is asked and told. The group is behind the store by at most this and the time of the answers."""
+_RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 3.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What to read."""
+
+    bootstrap: str
+    """`host:port` of a broker, or several with commas between."""
+    topics: tuple[str, ...]
+    """Where submissions are."""
+    group: str
+    """The consumer group that shows Kafka's tools how far this service is."""
+    start: Literal["earliest", "latest"] = "earliest"
+    """Where a partition begins that the store has never read: at its oldest record, or after its newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """The store's memory of how far it has read."""
+
+    read: Callable[[], Mapping[Partition, int]]
+    """`Pipeline.positions`."""
+    begin: Callable[[Mapping[Partition, int]], None]
+    """Keeps where partitions begin; returns when that is durable."""
+
+
+class Survey:
+    """A thread that keeps the progress up to date with Kafka, and Kafka's group with the progress."""
+
+    def __init__(
+        self,
+        source: Source,
+        positions: Positions,
+        progress: Progress,
+        clock: Clock,
+        found: Callable[[dict[Partition, int]], None],
+    ) -> None:
+        """`found` is told new partitions and where to begin, on the survey's thread. Nothing runs before `start`."""
+        self._source, self._positions, self._progress, self._clock = source, positions, progress, clock
+        self._found = found
+        self._missing: dict[str, str] = {}
+        self._told: dict[Partition, int] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="kafka-survey", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float) -> bool:
+        """Tell the group once more, where Kafka answers, and end. Whether the thread has ended in time."""
+        self._stopping.set()
+        self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                with kafka_clients.admin(self._source.bootstrap, "epistream-survey") as admin:
+                    self._survey(admin)
+                    failures = 0
+                    while not self._stopping.wait(SURVEY_SECONDS):
+                        self._survey(admin)
+                    self._tell_group(admin)
+            except Exception as error:  # noqa: BLE001 - the thread lives as long as the service; what fails is tried again
+                failures += 1
+                self._log(error, failures)
+                self._stopping.wait(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS)) - 1])
+
+    def _survey(self, admin: Any) -> None:
+        there = self._partitions(admin)
+        if new := there - self._progress.partitions():
+            self._begin(self._starts(admin, new))
+        self._progress.ends(self._offsets(admin, there, "latest"))
+        self._tell_group(admin)
+
+    def _partitions(self, admin: Any) -> frozenset[Partition]:
+        """The partitions of the topics that there are; the other topics are named in the log once."""
+        from kafka.errors import for_code
+
+        found: set[Partition] = set()
+        missing: dict[str, str] = {}
+        for topic in admin.describe_topics(list(self._source.topics)):
+            if topic["error_code"]:
+                missing[topic["name"]] = for_code(topic["error_code"]).__name__
+            found.update((topic["name"], partition["partition_index"]) for partition in topic["partitions"])
+        if missing and missing != self._missing:
+            _LOG.error("Kafka has no such topics, or does not let us see them: %s. Reading begins when it has", missing)
+        self._missing = missing
+        return frozenset(found)
+
+    def _starts(self, admin: Any, partitions: frozenset[Partition]) -> dict[Partition, int]:
+        """Where to begin: where the store says, else where the setting says, which is then kept in the store."""
+        known = self._positions.read()
+        first = self._offsets(admin, partitions - known.keys(), self._source.start)
+        if first:
+            self._positions.begin(first)
+        for (topic, number), offset in first.items():
+            _LOG.info(
+                "%s/%d is read for the first time, from %s on: offset %d", topic, number, self._source.start, offset
+            )
+        return {partition: first[partition] if partition in first else known[partition] for partition in partitions}
+
+    def _begin(self, starts: dict[Partition, int]) -> None:
+        for partition, offset in starts.items():
+            self._progress.begin(partition, offset, self._clock.now_us())
+        self._found(starts)
+
+    def _offsets(
+        self, admin: Any, partitions: frozenset[Partition], which: Literal["earliest", "latest"]
+    ) -> dict[Partition, int]:
+        from kafka import TopicPartition
+        from kafka.admin import OffsetSpec
+        from kafka.protocol.consumer import IsolationLevel
+
+        spec = OffsetSpec.EARLIEST if which == "earliest" else OffsetSpec.LATEST
+        asked = {TopicPartition(*partition): spec for partition in partitions}
+        if not asked:
+            return {}
+        answers = admin.list_partition_offsets(
+            asked, isolation_level=IsolationLevel.READ_COMMITTED, timeout_ms=kafka_clients.REQUEST_TIMEOUT_MS
+        )
+        return {(partition.topic, partition.partition): answer.offset for partition, answer in answers.items()}
+
+    def _tell_group(self, admin: Any) -> None:
+        """Commit how far everything is durable to the group, where that has changed."""
+        from kafka import TopicPartition
+        from kafka.structs import OffsetAndMetadata
+
+        done = self._progress.done()
+        new = {partition: offset for partition, offset in done.items() if self._told.get(partition) != offset}
+        if not new:
+            return
+        offsets = {TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in new.items()}
+        answers = admin.alter_group_offsets(self._source.group, offsets)
+        refused = {f"{p.topic}/{p.partition}": error.__name__ for p, error in answers.items() if error.errno}
+        if refused:
+            _LOG.warning(
+                "The group %s does not take our positions; lag tools are misled: %s", self._source.group, refused
+            )
+        self._told |= new
+
+    def _log(self, error: Exception, failures: int) -> None:
+        from kafka.errors import KafkaError
+
+        if isinstance(error, KafkaError):
+            error = translated(error, self._source.bootstrap, "asking about topics")
+        if not isinstance(error, EpistreamError):
+            _LOG.error("Asking Kafka failed unexpectedly; trying again", exc_info=error)
+        elif failures == 2:  # the first may be a coordinator that is being chosen, or a leader that has moved
+            _LOG.warning("Kafka does not answer; trying again until it does: %s", error)

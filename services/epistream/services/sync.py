@@ -1,0 +1,197 @@
+"""The servicer of `epistream.v1.SyncService`."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from epistream.indexer.namespaces import Namespaces
+from epistream.services.calls import Calls, Context, Deadline, Handler
+from epistream.services.subscription import Parts, Subscription, Wanted, first_message
+from epistream.v1 import sync_service_pb2 as api
+from epistream.wire.errors import InvalidInput, Resync, State, Unavailable
+
+SERVICE: Final = api.DESCRIPTOR.services_by_name["SyncService"].full_name
+
+CONSUMER_CHARACTERS_MAX: Final = 200
+PROGRESS_SECONDS_MIN: Final = 0.1
+PROGRESS_SECONDS_MAX: Final = 60.0
+
+
+class SyncServicer:
+    """Pushes changes, and knows how far the consumers are. Used on the event loop's thread only."""
+
+    def __init__(
+        self, parts: Parts, namespaces: Namespaces, *, streams_max: int, progress_interval_seconds: float
+    ) -> None:
+        """`streams_max` bounds the subscriptions; `progress_interval_seconds` is for those that do not say."""
+        self._parts, self._namespaces = parts, namespaces
+        self._streams_max, self._progress_interval_seconds = streams_max, progress_interval_seconds
+        self._subscriptions: set[Subscription] = set()
+        self._opening = 0
+        self._draining = False
+        self._waking = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        """Have commits wake the subscriptions. Call it on the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._unsubscribe = self._parts.feed.subscribe_to_commits(self._committed)
+
+    def drain(self) -> None:
+        """Tell every subscription that the service goes down, and end it."""
+        self._draining = True
+        for subscription in self._subscriptions:
+            subscription.drain()
+
+    def stop(self) -> None:
+        """Be woken no more."""
+        self._unsubscribe()
+
+    def handlers(self, calls: Calls) -> dict[str, Handler]:
+        """The service's methods."""
+        return {
+            "Subscribe": calls.stream("SyncService/Subscribe", self._subscribe, bounded=False),
+            "ListConsumers": calls.unary(
+                "SyncService/ListConsumers", api.ListConsumersRequest.FromString, self._list_consumers
+            ),
+            "WaitApplied": calls.unary(
+                "SyncService/WaitApplied", api.WaitAppliedRequest.FromString, self._wait_applied
+            ),
+        }
+
+    def _committed(self) -> None:
+        """One wake-up for all subscriptions, whatever their number; called on the writer thread.
+
+        Commits that come before the event loop gets to it share one: what finds `_waking` set was committed before the
+        loop clears it, and is seen by the subscriptions then.
+        """
+        if self._loop is not None and not self._waking:
+            self._waking = True
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        self._waking = False
+        for subscription in self._subscriptions:
+            subscription.wake.set()
+
+    async def _subscribe(self, context: Context) -> None:
+        if len(self._subscriptions) + self._opening >= self._streams_max:
+            raise Unavailable(
+                f"{self._streams_max} subscriptions are open, and no more are taken: try again",
+                reason="OVERLOADED",
+                retry_delay_seconds=5.0,
+            )
+        self._opening += 1
+        try:
+            wanted = self._checked(await first_message(context))
+        finally:
+            self._opening -= 1
+        subscription = Subscription(self._parts, context, wanted)
+        self._subscriptions.add(subscription)
+        self._parts.metrics.watch_streams.inc()
+        try:
+            if self._draining:
+                subscription.drain()
+            await subscription.run()
+        finally:
+            self._subscriptions.discard(subscription)
+            self._parts.metrics.watch_streams.dec()
+
+    def _checked(self, request: api.Subscription) -> Wanted:
+        """What a subscription wants.
+
+        Raises:
+            InvalidInput: a field is wrong.
+            NotFound: there is no such namespace.
+            Resync: it cannot start where it asks to.
+        """
+        state = self._namespaces.state(_required_namespace(request.namespace))
+        start = _checked_start(request)
+        compacted = False
+        if start == "after_revision":
+            try:
+                self._parts.feed.check_start(request.namespace, request.after_revision, request.epoch)
+            except Resync as error:
+                self._parts.metrics.watch_resyncs.labels(error.reason.lower()).inc()
+                compacted = error.reason == "COMPACTED" and request.snapshot_if_compacted
+                if not compacted:
+                    raise
+        resumed = start == "after_revision" and not compacted
+        return Wanted(
+            request=request,
+            dimension=state.config.encoder.dimension,
+            after=request.after_revision if resumed else self._parts.feed.head(request.namespace),
+            snapshot=start == "snapshot" or compacted,
+            compacted=compacted,
+            interval_seconds=self._interval_seconds(request),
+        )
+
+    def _interval_seconds(self, request: api.Subscription) -> float:
+        if not request.HasField("progress_interval"):
+            return self._progress_interval_seconds
+        seconds = request.progress_interval.seconds + request.progress_interval.nanos / 1e9
+        if not PROGRESS_SECONDS_MIN <= seconds <= PROGRESS_SECONDS_MAX:
+            raise InvalidInput.at(
+                "subscribe.progress_interval",
+                f"{seconds:g} seconds, must be {PROGRESS_SECONDS_MIN:g} to {PROGRESS_SECONDS_MAX:g}",
+            )
+        return seconds
+
+    async def _list_consumers(self, request: api.ListConsumersRequest, _: Deadline) -> bytes:
+        head = self._parts.feed.head(_required_namespace(request.namespace))
+        answer = api.ListConsumersResponse(head_revision=head)
+        for stream in self._parts.consumers.of(request.namespace):
+            status = answer.consumers.add(
+                consumer=stream.consumer,
+                stream=stream.number,
+                connected=stream.connected,
+                sent_revision=stream.sent_revision,
+                applied_revision=stream.applied_revision,
+                lag_revisions=stream.lag(head),
+            )
+            if stream.acknowledged_us:
+                status.acknowledged_time.FromMicroseconds(stream.acknowledged_us)
+        return answer.SerializeToString()
+
+    async def _wait_applied(self, request: api.WaitAppliedRequest, deadline: Deadline) -> bytes:
+        feed = self._parts.feed
+        head = feed.head(_required_namespace(request.namespace))
+        if not request.revision:
+            raise InvalidInput.at("revision", "must be set: 1 or more")
+        if request.revision > head:
+            raise Resync(
+                f"revision {request.revision} is beyond the head, which is {head}",
+                reason="FUTURE_REVISION",
+                state=State(self._parts.epoch, head, feed.floor(request.namespace)),
+            )
+        # A little before the deadline, so that the answer that names those who are behind arrives in time.
+        remaining = deadline.remaining_seconds()
+        seconds = remaining - min(0.25, remaining / 10)
+        applied = await self._parts.consumers.applied(request.namespace, request.revision, request.consumers, seconds)
+        return api.WaitAppliedResponse(applied=applied).SerializeToString()
+
+
+def _required_namespace(name: str) -> str:
+    if not name:
+        raise InvalidInput.at("namespace", "must be set")
+    return name
+
+
+def _checked_start(request: api.Subscription) -> str:
+    """Which of the three starts is asked for. Raises InvalidInput."""
+    if not 1 <= len(request.consumer) <= CONSUMER_CHARACTERS_MAX:
+        raise InvalidInput.at(
+            "subscribe.consumer", f"{len(request.consumer)} characters, must be 1 to {CONSUMER_CHARACTERS_MAX}"
+        )
+    match request.WhichOneof("start"):
+        case "after_revision":
+            return "after_revision"
+        case "head" if request.head:
+            return "head"
+        case "snapshot" if request.snapshot:
+            return "snapshot"
+        case None:
+            raise InvalidInput.at("subscribe.start", "one of after_revision, head and snapshot must be set")
+        case name:
+            raise InvalidInput.at(f"subscribe.{name}", "must be true when set")

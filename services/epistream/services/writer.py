@@ -1,0 +1,236 @@
+"""The one thread that writes.
+
+It owns the store's writing connection: every commit, every namespace change and every acknowledgement of the outbox
+runs here, in the order in which they came. Batches that wait are committed together, so that callers share one fsync.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
+
+from epistream.indexer.model import Embedded, Malformed
+from epistream.services.errors import unexpected
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.errors import Broken, EpistreamError, Unavailable
+
+_LOG: Final = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+Prepared: TypeAlias = Embedded | Malformed
+
+GROUP_SUBMISSIONS_MAX: Final = 2000
+"""The most submissions that are committed together, so that a commit stays short, and so does the wait of the next."""
+WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
+"""How much may wait to be written."""
+_SUBMISSION_OVERHEAD_BYTES: Final = 4096
+"""What a submission takes in memory beside its bytes: its message, its vector, its futures."""
+_RETRY_DELAY_SECONDS: Final = 0.2
+
+
+class Commit(Protocol):
+    """`Pipeline.commit`."""
+
+    def __call__(self, prepared: Sequence[Prepared], *, atomic: bool = False) -> list[pb.Receipt]:
+        """Decide and write, durably; one receipt each, in order."""
+
+
+class Committed(Protocol):
+    """Told after each commit, on the writer thread."""
+
+    def __call__(self, prepared: Sequence[Prepared], receipts: Sequence[pb.Receipt], seconds: float) -> None:
+        """`seconds` is how long the commit took."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    prepared: Sequence[Prepared]
+    atomic: bool
+    weight_bytes: int
+    future: "Future[list[pb.Receipt]]" = field(default_factory=Future)
+
+
+@dataclass(slots=True)
+class _Call:
+    call: Callable[[], Any]
+    future: "Future[Any]" = field(default_factory=Future)
+    weight_bytes: int = 0
+
+
+class Writer:
+    """A queue with a bound, and the thread that empties it."""
+
+    def __init__(
+        self,
+        commit: Commit,
+        *,
+        committed: Committed,
+        failed: Callable[[Broken], None],
+        waiting_bytes_max: int = WAITING_BYTES_MAX,
+    ) -> None:
+        """Nothing runs before `start`.
+
+        Args:
+            commit: `Pipeline.commit`; called on the writer thread only.
+            committed: called after each commit.
+            failed: called once, on the writer thread, when the store can no longer be written. From then on every job
+                fails with that error: what is on the disk is unknown until the store is opened anew.
+            waiting_bytes_max: how much may wait. A single larger batch is taken when nothing else waits.
+        """
+        self._commit = commit
+        self._committed = committed
+        self._failed = failed
+        self._waiting_bytes_max = waiting_bytes_max
+        self._changed = threading.Condition()
+        self._jobs: deque[_Batch | _Call] = deque()
+        self._waiting_bytes = 0
+        self._stopping = False
+        self._failure: Broken | None = None
+        self._thread = threading.Thread(target=self._work, name="writer")
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more jobs, finish those that wait, end the thread. Blocks until then."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def submit_batch(
+        self, prepared: Sequence[Prepared], *, atomic: bool = False, wait: bool = False
+    ) -> "Future[list[pb.Receipt]]":
+        """Have a batch committed. The future gives one receipt each, in order, when they are durable.
+
+        A future that is cancelled before its turn is not written.
+
+        Args:
+            prepared: what `Pipeline.prepare` returned.
+            atomic: all or nothing; it is committed on its own.
+            wait: block while too much waits, instead of raising. The only case in which this blocks.
+
+        Raises:
+            Unavailable: OVERLOADED, too much waits; DRAINING, the writer stops.
+            Broken: the store can no longer be written.
+        """
+        weight = sum(_weight_bytes(one) for one in prepared)
+        batch = _Batch(prepared, atomic, weight)
+        with self._changed:
+            while self._jobs and self._waiting_bytes + weight > self._waiting_bytes_max and not self._closed:
+                if not wait:
+                    raise Unavailable(
+                        "too much waits to be written: send less at a time, or try again",
+                        reason="OVERLOADED",
+                        retry_delay_seconds=_RETRY_DELAY_SECONDS,
+                    )
+                self._changed.wait()
+            self._put(batch)
+        return batch.future
+
+    def run(self, call: Callable[[], _T]) -> "Future[_T]":
+        """Have `call` run on the writer thread, after what waits now. Its error is the future's.
+
+        Raises:
+            Unavailable: DRAINING, the writer stops.
+            Broken: the store can no longer be written.
+        """
+        job = _Call(call)
+        with self._changed:
+            self._put(job)
+        return job.future
+
+    @property
+    def _closed(self) -> bool:
+        return self._stopping or self._failure is not None
+
+    def _put(self, job: _Batch | _Call) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._stopping:
+            raise Unavailable("the service is going down: try again", reason="DRAINING")
+        self._jobs.append(job)
+        self._waiting_bytes += job.weight_bytes
+        self._changed.notify_all()
+
+    def _work(self) -> None:
+        while group := self._take():
+            live = [job for job in group if job.future.set_running_or_notify_cancel()]
+            if self._failure is not None:
+                _fail(live, self._failure)
+            elif live:
+                self._do(live)
+            with self._changed:
+                self._waiting_bytes -= sum(job.weight_bytes for job in group)
+                self._changed.notify_all()
+
+    def _take(self) -> list[_Batch | _Call]:
+        """The next call, the next atomic batch, or all the batches that wait up to the bound; empty at the end."""
+        with self._changed:
+            while not self._jobs:
+                if self._stopping:
+                    return []
+                self._changed.wait()
+            group = [self._jobs.popleft()]
+            size = _joinable(group[0])
+            while size and self._jobs and (more := _joinable(self._jobs[0])) and size + more <= GROUP_SUBMISSIONS_MAX:
+                group.append(self._jobs.popleft())
+                size += more
+            return group
+
+    def _do(self, group: list[_Batch | _Call]) -> None:
+        """Do running jobs; whatever happens, their futures have a result or an error then."""
+        try:
+            match group:
+                case [_Call(call, future)]:
+                    future.set_result(call())
+                case _:
+                    self._commit_batches([job for job in group if isinstance(job, _Batch)])
+        except Broken as error:
+            _LOG.critical("The store can no longer be written; the service stops: %s", error)
+            self._failure = error
+            _fail(group, error)
+            self._failed(error)
+        except EpistreamError as error:
+            _fail(group, error)
+        except Exception as error:  # noqa: BLE001 - a bug fails its job and is logged, it does not end the thread
+            if len(group) == 1:
+                _fail(group, unexpected(error, "the writer"))
+                return
+            _LOG.warning("%d batches could not be committed together; each is tried alone", len(group), exc_info=error)
+            for job in group:
+                if self._failure is None:
+                    self._do([job])
+                else:
+                    _fail([job], self._failure)
+
+    def _commit_batches(self, batches: list[_Batch]) -> None:
+        prepared = [one for batch in batches for one in batch.prepared]
+        begun = time.monotonic()
+        receipts = self._commit(prepared, atomic=batches[0].atomic)
+        self._committed(prepared, receipts, time.monotonic() - begun)
+        start = 0
+        for batch in batches:
+            end = start + len(batch.prepared)
+            batch.future.set_result(receipts[start:end])
+            start = end
+
+
+def _joinable(job: _Batch | _Call) -> int:
+    """How many submissions a job adds to a group; 0 for one that must be alone."""
+    return len(job.prepared) or 1 if isinstance(job, _Batch) and not job.atomic else 0
+
+
+def _weight_bytes(one: Prepared) -> int:
+    record = one.record if isinstance(one, Malformed) else one.decoded.record
+    return len(record.value or b"") + _SUBMISSION_OVERHEAD_BYTES
+
+
+def _fail(jobs: Sequence[_Batch | _Call], error: Exception) -> None:
+    for job in jobs:
+        job.future.set_exception(error)

@@ -1,0 +1,327 @@
+"""What surrounds the four services: health, reflection, metrics, limits, deadlines, going down."""
+
+import asyncio
+import json
+import re
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import apsw
+import grpc
+import pytest
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import MethodDescriptor
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # type: ignore[import-untyped]
+
+from epistream.services.metrics import Metrics
+from epistream.v1 import ingest_service_pb2 as ingest_pb
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import knowledge_service_pb2 as knowledge_pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.v1 import sync_service_pb2 as sync_pb
+from epistream.wire.errors import Broken, EpistreamError, Unavailable
+from tests.support.rpc import Client, client_of, failure_of, rpc_failure_of, submission
+from tests.support.service import RunningService, running_service
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+SERVICES = [
+    api.DESCRIPTOR.services_by_name[name]
+    for api, name in (
+        (ingest_pb, "IngestService"),
+        (knowledge_pb, "KnowledgeService"),
+        (ns_pb, "NamespaceService"),
+        (sync_pb, "SyncService"),
+    )
+]
+METHODS = [method for service in SERVICES for method in service.methods]
+UNKNOWN_FIELD = b"\xc0\x3e\x00"
+NOT_PROTOBUF = b"\x00"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    with running_service(tmp_path_factory.mktemp("service") / "data") as service:
+        yield service
+
+
+@pytest.fixture
+async def client(service: RunningService) -> AsyncIterator[Client]:
+    async with client_of(service.address) as client:
+        yield client
+
+
+async def test_every_service_is_healthy(client: Client) -> None:
+    health = health_pb2_grpc.HealthStub(client.channel)
+    for name in ("", *(service.full_name for service in SERVICES)):
+        assert (await health.Check(health_pb2.HealthCheckRequest(service=name))).status == SERVING
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+async def test_every_method_of_the_contract_is_served(client: Client, method: MethodDescriptor) -> None:
+    call = client.stream_raw(f"{method.containing_service.name}/{method.name}")
+    await call.write(b"\xff")
+    await call.done_writing()
+    error = await rpc_failure_of(call.read())
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_reflection_tells_a_client_of_any_language_all_it_needs(client: Client) -> None:
+    reflection = reflection_pb2_grpc.ServerReflectionStub(client.channel)
+    call = reflection.ServerReflectionInfo()
+    await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+    listed = {service.name for service in (await call.read()).list_services_response.service}
+    assert listed >= {service.full_name for service in SERVICES} | {"grpc.health.v1.Health"}
+    symbol = "epistream.v1.SyncService"
+    await call.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol))
+    found = (await call.read()).file_descriptor_response.file_descriptor_proto
+    file = descriptor_pb2.FileDescriptorProto.FromString(found[0])
+    await call.done_writing()
+    assert [m.name for s in file.service for m in s.method] == ["Subscribe", "ListConsumers", "WaitApplied"]
+
+
+async def test_a_call_without_a_deadline_gets_one(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data", default_call_seconds="0.5") as service:
+        async with client_of(service.address) as client:
+            await client.make_namespace("deadline")
+            await client.submit_many("deadline", [1])
+            wait = sync_pb.WaitAppliedRequest(namespace="deadline", revision=1, consumers=["nobody"])
+            error = await failure_of(client.sync.WaitApplied(wait))
+    assert isinstance(error, Unavailable)
+    assert error.reason == "DEADLINE"
+
+
+async def test_calls_have_a_bound_and_the_one_too_many_is_told_when_to_come_back(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data", max_calls="2") as service:
+        async with client_of(service.address) as client:
+            await client.make_namespace("calls")
+            streams = [client.ingest.SubmitStream() for _ in range(2)]
+            for number, stream in enumerate(streams):
+                await stream.write(ingest_pb.SubmitStreamRequest(submissions=[submission("calls", number)]))
+                await stream.read()
+            error = await failure_of(client.make_namespace("calls"))
+            assert isinstance(error, Unavailable)
+            assert error.reason == "OVERLOADED"
+            for stream in streams:
+                await stream.done_writing()
+                assert await stream.read() == grpc.aio.EOF
+            await client.make_namespace("calls")
+
+
+async def test_an_answer_that_is_too_large_is_not_sent(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data", max_answer_bytes=str(2 * 1024 * 1024)) as service:
+        async with client_of(service.address) as client:
+            await client.make_namespace("answer")
+            for start in (1, 7):
+                batch = [submission("answer", n, content=f"{n} " + "x" * 250_000) for n in range(start, start + 6)]
+                await client.submit(*batch)
+            request = knowledge_pb.DiffRequest(namespace="answer", limit=20)
+            getattr(request, "from").revision = 0
+            error = await rpc_failure_of(client.knowledge.Diff(request))
+            assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "ask for less" in (error.details() or "")
+            request.limit = 3
+            assert len((await client.knowledge.Diff(request)).entries) == 3
+
+
+# Metrics
+
+
+async def test_the_metrics_move(service: RunningService, client: Client) -> None:
+    await client.make_namespace("metrics")
+    admitted = 'epistream_ingest_outcomes_total{outcome="admitted",source="grpc"}'
+    refused = 'epistream_ingest_outcomes_total{outcome="refused",source="grpc"}'
+    before = {name: service.metric(name) for name in (admitted, refused, "epistream_freshness_seconds_count")}
+    async with client.subscribe("metrics", head=True) as stream:
+        await stream.next_of("subscribed")
+        assert service.metric("epistream_watch_streams") >= 1
+        await client.submit_many("metrics", range(1, 4))
+        await client.submit(submission("metrics", 4, origin=pb.ORIGIN_UNSPECIFIED), submission("nowhere", 1))
+        await stream.changes(3)
+        await stream.acknowledge(3)
+        wait = sync_pb.WaitAppliedRequest(namespace="metrics", revision=3, consumers=["model"])
+        await client.sync.WaitApplied(wait)
+    assert service.metric(admitted) >= before[admitted] + 3
+    assert service.metric(refused) >= before[refused] + 1
+    assert service.metric("epistream_freshness_seconds_count") >= before["epistream_freshness_seconds_count"] + 3
+    assert service.metric('epistream_store_revision{namespace="metrics"}') >= 3
+    assert service.metric('epistream_index_vectors{namespace="metrics"}') >= 3
+    assert service.metric("epistream_push_latency_seconds_count") >= 1
+    assert service.metric("epistream_applied_latency_seconds_count") >= 1
+    assert service.metric("epistream_store_commit_duration_seconds_count") >= 2
+    assert service.metric('epistream_dlq_total{reason="unknown_namespace"}') >= 1
+    assert service.metric('epistream_grpc_requests_total{code="OK",method="IngestService/Submit"}') >= 2
+    assert service.metric("epistream_encoder_ready") == 0
+
+
+def test_every_metric_is_described_those_of_kafka_even_while_there_is_none(tmp_path: Path) -> None:
+    documented = set(re.findall(r"^\| `(epistream_\w+)", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE))
+    with running_service(tmp_path / "data", kafka="127.0.0.1:1") as service:
+        served = {line.split()[2] for line in service.metrics_page().splitlines() if line.startswith("# TYPE ")}
+        assert service.stop() == 0
+    created = {name for name in served if name.endswith("_created")}
+    assert served - created == documented
+
+
+def test_no_metric_has_a_label_that_grows_with_what_is_known() -> None:
+    labels = {label for metric in vars(Metrics()).values() for label in getattr(metric, "_labelnames", ())}
+    assert labels == {"method", "code", "source", "outcome", "reason"}
+
+
+# Going down
+
+
+async def test_going_down_finishes_what_was_begun_and_takes_nothing_more(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data") as service:
+        async with client_of(service.address) as client:
+            await client.make_namespace("down")
+            stream = client.ingest.SubmitStream()
+            await stream.write(ingest_pb.SubmitStreamRequest(submissions=[submission("down", 0)]))
+            await stream.read()
+            calls = [asyncio.ensure_future(client.submit(submission("down", n))) for n in range(1, 30)]
+            await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            service.signal(signal.SIGTERM)
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            assert isinstance(await failure_of(stream.read()), Unavailable)
+        assert service.wait() == 0
+        acknowledged = {a[0].submission_id for a in answers if isinstance(a, list)}
+        refused = [a for a in answers if isinstance(a, BaseException)]
+        assert {a.code() for a in refused if isinstance(a, grpc.aio.AioRpcError)} <= {grpc.StatusCode.UNAVAILABLE}
+        assert all(isinstance(a, grpc.aio.AioRpcError) for a in refused)
+        service.restart()
+        async with client_of(service.address) as client:
+            repeated = await client.submit(*(submission("down", n) for n in range(30)))
+            stored = {receipt.submission_id for receipt in repeated if receipt.earlier}
+        assert stored >= acknowledged | {"s-0"}
+
+
+async def test_health_watchers_do_not_hold_up_the_end(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data", drain_seconds="60") as service:
+        async with client_of(service.address) as client:
+            watch = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest())
+            assert (await watch.read()).status == SERVING
+            service.signal(signal.SIGTERM)
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert await asyncio.to_thread(service.wait, 20) == 0
+
+
+async def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data", drain_seconds="60") as service:
+        async with client_of(service.address) as client:
+            await client.make_namespace("twice")
+            await client.submit_many("twice", [1])
+            wait = sync_pb.WaitAppliedRequest(namespace="twice", revision=1, consumers=["nobody"])
+            call = asyncio.ensure_future(client.sync.WaitApplied(wait, timeout=60))
+            watch = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest())
+            assert (await watch.read()).status == SERVING
+            service.signal(signal.SIGTERM)
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            service.signal(signal.SIGTERM)
+            assert await asyncio.to_thread(service.wait) == -signal.SIGTERM
+            call.cancel()
+
+
+async def test_a_disk_that_refuses_ends_the_service_and_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data") as service:
+        async with client_of(service.address) as client:
+            await client.make_namespace("disk")
+            largest_file_bytes = 1024 * 1024
+            resource.prlimit(service.pid, resource.RLIMIT_FSIZE, (largest_file_bytes, largest_file_bytes))
+            acknowledged = 0
+            error: EpistreamError | None = None
+            while error is None:
+                try:
+                    await client.submit(submission("disk", acknowledged + 1, content=f"{acknowledged} " + "x" * 50_000))
+                    acknowledged += 1
+                except grpc.aio.AioRpcError as failure:
+                    error = await failure_of(raising(failure))
+            assert isinstance(error, Broken)
+        assert await asyncio.to_thread(service.wait) == 1
+        assert acknowledged > 3
+        service.restart()
+        async with client_of(service.address) as client:
+            request = ns_pb.GetNamespaceRequest(name="disk")
+            assert (await client.namespaces.GetNamespace(request)).namespace.head_revision == acknowledged
+            [receipt] = await client.submit(submission("disk", acknowledged + 1))
+            assert receipt.revision == acknowledged + 1
+
+
+async def raising(error: Exception) -> None:
+    raise error
+
+
+# Starting
+
+
+def up(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "epistream.services", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_an_address_that_others_reach_needs_a_word(tmp_path: Path) -> None:
+    flags = ["up", f"--folder={tmp_path / 'data'}", "--encoder=none", "--address=0.0.0.0:0"]
+    ended = up(*flags)
+    assert ended.returncode == 2
+    assert "--insecure" in ended.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_folder_and_an_address_in_use_are_said_to_be_so(service: RunningService, tmp_path: Path) -> None:
+    free = ["--address=127.0.0.1:0", "--metrics-address=", "--encoder=none"]
+    folder = up("up", f"--folder={service.folder}", *free)
+    assert folder.returncode == 1
+    assert "in use" in folder.stderr
+    address = up("up", f"--folder={tmp_path / 'data'}", f"--address={service.address}", *free[1:])
+    assert address.returncode == 1
+    assert "cannot be bound" in address.stderr
+    taken = [free[0], f"--metrics-address={service.metrics_address}", free[2]]
+    metrics = up("up", f"--folder={tmp_path / 'data'}", *taken)
+    assert metrics.returncode == 1
+    assert "cannot be bound" in metrics.stderr
+
+
+def test_what_is_in_use_is_said_at_the_start(service: RunningService) -> None:
+    said = dict(line.split(maxsplit=1) for line in service.logged().splitlines() if line and line[0].isalpha())
+    assert said["gRPC"] == service.address
+    assert said["security"] == "loopback only, no TLS"
+    assert said["encoder"] == "none"
+
+
+def test_fsck_finds_nothing_in_a_good_store_and_the_damage_in_a_bad_one(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data") as service:
+
+        async def fill() -> None:
+            async with client_of(service.address) as client:
+                await client.make_namespace("fsck")
+                await client.submit_many("fsck", range(1, 50))
+
+        asyncio.run(fill())
+        assert up("fsck", f"--folder={tmp_path / 'data'}").returncode == 1, "a service has it open"
+        service.kill()
+    good = up("fsck", f"--folder={tmp_path / 'data'}")
+    assert (good.returncode, good.stderr) == (0, "")
+    damage_a_change(tmp_path / "data" / "store.sqlite", UNKNOWN_FIELD)
+    bad = up("fsck", f"--folder={tmp_path / 'data'}")
+    assert bad.returncode == 1
+    assert "is not what was written" in bad.stdout
+    damage_a_change(tmp_path / "data" / "store.sqlite", NOT_PROTOBUF)
+    worse = up("fsck", f"--folder={tmp_path / 'data'}")
+    assert worse.returncode == 1
+    assert "damaged" in worse.stdout
+    assert up("fsck", f"--folder={tmp_path / 'nowhere'}").returncode == 2
+
+
+def damage_a_change(store: Path, appended: bytes) -> None:
+    connection = apsw.Connection(str(store))
+    connection.execute("UPDATE journal SET change = CAST(change || ? AS BLOB) WHERE revision = 7", (appended,))
+    connection.close()
+
+
+def test_the_addresses_file_is_whole(service: RunningService) -> None:
+    found = json.loads(service.folder.with_name("data.addresses.json").read_text())
+    assert found == {"address": service.address, "metrics_address": service.metrics_address, "pid": service.pid}

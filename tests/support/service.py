@@ -1,0 +1,153 @@
+"""A real service, in a process of its own.
+
+with running_service(tmp_path) as service:
+    channel = grpc.insecure_channel(service.address)
+    service.kill()      # as power loss does it
+    service.restart()   # over the same folder, at the same addresses
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+START_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 30.0
+
+
+class RunningService:
+    """A service process. Nothing of it is in this process.
+
+    Attributes:
+        folder: its data.
+        address: where gRPC is served, as HOST:PORT; the same after a restart.
+        metrics_address: where Prometheus reads.
+        pid: its process.
+        log: the file with what it logged, over all restarts.
+    """
+
+    def __init__(self, folder: Path, flags: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.address = self.metrics_address = "127.0.0.1:0"
+        self.pid = 0
+        self.log = folder.with_name(f"{folder.name}.log")
+        self._flags = flags
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process and wait until it answers."""
+        found = self.folder.with_name(f"{self.folder.name}.addresses.json")
+        found.unlink(missing_ok=True)
+        flags = {
+            "folder": str(self.folder),
+            "address": self.address,
+            "metrics-address": self.metrics_address,
+            "addresses-file": str(found),
+            **self._flags,
+        }
+        arguments = [f"--{name}={value}" for name, value in flags.items()]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("EPISTREAM_")}
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "epistream.services", "up", *arguments],
+                stdout=log,
+                stderr=log,
+                env=environment,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not found.exists():
+            assert self._process.poll() is None, f"the service ended at once:\n{self.logged()}"
+            assert time.monotonic() < deadline, f"the service does not start:\n{self.logged()}"
+            time.sleep(0.01)
+        addresses = json.loads(found.read_text())
+        self.address, self.metrics_address, self.pid = (
+            addresses["address"],
+            addresses["metrics_address"],
+            addresses["pid"],
+        )
+
+    def kill(self) -> None:
+        """End it as power loss does: at once, with nothing tidied up."""
+        process = self._running()
+        process.kill()
+        process.wait(STOP_SECONDS)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, and return at once."""
+        self._running().send_signal(number)
+
+    def wait(self, seconds: float = STOP_SECONDS) -> int:
+        """Wait until it has ended; its exit code."""
+        return self._running().wait(seconds)
+
+    def stop(self) -> int:
+        """Ask it to end, wait until it has; its exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def restart(self) -> None:
+        """Start it again, stopping it first if it runs, over the same folder and at the same addresses."""
+        if self.is_running():
+            self.stop()
+        self.start()
+
+    def is_running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def logged(self) -> str:
+        """What it logged."""
+        return self.log.read_text(errors="replace")
+
+    def metric(self, sample: str) -> float:
+        """The value of a sample, such as `epistream_store_revision{namespace="a"}`; 0 when it is not there."""
+        for line in self.metrics_page().splitlines():
+            name, _, value = line.rpartition(" ")
+            if name == sample:
+                return float(value)
+        return 0.0
+
+    def metrics_page(self) -> str:
+        """What Prometheus reads."""
+        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=10) as answer:
+            page: bytes = answer.read()
+        return page.decode()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "the service was not started"
+        return self._process
+
+
+@contextmanager
+def running_service(
+    folder: Path, *, encoder: str = "none", kafka: str | None = None, **flags: str
+) -> Iterator[RunningService]:
+    """A service over `folder`, on free ports, which is stopped in the end.
+
+    Args:
+        folder: its data; made if there is none.
+        encoder: as the setting; without one, namespaces need the encoder `none` and bring their own vectors.
+        kafka: bootstrap servers.
+        flags: more settings, by their names.
+    """
+    settings = {"encoder": encoder} | ({"kafka": kafka} if kafka else {})
+    settings |= {name.replace("_", "-"): value for name, value in flags.items()}
+    service = RunningService(folder, settings)
+    try:
+        service.start()
+        yield service
+    finally:
+        if service.is_running():
+            service.signal(signal.SIGTERM)
+            try:
+                service.wait()
+            except subprocess.TimeoutExpired:
+                service.kill()
+                raise

@@ -1,0 +1,95 @@
+"""Where settings come from, and what is wrong with them."""
+
+from pathlib import Path
+
+import pytest
+
+from epistream.services.settings import Settings, is_loopback, split_address
+from epistream.wire.errors import InvalidInput
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"EPISTREAM_{name.upper()}", raising=False)
+
+
+def test_a_flag_goes_before_the_environment_and_that_before_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('folder = "of-the-file"\nencoder = "of-the-file"\nlog_level = "debug"\nkafka_topics = ["a", "b"]\n')
+    monkeypatch.setenv("EPISTREAM_ENCODER", "of-the-environment")
+    monkeypatch.setenv("EPISTREAM_FOLDER", "of-the-environment")
+    settings = Settings.load(config=str(file), folder="of-the-flag")
+    assert settings.folder == Path("of-the-flag")
+    assert settings.encoder == "of-the-environment"
+    assert settings.log_level == "debug"
+    assert settings.kafka_topics == ("a", "b")
+    assert settings.address == Settings.load().address
+
+
+def test_the_file_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("max_streams = 7\n")
+    monkeypatch.setenv("EPISTREAM_CONFIG", str(file))
+    assert Settings.load().max_streams == 7
+
+
+def test_topics_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EPISTREAM_KAFKA_TOPICS", "one, two,")
+    assert Settings.load().kafka_topics == ("one", "two")
+
+
+@pytest.mark.parametrize(
+    ("flags", "field"),
+    [
+        ({"address": "7443"}, "address"),
+        ({"address": "127.0.0.1:70000"}, "address"),
+        ({"max_streams": "0"}, "max_streams"),
+        ({"drain_seconds": "-1"}, "drain_seconds"),
+        ({"log_level": "loud"}, "log_level"),
+        ({"kafka_topics": ""}, "kafka_topics"),
+        ({"unknown": "1"}, "unknown"),
+    ],
+)
+def test_a_wrong_value_is_named(flags: dict[str, str], field: str) -> None:
+    with pytest.raises(InvalidInput) as wrong:
+        Settings.load(**flags)
+    assert [violation.field for violation in wrong.value.violations] == [field]
+
+
+@pytest.mark.parametrize("content", ["not toml", "unknown = 1", "max_streams = 'many'"])
+def test_a_wrong_file_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(content)
+    with pytest.raises(InvalidInput):
+        Settings.load(config=file)
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        Settings.load(config=tmp_path / "missing.toml")
+
+
+def test_every_setting_is_described() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize(
+    ("address", "loopback"),
+    [
+        ("127.0.0.1:1", True),
+        ("127.1.2.3:1", True),
+        ("localhost:1", True),
+        ("[::1]:1", True),
+        ("0.0.0.0:1", False),
+        ("[::]:1", False),
+        ("10.0.0.1:1", False),
+        ("example.org:1", False),
+    ],
+)
+def test_only_loopback_is_out_of_reach_of_others(address: str, loopback: bool) -> None:
+    assert is_loopback(address) == loopback
+
+
+def test_an_address_is_split_at_its_port() -> None:
+    assert split_address("[::1]:7443") == ("::1", 7443)
+    assert split_address("localhost:0") == ("localhost", 0)
