@@ -1,0 +1,90 @@
+"""The clients of Epistream: publish knowledge, follow it, ask for it.
+
+A producer:
+
+    from epistream.clients import SyncProducer, submission
+
+    with SyncProducer("localhost:7443") as producer:
+        fact = submission(
+            "The daily limit for adults is 5 mg.",
+            namespace="pharmacy", item_id="limit-adults", producer="dr-ada", origin="EXPERT",
+        )
+        (receipt,) = producer.submit(fact)
+        print(receipt.item_id, receipt.version, receipt.revision)
+
+A consuming model's replica, which is searched in the model's own process, follows every change within a second, and
+survives restarts:
+
+    from epistream.clients import SyncReplica
+
+    with SyncReplica("pharmacy.replica", "localhost:7443", "pharmacy", consumer="advisor") as replica:
+        replica.wait_current()
+        for hit in replica.search("How much may an adult take?", limit=3):
+            print(f"{hit.similarity:.2f}  {hit.change.knowledge.content}")
+
+`SyncX` is the blocking form of the asynchronous `X`: the same methods, without `await`.
+"""
+
+from epistream.clients.channel import connect
+from epistream.clients.cursor import (
+    Changes,
+    Event,
+    Position,
+    Progress,
+    SnapshotBegin,
+    SnapshotEnd,
+    SnapshotItems,
+    Start,
+    Subscribed,
+)
+from epistream.clients.knowledge import KnowledgeClient
+from epistream.clients.producer import ModalityName, OriginName, Producer, submission
+from epistream.clients.replica import Encoder, Replica
+from epistream.clients.subscriber import Counts, Subscriber
+from epistream.clients.sync import SyncKnowledgeClient, SyncProducer, SyncReplica, SyncSubscriber
+from epistream.wire.errors import (
+    Broken,
+    Conflict,
+    EpistreamError,
+    FieldViolation,
+    InvalidInput,
+    NotFound,
+    Resync,
+    State,
+    Unavailable,
+)
+
+__all__ = [
+    "Broken",
+    "Changes",
+    "Conflict",
+    "Counts",
+    "Encoder",
+    "EpistreamError",
+    "Event",
+    "FieldViolation",
+    "InvalidInput",
+    "KnowledgeClient",
+    "ModalityName",
+    "NotFound",
+    "OriginName",
+    "Position",
+    "Producer",
+    "Progress",
+    "Replica",
+    "Resync",
+    "SnapshotBegin",
+    "SnapshotEnd",
+    "SnapshotItems",
+    "Start",
+    "State",
+    "Subscribed",
+    "Subscriber",
+    "SyncKnowledgeClient",
+    "SyncProducer",
+    "SyncReplica",
+    "SyncSubscriber",
+    "Unavailable",
+    "connect",
+    "submission",
+]

@@ -1,0 +1,245 @@
+"""Channels to a service, calls on them, and gRPC's errors as ours.
+
+Everything here runs in the event loop that made the channel.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+from grpc_status import rpc_status
+
+from epistream.wire.errors import Broken, EpistreamError, InvalidInput, Unavailable
+from epistream.wire.status import from_status
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+CALL_TIMEOUT_SECONDS: Final = 30.0
+"""How long a call may take in all, its repetitions included, when the caller says nothing."""
+MESSAGE_BYTES_MAX: Final = 64 << 20
+"""The longest answer taken.
+
+The service pushes about 1 MiB at a time; a search for 1,000 long items with their vectors is longer.
+"""
+
+OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+    # By default a second attempt comes after 1 s and the wait grows to 120 s: too slow for knowledge within a second.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    # Despite its name this is how long one attempt may take. It bounds the wait on an address that swallows packets,
+    # and must leave time for a handshake over a slow network: with 100 ms a service that is 600 ms away could never be
+    # reached.
+    ("grpc.min_reconnect_backoff_ms", 2_000),
+    # Each channel has connections of its own, so that a new channel is a new connection.
+    ("grpc.use_local_subchannel_pool", 1),
+    # A peer that vanished without a word is noticed after 25 s. Pings go out during calls only, so that an idle channel
+    # costs a service nothing.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # The window grows with the bandwidth-delay product. Without the probe it is 64 KiB: a consumer 50 ms away would
+    # catch up at 1.3 MB/s. The price is that up to 4 MiB are on their way to a consumer that does not read; lag is
+    # measured by acknowledgements, not by what was written.
+    ("grpc.http2.bdp_probe", 1),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    # The size of a message is limited by the service, which says so in words.
+    ("grpc.max_send_message_length", -1),
+)
+
+# What gRPC itself reports when a connection breaks, a proxy resets a stream, or a process dies in the middle of an
+# answer. The service's own errors carry details.
+_BROKEN_CONNECTION: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED)
+
+
+def connect(target: str, *, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
+    """A channel to `target` (`host:port`), which connects when it is first used and again whenever it must.
+
+    Does not block. Without `credentials` nothing is encrypted. Call it inside the event loop that will use the channel,
+    and close it in the end.
+    """
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=OPTIONS)
+    return grpc.aio.secure_channel(target, credentials, options=OPTIONS)
+
+
+def channel_to(target: str | grpc.aio.Channel) -> tuple[grpc.aio.Channel, bool]:
+    """The channel to use, and whether it was made here, so that whoever asked closes it."""
+    return (connect(target), True) if isinstance(target, str) else (target, False)
+
+
+def translate(error: grpc.RpcError) -> EpistreamError:
+    """The error of ours that `error` tells of. Raise it `from error`.
+
+    Takes the traceback out of `error`: its frames hold the call, and the call holds the connection, so that whoever
+    keeps our error would keep the connection open too.
+    """
+    error = error.with_traceback(None)
+    if not isinstance(error, grpc.aio.AioRpcError):
+        return Broken(f"gRPC failed: {error}")
+    try:
+        status = rpc_status.from_call(error)
+    except ValueError:  # details of somebody in between that do not fit the code
+        status = None
+    if status is not None:
+        return from_status(status)
+    code, details = error.code(), error.details() or "no details"
+    if code in _BROKEN_CONNECTION:
+        text = f"The service cannot be reached: {details}. Check the address and that the service runs, then try again."
+        return Unavailable(text, retry_delay_seconds=0.0)
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return Unavailable(f"No answer in time: {details}. Try again, or allow more time.", reason="DEADLINE")
+    if code == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
+        return InvalidInput(f"{details}. Send or ask for less at a time.", reason="TOO_LARGE")
+    if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return Unavailable(f"The service is overloaded: {details}.", reason="OVERLOADED")
+    return Broken(f"{code.name}: {details}")
+
+
+class Backoff:
+    """Waits with full jitter: each is drawn evenly between zero and a bound that doubles from 50 ms to 1 s.
+
+    Many clients that lost the same service come back spread out and not in step.
+    """
+
+    FIRST_SECONDS: Final = 0.05
+    LAST_SECONDS: Final = 1.0
+
+    def __init__(self, draw: Callable[[], float] = random.random) -> None:
+        """Takes its chances from `draw`, which gives numbers from 0 to 1."""
+        self._draw = draw
+        self._bound_seconds = self.FIRST_SECONDS
+
+    def next_seconds(self) -> float:
+        """How long to wait before the next attempt."""
+        bound_seconds = self._bound_seconds
+        self._bound_seconds = min(2 * bound_seconds, self.LAST_SECONDS)
+        return self._draw() * bound_seconds
+
+    def reset(self) -> None:
+        """Begin with short waits again: an attempt was good."""
+        self._bound_seconds = self.FIRST_SECONDS
+
+
+async def call(
+    method: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]", request: Request, seconds: float
+) -> Response:
+    """The answer of `method`, an idempotent one: while the service is unavailable it is repeated, for `seconds` in all.
+
+    Raises:
+        EpistreamError: the last failure.
+    """
+    now = asyncio.get_running_loop().time
+    deadline = now() + seconds
+    backoff = Backoff()
+    earlier: Unavailable | None = None
+    while True:
+        try:
+            return await method(request, timeout=max(deadline - now(), 0.0))
+        except grpc.aio.AioRpcError as error:
+            failure = translate(error)
+            if not isinstance(failure, Unavailable):
+                raise failure from error
+            if failure.reason == "DEADLINE" and earlier is not None:
+                failure = earlier  # says more than that the time is over
+            earlier = failure
+            wait_seconds = failure.retry_delay_seconds + backoff.next_seconds()
+            if now() + wait_seconds >= deadline:
+                raise failure from error
+        await asyncio.sleep(wait_seconds)
+
+
+class Conversation(Generic[Request, Response]):
+    """One bidirectional call that is given up when the service is silent for too long.
+
+    A silent call is cancelled, which ends the pending read; no read is ever cancelled itself, since grpc.aio leaks
+    memory then (grpc issue 43360).
+    """
+
+    def __init__(self, call: "grpc.aio.StreamStreamCall[Request, Response]") -> None:
+        # No method keeps it in a local variable: frames live as long as the tracebacks of the errors raised in them.
+        self._call: grpc.aio.StreamStreamCall[Request, Response] | None = call
+        self._alarm: asyncio.TimerHandle | None = None
+        self._silence_seconds: float | None = None
+
+    def expect_word_in(self, seconds: float) -> None:
+        """Give the call up unless `relax` or this is called again within `seconds`."""
+        self.relax()
+        self._alarm = asyncio.get_running_loop().call_later(seconds, self._give_up, seconds)
+
+    def relax(self) -> None:
+        """Expect nothing."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    async def read(self) -> Response | None:
+        """The next message; None after the last one.
+
+        Raises:
+            EpistreamError: the call failed; `Unavailable` with the reason DEADLINE when it was given up.
+        """
+        if self._call is None:
+            raise self._why_cancelled()
+        try:
+            message: Any = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise translate(error) from error
+        except asyncio.CancelledError as error:
+            if _task_is_cancelled():
+                raise
+            raise self._why_cancelled() from error.with_traceback(None)  # as in `translate`
+        return None if message is grpc.aio.EOF else message
+
+    async def write(self, request: Request) -> None:
+        """Send a message. At most one write at a time. Raises as `read` does."""
+        if self._call is None:
+            raise self._why_cancelled()
+        try:
+            await self._call.write(request)
+        except grpc.aio.AioRpcError as error:
+            raise translate(error) from error
+        except asyncio.InvalidStateError as error:
+            raise Unavailable("The stream has ended.", retry_delay_seconds=0.0) from error
+        except asyncio.CancelledError as error:
+            if _task_is_cancelled():
+                raise
+            raise self._why_cancelled() from error.with_traceback(None)  # as in `translate`
+
+    async def done_writing(self) -> None:
+        """Say that nothing more will be written. Raises as `read` does."""
+        if self._call is None:
+            raise self._why_cancelled()
+        try:
+            await self._call.done_writing()
+        except asyncio.CancelledError as error:
+            if _task_is_cancelled():
+                raise
+            raise self._why_cancelled() from error.with_traceback(None)  # as in `translate`
+
+    def cancel(self) -> None:
+        """End the call and forget it: a pending read or write, and any later one, is `Unavailable`."""
+        self.relax()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _give_up(self, seconds: float) -> None:
+        self._silence_seconds = seconds
+        self.cancel()
+
+    def _why_cancelled(self) -> Unavailable:
+        if self._silence_seconds is None:
+            return Unavailable("The stream was closed.", retry_delay_seconds=0.0)
+        text = f"No word from the service for {self._silence_seconds:g} s. Check the address and that the service runs."
+        return Unavailable(text, reason="DEADLINE", retry_delay_seconds=0.0)
+
+
+def _task_is_cancelled() -> bool:
+    """Tells the cancellation of the running task from that of a call, which grpc.aio reports by the same exception."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

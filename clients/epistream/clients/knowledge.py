@@ -1,0 +1,170 @@
+"""The client for everything that is asked: what is known, what was known, what there is, and who is how far."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Final, Self
+
+import grpc
+import grpc.aio
+import numpy as np
+from numpy.typing import NDArray
+
+from epistream.clients.channel import CALL_TIMEOUT_SECONDS, call, channel_to
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import knowledge_service_pb2 as knowledge
+from epistream.v1 import knowledge_service_pb2_grpc as knowledge_rpc
+from epistream.v1 import namespace_service_pb2 as ns
+from epistream.v1 import namespace_service_pb2_grpc as namespaces_rpc
+from epistream.v1 import sync_service_pb2 as sync
+from epistream.v1 import sync_service_pb2_grpc as sync_rpc
+
+PAGE_ENTRIES: Final = 100
+"""How much is asked for at a time. The service refuses answers beyond a size (64 MiB, unless it is set otherwise)."""
+
+
+class KnowledgeClient:
+    """Asks a service. Construct it inside the event loop that uses it.
+
+    Each method repeats its call while the service is unavailable, `timeout_seconds` in all, and raises:
+        InvalidInput, NotFound, Conflict, Broken: as the service says.
+        Resync: the point asked about is beyond the head, or no longer retained.
+        Unavailable: no answer in time.
+    """
+
+    def __init__(self, target: str | grpc.aio.Channel, *, timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> None:
+        """Connects to `target` (`host:port`, or a channel, which stays the caller's to close) when it is first used."""
+        self._channel, self._owns_channel = channel_to(target)
+        self._knowledge = knowledge_rpc.KnowledgeServiceStub(self._channel)
+        self._namespaces = namespaces_rpc.NamespaceServiceStub(self._channel)
+        self._sync = sync_rpc.SyncServiceStub(self._channel)
+        self._seconds = timeout_seconds
+
+    async def get(
+        self, namespace: str, item_id: str, *, as_of: int | datetime | None = None, include_embedding: bool = False
+    ) -> knowledge.GetResponse:
+        """One item at a revision or time (an aware datetime), or now."""
+        request = knowledge.GetRequest(
+            namespace=namespace, item_id=item_id, as_of=point(as_of), include_embedding=include_embedding
+        )
+        return await call(self._knowledge.Get, request, self._seconds)
+
+    async def history(self, namespace: str, item_id: str, *, page_entries: int = PAGE_ENTRIES) -> list[pb.Change]:
+        """All versions of an item, the oldest first, asked for in pages."""
+        changes: list[pb.Change] = []
+        request = knowledge.HistoryRequest(namespace=namespace, item_id=item_id, limit=page_entries)
+        while page := (await call(self._knowledge.History, request, self._seconds)).changes:
+            changes.extend(page)
+            request.after_version = page[-1].version
+        return changes
+
+    async def search(
+        self,
+        namespace: str,
+        query: str | Sequence[float] | NDArray[np.float32],
+        *,
+        limit: int = 10,
+        filter: pb.Filter | None = None,  # noqa: A002 -- the contract's word
+        as_of: int | datetime | None = None,
+        include_embeddings: bool = False,
+        include_query_embedding: bool = False,
+    ) -> knowledge.SearchResponse:
+        """The items nearest to a text or a vector, at a revision or time, or now."""
+        request = knowledge.SearchRequest(
+            namespace=namespace,
+            limit=limit,
+            filter=filter,
+            as_of=point(as_of),
+            include_embeddings=include_embeddings,
+            include_query_embedding=include_query_embedding,
+        )
+        if isinstance(query, str):
+            request.text = query
+        else:
+            request.vector.float32 = np.asarray(query, "<f4").tobytes()
+        return await call(self._knowledge.Search, request, self._seconds)
+
+    async def diff(
+        self,
+        namespace: str,
+        earlier: int | datetime,
+        later: int | datetime | None = None,
+        *,
+        filter: pb.Filter | None = None,  # noqa: A002 -- the contract's word
+        page_entries: int = PAGE_ENTRIES,
+    ) -> knowledge.DiffResponse:
+        """What is not the same at two points (`later` is now when not given): all pages in one answer."""
+        request = knowledge.DiffRequest(namespace=namespace, to=point(later), filter=filter, limit=page_entries)
+        getattr(request, "from").CopyFrom(point(earlier))
+        whole = knowledge.DiffResponse()
+        while True:
+            page = await call(self._knowledge.Diff, request, self._seconds)
+            whole.MergeFrom(page)
+            whole.next_page_token = ""
+            if not page.next_page_token:
+                return whole
+            request.page_token = page.next_page_token
+
+    async def namespaces(self) -> list[ns.Namespace]:
+        """All namespaces, by name."""
+        answer = await call(self._namespaces.ListNamespaces, ns.ListNamespacesRequest(), self._seconds)
+        return list(answer.namespaces)
+
+    async def namespace(self, name: str) -> ns.Namespace:
+        """One namespace."""
+        answer = await call(self._namespaces.GetNamespace, ns.GetNamespaceRequest(name=name), self._seconds)
+        return answer.namespace
+
+    async def create_namespace(
+        self, name: str, *, encoder: ns.Encoder | None = None, policy: ns.Policy | None = None
+    ) -> ns.Namespace:
+        """Makes a namespace with the service's own encoder and policy where nothing else is given.
+
+        Returns one that is just so already.
+        """
+        request = ns.CreateNamespaceRequest(name=name, encoder=encoder, policy=policy)
+        return (await call(self._namespaces.CreateNamespace, request, self._seconds)).namespace
+
+    async def update_policy(self, name: str, policy: ns.Policy) -> ns.Namespace:
+        """Changes the fields that are set in `policy`."""
+        request = ns.UpdatePolicyRequest(name=name, policy=policy)
+        return (await call(self._namespaces.UpdatePolicy, request, self._seconds)).namespace
+
+    async def consumers(self, namespace: str) -> sync.ListConsumersResponse:
+        """The consumers of a namespace and how far they are."""
+        return await call(self._sync.ListConsumers, sync.ListConsumersRequest(namespace=namespace), self._seconds)
+
+    async def wait_applied(
+        self, namespace: str, revision: int, consumers: Iterable[str] = (), *, timeout_seconds: float | None = None
+    ) -> list[str]:
+        """Waits until consumers, or all that are connected now, have applied `revision`, and names them.
+
+        `Unavailable` names those that have not.
+        """
+        request = sync.WaitAppliedRequest(namespace=namespace, revision=revision, consumers=consumers)
+        seconds = self._seconds if timeout_seconds is None else timeout_seconds
+        return list((await call(self._sync.WaitApplied, request, seconds)).applied)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes the channel if it was made here."""
+        if self._owns_channel:
+            await self._channel.close()
+
+
+def point(as_of: int | datetime | None) -> pb.AsOf | None:
+    """A revision or a time as the contract has it; None stays None."""
+    if as_of is None:
+        return None
+    if isinstance(as_of, int):
+        return pb.AsOf(revision=as_of)
+    point = pb.AsOf()
+    point.time.FromDatetime(as_of)
+    return point

@@ -1,0 +1,227 @@
+"""The file of a replica: its items and how far they go, in SQLite, through one connection that owns the file.
+
+One transaction holds what one message of the service did: items, position, nothing in between. Opening the file after a
+crash therefore finds the state of some revision, and the replica goes on from there.
+
+A snapshot is collected in the table `staged` and takes the place of `item` in one transaction when it is whole, so that
+a crash in the middle of it leaves what was there before.
+
+Settings, and why:
+
+- write-ahead log: one flush to disk a transaction where the rollback journal needs three. The defect of older SQLite
+  versions in resetting the log (fixed in 3.51.3) takes two connections; there is one.
+- exclusive locking: a second replica on the same file is refused at once, not after it has done damage, and the log's
+  index stays in memory.
+- full synchronisation: after an acknowledgement not even a power failure brings a retracted item back.
+"""
+
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from epistream.clients.cursor import Position
+from epistream.clients.items import Items, Plan, Row
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.errors import Broken, Conflict, InvalidInput
+
+FORMAT: Final = 1
+"""The version of this format, in the file's `user_version`."""
+APPLICATION_ID: Final = 0x45505352
+"""`EPSR`, in the file's header."""
+LOAD_ROWS: Final = 4096
+QUERIES_MAX: Final = 4096
+"""So many vectors of texts are remembered, about 6 MB at 384 dimensions."""
+
+_SCHEMA: Final = """
+CREATE TABLE replica (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    namespace TEXT NOT NULL,
+    filter_hash BLOB NOT NULL,
+    epoch TEXT NOT NULL,
+    revision INTEGER,
+    dimension INTEGER NOT NULL
+);
+CREATE TABLE query (text TEXT PRIMARY KEY, vector BLOB NOT NULL);
+"""
+# `revision` of `replica` is NULL until the first snapshot is whole. An item's row is its number in memory, so no second
+# index is needed.
+_ITEM_COLUMNS: Final = (
+    "(row INTEGER PRIMARY KEY, item_id TEXT NOT NULL, revision INTEGER NOT NULL, change BLOB NOT NULL, embedding BLOB)"
+)
+_CREATE_ITEM: Final = f"CREATE TABLE item {_ITEM_COLUMNS}"
+_CREATE_STAGED: Final = f"CREATE TABLE staged {_ITEM_COLUMNS}"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a file held when it was opened."""
+
+    position: Position | None
+    """How far its items go; None when it holds no whole state."""
+    items: Items
+    """Its items."""
+    queries: dict[str, bytes]
+    """The vectors of texts, the oldest first."""
+
+
+class ReplicaFile:
+    """A replica's file. Its methods block on the disk, and belong to the thread that made it.
+
+    Every method raises:
+        Broken: the disk is full or fails, or the file is damaged.
+    """
+
+    def __init__(self, path: Path, namespace: str, only: pb.Filter) -> None:
+        """Opens `path`, or makes it, for what the filter lets through of the namespace.
+
+        Raises:
+            Conflict: another process has the file open.
+            InvalidInput: the file is not a replica's, or that of another namespace.
+        """
+        self._path = path
+        self._namespace = namespace
+        with self._translated():
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=0.0)
+        try:
+            with self._translated():
+                self._prepare()
+                self._claim(hashlib.sha256(only.SerializeToString(deterministic=True)).digest())
+        except BaseException:
+            self._db.close()
+            raise
+
+    def load(self) -> Held:
+        """All that the file holds."""
+        with self._transaction():
+            epoch, revision, dimension = self._db.execute("SELECT epoch, revision, dimension FROM replica").fetchone()
+            self._db.execute("DELETE FROM staged")
+            items = Items(dimension)
+            cursor = self._db.execute("SELECT row, item_id, revision, change, embedding FROM item ORDER BY row")
+            while rows := cursor.fetchmany(LOAD_ROWS):
+                items.load([Row(*row) for row in rows])
+            items.loaded()
+            queries = dict(self._db.execute("SELECT text, vector FROM query ORDER BY rowid"))
+        return Held(None if revision is None else Position(epoch, revision), items, queries)
+
+    def apply(self, plan: Plan, position: Position) -> None:
+        """The items as planned, at `position`. Durable when it returns."""
+        with self._transaction():
+            self._db.executemany("REPLACE INTO item VALUES (?, ?, ?, ?, ?)", plan.kept)
+            self._db.executemany("DELETE FROM item WHERE row = ?", ((row,) for row, _ in plan.removed))
+            self._db.execute("UPDATE replica SET epoch = ?, revision = ?", (position.epoch, position.revision))
+
+    def begin_snapshot(self) -> None:
+        """Forget any snapshot that was begun before."""
+        with self._transaction():
+            self._db.execute("DELETE FROM staged")
+
+    def stage(self, plan: Plan) -> None:
+        """Some items of a snapshot. What there is stays."""
+        with self._transaction():
+            self._db.executemany("INSERT INTO staged VALUES (?, ?, ?, ?, ?)", plan.kept)
+
+    def end_snapshot(self, position: Position, dimension: int) -> None:
+        """What was staged is what there is now, at `position`. Durable when it returns."""
+        with self._transaction():
+            self._db.execute("DROP TABLE item")
+            self._db.execute("ALTER TABLE staged RENAME TO item")
+            self._db.execute(_CREATE_STAGED)
+            self._db.execute("DELETE FROM query WHERE (SELECT epoch FROM replica) <> ?", (position.epoch,))
+            self._db.execute(
+                "UPDATE replica SET epoch = ?, revision = ?, dimension = ?",
+                (position.epoch, position.revision, dimension),
+            )
+
+    def remember(self, text: str, vector: bytes, epoch: str, forgotten: str | None) -> None:
+        """Keep the vector of a text, if it is of the file's epoch, and no longer that of `forgotten`."""
+        with self._transaction():
+            self._db.execute("REPLACE INTO query SELECT ?, ? FROM replica WHERE epoch = ?", (text, vector, epoch))
+            self._db.execute("DELETE FROM query WHERE text = ?", (forgotten,))
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._translated():
+            self._db.close()
+
+    def _prepare(self) -> None:
+        """Looks before it touches: the file may be somebody else's."""
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        (application_id,) = self._db.execute("PRAGMA application_id").fetchone()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if tables and application_id != APPLICATION_ID:
+            raise InvalidInput.at(
+                "path", f"{self._path} is an SQLite file, but not that of a replica; name another one"
+            )
+        if tables and version != FORMAT:
+            raise InvalidInput.at(
+                "path",
+                f"{self._path} has format {version}, this version reads {FORMAT}; name another one",
+            )
+        # Seven items of 300 characters and 384 dimensions fit a page of 16 KiB; only one fits a page of 4 KiB and
+        # leaves half of it empty.
+        for setting in ("page_size = 16384", "journal_mode = WAL", "synchronous = FULL", "secure_delete = OFF"):
+            self._db.execute(f"PRAGMA {setting}")
+        if not tables:
+            with self._begin():
+                self._create()
+
+    def _create(self) -> None:
+        for statement in (*_SCHEMA.split(";"), _CREATE_ITEM, _CREATE_STAGED):
+            self._db.execute(statement)
+        self._db.execute("INSERT INTO replica VALUES (1, ?, x'', '', NULL, 0)", (self._namespace,))
+        self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        self._db.execute(f"PRAGMA user_version = {FORMAT}")
+
+    def _claim(self, filter_hash: bytes) -> None:
+        """The file must be of this namespace; of another filter, it holds no whole state."""
+        with self._begin():
+            namespace, held_hash = self._db.execute("SELECT namespace, filter_hash FROM replica").fetchone()
+            if namespace != self._namespace:
+                raise InvalidInput.at(
+                    "path", f"{self._path} is a replica of {namespace}, not of {self._namespace}; name another one"
+                )
+            if held_hash != filter_hash:
+                self._db.execute("UPDATE replica SET filter_hash = ?, revision = NULL", (filter_hash,))
+                self._db.execute("DELETE FROM item")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._translated(), self._begin():
+            yield
+
+    @contextlib.contextmanager
+    def _begin(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise Conflict(
+                    f"{self._path} is in use by another replica; name another file for each replica."
+                ) from error
+            raise Broken(
+                f"The replica's file {self._path} cannot be used: {error}. Check the disk and the folder."
+            ) from error
+        except sqlite3.ProgrammingError as error:
+            raise Broken(f"The replica's file {self._path} is closed.") from error
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+                raise InvalidInput.at("path", f"{self._path} is not an SQLite file; name another one") from error
+            raise Broken(
+                f"The replica's file {self._path} is damaged ({error}). Delete it; it will be filled anew."
+            ) from error

@@ -1,0 +1,73 @@
+"""The client for reading, over real sockets."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from epistream.clients import KnowledgeClient, NotFound, Resync, State, Unavailable
+from tests.support.histories import DIMENSION, random_history, state_after
+from tests.support.scripted_server import ScriptedServer
+
+
+async def test_an_item_now_and_then() -> None:
+    history = random_history(100, seed=1)
+    async with ScriptedServer(history) as server, KnowledgeClient(server.address) as client:
+        for revision in (None, 30):
+            state = state_after(history, revision or 100)
+            item_id = next(iter(state))
+            answer = await client.get("tests", item_id, as_of=revision)
+            assert answer.change == state[item_id]
+            assert answer.revision == (revision or 100)
+
+
+async def test_a_history_of_many_pages_is_whole() -> None:
+    history = random_history(100, seed=2, items=3)
+    async with ScriptedServer(history) as server, KnowledgeClient(server.address) as client:
+        for item_id in ("item-0", "item-1", "item-2"):
+            versions = [change for change in history if change.item_id == item_id]
+            assert await client.history("tests", item_id, page_entries=5) == versions
+
+
+async def test_a_difference_of_many_pages_is_whole() -> None:
+    history = random_history(100, seed=3)
+    async with ScriptedServer(history) as server, KnowledgeClient(server.address) as client:
+        whole = await client.diff("tests", 20, 90, page_entries=3)
+        before, after = state_after(history, 20), state_after(history, 90)
+        changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+        assert sorted(entry.item_id for entry in whole.entries) == sorted(changed)
+        assert (whole.from_revision, whole.to_revision, whole.next_page_token) == (20, 90, "")
+        assert (await client.diff("tests", 20)).to_revision == 100
+
+
+async def test_a_search_sends_a_text_or_a_vector() -> None:
+    async with ScriptedServer(random_history(10, seed=4)) as server, KnowledgeClient(server.address) as client:
+        server.query_vector = np.arange(DIMENSION, dtype="<f4")
+        answer = await client.search("tests", "How much?", include_query_embedding=True)
+        assert server.queries == ["How much?"]
+        assert np.frombuffer(answer.query_embedding, "<f4").tolist() == list(range(DIMENSION))
+        await client.search("tests", [1.0] * DIMENSION, limit=3, as_of=datetime(2026, 1, 1, tzinfo=UTC))
+        assert server.queries[1:] == [""]
+
+
+async def test_errors_arrive_as_they_were_said() -> None:
+    async with ScriptedServer() as server, KnowledgeClient(server.address) as client:
+        server.failures.append(NotFound("There is no item x.", reason="NOT_FOUND"))
+        with pytest.raises(NotFound, match="no item x"):
+            await client.get("tests", "x")
+        server.failures.append(Resync("beyond", reason="FUTURE_REVISION", state=State("e", 5, 1)))
+        with pytest.raises(Resync) as caught:
+            await client.get("tests", "x", as_of=9)
+        assert caught.value.state.head_revision == 5
+
+
+async def test_a_service_that_loads_its_encoder_is_asked_again() -> None:
+    async with ScriptedServer(random_history(10, seed=5)) as server, KnowledgeClient(server.address) as client:
+        server.failures.append(Unavailable("loading", reason="ENCODER_LOADING", retry_delay_seconds=0.02))
+        assert (await client.search("tests", "How much?")).revision == 10
+
+
+async def test_consumers_are_listed_and_waited_for() -> None:
+    async with ScriptedServer(random_history(10, seed=6)) as server, KnowledgeClient(server.address) as client:
+        assert (await client.consumers("tests")).head_revision == 10
+        assert await client.wait_applied("tests", 10, ["a", "b"], timeout_seconds=5) == ["a", "b"]
