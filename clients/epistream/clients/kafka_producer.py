@@ -6,17 +6,17 @@ it; the service's outbox uses it for topics of its own.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 from urllib.parse import quote
 
 from epistream.clients.kafka_client import broker_list, translated
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.errors import EpistreamError, Unavailable
+from epistream.wire.errors import EpistreamError, InvalidInput, Unavailable
 from epistream.wire.topics import DEAD_LETTER_BYTES_MAX, submission_key, submission_topic
 
 _RECORD_OVERHEAD_BYTES: Final = 3_000
@@ -47,6 +47,62 @@ class ProducerLimits:
     """How long one record is tried before it fails."""
     connect_timeout_seconds: float = 10.0
     """How long the first connection is tried."""
+
+
+class Outgoing(Protocol):
+    """A record to be sent."""
+
+    @property
+    def topic(self) -> str:
+        """An existing topic."""
+
+    @property
+    def key(self) -> bytes | None:
+        """What decides the partition."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The content."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """Names and values."""
+
+
+class _Page:
+    """Records that are followed together."""
+
+    def __init__(self, bootstrap: str, count: int, done: Callable[[], None]) -> None:
+        self.future: Future[None] = Future()
+        self.future.set_running_or_notify_cancel()
+        self._bootstrap, self._open, self._done = bootstrap, count, done
+        self._lock = threading.Lock()
+        self._failures: list[EpistreamError] = []
+
+    def delivered(self, _: Any) -> None:
+        """One more is acknowledged. Called by kafka-python's thread."""
+        self._end_one(None)
+
+    def failed(self, error: Any) -> bool:
+        """One more has failed; whether that may pass. Called by kafka-python's thread, or the sender's."""
+        ours = translated(error, self._bootstrap, "sending")
+        ours.__cause__ = error
+        self._end_one(ours)
+        return not isinstance(ours, InvalidInput)
+
+    def _end_one(self, failure: EpistreamError | None) -> None:
+        with self._lock:
+            self._open -= 1
+            if failure is not None:
+                self._failures.append(failure)
+            if self._open:
+                return
+        self._done()
+        passing = [error for error in self._failures if not isinstance(error, InvalidInput)]
+        if self._failures:
+            self.future.set_exception((passing or self._failures)[0])
+        else:
+            self.future.set_result(None)
 
 
 class CappedProducer:
@@ -121,6 +177,34 @@ class CappedProducer:
                 raise translated(error, self._bootstrap, f"sending to {topic}") from error
             raise
         return self._followed(sent, size, topic)
+
+    def send_page(self, records: Sequence[Outgoing]) -> "Future[None]":
+        """Takes records to be sent, in order, and follows them together: half the cost of as many calls of `send`.
+
+        Returns:
+            A future that is done when each of them is acknowledged or has failed. It fails when one did: with the first
+            error that may pass, or else with the first InvalidInput, when Kafka will never take some of them.
+
+        Raises:
+            Unavailable: there was no room in time: no record was taken.
+        """
+        from kafka.errors import KafkaError
+
+        size = sum(_size(record.key, record.value, record.headers) for record in records)
+        self._take_room(size, records[0].topic)
+        page = _Page(self._bootstrap, len(records), lambda: self._give_room(size))
+        away: KafkaError | None = None
+        for record in records:
+            try:
+                if away is not None:  # each would wait as long as the one before
+                    raise away
+                sent = self._client.send(record.topic, record.value, record.key, list(record.headers))
+            except KafkaError as error:
+                away = error if page.failed(error) else None
+            else:
+                sent.add_callback(page.delivered)
+                sent.add_errback(page.failed)
+        return page.future
 
     def flush(self, timeout_seconds: float = 30.0) -> None:
         """Waits until every record that was taken before is acknowledged.
@@ -328,6 +412,7 @@ def _connected(bootstrap: str, limits: ProducerLimits, client_id: str) -> Any:
             delivery_timeout_ms=int(limits.delivery_timeout_seconds * 1000),
             request_timeout_ms=int(min(30.0, limits.delivery_timeout_seconds / 2) * 1000),
             reconnect_backoff_max_ms=1000,
+            metrics_enabled=False,  # nobody reads them, and they cost half of a send
             bootstrap_timeout_ms=int(limits.connect_timeout_seconds * 1000),
         )
     except KafkaError as error:

@@ -1,0 +1,144 @@
+"""`epistream get`, `search`, `history` and `diff`: what is known, and what was known."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from epistream.clients.cli import options
+
+if TYPE_CHECKING:
+    from epistream.clients.knowledge import KnowledgeClient
+
+Answer = TypeVar("Answer")
+
+
+def ask(address: str, timeout_seconds: float, question: "Callable[[KnowledgeClient], Awaitable[Answer]]") -> Answer:
+    """The answer of the service at `address` to a question. Blocks; not for a process with an event loop.
+
+    Raises:
+        EpistreamError: as the client's methods.
+    """
+    from epistream.clients.knowledge import KnowledgeClient
+
+    async def answer() -> Answer:
+        async with KnowledgeClient(options.reach(address), timeout_seconds=timeout_seconds) as client:
+            return await question(client)
+
+    return asyncio.run(answer())
+
+
+def get(
+    item_id: Annotated[str, typer.Argument(metavar="ITEM", help="The item.")],
+    *,
+    address: options.Address = options.DEFAULT_ADDRESS,
+    namespace: options.Namespace,
+    as_of: options.AsOf = None,
+    embedding: Annotated[bool, typer.Option("--embedding", help="With --json: send the vector too.")] = False,
+    timeout: options.Timeout = options.DEFAULT_SECONDS,
+    as_json: options.Json = False,
+) -> None:
+    """Show one item as it is, or as it was.
+
+    Examples:
+      epistream get limit -n pharmacy
+      epistream get limit -n pharmacy --as-of 120
+      epistream get limit -n pharmacy --as-of 2026-01-31T12:00:00Z --json
+    """
+    from epistream.clients.cli import show
+
+    at = options.point(as_of)
+    answer = ask(address, timeout, lambda client: client.get(namespace, item_id, as_of=at, include_embedding=embedding))
+    if as_json:
+        show.print_json([answer])
+    else:
+        show.print_item(answer)
+
+
+def search(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
+    *,
+    address: options.Address = options.DEFAULT_ADDRESS,
+    namespace: options.Namespace,
+    limit: Annotated[int, typer.Option("--limit", "-l", min=1, max=1000, help="How many.")] = 10,
+    as_of: options.AsOf = None,
+    origin: options.Origins = None,
+    modality: options.Modalities = None,
+    producer: options.Producers = None,
+    attribute: options.Attributes = None,
+    embeddings: Annotated[bool, typer.Option("--embeddings", help="With --json: send the vectors too.")] = False,
+    timeout: options.Timeout = options.DEFAULT_SECONDS,
+    as_json: options.Json = False,
+) -> None:
+    """Find the items nearest to a text, now or at a point in the past.
+
+    With --json each line is one hit, the nearest first.
+
+    Examples:
+      epistream search "How much may an adult take?" -n pharmacy
+      epistream search "daily limit" -n pharmacy --origin expert --limit 3
+      epistream search "daily limit" -n pharmacy --attribute kind=function --as-of 120
+    """
+    from epistream.clients.cli import show
+
+    at, wanted = options.point(as_of), options.only(origin, modality, producer, attribute)
+    answer = ask(
+        address,
+        timeout,
+        lambda client: client.search(
+            namespace, text, limit=limit, filter=wanted, as_of=at, include_embeddings=embeddings
+        ),
+    )
+    show.show(answer.hits, as_json=as_json, table=lambda: show.hits_table(answer))
+
+
+def history(
+    item_id: Annotated[str, typer.Argument(metavar="ITEM", help="The item.")],
+    *,
+    address: options.Address = options.DEFAULT_ADDRESS,
+    namespace: options.Namespace,
+    timeout: options.Timeout = options.DEFAULT_SECONDS,
+    as_json: options.Json = False,
+) -> None:
+    """Show all versions of an item, the oldest first.
+
+    With --json each line is one change.
+
+    Example:
+      epistream history limit -n pharmacy
+    """
+    from epistream.clients.cli import show
+
+    changes = ask(address, timeout, lambda client: client.history(namespace, item_id))
+    show.show(changes, as_json=as_json, table=lambda: show.changes_table(changes))
+
+
+def diff(
+    earlier: Annotated[str, typer.Argument(metavar="FROM", help="The earlier point: a revision, or a time.")],
+    later: Annotated[str | None, typer.Argument(metavar="TO", help="The later point; now when not given.")] = None,
+    *,
+    address: options.Address = options.DEFAULT_ADDRESS,
+    namespace: options.Namespace,
+    origin: options.Origins = None,
+    modality: options.Modalities = None,
+    producer: options.Producers = None,
+    attribute: options.Attributes = None,
+    timeout: options.Timeout = options.DEFAULT_SECONDS,
+    as_json: options.Json = False,
+) -> None:
+    """Show what is not the same at two points: each item before and after.
+
+    With --json each line is one entry.
+
+    Examples:
+      epistream diff 120 -n pharmacy
+      epistream diff 2026-01-31T12:00:00Z 2026-02-01T12:00:00Z -n pharmacy --json
+    """
+    from epistream.clients.cli import show
+
+    start, end = options.point(earlier), options.point(later)
+    assert start is not None  # noqa: S101 -- a required argument
+    wanted = options.only(origin, modality, producer, attribute)
+    answer = ask(address, timeout, lambda client: client.diff(namespace, start, end, filter=wanted))
+    show.show(answer.entries, as_json=as_json, table=lambda: show.diff_table(answer))

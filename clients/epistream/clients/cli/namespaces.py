@@ -1,0 +1,152 @@
+"""`epistream namespaces …` and `epistream consumers`."""
+
+from typing import Annotated
+
+import typer
+
+from epistream.clients.cli import options
+from epistream.clients.cli.ask import ask
+
+app = typer.Typer(
+    help="List, show and make namespaces, and change their policies.", no_args_is_help=True, rich_markup_mode="rich"
+)
+
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="The namespace.")]
+_Threshold = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        min=0.5,
+        max=1.0,
+        help="From this cosine on two items are compared as claims. The service's default: 0.95.",
+    ),
+]
+_OwnVectors = Annotated[
+    bool | None,
+    typer.Option("--own-vectors/--no-own-vectors", help="Whether producers may send embeddings of their own."),
+]
+_Retained = Annotated[
+    int | None, typer.Option("--retained", min=0, help="How many of the newest revisions can be resumed from; 0: all.")
+]
+
+
+@app.command("list")
+def list_all(
+    *,
+    address: options.Address = options.DEFAULT_ADDRESS,
+    timeout: options.Timeout = options.DEFAULT_SECONDS,
+    as_json: options.Json = False,
+) -> None:
+    """List all namespaces with their figures.
+
+    Example:
+      epistream namespaces list
+    """
+    from epistream.clients.cli import show
+
+    found = ask(address, timeout, lambda client: client.namespaces())
+    show.show(found, as_json=as_json, table=lambda: show.namespaces_table(found))
+
+
+@app.command("get")
+def get(
+    name: _Name,
+    *,
+    address: options.Address = options.DEFAULT_ADDRESS,
+    timeout: options.Timeout = options.DEFAULT_SECONDS,
+    as_json: options.Json = False,
+) -> None:
+    """Show one namespace.
+
+    Example:
+      epistream namespaces get pharmacy --json
+    """
+    from epistream.clients.cli import show
+
+    found = ask(address, timeout, lambda client: client.namespace(name))
+    show.show([found], as_json=as_json, table=lambda: show.namespaces_table([found]))
+
+
+@app.command("create")
+def create(
+    name: _Name,
+    *,
+    encoder: Annotated[
+        str,
+        typer.Option(
+            "--encoder",
+            help="The model that makes its vectors: the service's own when not given, `none` to bring your own.",
+        ),
+    ] = "",
+    dimension: Annotated[
+        int,
+        typer.Option("--dimension", min=0, max=8192, help="The length of a vector; needed with the encoder `none`."),
+    ] = 0,
+    threshold: _Threshold = None,
+    own_vectors: _OwnVectors = None,
+    retained: _Retained = None,
+    address: options.Address = options.DEFAULT_ADDRESS,
+    timeout: options.Timeout = options.DEFAULT_SECONDS,
+    as_json: options.Json = False,
+) -> None:
+    """Make a namespace. One that is just so already is the answer too.
+
+    Examples:
+      epistream namespaces create pharmacy
+      epistream namespaces create vectors --encoder none --dimension 768
+    """
+    from epistream.clients.cli import show
+    from epistream.v1 import namespace_service_pb2 as ns
+
+    policy = ns.Policy(
+        near_duplicate_threshold=threshold, accept_producer_embeddings=own_vectors, retained_revisions=retained
+    )
+    wanted = ns.Encoder(model=encoder, dimension=dimension) if encoder or dimension else None
+    made = ask(address, timeout, lambda client: client.create_namespace(name, encoder=wanted, policy=policy))
+    show.show([made], as_json=as_json, table=lambda: show.namespaces_table([made]))
+
+
+@app.command("policy")
+def policy(
+    name: _Name,
+    *,
+    threshold: _Threshold = None,
+    own_vectors: _OwnVectors = None,
+    retained: _Retained = None,
+    address: options.Address = options.DEFAULT_ADDRESS,
+    timeout: options.Timeout = options.DEFAULT_SECONDS,
+    as_json: options.Json = False,
+) -> None:
+    """Change the policy of a namespace: what is given; the rest stays.
+
+    Example:
+      epistream namespaces policy pharmacy --threshold 0.97
+    """
+    from epistream.clients.cli import show
+    from epistream.v1 import namespace_service_pb2 as ns
+
+    wanted = ns.Policy(
+        near_duplicate_threshold=threshold, accept_producer_embeddings=own_vectors, retained_revisions=retained
+    )
+    if wanted == ns.Policy():
+        raise typer.BadParameter("nothing to change: give --threshold, --own-vectors, --no-own-vectors or --retained")
+    changed = ask(address, timeout, lambda client: client.update_policy(name, wanted))
+    show.show([changed], as_json=as_json, table=lambda: show.namespaces_table([changed]))
+
+
+def consumers(
+    *,
+    address: options.Address = options.DEFAULT_ADDRESS,
+    namespace: options.Namespace,
+    timeout: options.Timeout = options.DEFAULT_SECONDS,
+    as_json: options.Json = False,
+) -> None:
+    """List the consumers of a namespace and how far each of them is.
+
+    Example:
+      epistream consumers -n pharmacy
+    """
+    from epistream.clients.cli import show
+
+    answer = ask(address, timeout, lambda client: client.consumers(namespace))
+    show.show(answer.consumers, as_json=as_json, table=lambda: show.consumers_table(answer))

@@ -1,0 +1,290 @@
+"""What the commands print: protobuf's JSON form for programs, tables and panels for people.
+
+The JSON keeps the names of the .proto (`submission_id`, not `submissionId`), so that a field has one name in the
+contract, in the messages that name fields, and here. Protobuf's parsers take both. 64-bit numbers are strings, bytes
+are base64, fields at their default are left out: that is the form.
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC
+from typing import TYPE_CHECKING, Final
+
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import knowledge_service_pb2 as knowledge
+from epistream.v1 import namespace_service_pb2 as ns
+from epistream.v1 import sync_service_pb2 as sync
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from google.protobuf.timestamp_pb2 import Timestamp
+    from rich.console import Console
+    from rich.table import Table
+
+_PIPE_WIDTH: Final = 160
+"""Of tables that no terminal limits."""
+_COLOURS: Final = {
+    pb.OUTCOME_ADMITTED: "green",
+    pb.OUTCOME_REVISED: "cyan",
+    pb.OUTCOME_MERGED: "blue",
+    pb.OUTCOME_HELD: "yellow",
+    pb.OUTCOME_REFUSED: "red",
+}
+
+
+@functools.cache
+def output() -> "Console":
+    """Where results go."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
+@functools.cache
+def notes() -> "Console":
+    """Where everything else goes: progress, warnings, errors."""
+    from rich.console import Console
+
+    return Console(highlight=False, stderr=True, soft_wrap=True)
+
+
+def note(text: str, *, style: str | None = None) -> None:
+    """Prints a line that is no result, as it is."""
+    notes().print(text, style=style, markup=False)
+
+
+def json_line(message: "Message") -> str:
+    """A message in protobuf's JSON form on one line."""
+    from google.protobuf.json_format import MessageToJson
+
+    return MessageToJson(message, indent=None, preserving_proto_field_name=True, ensure_ascii=False)
+
+
+def print_json(messages: "Iterable[Message]") -> None:
+    """One message a line, each on its way before the next is taken."""
+    for message in messages:
+        print(json_line(message), flush=True)
+
+
+def outcome_name(outcome: "pb.Outcome.ValueType") -> str:
+    """Such as `ADMITTED`."""
+    return pb.Outcome.Name(outcome).removeprefix("OUTCOME_")
+
+
+def outcome_colour(outcome: "pb.Outcome.ValueType") -> str:
+    """The colour that an outcome is shown in."""
+    return _COLOURS.get(outcome, "white")
+
+
+def receipt_text(receipt: pb.Receipt) -> str:
+    """A receipt in words: what became of the submission, why, and the figures that led to it."""
+    parts = [f"{outcome_name(receipt.outcome)} ({pb.Reason.Name(receipt.reason).removeprefix('REASON_')})"]
+    if receipt.item_id:
+        revision = f", revision {receipt.revision}" if receipt.revision else ""
+        parts.append(f"{receipt.item_id} version {receipt.version}{revision}")
+    parts += _figures(receipt.figures)
+    parts += [
+        f"{violation.field}: {violation.description}" if violation.field else violation.description
+        for violation in receipt.violations
+    ]
+    if receipt.earlier:
+        parts.append("decided earlier")
+    return "; ".join(parts)
+
+
+def print_receipt(receipt: pb.Receipt, label: str = "") -> None:
+    """One line."""
+    from rich.text import Text
+
+    line = Text(f"{label}: " if label else "")
+    line.append(receipt_text(receipt), outcome_colour(receipt.outcome))
+    output().print(line, soft_wrap=True)
+
+
+def print_item(answer: knowledge.GetResponse) -> None:
+    """An item as a panel."""
+    from rich.panel import Panel
+    from rich.text import Text
+
+    change, known = answer.change, answer.change.knowledge
+    lines = [
+        known.content,
+        "",
+        f"origin      {_origin(known.origin)}",
+        f"modality    {pb.Modality.Name(known.modality).removeprefix('MODALITY_')}",
+    ]
+    lines += [f"{name:<11} {value}" for name, value in _provenance(known)]
+    lines += [f"attribute   {key}={value}" for key, value in sorted(known.attributes.items())]
+    lines.append(f"committed   {when(change.commit_time)}, revision {change.revision}")
+    if answer.corroboration_count:
+        who = ", ".join(sorted({corroboration.producer for corroboration in answer.corroborations}))
+        lines.append(f"confirmed   {answer.corroboration_count} times, by {who}")
+    if change.conflicts:
+        lines.append(f"conflicts   {', '.join(change.conflicts)}")
+    title = f"{change.item_id} version {change.version}, as of revision {answer.revision}"
+    output().print(Panel(Text("\n".join(lines)), title=Text(title), title_align="left"))
+
+
+def hits_table(answer: knowledge.SearchResponse) -> "Table":
+    """The hits of a search, the nearest first."""
+    table = _table(f"as of revision {answer.revision}", "similarity", "item", "version", "origin", "content")
+    for hit in answer.hits:
+        known = hit.change.knowledge
+        _add(
+            table,
+            f"{hit.similarity:.4f}",
+            hit.change.item_id,
+            str(hit.change.version),
+            _origin(known.origin),
+            known.content,
+        )
+    return table
+
+
+def changes_table(changes: Sequence[pb.Change]) -> "Table":
+    """The versions of an item, the oldest first."""
+    table = _table("", "version", "revision", "what", "why", "committed", "by", "content")
+    for change in changes:
+        _add(
+            table,
+            str(change.version),
+            str(change.revision),
+            kind_name(change),
+            pb.Reason.Name(change.reason).removeprefix("REASON_"),
+            when(change.commit_time),
+            f"{change.knowledge.provenance.producer} ({_origin(change.knowledge.origin)})",
+            change.knowledge.content,
+        )
+    return table
+
+
+def diff_table(answer: knowledge.DiffResponse) -> "Table":
+    """What is not the same at two points."""
+    table = _table(f"from revision {answer.from_revision} to {answer.to_revision}", "item", "before", "after")
+    for entry in answer.entries:
+        _add(table, entry.item_id, _side(entry, "before"), _side(entry, "after"))
+    return table
+
+
+def namespaces_table(namespaces: Iterable[ns.Namespace]) -> "Table":
+    """Namespaces with their figures."""
+    table = _table(
+        "", "namespace", "items", "head", "merged", "held", "encoder", "threshold", "own vectors", "resumable from"
+    )
+    for namespace in namespaces:
+        _add(
+            table,
+            namespace.name,
+            str(namespace.item_count),
+            str(namespace.head_revision),
+            str(namespace.merged_count),
+            str(namespace.held_count),
+            f"{namespace.encoder.model} ({namespace.encoder.dimension})",
+            f"{namespace.policy.near_duplicate_threshold:g}",
+            "taken" if namespace.policy.accept_producer_embeddings else "not taken",
+            str(namespace.compacted_revision),
+        )
+    return table
+
+
+def consumers_table(answer: sync.ListConsumersResponse) -> "Table":
+    """Who follows a namespace, and how far each is."""
+    table = _table(
+        f"head revision {answer.head_revision}",
+        "consumer",
+        "stream",
+        "connected",
+        "sent",
+        "applied",
+        "behind",
+        "acknowledged",
+    )
+    for consumer in answer.consumers:
+        _add(
+            table,
+            consumer.consumer,
+            str(consumer.stream),
+            "yes" if consumer.connected else "no",
+            str(consumer.sent_revision),
+            str(consumer.applied_revision),
+            str(consumer.lag_revisions),
+            when(consumer.acknowledged_time) if consumer.HasField("acknowledged_time") else "never",
+        )
+    return table
+
+
+def print_change(change: pb.Change) -> None:
+    """A change as one line."""
+    from rich.text import Text
+
+    line = Text(f"{change.revision:>8}  ", style="dim")
+    line.append(f"{kind_name(change):<9}", "red" if change.kind == pb.CHANGE_KIND_RETRACTED else "green")
+    line.append(f"  {change.item_id} version {change.version}", "bold")
+    line.append("  " + " ".join(change.knowledge.content.split()))
+    output().print(line, overflow="ellipsis", no_wrap=True)
+
+
+def kind_name(change: pb.Change) -> str:
+    """Such as `ADMITTED`."""
+    return pb.ChangeKind.Name(change.kind).removeprefix("CHANGE_KIND_")
+
+
+def when(time: "Timestamp") -> str:
+    """A time for people: UTC, to the second."""
+    return time.ToDatetime(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def show(messages: "Iterable[Message]", *, as_json: bool, table: "Callable[[], Table]") -> None:
+    """Prints `messages` as JSON, or else `table`."""
+    if as_json:
+        print_json(messages)
+    else:
+        output().print(table())
+
+
+def _table(title: str, *columns: str) -> "Table":
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", show_edge=False, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _add(table: "Table", *cells: str) -> None:
+    """A row of plain text: in rich's own markup `[1]` would be a style."""
+    from rich.text import Text
+
+    table.add_row(*(Text(cell) for cell in cells))
+
+
+def _figures(figures: pb.Figures) -> list[str]:
+    against = f"{figures.item_id} version {figures.version} ({_origin(figures.origin)})"
+    if figures.HasField("similarity"):
+        return [f"cosine {figures.similarity:.4f} to {against}, threshold {figures.threshold:g}", *figures.differences]
+    return [f"against {against}"] if figures.item_id else []
+
+
+def _side(entry: knowledge.DiffEntry, side: str) -> str:
+    if not entry.HasField(side):  # type: ignore[arg-type] # one of the two
+        return "(not there)"
+    change: pb.Change = getattr(entry, side)
+    return f"version {change.version}: {change.knowledge.content}"
+
+
+def _provenance(known: pb.Knowledge) -> list[tuple[str, str]]:
+    provenance = known.provenance
+    fields = (
+        ("producer", provenance.producer),
+        ("source", provenance.source),
+        ("generator", provenance.generator),
+        ("derived", ", ".join(provenance.derived_from)),
+        ("licence", provenance.licence),
+        ("media", known.media.uri),
+    )
+    return [(name, value) for name, value in fields if value]
+
+
+def _origin(origin: "pb.Origin.ValueType") -> str:
+    return pb.Origin.Name(origin).removeprefix("ORIGIN_")

@@ -1,0 +1,130 @@
+"""`epistream watch`: the changes of a namespace as they are committed."""
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from epistream.clients.cli import options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from epistream.clients.cursor import Event
+    from epistream.clients.subscriber import Subscriber
+    from epistream.v1 import knowledge_pb2 as pb
+
+
+_After = Annotated[
+    int | None,
+    typer.Option("--after", min=0, metavar="REVISION", help="Begin after this revision; 0: at the very beginning."),
+]
+_Count = Annotated[int | None, typer.Option("--count", min=1, help="End after so many changes.")]
+_UntilRevision = Annotated[
+    int | None,
+    typer.Option(
+        "--until-revision", min=0, metavar="REVISION", help="End when everything up to this revision was shown."
+    ),
+]
+
+
+def watch(
+    *,
+    address: options.Address = options.DEFAULT_ADDRESS,
+    namespace: options.Namespace,
+    after: _After = None,
+    snapshot: Annotated[bool, typer.Option("--snapshot", help="Begin with all that is known now.")] = False,
+    consumer: Annotated[
+        str, typer.Option("--consumer", help="The name that the service knows this consumer by.")
+    ] = "epistream-watch",
+    origin: options.Origins = None,
+    modality: options.Modalities = None,
+    producer: options.Producers = None,
+    attribute: options.Attributes = None,
+    count: _Count = None,
+    until_revision: _UntilRevision = None,
+    as_json: options.Json = False,
+) -> None:
+    """Follow the changes of a namespace, each once and in order, until Ctrl-C.
+
+    Begins with what is committed from now on, unless told otherwise. Goes on
+    by itself when the connection breaks. What was printed is acknowledged as
+    applied. With --json each line is one change.
+
+    Examples:
+      epistream watch -n pharmacy
+      epistream watch -n pharmacy --snapshot --origin expert --json
+      epistream watch -n pharmacy --after 0 --until-revision 120 --json
+    """
+    from epistream.clients.cursor import Position, Start
+    from epistream.clients.subscriber import Subscriber
+
+    if snapshot and after is not None:
+        raise typer.BadParameter("--snapshot and --after exclude each other")
+    start: Start | Position = Start.SNAPSHOT if snapshot else Start.HEAD
+    if after is not None:
+        start = Position("", after)
+    wanted = options.only(origin, modality, producer, attribute)
+    options.reach(address)
+
+    async def follow() -> None:
+        async with Subscriber(address, namespace, consumer, start=start, filter=wanted) as subscriber:
+            await _Watch(subscriber, count=count, until_revision=until_revision, as_json=as_json).run()
+
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(follow())
+
+
+class _Watch:
+    """Prints what a subscription yields."""
+
+    def __init__(
+        self, subscriber: "Subscriber", *, count: int | None, until_revision: int | None, as_json: bool
+    ) -> None:
+        self._subscriber = subscriber
+        self._left = count
+        self._until_revision = until_revision
+        self._as_json = as_json
+
+    async def run(self) -> None:
+        """Until what was asked for was shown. Raises as iterating over a `Subscriber` does."""
+        async for event in self._subscriber:
+            self._take(event)
+            position = self._subscriber.position
+            if position is not None:
+                self._subscriber.acknowledge(position.revision)
+                if self._until_revision is not None and position.revision >= self._until_revision:
+                    return
+            if self._left == 0:
+                return
+
+    def _take(self, event: "Event") -> None:
+        from epistream.clients.cli.show import note
+        from epistream.clients.cursor import Changes, SnapshotBegin, SnapshotEnd, SnapshotItems, Subscribed
+
+        match event:
+            case Changes(changes) | SnapshotItems(changes):
+                self._print(changes)
+            case Subscribed() if not self._as_json:
+                note(f"Following epoch {event.epoch}, head at revision {event.head_revision}.", style="dim")
+            case SnapshotBegin(revision) if not self._as_json:
+                note(f"Snapshot of revision {revision}:", style="dim")
+            case SnapshotEnd(revision) if not self._as_json:
+                note(f"End of the snapshot; changes after revision {revision}:", style="dim")
+            case _:
+                pass
+
+    def _print(self, changes: "Sequence[pb.Change]") -> None:
+        from epistream.clients.cli import show
+
+        if self._until_revision is not None:
+            changes = [change for change in changes if change.revision <= self._until_revision]
+        shown = changes if self._left is None else changes[: self._left]
+        if self._left is not None:
+            self._left -= len(shown)
+        for change in shown:
+            if self._as_json:
+                show.print_json([change])
+            else:
+                show.print_change(change)
