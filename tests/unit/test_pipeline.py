@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from epistream.indexer.engine import Engine
+from epistream.indexer.model import Position
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Conflict, InvalidInput, NotFound
-from tests.support.knowing import NAMESPACE, commit, direction, open_engine, retraction, submission
+from tests.support.knowing import NAMESPACE, commit, direction, open_engine, record, retraction, submission
 
 NEAR = direction(1.0, 0.1)
 NEARER = direction(1.0, 0.11)
@@ -260,3 +261,18 @@ def test_a_new_policy_decides_every_later_submission(engine: Engine) -> None:
     assert updated.policy_version == 2
     (receipt,) = commit(engine, submission("the daily limit is 5mg", id="3", vector=direction(0.9, 0.6)))
     assert what(receipt) == ("MERGED", "SAME_CLAIM")
+
+
+def test_a_record_that_was_refused_stays_refused_when_it_is_read_again_but_not_another_at_its_place(
+    engine: Engine,
+) -> None:
+    def read(sent: pb.Submission) -> tuple[str, str]:
+        (receipt,) = engine.pipeline.commit(engine.pipeline.prepare([record(sent, Position("facts", 0, 0))]))
+        return what(receipt)
+
+    too_early = retraction("lead", id="1")
+    assert read(too_early) == ("REFUSED", "UNKNOWN_ITEM")
+    commit(engine, submission("Lead is safe.", id="2", item="lead"))
+    assert read(too_early) == ("REFUSED", "UNKNOWN_ITEM")
+    assert read(retraction("lead", id="3")) == ("REVISED", "RETRACTION")
+    assert len(engine.store.dead_letters(0, 10)) == 1

@@ -6,7 +6,8 @@ is named.
 A revision's version is *in answers* at R when it was made at or before R, had not ended by R, and is not a retraction.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,13 +85,19 @@ class Catalog:
         ).get
         return Counts(*row)
 
-    def submission(self, namespace: int, producer: str, submission_id: str) -> tuple[bytes, int] | None:
-        """The digest of a submission and the sequence of its decision, if it was decided before."""
-        row: tuple[bytes, int] | None = self.connection.execute(
-            "SELECT digest, sequence FROM submissions WHERE namespace = ? AND producer = ? AND submission_id = ?",
-            (namespace, producer, submission_id),
-        ).get
-        return row
+    def submissions(self, namespace: int, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[bytes, int]]:
+        """The digest of each submission and the sequence of its decision, of those that were decided before.
+
+        A submission is named by producer and submission id.
+
+        One statement for a batch: each statement lets other threads run, and its thread then waits for its turn.
+        """
+        rows = self.connection.execute(
+            "SELECT s.producer, s.submission_id, s.digest, s.sequence FROM json_each(?) j CROSS JOIN submissions s"
+            " ON s.namespace = ? AND s.producer = j.value ->> 0 AND s.submission_id = j.value ->> 1",
+            (json.dumps(list(pairs)), namespace),
+        )
+        return {(producer, submission_id): (digest, sequence) for producer, submission_id, digest, sequence in rows}
 
     def decision(self, sequence: int) -> journal_pb2.Decision:
         """The decision that the journal has under `sequence`."""
@@ -108,16 +115,32 @@ class Catalog:
         ).get
         return _head(row)
 
-    def heads_with(self, namespace: int, fingerprint: bytes, limit: int) -> list[Head]:
-        """Items whose head has this content: those in answers before retracted ones, then the older first.
+    def heads(self, namespace: int, item_ids: Iterable[str]) -> dict[str, Head]:
+        """As `head`, of many at once; those that exist."""
+        rows = self.connection.execute(
+            "SELECT i.item_id, i.version, i.revision, i.origin, i.retracted, i.fingerprint FROM json_each(?) j"
+            " CROSS JOIN items i ON i.namespace = ? AND i.item_id = j.value",
+            (json.dumps(list(item_ids)), namespace),
+        )
+        return {row[0]: head for row in rows if (head := _head(row))}
 
-        All of them for a `limit` of -1.
-        """
+    def first_heads_with(self, namespace: int, fingerprints: Iterable[bytes]) -> dict[bytes, Head]:
+        """The first of `heads_with`, of many contents at once; those that there are."""
+        rows = self.connection.execute(
+            "SELECT i.item_id, i.version, i.revision, i.origin, i.retracted, i.fingerprint FROM json_each(?) j"
+            " CROSS JOIN items i INDEXED BY items_by_fingerprint ON i.namespace = ? AND i.fingerprint = unhex(j.value)"
+            " ORDER BY i.retracted DESC, i.revision DESC",
+            (json.dumps([fingerprint.hex() for fingerprint in fingerprints]), namespace),
+        )
+        return {row[5]: head for row in rows if (head := _head(row))}
+
+    def heads_with(self, namespace: int, fingerprint: bytes) -> list[Head]:
+        """Items whose head has this content: those in answers before retracted ones, then the older first."""
         rows = self.connection.execute(
             "SELECT item_id, version, revision, origin, retracted, fingerprint FROM items"
             " INDEXED BY items_by_fingerprint WHERE namespace = ? AND fingerprint = ?"
-            " ORDER BY retracted, revision LIMIT ?",
-            (namespace, fingerprint, limit),
+            " ORDER BY retracted, revision",
+            (namespace, fingerprint),
         )
         return [head for row in rows if (head := _head(row))]
 

@@ -1,5 +1,6 @@
 """Records that were refused: their bytes, untouched, and why."""
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -22,7 +23,8 @@ CREATE TABLE dead_letters (
     value BLOB,
     headers BLOB NOT NULL,
     receipt BLOB NOT NULL,
-    UNIQUE (topic, partition, offset)
+    digest BLOB NOT NULL,
+    UNIQUE (topic, partition, offset, digest)
 );
 """
 
@@ -39,17 +41,22 @@ class DeadLetter:
 
 
 def write(connection: apsw.Connection, refused: Iterable[tuple[Record, pb.Receipt]]) -> None:
-    """Keep refused records. One that was kept before, by its place in Kafka, is kept once."""
+    """Keep refused records. One that was kept before, by its place in Kafka and its bytes, is kept once."""
     connection.executemany(
-        "INSERT INTO dead_letters (topic, partition, offset, received_us, timestamp_us, key, value, headers, receipt)"
-        " VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+        "INSERT INTO dead_letters"
+        " (topic, partition, offset, received_us, timestamp_us, key, value, headers, receipt, digest)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
         [_row(record, receipt) for record, receipt in refused],
     )
 
 
 def read(connection: apsw.Connection, after: int, limit: int) -> list[DeadLetter]:
     """At most `limit` dead letters whose number is above `after`, in order."""
-    rows = connection.execute("SELECT * FROM dead_letters WHERE number > ? ORDER BY number LIMIT ?", (after, limit))
+    rows = connection.execute(
+        "SELECT number, topic, partition, offset, received_us, timestamp_us, key, value, headers, receipt"
+        " FROM dead_letters WHERE number > ? ORDER BY number LIMIT ?",
+        (after, limit),
+    )
     return [_dead_letter(*row) for row in rows]
 
 
@@ -61,11 +68,14 @@ def newest_offsets(connection: apsw.Connection) -> dict[tuple[str, int], int]:
     return {(topic, partition): offset for topic, partition, offset in rows}
 
 
-def receipt_at(connection: apsw.Connection, at: Position) -> pb.Receipt | None:
-    """The receipt of the record at a place in Kafka, if it was refused."""
+def receipt_of(connection: apsw.Connection, record: Record, at: Position) -> pb.Receipt | None:
+    """The receipt of a record, if it was refused when it was read before.
+
+    A topic that was made anew has other records at the same places: they are told by their bytes.
+    """
     row = connection.execute(
-        "SELECT receipt FROM dead_letters WHERE topic = ? AND partition = ? AND offset = ?",
-        (at.topic, at.partition, at.offset),
+        "SELECT receipt FROM dead_letters WHERE topic = ? AND partition = ? AND offset = ? AND digest = ?",
+        (at.topic, at.partition, at.offset, _digest(record)),
     ).get
     return pb.Receipt.FromString(row) if row is not None else None
 
@@ -82,7 +92,12 @@ def _row(record: Record, receipt: pb.Receipt) -> tuple[object, ...]:
         record.value,
         _pack(record.headers),
         receipt.SerializeToString(deterministic=True),
+        _digest(record),
     )
+
+
+def _digest(record: Record) -> bytes:
+    return hashlib.sha256(record.value or b"").digest()
 
 
 def _dead_letter(

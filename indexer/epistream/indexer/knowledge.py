@@ -4,6 +4,7 @@ from typing import Final
 
 import numpy as np
 from google.protobuf import timestamp_pb2
+from google.protobuf.message import Message
 
 from epistream.indexer.catalog import Catalog, Committed
 from epistream.indexer.embed import NO_ENCODER, Embedder, vector_of
@@ -21,6 +22,10 @@ SEARCH_LIMIT: Final = 10
 PAGE_LIMIT: Final = 100
 CORROBORATIONS_MAX: Final = 100
 QUERY_BYTES_MAX: Final = 256 * 1024
+REVISION_MAX: Final = 2**63 - 1
+"""What SQLite can count to; what is asked about may be beyond."""
+
+_POINT_NEEDED: Final = "a revision or a time is needed"
 
 
 class Knowledge:
@@ -38,7 +43,7 @@ class Knowledge:
         """
         state = self._namespaces.state(request.namespace)
         with self._store.reader() as catalog:
-            at = self._point(catalog, state, request.as_of, "as_of")
+            at = self._point(catalog, state, request, "as_of")
             revision = catalog.version_at(state.config.number, request.item_id, at)
             if revision is None:
                 raise NotFound(f"{request.namespace} has no item {request.item_id!r} at revision {at}")
@@ -66,7 +71,7 @@ class Knowledge:
         with self._store.reader() as catalog:
             if catalog.head(number, request.item_id) is None:
                 raise NotFound(f"{request.namespace} never had an item {request.item_id!r}")
-            revisions = catalog.versions(number, request.item_id, request.after_version, limit)
+            revisions = catalog.versions(number, request.item_id, min(request.after_version, REVISION_MAX), limit)
             changes = [_change(catalog.committed(number, revision)) for revision in revisions if revision <= at]
         return api.HistoryResponse(changes=changes, revision=at)
 
@@ -83,7 +88,7 @@ class Knowledge:
         limit = _limit(request.limit, SEARCH_LIMIT)
         query = self._query(state, request)
         with self._store.reader() as catalog:
-            at = self._point(catalog, state, request.as_of, "as_of")
+            at = self._point(catalog, state, request, "as_of")
             wanted = request.filter if request.HasField("filter") else None
             found = state.searchable.search(query[np.newaxis], limit, as_of=at, filter=wanted)[0]
             answer = api.SearchResponse(revision=at)
@@ -105,11 +110,11 @@ class Knowledge:
         """
         state = self._namespaces.state(request.namespace)
         limit = _limit(request.limit, PAGE_LIMIT)
-        if getattr(request, "from").WhichOneof("point") is None:
-            raise InvalidInput.at("from", "a revision or a time is needed")
+        if not request.HasField("from"):
+            raise InvalidInput.at("from", _POINT_NEEDED)
         with self._store.reader() as catalog:
-            start = self._point(catalog, state, getattr(request, "from"), "from")
-            end = self._point(catalog, state, request.to, "to")
+            start = self._point(catalog, state, request, "from")
+            end = self._point(catalog, state, request, "to")
             if start > end:
                 raise InvalidInput.at("to", f"revision {end} is before the revision {start} of `from`")
             answer = api.DiffResponse(from_revision=start, to_revision=end)
@@ -158,15 +163,18 @@ class Knowledge:
         vector: Vector = own.encode([wanted])[0]
         return vector
 
-    def _point(self, catalog: Catalog, state: NamespaceState, as_of: pb.AsOf, field: str) -> int:
-        """The revision that an answer holds for."""
+    def _point(self, catalog: Catalog, state: NamespaceState, request: Message, field: str) -> int:
+        """The revision that an answer holds for: that of the request's `field`, the head when it is unset."""
+        if not request.HasField(field):
+            return state.head
+        as_of: pb.AsOf = getattr(request, field)
         match as_of.WhichOneof("point"):
             case "revision":
                 at = as_of.revision
             case "time":
                 at = min(catalog.revision_at(state.config.number, _microseconds(as_of.time, field)), state.head)
             case _:
-                return state.head
+                raise InvalidInput.at(field, _POINT_NEEDED)
         if at > state.head:
             text = f"{field}: revision {at} is beyond the head, which is {state.head}"
             raise Resync(text, reason="FUTURE_REVISION", state=self._state(state))
@@ -209,7 +217,7 @@ def _limit(asked: int, default: int) -> int:
 def _page_token(token: str) -> int:
     if not token:
         return 0
-    if not token.isascii() or not token.isdigit() or len(token) > 19:
+    if not token.isascii() or not token.isdigit() or len(token) > 19 or int(token) > REVISION_MAX:
         raise InvalidInput.at("page_token", "this is not a page token: send the `next_page_token` of the page before")
     return int(token)
 

@@ -86,9 +86,10 @@ class BatchView:
         threshold: float,
     ) -> None:
         self._number, self._catalog, self._searchable, self._statements = number, catalog, searchable, statements
-        self._decisions: dict[tuple[str, str], tuple[bytes, journal_pb2.Decision] | None] = {}
-        self._heads: dict[str, Head | None] = {}
-        self._by_fingerprint: dict[bytes, Head | None] = {}
+        self._decided: dict[tuple[str, str], tuple[bytes, journal_pb2.Decision]] = {}
+        self._committed_decisions = catalog.submissions(number, {_sender(candidate) for candidate in batch})
+        self._committed_heads = catalog.heads(number, {candidate.decoded.item_id for candidate in batch})
+        self._committed_contents = catalog.first_heads_with(number, {c.decoded.fingerprint for c in batch})
         self._fresh: dict[str, _Fresh] = {}
         self._fresh_by_fingerprint: dict[bytes, set[str]] = {}
         self._fresh_by_row: dict[int, str] = {}
@@ -107,29 +108,22 @@ class BatchView:
 
     def decision(self, producer: str, submission_id: str) -> tuple[bytes, journal_pb2.Decision] | None:
         """The digest of an earlier submission and what became of it."""
-        key = (producer, submission_id)
-        if key not in self._decisions:
-            found = self._catalog.submission(self._number, producer, submission_id)
-            self._decisions[key] = (found[0], self._catalog.decision(found[1])) if found else None
-        return self._decisions[key]
+        fresh = self._decided.get((producer, submission_id))
+        if fresh is not None:
+            return fresh
+        found = self._committed_decisions.get((producer, submission_id))
+        return (found[0], self._catalog.decision(found[1])) if found else None
 
     def head(self, item_id: str) -> Head | None:
         """The newest version of an item."""
         fresh = self._fresh.get(item_id)
-        if fresh is not None:
-            return fresh.head
-        if item_id not in self._heads:
-            self._heads[item_id] = self._catalog.head(self._number, item_id)
-        return self._heads[item_id]
+        return fresh.head if fresh is not None else self._committed_heads.get(item_id)
 
     def head_with(self, fingerprint: bytes) -> Head | None:
         """The item whose head has this content: one in answers before a retracted one, then the oldest."""
-        if fingerprint not in self._by_fingerprint:
-            found = self._catalog.heads_with(self._number, fingerprint, 1)
-            self._by_fingerprint[fingerprint] = found[0] if found else None
-        committed = self._by_fingerprint[fingerprint]
+        committed = self._committed_contents.get(fingerprint)
         if committed is not None and committed.item_id in self._fresh:
-            others = self._catalog.heads_with(self._number, fingerprint, -1)
+            others = self._catalog.heads_with(self._number, fingerprint)
             committed = next((head for head in others if head.item_id not in self._fresh), None)
         heads = [self._fresh[item_id].head for item_id in self._fresh_by_fingerprint.get(fingerprint, ())]
         if committed is not None:
@@ -152,7 +146,7 @@ class BatchView:
         """Take in what was decided of `candidate`."""
         receipt = entry.record.decision.receipt
         key = (receipt.producer, receipt.submission_id)
-        self._decisions[key] = (candidate.decoded.digest, entry.record.decision)
+        self._decided[key] = (candidate.decoded.digest, entry.record.decision)
         head = head_after(entry)
         if head is None or entry.change is None:
             return
@@ -166,9 +160,8 @@ class BatchView:
             self._fresh_by_row[row] = head.item_id
 
     def _may_need_neighbours(self, candidate: Embedded) -> bool:
-        submission = candidate.decoded.submission
         return (
-            self.decision(submission.provenance.producer, submission.submission_id) is None
+            _sender(candidate) not in self._committed_decisions
             and self.head(candidate.decoded.item_id) is None
             and self.head_with(candidate.decoded.fingerprint) is None
         )
@@ -215,3 +208,8 @@ class BatchView:
         else:
             statement = self._statements.of(self._catalog, self._number, head.revision)
         return Nominee(head, similarity, statement.claim, statement.modality, statement.media)
+
+
+def _sender(candidate: Embedded) -> tuple[str, str]:
+    submission = candidate.decoded.submission
+    return submission.provenance.producer, submission.submission_id

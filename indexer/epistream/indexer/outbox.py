@@ -82,7 +82,7 @@ def _of_entries(entries: Iterable[Entry]) -> Iterator[Message]:
         receipt = entry.record.decision.receipt
         headers = (_PROTOBUF, ("epistream-sequence", str(entry.sequence).encode()))
         if entry.change is not None:
-            key = f"{receipt.namespace}/{receipt.item_id}".encode()
+            key = receipt.namespace.encode()  # one partition orders one namespace
             revision = ("epistream-revision", str(entry.change.revision).encode())
             yield Message(topics.CHANGES, key, entry.change_bytes, (*headers, revision))
         key = f"{receipt.namespace}/{receipt.producer}/{receipt.submission_id}".encode()

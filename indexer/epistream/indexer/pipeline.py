@@ -112,7 +112,7 @@ class Pipeline:
         at = record.position
         if at is None or at.offset > self._refused_offsets.get((at.topic, at.partition), -1):
             return None
-        receipt = deadletters.receipt_at(catalog.connection, at)
+        receipt = deadletters.receipt_of(catalog.connection, record, at)
         if receipt is not None:
             receipt.earlier = True
         return receipt

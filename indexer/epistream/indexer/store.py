@@ -25,6 +25,12 @@ from epistream.wire.errors import Broken, Unavailable
 FORMAT: Final = 1
 """The version of the file's layout."""
 
+PAGE_BYTES: Final = 8192
+"""An entry with a vector of 384 dimensions is about 2.5 kB: three share a page, where of 4,096 bytes each takes one."""
+
+CHECKPOINT_PAGES: Final = 8192
+"""The WAL is written back at 64 MiB: the same pages change again and again, and are then written back once."""
+
 OLDEST_SQLITE: Final = (3, 51, 3)
 """The first SQLite without the WAL-reset bug, which corrupts a file that two connections use (sqlite.org/wal.html)."""
 
@@ -56,7 +62,9 @@ class Store:
         self._opened: list[apsw.Connection] = []
         try:
             self.writer = apsw.Connection(str(self.path))
+            self.writer.pragma("page_size", PAGE_BYTES)
             self.writer.pragma("journal_mode", "wal")
+            self.writer.wal_autocheckpoint(CHECKPOINT_PAGES)
             self.writer.pragma("synchronous", "full")
             self.writer.set_busy_timeout(10_000)
             self.epoch = _prepare(self.writer)

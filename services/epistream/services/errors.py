@@ -2,34 +2,50 @@
 
 import logging
 import uuid
-from typing import Final
+from typing import Final, TypeVar
 
 import grpc
+from google.rpc import status_pb2
 from grpc_status import rpc_status
 
-from epistream.wire.errors import Broken, EpistreamError, FieldViolation, InvalidInput
+from epistream.wire.errors import Broken, Conflict, EpistreamError, FieldViolation, InvalidInput
 from epistream.wire.status import to_status
 
 _LOG: Final = logging.getLogger(__name__)
+_Error = TypeVar("_Error", bound=EpistreamError)
 
 STATUS_BYTES_MAX: Final = 3500
 """The status travels twice, once in base64, in metadata of which a peer need not take more than 8 KiB."""
-MESSAGE_CHARACTERS_MAX: Final = 1000
-"""Of the message for people."""
+MESSAGE_BYTES_MAX: Final = 1000
+"""Of the message for people. It travels beside the status, where a byte that is not ASCII takes three."""
+_DESCRIPTION_BYTES_MAX: Final = 500
+_FIELD_BYTES_MAX: Final = 500
+_MORE: Final = FieldViolation("", "More fields are wrong than fit into this answer.")
 
 
 def grpc_status(error: EpistreamError) -> grpc.Status:
-    """The status that tells a client of `error`. Of many violations the first are kept, and how many there were."""
-    shortened = error.message[:MESSAGE_CHARACTERS_MAX]
-    if shortened != error.message:
-        error = _with(error, shortened + " …")
-    status = to_status(error)
-    while status.ByteSize() > STATUS_BYTES_MAX and isinstance(error, InvalidInput) and len(error.violations) > 1:
-        kept = len(error.violations) * 3 // 4
-        more = FieldViolation("", "More fields are wrong than fit into this answer.")
-        error = InvalidInput(error.message, *error.violations[:kept], reason=error.reason)
-        status = to_status(InvalidInput(error.message, *error.violations, more, reason=error.reason))
+    """The status that tells a client of `error`, cut to what arrives. Of many violations the first are kept."""
+    error = _with(error, message=_cut(error.message, MESSAGE_BYTES_MAX))
+    status = _with_violations(error) if isinstance(error, InvalidInput | Conflict) else to_status(error)
     return rpc_status.to_status(status)  # type: ignore[no-any-return] # the library has no types
+
+
+def _with_violations(error: InvalidInput | Conflict) -> status_pb2.Status:
+    kept = [
+        FieldViolation(_cut(v.field, _FIELD_BYTES_MAX), _cut(v.description, _DESCRIPTION_BYTES_MAX))
+        for v in error.violations
+    ]
+    status = to_status(_with(error, violations=tuple(kept)))
+    while status.ByteSize() > STATUS_BYTES_MAX and len(kept) > 1:
+        kept = kept[: len(kept) * 3 // 4]
+        status = to_status(_with(error, violations=(*kept, _MORE)))
+    return status
+
+
+def _cut(text: str, bytes_max: int) -> str:
+    """The beginning of a text that may be of any length."""
+    encoded = text.encode(errors="replace")
+    return text if len(encoded) <= bytes_max else encoded[:bytes_max].decode(errors="ignore") + " …"
 
 
 def unexpected(error: BaseException, where: str) -> Broken:
@@ -46,9 +62,8 @@ def undecodable(what: str) -> InvalidInput:
     return InvalidInput(f"the bytes are not a {what} in protobuf's binary form: generate the client from the protos")
 
 
-def _with(error: EpistreamError, message: str) -> EpistreamError:
-    """`error` with another message."""
+def _with(error: _Error, **attributes: object) -> _Error:
+    """A copy of `error` with other attributes."""
     copy = error.__class__.__new__(error.__class__)
-    copy.__dict__.update(error.__dict__)
-    copy.message = message
+    copy.__dict__.update(error.__dict__ | attributes)
     return copy

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from typing import Final
 
-from epistream.clients.kafka_producer import CappedProducer, Position, ProducerLimits
+from epistream.clients.kafka_producer import CappedProducer, ProducerLimits
 from epistream.indexer.outbox import Message, Outbox, Page
 from epistream.indexer.positions import Cursor
 from epistream.services.kafka_metrics import KafkaMetrics
@@ -135,14 +135,10 @@ class Publisher:
         Raises:
             Unavailable: some of it was not acknowledged, and all must be sent again.
         """
-        sent: list[Future[Position]] = []
         try:
-            sent = [_sent(producer, message) for message in page.messages]
-            self._await(sent)
+            self._await(producer.send_page(page.messages))
         except InvalidInput:
-            # Of a batch of messages one is too large, or its headers are: which one is known when each is sent alone.
-            with contextlib.suppress(InvalidInput):
-                self._await(sent)
+            # One is too large, or its headers are: which one is known when each is sent alone.
             self._deliver_singly(producer, page.messages)
             return
         for topic, count in Counter(message.topic for message in page.messages).items():
@@ -151,7 +147,7 @@ class Publisher:
     def _deliver_singly(self, producer: CappedProducer, messages: Sequence[Message]) -> None:
         for message in messages:
             try:
-                self._await([_sent(producer, message)])
+                self._await(producer.send_page([message]))
             except InvalidInput as error:
                 _LOG.error("Kafka refuses a message for %s for good; it is in the store: %s", message.topic, error)
                 self._metrics.unpublishable(message.topic)
@@ -167,24 +163,17 @@ class Publisher:
         self._writer.run(lambda: self._outbox.acknowledge(cursor)).result()
         self._acknowledged, self._acknowledged_at = cursor, time.monotonic()
 
-    def _await(self, sent: Sequence["Future[Position]"]) -> None:
+    def _await(self, sent: "Future[None]") -> None:
         """Wait until all are acknowledged.
 
         Raises:
             Unavailable: one is not.
             InvalidInput: Kafka will never take one. All others are acknowledged.
         """
-        waiting = wait_for(sent, _WAIT_SECONDS).not_done
-        while waiting and not self._stopping.is_set():
-            waiting = wait_for(waiting, _WAIT_SECONDS).not_done
-        if waiting:
-            raise Unavailable(f"{len(waiting)} messages were not acknowledged before the service stopped")
-        errors = [error for future in sent if (error := future.exception()) is not None]
-        for error in errors:
-            if not isinstance(error, InvalidInput):
-                raise error
-        if errors:
-            raise errors[0]
+        while wait_for([sent], _WAIT_SECONDS).not_done:
+            if self._stopping.is_set():
+                raise Unavailable("a page was not acknowledged before the service stopped")
+        sent.result()
 
     def _works(self) -> None:
         if self._failures:
@@ -206,12 +195,3 @@ def _connected(bootstrap: str) -> Iterator[CappedProducer]:
     finally:
         with contextlib.suppress(EpistreamError):
             producer.close(_CLOSE_SECONDS)
-
-
-def _sent(producer: CappedProducer, message: Message) -> "Future[Position]":
-    # kafka-python does not send a record without key and value, though Kafka has them.
-    key = b"" if message.key is None and message.value is None else message.key
-    try:
-        return producer.send(message.topic, message.value, key=key, headers=message.headers)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"a message for {message.topic} cannot be sent: {error}") from error

@@ -241,7 +241,7 @@ def _chosen(catalog: Catalog, counts: Counts, reason: str | None, limit: int | N
             receipt = letter.receipt
             is_other = reason is not None and pb.Reason.Name(receipt.reason) != f"REASON_{reason}"
             number = numbers.get(receipt.namespace, 0)
-            if is_other or catalog.submission(number, receipt.producer, receipt.submission_id) is not None:
+            if is_other or catalog.submissions(number, [(receipt.producer, receipt.submission_id)]):
                 counts.left += 1
                 continue
             seen.add(value)
