@@ -18,7 +18,8 @@ from epistream.services.local_kafka import LocalKafka
 from epistream.services.topics import ensure_topics
 from tests.support.kafka import Kafka
 from tests.support.kill_check import History, check, taken
-from tests.support.kill_rounds import KafkaSide, kill_rounds
+from tests.support.kill_producers import KafkaSide
+from tests.support.kill_rounds import kill_rounds
 from tests.support.service import running_service
 
 ROUNDS: Final = 50

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, Protocol, Self
 from urllib.parse import quote
 
@@ -83,9 +84,9 @@ class _Page:
         """One more is acknowledged. Called by kafka-python's thread."""
         self._end_one(None)
 
-    def failed(self, error: Any) -> bool:
+    def failed(self, topic: str, error: Any) -> bool:
         """One more has failed; whether that may pass. Called by kafka-python's thread, or the sender's."""
-        ours = translated(error, self._bootstrap, "sending")
+        ours = translated(error, self._bootstrap, f"sending to {topic}")
         ours.__cause__ = error
         self._end_one(ours)
         return not isinstance(ours, InvalidInput)
@@ -200,10 +201,10 @@ class CappedProducer:
                     raise away
                 sent = self._client.send(record.topic, record.value, record.key, list(record.headers))
             except KafkaError as error:
-                away = error if page.failed(error) else None
+                away = error if page.failed(record.topic, error) else None
             else:
                 sent.add_callback(page.delivered)
-                sent.add_errback(page.failed)
+                sent.add_errback(partial(page.failed, record.topic))
         return page.future
 
     def flush(self, timeout_seconds: float = 30.0) -> None:

@@ -1,0 +1,42 @@
+"""How the service opens its Kafka clients, without a Kafka."""
+
+import ast
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from epistream.services import kafka_clients
+from epistream.wire.errors import Broken, Unavailable
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("opened", [kafka_clients.consumer, kafka_clients.admin], ids=["consumer", "admin"])
+def test_a_client_that_finds_no_kafka_leaves_nothing_behind(opened: object) -> None:
+    """Tried every few seconds while Kafka is away, it must not leave a thread each time."""
+    assert callable(opened)
+    before = threading.active_count()
+    with pytest.raises(Unavailable, match="Is Kafka running"), opened("127.0.0.1:1", "test"):
+        pass
+    assert threading.active_count() == before
+
+
+def test_nothing_is_read_without_the_compiled_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    kafka_clients.require_crc32c()
+    monkeypatch.setitem(sys.modules, "crc32c", None)
+    with pytest.raises(Broken, match="crc32c"):
+        kafka_clients.require_crc32c()
+
+
+def test_no_deserializer_is_given_to_kafka_python() -> None:
+    """With one, a single bad record makes poll spin for ever."""
+    offenders = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for folder in ("services", "clients", "indexer", "tests", "bench")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.keyword) and node.arg in {"key_deserializer", "value_deserializer"}
+    ]
+    assert offenders == []

@@ -1,0 +1,410 @@
+"""Knowledge in over a real Kafka: each record takes effect exactly once, whatever is killed, and nothing is skipped."""
+
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+
+from epistream.clients.kafka_producer import CappedProducer, KafkaProducer, submission_headers
+from epistream.indexer.catalog import Catalog
+from epistream.indexer.store import read_only
+from epistream.services import kafka_clients
+from epistream.services.backlog import WAITING_BYTES_MAX
+from epistream.services.kafka_positions import reread
+from epistream.services.local_kafka import LocalKafka
+from epistream.services.writer import Commit
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import knowledge_service_pb2 as knowledge_pb
+from epistream.wire.errors import InvalidInput, Unavailable
+from epistream.wire.topics import RECORD_BYTES_MAX
+from tests.support.bad_input import BAD_INPUT, FRAME
+from tests.support.intake import (
+    TakingProcess,
+    dump,
+    facts,
+    findings,
+    make_namespace,
+    send,
+    taking,
+    wait_until,
+)
+from tests.support.kafka import Kafka
+from tests.support.knowing import submission
+from tests.support.rpc import client_of
+from tests.support.rpc import submission as numbered
+from tests.support.service import running_service
+from tests.support.waits import until
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="module")
+def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    """One that these tests may kill."""
+    with LocalKafka(tmp_path_factory.mktemp("own-kafka")) as kafka:
+        yield kafka
+
+
+def admitted(folder: Path, namespace: str) -> list[tuple[int, str]]:
+    """The revision and the submission id of every change, in order."""
+    with read_only(folder) as catalog:
+        [number] = [number for number, made in catalog.namespaces() if made.name == namespace]
+        return [(c.revision, c.knowledge.submission_id) for c in _changes(catalog, number)]
+
+
+def _changes(catalog: Catalog, number: int) -> Iterator[pb.Change]:
+    for row in catalog.changes(number, 0, 10**9, 10**9):
+        yield pb.Change.FromString(row.change)
+
+
+def assert_each_once(folder: Path, namespace: str, numbers: Sequence[int]) -> None:
+    """Each of these submissions is one change, no other is, the revisions are dense, and the store is sound."""
+    changes = admitted(folder, namespace)
+    assert [revision for revision, _ in changes] == list(range(1, len(changes) + 1))
+    assert sorted(id_ for _, id_ in changes) == sorted(f"s-{n}" for n in numbers)
+    assert findings(folder) == []
+
+
+def test_all_four_formats_arrive(kafka: Kafka, folder: Path) -> None:
+    namespace, topic = make_namespace(folder), kafka.new_topic()
+    plain, framed, json, event = facts(namespace, range(4))
+    with CappedProducer(kafka.bootstrap) as producer:
+        producer.send(topic, plain.SerializeToString(), headers=submission_headers(plain))
+        producer.send(topic, FRAME + framed.SerializeToString(), headers=submission_headers(framed))
+        value = json_format.MessageToJson(json).encode()
+        producer.send(topic, value, headers=[("content-type", b"application/json")])
+        producer.send(topic, event.SerializeToString(), headers=submission_headers(event, cloud_events=True))
+    with taking(folder, kafka.bootstrap, topic) as process:
+        process.await_head(namespace, 4)
+    assert_each_once(folder, namespace, range(4))
+
+
+@pytest.mark.slow
+def test_a_killed_intake_takes_every_record_in_once(kafka: Kafka, folder: Path) -> None:
+    namespace, topic = make_namespace(folder), kafka.new_topic(partitions=2)
+    rng = random.Random(7)
+    sent = 0
+    with KafkaProducer(kafka.bootstrap) as producer:
+        for _ in range(6):
+            process = TakingProcess(folder, kafka.bootstrap, topic)
+            try:
+                before = len(admitted(folder, namespace))
+                for one in facts(namespace, range(sent, sent + 600)):
+                    producer.send(one, topic=topic)
+                sent += 600
+                process.wait_until(lambda: len(admitted(folder, namespace)) > before, "some progress")  # noqa: B023
+                time.sleep(rng.random() * 0.2)
+            finally:
+                process.kill()
+    with taking(folder, kafka.bootstrap, topic) as last:
+        last.await_head(namespace, sent)
+    assert_each_once(folder, namespace, range(sent))
+
+
+def test_reading_a_topic_again_leaves_every_row_as_it_was(kafka: Kafka, folder: Path) -> None:
+    namespace, topic = make_namespace(folder), kafka.new_topic(max_message_bytes=str(RECORD_BYTES_MAX))
+    send(kafka, topic, facts(namespace, range(300)))
+    kafka.produce(topic, [bad.value for bad in BAD_INPUT], key=b"bad")
+    send(kafka, topic, [submission("Fact 3 is another.", id="s-new", item="item-3", namespace=namespace)])
+    send(kafka, topic, [submission("Taken.", id="s-5", item="item-5", namespace=namespace)])  # the id of another
+    end = 302 + len(BAD_INPUT)
+    with taking(folder, kafka.bootstrap, topic) as process:
+        process.await_read(topic, end)
+    before = dump(folder)
+    reread(folder, topic, 0)
+    with taking(folder, kafka.bootstrap, topic) as process:
+        process.await_read(topic, end)
+    assert dump(folder) == before
+
+
+def test_a_slow_writer_holds_reading_up_and_loses_nothing(kafka: Kafka, folder: Path) -> None:
+    namespace, topic = make_namespace(folder), kafka.new_topic()
+    large = [
+        submission(f"Fact {n}. " + "x" * 100_000, id=f"s-{n}", item=f"item-{n}", namespace=namespace)
+        for n in range(400)
+    ]
+    send(kafka, topic, large)
+    gate = threading.Event()
+
+    def held(commit: Commit) -> Commit:
+        def wait_then_commit(prepared: Any, *, atomic: bool = False) -> list[pb.Receipt]:
+            gate.wait()
+            return commit(prepared, atomic=atomic)
+
+        return wait_then_commit
+
+    with taking(folder, kafka.bootstrap, topic, around_commit=held) as process:
+        backlog = process.intake._backlog
+        wait_until(lambda: not backlog.await_room(0), "a full backlog")
+        held_bytes, rounds = backlog._bytes, set[float]()
+        while len(rounds) < 4:
+            rounds.add(process.intake._poller._alive_at)
+            time.sleep(0.01)
+        assert backlog._bytes == held_bytes < 2 * WAITING_BYTES_MAX
+        assert process.engine.pipeline.positions()[topic, 0] == 0
+        gate.set()
+        process.await_head(namespace, 400)
+    assert_each_once(folder, namespace, range(400))
+
+
+@pytest.mark.slow
+def test_a_kafka_that_is_killed_under_load_costs_nothing_and_doubles_nothing(
+    own_kafka: LocalKafka, folder: Path
+) -> None:
+    kafka = Kafka(own_kafka.bootstrap)
+    namespace, topic = make_namespace(folder), kafka.new_topic(partitions=2)
+    stop = threading.Event()
+    sent: list[pb.Submission] = []
+
+    def produce() -> None:
+        with KafkaProducer(kafka.bootstrap) as producer:
+            while not stop.is_set():
+                [one] = facts(namespace, [len(sent)])
+                producer.send(one, topic=topic)
+                sent.append(one)
+                time.sleep(0.001)
+            producer.flush(60)
+
+    with taking(folder, kafka.bootstrap, topic) as process:
+        thread = threading.Thread(target=produce)
+        thread.start()
+        try:
+            process.await_head(namespace, 200)
+            own_kafka.kill()
+            own_kafka.start()
+            process.await_head(namespace, process.head(namespace) + 200)
+        finally:
+            stop.set()
+            thread.join()
+        process.await_head(namespace, len(sent))
+    assert_each_once(folder, namespace, range(len(sent)))
+
+
+@pytest.mark.slow
+def test_a_kafka_that_comes_later_delays_nothing_else(
+    tmp_path: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    namespace = make_namespace(folder)
+    own = LocalKafka(tmp_path / "late-kafka")
+    with taking(folder, own.bootstrap, "late") as process:
+        assert process.writer.run(lambda: 7).result() == 7
+        wait_until(lambda: "Kafka does not answer" in caplog.text, "the second attempt")
+        with own:
+            with kafka_clients.admin(own.bootstrap, "test") as admin:
+                admin.create_topics({"late": {"num_partitions": 1, "replication_factor": 1}})
+            send(Kafka(own.bootstrap), "late", facts(namespace, range(3)))
+            process.await_head(namespace, 3)
+
+
+def test_records_removed_before_they_were_read_stop_the_partition_by_name(
+    kafka: Kafka, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from kafka import TopicPartition
+
+    namespace, topic, other = make_namespace(folder), kafka.new_topic(), kafka.new_topic()
+    send(kafka, topic, facts(namespace, range(10)))
+    with taking(folder, kafka.bootstrap, topic, other) as process:
+        process.await_head(namespace, 10)
+    send(kafka, topic, facts(namespace, range(10, 30)))
+    with kafka_clients.admin(kafka.bootstrap, "test") as admin:
+        admin.delete_records({TopicPartition(topic, 0): 25})
+    with taking(folder, kafka.bootstrap, topic, other) as process:
+        wait_until(process.intake.stopped, "the stop")
+        send(kafka, other, facts(namespace, range(100, 103)))
+        process.await_head(namespace, 13)
+        why = process.intake.stopped()[topic, 0]
+        assert why.reason == "OFFSET_OUT_OF_RANGE"
+        assert "offset 10" in why.message
+        assert f"kafka reread --folder FOLDER {topic} 0" in why.message
+        sample = f'epistream_ingest_stopped{{partition="0",reason="OFFSET_OUT_OF_RANGE",topic="{topic}"}} 1.0'
+        assert sample in process.metrics()
+        assert process.engine.pipeline.positions()[topic, 0] == 10
+        wait_until(lambda: process.intake.lag()[topic, 0].records == 20, "its lag")
+    assert why.message in caplog.text
+    assert "offset 10" in reread(folder, topic, 0)
+    with taking(folder, kafka.bootstrap, topic, other) as process:
+        process.await_head(namespace, 18)
+        assert process.intake.stopped() == {}
+    assert_each_once(folder, namespace, [*range(10), *range(25, 30), *range(100, 103)])
+
+
+def test_a_topic_made_anew_stops_its_partition(kafka: Kafka, folder: Path) -> None:
+    namespace, topic = make_namespace(folder), kafka.new_topic()
+    send(kafka, topic, facts(namespace, range(10)))
+    with taking(folder, kafka.bootstrap, topic) as process:
+        process.await_head(namespace, 10)
+    with kafka_clients.admin(kafka.bootstrap, "test") as admin:
+        admin.delete_topics([topic])
+        wait_until(lambda: topic not in admin.list_topics(), "the deletion")
+        admin.create_topics({topic: {"num_partitions": 1, "replication_factor": 1}}, wait_for_metadata=True)
+    send(kafka, topic, facts(namespace, range(20, 23)))
+    with taking(folder, kafka.bootstrap, topic) as process:
+        wait_until(process.intake.stopped, "the stop")
+        assert process.intake.stopped()[topic, 0].reason == "OFFSET_OUT_OF_RANGE"
+        assert process.head(namespace) == 10
+    reread(folder, topic, 0)
+    with taking(folder, kafka.bootstrap, topic) as process:
+        process.await_head(namespace, 13)
+
+
+def test_a_record_that_no_client_can_read_stops_only_its_partition(kafka: Kafka, folder: Path) -> None:
+    namespace, topic, other = make_namespace(folder), kafka.new_topic(), kafka.new_topic()
+    send(kafka, topic, facts(namespace, range(3)))
+
+    class NotUnicode(str):
+        __slots__ = ()
+
+        def encode(self, *_: str) -> bytes:
+            """What Kafka's protocol forbids and brokers take."""
+            return b"\xff\xfe"
+
+    kafka.produce(topic, [b"x"], headers=[(NotUnicode("name"), b"value")])
+    send(kafka, topic, facts(namespace, range(3, 5)))
+    with taking(folder, kafka.bootstrap, topic, other) as process:
+        process.await_head(namespace, 3)
+        wait_until(process.intake.stopped, "the stop")
+        assert process.intake.stopped()[topic, 0].reason == "UNREADABLE"
+        send(kafka, other, facts(namespace, range(100, 103)))
+        process.await_head(namespace, 6)
+        assert process.engine.pipeline.positions()[topic, 0] == 3
+    reread(folder, topic, 0, 4)
+    with taking(folder, kafka.bootstrap, topic, other) as process:
+        process.await_head(namespace, 8)
+
+
+def test_a_partition_may_begin_at_its_end_and_then_misses_nothing(kafka: Kafka, folder: Path) -> None:
+    namespace, topic = make_namespace(folder), kafka.new_topic()
+    send(kafka, topic, facts(namespace, range(5)))
+    with taking(folder, kafka.bootstrap, topic, start="latest") as process:
+        wait_until(process.intake.lag, "the partition")
+    send(kafka, topic, facts(namespace, range(5, 8)))  # while nobody reads
+    with taking(folder, kafka.bootstrap, topic, start="latest") as process:
+        process.await_head(namespace, 3)
+    assert_each_once(folder, namespace, range(5, 8))
+
+
+def test_a_topic_and_a_partition_that_come_later_are_found(kafka: Kafka, folder: Path) -> None:
+    namespace, topic, missing = make_namespace(folder), kafka.new_topic(), "late-" + folder.parent.name.lower()
+    with taking(folder, kafka.bootstrap, topic, missing) as process:
+        wait_until(process.intake.lag, "the first partition")
+        with kafka_clients.admin(kafka.bootstrap, "test") as admin:
+            admin.create_partitions({topic: 3})
+            admin.create_topics({missing: {"num_partitions": 1, "replication_factor": 1}}, wait_for_metadata=True)
+        wait_until(lambda: len(process.intake.lag()) == 4, "four partitions")
+        with CappedProducer(kafka.bootstrap) as producer:
+            for number, one in enumerate(facts(namespace, range(3))):
+                producer.send(topic, one.SerializeToString(), partition=number)
+        send(kafka, missing, facts(namespace, range(3, 5)))
+        process.await_head(namespace, 5)
+    assert_each_once(folder, namespace, range(5))
+
+
+def test_aborted_transactions_are_not_knowledge_and_leave_no_lag(kafka: Kafka, folder: Path) -> None:
+    from kafka import KafkaProducer as Client
+
+    namespace, topic = make_namespace(folder), kafka.new_topic()
+    kept, dropped = facts(namespace, range(2))
+    producer: Any = Client(bootstrap_servers=kafka.bootstrap, transactional_id=f"test-{topic}")
+    try:
+        producer.init_transactions()
+        for one, finish in ((kept, producer.commit_transaction), (dropped, producer.abort_transaction)):
+            producer.begin_transaction()
+            producer.send(topic, one.SerializeToString()).get(30)
+            finish()
+    finally:
+        producer.close()
+    with taking(folder, kafka.bootstrap, topic) as process:
+        process.await_head(namespace, 1)
+        wait_until(lambda: [lag.records for lag in process.intake.lag().values()] == [0], "no lag")
+        assert process.intake.lag()[topic, 0].seconds == 0
+    assert_each_once(folder, namespace, [0])
+
+
+def test_kafkas_group_is_told_how_far_the_store_is(kafka: Kafka, folder: Path) -> None:
+    from kafka import TopicPartition
+
+    namespace, topic = make_namespace(folder), kafka.new_topic()
+    group = f"group-{topic}"
+    send(kafka, topic, facts(namespace, range(10)))
+    with (
+        taking(folder, kafka.bootstrap, topic, group=group) as process,
+        kafka_clients.admin(kafka.bootstrap, "test") as admin,
+    ):
+        process.await_head(namespace, 10)
+        partition = TopicPartition(topic, 0)
+
+        def told() -> int:
+            kept = admin.list_group_offsets({group: [partition]})[group]
+            return int(kept[partition].offset) if partition in kept else 0
+
+        wait_until(lambda: told() == 10, "the group's offset")
+        send(kafka, topic, facts(namespace, range(10, 13)))
+        process.await_head(namespace, 13)
+        wait_until(lambda: told() == 13, "the group's offset", seconds=10)
+
+
+def test_where_to_read_can_be_decided_only_while_no_service_runs(kafka: Kafka, folder: Path) -> None:
+    make_namespace(folder)
+    topic = kafka.new_topic()
+    with taking(folder, kafka.bootstrap, topic), pytest.raises(Unavailable):
+        reread(folder, topic, 0)
+    with pytest.raises(InvalidInput):
+        reread(folder, topic, 0, -1)
+    with pytest.raises(InvalidInput):
+        reread(folder / "nowhere", topic, 0)
+
+
+@pytest.mark.slow
+def test_stopping_is_quick_whatever_kafka_does(own_kafka: LocalKafka, folder: Path) -> None:
+    namespace = make_namespace(folder)
+    topic = Kafka(own_kafka.bootstrap).new_topic()
+    with taking(folder, own_kafka.bootstrap, topic, publish=True) as process:
+        wait_until(process.intake.lag, "the partition")
+        send(Kafka(own_kafka.bootstrap), topic, facts(namespace, range(5)))
+        process.await_head(namespace, 5)
+        own_kafka.kill()
+        begun = time.monotonic()
+        process.intake.stop()
+        assert time.monotonic() - begun < 9
+        assert not [t for t in threading.enumerate() if t.name in {"kafka-poll", "kafka-take"}]
+    own_kafka.start()
+
+
+async def test_a_service_takes_in_over_kafka_and_answers_over_grpc(kafka: Kafka, folder: Path) -> None:
+    topic = kafka.new_topic()
+    with running_service(folder, kafka=kafka.bootstrap, kafka_topics=topic, kafka_group=topic) as service:
+        async with client_of(service.address) as client:
+            await client.make_namespace("facts")
+            send(kafka, topic, [numbered("facts", n) for n in range(20)])
+            await until(lambda: service.metric('epistream_store_revision{namespace="facts"}') == 20)
+            found = await client.knowledge.Get(knowledge_pb.GetRequest(namespace="facts", item_id="item-7"))
+            assert found.change.knowledge.content == "Fact number 7."
+        await until(lambda: service.metric("epistream_outbox_pending") == 0)
+        labels = f'{{partition="0",topic="{topic}"}}'
+        assert service.metric(f"epistream_ingest_lag_records{labels}") == 0
+        assert service.metric("epistream_consumer_poll_age_seconds") < 5
+        assert service.stop() == 0
+    assert findings(folder) == []
+
+
+def test_the_store_keeps_positions_and_effects_together(kafka: Kafka, folder: Path) -> None:
+    """At any moment that a reader sees, the position is that of what is stored."""
+    namespace, topic = make_namespace(folder), kafka.new_topic()
+    send(kafka, topic, facts(namespace, range(3000)))
+    seen = set()
+    with taking(folder, kafka.bootstrap, topic) as process:
+        while process.head(namespace) < 3000:
+            with process.engine.store.reader() as catalog:
+                count = catalog.connection.execute("SELECT COUNT(*) FROM submissions").get
+                at = catalog.connection.execute("SELECT MAX(next_offset) FROM positions").get
+            assert count == (at or 0)
+            seen.add(count)
+    assert len(seen) > 2

@@ -1,0 +1,237 @@
+"""What the service tells Kafka: each change, each outcome, each dead letter, in order, and after a crash again."""
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from epistream.clients.kafka_producer import KafkaProducer
+from epistream.indexer.model import Record as Arrived
+from epistream.services import kafka_clients
+from epistream.services.local_kafka import LocalKafka
+from epistream.services.topics import ensure_topics
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.topics import CHANGES, OUTCOMES, dead_letter_topic
+from tests.support.bad_input import BAD_INPUT
+from tests.support.intake import (
+    TakingProcess,
+    facts,
+    make_namespace,
+    send,
+    taking,
+    topic_with_dead_letters,
+    wait_until,
+)
+from tests.support.kafka import Kafka, Record
+from tests.support.knowing import submission
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="module")
+def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    """One that these tests may kill."""
+    with LocalKafka(tmp_path_factory.mktemp("own-kafka")) as kafka:
+        yield kafka
+
+
+def told(kafka: Kafka, topic: str, namespace: str) -> list[Record]:
+    """The messages about a namespace, in the order of the topic."""
+    return [record for record in kafka.read(topic) if (record.key or b"").split(b"/")[0] == namespace.encode()]
+
+
+def sequence(record: Record) -> int:
+    """A message's place in the journal."""
+    return int(dict(record.headers)["epistream-sequence"])
+
+
+def once(records: list[Record]) -> list[Record]:
+    """The messages without those that were told again, as a consumer drops them: what is no newer than what it has."""
+    newest: defaultdict[int, int] = defaultdict(int)
+    kept = []
+    for record in records:
+        if sequence(record) > newest[record.partition]:
+            newest[record.partition] = sequence(record)
+            kept.append(record)
+    return kept
+
+
+def test_each_change_and_each_outcome_is_told_in_order(kafka: Kafka, folder: Path) -> None:
+    namespace, topic = make_namespace(folder), topic_with_dead_letters(kafka)
+    again = submission("Fact 3.", id="s-again", namespace=namespace)
+    other = submission("Fact 3 is another.", id="s-other", item="item-3", namespace=namespace)
+    send(kafka, topic, [*facts(namespace, range(500)), again, other])
+    with taking(folder, kafka.bootstrap, topic, publish=True) as process:
+        process.await_read(topic, 502)
+        wait_until(lambda: process.engine.outbox.count() == 0, "an empty outbox")
+        assert "epistream_outbox_published_total" in process.metrics()
+    changes = told(kafka, CHANGES, namespace)
+    decoded = [pb.Change.FromString(record.value or b"") for record in changes]
+    assert [change.revision for change in decoded] == list(range(1, 502))
+    assert [change.knowledge.submission_id for change in decoded] == [*(f"s-{n}" for n in range(500)), "s-other"]
+    assert [dict(record.headers)["epistream-revision"] for record in changes] == [b"%d" % n for n in range(1, 502)]
+    assert {dict(record.headers)["content-type"] for record in changes} == {b"application/protobuf"}
+    outcomes = told(kafka, OUTCOMES, namespace)
+    receipts = [pb.Receipt.FromString(record.value or b"") for record in outcomes]
+    assert [receipt.submission_id for receipt in receipts] == [*(f"s-{n}" for n in range(500)), "s-again", "s-other"]
+    assert [r.outcome for r in receipts[-2:]] == [pb.OUTCOME_MERGED, pb.OUTCOME_REVISED]
+    assert [sequence(record) for record in outcomes] == sorted({sequence(record) for record in outcomes})
+
+
+@pytest.mark.slow
+def test_after_crashes_nothing_is_missing_and_what_is_told_again_can_be_told(kafka: Kafka, folder: Path) -> None:
+    namespace, topic = make_namespace(folder), topic_with_dead_letters(kafka)
+    rng = random.Random(3)
+    count = 0
+    with KafkaProducer(kafka.bootstrap) as producer:
+        for _ in range(3):
+            process = TakingProcess(folder, kafka.bootstrap, topic, publish=True)
+            try:
+                before = len(told(kafka, CHANGES, namespace))
+                for one in facts(namespace, range(count, count + 500)):
+                    producer.send(one, topic=topic)
+                count += 500
+                process.wait_until(lambda: len(told(kafka, CHANGES, namespace)) > before, "some message")  # noqa: B023
+                time.sleep(rng.random() * 0.5)
+            finally:
+                process.kill()
+    with taking(folder, kafka.bootstrap, topic, publish=True) as last:
+        last.await_head(namespace, count)
+        wait_until(lambda: last.engine.outbox.count() == 0, "an empty outbox")
+    for records in (told(kafka, CHANGES, namespace), told(kafka, OUTCOMES, namespace)):
+        kept = once(records)
+        assert len(kept) == count
+        assert {record.value for record in kept} == {record.value for record in records}
+    revisions = [pb.Change.FromString(r.value or b"").revision for r in once(told(kafka, CHANGES, namespace))]
+    assert revisions == list(range(1, count + 1))
+
+
+def test_every_kind_of_bad_record_becomes_a_dead_letter_and_the_next_good_one_is_taken(
+    kafka: Kafka, folder: Path
+) -> None:
+    namespace, topic = make_namespace(folder), topic_with_dead_letters(kafka)
+    with KafkaProducer(kafka.bootstrap) as producer:
+        for number, bad in enumerate(BAD_INPUT):
+            producer._producer.send(topic, bad.value, key=b"bad-%d" % number, headers=bad.headers)
+            [good] = facts(namespace, [number])
+            producer.send(good, topic=topic)
+    with taking(folder, kafka.bootstrap, topic, publish=True) as process:
+        process.await_head(namespace, len(BAD_INPUT))
+        wait_until(lambda: process.engine.outbox.count() == 0, "an empty outbox")
+    letters = {record.key: record for record in kafka.read(dead_letter_topic(topic))}
+    assert len(letters) == len(BAD_INPUT)
+    for number, bad in enumerate(BAD_INPUT):
+        letter = letters[b"bad-%d" % number]
+        own = tuple((n, v) for n, v in letter.headers if not n.startswith("epistream-dlq-"))
+        why = {n.removeprefix("epistream-dlq-"): v for n, v in letter.headers if n.startswith("epistream-dlq-")}
+        assert letter.value == bad.value, bad.name
+        assert own == bad.headers, bad.name
+        assert why["reason"] == pb.Reason.Name(bad.reason).removeprefix("REASON_").encode(), bad.name
+        assert why["original-topic"] == topic.encode()
+        assert why["original-partition"] == b"0"
+        assert why["original-offset"] == b"%d" % (2 * number)
+        assert int(why["original-timestamp"]) > 0
+        assert why["error"]
+    assert [change.revision for change in _changes(kafka, namespace)] == list(range(1, len(BAD_INPUT) + 1))
+
+
+def _changes(kafka: Kafka, namespace: str) -> list[pb.Change]:
+    return [pb.Change.FromString(record.value or b"") for record in told(kafka, CHANGES, namespace)]
+
+
+def test_a_record_without_key_or_header_value_is_a_dead_letter_like_any_other(kafka: Kafka, folder: Path) -> None:
+    namespace, topic = make_namespace(folder), topic_with_dead_letters(kafka)
+    kafka.produce(topic, [b"no submission"], headers=[("empty", b"")])
+    send(kafka, topic, facts(namespace, range(1)))
+    with taking(folder, kafka.bootstrap, topic, publish=True) as process:
+        process.await_head(namespace, 1)
+        wait_until(lambda: process.engine.outbox.count() == 0, "an empty outbox")
+    [letter] = kafka.read(dead_letter_topic(topic))
+    assert (letter.key, letter.value) == (None, b"no submission")
+    assert letter.headers[0] == ("empty", b"")
+
+
+@pytest.mark.slow
+def test_commits_go_on_while_kafka_is_away_and_all_is_told_later(own_kafka: LocalKafka, folder: Path) -> None:
+    kafka = Kafka(own_kafka.bootstrap)
+    namespace, topic = make_namespace(folder), topic_with_dead_letters(kafka)
+    with taking(folder, kafka.bootstrap, topic, publish=True) as process:
+        send(kafka, topic, facts(namespace, range(10)))
+        process.await_head(namespace, 10)
+        wait_until(lambda: len(told(kafka, CHANGES, namespace)) == 10, "the first messages")
+        own_kafka.kill()
+        prepared = process.engine.pipeline.prepare([_grpc(one) for one in facts(namespace, range(10, 2000))])
+        for start in range(0, len(prepared), 100):
+            process.writer.submit_batch(prepared[start : start + 100]).result(60)
+        assert process.head(namespace) == 2000
+        wait_until(lambda: "outbox_failures_total 0.0" not in process.metrics(), "a failure")
+        own_kafka.start()
+        wait_until(lambda: process.engine.outbox.count() == 0, "an empty outbox")
+    assert [change.revision for change in map(_change, once(told(kafka, CHANGES, namespace)))] == [*range(1, 2001)]
+
+
+def _grpc(one: pb.Submission) -> Arrived:
+    return Arrived(one.SerializeToString(), time.time_ns() // 1000)
+
+
+def _change(record: Record) -> pb.Change:
+    return pb.Change.FromString(record.value or b"")
+
+
+def test_missing_topics_are_said_and_waited_for(
+    own_kafka: LocalKafka, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kafka = Kafka(own_kafka.bootstrap)
+    topic = kafka.new_topic()
+    kafka.produce(topic, [b"no submission"])
+    with taking(folder, kafka.bootstrap, topic, publish=True) as process:
+        ours = f"trying again until it works: sending to {dead_letter_topic(topic)}"
+        wait_until(lambda: ours in caplog.text, "the message")
+        assert "does the topic exist" in caplog.text
+        ensure_topics(kafka.bootstrap, submission_topics=(topic,))
+        wait_until(lambda: process.engine.outbox.count() == 0, "an empty outbox")
+    assert len(kafka.read(dead_letter_topic(topic))) == 1
+
+
+def test_a_message_that_kafka_never_takes_holds_no_other_up(
+    kafka: Kafka, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    namespace, topic = make_namespace(folder), kafka.new_topic()
+    with_small_letters = dead_letter_topic(topic)
+    ensure_topics(kafka.bootstrap, submission_topics=())
+    with kafka_clients.admin(kafka.bootstrap, "test") as admin:
+        settings = {"num_partitions": 1, "replication_factor": 1, "configs": {"max.message.bytes": "2000"}}
+        admin.create_topics({with_small_letters: settings}, wait_for_metadata=True)
+    kafka.produce(topic, [b"small", b"large" * 1000, b"small again"])
+    send(kafka, topic, facts(namespace, range(3)))
+    with taking(folder, kafka.bootstrap, topic, publish=True) as process:
+        process.await_head(namespace, 3)
+        wait_until(lambda: process.engine.outbox.count() == 0, "an empty outbox")
+        sample = f'epistream_outbox_unpublishable_total{{topic="{with_small_letters}"}} 1.0'
+        assert sample in process.metrics()
+        kept = process.engine.store.dead_letters(0, 10)
+        assert [letter.record.value for letter in kept] == [b"small", b"large" * 1000, b"small again"]
+    assert {letter.value for letter in kafka.read(with_small_letters)} == {b"small", b"small again"}
+    assert len(once(told(kafka, CHANGES, namespace))) == 3
+    assert "Kafka refuses a message" in caplog.text
+
+
+def test_what_kafka_has_is_noted_so_that_a_restart_tells_nothing_again(kafka: Kafka, folder: Path) -> None:
+    namespace, topic = make_namespace(folder), topic_with_dead_letters(kafka)
+    send(kafka, topic, facts(namespace, range(50)))
+    with taking(folder, kafka.bootstrap, topic, publish=True) as process:
+        process.await_head(namespace, 50)
+        wait_until(lambda: len(told(kafka, CHANGES, namespace)) == 50, "the messages")
+    with taking(folder, kafka.bootstrap, topic, publish=True) as process:
+        assert process.engine.outbox.count() == 0
+        send(kafka, topic, facts(namespace, range(50, 51)))
+        process.await_head(namespace, 51)
+        wait_until(lambda: process.engine.outbox.count() == 0, "an empty outbox")
+    assert len(told(kafka, CHANGES, namespace)) == 51
+    assert len(told(kafka, OUTCOMES, namespace)) == 51

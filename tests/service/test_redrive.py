@@ -1,0 +1,147 @@
+"""Dead letters go back to where they came from, and have their effect once."""
+
+import json
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from epistream.indexer.store import read_only
+from epistream.services.redrive import ATTEMPTS_HEADER, Counts, redrive, redrive_store
+from epistream.services.redrive_command import redrive_command
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.v1.raw_pb2 import RawSubmitRequest
+from epistream.wire.errors import Unavailable
+from epistream.wire.topics import dead_letter_topic
+from tests.support.intake import Taking, facts, make_namespace, send, taking, topic_with_dead_letters, wait_until
+from tests.support.kafka import Kafka
+from tests.support.knowing import DIMENSION
+from tests.support.rpc import client_of, submission
+from tests.support.service import running_service
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def add_namespace(process: Taking, name: str) -> None:
+    """Makes a namespace while the intake runs."""
+    request = ns_pb.CreateNamespaceRequest(name=name, encoder=ns_pb.Encoder(model="none", dimension=DIMENSION))
+    process.writer.run(lambda: process.engine.namespaces.create(request)).result()
+
+
+def await_told(process: Taking) -> None:
+    wait_until(lambda: process.engine.outbox.count() == 0, "an empty outbox")
+
+
+def refuse_some(process: Taking, kafka: Kafka, topic: str, namespace: str) -> None:
+    """Three submissions for a namespace that is missing, and two records that are none."""
+    send(kafka, topic, facts(namespace, range(3)))
+    kafka.produce(topic, [b"not one", b"not another"], key=b"key", headers=[("trace", b"7")])
+    process.await_read(topic, 5)
+    await_told(process)
+
+
+def test_a_letter_is_sent_back_once_and_applied_once(kafka: Kafka, folder: Path) -> None:
+    namespace, topic = make_namespace(folder) + "-later", topic_with_dead_letters(kafka)
+    letters = dead_letter_topic(topic)
+    with taking(folder, kafka.bootstrap, topic, publish=True) as process:
+        refuse_some(process, kafka, topic, namespace)
+        add_namespace(process, namespace)
+        assert redrive(kafka.bootstrap, [letters]) == {letters: Counts(redriven=5)}
+        process.await_head(namespace, 3)
+        process.await_read(topic, 10)
+        await_told(process)
+        assert redrive(kafka.bootstrap, [letters]) == {letters: Counts(redriven=2)}  # those that failed again
+        process.await_read(topic, 12)
+        assert redrive(kafka.bootstrap, [letters], everything=True)[letters].redriven >= 7
+        process.await_read(topic, 19)
+        assert process.head(namespace) == 3
+    sent_back = kafka.read(topic)[5:10]
+    original = kafka.read(topic)[:5]
+    for first, again in zip(original, sent_back, strict=True):
+        assert (again.key, again.value) == (first.key, first.value)
+        assert again.headers == (*first.headers, (ATTEMPTS_HEADER, b"1"))
+    assert dict(kafka.read(topic)[10].headers)[ATTEMPTS_HEADER] == b"2"
+
+
+def test_letters_can_be_chosen_by_reason_and_counted_without_sending(kafka: Kafka, folder: Path) -> None:
+    namespace, topic = make_namespace(folder) + "-later", topic_with_dead_letters(kafka)
+    letters = dead_letter_topic(topic)
+    with taking(folder, kafka.bootstrap, topic, publish=True) as process:
+        refuse_some(process, kafka, topic, namespace)
+        chosen = Counts(redriven=3, left=2)
+        for _ in range(2):
+            assert redrive(kafka.bootstrap, [letters], reason="UNKNOWN_NAMESPACE", dry_run=True) == {letters: chosen}
+        add_namespace(process, namespace)
+        first = redrive(kafka.bootstrap, [letters], reason="UNKNOWN_NAMESPACE", limit=2)
+        assert first == {letters: Counts(redriven=2)}
+        process.await_head(namespace, 2)
+        rest = redrive(kafka.bootstrap, [letters], reason="UNKNOWN_NAMESPACE")
+        assert rest == {letters: Counts(redriven=1, left=2)}
+        process.await_head(namespace, 3)
+        # Another reason has a place of its own.
+        assert redrive(kafka.bootstrap, [letters], reason="MALFORMED", dry_run=True)[letters].redriven == 2
+        process.await_read(topic, 8)
+    assert len(kafka.read(topic)) == 8
+
+
+def test_what_is_no_letter_of_ours_is_counted_and_left(kafka: Kafka) -> None:
+    letters = kafka.new_topic("strange")
+    kafka.produce(letters, [b"somebody else's"])
+    assert redrive(kafka.bootstrap, [letters]) == {letters: Counts(strange=1)}
+
+
+def test_a_missing_topic_of_letters_is_said(kafka: Kafka) -> None:
+    with pytest.raises(Unavailable, match=r"no-such-topic.*UnknownTopic"):
+        redrive(kafka.bootstrap, ["no-such-topic"])
+
+
+async def test_letters_that_came_over_grpc_are_submitted_again_and_applied_once(folder: Path) -> None:
+    with running_service(folder) as service:
+        async with client_of(service.address) as client:
+            refused = await client.submit(*(submission("later", n) for n in range(3)))
+            assert {receipt.reason for receipt in refused} == {pb.REASON_UNKNOWN_NAMESPACE}
+            await client.submit(submission("later", 0))  # the same bytes again
+            await client.call_raw("IngestService/Submit", RawSubmitRequest(submissions=[b"\xff"]).SerializeToString())
+            assert redrive_store(folder, service.address, reason="MALFORMED", dry_run=True) == Counts(
+                redriven=1, left=4
+            )
+            await client.make_namespace("later")
+            done = redrive_store(folder, service.address, reason="UNKNOWN_NAMESPACE")
+            assert (done.redriven, dict(done.outcomes)) == (3, {"ADMITTED": 3})
+            again = redrive_store(folder, service.address)
+            assert (again.redriven, dict(again.outcomes)) == (1, {"REFUSED": 1})
+    with read_only(folder) as catalog:
+        [number] = [number for number, _ in catalog.namespaces()]
+        assert catalog.counts(number).head == 3
+
+
+def test_a_store_that_is_missing_and_a_service_that_is_away_are_said(folder: Path) -> None:
+    with pytest.raises(Unavailable, match="holds no store"):
+        redrive_store(folder, "127.0.0.1:1")
+    make_namespace(folder)
+    assert redrive_store(folder, "127.0.0.1:1") == Counts()
+
+
+def test_the_command_tells_people_and_programs(kafka: Kafka, folder: Path) -> None:
+    namespace, topic = make_namespace(folder) + "-later", topic_with_dead_letters(kafka)
+    letters = dead_letter_topic(topic)
+    with taking(folder, kafka.bootstrap, topic, publish=True) as process:
+        refuse_some(process, kafka, topic, namespace)
+
+    def run(**options: bool) -> str:
+        out = StringIO()
+        console = Console(file=out, highlight=False, soft_wrap=True)
+        assert redrive_command(kafka.bootstrap, [letters], None, None, console=console, **options) == 0  # type: ignore[arg-type]
+        return out.getvalue()
+
+    assert run(dry_run=True) == f"{letters}: 5 would be redriven, 0 left\n"
+    assert json.loads(run(as_json=True)) == {letters: {"redriven": 5, "left": 0, "strange": 0, "outcomes": {}}}
+    assert run() == f"{letters}: 0 redriven, 0 left\n"
+    out = StringIO()
+    assert redrive_command("127.0.0.1:1", [letters], None, None, console=Console(file=out)) == 1
+    assert "Is Kafka running" in out.getvalue()

@@ -1,0 +1,192 @@
+"""The Kafka side of a service in this process: a real engine, a real writer, a real broker; no gRPC."""
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from epistream.clients.kafka_producer import KafkaProducer
+from epistream.indexer.engine import Engine
+from epistream.indexer.store import Store, check
+from epistream.services.intake import Intake
+from epistream.services.kafka_metrics import KafkaMetrics
+from epistream.services.publisher import Publisher
+from epistream.services.survey import Source
+from epistream.services.topics import ensure_topics
+from epistream.services.writer import Commit, Writer
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.wire.errors import Broken
+from epistream.wire.topics import RECORD_BYTES_MAX
+from tests.support.kafka import Kafka
+from tests.support.knowing import DIMENSION, submission
+
+PATIENCE_SECONDS: Final = 60.0
+
+
+def wait_until(condition: Callable[[], object], what: str = "the condition", seconds: float = PATIENCE_SECONDS) -> None:
+    """Returns when the condition holds; fails when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come about within {seconds:g} seconds"
+        time.sleep(0.01)
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """A running intake and what it runs over."""
+
+    engine: Engine
+    writer: Writer
+    intake: Intake
+    registry: CollectorRegistry
+    failures: list[Broken]
+
+    def head(self, namespace: str) -> int:
+        """The newest revision of a namespace."""
+        return self.engine.namespaces.state(namespace).head
+
+    def await_head(self, namespace: str, revision: int) -> None:
+        """Waits until so many changes are committed."""
+        wait_until(lambda: self.head(namespace) >= revision, f"revision {revision} of {namespace}")
+
+    def await_read(self, topic: str, offset: int, partition: int = 0) -> None:
+        """Waits until every record before `offset` has had its effect."""
+        wait_until(
+            lambda: self.engine.pipeline.positions().get((topic, partition), 0) >= offset,
+            f"offset {offset} of {topic}/{partition}",
+        )
+
+    def metrics(self) -> str:
+        """What Prometheus reads."""
+        return generate_latest(self.registry).decode()
+
+
+@contextmanager
+def taking(
+    folder: Path,
+    bootstrap: str,
+    *topics: str,
+    start: Literal["earliest", "latest"] = "earliest",
+    group: str = "",
+    publish: bool = False,
+    around_commit: Callable[[Commit], Commit] = lambda commit: commit,
+) -> Iterator[Taking]:
+    """An intake of these topics into the store in `folder`, which is stopped in the end, in the service's order."""
+    engine = Engine(folder)
+    failures: list[Broken] = []
+    writer = Writer(around_commit(engine.pipeline.commit), committed=lambda *_: None, failed=failures.append)
+    registry = CollectorRegistry()
+    metrics = KafkaMetrics(registry)
+    source = Source(bootstrap, topics, group or f"test-{uuid.uuid4().hex}", start)
+    intake = Intake(source, engine.pipeline, engine.store, writer, metrics, failed=failures.append)
+    publisher = Publisher(bootstrap, engine.outbox, writer, engine.feed.subscribe_to_commits, metrics)
+    writer.start()
+    intake.start()
+    if publish:
+        publisher.start()
+    try:
+        yield Taking(engine, writer, intake, registry, failures)
+    finally:
+        intake.stop()
+        if publish:
+            publisher.stop()
+        writer.stop()
+        engine.close()
+
+
+def make_namespace(folder: Path, name: str = "") -> str:
+    """A namespace of its own, in the store in `folder`, whose producers bring vectors of DIMENSION; its name."""
+    name = name or f"n-{uuid.uuid4().hex[:12]}"
+    engine = Engine(folder)
+    try:
+        engine.namespaces.create(
+            ns_pb.CreateNamespaceRequest(name=name, encoder=ns_pb.Encoder(model="none", dimension=DIMENSION))
+        )
+    finally:
+        engine.close()
+    return name
+
+
+def facts(namespace: str, numbers: Sequence[int]) -> list[pb.Submission]:
+    """The submission `s-1` of `item-1` for 1: each a new item."""
+    return [submission(f"Fact {n}.", id=f"s-{n}", item=f"item-{n}", namespace=namespace) for n in numbers]
+
+
+def send(kafka: Kafka, topic: str, submissions: Sequence[pb.Submission]) -> None:
+    """Sends submissions to a topic and waits until Kafka has them."""
+    with KafkaProducer(kafka.bootstrap) as producer:
+        for one in submissions:
+            producer.send(one, topic=topic)
+
+
+def topic_with_dead_letters(kafka: Kafka, *, partitions: int = 1) -> str:
+    """A topic that no other test knows, and beside it, where they are missing, those that the service writes to."""
+    topic = kafka.new_topic(partitions=partitions, max_message_bytes=str(RECORD_BYTES_MAX))
+    ensure_topics(kafka.bootstrap, submission_topics=(topic,))
+    return topic
+
+
+def dump(folder: Path) -> list[str]:
+    """Every row of the store in `folder`, which nobody has open."""
+    store = Store(folder)
+    try:
+        return list(store.logical_dump())
+    finally:
+        store.close()
+
+
+def findings(folder: Path) -> list[str]:
+    """What is wrong with the store in `folder`, which nobody has open."""
+    store = Store(folder)
+    try:
+        return check(store)
+    finally:
+        store.close()
+
+
+class TakingProcess:
+    """`taking` in a process of its own, to be killed."""
+
+    def __init__(self, folder: Path, bootstrap: str, *topics: str, publish: bool = False) -> None:
+        """Starts the process."""
+        arguments = [str(folder), bootstrap, "publish" if publish else "take", *topics]
+        self._log = folder.with_name(f"{folder.name}.log")
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.support.intake", *arguments],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            )
+
+    def wait_until(self, condition: Callable[[], object], what: str) -> None:
+        """Returns when the condition holds; fails when the process ends before."""
+
+        def holds() -> object:
+            assert self._process.poll() is None, f"the process ended by itself:\n{self._log.read_text()}"
+            return condition()
+
+        wait_until(holds, what)
+
+    def kill(self) -> None:
+        """End it as power loss does."""
+        self._process.kill()
+        self._process.wait()
+
+
+def _main(folder: str, bootstrap: str, what: str, *topics: str) -> None:
+    with taking(Path(folder), bootstrap, *topics, group="killed", publish=what == "publish") as process:
+        wait_until(lambda: process.failures, "a failure", seconds=3600)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

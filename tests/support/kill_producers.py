@@ -1,0 +1,164 @@
+"""The producers of `tests.support.kill_rounds`: two over gRPC, one over Kafka. They go on whatever the service does."""
+
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeAlias
+
+from epistream.clients import Conflict, InvalidInput, NotFound, SyncKnowledgeClient, SyncProducer
+from epistream.clients.kafka_producer import CappedProducer, Position, submission_headers
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.topics import CHANGES, OUTCOMES, submission_key
+from tests.support.kafka import Kafka
+from tests.support.kill_check import PATIENCE_SECONDS, History
+from tests.support.kill_traffic import NAMESPACE, Traffic
+from tests.support.service import RunningService
+
+OVER_KAFKA: Final = "records"
+"""The name of the producer over Kafka."""
+PAUSE_SECONDS: Final = 0.02
+"""The longest pause of a producer between two batches."""
+BATCH_MAX: Final = 20
+UNANSWERED_MAX: Final = 200
+"""Of the stream. What a killed service could not answer comes again, and must fit between two kills."""
+RECORDS_MAX: Final = 4
+"""Over Kafka, between two pauses: what comes while the service is down piles up."""
+GARBAGE_SHARE: Final = 0.05
+"""Of the records over Kafka, those that are no submission."""
+
+_GARBAGE: Final = b"\xff\xfe no submission "
+_Producing: TypeAlias = Callable[[History, int, threading.Event], None]
+
+
+@contextmanager
+def producing(address: str, history: History, seed: int, kafka: "KafkaSide | None") -> Iterator[None]:
+    """Producers that send while the block runs. Leaving it waits until everything sent is answered."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(3, "producer") as pool:
+        producers: list[_Producing] = [partial(_submit_batches, address), partial(_submit_stream, address)]
+        producers += [kafka.produce] if kafka is not None else []
+        work = [pool.submit(_noting_failure, each, history, seed, stop) for each in producers]
+        try:
+            yield
+        finally:
+            stop.set()
+        for each in work:
+            each.result(PATIENCE_SECONDS)
+
+
+def _noting_failure(produce: _Producing, history: History, seed: int, stop: threading.Event) -> None:
+    try:
+        produce(history, seed, stop)
+    except Exception as error:
+        history.faults.append(f"a producer could not go on: {error!r}")
+        raise
+
+
+def _submit_batches(address: str, history: History, seed: int, stop: threading.Event) -> None:
+    """Call after call, some of them atomic."""
+    traffic, chance = Traffic("calls", seed), random.Random(seed)
+    with SyncProducer(address, timeout_seconds=PATIENCE_SECONDS) as producer:
+        while not stop.wait(chance.uniform(0, PAUSE_SECONDS)):
+            if chance.random() < 0.25:
+                _submit_atomically(producer, traffic.atomic_batch(), history)
+            else:
+                batch = [traffic.next() for _ in range(chance.randint(1, BATCH_MAX))]
+                history.answered += zip(batch, producer.submit(*batch), strict=True)
+
+
+def _submit_atomically(producer: SyncProducer, batch: Sequence[pb.Submission], history: History) -> None:
+    try:
+        receipts = producer.submit(*batch, atomic=True)
+    except (InvalidInput, Conflict):
+        history.refused_batches.append(batch)
+    else:
+        history.atomic_batches.append(batch)
+        history.answered += zip(batch, receipts, strict=True)
+
+
+def _submit_stream(address: str, history: History, seed: int, stop: threading.Event) -> None:
+    """One stream over all rounds."""
+    traffic, chance = Traffic("stream", seed), random.Random(seed)
+    unanswered: deque[pb.Submission] = deque()
+
+    def source() -> Iterator[pb.Submission]:
+        while not stop.wait(chance.uniform(0, PAUSE_SECONDS)):
+            if len(unanswered) > UNANSWERED_MAX:
+                continue
+            for _ in range(chance.randint(1, BATCH_MAX)):
+                unanswered.append(traffic.next())
+                yield unanswered[-1]
+
+    with SyncProducer(address) as producer:
+        for receipt in producer.stream(source(), answer_seconds_max=PATIENCE_SECONDS):
+            history.answered.append((unanswered.popleft(), receipt))
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSide:
+    """A topic that the service reads, and what the service tells Kafka."""
+
+    kafka: Kafka
+    topic: str
+    partitions: int
+
+    def produce(self, history: History, seed: int, stop: threading.Event) -> None:
+        """Send records until stopped; returns when Kafka has acknowledged all."""
+        traffic, chance = Traffic(OVER_KAFKA, seed), random.Random(seed)
+        sent: list[tuple[bytes, Future[Position]]] = []
+        with CappedProducer(self.kafka.bootstrap, client_id="kill-rounds") as producer:
+            while not stop.wait(chance.uniform(0, PAUSE_SECONDS)):
+                for _ in range(chance.randint(1, RECORDS_MAX)):
+                    one = traffic.next()
+                    is_garbage = chance.random() < GARBAGE_SHARE
+                    value = _GARBAGE + chance.randbytes(20) if is_garbage else one.SerializeToString()
+                    key, headers = submission_key(one), submission_headers(one)
+                    sent.append((value, producer.send(self.topic, value, key=key, headers=headers)))
+            self._note(sent, history)
+
+    def read_to_the_end(self, service: RunningService, client: SyncKnowledgeClient, history: History) -> None:
+        """Wait until the service has taken all records and has told Kafka what came of them; note what it told."""
+        last = [self._last(partition) for partition in range(self.partitions)]
+        with CappedProducer(self.kafka.bootstrap, client_id="kill-rounds") as producer:
+            sent = [
+                (one.SerializeToString(), producer.send(self.topic, one.SerializeToString(), partition=partition))
+                for partition, one in enumerate(last)
+            ]
+            self._note(sent, history)
+        history.wait_until(lambda: all(_is_known(client, one.item_id) for one in last), "Kafka's records are not taken")
+        history.wait_until(lambda: service.metric("epistream_outbox_pending") == 0, "Kafka is not told everything")
+        history.told = [pb.Receipt.FromString(value) for value in self._values(OUTCOMES)]
+        changes = (pb.Change.FromString(value) for value in self._values(CHANGES))
+        history.published = sorted(changes, key=lambda change: change.revision)
+
+    def _values(self, topic: str) -> list[bytes]:
+        """The messages about our namespace; those that were sent again, as after a crash, once."""
+        values: dict[tuple[tuple[str, bytes], ...], bytes] = {}
+        for record in self.kafka.read(topic):
+            if (record.key or b"").split(b"/")[0] == NAMESPACE.encode() and record.value is not None:
+                values.setdefault(record.headers, record.value)
+        return list(values.values())
+
+    def _last(self, partition: int) -> pb.Submission:
+        one = Traffic(f"last of {partition}", seed=0).new()
+        one.item_id = f"last-{partition}"
+        return one
+
+    def _note(self, sent: Sequence[tuple[bytes, "Future[Position]"]], history: History) -> None:
+        for value, future in sent:
+            position = future.result(PATIENCE_SECONDS)
+            history.produced[position.partition, position.offset] = value
+
+
+def _is_known(client: SyncKnowledgeClient, item_id: str) -> bool:
+    """Whether the service has an item."""
+    try:
+        client.get(NAMESPACE, item_id)
+    except NotFound:
+        return False
+    return True
