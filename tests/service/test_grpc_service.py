@@ -312,7 +312,7 @@ def test_fsck_finds_nothing_in_a_good_store_and_the_damage_in_a_bad_one(tmp_path
     damage_a_change(tmp_path / "data" / "store.sqlite", NOT_PROTOBUF)
     worse = up("fsck", f"--folder={tmp_path / 'data'}")
     assert worse.returncode == 1
-    assert "damaged" in worse.stdout
+    assert "is not what was written" in worse.stdout
     assert up("fsck", f"--folder={tmp_path / 'nowhere'}").returncode == 2
 
 
