@@ -232,7 +232,7 @@ def test_a_cloud_event_fills_only_what_the_data_leaves_open() -> None:
         assert filled.submitted_time.ToJsonString() == "2026-01-31T12:00:00Z"
 
 
-@pytest.mark.parametrize("schema", [b"https://registry.example/ids/7", b"x:epistream.v1.Submission", b""])
+@pytest.mark.parametrize("schema", [b"https://schemas.example/ids/7", b"x:epistream.v1.Submission", b""])
 def test_a_schema_that_is_ours_or_unknown_is_no_matter(schema: bytes) -> None:
     accepted(from_kafka(GOOD, (*EVENT, ("ce_dataschema", schema))))
 

@@ -29,7 +29,7 @@ here by name: it is the topic of no origin."""
 CHANGES: Final = "epistream.changes.v1"
 """What was committed: `Change` messages, keyed by namespace, in the order of their revisions."""
 OUTCOMES: Final = "epistream.outcomes.v1"
-"""What became of the submissions that came over Kafka: `Receipt` messages."""
+"""What became of every submission, over gRPC too: `Receipt` messages, keyed by the submission."""
 
 RECORD_BYTES_MAX: Final = 2 * 1024 * 1024
 """The largest record that the topics take. A submission is at most 1 MiB: larger ones come in, to be refused."""
