@@ -17,8 +17,8 @@ from bench.parts import ReplicaProcess, producing, write_encoded
 from bench.records import NAMESPACE, make_records
 from bench.report import Figure, at_least, equal, report
 from epistream.clients import SyncKnowledgeClient
-from epistream.services.local_kafka import LocalKafka
-from epistream.services.topics import ensure_topics
+from epistream.services.kafka.local import LocalKafka
+from epistream.services.kafka.topics import ensure_topics
 from epistream.wire.topics import submission_key
 from tests.support.service import running_service
 

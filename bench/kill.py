@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 
 from bench.report import Figure, at_least, equal, report
-from epistream.services.local_kafka import LocalKafka
-from epistream.services.topics import ensure_topics
+from epistream.services.kafka.local import LocalKafka
+from epistream.services.kafka.topics import ensure_topics
 from tests.support.kafka import Kafka
 from tests.support.kill_check import History, check, taken
 from tests.support.kill_producers import KafkaSide

@@ -18,8 +18,8 @@ from bench.parts import ReplicaProcess, producing, write_encoded
 from bench.records import DIMENSION, NAMESPACE, make_records
 from bench.report import at_least, below, equal, report
 from epistream.clients import SyncKnowledgeClient
-from epistream.services.local_kafka import LocalKafka
-from epistream.services.topics import ensure_topics
+from epistream.services.kafka.local import LocalKafka
+from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import namespace_service_pb2 as ns
 from epistream.wire.topics import submission_key
 from tests.support.service import RunningService, running_service

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from epistream.services.topics import ensure_topics
+from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.kafka import Kafka, a_kafka
 from tests.support.kill_check import History, Stream, check

@@ -16,7 +16,7 @@ from epistream.indexer import deadletters
 from epistream.indexer.deadletters import DeadLetter
 from epistream.indexer.encoder import PACKAGED_DIMENSION, PACKAGED_MODEL
 from epistream.indexer.store import read_only
-from epistream.services.topics import ensure_topics
+from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import ingest_service_pb2 as ingest_pb
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from epistream.indexer.encoder import PACKAGED_MODEL
-from epistream.services.topics import ensure_topics
+from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge
 from epistream.v1 import namespace_service_pb2 as ns

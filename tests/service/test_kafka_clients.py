@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from epistream.services import kafka_clients
+from epistream.services.kafka import clients
 from epistream.wire.errors import Broken, Unavailable
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("opened", [kafka_clients.consumer, kafka_clients.admin], ids=["consumer", "admin"])
+@pytest.mark.parametrize("opened", [clients.consumer, clients.admin], ids=["consumer", "admin"])
 def test_a_client_that_finds_no_kafka_leaves_nothing_behind(opened: object) -> None:
     """Tried every few seconds while Kafka is away, it must not leave a thread each time."""
     assert callable(opened)
@@ -24,10 +24,10 @@ def test_a_client_that_finds_no_kafka_leaves_nothing_behind(opened: object) -> N
 
 
 def test_nothing_is_read_without_the_compiled_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    kafka_clients.require_crc32c()
+    clients.require_crc32c()
     monkeypatch.setitem(sys.modules, "crc32c", None)
     with pytest.raises(Broken, match="crc32c"):
-        kafka_clients.require_crc32c()
+        clients.require_crc32c()
 
 
 def test_no_deserializer_is_given_to_kafka_python() -> None:

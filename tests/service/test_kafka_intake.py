@@ -13,10 +13,10 @@ from google.protobuf import json_format
 from epistream.clients.kafka_producer import CappedProducer, KafkaProducer, submission_headers
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.store import read_only
-from epistream.services import kafka_clients
-from epistream.services.backlog import WAITING_BYTES_MAX
-from epistream.services.kafka_positions import reread
-from epistream.services.local_kafka import LocalKafka
+from epistream.services.kafka import clients
+from epistream.services.kafka.backlog import WAITING_BYTES_MAX
+from epistream.services.kafka.local import LocalKafka
+from epistream.services.kafka.positions import reread
 from epistream.services.writer import Commit
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge_pb
@@ -198,7 +198,7 @@ def test_a_kafka_that_comes_later_delays_nothing_else(
         assert process.writer.run(lambda: 7).result() == 7
         wait_until(lambda: "Kafka does not answer" in caplog.text, "the second attempt")
         with own:
-            with kafka_clients.admin(own.bootstrap, "test") as admin:
+            with clients.admin(own.bootstrap, "test") as admin:
                 admin.create_topics({"late": {"num_partitions": 1, "replication_factor": 1}})
             send(Kafka(own.bootstrap), "late", facts(namespace, range(3)))
             process.await_head(namespace, 3)
@@ -214,7 +214,7 @@ def test_records_removed_before_they_were_read_stop_the_partition_by_name(
     with taking(folder, kafka.bootstrap, topic, other) as process:
         process.await_head(namespace, 10)
     send(kafka, topic, facts(namespace, range(10, 30)))
-    with kafka_clients.admin(kafka.bootstrap, "test") as admin:
+    with clients.admin(kafka.bootstrap, "test") as admin:
         admin.delete_records({TopicPartition(topic, 0): 25})
     with taking(folder, kafka.bootstrap, topic, other) as process:
         wait_until(process.intake.stopped, "the stop")
@@ -241,7 +241,7 @@ def test_a_topic_made_anew_stops_its_partition(kafka: Kafka, folder: Path) -> No
     send(kafka, topic, facts(namespace, range(10)))
     with taking(folder, kafka.bootstrap, topic) as process:
         process.await_head(namespace, 10)
-    with kafka_clients.admin(kafka.bootstrap, "test") as admin:
+    with clients.admin(kafka.bootstrap, "test") as admin:
         admin.delete_topics([topic])
         wait_until(lambda: topic not in admin.list_topics(), "the deletion")
         admin.create_topics({topic: {"num_partitions": 1, "replication_factor": 1}}, wait_for_metadata=True)
@@ -295,7 +295,7 @@ def test_a_topic_and_a_partition_that_come_later_are_found(kafka: Kafka, folder:
     namespace, topic, missing = make_namespace(folder), kafka.new_topic(), "late-" + folder.parent.name.lower()
     with taking(folder, kafka.bootstrap, topic, missing) as process:
         wait_until(process.intake.lag, "the first partition")
-        with kafka_clients.admin(kafka.bootstrap, "test") as admin:
+        with clients.admin(kafka.bootstrap, "test") as admin:
             admin.create_partitions({topic: 3})
             admin.create_topics({missing: {"num_partitions": 1, "replication_factor": 1}}, wait_for_metadata=True)
         wait_until(lambda: len(process.intake.lag()) == 4, "four partitions")
@@ -336,7 +336,7 @@ def test_kafkas_group_is_told_how_far_the_store_is(kafka: Kafka, folder: Path) -
     send(kafka, topic, facts(namespace, range(10)))
     with (
         taking(folder, kafka.bootstrap, topic, group=group) as process,
-        kafka_clients.admin(kafka.bootstrap, "test") as admin,
+        clients.admin(kafka.bootstrap, "test") as admin,
     ):
         process.await_head(namespace, 10)
         partition = TopicPartition(topic, 0)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from epistream.services.kafka_jars import class_path, default_cache, listed_jars
-from epistream.services.local_kafka import find_java, java_candidates
+from epistream.services.kafka.jars import class_path, default_cache, listed_jars
+from epistream.services.kafka.local import find_java, java_candidates
 from epistream.wire.errors import Broken, Unavailable
 
 NOWHERE = {"nowhere": "http://127.0.0.1:1"}

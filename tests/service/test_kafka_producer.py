@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from epistream.clients.kafka_producer import CappedProducer, KafkaProducer, Position, ProducerLimits
-from epistream.services.local_kafka import LocalKafka, find_runtime
-from epistream.services.topics import ensure_topics
+from epistream.services.kafka.local import LocalKafka, find_runtime
+from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import InvalidInput, Unavailable
 from epistream.wire.topics import EXPERT, SYNTHETIC

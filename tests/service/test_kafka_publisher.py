@@ -10,9 +10,9 @@ import pytest
 
 from epistream.clients.kafka_producer import KafkaProducer
 from epistream.indexer.model import Record as Arrived
-from epistream.services import kafka_clients
-from epistream.services.local_kafka import LocalKafka
-from epistream.services.topics import ensure_topics
+from epistream.services.kafka import clients
+from epistream.services.kafka.local import LocalKafka
+from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.topics import CHANGES, OUTCOMES, dead_letter_topic
 from tests.support.bad_input import BAD_INPUT
@@ -205,7 +205,7 @@ def test_a_message_that_kafka_never_takes_holds_no_other_up(
     namespace, topic = make_namespace(folder), kafka.new_topic()
     with_small_letters = dead_letter_topic(topic)
     ensure_topics(kafka.bootstrap, submission_topics=())
-    with kafka_clients.admin(kafka.bootstrap, "test") as admin:
+    with clients.admin(kafka.bootstrap, "test") as admin:
         settings = {"num_partitions": 1, "replication_factor": 1, "configs": {"max.message.bytes": "2000"}}
         admin.create_topics({with_small_letters: settings}, wait_for_metadata=True)
     kafka.produce(topic, [b"small", b"large" * 1000, b"small again"])

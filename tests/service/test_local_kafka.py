@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from epistream.clients.kafka_producer import CappedProducer, ProducerLimits
-from epistream.services.local_kafka import KafkaRuntime, LocalKafka, find_runtime
+from epistream.services.kafka.local import KafkaRuntime, LocalKafka, find_runtime
 from epistream.wire.errors import EpistreamError, Unavailable
 from tests.support.kafka import Kafka
 from tests.support.processes import is_running, wait_until_gone
@@ -19,7 +19,7 @@ from tests.support.processes import is_running, wait_until_gone
 _PARENT = """
 import sys
 from pathlib import Path
-from epistream.services.local_kafka import LocalKafka
+from epistream.services.kafka.local import LocalKafka
 with LocalKafka(Path(sys.argv[1])) as kafka:
     print(kafka.pid, flush=True)
     sys.stdin.read()
@@ -27,7 +27,7 @@ with LocalKafka(Path(sys.argv[1])) as kafka:
 _COMMAND = """
 import sys
 from pathlib import Path
-from epistream.services.kafka_command import kafka_up
+from epistream.services.kafka.command import kafka_up
 sys.exit(kafka_up(Path(sys.argv[1])))
 """
 

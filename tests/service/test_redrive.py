@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from epistream.indexer.store import read_only
-from epistream.services.redrive import ATTEMPTS_HEADER, Counts, redrive, redrive_store
-from epistream.services.redrive_command import redrive_command
+from epistream.services.kafka.redrive import ATTEMPTS_HEADER, Counts, redrive, redrive_store
+from epistream.services.kafka.redrive_command import redrive_command
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1.raw_pb2 import RawSubmitRequest

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
-from epistream.services.topics import broker_addresses, ensure_topics, settings
+from epistream.services.kafka.topics import broker_addresses, ensure_topics, settings
 from epistream.wire.errors import InvalidInput, Unavailable
 from epistream.wire.topics import CHANGES, EXPERT, OUTCOMES, SYNTHETIC, UPDATES, dead_letter_topic
 from tests.support.kafka import Kafka

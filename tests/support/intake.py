@@ -16,11 +16,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from epistream.clients.kafka_producer import KafkaProducer
 from epistream.indexer.engine import Engine
 from epistream.indexer.store import Store, check
-from epistream.services.intake import Intake
-from epistream.services.kafka_metrics import KafkaMetrics
-from epistream.services.publisher import Publisher
-from epistream.services.survey import Source
-from epistream.services.topics import ensure_topics
+from epistream.services.kafka.intake import Intake
+from epistream.services.kafka.metrics import KafkaMetrics
+from epistream.services.kafka.publisher import Publisher
+from epistream.services.kafka.survey import Source
+from epistream.services.kafka.topics import ensure_topics
 from epistream.services.writer import Commit, Writer
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from epistream.clients.kafka_producer import CappedProducer, Position
-from epistream.services.kafka_jars import KAFKA_VERSION
-from epistream.services.local_kafka import LocalKafka, find_runtime
+from epistream.services.kafka.jars import KAFKA_VERSION
+from epistream.services.kafka.local import LocalKafka, find_runtime
 from epistream.wire.errors import EpistreamError
 
 ADDRESS_VARIABLE: Final = "EPISTREAM_TEST_KAFKA"

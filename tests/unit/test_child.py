@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from epistream.services.child import Child
+from epistream.services.kafka.child import Child
 from tests.support.processes import is_running
 
 

@@ -1,7 +1,7 @@
 """Lag and positions, by example: records 10 and 11 of a partition, then the mark of a transaction at 12."""
 
 from epistream.indexer.model import Position, Record
-from epistream.services.progress import Progress
+from epistream.services.kafka.progress import Progress
 
 PART = ("facts", 0)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from epistream.indexer.model import Decoded, Embedded, Malformed, Position, Record
-from epistream.services.backlog import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Backlog
-from epistream.services.progress import Progress
-from epistream.services.taker import ATTEMPTS, Taken, Taker
+from epistream.services.kafka.backlog import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Backlog
+from epistream.services.kafka.progress import Progress
+from epistream.services.kafka.taker import ATTEMPTS, Taken, Taker
 from epistream.services.writer import Prepared, Writer
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken, Unavailable

@@ -125,7 +125,7 @@ def kafka_up(
     port: Annotated[int, typer.Option(help="Where it listens; 0: as the last time, or a free port.")] = 0,
 ) -> None:
     """Run a local Kafka with Epistream's topics until a signal to stop."""
-    from epistream.services.kafka_command import kafka_up as run
+    from epistream.services.kafka.command import kafka_up as run
 
     raise typer.Exit(run(folder, port))
 
@@ -142,7 +142,7 @@ def kafka_reread(
     ] = DEFAULT_FOLDER,
 ) -> None:
     """Set where a partition is read next. What is read again has no second effect."""
-    from epistream.services.kafka_positions import reread
+    from epistream.services.kafka.positions import reread
 
     try:
         typer.echo(reread(folder, topic, partition, offset))
@@ -168,7 +168,7 @@ def redrive(
     """Send dead letters on their way again, once what was wrong with them is put right."""
     if kafka is None and folder is None:
         _give_up(InvalidInput("nothing to redrive: give --kafka, --folder, or both"))
-    from epistream.services.redrive_command import redrive_command
+    from epistream.services.kafka.redrive_command import redrive_command
 
     code = redrive_command(
         kafka,

@@ -122,11 +122,11 @@ class Service:
 
     def _compose_kafka(self, bootstrap: str) -> None:
         # Imported here: a service without Kafka needs none of its packages.
-        from epistream.services.intake import Intake
-        from epistream.services.kafka_metrics import KafkaMetrics
-        from epistream.services.publisher import Publisher
-        from epistream.services.survey import Source
-        from epistream.services.topics import ensure_topics
+        from epistream.services.kafka.intake import Intake
+        from epistream.services.kafka.metrics import KafkaMetrics
+        from epistream.services.kafka.publisher import Publisher
+        from epistream.services.kafka.survey import Source
+        from epistream.services.kafka.topics import ensure_topics
 
         settings, engine = self.settings, self.engine
         metrics = KafkaMetrics(self.metrics.registry)

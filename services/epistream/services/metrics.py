@@ -1,4 +1,4 @@
-"""What Prometheus can read of a service; kafka_metrics.py has the rest. docs/metrics.md lists every metric.
+"""What Prometheus can read of a service; kafka/metrics.py has the rest. docs/metrics.md lists every metric.
 
 Labels are bounded: methods, codes, outcomes and reasons of the contract, topics and partitions of the settings, and the
 first hundred namespaces. No name of an item, a producer or a consumer is ever one.

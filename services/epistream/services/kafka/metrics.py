@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from epistream.services.progress import Lag, Partition, Stopped
+from epistream.services.kafka.progress import Lag, Partition, Stopped
 
 
 class KafkaMetrics:

@@ -18,13 +18,13 @@ from epistream.indexer import positions
 from epistream.indexer.clock import Clock, SystemClock
 from epistream.indexer.pipeline import Pipeline
 from epistream.indexer.store import Store
-from epistream.services import kafka_clients
-from epistream.services.backlog import Backlog
-from epistream.services.kafka_metrics import KafkaMetrics
-from epistream.services.poller import Poller
-from epistream.services.progress import Lag, Partition, Progress, Stopped
-from epistream.services.survey import Positions, Source, Survey
-from epistream.services.taker import Taken, Taker
+from epistream.services.kafka import clients
+from epistream.services.kafka.backlog import Backlog
+from epistream.services.kafka.metrics import KafkaMetrics
+from epistream.services.kafka.poller import Poller
+from epistream.services.kafka.progress import Lag, Partition, Progress, Stopped
+from epistream.services.kafka.survey import Positions, Source, Survey
+from epistream.services.kafka.taker import Taken, Taker
 from epistream.services.writer import Writer
 from epistream.wire.errors import Broken
 
@@ -61,7 +61,7 @@ class Intake:
         Raises:
             Broken: the package crc32c is missing.
         """
-        kafka_clients.require_crc32c()
+        clients.require_crc32c()
         self._source, self._store, self._writer = source, store, writer
         self._clock = clock or SystemClock()
         self._progress, self._backlog = Progress(), Backlog()
@@ -74,7 +74,7 @@ class Intake:
 
     def start(self) -> None:
         """Start reading. Does not block."""
-        readable = [name for name, is_there in kafka_clients.codecs().items() if is_there]
+        readable = [name for name, is_there in clients.codecs().items() if is_there]
         _LOG.info(
             "Taking knowledge in from Kafka at %s: %s (compressions: %s)",
             self._source.bootstrap,

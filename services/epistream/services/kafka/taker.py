@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from epistream.indexer.model import Malformed, Record
-from epistream.services.backlog import Backlog
-from epistream.services.progress import Progress
+from epistream.services.kafka.backlog import Backlog
+from epistream.services.kafka.progress import Progress
 from epistream.services.writer import Prepared
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken, FieldViolation, Unavailable

@@ -20,9 +20,9 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Final, Self
 
-from epistream.services.child import Child
-from epistream.services.kafka_jars import KAFKA_VERSION, Progress, class_path
-from epistream.services.topics import broker_addresses
+from epistream.services.kafka.child import Child
+from epistream.services.kafka.jars import KAFKA_VERSION, Progress, class_path
+from epistream.services.kafka.topics import broker_addresses
 from epistream.wire.errors import Broken, EpistreamError, Unavailable
 
 _JAVA_VERSION_MIN: Final = 17

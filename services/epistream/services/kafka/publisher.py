@@ -18,7 +18,7 @@ from typing import Final
 from epistream.clients.kafka_producer import CappedProducer, ProducerLimits
 from epistream.indexer.outbox import Message, Outbox, Page
 from epistream.indexer.positions import Cursor
-from epistream.services.kafka_metrics import KafkaMetrics
+from epistream.services.kafka.metrics import KafkaMetrics
 from epistream.services.writer import Writer
 from epistream.wire.errors import EpistreamError, InvalidInput, Unavailable
 

@@ -20,8 +20,8 @@ from epistream.clients.kafka_producer import CappedProducer
 from epistream.indexer import deadletters
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.store import read_only
-from epistream.services import kafka_clients
-from epistream.services.progress import Partition
+from epistream.services.kafka import clients
+from epistream.services.kafka.progress import Partition
 from epistream.v1 import ingest_service_pb2 as api
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1.raw_pb2 import RawSubmitRequest
@@ -92,8 +92,8 @@ def redrive(
     counts: dict[str, Counts] = {}
     try:
         with (
-            kafka_clients.consumer(bootstrap, GROUP) as consumer,
-            kafka_clients.admin(bootstrap, GROUP) as admin,
+            clients.consumer(bootstrap, GROUP) as consumer,
+            clients.admin(bootstrap, GROUP) as admin,
             CappedProducer(bootstrap, client_id=GROUP) as producer,
         ):
             for topic in topics:

@@ -1,11 +1,11 @@
 """The jars of Apache Kafka: which ones, and how they come onto this machine.
 
-`kafka_jars.sha256` beside this module names every jar with its SHA-256. They are fetched by jgo into the user's cache,
+`jars.sha256` beside this module names every jar with its SHA-256. They are fetched by jgo into the user's cache,
 the first time only, and checked before each use: an interrupted download or a changed file is fetched again, and what
 does not match is never run. No dependency is resolved at run time. (Resolving Kafka and its logging back end in one
 step would even go wrong: the parent of Log4j names an old kafka-clients, and jgo takes that for Kafka too.)
 
-`python -m epistream.services.kafka_jars` prints the list anew, after a change of the versions below.
+`python -m epistream.services.kafka.jars` prints the list anew, after a change of the versions below.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ _COORDINATES: Final = (
     # Kafka publishes no binding of slf4j 1.7, on which it is, to the Log4j that it brings.
     "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4",
 )
-_LIST: Final = Path(__file__).with_name("kafka_jars.sha256")
+_LIST: Final = Path(__file__).with_name("jars.sha256")
 _DOWNLOADS_AT_ONCE: Final = 6
 _DOWNLOAD_TIMEOUT_SECONDS: Final = 20
 

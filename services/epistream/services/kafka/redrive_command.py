@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from epistream.services.redrive import Counts, redrive, redrive_store
+from epistream.services.kafka.redrive import Counts, redrive, redrive_store
 from epistream.wire.errors import EpistreamError
 
 

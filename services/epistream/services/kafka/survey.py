@@ -12,8 +12,8 @@ from typing import Any, Final, Literal
 
 from epistream.clients.kafka_client import translated
 from epistream.indexer.clock import Clock
-from epistream.services import kafka_clients
-from epistream.services.progress import Partition, Progress
+from epistream.services.kafka import clients
+from epistream.services.kafka.progress import Partition, Progress
 from epistream.wire.errors import EpistreamError
 
 _LOG: Final = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Survey:
         failures = 0
         while not self._stopping.is_set():
             try:
-                with kafka_clients.admin(self._source.bootstrap, "epistream-survey") as admin:
+                with clients.admin(self._source.bootstrap, "epistream-survey") as admin:
                     self._survey(admin)
                     failures = 0
                     while not self._stopping.wait(SURVEY_SECONDS):
@@ -142,7 +142,7 @@ class Survey:
         if not asked:
             return {}
         answers = admin.list_partition_offsets(
-            asked, isolation_level=IsolationLevel.READ_COMMITTED, timeout_ms=kafka_clients.REQUEST_TIMEOUT_MS
+            asked, isolation_level=IsolationLevel.READ_COMMITTED, timeout_ms=clients.REQUEST_TIMEOUT_MS
         )
         return {(partition.topic, partition.partition): answer.offset for partition, answer in answers.items()}
 

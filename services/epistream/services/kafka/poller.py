@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from epistream.indexer.clock import Clock
 from epistream.indexer.model import Position, Record
-from epistream.services import kafka_clients
-from epistream.services.backlog import Backlog
-from epistream.services.progress import Partition, Progress, Stopped
+from epistream.services.kafka import clients
+from epistream.services.kafka.backlog import Backlog
+from epistream.services.kafka.progress import Partition, Progress, Stopped
 from epistream.wire.errors import Unavailable
 
 _LOG: Final = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Poller:
         if not self._next:
             self._next |= self._told_next(timeout_seconds=POLL_SECONDS)
             return
-        with kafka_clients.consumer(self._bootstrap, "epistream-intake") as consumer:
+        with clients.consumer(self._bootstrap, "epistream-intake") as consumer:
             self._away = False
             _assign(consumer, self._next, self._next)
             positions_due = 0.0
@@ -155,7 +155,7 @@ class Poller:
             if self._stopping.is_set():
                 return
             try:
-                with kafka_clients.consumer(self._bootstrap, "epistream-intake-probe") as consumer:
+                with clients.consumer(self._bootstrap, "epistream-intake-probe") as consumer:
                     _assign(consumer, {partition: offset}, {partition: offset})
                     consumer.poll(int(_PROBE_SECONDS * 1000), max_records=1)
             except (kafka.CorruptRecordError, kafka.UnsupportedCodecError) as error:

@@ -10,9 +10,9 @@ from typing import Final
 
 from rich.console import Console
 
-from epistream.services.kafka_jars import KAFKA_VERSION
-from epistream.services.local_kafka import LocalKafka, find_runtime
-from epistream.services.topics import ensure_topics
+from epistream.services.kafka.jars import KAFKA_VERSION
+from epistream.services.kafka.local import LocalKafka, find_runtime
+from epistream.services.kafka.topics import ensure_topics
 from epistream.wire.errors import EpistreamError
 
 _POLL_SECONDS: Final = 0.5
