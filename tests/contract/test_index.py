@@ -105,6 +105,45 @@ def test_within_finds_every_slot_from_a_score_on(new_index: IndexFactory) -> Non
     assert index.within(rows[10:11], -2, below=0).tolist() == []
 
 
+@pytest.mark.parametrize("dimension", [3, 40, 384])
+@pytest.mark.parametrize("at_least", [0.3, 0.9, 0.999])
+def test_close_misses_no_pair_from_a_score_on(new_index: IndexFactory, dimension: int, at_least: float) -> None:
+    rng = np.random.default_rng(9)
+    centres = rng.standard_normal((20, dimension))
+    noise = rng.standard_normal((600, dimension)) * rng.choice([0.001, 0.1, 0.4], (600, 1))
+    rows = unit_rows(centres[rng.integers(20, size=600)] + noise)
+    index = new_index(dimension)
+    index.add(rows)
+    for below, allowed in ((600, None), (590, rng.random(590) < 0.5), (0, None)):
+        pairs = index.close(rows[::7], at_least, 600, below=below, allowed=allowed)
+        near = rows[::7].astype(np.float64) @ rows[:below].T.astype(np.float64) >= at_least + 1e-6
+        wanted = near if allowed is None else near & allowed
+        found = np.zeros_like(near)
+        found[pairs.queries, pairs.slots] = True
+        assert (found | ~wanted).all()
+        assert len(pairs.queries) == found.sum(), "a pair came twice"
+        assert len(pairs.crowded) == 0
+        assert allowed is None or allowed[pairs.slots].all()
+
+
+def test_close_passes_over_most_of_what_is_far(new_index: IndexFactory) -> None:
+    rows = random_rows(2000, 384, seed=10)
+    index = new_index(384)
+    index.add(rows)
+    assert len(index.close(rows[:100], 0.95, 64, below=2000).queries) < 200
+
+
+def test_close_leaves_out_crowded_queries_and_names_them(new_index: IndexFactory) -> None:
+    same, other = unit_rows([np.arange(1, 385)]), unit_rows(np.random.default_rng(11).standard_normal((40, 384)))
+    index = new_index(384)
+    index.add(np.concatenate([np.repeat(same, 30, axis=0), other]))
+    queries = np.concatenate([other[:2], same, other[2:3], same])
+    pairs = index.close(queries, 0.99, 29, below=70)
+    assert pairs.crowded.tolist() == [2, 4]
+    assert sorted(zip(pairs.queries.tolist(), pairs.slots.tolist(), strict=True)) == [(0, 30), (1, 31), (3, 32)]
+    assert index.close(queries, 0.99, 30, below=70).crowded.tolist() == []
+
+
 def test_rows_are_what_was_added_in_the_order_asked_for(new_index: IndexFactory) -> None:
     rows = random_rows(50, 3, seed=7)
     index = new_index(3)
@@ -141,6 +180,7 @@ def test_vectors_that_would_end_the_process_or_answer_nonsense_are_refused(new_i
         lambda: index.add(bad),
         lambda: index.nearest(bad, 1, below=1),
         lambda: index.within(bad, 0.0, below=1),
+        lambda: index.close(bad, 0.9, 1, below=1),
         lambda: searchable.append(versions(len(bad), 2), bad),
         lambda: searchable.search(bad, 1),
     )

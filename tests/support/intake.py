@@ -15,10 +15,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from epistream.clients.kafka_producer import KafkaProducer
 from epistream.indexer.engine import Engine
+from epistream.indexer.outbox import acknowledge
 from epistream.indexer.store import Store, check
 from epistream.services.kafka.intake import Intake
 from epistream.services.kafka.metrics import KafkaMetrics
-from epistream.services.kafka.publisher import Publisher
+from epistream.services.kafka.publishing import Publishing
 from epistream.services.kafka.survey import Source
 from epistream.services.kafka.topics import ensure_topics
 from epistream.services.writer import Commit, Writer
@@ -88,7 +89,13 @@ def taking(
     metrics = KafkaMetrics(registry)
     source = Source(bootstrap, topics, group or f"test-{uuid.uuid4().hex}", start)
     intake = Intake(source, engine.pipeline, engine.store, writer, metrics, failed=failures.append)
-    publisher = Publisher(bootstrap, engine.outbox, writer, engine.feed.subscribe_to_commits, metrics)
+    publisher = Publishing(
+        bootstrap,
+        folder,
+        lambda cursor: writer.run(lambda: acknowledge(engine.store, cursor)).result(),
+        engine.feed.subscribe_to_commits,
+        metrics,
+    )
     writer.start()
     intake.start()
     if publish:

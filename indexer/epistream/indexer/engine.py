@@ -72,7 +72,7 @@ class Engine:
             self._load(state)
         self.knowledge = Knowledge(self.store, self.namespaces, embedder)
         self.feed = Feed(self.store, self.namespaces)
-        self.outbox = Outbox(self.store)
+        self.outbox = Outbox(self.store.readers)
         self.pipeline = Pipeline(self.store, self.namespaces, embedder, clock, self._publish)
 
     def close(self) -> None:

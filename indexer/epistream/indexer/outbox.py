@@ -13,7 +13,7 @@ from epistream.indexer import deadletters, positions
 from epistream.indexer.deadletters import DeadLetter
 from epistream.indexer.journal import Entry, SqliteJournal
 from epistream.indexer.positions import Cursor
-from epistream.indexer.store import Store
+from epistream.indexer.store import Readers, Store
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire import topics
 
@@ -40,17 +40,17 @@ class Page:
 
 
 class Outbox:
-    """What Kafka must be told."""
+    """What Kafka must be told. Any thread, any process."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
 
     def pending(self, after: Cursor | None, limit: int) -> Page:
-        """The messages of at most `limit` journal entries and as many dead letters after a cursor. Any thread.
+        """The messages of at most `limit` journal entries and as many dead letters after a cursor.
 
         After the acknowledged cursor when `after` is None.
         """
-        with self._store.reader() as catalog:
+        with self._readers.reader() as catalog:
             start = after or positions.acknowledged(catalog.connection)
             entries = SqliteJournal(catalog.connection).read(start.sequence, limit)
             letters = deadletters.read(catalog.connection, start.dead_letter, limit)
@@ -59,20 +59,21 @@ class Outbox:
         )
         return Page((*_of_entries(entries), *_of_dead_letters(letters)), end)
 
-    def acknowledge(self, cursor: Cursor) -> None:
-        """Kafka has everything up to `cursor`. Only the writer thread."""
-        with self._store.transaction() as connection:
-            positions.acknowledge(connection, cursor)
-
     def count(self) -> int:
         """How many journal entries and dead letters are not yet acknowledged."""
-        with self._store.reader() as catalog:
+        with self._readers.reader() as catalog:
             at = positions.acknowledged(catalog.connection)
             newest = catalog.connection.execute(
                 "SELECT (SELECT IFNULL(MAX(sequence), 0) FROM journal),"
                 " (SELECT IFNULL(MAX(number), 0) FROM dead_letters)"
             ).get
         return int(newest[0] - at.sequence + newest[1] - at.dead_letter)
+
+
+def acknowledge(store: Store, cursor: Cursor) -> None:
+    """Kafka has everything up to `cursor`. Only the writer thread."""
+    with store.transaction() as connection:
+        positions.acknowledge(connection, cursor)
 
 
 def _of_entries(entries: Iterable[Entry]) -> Iterator[Message]:

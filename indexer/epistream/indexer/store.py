@@ -25,6 +25,9 @@ from epistream.wire.errors import Broken, Unavailable
 FORMAT: Final = 1
 """The version of the file's layout."""
 
+FILE: Final = "store.sqlite"
+"""Its name in the store's folder."""
+
 PAGE_BYTES: Final = 8192
 """An entry with a vector of 384 dimensions is about 2.5 kB: three share a page, where of 4,096 bytes each takes one."""
 
@@ -38,11 +41,43 @@ _META: Final = "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WI
 _DUMPED: Final = ("journal", *views.TABLES, "positions", "dead_letters")
 
 
+class Readers:
+    """Connections that read the store in a folder, which this or another process has open. Thread-safe."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens nothing yet."""
+        self._path = folder / FILE
+        self._idle: queue.SimpleQueue[apsw.Connection] = queue.SimpleQueue()
+        self._opened: list[apsw.Connection] = []
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[Catalog]:
+        """The state of one moment. Any thread; blocks nobody. Raises apsw.Error where the file cannot be read."""
+        try:
+            connection = self._idle.get_nowait()
+        except queue.Empty:
+            connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
+            connection.set_busy_timeout(10_000)
+            self._opened.append(connection)
+        connection.execute("BEGIN")
+        try:
+            yield Catalog(connection)
+        finally:
+            connection.execute("ROLLBACK")
+            self._idle.put(connection)
+
+    def close(self) -> None:
+        """Close the connections; none may be in use."""
+        for connection in self._opened:
+            connection.close()
+
+
 class Store:
     """An open store. Only one process can have it open for writing.
 
     Attributes:
         epoch: names this store; a revision means something only together with it.
+        readers: connections for reading.
         writer: the writing connection. Only the writer thread may use it.
         journal: the journal over the writing connection.
     """
@@ -57,9 +92,8 @@ class Store:
         _refuse_vulnerable_sqlite()
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(folder / "lock")
-        self.path = folder / "store.sqlite"
-        self._readers: queue.SimpleQueue[apsw.Connection] = queue.SimpleQueue()
-        self._opened: list[apsw.Connection] = []
+        self.path = folder / FILE
+        self.readers = Readers(folder)
         try:
             self.writer = apsw.Connection(str(self.path))
             self.writer.pragma("page_size", PAGE_BYTES)
@@ -93,21 +127,9 @@ class Store:
                 self.writer.execute("ROLLBACK")
             raise Broken(f"{self.path} cannot be written: {error}") from error
 
-    @contextlib.contextmanager
-    def reader(self) -> Iterator[Catalog]:
+    def reader(self) -> contextlib.AbstractContextManager[Catalog]:
         """The state of one moment, for reading. Any thread; blocks nobody."""
-        try:
-            connection = self._readers.get_nowait()
-        except queue.Empty:
-            connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
-            connection.set_busy_timeout(10_000)
-            self._opened.append(connection)
-        connection.execute("BEGIN")
-        try:
-            yield Catalog(connection)
-        finally:
-            connection.execute("ROLLBACK")
-            self._readers.put(connection)
+        return self.readers.reader()
 
     def dead_letters(self, after: int, limit: int) -> list[DeadLetter]:
         """At most `limit` records that were refused, whose number is above `after`, in order."""
@@ -126,8 +148,7 @@ class Store:
 
     def close(self) -> None:
         """Write the WAL back into the file and let go of it. Readers must have ended."""
-        for connection in self._opened:
-            connection.close()
+        self.readers.close()
         with contextlib.suppress(apsw.BusyError):
             self.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         self.writer.close()
@@ -142,16 +163,13 @@ def read_only(folder: Path) -> Iterator[Catalog]:
         Unavailable: there is no store.
         Broken: it cannot be read.
     """
-    path = folder / "store.sqlite"
-    if not path.is_file():
+    if not (folder / FILE).is_file():
         raise Unavailable(f"{folder} holds no store")
     try:
-        with contextlib.closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
-            connection.set_busy_timeout(10_000)
-            connection.execute("BEGIN")
-            yield Catalog(connection)
+        with contextlib.closing(Readers(folder)) as readers, readers.reader() as catalog:
+            yield catalog
     except apsw.Error as error:
-        raise Broken(f"{path} cannot be read: {error}", reason="CORRUPT") from error
+        raise Broken(f"{folder / FILE} cannot be read: {error}", reason="CORRUPT") from error
 
 
 def check(store: Store) -> list[str]:

@@ -11,7 +11,6 @@ import signal
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -19,6 +18,7 @@ from epistream.indexer.clock import SystemClock
 from epistream.indexer.embed import NO_ENCODER
 from epistream.indexer.encoder import SentenceTransformerEmbedder
 from epistream.indexer.engine import Engine
+from epistream.indexer.outbox import acknowledge
 from epistream.services import ingest, knowledge, namespaces, sync
 from epistream.services.calls import Calls
 from epistream.services.consumers import Consumers
@@ -124,9 +124,8 @@ class Service:
         # Imported here: a service without Kafka needs none of its packages.
         from epistream.services.kafka.intake import Intake
         from epistream.services.kafka.metrics import KafkaMetrics
-        from epistream.services.kafka.publisher import Publisher
+        from epistream.services.kafka.publishing import Publishing
         from epistream.services.kafka.survey import Source
-        from epistream.services.kafka.topics import ensure_topics
 
         settings, engine = self.settings, self.engine
         metrics = KafkaMetrics(self.metrics.registry)
@@ -134,13 +133,13 @@ class Service:
         self.intake = Intake(
             source, engine.pipeline, engine.store, self.writer, metrics, failed=self._part_failed, clock=self._clock
         )
-        self.publisher = Publisher(
+        self.publisher = Publishing(
             bootstrap,
-            engine.outbox,
-            self.writer,
+            settings.folder,
+            lambda cursor: self.writer.run(lambda: acknowledge(engine.store, cursor)).result(),
             engine.feed.subscribe_to_commits,
             metrics,
-            prepare_topics=partial(ensure_topics, bootstrap, submission_topics=settings.kafka_topics),
+            submission_topics=settings.kafka_topics,
         )
 
     async def start(self) -> None:

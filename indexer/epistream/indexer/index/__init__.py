@@ -8,6 +8,7 @@ Read in this order:
     base.py         Index: what Searchable asks of an implementation
     exact.py        ExactIndex: NumPy, obviously right; the oracle of the tests
     faiss.py        FaissIndex: the one in use
+    bound.py        what FaissIndex passes over without a closer look, when only close ones are wanted
     blocks.py       where FaissIndex keeps its rows
     snapshot.py     a Searchable in one file, for a fast restart
 

@@ -1,7 +1,7 @@
 """What Searchable asks of an index, and the checks that every index makes before it goes to work."""
 
 from collections.abc import Callable
-from typing import Final, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,17 @@ Mask: TypeAlias = NDArray[np.bool_]
 
 LENGTH_TOLERANCE: Final = 1e-5
 """How far from one the length of a vector may be. Scaling in float32 errs by less than 1e-6 up to 4,096 dimensions."""
+
+
+class Pairs(NamedTuple):
+    """Queries and slots that are close."""
+
+    queries: Slots
+    """Numbers of queries."""
+    slots: Slots
+    """For each of them a slot."""
+    crowded: Slots
+    """The numbers of the queries that have too many, in ascending order; none of their pairs is here."""
 
 
 class Index(Protocol):
@@ -60,6 +71,14 @@ class Index(Protocol):
         """All slots whose score with one query, of shape (1, dimension), is `at_least` this much, in ascending order.
 
         `below`, `allowed` and what is raised are as in `nearest`.
+        """
+
+    def close(self, queries: Vectors, at_least: float, most: int, *, below: int, allowed: Mask | None = None) -> Pairs:
+        """The pairs of a query and a slot whose score is `at_least` this much, and perhaps others, in no order.
+
+        Made for many queries and scores near one. A query with more than `most` slots that may be so close is crowded.
+
+        `queries`, `below`, `allowed` and what is raised are as in `nearest`.
         """
 
     def rows(self, slots: Slots) -> Vectors:

@@ -43,10 +43,16 @@ class Blocks:
             count += len(part)
         self._count = count  # last: whoever sees the new count sees the rows
 
-    def scan(self, below: int) -> Iterator[tuple[int, Vectors]]:
-        """The rows of the slots under `below`, in order, without a copy: (first slot, rows) for each block."""
-        for start in range(0, below, self.block_rows):
-            yield start, self._blocks[start // self.block_rows][: below - start]
+    def scan(self, below: int, rows_max: int | None = None) -> Iterator[tuple[int, Vectors]]:
+        """The rows of the slots under `below`, in order, without a copy: (first slot, rows) for each block.
+
+        Or for each part of a block, of at most `rows_max` rows.
+        """
+        step = min(self.block_rows, rows_max or self.block_rows)
+        for block_start in range(0, below, self.block_rows):
+            block = self._blocks[block_start // self.block_rows][: below - block_start]
+            for start in range(0, len(block), step):
+                yield block_start + start, block[start : start + step]
 
     def take(self, slots: Slots) -> Vectors:
         """A copy of the rows of these slots, in their order."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from epistream.indexer.index.base import Index, Mask, Scores, Slots, Vectors, check_k, check_scope, check_vectors
+from epistream.indexer.index.base import Index, Mask, Pairs, Scores, Slots, Vectors, check_k, check_scope, check_vectors
 
 
 class ExactIndex:
@@ -40,6 +40,16 @@ class ExactIndex:
         check_vectors(query, self.dimension)
         check_scope(below, allowed, len(self))
         return np.flatnonzero(self._scores(query[0], below, allowed) >= at_least)
+
+    def close(self, queries: Vectors, at_least: float, most: int, *, below: int, allowed: Mask | None = None) -> Pairs:
+        """As Index says."""
+        check_vectors(queries, self.dimension)
+        check_scope(below, allowed, len(self))
+        near = [np.flatnonzero(self._scores(query, below, allowed) >= at_least) for query in queries]
+        crowded = [number for number, slots in enumerate(near) if len(slots) > most]
+        kept = [(number, slot) for number, slots in enumerate(near) if len(slots) <= most for slot in slots]
+        pairs = np.array(kept, dtype=np.int64).reshape(-1, 2)
+        return Pairs(pairs[:, 0], pairs[:, 1], np.array(crowded, dtype=np.int64))
 
     def rows(self, slots: Slots) -> Vectors:
         """As Index says."""

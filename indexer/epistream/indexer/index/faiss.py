@@ -13,14 +13,18 @@ from typing import Final, NamedTuple
 import faiss
 import numpy as np
 
-from epistream.indexer.index.base import Index, Mask, Scores, Slots, Vectors, check_k, check_scope, check_vectors
+from epistream.indexer.index.base import Index, Mask, Pairs, Scores, Slots, Vectors, check_k, check_scope, check_vectors
 from epistream.indexer.index.blocks import Blocks
+from epistream.indexer.index.bound import shortened, shortened_dimension
 
 BLAS_VALUES_MIN: Final = 3072
 """From how many values in all the queries BLAS is faster than a scan a query: 8 queries of 384 (measured). FAISS's own
 bound of 128,000 makes batches of 256 ten times slower (faiss issue 4925)."""
 GATHER_SHARE_MAX: Final = 0.02
 """Up to this share of allowed rows, copying them is faster for one query than a bitmap over all (measured)."""
+
+BOUNDED_ROWS: Final = 2048
+"""How many shortened rows are multiplied at a time: the products of 500 queries, 4 MB, stay in the cache."""
 
 # For the whole process. Since FAISS 1.15 it is a bound on queries times dimension, before that one on queries.
 faiss.cvar.distance_compute_blas_threshold = BLAS_VALUES_MIN
@@ -48,6 +52,7 @@ class FaissIndex:
     def __init__(self, dimension: int, block_rows: int | None = None) -> None:
         self.dimension = dimension
         self._blocks = Blocks(dimension, block_rows)
+        self._shortened = Blocks(shortened_dimension(dimension), block_rows)
 
     def __len__(self) -> int:
         return len(self._blocks)
@@ -55,7 +60,8 @@ class FaissIndex:
     def add(self, vectors: Vectors) -> None:
         """As Index says."""
         check_vectors(vectors, self.dimension)
-        self._blocks.add(vectors)
+        self._shortened.add(shortened(vectors))
+        self._blocks.add(vectors)  # last: it says how many there are
 
     def nearest(self, queries: Vectors, k: int, *, below: int, allowed: Mask | None = None) -> tuple[Scores, Slots]:
         """As Index says."""
@@ -79,6 +85,25 @@ class FaissIndex:
         found = [start + np.flatnonzero(rows @ query[0] >= at_least) for start, rows in self._blocks.scan(below)]
         slots = np.concatenate([np.empty(0, dtype=np.int64), *found])
         return slots if allowed is None else slots[allowed[slots]]
+
+    def close(self, queries: Vectors, at_least: float, most: int, *, below: int, allowed: Mask | None = None) -> Pairs:
+        """As Index says: the pairs whose bound is high enough (bound.py)."""
+        check_vectors(queries, self.dimension)
+        check_scope(below, allowed, len(self))
+        asked, counts = shortened(queries), np.zeros(len(queries), dtype=np.int64)
+        pairs = [(np.empty(0, np.int64), np.empty(0, np.int64))]
+        for start, rows in self._shortened.scan(below, BOUNDED_ROWS):
+            bounds = asked @ rows.T
+            numbers, offsets = np.divmod(np.flatnonzero(bounds >= at_least), len(rows))
+            slots = start + offsets
+            wanted = counts[numbers] <= most  # what is crowded already is not collected any more
+            if allowed is not None:
+                wanted &= allowed[slots]
+            pairs.append((numbers[wanted], slots[wanted]))
+            counts += np.bincount(pairs[-1][0], minlength=len(queries))
+        numbers, slots = (np.concatenate(part) for part in zip(*pairs, strict=True))
+        fits = counts[numbers] <= most
+        return Pairs(numbers[fits], slots[fits], np.flatnonzero(counts > most))
 
     def rows(self, slots: Slots) -> Vectors:
         """As Index says."""

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from epistream.indexer.index.base import Index, Slots, Vectors, check_vectors
 from epistream.indexer.index.columns import Columns, Row, Scope
-from epistream.indexer.index.cosine import cosines, score_margin
+from epistream.indexer.index.cosine import cosines, pair_cosines, score_margin
 from epistream.indexer.model import Vector
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken, InvalidInput
@@ -32,6 +32,10 @@ CANDIDATES_SPARE: Final = 8
 """How many candidates more than the limit are asked for, so that the first case above is the usual one."""
 QUERIES_MAX: Final = 1024
 """How many queries are looked for at a time: with the largest limit of a batch, 1,000, they take 25 MB."""
+CLOSE_MIN: Final = 0.85
+"""From this similarity on, looking at what is close is cheaper than looking for the best; below too much is close."""
+CLOSE_MOST: Final = 64
+"""A query with more close versions than this is better off with a search for the best: most would be thrown away."""
 ROWS_MAX: Final = 4096
 """How many rows are scored again at a time."""
 
@@ -137,7 +141,8 @@ class Searchable:
             return [[] for _ in queries]
         found: list[list[Neighbour]] = []
         for start in range(0, len(queries), QUERIES_MAX):
-            found += self._search(queries[start : start + QUERIES_MAX], limit, scope, at_least)
+            look = self._close if at_least >= CLOSE_MIN else self._nearest
+            found += look(queries[start : start + QUERIES_MAX], limit, scope, at_least)
         return found
 
     def vector(self, revision: int) -> Vector | None:
@@ -145,7 +150,26 @@ class Searchable:
         slot = self.columns.slot(revision)
         return None if slot is None else self.index.rows(np.array([slot]))[0]
 
-    def _search(self, queries: Vectors, limit: int, scope: Scope, at_least: float) -> list[list[Neighbour]]:
+    def _close(self, queries: Vectors, limit: int, scope: Scope, at_least: float) -> list[list[Neighbour]]:
+        """The answers where only close versions are wanted."""
+        numbers, slots, crowded = self.index.close(
+            queries, at_least - self._margin, CLOSE_MOST, below=scope.below, allowed=scope.allowed
+        )
+        similarities = pair_cosines(queries[numbers], self.index.rows(slots))
+        best = np.lexsort((slots, -similarities, numbers))
+        best = best[similarities[best] >= at_least]
+        found: list[list[Neighbour]] = [[] for _ in queries]
+        revisions = self.columns.revisions(slots[best]).tolist()
+        for number, *near in zip(numbers[best].tolist(), similarities[best].tolist(), revisions, strict=True):
+            if len(found[number]) < limit:
+                found[number].append(Neighbour(*near))
+        if len(crowded):
+            for number, nearest in zip(crowded, self._nearest(queries[crowded], limit, scope, at_least), strict=True):
+                found[number] = nearest
+        return found
+
+    def _nearest(self, queries: Vectors, limit: int, scope: Scope, at_least: float) -> list[list[Neighbour]]:
+        """The answers, from the nearest candidates on."""
         k = min(limit + CANDIDATES_SPARE, scope.count)
         scores, slots = self.index.nearest(queries, k, below=scope.below, allowed=scope.allowed)
         # What was left out has at most the last candidate's score.

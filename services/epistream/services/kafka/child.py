@@ -9,6 +9,7 @@ On other systems a process that is killed leaves its children behind.
 The child has a session of its own: Ctrl-C in the terminal reaches this process only, which stops the child in order.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 _LAUNCHER: Final = """
 import ctypes, os, signal, sys
@@ -31,14 +32,17 @@ os.execv(sys.argv[2], sys.argv[2:])
 class Child:
     """A started program. Threads may share it."""
 
-    def __init__(self, command: Sequence[str], *, folder: Path, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], *, folder: Path, environment: Mapping[str, str], log: Path | None = None
+    ) -> None:
         """Starts `command`, whose first part is the path of the program.
 
         Args:
             command: the program and its arguments.
             folder: where it runs.
             environment: all of its environment.
-            log: the file that gets its output and its errors; written anew.
+            log: the file that gets its output and its errors, written anew. When None, `input` and `output` are pipes
+                to and from it, and its errors go where this process's go.
 
         Raises:
             OSError: it cannot be started.
@@ -57,6 +61,20 @@ class Child:
     def pid(self) -> int:
         """The program's process id."""
         return self._process.pid
+
+    @property
+    def input(self) -> IO[bytes]:
+        """What it reads, when there is no log."""
+        if self._process.stdin is None:
+            raise ValueError("a child with a log has no pipes")
+        return self._process.stdin
+
+    @property
+    def output(self) -> IO[bytes]:
+        """What it writes, when there is no log."""
+        if self._process.stdout is None:
+            raise ValueError("a child with a log has no pipes")
+        return self._process.stdout
 
     @property
     def exit_code(self) -> int | None:
@@ -81,14 +99,15 @@ class Child:
 
     def _own(self, started: "Future[subprocess.Popen[bytes]]") -> None:
         try:
-            with self._log.open("wb") as log:
+            with contextlib.ExitStack() as stack:
+                log = stack.enter_context(self._log.open("wb")) if self._log is not None else None
                 process = subprocess.Popen(
                     self._command,
                     cwd=self._folder,
                     env=self._environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.PIPE if log is None else subprocess.DEVNULL,
+                    stdout=subprocess.PIPE if log is None else log,
+                    stderr=None if log is None else subprocess.STDOUT,
                     start_new_session=True,
                 )
         except OSError as error:

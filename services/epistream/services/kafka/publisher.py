@@ -1,108 +1,121 @@
 """Tells Kafka what happened: changes, outcomes and dead letters, from the outbox, in order.
 
-It reads behind the commits and never holds them up. What Kafka has acknowledged is noted once a second, so after a
-crash the messages of about that time are sent again: consumers tell them by `epistream-sequence`, which only grows.
-While Kafka is away nothing is held in memory but one page: the outbox is the store itself.
+It runs in a process of its own (`publishing` starts it), at low priority: it reads behind the commits and never holds
+them up. What Kafka has acknowledged is noted once a second, so after a crash the messages of about that time are sent
+again: consumers tell them by `epistream-sequence`, which only grows. While Kafka is away nothing is held in memory but
+one page: the outbox is the store itself.
+
+    python -m epistream.services.kafka.publisher FOLDER BOOTSTRAP [TOPIC ...]
+
+Standard input: any bytes mean that something was committed, the end means stop. Standard output: one JSON object a
+line, each with one of these fields.
+
+    published       by topic, how many messages Kafka has acknowledged
+    acknowledged    the sequence and the dead letter up to which Kafka has everything
+    unpublishable   the topic of a message that Kafka refuses for good
+    failed          publishing begins anew, true
+    log             a level and a text
 """
 
 import contextlib
+import json
 import logging
+import os
+import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
-from typing import Final
+from functools import partial
+from pathlib import Path
+from typing import Final, Protocol
 
 from epistream.clients.kafka_producer import CappedProducer, ProducerLimits
 from epistream.indexer.outbox import Message, Outbox, Page
 from epistream.indexer.positions import Cursor
-from epistream.services.kafka.metrics import KafkaMetrics
-from epistream.services.writer import Writer
+from epistream.indexer.store import Readers
+from epistream.services.kafka.topics import ensure_topics
 from epistream.wire.errors import EpistreamError, InvalidInput, Unavailable
 
 _LOG: Final = logging.getLogger(__name__)
 
+NICENESS: Final = 10
+"""On a busy machine it gets what processor time the service leaves: knowledge is taken in and pushed first."""
 PAGE_ENTRIES: Final = 200
 """How many journal entries are read and sent together. Of the largest submissions that is 200 MiB."""
 TICK_SECONDS: Final = 0.5
 """How often the outbox is looked at without a wake-up: a commit of nothing but dead letters wakes nobody."""
-_REST: Final = 3.0
-"""While commits go on, it rests this many times as long as it has worked, for Python runs one thread at a time."""
 _ACKNOWLEDGE_SECONDS: Final = 1.0
 """An acknowledgement costs the writer an fsync, so it is not worth one for each page."""
 _RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 _WAIT_SECONDS: Final = 1.0
 """A stop leaves the page at hand at most this time."""
-_STOP_SECONDS: Final = 10.0
 _CLOSE_SECONDS: Final = 1.0
+_READ_BYTES: Final = 65_536
 _LIMITS: Final = ProducerLimits(room_timeout_seconds=5.0, delivery_timeout_seconds=20.0, connect_timeout_seconds=3.0)
 
 
+class Telling(Protocol):
+    """Whom the publisher tells how it goes."""
+
+    def published(self, counts: Mapping[str, int]) -> None:
+        """Kafka has acknowledged so many messages of each topic."""
+
+    def acknowledged(self, cursor: Cursor) -> None:
+        """Kafka has everything up to here."""
+
+    def unpublishable(self, topic: str) -> None:
+        """Kafka refuses a message for good."""
+
+    def failed(self) -> None:
+        """Publishing begins anew."""
+
+
 class Publisher:
-    """A thread that empties the outbox into Kafka."""
+    """Empties the outbox into Kafka."""
 
     def __init__(
-        self,
-        bootstrap: str,
-        outbox: Outbox,
-        writer: Writer,
-        subscribe: Callable[[Callable[[], None]], Callable[[], None]],
-        metrics: KafkaMetrics,
-        *,
-        prepare_topics: Callable[[], object] | None = None,
+        self, bootstrap: str, outbox: Outbox, telling: Telling, *, prepare_topics: Callable[[], object] | None = None
     ) -> None:
-        """Nothing runs before `start`, and Kafka need not be there.
+        """Nothing runs before `run`, and Kafka need not be there.
 
         Args:
             bootstrap: `host:port` of a broker, or several with commas between.
             outbox: what to tell.
-            writer: the thread on which acknowledgements are kept.
-            subscribe: `Feed.subscribe_to_commits`.
-            metrics: what is counted.
-            prepare_topics: called (blocking) on this thread once Kafka is reached, until it has succeeded once.
+            telling: who is told how it goes.
+            prepare_topics: called (blocking) once Kafka is reached, until it has succeeded once.
         """
-        self._bootstrap, self._outbox, self._writer, self._metrics = bootstrap, outbox, writer, metrics
-        self._subscribe, self._prepare_topics = subscribe, prepare_topics
+        self._bootstrap, self._outbox, self._telling, self._prepare_topics = bootstrap, outbox, telling, prepare_topics
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._failures = 0
         """Since something was published."""
         self._acknowledged_at = 0.0
         self._acknowledged: Cursor | None = None
-        self._thread = threading.Thread(target=self._run, name="kafka-publish", daemon=True)
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+    def wake(self) -> None:
+        """Something was committed. Any thread; returns at once."""
+        self._wake.set()
 
-    def stop(self, timeout_seconds: float = _STOP_SECONDS) -> None:
-        """Finish the page at hand, keep what was acknowledged, end. Blocks until then, or until the time is over.
-
-        Stop the writer after it.
-        """
+    def stop(self) -> None:
+        """Have `run` finish the page at hand, tell what was acknowledged, and return. Any thread; returns at once."""
         self._stopping.set()
         self._wake.set()
-        self._thread.join(timeout_seconds)
-        if self._thread.is_alive():
-            _LOG.warning("The Kafka publisher did not end in time; it is left behind")
 
-    def _run(self) -> None:
-        unsubscribe = self._subscribe(self._wake.set)
-        try:
-            while not self._stopping.is_set():
-                try:
-                    with _connected(self._bootstrap) as producer:
-                        self._make_topics()
-                        self._publish(producer)
-                except Exception as error:  # noqa: BLE001 - the thread lives as long as the service; what fails is tried again
-                    self._failures += 1
-                    self._log(error)
-                    self._metrics.publishing_failed()
-                    self._stopping.wait(_RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS)) - 1])
-        finally:
-            unsubscribe()
+    def run(self) -> None:
+        """Publish until `stop`."""
+        while not self._stopping.is_set():
+            try:
+                with _connected(self._bootstrap) as producer:
+                    self._make_topics()
+                    self._publish(producer)
+            except Exception as error:  # noqa: BLE001 - it lives as long as the service; what fails is tried again
+                self._failures += 1
+                self._log(error)
+                self._telling.failed()
+                self._stopping.wait(_RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS)) - 1])
 
     def _make_topics(self) -> None:
         if self._prepare_topics is not None:
@@ -110,10 +123,9 @@ class Publisher:
             self._prepare_topics = None
 
     def _publish(self, producer: CappedProducer) -> None:
-        """Send pages, each after the one before is acknowledged, until the thread stops."""
+        """Send pages, each after the one before is acknowledged, until the stop."""
         after: Cursor | None = None
         while True:
-            begun = time.thread_time()
             self._wake.clear()
             page = self._outbox.pending(after, PAGE_ENTRIES)
             is_news = page.cursor != after
@@ -126,8 +138,6 @@ class Publisher:
                 return
             if not is_news:
                 self._wake.wait(TICK_SECONDS)
-            elif self._wake.is_set():
-                self._stopping.wait(_REST * (time.thread_time() - begun))
 
     def _deliver(self, producer: CappedProducer, page: Page) -> None:
         """Send a page; returns when Kafka has all of it.
@@ -141,8 +151,7 @@ class Publisher:
             # One is too large, or its headers are: which one is known when each is sent alone.
             self._deliver_singly(producer, page.messages)
             return
-        for topic, count in Counter(message.topic for message in page.messages).items():
-            self._metrics.published(topic, count)
+        self._telling.published(Counter(message.topic for message in page.messages))
 
     def _deliver_singly(self, producer: CappedProducer, messages: Sequence[Message]) -> None:
         for message in messages:
@@ -150,17 +159,17 @@ class Publisher:
                 self._await(producer.send_page([message]))
             except InvalidInput as error:
                 _LOG.error("Kafka refuses a message for %s for good; it is in the store: %s", message.topic, error)
-                self._metrics.unpublishable(message.topic)
+                self._telling.unpublishable(message.topic)
             else:
-                self._metrics.published(message.topic, 1)
+                self._telling.published({message.topic: 1})
 
     def _acknowledge(self, cursor: Cursor, *, at_once: bool) -> None:
-        """Have noted what Kafka has, from time to time."""
+        """Tell what Kafka has, from time to time."""
         if cursor == self._acknowledged:
             return
         if not at_once and time.monotonic() - self._acknowledged_at < _ACKNOWLEDGE_SECONDS:
             return
-        self._writer.run(lambda: self._outbox.acknowledge(cursor)).result()
+        self._telling.acknowledged(cursor)
         self._acknowledged, self._acknowledged_at = cursor, time.monotonic()
 
     def _await(self, sent: "Future[None]") -> None:
@@ -195,3 +204,57 @@ def _connected(bootstrap: str) -> Iterator[CappedProducer]:
     finally:
         with contextlib.suppress(EpistreamError):
             producer.close(_CLOSE_SECONDS)
+
+
+class _Lines(logging.Handler):
+    """Writes what happens, and what is logged, to standard output, as the module says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._writing = threading.Lock()
+
+    def published(self, counts: Mapping[str, int]) -> None:
+        self._write(published=dict(counts))
+
+    def acknowledged(self, cursor: Cursor) -> None:
+        self._write(acknowledged=[cursor.sequence, cursor.dead_letter])
+
+    def unpublishable(self, topic: str) -> None:
+        self._write(unpublishable=topic)
+
+    def failed(self) -> None:
+        self._write(failed=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._write(log=[record.levelno, self.format(record)])
+
+    def _write(self, **fields: object) -> None:
+        with (
+            self.lock or contextlib.nullcontext(),
+            contextlib.suppress(BrokenPipeError),
+        ):  # then standard input ends too
+            sys.stdout.write(json.dumps(fields) + "\n")
+            sys.stdout.flush()
+
+
+def _listen(publisher: Publisher) -> None:
+    """Do what standard input says."""
+    while os.read(sys.stdin.fileno(), _READ_BYTES):
+        publisher.wake()
+    publisher.stop()
+
+
+def main(folder: str, bootstrap: str, *topics: str) -> None:
+    """Publish from the store in `folder` until standard input ends; make the topics that belong to `topics`, if any."""
+    os.nice(NICENESS)
+    lines = _Lines()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[lines])
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it reports each attempt; we say it once
+    prepare_topics = partial(ensure_topics, bootstrap, submission_topics=topics) if topics else None
+    publisher = Publisher(bootstrap, Outbox(Readers(Path(folder))), lines, prepare_topics=prepare_topics)
+    threading.Thread(target=_listen, args=(publisher,), name="listen", daemon=True).start()
+    publisher.run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
