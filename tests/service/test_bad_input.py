@@ -22,7 +22,16 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1.raw_pb2 import RawSubmitRequest
 from epistream.wire.topics import OUTCOMES, dead_letter_topic
-from tests.support.bad_input import BAD_INPUT, FRAME, NAMESPACE, UNFIT_INPUT, BadInput, good_json, good_submission
+from tests.support.bad_input import (
+    BAD_INPUT,
+    BAD_NUMBERS,
+    FRAME,
+    NAMESPACE,
+    UNFIT_INPUT,
+    BadInput,
+    good_json,
+    good_submission,
+)
 from tests.support.intake import wait_until
 from tests.support.kafka import Kafka, Record
 from tests.support.rpc import DIMENSION, PATIENCE_SECONDS, Client, client_of, submission
@@ -90,7 +99,7 @@ GRPC_ONLY: Final = (
         over_grpc=True,
     ),
 )
-EVERYTHING: Final[dict[str, Bad]] = {bad.name: bad for bad in (*BAD_INPUT, *UNFIT_INPUT)} | IN_CONTEXT
+EVERYTHING: Final[dict[str, Bad]] = {bad.name: bad for bad in (*BAD_INPUT, *UNFIT_INPUT, *BAD_NUMBERS)} | IN_CONTEXT
 OVER_GRPC: Final[dict[str, Bad]] = {
     name: bad for name, bad in EVERYTHING.items() if not isinstance(bad, BadInput) or bad.over_grpc
 } | {bad.name: bad for bad in GRPC_ONLY}

@@ -22,14 +22,13 @@ from epistream.indexer.embed import (
     EmbeddingCache,
     embed,
     text_to_embed,
-    vector_of,
 )
 from epistream.indexer.encoder import PACKAGED_MODEL, PACKAGED_SHA256, SentenceTransformerEmbedder
 from epistream.indexer.model import Decoded, Embedded, Malformed, NamespaceConfig, Record
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
-from epistream.wire.errors import Broken, InvalidInput, Unavailable
-from tests.support.bad_input import NAMESPACE, UNFIT_INPUT, BadInput
+from epistream.wire.errors import Broken, Unavailable
+from tests.support.bad_input import BAD_NUMBERS, NAMESPACE, UNFIT_INPUT, BadInput
 
 DIMENSION = 8
 
@@ -146,7 +145,7 @@ def refusal(outcome: Embedded | Malformed) -> str:
 # What fits the namespace.
 
 
-@pytest.mark.parametrize("bad", UNFIT_INPUT, ids=lambda bad: bad.name)
+@pytest.mark.parametrize("bad", [*UNFIT_INPUT, *BAD_NUMBERS], ids=lambda bad: bad.name)
 def test_input_that_does_not_fit_the_namespace_is_refused_with_its_path(bad: BadInput) -> None:
     candidate = decode(Record(bad.value, 0))
     [outcome] = run(candidate, embedder=HashEmbedder())
@@ -328,36 +327,6 @@ def test_what_needs_no_encoder_does_not_wait_for_it() -> None:
     outcomes = run(submission("known"), own, retraction(), malformed, embedder=loading, cache=cache, wait=False)
     assert [type(outcome) for outcome in outcomes] == [Embedded, Embedded, Embedded, Malformed]
     assert not loading.calls
-
-
-# Vectors that somebody sent.
-
-
-@pytest.mark.parametrize("numbers", [[3e38] * 8192, [1.2e-38, 0, 0], [1e-30] * 100, [5.0]])
-def test_a_vector_is_scaled_to_length_one_without_overflow(numbers: list[float]) -> None:
-    exact = np.array(numbers, np.float32).astype(np.float64)
-    expected = exact / np.linalg.norm(exact)
-    in_bytes = pb.Embedding(float32=np.array(numbers, "<f4").tobytes())
-    for embedding in (in_bytes, pb.Embedding(values=numbers)):
-        scaled = vector_of(embedding)
-        assert scaled.dtype == np.float32
-        assert scaled == pytest.approx(expected, rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("embedding", "path"),
-    [
-        (pb.Embedding(), "vector"),
-        (pb.Embedding(values=[1, float("inf")]), "vector.values[1]"),
-        (pb.Embedding(float32=bytes(8)), "vector.float32"),
-        (pb.Embedding(float32=b"\0\0\x81\x7f"), "vector.float32"),
-    ],
-    ids=["nothing", "infinity", "zeros", "signalling NaN"],
-)
-def test_a_wrong_vector_is_refused_under_the_name_of_its_field(embedding: pb.Embedding, path: str) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        vector_of(embedding, "vector")
-    assert [violation.field for violation in caught.value.violations] == [path]
 
 
 # The encoder, before it is loaded.

@@ -144,18 +144,15 @@ class Catalog:
         )
         return [head for row in rows if (head := _head(row))]
 
-    def head_of(self, namespace: int, revision: int) -> Head:
-        """The newest version of the item that `revision` made a version of."""
-        row = self.connection.execute(
-            "SELECT i.item_id, i.version, i.revision, i.origin, i.retracted, i.fingerprint FROM versions v"
-            " JOIN items i ON i.namespace = v.namespace AND i.item_id = v.item_id"
-            " WHERE v.namespace = ? AND v.revision = ?",
-            (namespace, revision),
-        ).get
-        head = _head(row)
-        if head is None:
-            raise Broken(f"revision {revision} of namespace {namespace} has no item", reason="CORRUPT")
-        return head
+    def heads_of(self, namespace: int, revisions: Iterable[int]) -> dict[int, Head]:
+        """The newest version of the item that each of the revisions made a version of."""
+        rows = self.connection.execute(
+            "SELECT j.value, i.item_id, i.version, i.revision, i.origin, i.retracted, i.fingerprint"
+            " FROM json_each(?) j CROSS JOIN versions v ON v.namespace = ?2 AND v.revision = j.value"
+            " CROSS JOIN items i ON i.namespace = ?2 AND i.item_id = v.item_id",
+            (json.dumps(list(revisions)), namespace),
+        )
+        return {row[0]: head for row in rows if (head := _head(row[1:]))}
 
     def revision_at(self, namespace: int, time_us: int) -> int:
         """The newest revision committed at or before a time; 0 when there is none."""
@@ -195,6 +192,15 @@ class Catalog:
         if row is None:
             raise Broken(f"revision {revision} of namespace {namespace} is missing", reason="CORRUPT")
         return Committed(*row)
+
+    def contents(self, namespace: int, revisions: Iterable[int]) -> dict[int, bytes]:
+        """The encoded changes of many revisions."""
+        rows = self.connection.execute(
+            "SELECT j.revision, j.change FROM json_each(?) r CROSS JOIN journal j INDEXED BY journal_by_revision"
+            " ON j.namespace = ? AND j.revision = r.value",
+            (json.dumps(list(revisions)), namespace),
+        )
+        return dict(rows)
 
     def changes(self, namespace: int, after: int, until: int, limit: int) -> list[Committed]:
         """At most `limit` changes above `after` and not above `until`, in order."""

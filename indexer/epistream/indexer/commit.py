@@ -96,7 +96,7 @@ class Draft:
     ) -> Entry:
         change_bytes = change.SerializeToString(deterministic=True) if change is not None else None
         vector = embedded.vector if embedded is not None and change is not None else None
-        embedding = vector.astype("<f4").tobytes() if vector is not None else None
+        embedding = vector.astype("<f4", copy=False).tobytes() if vector is not None else None
         record_bytes = record.SerializeToString(deterministic=True)
         self.sequence += 1
         revision = change.revision if change is not None else 0

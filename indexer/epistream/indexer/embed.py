@@ -12,11 +12,11 @@ from typing import Final, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from epistream.indexer import rules
 from epistream.indexer.model import Decoded, Embedded, Malformed, NamespaceConfig, Vector
+from epistream.indexer.vectors import unit_vectors
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.canonical import canonical_code, canonical_text
-from epistream.wire.errors import FieldViolation, InvalidInput, Unavailable
+from epistream.wire.errors import FieldViolation, Unavailable
 
 NO_ENCODER: Final = "none"
 """The model of a namespace whose producers and readers bring their own vectors."""
@@ -145,7 +145,8 @@ def embed(
         Unavailable: the encoder is loading, a submission needs it, and `wait` is false.
         Broken: the encoder cannot be loaded.
     """
-    settled = [_settle(candidate, namespaces, embedder) for candidate in batch]
+    own = _own_vectors(batch)
+    settled = [_settle(candidate, own, namespaces, embedder) for candidate in batch]
     waiting = [candidate for candidate in settled if isinstance(candidate, Decoded)]
     if not waiting or embedder is None:
         return [candidate for candidate in settled if not isinstance(candidate, Decoded)]
@@ -165,26 +166,18 @@ def text_to_embed(submission: pb.Submission) -> str:
     return canonical_text(submission.content)
 
 
-def vector_of(embedding: pb.Embedding, field: str = "embedding") -> Vector:
-    """The vector that somebody sent as `field`, scaled to length one.
-
-    Raises:
-        InvalidInput: it is no vector: see `rules.embedding_violations`.
-    """
-    violations = tuple(rules.embedding_violations(embedding, field))
-    if violations:
-        raise InvalidInput("; ".join(f"{v.field}: {v.description}" for v in violations), *violations)
-    return _unit(embedding)
-
-
-def _unit(embedding: pb.Embedding) -> Vector:
-    numbers = rules.numbers_of(embedding)
-    vector: Vector = np.divide(numbers, rules.length_of(numbers), dtype=np.float64).astype(np.float32)
-    return vector
+def _own_vectors(batch: Sequence[Decoded | Malformed]) -> Mapping[int, Vector | FieldViolation]:
+    """What `unit_vectors` makes of the producers' own embeddings, by the identity of the candidate."""
+    candidates = [c for c in batch if isinstance(c, Decoded) and c.submission.HasField("embedding")]
+    units = unit_vectors([candidate.submission.embedding for candidate in candidates], "embedding")
+    return {id(candidate): unit for candidate, unit in zip(candidates, units, strict=True)}
 
 
 def _settle(
-    candidate: Decoded | Malformed, namespaces: Mapping[str, NamespaceConfig], embedder: Embedder | None
+    candidate: Decoded | Malformed,
+    own: Mapping[int, Vector | FieldViolation],
+    namespaces: Mapping[str, NamespaceConfig],
+    embedder: Embedder | None,
 ) -> Embedded | Malformed | Decoded:
     """What can be said of a submission without the encoder; itself, if that is nothing."""
     if isinstance(candidate, Malformed):
@@ -196,8 +189,9 @@ def _settle(
         return _refused(candidate, "namespace", text, pb.REASON_UNKNOWN_NAMESPACE)
     if submission.retraction:
         return Embedded(candidate, None)
-    if submission.HasField("embedding"):
-        return _with_own_vector(candidate, config)
+    unit = own.get(id(candidate))
+    if unit is not None:
+        return _with_own_vector(candidate, unit, config)
     wanted = config.encoder.model
     if wanted == NO_ENCODER:
         text = f"required: the namespace has no encoder, send {config.encoder.dimension} dimensions"
@@ -209,15 +203,17 @@ def _settle(
     return candidate
 
 
-def _with_own_vector(candidate: Decoded, config: NamespaceConfig) -> Embedded | Malformed:
-    embedding = candidate.submission.embedding
+def _with_own_vector(
+    candidate: Decoded, unit: Vector | FieldViolation, config: NamespaceConfig
+) -> Embedded | Malformed:
     if not config.accept_producer_embeddings and config.encoder.model != NO_ENCODER:
         return _refused(candidate, "embedding", "the namespace takes no embeddings of producers: leave it out")
-    dimension = len(embedding.float32) // 4 or len(embedding.values)
-    if dimension != config.encoder.dimension:
-        text = f"the namespace takes {config.encoder.dimension} dimensions, this has {dimension}"
+    if isinstance(unit, FieldViolation):
+        return _refused(candidate, unit.field, unit.description)
+    if len(unit) != config.encoder.dimension:
+        text = f"the namespace takes {config.encoder.dimension} dimensions, this has {len(unit)}"
         return _refused(candidate, "embedding", text)
-    return Embedded(candidate, _unit(embedding))
+    return Embedded(candidate, unit)
 
 
 def _fitting(

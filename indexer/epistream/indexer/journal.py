@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 import apsw
 
+from epistream.indexer.rows import insert
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken
@@ -31,6 +32,9 @@ CREATE UNIQUE INDEX journal_by_revision ON journal (namespace, revision) WHERE r
 
 FIRST_DIGEST: Final = bytes(32)
 """What the first entry is chained to."""
+
+_HASHED_BYTES: Final = 2047
+"""For more at a time Python's hashlib lets other threads run, and beside a busy one every entry would wait its turn."""
 
 PAGE: Final = 1000
 """How many entries `follow` reads at a time."""
@@ -86,12 +90,13 @@ class SqliteJournal:
     def append(self, entries: Iterable[Entry]) -> None:
         """Add entries; a sequence that exists raises Broken, since two writers would be at work."""
         try:
-            self._connection.executemany(
-                "INSERT INTO journal VALUES (?,?,?,?,?,?,?)",
-                (
+            insert(
+                self._connection,
+                "INSERT INTO journal VALUES",
+                [
                     (e.sequence, e.namespace, e.revision, e.change_bytes, e.embedding, e.record_bytes, e.digest)
                     for e in entries
-                ),
+                ],
             )
         except apsw.ConstraintError as error:
             raise Broken(f"the journal has this entry already: is another service writing? ({error})") from error
@@ -141,4 +146,8 @@ def chain(
     Lengths are part of it, so that no two entries hash alike.
     """
     head = b"%d %d %d %d %d\n" % (namespace, revision, len(change or b""), len(embedding or b""), len(record))
-    return hashlib.sha256(b"".join((previous, head, change or b"", embedding or b"", record))).digest()
+    digest = hashlib.sha256(previous + head)
+    for part in (change or b"", embedding or b"", record):
+        for start in range(0, len(part), _HASHED_BYTES):
+            digest.update(part[start : start + _HASHED_BYTES])
+    return digest.digest()

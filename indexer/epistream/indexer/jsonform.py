@@ -17,7 +17,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import Message
 
-from epistream.indexer.rules import DIMENSION_MAX, VIOLATIONS_MAX, shown
+from epistream.indexer.rules import VIOLATIONS_MAX, shown
+from epistream.indexer.vectors import DIMENSION_MAX
 from epistream.wire.errors import FieldViolation
 
 DEPTH_MAX: Final = 16

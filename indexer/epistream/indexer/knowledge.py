@@ -7,11 +7,12 @@ from google.protobuf import timestamp_pb2
 from google.protobuf.message import Message
 
 from epistream.indexer.catalog import Catalog, Committed
-from epistream.indexer.embed import NO_ENCODER, Embedder, vector_of
+from epistream.indexer.embed import NO_ENCODER, Embedder
 from epistream.indexer.filters import matches
 from epistream.indexer.model import Vector
 from epistream.indexer.namespaces import Namespaces, NamespaceState
 from epistream.indexer.store import Store
+from epistream.indexer.vectors import vector_of
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.wire.canonical import canonical_text

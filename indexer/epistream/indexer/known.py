@@ -5,7 +5,7 @@ then sees only what came before it, so that the outcome does not depend on how a
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,18 +43,19 @@ class Statements:
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[int, int], Statement] = OrderedDict()
 
-    def of(self, catalog: Catalog, namespace: int, revision: int) -> Statement:
-        """The statement of a committed version."""
-        key = (namespace, revision)
-        statement = self._kept.get(key)
-        if statement is None:
-            change = pb.Change.FromString(catalog.committed(namespace, revision).change)
-            statement = self._kept[key] = statement_of(change.knowledge)
-            if len(self._kept) > _STATEMENTS_MAX:
-                self._kept.popitem(last=False)
-        else:
-            self._kept.move_to_end(key)
-        return statement
+    def of(self, catalog: Catalog, namespace: int, revisions: Iterable[int]) -> dict[int, Statement]:
+        """The statements of committed versions, by revision."""
+        wanted = list(revisions)
+        unknown = [revision for revision in wanted if (namespace, revision) not in self._kept]
+        for revision, change in catalog.contents(namespace, unknown).items() if unknown else ():
+            self._kept[namespace, revision] = statement_of(pb.Change.FromString(change).knowledge)
+        found = {}
+        for revision in wanted:
+            self._kept.move_to_end((namespace, revision))
+            found[revision] = self._kept[namespace, revision]
+        while len(self._kept) > _STATEMENTS_MAX:
+            self._kept.popitem(last=False)
+        return found
 
 
 def statement_of(knowledge: pb.Knowledge) -> Statement:
@@ -104,6 +105,8 @@ class BatchView:
         self._at_least = threshold - _ROUNDING
         self._neighbours: dict[int, list[Neighbour]] = {}
         self._near_in_batch: dict[int, list[int]] = {}
+        self._heads: dict[int, Head] = {}
+        self._said: dict[int, Statement] = {}
         self._look_around([self._rows[id(c)] for c in with_vector if self._may_need_neighbours(c)])
 
     def decision(self, producer: str, submission_id: str) -> tuple[bytes, journal_pb2.Decision] | None:
@@ -173,6 +176,7 @@ class BatchView:
         queries = self._vectors[rows]
         found = self._searchable.search(queries, NOMINEES, at_least=self._at_least)
         self._neighbours.update(zip(rows, found, strict=True))
+        self._read(found)
         at, others = np.nonzero(queries @ self._vectors.T >= self._at_least)
         for index, other in zip(at.tolist(), others.tolist(), strict=True):
             if other < rows[index]:
@@ -195,18 +199,24 @@ class BatchView:
             wider = self._searchable.search(
                 self._vectors[row : row + 1], limit + len(self._fresh), at_least=self._at_least
             )
+            self._read(wider)
             kept = self._unreplaced(wider[0])
         return kept
 
     def _unreplaced(self, neighbours: Sequence[Neighbour]) -> list[tuple[Neighbour, Head]]:
-        heads = [(near, self._catalog.head_of(self._number, near.revision)) for near in neighbours]
+        heads = [(near, self._heads[near.revision]) for near in neighbours]
         return [(near, head) for near, head in heads if head.item_id not in self._fresh]
 
+    def _read(self, found: Sequence[Sequence[Neighbour]]) -> None:
+        """Have the heads and statements of neighbours at hand."""
+        new = {near.revision for neighbours in found for near in neighbours} - self._heads.keys()
+        if new:
+            heads = self._catalog.heads_of(self._number, new)
+            self._heads |= heads
+            self._said |= self._statements.of(self._catalog, self._number, {h.revision for h in heads.values()})
+
     def _nominee(self, similarity: float, head: Head, knowledge: pb.Knowledge | None) -> Nominee:
-        if knowledge is not None:
-            statement = statement_of(knowledge)
-        else:
-            statement = self._statements.of(self._catalog, self._number, head.revision)
+        statement = statement_of(knowledge) if knowledge is not None else self._said[head.revision]
         return Nominee(head, similarity, statement.claim, statement.modality, statement.media)
 
 

@@ -12,8 +12,8 @@ from epistream.indexer.commit import Draft, write
 from epistream.indexer.embed import NO_ENCODER, Embedder
 from epistream.indexer.index import Searchable
 from epistream.indexer.model import NamespaceConfig
-from epistream.indexer.rules import DIMENSION_MAX
 from epistream.indexer.store import Store
+from epistream.indexer.vectors import DIMENSION_MAX
 from epistream.v1 import journal_pb2
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Conflict, FieldViolation, InvalidInput, NotFound

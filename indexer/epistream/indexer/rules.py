@@ -1,22 +1,22 @@
-"""The rules of a submission's fields, one by one and together. Pure; what a namespace adds to them is embed's to check.
+"""The rules of a submission's fields, one by one and together. Pure.
+
+What a namespace adds to them, and the numbers of an embedding, are embed's to check.
 
 Every wrong field is found, not only the first, and each is named by its path in the submission: `provenance.producer`,
-`attributes["lang"]`, `embedding.values[3]`.
+`attributes["lang"]`, `embedding.float32`.
 """
 
 import itertools
 import json
-import math
 import re
 import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
-import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
-from numpy.typing import NDArray
 
 from epistream.indexer.model import AUTHORITY
+from epistream.indexer.vectors import form_violations
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import FieldViolation
 
@@ -30,7 +30,6 @@ PARENTS_MAX: Final = 64
 ATTRIBUTES_MAX: Final = 64
 KEY_CHARACTERS_MAX: Final = 100
 VALUE_CHARACTERS_MAX: Final = 1000
-DIMENSION_MAX: Final = 8192
 VERSION_MAX: Final = 2**63 - 1
 """The store's integers are signed."""
 TIME_SECONDS_END: Final = 7_258_118_400
@@ -54,50 +53,11 @@ _ORIGINS: Final = ", ".join(name for name, origin in pb.Origin.items() if origin
 _MODALITIES: Final = ", ".join(name for name, modality in pb.Modality.items() if modality)
 _WRITTEN: Final = frozenset({pb.MODALITY_TEXT, pb.MODALITY_CODE})
 _SEEN: Final = frozenset({pb.MODALITY_IMAGE, pb.MODALITY_VIDEO})
-_LENGTH_MIN: Final = float(np.finfo(np.float32).tiny)
-"""Below the smallest normal float32 a vector's numbers have too few digits left to give a direction."""
 
 
 def violations(submission: pb.Submission) -> tuple[FieldViolation, ...]:
     """What is wrong with the fields, at most VIOLATIONS_MAX; empty when all is right."""
     return tuple(itertools.islice(_violations(submission), VIOLATIONS_MAX))
-
-
-def embedding_violations(embedding: pb.Embedding, field: str) -> Iterator[FieldViolation]:
-    """What is wrong with a vector that somebody sent as `field`, whatever the namespace takes."""
-    if bool(embedding.float32) == bool(embedding.values):
-        found = "both are set" if embedding.values else "neither is set"
-        yield FieldViolation(field, f"exactly one of float32 and values is needed, {found}")
-        return
-    form = f"{field}.float32" if embedding.float32 else f"{field}.values"
-    if len(embedding.float32) % 4:
-        yield FieldViolation(form, f"expected four bytes a dimension, found {len(embedding.float32)} bytes")
-        return
-    dimension = len(embedding.float32) // 4 or len(embedding.values)
-    if dimension > DIMENSION_MAX:
-        yield FieldViolation(form, f"at most {DIMENSION_MAX} dimensions, found {dimension}")
-        return
-    numbers = numbers_of(embedding)
-    if not np.isfinite(numbers).all():
-        wrong = np.flatnonzero(~np.isfinite(numbers))
-        where = f"{form}[{wrong[0]}]" if embedding.values else form
-        found = f"number {wrong[0]} is {numbers[wrong[0]]}, and {wrong.size} of {dimension} are not"
-        yield FieldViolation(where, f"every number must be finite: {found}")
-    elif (length := length_of(numbers)) < _LENGTH_MIN:
-        yield FieldViolation(form, f"a vector needs a direction: its length is {length:g}")
-
-
-def numbers_of(embedding: pb.Embedding) -> NDArray[np.float32]:
-    """The numbers of a vector in either form, shape (dimension,), float32, not to be written to."""
-    if embedding.float32:
-        return np.frombuffer(embedding.float32, "<f4")
-    return np.array(embedding.values, np.float32)
-
-
-def length_of(numbers: NDArray[np.float32]) -> float:
-    """The length of a vector of finite numbers, computed in float64, where no square overflows."""
-    exact = numbers.astype(np.float64)
-    return math.sqrt(exact.dot(exact))
 
 
 def shown(value: object) -> str:
@@ -118,7 +78,7 @@ def _violations(submission: pb.Submission) -> Iterator[FieldViolation]:
     yield from _attributes(submission)
     yield from _provenance(submission.provenance)
     if submission.HasField("embedding") and not submission.retraction:
-        yield from embedding_violations(submission.embedding, "embedding")
+        yield from form_violations(submission.embedding, "embedding")
     if submission.expected_version > VERSION_MAX:
         yield FieldViolation("expected_version", f"at most {VERSION_MAX}, found {submission.expected_version}")
     if submission.HasField("submitted_time"):

@@ -23,8 +23,8 @@ bound of 128,000 makes batches of 256 ten times slower (faiss issue 4925)."""
 GATHER_SHARE_MAX: Final = 0.02
 """Up to this share of allowed rows, copying them is faster for one query than a bitmap over all (measured)."""
 
-BOUNDED_ROWS: Final = 2048
-"""How many shortened rows are multiplied at a time: the products of 500 queries, 4 MB, stay in the cache."""
+BOUNDS_MAX: Final = 1 << 20
+"""How many bounds are computed at a time: 4 MB stay in the cache."""
 
 # For the whole process. Since FAISS 1.15 it is a bound on queries times dimension, before that one on queries.
 faiss.cvar.distance_compute_blas_threshold = BLAS_VALUES_MIN
@@ -92,7 +92,7 @@ class FaissIndex:
         check_scope(below, allowed, len(self))
         asked, counts = shortened(queries), np.zeros(len(queries), dtype=np.int64)
         pairs = [(np.empty(0, np.int64), np.empty(0, np.int64))]
-        for start, rows in self._shortened.scan(below, BOUNDED_ROWS):
+        for start, rows in self._shortened.scan(below, max(1, BOUNDS_MAX // max(1, len(queries)))):
             bounds = asked @ rows.T
             numbers, offsets = np.divmod(np.flatnonzero(bounds >= at_least), len(rows))
             slots = start + offsets
