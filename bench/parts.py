@@ -11,10 +11,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,24 +25,41 @@ from epistream.clients.kafka_producer import CappedProducer, ProducerLimits
 from epistream.wire import topics
 
 _SAMPLE_SECONDS: Final = 0.002
+_PAGE: Final = 200
+_PAGE_SECONDS: Final = 0.004
+"""A paced producer sends what is due so often."""
 _SUBMITTED_TIME: Final = b"\x6a"
 """Field 13 of a submission, length-delimited: appended to its encoding when it is sent."""
+
+
+class _Sent(NamedTuple):
+    """A record for the producer."""
+
+    key: bytes
+    value: bytes
+    topic: str = topics.EXPERT
+    headers: Sequence[tuple[str, bytes]] = (("content-type", b"application/protobuf"),)
 
 
 def produce(bootstrap: str, encoded: Path, rate: float, first: int, count: int) -> None:
     """Send records of a file of encoded submissions, at `rate` a second; 0 is as fast as it goes."""
     messages = list(read_encoded(encoded))[first : first + count]
-    headers = [("content-type", b"application/protobuf")]
     with CappedProducer(bootstrap, ProducerLimits()) as producer:
         begin = time.perf_counter()
         print(json.dumps({"begin": time.time()}), flush=True)
-        for number, (key, message) in enumerate(messages):
-            if rate:
-                ahead = begin + number / rate - time.perf_counter()
-                if ahead > 0:
-                    time.sleep(ahead)
-            producer.send(topics.EXPERT, message + _stamp(time.time_ns()), key=key, headers=headers)
-        producer.flush(120)
+        sent, pages = 0, []
+        while sent < count:
+            due = min(count, 1 + int(rate * (time.perf_counter() - begin))) if rate else count
+            page = [
+                _Sent(key, message + _stamp(time.time_ns())) for key, message in messages[sent : min(due, sent + _PAGE)]
+            ]
+            if page:
+                pages.append(producer.send_page(page))
+                sent += len(page)
+            if sent == due < count:
+                time.sleep(_PAGE_SECONDS)
+        for page_sent in pages:
+            page_sent.result(120)
         print(json.dumps({"end": time.time()}), flush=True)
 
 
@@ -53,12 +70,15 @@ def replica(address: str, folder: Path) -> None:
     done = threading.Event()
     with SyncReplica(folder / "replica", address, NAMESPACE, consumer="bench") as copy:
 
+        def note() -> None:
+            revision = copy.revision
+            if not revisions or revision != revisions[-1]:
+                times.append(time.time())
+                revisions.append(revision)
+
         def sample() -> None:
             while not done.is_set():
-                revision = copy.revision
-                if not revisions or revision != revisions[-1]:
-                    times.append(time.time())
-                    revisions.append(revision)
+                note()
                 time.sleep(_SAMPLE_SECONDS)
 
         copy.wait_current()
@@ -70,6 +90,7 @@ def replica(address: str, folder: Path) -> None:
             print(json.dumps({"revision": copy.revision, "time": time.time()}), flush=True)
         done.set()
         sampler.join()
+        note()
         submitted = {
             change.revision: change.submitted_time.ToNanoseconds() / 1e9
             for change in (copy.get(item) for item in copy.item_ids())

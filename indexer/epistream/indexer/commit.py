@@ -166,32 +166,31 @@ def _change(decoded: Decoded, verdict: Verdict, receipt: pb.Receipt) -> pb.Chang
     receipt.item_id = head.item_id if head else decoded.item_id
     receipt.version = head.version + 1 if head else 1
     retraction = submission.retraction
-    change = pb.Change(
-        namespace=submission.namespace,
-        revision=receipt.revision,
-        item_id=receipt.item_id,
-        version=receipt.version,
-        kind=pb.CHANGE_KIND_RETRACTED if retraction else _KINDS[verdict.outcome],
-        commit_time=receipt.time,
-        reason=verdict.reason,
-        conflicts=verdict.conflicts,
-        fingerprint=head.fingerprint if head and retraction else decoded.fingerprint,
-        replaced_revision=head.revision if head else 0,
-        knowledge=pb.Knowledge(
-            origin=submission.origin,
-            modality=submission.modality,
-            content=submission.content,
-            attributes=submission.attributes,
-            provenance=submission.provenance,
-            submission_id=submission.submission_id,
-        ),
-    )
+    # Set field by field: nested messages that are given to a constructor are copied twice.
+    change = pb.Change()
+    change.namespace, change.revision = submission.namespace, receipt.revision
+    change.item_id, change.version = receipt.item_id, receipt.version
+    change.kind = pb.CHANGE_KIND_RETRACTED if retraction else _KINDS[verdict.outcome]
+    change.commit_time.CopyFrom(receipt.time)
+    change.reason = verdict.reason
+    change.conflicts.extend(verdict.conflicts)
+    change.fingerprint = head.fingerprint if head and retraction else decoded.fingerprint
+    change.replaced_revision = head.revision if head else 0
     if receipt.HasField("figures"):
         change.figures.CopyFrom(receipt.figures)
-    if submission.HasField("media"):
-        change.knowledge.media.CopyFrom(submission.media)
     change.submitted_time.FromMicroseconds(submitted_us(decoded))
+    _say(change.knowledge, submission)
     return change
+
+
+def _say(knowledge: pb.Knowledge, submission: pb.Submission) -> None:
+    """Set what a submission says."""
+    knowledge.origin, knowledge.modality = submission.origin, submission.modality
+    knowledge.content, knowledge.submission_id = submission.content, submission.submission_id
+    knowledge.attributes.MergeFrom(submission.attributes)
+    knowledge.provenance.CopyFrom(submission.provenance)
+    if submission.HasField("media"):
+        knowledge.media.CopyFrom(submission.media)
 
 
 def submitted_us(decoded: Decoded) -> int:
@@ -202,15 +201,14 @@ def submitted_us(decoded: Decoded) -> int:
 
 
 def _record(decoded: Decoded, receipt: pb.Receipt) -> journal_pb2.JournalRecord:
-    decision = journal_pb2.Decision(
-        receipt=receipt,
-        submission_digest=decoded.digest,
-        fingerprint=decoded.fingerprint,
-        origin=decoded.submission.origin,
-    )
+    record = journal_pb2.JournalRecord()
+    decision = record.decision
+    decision.receipt.CopyFrom(receipt)
+    decision.submission_digest, decision.fingerprint = decoded.digest, decoded.fingerprint
+    decision.origin = decoded.submission.origin
     if receipt.outcome == pb.OUTCOME_HELD:
         decision.held.CopyFrom(decoded.submission)
-    return journal_pb2.JournalRecord(decision=decision)
+    return record
 
 
 def _newest(records: Iterable[Record]) -> dict[tuple[str, int], Position]:

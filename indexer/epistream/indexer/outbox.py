@@ -7,13 +7,13 @@ sent again: consumers tell them by `epistream-sequence`.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from epistream.indexer import deadletters, positions
 from epistream.indexer.deadletters import DeadLetter
-from epistream.indexer.journal import Entry, SqliteJournal
 from epistream.indexer.positions import Cursor
 from epistream.indexer.store import Readers, Store
+from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire import topics
 
@@ -37,6 +37,8 @@ class Page:
     messages: tuple[Message, ...]
     cursor: Cursor
     """Where the outbox stands when all of them are acknowledged."""
+    full: bool
+    """Whether there may be more behind it."""
 
 
 class Outbox:
@@ -52,12 +54,17 @@ class Outbox:
         """
         with self._readers.reader() as catalog:
             start = after or positions.acknowledged(catalog.connection)
-            entries = SqliteJournal(catalog.connection).read(start.sequence, limit)
+            rows = catalog.connection.execute(
+                "SELECT sequence, revision, change, record FROM journal WHERE sequence > ? ORDER BY sequence LIMIT ?",
+                (start.sequence, limit),
+            )
+            entries = [_Told(*row) for row in rows]
             letters = deadletters.read(catalog.connection, start.dead_letter, limit)
         end = Cursor(
             entries[-1].sequence if entries else start.sequence, letters[-1].number if letters else start.dead_letter
         )
-        return Page((*_of_entries(entries), *_of_dead_letters(letters)), end)
+        full = limit in (len(entries), len(letters))
+        return Page((*_of_entries(entries), *_of_dead_letters(letters)), end, full)
 
     def count(self) -> int:
         """How many journal entries and dead letters are not yet acknowledged."""
@@ -76,16 +83,26 @@ def acknowledge(store: Store, cursor: Cursor) -> None:
         positions.acknowledge(connection, cursor)
 
 
-def _of_entries(entries: Iterable[Entry]) -> Iterator[Message]:
+class _Told(NamedTuple):
+    """What Kafka is told of a journal entry."""
+
+    sequence: int
+    revision: int | None
+    change: bytes | None
+    record: bytes
+
+
+def _of_entries(entries: Iterable[_Told]) -> Iterator[Message]:
     for entry in entries:
-        if entry.record.WhichOneof("record") != "decision":
+        record = journal_pb2.JournalRecord.FromString(entry.record)
+        if record.WhichOneof("record") != "decision":
             continue
-        receipt = entry.record.decision.receipt
-        headers = (_PROTOBUF, ("epistream-sequence", str(entry.sequence).encode()))
-        if entry.change is not None:
+        receipt = record.decision.receipt
+        headers = (_PROTOBUF, ("epistream-sequence", b"%d" % entry.sequence))
+        if entry.revision is not None:
             key = receipt.namespace.encode()  # one partition orders one namespace
-            revision = ("epistream-revision", str(entry.change.revision).encode())
-            yield Message(topics.CHANGES, key, entry.change_bytes, (*headers, revision))
+            revision = ("epistream-revision", b"%d" % entry.revision)
+            yield Message(topics.CHANGES, key, entry.change, (*headers, revision))
         key = f"{receipt.namespace}/{receipt.producer}/{receipt.submission_id}".encode()
         yield Message(topics.OUTCOMES, key, receipt.SerializeToString(deterministic=True), headers)
 

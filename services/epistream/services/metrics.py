@@ -4,6 +4,7 @@ Labels are bounded: methods, codes, outcomes and reasons of the contract, topics
 first hundred namespaces. No name of an item, a producer or a consumer is ever one.
 """
 
+import collections
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -80,14 +81,20 @@ class Metrics:
     ) -> None:
         """Count a commit that took `seconds` and was durable and searchable at `now_us`. Thread-safe."""
         self.commit_duration.observe(seconds)
+        outcomes: collections.Counter[tuple[str, pb.Outcome.ValueType]] = collections.Counter()
+        refusals: collections.Counter[pb.Reason.ValueType] = collections.Counter()
         for one, receipt in zip(prepared, receipts, strict=True):
             record = one.record if isinstance(one, Malformed) else one.decoded.record
-            source = "grpc" if record.position is None else "kafka"
-            self.ingest_outcomes.labels(source, _short(pb.Outcome.Name(receipt.outcome))).inc()
-            if receipt.outcome == pb.OUTCOME_REFUSED:
-                self.dead_letters.labels(_short(pb.Reason.Name(receipt.reason))).inc()
+            outcome = receipt.outcome
+            outcomes["grpc" if record.position is None else "kafka", outcome] += 1
+            if outcome == pb.OUTCOME_REFUSED:
+                refusals[receipt.reason] += 1
             elif isinstance(one, Embedded) and receipt.revision and not receipt.earlier:
                 self.freshness.observe(max(0, now_us - submitted_us(one.decoded)) / 1e6)
+        for (source, outcome), count in outcomes.items():
+            self.ingest_outcomes.labels(source, _short(pb.Outcome.Name(outcome))).inc(count)
+        for reason, count in refusals.items():
+            self.dead_letters.labels(_short(pb.Reason.Name(reason))).inc(count)
 
     def _counter(self, name: str, description: str, *labels: str) -> Counter:
         return Counter(f"epistream_{name}_total", description, labels, registry=self.registry)

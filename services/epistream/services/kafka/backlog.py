@@ -42,6 +42,11 @@ class Backlog:
         with self._changed:
             return self._changed.wait_for(lambda: not self._full or self._closed, timeout_seconds)
 
+    def await_taken(self, timeout_seconds: float) -> None:
+        """Wait until everything was taken, or until the time is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._records or self._closed, timeout_seconds)
+
     def take(self, *, wait: bool) -> list[Record]:
         """The next batch: what there is, up to the bounds, at least one record.
 

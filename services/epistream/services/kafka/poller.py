@@ -24,6 +24,8 @@ _LOG: Final = logging.getLogger(__name__)
 POLL_SECONDS: Final = 0.2
 """How long one poll waits; so long takes a stop, too."""
 POLL_RECORDS_MAX: Final = 500
+PACE_SECONDS: Final = 0.02
+"""While what was read before still waits, the next poll may wait so long for more: a poll costs a millisecond."""
 _RETRY_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 _POSITIONS_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 2.0
@@ -86,6 +88,7 @@ class Poller:
                     self._next |= new
                     _assign(consumer, self._next, new)
                 self._hand_on(self._poll(consumer))
+                self._backlog.await_taken(PACE_SECONDS)
                 if time.monotonic() > positions_due:
                     self._note_positions(consumer)
                     positions_due = time.monotonic() + _POSITIONS_SECONDS

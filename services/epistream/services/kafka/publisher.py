@@ -47,6 +47,8 @@ PAGE_ENTRIES: Final = 200
 """How many journal entries are read and sent together. Of the largest submissions that is 200 MiB."""
 TICK_SECONDS: Final = 0.5
 """How often the outbox is looked at without a wake-up: a commit of nothing but dead letters wakes nobody."""
+PACE_SECONDS: Final = 0.02
+"""After a page that was not full it waits so long for more: a page costs two milliseconds, whatever is in it."""
 _ACKNOWLEDGE_SECONDS: Final = 1.0
 """An acknowledgement costs the writer an fsync, so it is not worth one for each page."""
 _RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -138,6 +140,8 @@ class Publisher:
                 return
             if not is_news:
                 self._wake.wait(TICK_SECONDS)
+            elif not page.full:
+                self._stopping.wait(PACE_SECONDS)
 
     def _deliver(self, producer: CappedProducer, page: Page) -> None:
         """Send a page; returns when Kafka has all of it.
