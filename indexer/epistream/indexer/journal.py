@@ -12,7 +12,6 @@ from typing import Final, Protocol
 
 import apsw
 
-from epistream.indexer.rows import insert
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken
@@ -90,13 +89,12 @@ class SqliteJournal:
     def append(self, entries: Iterable[Entry]) -> None:
         """Add entries; a sequence that exists raises Broken, since two writers would be at work."""
         try:
-            insert(
-                self._connection,
-                "INSERT INTO journal VALUES",
-                [
+            self._connection.executemany(
+                "INSERT INTO journal VALUES (?,?,?,?,?,?,?)",
+                (
                     (e.sequence, e.namespace, e.revision, e.change_bytes, e.embedding, e.record_bytes, e.digest)
                     for e in entries
-                ],
+                ),
             )
         except apsw.ConstraintError as error:
             raise Broken(f"the journal has this entry already: is another service writing? ({error})") from error

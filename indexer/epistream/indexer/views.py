@@ -5,12 +5,11 @@ checked and copied.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import apsw
 
 from epistream.indexer.journal import Entry
-from epistream.indexer.rows import Row, insert
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -89,6 +88,9 @@ TABLES: Final = ("namespaces", "items", "versions", "attributes", "submissions",
 """The views, in the order of a dump."""
 
 
+_Row: TypeAlias = tuple[int | str | bytes, ...]
+
+
 def apply(connection: apsw.Connection, entries: Sequence[Entry]) -> None:
     """Write what entries mean into the views, in their order. Within a transaction.
 
@@ -118,9 +120,9 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
     head, items, held, merged = connection.execute(
         "SELECT head, items, held, merged FROM counts WHERE namespace = ?", (number,)
     ).get
-    submissions: list[Row] = []
-    corroborations: list[Row] = []
-    holdings: list[Row] = []
+    submissions: list[_Row] = []
+    corroborations: list[_Row] = []
+    holdings: list[_Row] = []
     changes: list[Entry] = []
     for entry in entries:
         decision = entry.record.decision
@@ -134,10 +136,10 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
         elif receipt.outcome == pb.OUTCOME_MERGED:
             corroborations.append((number, receipt.item_id, entry.sequence, head))
         elif receipt.outcome == pb.OUTCOME_HELD:
-            holdings.append((number, entry.sequence, decision.fingerprint, None))
-    insert(connection, "INSERT INTO submissions VALUES", submissions)
-    insert(connection, "INSERT INTO corroborations VALUES", corroborations)
-    insert(connection, "INSERT INTO held VALUES", holdings)
+            holdings.append((number, entry.sequence, decision.fingerprint))
+    connection.executemany("INSERT INTO submissions VALUES (?,?,?,?,?)", submissions)
+    connection.executemany("INSERT INTO corroborations VALUES (?,?,?,?)", corroborations)
+    connection.executemany("INSERT INTO held VALUES (?,?,?,NULL)", holdings)
     items += _apply_changes(connection, number, changes)
     held += len(holdings)
     held -= _resolve_held(connection, number, changes) if held else 0
@@ -158,15 +160,18 @@ def _apply_changes(connection: apsw.Connection, number: int, entries: Sequence[E
         if change.replaced_revision
     }
     after = {change.item_id: change.kind != pb.CHANGE_KIND_RETRACTED for change in changes}
-    insert(connection, "INSERT INTO versions VALUES", [_version_row(number, change) for change in changes])
+    connection.executemany(
+        "INSERT INTO versions VALUES (?,?,?,?,?,NULL,?,?,?,?)", [_version_row(number, change) for change in changes]
+    )
     connection.executemany(
         "UPDATE versions SET ended = ? WHERE namespace = ? AND revision = ?",
         [(change.revision, number, change.replaced_revision) for change in changes if change.replaced_revision],
     )
-    insert(connection, "INSERT OR REPLACE INTO items VALUES", [_item_row(number, change) for change in changes])
-    insert(
-        connection,
-        "INSERT INTO attributes VALUES",
+    connection.executemany(
+        "INSERT OR REPLACE INTO items VALUES (?,?,?,?,?,?,?)", [_item_row(number, change) for change in changes]
+    )
+    connection.executemany(
+        "INSERT INTO attributes VALUES (?,?,?,?)",
         [(number, c.revision, name, value) for c in changes for name, value in sorted(c.knowledge.attributes.items())],
     )
     return sum(after.values()) - sum(bool(there) for there in before.values())
@@ -187,7 +192,7 @@ def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[En
     return resolved
 
 
-def _version_row(number: int, change: pb.Change) -> Row:
+def _version_row(number: int, change: pb.Change) -> _Row:
     knowledge = change.knowledge
     return (
         number,
@@ -195,7 +200,6 @@ def _version_row(number: int, change: pb.Change) -> Row:
         change.item_id,
         change.version,
         change.kind,
-        None,
         change.commit_time.ToMicroseconds(),
         knowledge.origin,
         knowledge.modality,
@@ -203,7 +207,7 @@ def _version_row(number: int, change: pb.Change) -> Row:
     )
 
 
-def _item_row(number: int, change: pb.Change) -> Row:
+def _item_row(number: int, change: pb.Change) -> _Row:
     retracted = int(change.kind == pb.CHANGE_KIND_RETRACTED)
     origin = change.knowledge.origin
     return (number, change.item_id, change.version, change.revision, origin, retracted, change.fingerprint)
