@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from epistream.clients.items import FIRST_CAPACITY, Items, matches
+from epistream.clients.items import BLOCK_ROWS, FIRST_CAPACITY, Items, matches
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken, InvalidInput
 from tests.support.histories import DIMENSION, a_change, lets_through, random_history, state_after, unit_vector
@@ -150,7 +150,7 @@ def test_a_version_without_a_vector_is_not_found_by_the_vector_of_the_one_before
 
 def test_the_matrix_grows() -> None:
     rng = random.Random(4)
-    count = 2 * FIRST_CAPACITY + 1
+    count = max(2 * FIRST_CAPACITY, BLOCK_ROWS) + 1
     history = [a_change(r, f"i{r}", 1, pb.CHANGE_KIND_ADMITTED, rng, 3) for r in range(1, count + 1)]
     items = filled(history, 500, dimension=3)
     assert len(items) == count

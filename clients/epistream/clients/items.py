@@ -1,8 +1,9 @@
 """The items of a replica in memory: what its answers come from. Thread-safe; nothing here touches the disk.
 
-Every item has a row, a number that it keeps for as long as it lives. The vectors are one matrix with a line for each
-row; it doubles when it is full, and the rows of removed items are used again. The replica's file (`replica_file.py`)
-keeps items under the same numbers.
+Every item has a row, a number that it keeps for as long as it lives; the rows of removed items are used again. The
+vectors are in blocks with a line for each row: one matrix would be copied whenever it is full, and nothing could be
+applied or answered meanwhile (0.25 s at 65,536 rows of 384). The replica's file (`replica_file.py`) keeps items under
+the same numbers.
 """
 
 import itertools
@@ -19,6 +20,7 @@ from epistream.v1 import knowledge_service_pb2 as knowledge
 from epistream.wire.errors import Broken, InvalidInput
 
 FIRST_CAPACITY: Final = 1024
+BLOCK_ROWS: Final = 4096
 UNIT_ROUNDOFF: Final = 2.0**-24
 """Of float32. A dot product of n products is off by at most about n times this for vectors of length one (N. J. Higham,
 Accuracy and Stability of Numerical Algorithms, section 3.1)."""
@@ -66,7 +68,7 @@ class Items:
         self._rows: dict[str, int] = {}
         self._free: list[int] = []
         self._changes: list[bytes | None] = []
-        self._vectors: NDArray[np.float32] = np.zeros((FIRST_CAPACITY, dimension), _VECTOR)
+        self._blocks: list[NDArray[np.float32]] = []
         self._revisions: NDArray[np.uint64] = np.zeros(FIRST_CAPACITY, np.uint64)
         self._searchable: NDArray[np.bool_] = np.zeros(FIRST_CAPACITY, np.bool_)
 
@@ -136,12 +138,12 @@ class Items:
         with self._lock:
             used = len(self._changes)
             searchable = np.flatnonzero(self._searchable[:used])
-            scores = (self._vectors[:used] @ (query / np.linalg.norm(query)).astype(_VECTOR))[searchable]
+            scores = self._scores((query / np.linalg.norm(query)).astype(_VECTOR))[searchable]
             if only is None or only == pb.Filter():
                 chosen = searchable[_best(scores, limit, self._rounding)]
             else:
                 chosen = self._best_matching(searchable, scores, limit, only)
-            similarities = _cosines(query, self._vectors[chosen].astype(np.float64))
+            similarities = _cosines(query, self._lines(chosen).astype(np.float64))
             order = np.lexsort((self._revisions[chosen], -similarities))[:limit]
             hits = [(float(similarities[i]), self._changes[chosen[i]]) for i in order]
         return [
@@ -179,15 +181,31 @@ class Items:
         has_vector = np.fromiter((row.embedding is not None for row in kept), np.bool_, len(kept))
         self._searchable[rows] = has_vector
         vectors = np.frombuffer(b"".join(row.embedding for row in kept if row.embedding is not None), _VECTOR)
-        self._vectors[rows[has_vector]] = vectors.reshape(int(has_vector.sum()), self.dimension)
+        self._set_lines(rows[has_vector], vectors.reshape(int(has_vector.sum()), self.dimension))
+
+    def _set_lines(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        numbers, lines = np.divmod(rows, BLOCK_ROWS)
+        for number in np.unique(numbers):
+            mine = numbers == number
+            self._blocks[number][lines[mine]] = vectors[mine]
+
+    def _lines(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """A copy of the vectors of some rows, shape (n, dimension)."""
+        lines = [self._blocks[number][line] for number, line in zip(*np.divmod(rows, BLOCK_ROWS), strict=True)]
+        return np.stack(lines) if lines else np.empty((0, self.dimension), _VECTOR)
+
+    def _scores(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The product of a vector and each row, of those that are used."""
+        return np.concatenate([block @ query for block in self._blocks])[: len(self._changes)]
 
     def _grow(self, needed: int) -> None:
+        while len(self._blocks) * BLOCK_ROWS < needed:
+            self._blocks.append(np.zeros((BLOCK_ROWS, self.dimension), _VECTOR))
         capacity = len(self._searchable)
         if needed <= capacity:
             return
         while capacity < needed:
             capacity *= 2
-        self._vectors = _grown(self._vectors, capacity)
         self._revisions = _grown(self._revisions, capacity)
         self._searchable = _grown(self._searchable, capacity)
 

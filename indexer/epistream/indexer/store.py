@@ -34,6 +34,9 @@ PAGE_BYTES: Final = 8192
 CHECKPOINT_PAGES: Final = 8192
 """The WAL is written back at 64 MiB: the same pages change again and again, and are then written back once."""
 
+CACHE_KIBIBYTES: Final = 64 * 1024
+"""Of the writing connection. With SQLite's own 2 MiB, a batch reads half the pages that it touches at 20,000 items."""
+
 OLDEST_SQLITE: Final = (3, 51, 3)
 """The first SQLite without the WAL-reset bug, which corrupts a file that two connections use (sqlite.org/wal.html)."""
 
@@ -100,6 +103,7 @@ class Store:
             self.writer.pragma("journal_mode", "wal")
             self.writer.wal_autocheckpoint(CHECKPOINT_PAGES)
             self.writer.pragma("synchronous", "full")
+            self.writer.pragma("cache_size", -CACHE_KIBIBYTES)
             self.writer.set_busy_timeout(10_000)
             self.epoch = _prepare(self.writer)
         except apsw.Error as error:
