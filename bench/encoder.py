@@ -1,10 +1,12 @@
 """The encoder in the path: what the service reaches when it must encode every record, against the bare encoder.
 
-The same texts, in one run: first the encoder alone in a process of its own, with nothing else to do; then through
-Kafka into the service, until one replica has applied all.
+The same texts, in one run: the first half by the encoder alone, in a process of its own and with nothing else to do;
+all of them through Kafka into the service, until one replica has applied them; the second half by the encoder alone. So
+a machine whose speed drifts does not decide the ratio.
 """
 
 import argparse
+import subprocess
 import sys
 import tempfile
 import time
@@ -33,11 +35,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_encoded(folder / "records", encoded(records + _WARM_UP))
-        bare = bare_rate(records)
+        half = records // 2
+        seconds = encode_seconds(_WARM_UP, half)
         with LocalKafka(folder / "kafka") as kafka:
             ensure_topics(kafka.bootstrap)
             with running_service(folder / "store", kafka=kafka.bootstrap, encoder="all-MiniLM-L6-v2") as service:
                 path, after = path_rate(folder, kafka.bootstrap, service.address, records)
+        bare = records / (seconds + encode_seconds(_WARM_UP + half, records - half))
     return report(
         "encoder",
         [
@@ -49,27 +53,25 @@ def main() -> int:
     )
 
 
-def bare_rate(records: int) -> float:
-    """Records a second of the encoder alone, in another process, so that nothing of it stays behind."""
-    import subprocess
-
-    program = f"from bench.encoder import encode_alone; print(encode_alone({records}))"
+def encode_seconds(first: int, count: int) -> float:
+    """Seconds that the encoder needs for some texts, given all at once, in another process: nothing stays behind."""
+    program = f"from bench.encoder import encode_alone; print(encode_alone({first}, {count}))"
     done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout)
 
 
-def encode_alone(records: int) -> float:
-    """Records a second that the encoder reaches when it is given all texts at once."""
+def encode_alone(first: int, count: int) -> float:
+    """As `encode_seconds`, in this process. Loading the model and a warm-up are not counted."""
     from epistream.indexer.embed import text_to_embed
     from epistream.indexer.encoder import SentenceTransformerEmbedder
 
     encoder = SentenceTransformerEmbedder()
     encoder.load()
-    texts = [text_to_embed(made.submission) for made in make_records(records + _WARM_UP)]
+    texts = [text_to_embed(made.submission) for made in make_records(first + count)]
     encoder.encode(texts[:_WARM_UP])
     begin = time.perf_counter()
-    encoder.encode(texts[_WARM_UP:])
-    return records / (time.perf_counter() - begin)
+    encoder.encode(texts[first:])
+    return time.perf_counter() - begin
 
 
 def path_rate(folder: Path, bootstrap: str, address: str, records: int) -> tuple[float, int]:

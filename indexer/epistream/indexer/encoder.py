@@ -24,7 +24,8 @@ PACKAGED_MODEL: Final = "all-MiniLM-L6-v2"
 PACKAGED_DIMENSION: Final = 384
 PACKAGED_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of model.safetensors, as published with the model."""
-BATCH_TEXTS: Final = 32
+BATCH_TEXTS: Final = 16
+"""A step of 32 is no faster (measured), and whoever waits for its turn waits twice as long."""
 
 _WEIGHTS: Final = "model.safetensors"
 _PLAIN_MODULES: Final = frozenset({"Transformer", "Pooling", "Normalize"})
@@ -116,14 +117,15 @@ class SentenceTransformerEmbedder:
         """
         model = self._loaded()
         rows = np.empty((len(texts), self.dimension), np.float64)
-        order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
+        lengths = self._worker.submit(_lengths, model, texts).result()
+        order = sorted(range(len(texts)), key=lambda index: -lengths[index])
         for start in range(0, len(order), self._batch_texts):
             step = order[start : start + self._batch_texts]
             rows[step] = self._worker.submit(_encode_step, model, [texts[index] for index in step]).result()
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        if not np.all(np.isfinite(lengths) & (lengths > 0)):
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        if not np.all(np.isfinite(norms) & (norms > 0)):
             raise Broken(f"the encoder {self._model_name} made a vector without a direction")
-        units: NDArray[np.float32] = (rows / lengths).astype(np.float32)
+        units: NDArray[np.float32] = (rows / norms).astype(np.float32)
         return units
 
     def close(self) -> None:
@@ -172,6 +174,21 @@ class SentenceTransformerEmbedder:
             raise Broken(f"the encoder needs the packages of epistream[encoder]: {error}") from error
         except Exception as error:  # whatever the library raises, it is the model that cannot be loaded
             raise Broken(f"the encoder {self._model_name} cannot be loaded: {error}") from error
+
+
+def _lengths(model: Any, texts: Sequence[str]) -> list[int]:
+    """How much work each text is: its tokens. Steps of texts that are equally long waste nothing on padding.
+
+    In steps by the number of characters 12 % of the work is padding, in steps by tokens 2 %; counting them takes 0.7 %
+    of the time (measured with the packaged model).
+    """
+    if len(texts) <= 1:
+        return [0] * len(texts)
+    try:
+        tokens = model.tokenizer(list(texts), truncation=True, max_length=model.max_seq_length)["input_ids"]
+    except Exception:  # noqa: BLE001 - models of other kinds have tokenizers of other kinds, or none
+        return [len(text) for text in texts]
+    return [len(ids) for ids in tokens]
 
 
 def _encode_step(model: Any, texts: list[str]) -> NDArray[np.float32]:
