@@ -8,7 +8,7 @@ export OPENBLAS_NUM_THREADS := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: breaking release-proto help run demo test robustness lint types format imports proto proto-check lock clean bench-main-path bench-encoder bench-push bench-kill
+.PHONY: breaking release-proto help run demo test robustness lint types format imports proto proto-check lock clean bench-main-path bench-encoder bench-again bench-push bench-kill
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -102,6 +102,9 @@ bench-main-path: $(VENV)/dev.stamp ## Measure: records/s and freshness through K
 
 bench-encoder: $(VENV)/dev.stamp ## Measure: the same with the encoder in the path, against the bare encoder
 	$(BIN)/python -m bench.encoder
+
+bench-again: $(VENV)/dev.stamp ## Measure: submitting, sending and reading all of it again changes nothing
+	$(BIN)/python -m bench.again
 
 bench-push: $(VENV)/dev.stamp ## Measure: how soon a committed change is with its subscribers
 	$(BIN)/python -m bench.push_latency
