@@ -23,13 +23,13 @@ FLAVOUR := $(if $(filter cpu,$(TORCH)),-cpu)
 
 $(VENV)/run.stamp: requirements/run$(FLAVOUR).txt pyproject.toml | $(UV)
 	@echo "Setting up $(VENV) from requirements/run$(FLAVOUR).txt. On Linux the default torch brings CUDA libraries: about 6 GB on disk. See README, 'Without CUDA'."
-	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r $<
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r $<
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev$(FLAVOUR).txt pyproject.toml | $(UV)
 	@echo "Setting up $(VENV) from requirements/dev$(FLAVOUR).txt. On Linux the default torch brings CUDA libraries: about 6 GB on disk. See README, 'Without CUDA'."
-	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r $<
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r $<
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@ $(VENV)/run.stamp
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from bench.parts import ReplicaProcess, producing, write_encoded
 from bench.records import DIMENSION, NAMESPACE, make_records
-from bench.report import at_least, below, equal, report
+from bench.report import Figure, at_least, below, equal, report
 from epistream.clients import SyncKnowledgeClient
 from epistream.services.kafka.local import LocalKafka
 from epistream.services.kafka.topics import ensure_topics
@@ -49,8 +49,7 @@ def measure(folder: Path, bootstrap: str, service: RunningService, records: int)
         with producing(bootstrap, folder / "records", 0, 0, records) as begin:
             full = decided(client, records)
         rate = records / (replica.wait_for(full.head_revision) - begin)
-        while service.metric("epistream_outbox_pending"):  # Kafka is told of the first records, too
-            time.sleep(0.1)
+        told = records / (until_kafka_is_told(service) - begin)
         with producing(bootstrap, folder / "records", rate / 2, records, records):
             after = decided(client, 2 * records)
         replica.wait_for(after.head_revision)
@@ -61,12 +60,23 @@ def measure(folder: Path, bootstrap: str, service: RunningService, records: int)
         "main_path",
         [
             at_least("records committed, searchable and applied", rate, "records/s", 2500),
+            Figure("the same until Kafka has every change and outcome, too", told, "records/s"),
             below("freshness p50 at half that rate (submitted to applied by the replica)", float(p50), "ms", 250),
             below("freshness p99 at half that rate", float(p99), "ms", 250),
             equal("records without an outcome", 2 * records - outcomes(after), "records", 0),
             at_least("of which merged", after.merged_count, "records", 1),
         ],
     )
+
+
+def until_kafka_is_told(service: RunningService) -> float:
+    """Wait until Kafka has every change and outcome; the time at which it had."""
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while service.metric("epistream_outbox_pending"):
+        if time.monotonic() > deadline:
+            raise SystemExit("Kafka is not told everything")
+        time.sleep(0.1)
+    return time.time()
 
 
 def encoded(count: int) -> Iterator[tuple[bytes, bytes]]:

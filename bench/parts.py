@@ -45,13 +45,15 @@ def produce(bootstrap: str, encoded: Path, rate: float, first: int, count: int) 
     """Send records of a file of encoded submissions, at `rate` a second; 0 is as fast as it goes."""
     messages = list(read_encoded(encoded))[first : first + count]
     with CappedProducer(bootstrap, ProducerLimits()) as producer:
-        begin = time.perf_counter()
-        print(json.dumps({"begin": time.time()}), flush=True)
+        begin, begin_ns = time.perf_counter(), time.time_ns()
+        print(json.dumps({"begin": begin_ns / 1e9}), flush=True)
         sent, pages = 0, []
         while sent < count:
             due = min(count, 1 + int(rate * (time.perf_counter() - begin))) if rate else count
             page = [
-                _Sent(key, message + _stamp(time.time_ns())) for key, message in messages[sent : min(due, sent + _PAGE)]
+                # Stamped with the time when it was due: what a late producer costs is counted.
+                _Sent(key, message + _stamp(begin_ns + int(1e9 * number / rate) if rate else time.time_ns()))
+                for number, (key, message) in enumerate(messages[sent : min(due, sent + _PAGE)], sent)
             ]
             if page:
                 pages.append(producer.send_page(page))

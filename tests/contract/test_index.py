@@ -115,7 +115,7 @@ def test_close_misses_no_pair_from_a_score_on(new_index: IndexFactory, dimension
     index = new_index(dimension)
     index.add(rows)
     for below, allowed in ((600, None), (590, rng.random(590) < 0.5), (0, None)):
-        pairs = index.close(rows[::7], at_least, 600, below=below, allowed=allowed)
+        pairs = index.close_pairs(rows[::7], at_least, 600, below=below, allowed=allowed)
         near = rows[::7].astype(np.float64) @ rows[:below].T.astype(np.float64) >= at_least + 1e-6
         wanted = near if allowed is None else near & allowed
         found = np.zeros_like(near)
@@ -130,7 +130,7 @@ def test_close_passes_over_most_of_what_is_far(new_index: IndexFactory) -> None:
     rows = random_rows(2000, 384, seed=10)
     index = new_index(384)
     index.add(rows)
-    assert len(index.close(rows[:100], 0.95, 64, below=2000).queries) < 200
+    assert len(index.close_pairs(rows[:100], 0.95, 64, below=2000).queries) < 200
 
 
 def test_close_leaves_out_crowded_queries_and_names_them(new_index: IndexFactory) -> None:
@@ -138,10 +138,20 @@ def test_close_leaves_out_crowded_queries_and_names_them(new_index: IndexFactory
     index = new_index(384)
     index.add(np.concatenate([np.repeat(same, 30, axis=0), other]))
     queries = np.concatenate([other[:2], same, other[2:3], same])
-    pairs = index.close(queries, 0.99, 29, below=70)
+    pairs = index.close_pairs(queries, 0.99, 29, below=70)
     assert pairs.crowded.tolist() == [2, 4]
     assert sorted(zip(pairs.queries.tolist(), pairs.slots.tolist(), strict=True)) == [(0, 30), (1, 31), (3, 32)]
-    assert index.close(queries, 0.99, 30, below=70).crowded.tolist() == []
+    assert index.close_pairs(queries, 0.99, 30, below=70).crowded.tolist() == []
+
+
+def test_close_ones_are_found_where_the_beginning_of_all_vectors_is_the_same(new_index: IndexFactory) -> None:
+    """Nothing can be passed over by the bound, in a namespace that is too small for a query to be crowded."""
+    tails = random_rows(60, 384, seed=12)
+    vectors = unit_rows(np.concatenate([np.zeros((60, 128), np.float32), tails], axis=1))
+    searchable = filled(new_index, vectors)
+    found = searchable.search(vectors, 8, at_least=0.95)
+    exact = filled(ExactIndex, vectors)
+    assert found == [exact.search(vectors[n : n + 1], 8, at_least=0.95)[0] for n in range(60)]
 
 
 def test_rows_are_what_was_added_in_the_order_asked_for(new_index: IndexFactory) -> None:
@@ -180,7 +190,7 @@ def test_vectors_that_would_end_the_process_or_answer_nonsense_are_refused(new_i
         lambda: index.add(bad),
         lambda: index.nearest(bad, 1, below=1),
         lambda: index.within(bad, 0.0, below=1),
-        lambda: index.close(bad, 0.9, 1, below=1),
+        lambda: index.close_pairs(bad, 0.9, 1, below=1),
         lambda: searchable.append(versions(len(bad), 2), bad),
         lambda: searchable.search(bad, 1),
     )

@@ -274,14 +274,14 @@ def test_an_address_that_others_reach_needs_a_word(tmp_path: Path) -> None:
 def test_a_folder_and_an_address_in_use_are_said_to_be_so(service: RunningService, tmp_path: Path) -> None:
     free = ["--address=127.0.0.1:0", "--metrics-address=", "--encoder=none"]
     folder = up("up", f"--folder={service.folder}", *free)
-    assert folder.returncode == 1
+    assert folder.returncode == 3
     assert "in use" in folder.stderr
     address = up("up", f"--folder={tmp_path / 'data'}", f"--address={service.address}", *free[1:])
-    assert address.returncode == 1
+    assert address.returncode == 3
     assert "cannot be bound" in address.stderr
     taken = [free[0], f"--metrics-address={service.metrics_address}", free[2]]
     metrics = up("up", f"--folder={tmp_path / 'data'}", *taken)
-    assert metrics.returncode == 1
+    assert metrics.returncode == 3
     assert "cannot be bound" in metrics.stderr
 
 
@@ -301,7 +301,7 @@ def test_fsck_finds_nothing_in_a_good_store_and_the_damage_in_a_bad_one(tmp_path
                 await client.submit_many("fsck", range(1, 50))
 
         asyncio.run(fill())
-        assert up("fsck", f"--folder={tmp_path / 'data'}").returncode == 1, "a service has it open"
+        assert up("fsck", f"--folder={tmp_path / 'data'}").returncode == 3, "a service has it open"
         service.kill()
     good = up("fsck", f"--folder={tmp_path / 'data'}")
     assert (good.returncode, good.stderr) == (0, "")

@@ -1,16 +1,20 @@
 """What the service tells Kafka: each change, each outcome, each dead letter, in order, and after a crash again."""
 
+import os
 import random
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from epistream.clients.kafka_producer import KafkaProducer
 from epistream.indexer.model import Record as Arrived
-from epistream.services.kafka import clients
+from epistream.services.kafka import clients, publishing
+from epistream.services.kafka.child import Child
 from epistream.services.kafka.local import LocalKafka
 from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import knowledge_pb2 as pb
@@ -235,3 +239,45 @@ def test_what_kafka_has_is_noted_so_that_a_restart_tells_nothing_again(kafka: Ka
         wait_until(lambda: process.engine.outbox.count() == 0, "an empty outbox")
     assert len(told(kafka, CHANGES, namespace)) == 51
     assert len(told(kafka, OUTCOMES, namespace)) == 51
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_publisher_that_is_killed_is_started_anew_and_one_that_is_asked_to_end_waits_for_the_service(
+    kafka: Kafka, folder: Path, number: signal.Signals
+) -> None:
+    namespace, topic = make_namespace(folder), topic_with_dead_letters(kafka)
+    send(kafka, topic, facts(namespace, range(20)))
+    with taking(folder, kafka.bootstrap, topic, publish=True) as process:
+        wait_until(lambda: len(told(kafka, CHANGES, namespace)) == 20, "the first messages")
+        before = process.publishing._child
+        assert before is not None
+        os.kill(before.pid, number)
+        send(kafka, topic, facts(namespace, range(20, 40)))
+        process.await_head(namespace, 40)
+        wait_until(lambda: process.engine.outbox.count() == 0, "an empty outbox")
+        after = process.publishing._child
+        assert after is not None
+        assert (after.pid == before.pid) == (number == signal.SIGTERM)
+    assert [change.revision for change in map(_change, once(told(kafka, CHANGES, namespace)))] == [*range(1, 41)]
+
+
+def test_a_publisher_that_cannot_be_started_is_tried_again(
+    kafka: Kafka, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts: list[object] = []
+
+    def failing(*arguments: Any, **named: Any) -> Child:
+        attempts.append(arguments)
+        if len(attempts) < 3:
+            raise OSError(11, "Resource temporarily unavailable")
+        return Child(*arguments, **named)
+
+    monkeypatch.setattr(publishing, "Child", failing)
+    namespace, topic = make_namespace(folder), topic_with_dead_letters(kafka)
+    send(kafka, topic, facts(namespace, range(3)))
+    with taking(folder, kafka.bootstrap, topic, publish=True) as process:
+        process.await_head(namespace, 3)
+        wait_until(lambda: process.engine.outbox.count() == 0, "an empty outbox")
+        assert "epistream_outbox_failures_total 2.0" in process.metrics()
+    assert "could not be started" in caplog.text
+    assert len(told(kafka, CHANGES, namespace)) == 3

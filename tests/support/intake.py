@@ -48,6 +48,7 @@ class Taking:
     engine: Engine
     writer: Writer
     intake: Intake
+    publishing: Publishing
     registry: CollectorRegistry
     failures: list[Broken]
 
@@ -101,7 +102,7 @@ def taking(
     if publish:
         publisher.start()
     try:
-        yield Taking(engine, writer, intake, registry, failures)
+        yield Taking(engine, writer, intake, publisher, registry, failures)
     finally:
         intake.stop()
         if publish:

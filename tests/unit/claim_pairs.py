@@ -20,6 +20,11 @@ def _pairs(kind: str, *pairs: tuple[str, str]) -> tuple[Pair, ...]:
 
 DIFFERING: Final = (
     *_pairs(
+        "unit by its case",
+        ("200 Cal per serving.", "200 cal per serving."),
+        ("They used 5 Mmol of salt.", "They used 5 mmol of salt."),
+    ),
+    *_pairs(
         "number",
         ("The daily limit is 5 mg.", "The daily limit is 50 mg."),
         ("The transfer fee is 1.5 percent.", "The transfer fee is 2.5 percent."),
@@ -368,6 +373,11 @@ PARAPHRASES: Final = _pairs(
 
 CODE_DIFFERING: Final = _pairs(
     "code",
+    ("cat <<EOF\na  b\nEOF", "cat <<EOF\na b\nEOF"),
+    ("regex: /a  b/", "regex: /a b/"),
+    ("<pre>a  b</pre>", "<pre>a b</pre>"),
+    ("key: a  b", "key: a b"),
+    ("echo a\tb", "echo a b"),
     ("total = foo(a, b)", "total = foo(b, a)"),
     ("if x < y:\n    return x", "if x <= y:\n    return x"),
     ("for i in range(n):\n    f(i)\ng()", "for i in range(n):\n    f(i)\n    g()"),

@@ -22,6 +22,8 @@ survives restarts:
         for hit in replica.search("How much may an adult take?", limit=3):
             print(f"{hit.similarity:.2f}  {hit.change.knowledge.content}")
 
+`KafkaProducer` sends to Kafka's topics instead (it needs `epistream[kafka]`).
+
 `SyncX` is the blocking form of the asynchronous `X`: the same methods, without `await`.
 """
 
@@ -37,6 +39,7 @@ from epistream.clients.cursor import (
     Start,
     Subscribed,
 )
+from epistream.clients.kafka_producer import KafkaProducer, ProducerLimits
 from epistream.clients.knowledge import KnowledgeClient
 from epistream.clients.producer import ModalityName, OriginName, Producer, submission
 from epistream.clients.replica import Encoder, Replica
@@ -64,12 +67,14 @@ __all__ = [
     "Event",
     "FieldViolation",
     "InvalidInput",
+    "KafkaProducer",
     "KnowledgeClient",
     "ModalityName",
     "NotFound",
     "OriginName",
     "Position",
     "Producer",
+    "ProducerLimits",
     "Progress",
     "Replica",
     "Resync",

@@ -196,7 +196,13 @@ class Items:
 
     def _scores(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
         """The product of a vector and each row, of those that are used."""
-        return np.concatenate([block @ query for block in self._blocks])[: len(self._changes)]
+        used = len(self._changes)
+        return np.concatenate(
+            [
+                block[: used - start] @ query
+                for start, block in zip(range(0, used, BLOCK_ROWS), self._blocks, strict=False)
+            ]
+        )
 
     def _grow(self, needed: int) -> None:
         while len(self._blocks) * BLOCK_ROWS < needed:

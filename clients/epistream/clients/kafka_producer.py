@@ -235,7 +235,7 @@ class CappedProducer:
         try:
             self.flush(timeout_seconds)
         finally:
-            if self._undelivered:
+            if self._in_flight_bytes:
                 # kafka-python's close waits for them first and, when that fails, leaves its thread running.
                 self._client._sender.force_close()  # noqa: SLF001 - as said
             self._client.close(timeout=_CLOSE_SECONDS)

@@ -7,7 +7,7 @@ A revision's version is *in answers* at R when it was made at or before R, had n
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -145,14 +145,17 @@ class Catalog:
         return [head for row in rows if (head := _head(row))]
 
     def heads_of(self, namespace: int, revisions: Iterable[int]) -> dict[int, Head]:
-        """The newest version of the item that each of the revisions made a version of."""
+        """The newest version of the item that each revision made a version of. Raises Broken if one has none."""
+        wanted = list(revisions)
         rows = self.connection.execute(
             "SELECT j.value, i.item_id, i.version, i.revision, i.origin, i.retracted, i.fingerprint"
             " FROM json_each(?) j CROSS JOIN versions v ON v.namespace = ?2 AND v.revision = j.value"
             " CROSS JOIN items i ON i.namespace = ?2 AND i.item_id = v.item_id",
-            (json.dumps(list(revisions)), namespace),
+            (json.dumps(wanted), namespace),
         )
-        return {row[0]: head for row in rows if (head := _head(row[1:]))}
+        heads = {row[0]: head for row in rows if (head := _head(row[1:]))}
+        _demand(wanted, heads, namespace)
+        return heads
 
     def revision_at(self, namespace: int, time_us: int) -> int:
         """The newest revision committed at or before a time; 0 when there is none."""
@@ -194,13 +197,16 @@ class Catalog:
         return Committed(*row)
 
     def contents(self, namespace: int, revisions: Iterable[int]) -> dict[int, bytes]:
-        """The encoded changes of many revisions."""
+        """The encoded changes of many revisions. Raises Broken if one is missing."""
+        wanted = list(revisions)
         rows = self.connection.execute(
             "SELECT j.revision, j.change FROM json_each(?) r CROSS JOIN journal j INDEXED BY journal_by_revision"
             " ON j.namespace = ? AND j.revision = r.value",
-            (json.dumps(list(revisions)), namespace),
+            (json.dumps(wanted), namespace),
         )
-        return dict(rows)
+        changes = dict(rows)
+        _demand(wanted, changes, namespace)
+        return changes
 
     def changes(self, namespace: int, after: int, until: int, limit: int) -> list[Committed]:
         """At most `limit` changes above `after` and not above `until`, in order."""
@@ -273,6 +279,13 @@ class Catalog:
             "SELECT revision, ended FROM versions WHERE namespace = ? AND ended > ? ORDER BY ended", (namespace, after)
         )
         return [(revision, ended) for revision, ended in rows]
+
+
+def _demand(wanted: Iterable[int], found: Mapping[int, object], namespace: int) -> None:
+    """Raise Broken if what must be there is not."""
+    missing = [revision for revision in wanted if revision not in found]
+    if missing:
+        raise Broken(f"revision {missing[0]} of namespace {namespace} is missing", reason="CORRUPT")
 
 
 def _head(row: tuple[str, int, int, int, int, bytes] | None) -> Head | None:

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import queue
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +82,7 @@ class Store:
     Attributes:
         epoch: names this store; a revision means something only together with it.
         readers: connections for reading.
+        transaction_seconds: how long the newest committed transaction took, from its begin until it was durable.
         writer: the writing connection. Only the writer thread may use it.
         journal: the journal over the writing connection.
     """
@@ -97,6 +99,7 @@ class Store:
         self._lock = _lock(folder / "lock")
         self.path = folder / FILE
         self.readers = Readers(folder)
+        self.transaction_seconds = 0.0
         try:
             self.writer = apsw.Connection(str(self.path))
             self.writer.pragma("page_size", PAGE_BYTES)
@@ -118,6 +121,7 @@ class Store:
         Raises:
             Broken: the disk refused. The state on it is unknown until the store is opened anew.
         """
+        begun = time.monotonic()
         try:
             self.writer.execute("BEGIN IMMEDIATE")
             try:
@@ -126,6 +130,7 @@ class Store:
                 self.writer.execute("ROLLBACK")
                 raise
             self.writer.execute("COMMIT")
+            self.transaction_seconds = time.monotonic() - begun
         except (apsw.IOError, apsw.FullError, apsw.CorruptError, apsw.ReadOnlyError) as error:
             with contextlib.suppress(apsw.Error):
                 self.writer.execute("ROLLBACK")

@@ -3,24 +3,23 @@
 import asyncio
 import gc
 import inspect
+import json
 import logging
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from epistream.clients.cli.exits import ExitCode, exit_code
 from epistream.services.settings import DEFAULT_ADDRESS, DEFAULT_FOLDER, Settings, is_loopback
 from epistream.wire.errors import EpistreamError, InvalidInput
 from epistream.wire.topics import SUBMISSIONS, dead_letter_topic
 
 if TYPE_CHECKING:
     from epistream.services.compose import Service
-
-WRONG_USAGE: Final = 2
-"""The exit code for settings that are wrong, as command lines have it."""
 
 app = typer.Typer(help="The processes of Epistream.", no_args_is_help=True, pretty_exceptions_enable=False)
 kafka = typer.Typer(help="Apache Kafka on this machine.", no_args_is_help=True)
@@ -96,6 +95,7 @@ def fsck(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make the views anew from the journal, and drop the index files.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Verify a store: the file, the chain of its journal, and that its views are what the journal makes."""
     from google.protobuf.message import DecodeError
@@ -107,9 +107,9 @@ def fsck(
     try:
         store = stores.Store(folder)
         try:
+            rebuilt = stores.rebuild(store) if rebuild else None
             if rebuild:
                 shutil.rmtree(folder / "index", ignore_errors=True)
-                typer.echo(f"rebuilt from {stores.rebuild(store)} journal entries")
             findings = stores.check(store)
         except DecodeError:
             findings = ["the journal is damaged: an entry cannot be decoded, so nothing after it was looked at"]
@@ -117,9 +117,14 @@ def fsck(
             store.close()
     except EpistreamError as error:
         _give_up(error)
-    for finding in findings:
-        typer.echo(finding)
-    typer.echo(f"{folder}: {len(findings)} findings" if findings else f"{folder}: all is well")
+    if as_json:
+        typer.echo(json.dumps({"folder": str(folder), "findings": findings, "rebuiltFromEntries": rebuilt}))
+    else:
+        if rebuilt is not None:
+            typer.echo(f"rebuilt from {rebuilt} journal entries")
+        for finding in findings:
+            typer.echo(finding)
+        typer.echo(f"{folder}: {len(findings)} findings" if findings else f"{folder}: all is well")
     raise typer.Exit(1 if findings else 0)
 
 
@@ -197,7 +202,7 @@ def _settings(flags: dict[str, object]) -> Settings:
 
 def _give_up(error: EpistreamError) -> NoReturn:
     typer.secho(error.message, err=True, fg=typer.colors.RED)
-    raise typer.Exit(WRONG_USAGE if isinstance(error, InvalidInput) else 1)
+    raise typer.Exit(ExitCode.USAGE if isinstance(error, InvalidInput) else exit_code(error))
 
 
 def _flag(name: str, field: Any) -> inspect.Parameter:

@@ -229,7 +229,7 @@ class Service:
         self._stopping.set()
 
     def _committed(self, prepared: Sequence[Prepared], receipts: Sequence[pb.Receipt], seconds: float) -> None:
-        self.metrics.committed(prepared, receipts, seconds, self._clock.now_us())
+        self.metrics.committed(prepared, receipts, seconds, self.engine.store.transaction_seconds, self._clock.now_us())
 
     def _state(self) -> State:
         states = [

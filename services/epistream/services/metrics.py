@@ -59,7 +59,12 @@ class Metrics:
         )
         self.dead_letters: Final = self._counter("dlq", "Refused submissions.", "reason")
         self.freshness: Final = self._histogram("freshness_seconds", "From submitted to searchable.")
-        self.commit_duration: Final = self._histogram("store_commit_duration_seconds", "How long commits took.")
+        self.commit_duration: Final = self._histogram(
+            "ingest_commit_duration_seconds", "How long groups took from matching until they were searchable."
+        )
+        self.store_commit_duration: Final = self._histogram(
+            "store_commit_duration_seconds", "How long the store's transactions of them took."
+        )
         self.push_latency: Final = self._histogram(
             "push_latency_seconds", "From committed to sent: the oldest change of each message."
         )
@@ -77,22 +82,29 @@ class Metrics:
         self.registry.register(_StateCollector(read))
 
     def committed(
-        self, prepared: Sequence[Embedded | Malformed], receipts: Sequence[pb.Receipt], seconds: float, now_us: int
+        self,
+        prepared: Sequence[Embedded | Malformed],
+        receipts: Sequence[pb.Receipt],
+        seconds: float,
+        store_seconds: float,
+        now_us: int,
     ) -> None:
-        """Count a commit that took `seconds` and was durable and searchable at `now_us`. Thread-safe."""
+        """Count a commit that took `seconds`, in the store `store_seconds`, and was searchable at `now_us`."""
         self.commit_duration.observe(seconds)
-        outcomes: collections.Counter[tuple[str, pb.Outcome.ValueType]] = collections.Counter()
+        self.store_commit_duration.observe(store_seconds)
+        outcomes: collections.Counter[tuple[str, str]] = collections.Counter()
         refusals: collections.Counter[pb.Reason.ValueType] = collections.Counter()
         for one, receipt in zip(prepared, receipts, strict=True):
             record = one.record if isinstance(one, Malformed) else one.decoded.record
             outcome = receipt.outcome
-            outcomes["grpc" if record.position is None else "kafka", outcome] += 1
-            if outcome == pb.OUTCOME_REFUSED:
+            named = "repeated" if receipt.earlier else _short(pb.Outcome.Name(outcome))
+            outcomes["grpc" if record.position is None else "kafka", named] += 1
+            if outcome == pb.OUTCOME_REFUSED and not receipt.earlier:
                 refusals[receipt.reason] += 1
             elif isinstance(one, Embedded) and receipt.revision and not receipt.earlier:
                 self.freshness.observe(max(0, now_us - submitted_us(one.decoded)) / 1e6)
-        for (source, outcome), count in outcomes.items():
-            self.ingest_outcomes.labels(source, _short(pb.Outcome.Name(outcome))).inc(count)
+        for (source, named), count in outcomes.items():
+            self.ingest_outcomes.labels(source, named).inc(count)
         for reason, count in refusals.items():
             self.dead_letters.labels(_short(pb.Reason.Name(reason))).inc(count)
 

@@ -151,7 +151,7 @@ _UNIT_FORMS: Final = forms("""
 UNITS: Final = _UNIT_FORMS | {
     form.capitalize(): unit
     for form, unit in _UNIT_FORMS.items()
-    if len(form) >= 4 and form.isalpha() and form.islower()
+    if len(form) >= 4 and form.isalpha() and form.islower() and form != "mmol"  # `Mmol` is another unit
 }
 """Units after a number, and their symbols. Case counts, but not that of whole words: `mW`, `MW`; `Days`."""
 

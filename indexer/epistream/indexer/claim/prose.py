@@ -71,6 +71,8 @@ _CASE_THERE: Final[tuple[dict[str, str], ...]] = (
 )
 
 _SENTENCE_MAX: Final = 32
+_UNIT_MAX: Final = 5
+"""Longer signs of units are rare, and longer words with a capital behind a number are names or emphasis."""
 """How far to look for letters that stand for things, in tokens."""
 _DENIED_MAX: Final = 16
 """How far behind a negation a comma may still say what is denied, in facts."""
@@ -218,7 +220,7 @@ class _Reader:
             self._number(piece)
         elif piece == "A" and self.place == _AT_START and self._is_article():
             self._special("a")
-        elif len(piece) == 1:
+        elif len(piece) == 1 or self._may_be_unit(piece):
             self._add(piece, ANY)
         elif self._is_homograph(piece):
             is_unclear = self.lower == SHOUTED and self._next() not in CURRENCY_SIGNS  # `GIVE IT TO US`, `US$5`
@@ -230,6 +232,11 @@ class _Reader:
         else:
             self.has_identifiers = True
             self._add(piece, ANY)
+
+    def _may_be_unit(self, piece: str) -> bool:
+        """Whether a short word behind a number may be the sign of a unit that we do not know: `Mmol` is not `mmol`."""
+        is_behind_number = self.at > 0 and is_numeral(self.tokens[self.at - 1])
+        return is_behind_number and len(piece) <= _UNIT_MAX and piece.lower() not in words.COMMON_NOUNS
 
     def _is_article(self) -> bool:
         """Whether `A` at the beginning of a sentence is the article, as it is not in `A calls B`."""

@@ -6,7 +6,8 @@
 The beginning of a line is a fact (its indentation), and so is each comment: it may be a claim. Blank lines and the ends
 of lines are not. Spaces inside a line are left out where they are form in every language that we know of: around a
 comma, inside brackets, and around an operator that has one on both sides, in a line that is an expression. They stay
-where a shell would read something else: `rm -rf / tmp` is not `rm -rf /tmp`.
+where a shell would read something else: `rm -rf / tmp` is not `rm -rf /tmp`; and where they stay, two are not one and a
+tab is no space, for it may be a text without quotes: a here-document, a scalar of YAML.
 """
 
 import re
@@ -14,8 +15,6 @@ import unicodedata
 from typing import Final, NamedTuple
 
 from epistream.indexer.claim.facts import ANY, LINE, Facts
-
-_SPACE: Final = " "
 
 _TOKEN: Final = re.compile(
     r"""
@@ -46,8 +45,13 @@ _SHELL: Final = re.compile(r"[$`|]|\d>|^(?:\[|test)")
 class _Token(NamedTuple):
     kind: str
     text: str
-    is_spaced: bool
-    """Whether white space stands before it."""
+    space: str
+    """The white space before it."""
+
+    @property
+    def is_spaced(self) -> bool:
+        """Whether white space stands before it."""
+        return bool(self.space)
 
 
 def read_source(code: str) -> Facts:
@@ -67,14 +71,14 @@ def read_source(code: str) -> Facts:
 def _lines(code: str) -> list[list[_Token]]:
     """The tokens of each line that has any; the first is its indentation."""
     lines: list[list[_Token]] = []
-    is_spaced = False
+    space = ""
     for match in _TOKEN.finditer(code):
         kind, text = match.lastgroup or "", match[0]
         if kind == "line":
-            lines.append([_Token(kind, text.rpartition("\n")[2], is_spaced=False)])
+            lines.append([_Token(kind, text.rpartition("\n")[2], "")])
         elif kind != "space":
-            lines[-1].append(_Token(kind, text.rstrip() if kind == "comment" else text, is_spaced))
-        is_spaced = kind == "space"
+            lines[-1].append(_Token(kind, text.rstrip() if kind == "comment" else text, space))
+        space = text if kind == "space" else ""
     return [line for line in lines if len(line) > 1]
 
 
@@ -89,7 +93,8 @@ def _line_keys(tokens: list[_Token]) -> list[str]:
     for at, token in enumerate(tokens):
         before = tokens[at - 1]
         is_free = at == 0 or is_loose[at] or is_loose[at - 1] or before.kind == "open" or token.kind == "close"
-        keys.append(_SPACE + token.text if token.is_spaced and not is_free else token.text)
+        space = " " if token.space and token.kind == "comment" else token.space
+        keys.append(token.text if is_free else space + token.text)
     return keys
 
 

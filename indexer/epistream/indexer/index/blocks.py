@@ -29,9 +29,9 @@ class Blocks:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, rows: Vectors) -> None:
-        """Copy the rows, shape (n, dimension), behind the last one."""
-        count = self._count
+    def add(self, rows: Vectors, at: int | None = None) -> None:
+        """Copy the rows, shape (n, dimension), behind the last one, or to the slots from `at` on."""
+        count = self._count if at is None else at
         done = 0
         while done < len(rows):
             block_number, used = divmod(count, self.block_rows)

@@ -41,7 +41,9 @@ class ExactIndex:
         check_scope(below, allowed, len(self))
         return np.flatnonzero(self._scores(query[0], below, allowed) >= at_least)
 
-    def close(self, queries: Vectors, at_least: float, most: int, *, below: int, allowed: Mask | None = None) -> Pairs:
+    def close_pairs(
+        self, queries: Vectors, at_least: float, most: int, *, below: int, allowed: Mask | None = None
+    ) -> Pairs:
         """As Index says."""
         check_vectors(queries, self.dimension)
         check_scope(below, allowed, len(self))

@@ -60,7 +60,8 @@ class FaissIndex:
     def add(self, vectors: Vectors) -> None:
         """As Index says."""
         check_vectors(vectors, self.dimension)
-        self._shortened.add(shortened(vectors))
+        # At the same slots, whatever an addition before, that failed in between, has left there.
+        self._shortened.add(shortened(vectors), at=len(self._blocks))
         self._blocks.add(vectors)  # last: it says how many there are
 
     def nearest(self, queries: Vectors, k: int, *, below: int, allowed: Mask | None = None) -> tuple[Scores, Slots]:
@@ -86,7 +87,9 @@ class FaissIndex:
         slots = np.concatenate([np.empty(0, dtype=np.int64), *found])
         return slots if allowed is None else slots[allowed[slots]]
 
-    def close(self, queries: Vectors, at_least: float, most: int, *, below: int, allowed: Mask | None = None) -> Pairs:
+    def close_pairs(
+        self, queries: Vectors, at_least: float, most: int, *, below: int, allowed: Mask | None = None
+    ) -> Pairs:
         """As Index says: the pairs whose bound is high enough (bound.py)."""
         check_vectors(queries, self.dimension)
         check_scope(below, allowed, len(self))

@@ -4,7 +4,7 @@ On Linux the kernel sees to that: a few lines of Python ask for it (PR_SET_PDEAT
 that the child's id is the program's. It is not a `preexec_fn`, which is unsafe beside threads. The kernel acts when the
 *thread* that started the child ends, so a thread of its own starts the child and lives until the child has ended. (A
 watching process, or a pipe to one, fails when the watcher is killed too or when another child has inherited the pipe.)
-On other systems a process that is killed leaves its children behind.
+On other systems a process that is killed leaves its children behind, unless they read a pipe from it and end with it.
 
 The child has a session of its own: Ctrl-C in the terminal reaches this process only, which stops the child in order.
 """
@@ -110,7 +110,7 @@ class Child:
                     stderr=None if log is None else subprocess.STDOUT,
                     start_new_session=True,
                 )
-        except OSError as error:
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the start gets it
             started.set_exception(error)
             return
         started.set_result(process)

@@ -21,6 +21,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -114,6 +115,8 @@ class Publisher:
                     self._make_topics()
                     self._publish(producer)
             except Exception as error:  # noqa: BLE001 - it lives as long as the service; what fails is tried again
+                if self._stopping.is_set():
+                    return  # what was not acknowledged is sent again by the next
                 self._failures += 1
                 self._log(error)
                 self._telling.failed()
@@ -250,6 +253,8 @@ def _listen(publisher: Publisher) -> None:
 
 def main(folder: str, bootstrap: str, *topics: str) -> None:
     """Publish from the store in `folder` until standard input ends; make the topics that belong to `topics`, if any."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # meant for the service, which then ends our standard input
+        signal.signal(number, signal.SIG_IGN)
     os.nice(NICENESS)
     lines = _Lines()
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[lines])

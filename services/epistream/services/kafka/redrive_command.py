@@ -4,11 +4,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 
+from epistream.clients.cli.exits import ExitCode, exit_code, explain, worst
 from epistream.services.kafka.redrive import Counts, redrive, redrive_store
 from epistream.wire.errors import EpistreamError
+
+_OUTCOMES: Final = {"REFUSED": ExitCode.REFUSED, "HELD": ExitCode.HELD}
 
 
 def redrive_command(
@@ -39,7 +43,7 @@ def redrive_command(
         console: where to print; standard output when None.
 
     Returns:
-        The exit code for the process: 0; 1 when Kafka, the store or the service cannot be reached.
+        The exit code for the process, as of every command: of those of the store, what became of them.
     """
     console = console or Console(highlight=False, soft_wrap=True)
     reason = reason.upper() if reason else None
@@ -50,13 +54,13 @@ def redrive_command(
         if folder is not None and target is not None:
             counts["store"] = redrive_store(folder, target, reason=reason, limit=limit, dry_run=dry_run)
     except EpistreamError as error:
-        console.print(error.message, style="red", markup=False)
-        return 1
+        explain(error)
+        return exit_code(error)
     if as_json:
         console.print_json(json.dumps({name: asdict(count) for name, count in counts.items()}), indent=None)
     else:
         _print(counts, console, dry_run=dry_run)
-    return 0
+    return worst(_OUTCOMES.get(outcome, ExitCode.DONE) for count in counts.values() for outcome in count.outcomes)
 
 
 def _print(counts: Mapping[str, Counts], console: Console, *, dry_run: bool) -> None:
