@@ -102,12 +102,13 @@ class Store:
         self.transaction_seconds = 0.0
         try:
             self.writer = apsw.Connection(str(self.path))
+            # First: after a kill, the publisher of the killed process may read for a moment longer.
+            self.writer.set_busy_timeout(10_000)
             self.writer.pragma("page_size", PAGE_BYTES)
             self.writer.pragma("journal_mode", "wal")
             self.writer.wal_autocheckpoint(CHECKPOINT_PAGES)
             self.writer.pragma("synchronous", "full")
             self.writer.pragma("cache_size", -CACHE_KIBIBYTES)
-            self.writer.set_busy_timeout(10_000)
             self.epoch = _prepare(self.writer)
         except apsw.Error as error:
             self._lock.close()
