@@ -14,3 +14,9 @@ def test_nothing_heavy_is_imported_before_the_model_is_loaded() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines() == ["all-MiniLM-L6-v2 384 False", "[]"]
+
+
+def test_numpy_is_not_loaded_before_the_service_has_set_how_many_threads_it_may_use() -> None:
+    program = "import sys, epistream.services.__main__\nprint(sorted({'numpy', 'faiss'} & set(sys.modules)))\n"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["[]"]

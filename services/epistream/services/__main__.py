@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from epistream.clients.cli.exits import ExitCode, exit_code
 from epistream.services.settings import DEFAULT_ADDRESS, DEFAULT_FOLDER, Settings, is_loopback
 from epistream.wire.errors import EpistreamError, InvalidInput
 from epistream.wire.topics import SUBMISSIONS, dead_letter_topic
@@ -201,6 +200,8 @@ def _settings(flags: dict[str, object]) -> Settings:
 
 
 def _give_up(error: EpistreamError) -> NoReturn:
+    from epistream.clients.cli.exits import ExitCode, exit_code
+
     typer.secho(error.message, err=True, fg=typer.colors.RED)
     raise typer.Exit(ExitCode.USAGE if isinstance(error, InvalidInput) else exit_code(error))
 
