@@ -43,7 +43,7 @@ from epistream.wire.errors import EpistreamError, InvalidInput, Unavailable
 _LOG: Final = logging.getLogger(__name__)
 
 NICENESS: Final = 19
-"""The lowest: on a busy machine it gets what processor time the service leaves. Knowledge is taken in and pushed first."""
+"""The lowest: on a busy machine it gets what processor time is left. Knowledge is taken in and pushed first."""
 PAGE_ENTRIES: Final = 200
 """How many journal entries are read and sent together. Of the largest submissions that is 200 MiB."""
 TICK_SECONDS: Final = 0.5
