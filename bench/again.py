@@ -5,24 +5,20 @@ earlier receipt, or MERGED. Then all are sent to Kafka again. Then the service i
 offset 0, and it reads all 40,000 records from there: a dump of the store must be the same, byte for byte.
 """
 
-import argparse
 import hashlib
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Final
 
 from bench.main_path import RECORDS, decided, encoded
-from bench.parts import producing, read_encoded, write_encoded
+from bench.parts import kafka_beside, producing, read_encoded, records_asked_for
 from bench.records import DIMENSION, NAMESPACE
 from bench.report import Figure, at_least, equal, report
 from epistream.clients import SyncKnowledgeClient, SyncProducer
 from epistream.indexer import positions
 from epistream.indexer.store import Store, read_only
-from epistream.services.kafka.local import LocalKafka
 from epistream.services.kafka.positions import reread
-from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns
 from epistream.wire.topics import EXPERT
@@ -33,15 +29,9 @@ _WAIT_SECONDS: Final = 600
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, default=RECORDS)
-    records = parser.parse_args().records
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_encoded(folder / "records", encoded(records))
-        with LocalKafka(folder / "kafka") as kafka:
-            ensure_topics(kafka.bootstrap)
-            return measure(folder, kafka.bootstrap, records)
+    records = records_asked_for(__doc__, RECORDS)
+    with kafka_beside(encoded(records)) as (folder, bootstrap):
+        return measure(folder, bootstrap, records)
 
 
 def measure(folder: Path, bootstrap: str, records: int) -> int:

@@ -5,22 +5,18 @@ all of them through Kafka into the service, until one replica has applied them; 
 a machine whose speed drifts does not decide the ratio.
 """
 
-import argparse
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from bench.main_path import decided, outcomes
-from bench.parts import ReplicaProcess, producing, write_encoded
+from bench.parts import ReplicaProcess, kafka_beside, producing, records_asked_for
 from bench.records import NAMESPACE, make_records
 from bench.report import Figure, at_least, equal, report
 from epistream.clients import SyncKnowledgeClient
-from epistream.services.kafka.local import LocalKafka
-from epistream.services.kafka.topics import ensure_topics
 from epistream.wire.topics import submission_key
 from tests.support.service import running_service
 
@@ -29,19 +25,15 @@ _WARM_UP: Final = 256
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, default=RECORDS)
-    records = parser.parse_args().records
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_encoded(folder / "records", encoded(records + _WARM_UP))
-        half = records // 2
-        seconds = encode_seconds(_WARM_UP, half)
-        with LocalKafka(folder / "kafka") as kafka:
-            ensure_topics(kafka.bootstrap)
-            with running_service(folder / "store", kafka=kafka.bootstrap, encoder="all-MiniLM-L6-v2") as service:
-                path, after = path_rate(folder, kafka.bootstrap, service.address, records)
-        bare = records / (seconds + encode_seconds(_WARM_UP + half, records - half))
+    records = records_asked_for(__doc__, RECORDS)
+    half = records // 2
+    seconds = encode_seconds(_WARM_UP, half)
+    with (
+        kafka_beside(encoded(records + _WARM_UP)) as (folder, bootstrap),
+        running_service(folder / "store", kafka=bootstrap, encoder="all-MiniLM-L6-v2") as service,
+    ):
+        path, after = path_rate(folder, bootstrap, service.address, records)
+    bare = records / (seconds + encode_seconds(_WARM_UP + half, records - half))
     return report(
         "encoder",
         [

@@ -5,9 +5,7 @@ many new records at half of that rate, to see how fresh knowledge is. Kafka, pro
 are five processes on one machine.
 """
 
-import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +13,10 @@ from typing import Final
 
 import numpy as np
 
-from bench.parts import ReplicaProcess, producing, write_encoded
+from bench.parts import ReplicaProcess, kafka_beside, producing, records_asked_for
 from bench.records import DIMENSION, NAMESPACE, make_records
 from bench.report import Figure, at_least, below, equal, report
 from epistream.clients import SyncKnowledgeClient
-from epistream.services.kafka.local import LocalKafka
-from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import namespace_service_pb2 as ns
 from epistream.wire.topics import submission_key
 from tests.support.service import RunningService, running_service
@@ -30,16 +26,12 @@ _WAIT_SECONDS: Final = 600
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, default=RECORDS)
-    records = parser.parse_args().records
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_encoded(folder / "records", encoded(2 * records))
-        with LocalKafka(folder / "kafka") as kafka:
-            ensure_topics(kafka.bootstrap)
-            with running_service(folder / "store", kafka=kafka.bootstrap) as service:
-                return measure(folder, kafka.bootstrap, service, records)
+    records = records_asked_for(__doc__, RECORDS)
+    with (
+        kafka_beside(encoded(2 * records)) as (folder, bootstrap),
+        running_service(folder / "store", kafka=bootstrap) as service,
+    ):
+        return measure(folder, bootstrap, service, records)
 
 
 def measure(folder: Path, bootstrap: str, service: RunningService, records: int) -> int:

@@ -1,6 +1,6 @@
-"""The processes beside the service: a producer that keeps a pace, and a replica that notes when it had what.
+"""What stands beside the service: a Kafka, a producer that keeps a pace, and a replica that notes when it had what.
 
-Each runs in an interpreter of its own, so that no figure is made better by sharing one: `python -m bench.parts
+The last two run in interpreters of their own, so that no figure is made better by sharing one: `python -m bench.parts
 replica …`.
 """
 
@@ -9,6 +9,7 @@ import json
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ from numpy.typing import NDArray
 from bench.records import NAMESPACE
 from epistream.clients import SyncReplica
 from epistream.clients.kafka_producer import CappedProducer, ProducerLimits
+from epistream.services.kafka.local import LocalKafka
+from epistream.services.kafka.topics import ensure_topics
 from epistream.wire import topics
 
 _SAMPLE_SECONDS: Final = 0.002
@@ -39,6 +42,25 @@ class _Sent(NamedTuple):
     value: bytes
     topic: str = topics.EXPERT
     headers: Sequence[tuple[str, bytes]] = (("content-type", b"application/protobuf"),)
+
+
+def records_asked_for(description: str | None, default: int) -> int:
+    """How many records the command line asks for."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--records", type=int, default=default)
+    records: int = parser.parse_args().records
+    return records
+
+
+@contextmanager
+def kafka_beside(messages: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[Path, str]]:
+    """A new folder with the messages in the file `records`, and the address of a Kafka of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_encoded(folder / "records", messages)
+        with LocalKafka(folder / "kafka") as kafka:
+            ensure_topics(kafka.bootstrap)
+            yield folder, kafka.bootstrap
 
 
 def produce(bootstrap: str, encoded: Path, rate: float, first: int, count: int) -> None:
