@@ -148,11 +148,15 @@ _UNIT_FORMS: Final = forms("""
     °C: ° C, degrees C, degrees Celsius
     °F: ° F, degrees F, degrees Fahrenheit
 """)
-UNITS: Final = _UNIT_FORMS | {
-    form.capitalize(): unit
-    for form, unit in _UNIT_FORMS.items()
-    if len(form) >= 4 and form.isalpha() and form.islower() and form != "mmol"  # `Mmol` is another unit
-}
+
+
+def _is_word(form: str, unit: str) -> bool:
+    """Whether a form is written out, as `acre` and `millimole` are; `mmol` is the sign of a unit whose words differ."""
+    has_plural = any(other.startswith(form) for other, its in _UNIT_FORMS.items() if its == unit and other != form)
+    return len(form) >= 4 and form.isalpha() and form.islower() and (form != unit or has_plural)
+
+
+UNITS: Final = _UNIT_FORMS | {form.capitalize(): unit for form, unit in _UNIT_FORMS.items() if _is_word(form, unit)}
 """Units after a number, and their symbols. Case counts, but not that of whole words: `mW`, `MW`; `Days`."""
 
 CURRENCY_SIGNS: Final = words("$ € £ ¥ ₹")
