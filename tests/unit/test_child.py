@@ -53,3 +53,22 @@ def test_a_program_that_is_not_there_ends_at_once_and_is_named_in_the_log(tmp_pa
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing"):
         _child(tmp_path / "missing", "/bin/true")
+
+
+def test_without_a_log_it_is_spoken_to_by_pipes_and_their_end_is_its_end(tmp_path: Path) -> None:
+    child = Child(["/bin/cat"], folder=tmp_path, environment=os.environ)
+    child.input.write(b"hello\n")
+    child.input.flush()
+    assert child.output.readline() == b"hello\n"
+    child.input.close()
+    assert child.output.read() == b""
+    assert child.wait(10) == 0
+    child.output.close()
+
+
+def test_with_a_log_there_are_no_pipes(tmp_path: Path) -> None:
+    child = _child(tmp_path, "/bin/true")
+    for pipe in ("input", "output"):
+        with pytest.raises(ValueError, match="no pipes"):
+            getattr(child, pipe)
+    child.wait(10)

@@ -32,8 +32,8 @@ def up(**flags: object) -> None:
     """
     settings = _settings(flags)
     _log_to_stderr(settings.log_level)
-    # A full collection looks at all that is remembered and stops every thread: 70 ms at 40,000 items, several a second
-    # under load. What it finds is little: hardly anything here is in cycles.
+    # A full collection looks at all that is remembered and stops every thread: 80 ms at 40,000 items (measured). What
+    # it finds is little: hardly anything here is in cycles.
     gc.set_threshold(20_000, 50, 100)
     try:
         code = asyncio.run(_serve(settings))

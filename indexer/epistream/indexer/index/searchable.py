@@ -38,7 +38,7 @@ CLOSE_MOST: Final = 64
 """A query with more close versions than this is better off with a search for the best: most would be thrown away."""
 CLOSE_PAIRS_SHARE: Final = 8
 """So are all queries that have more than this many on average: the vectors are in one place, or the bound, which looks
-at a quarter of their values, says nothing of them. Scoring a pair exactly takes 5 us at 2,048 dimensions."""
+at a quarter of their values, says nothing of them. Scoring all those pairs is slower than a scan for the best."""
 ROWS_MAX: Final = 4096
 """How many rows are scored again at a time."""
 

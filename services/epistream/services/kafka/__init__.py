@@ -12,7 +12,8 @@ In:
 
 Out:
 
-    publisher.py   changes, outcomes and dead letters, from the outbox
+    publishing.py  keeps the publisher running, in a process of its own
+    publisher.py   that process: changes, outcomes and dead letters, from the outbox
     redrive.py     sends dead letters to their topics again
 
 Both:

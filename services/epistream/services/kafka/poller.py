@@ -25,7 +25,7 @@ POLL_SECONDS: Final = 0.2
 """How long one poll waits; so long takes a stop, too."""
 POLL_RECORDS_MAX: Final = 500
 PACE_SECONDS: Final = 0.02
-"""While what was read before still waits, the next poll may wait so long for more: a poll costs a millisecond."""
+"""While what was read before still waits, the next poll may wait so long for more: a poll has costs of its own."""
 _RETRY_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 _POSITIONS_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 2.0

@@ -49,7 +49,7 @@ PAGE_ENTRIES: Final = 200
 TICK_SECONDS: Final = 0.5
 """How often the outbox is looked at without a wake-up: a commit of nothing but dead letters wakes nobody."""
 PACE_SECONDS: Final = 0.02
-"""After a page that was not full it waits so long for more: a page costs two milliseconds, whatever is in it."""
+"""After a page that was not full it waits so long for more: a page has costs of its own, whatever is in it."""
 _ACKNOWLEDGE_SECONDS: Final = 1.0
 """An acknowledgement costs the writer an fsync, so it is not worth one for each page."""
 _RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -236,10 +236,8 @@ class _Lines(logging.Handler):
         self._write(log=[record.levelno, self.format(record)])
 
     def _write(self, **fields: object) -> None:
-        with (
-            self.lock or contextlib.nullcontext(),
-            contextlib.suppress(BrokenPipeError),
-        ):  # then standard input ends too
+        # Whoever closes the pipe closes standard input, too.
+        with self._writing, contextlib.suppress(BrokenPipeError):
             sys.stdout.write(json.dumps(fields) + "\n")
             sys.stdout.flush()
 
