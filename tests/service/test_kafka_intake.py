@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -328,9 +329,16 @@ def test_aborted_transactions_are_not_knowledge_and_leave_no_lag(kafka: Kafka, f
     assert_each_once(folder, namespace, [0])
 
 
-def test_kafkas_group_is_told_how_far_the_store_is(kafka: Kafka, folder: Path) -> None:
+def group_offset(admin: Any, group: str, topic: str) -> int:
+    """What Kafka's group was told of the topic's partition; 0 before that."""
     from kafka import TopicPartition
 
+    partition = TopicPartition(topic, 0)
+    kept = admin.list_group_offsets({group: [partition]})[group]
+    return int(kept[partition].offset) if partition in kept else 0
+
+
+def test_kafkas_group_is_told_how_far_the_store_is(kafka: Kafka, folder: Path) -> None:
     namespace, topic = make_namespace(folder), kafka.new_topic()
     group = f"group-{topic}"
     send(kafka, topic, facts(namespace, range(10)))
@@ -339,16 +347,31 @@ def test_kafkas_group_is_told_how_far_the_store_is(kafka: Kafka, folder: Path) -
         clients.admin(kafka.bootstrap, "test") as admin,
     ):
         process.await_head(namespace, 10)
-        partition = TopicPartition(topic, 0)
-
-        def told() -> int:
-            kept = admin.list_group_offsets({group: [partition]})[group]
-            return int(kept[partition].offset) if partition in kept else 0
-
-        wait_until(lambda: told() == 10, "the group's offset")
+        wait_until(lambda: group_offset(admin, group, topic) == 10, "the group's offset")
         send(kafka, topic, facts(namespace, range(10, 13)))
         process.await_head(namespace, 13)
-        wait_until(lambda: told() == 13, "the group's offset", seconds=10)
+        wait_until(lambda: group_offset(admin, group, topic) == 13, "the group's offset", seconds=10)
+
+
+def test_a_group_that_refused_is_told_again_though_nothing_new_has_come(
+    kafka: Kafka, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Kafka refuses positions while its group moves to another broker, and, as here, while the group has members."""
+    from kafka import KafkaConsumer
+
+    namespace, topic = make_namespace(folder), kafka.new_topic()
+    group = f"group-{topic}"
+    send(kafka, topic, facts(namespace, range(3)))
+    with taking(folder, kafka.bootstrap, topic) as process:
+        process.await_read(topic, 3)
+    with clients.admin(kafka.bootstrap, "test") as admin:
+        member = KafkaConsumer(topic, bootstrap_servers=kafka.bootstrap, group_id=group, enable_auto_commit=False)
+        wait_until(lambda: member.poll(100) is not None and member.assignment(), "the member's partition")
+        with closing(member), taking(folder, kafka.bootstrap, topic, group=group):
+            wait_until(lambda: "does not take our positions" in caplog.text, "the refusal")
+            assert group_offset(admin, group, topic) < 3
+            member.close()
+            wait_until(lambda: group_offset(admin, group, topic) == 3, "the group's offset", seconds=10)
 
 
 def test_where_to_read_can_be_decided_only_while_no_service_runs(kafka: Kafka, folder: Path) -> None:

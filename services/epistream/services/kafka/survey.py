@@ -63,6 +63,8 @@ class Survey:
         self._found = found
         self._missing: dict[str, str] = {}
         self._told: dict[Partition, int] = {}
+        """What the group has taken."""
+        self._refused: dict[Partition, str] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kafka-survey", daemon=True)
 
@@ -157,12 +159,17 @@ class Survey:
             return
         offsets = {TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in new.items()}
         answers = admin.alter_group_offsets(self._source.group, offsets)
-        refused = {f"{p.topic}/{p.partition}": error.__name__ for p, error in answers.items() if error.errno}
-        if refused:
+        refused = {(p.topic, p.partition): error.__name__ for p, error in answers.items() if error.errno}
+        if refused and refused != self._refused:
             _LOG.warning(
-                "The group %s does not take our positions; lag tools are misled: %s", self._source.group, refused
+                "The group %s does not take our positions now, and lag tools are misled; it is told again every %g "
+                "seconds: %s",
+                self._source.group,
+                SURVEY_SECONDS,
+                refused,
             )
-        self._told |= new
+        self._refused = refused
+        self._told |= {partition: offset for partition, offset in new.items() if partition not in refused}
 
     def _log(self, error: Exception, failures: int) -> None:
         from kafka.errors import KafkaError
