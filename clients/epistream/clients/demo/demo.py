@@ -110,7 +110,11 @@ async def _demonstrate(options: DemoOptions, report: Report, facts: Sequence[Fac
         report.step("Start")
         kafka = await _start_kafka(options, report, folder, stack)
         service, child = await _start_service(options, report, folder, kafka, stack)
-        story = await _begin(report, folder, service, kafka, stack)
+        try:
+            story = await _begin(report, folder, service, kafka, stack)
+        except EpistreamError:
+            report.say(child.output_tail(), style="dim")
+            raise
         try:
             await story.tell(facts, options.items)
         except (EpistreamError, TimeoutError) as error:
