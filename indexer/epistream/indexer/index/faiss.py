@@ -25,6 +25,8 @@ GATHER_SHARE_MAX: Final = 0.02
 
 BOUNDS_MAX: Final = 1 << 20
 """How many bounds are computed at a time: 4 MB stay in the cache."""
+BOUND_ROWS_MAX: Final = 2048
+"""How many rows have their bounds computed at a time: they stay in a core's own cache while BLAS goes over them."""
 
 # For the whole process. Since FAISS 1.15 it is a bound on queries times dimension, before that one on queries.
 faiss.cvar.distance_compute_blas_threshold = BLAS_VALUES_MIN
@@ -93,11 +95,12 @@ class FaissIndex:
         """As Index says: the pairs whose bound is high enough (bound.py)."""
         check_vectors(queries, self.dimension)
         check_scope(below, allowed, len(self))
-        asked, counts = shortened(queries), np.zeros(len(queries), dtype=np.int64)
+        # In this order BLAS reads the rows as they stand: for a few queries four times as fast as the other way round.
+        asked, counts = np.ascontiguousarray(shortened(queries).T), np.zeros(len(queries), dtype=np.int64)
         pairs = [(np.empty(0, np.int64), np.empty(0, np.int64))]
-        for start, rows in self._shortened.scan(below, max(1, BOUNDS_MAX // max(1, len(queries)))):
-            bounds = asked @ rows.T
-            numbers, offsets = np.divmod(np.flatnonzero(bounds >= at_least), len(rows))
+        for start, rows in self._shortened.scan(below, max(1, min(BOUND_ROWS_MAX, BOUNDS_MAX // max(1, len(queries))))):
+            bounds = rows @ asked
+            offsets, numbers = np.divmod(np.flatnonzero(bounds >= at_least), len(queries))
             slots = start + offsets
             wanted = counts[numbers] <= most  # what is crowded already is not collected any more
             if allowed is not None:
