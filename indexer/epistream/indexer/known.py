@@ -4,12 +4,13 @@ The near neighbours of a whole batch are looked up at once, in the index and amo
 then sees only what came before it, so that the outcome does not depend on how a stream is cut into batches.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from epistream.indexer.catalog import Catalog, Head
 from epistream.indexer.claim import Claim, claim_of
@@ -17,7 +18,8 @@ from epistream.indexer.commit import head_after
 from epistream.indexer.index import Neighbour, Searchable, cosines
 from epistream.indexer.journal import Entry
 from epistream.indexer.match import NOMINEES, Nominee, media_identity
-from epistream.indexer.model import Embedded
+from epistream.indexer.model import Embedded, Malformed
+from epistream.indexer.namespaces import Namespaces
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -74,6 +76,24 @@ class _Fresh:
     """Where its vector is in the batch; -1 without one."""
 
 
+def look_ahead(prepared: Sequence[Embedded | Malformed], namespaces: Namespaces) -> list[Embedded | Malformed]:
+    """Look for what is near each submission, in the index as it is now, so that the writer need only look at the rest.
+
+    Any thread. Most of the time passes in the index, without Python's lock.
+    """
+    by_namespace: defaultdict[str, list[Embedded]] = defaultdict(list)
+    for candidate in prepared:
+        if isinstance(candidate, Embedded) and candidate.vector is not None:
+            by_namespace[candidate.decoded.submission.namespace].append(candidate)
+    found: dict[int, Embedded] = {}
+    for name, candidates in by_namespace.items():
+        state = namespaces.state(name)
+        at_least = _at_least(state.config.near_duplicate_threshold)
+        for one, nearby in zip(candidates, state.searchable.nearby(_vectors(candidates), at_least), strict=True):
+            found[id(one)] = Embedded(one.decoded, one.vector, nearby)
+    return [found.get(id(candidate), candidate) for candidate in prepared]
+
+
 class BatchView:
     """The known state of one namespace, as one batch moves it on. Implements `match.Known`."""
 
@@ -97,12 +117,8 @@ class BatchView:
         with_vector = [candidate for candidate in batch if candidate.vector is not None]
         # The candidates live as long as the view, so their identity names them.
         self._rows = {id(candidate): row for row, candidate in enumerate(with_vector)}
-        self._vectors = (
-            np.stack([c.vector for c in with_vector if c.vector is not None])
-            if with_vector
-            else np.empty((0, 1), np.float32)
-        )
-        self._at_least = threshold - _ROUNDING
+        self._vectors, self._nearby = _vectors(with_vector), [candidate.nearby for candidate in with_vector]
+        self._at_least = _at_least(threshold)
         self._neighbours: dict[int, list[Neighbour]] = {}
         self._near_in_batch: dict[int, list[int]] = {}
         self._heads: dict[int, Head] = {}
@@ -174,7 +190,10 @@ class BatchView:
         if not rows:
             return
         queries = self._vectors[rows]
-        found = self._searchable.search(queries, NOMINEES, at_least=self._at_least)
+        nearby = [found for row in rows if (found := self._nearby[row]) is not None]
+        found = self._searchable.search(
+            queries, NOMINEES, at_least=self._at_least, nearby=nearby if len(nearby) == len(rows) else ()
+        )
         self._neighbours.update(zip(rows, found, strict=True))
         self._read(found)
         at, others = np.nonzero(queries @ self._vectors.T >= self._at_least)
@@ -218,6 +237,17 @@ class BatchView:
     def _nominee(self, similarity: float, head: Head, knowledge: pb.Knowledge | None) -> Nominee:
         statement = statement_of(knowledge) if knowledge is not None else self._said[head.revision]
         return Nominee(head, similarity, statement.claim, statement.modality, statement.media)
+
+
+def _at_least(threshold: float) -> float:
+    """From which similarity on versions are looked for."""
+    return threshold - _ROUNDING
+
+
+def _vectors(candidates: Sequence[Embedded]) -> NDArray[np.float32]:
+    """The vectors of candidates that have one, a row each."""
+    vectors = [candidate.vector for candidate in candidates if candidate.vector is not None]
+    return np.stack(vectors) if vectors else np.empty((0, 1), np.float32)
 
 
 def _sender(candidate: Embedded) -> tuple[str, str]:

@@ -98,9 +98,26 @@ class NamespaceConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Nearby:
+    """Which versions may be close to a vector, of those that the index held at a moment. Since then some may have ended.
+
+    Rows of an index never change, so what was far then is far for ever: later only what came since is looked at.
+    """
+
+    at_least: float
+    """From which similarity on."""
+    below: int
+    """The index's slots under this one were looked at."""
+    slots: tuple[int, ...] | None
+    """Those that may be so close; None when they are too many to be named."""
+
+
+@dataclass(frozen=True, slots=True)
 class Embedded:
     """A submission that fits its namespace, with its vector."""
 
     decoded: Decoded
     vector: Vector | None
     """None for a retraction."""
+    nearby: Nearby | None = None
+    """What was found beforehand, so that the writer need not look at the whole index."""

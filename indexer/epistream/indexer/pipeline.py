@@ -1,7 +1,9 @@
 """The main path. Read it top to bottom: decode, embed, match, gate, commit.
 
 `prepare` (decode, embed) runs anywhere and takes the time that the encoder takes; `commit` (match, gate, commit) runs
-on the one writer thread. What `commit` has returned is durable, searchable, and on its way to every subscription.
+on the one writer thread. What `commit` has returned is durable, searchable, and on its way to every subscription. So
+that the writer's work does not grow with the index, `prepare` also looks there for what is near; what came since, and
+what has ended, `match` sees to.
 """
 
 import itertools
@@ -16,7 +18,7 @@ from epistream.indexer.decode import decode
 from epistream.indexer.embed import Embedder, EmbeddingCache, embed
 from epistream.indexer.gate import decide
 from epistream.indexer.journal import Entry
-from epistream.indexer.known import BatchView, Statements
+from epistream.indexer.known import BatchView, Statements, look_ahead
 from epistream.indexer.match import match
 from epistream.indexer.model import Embedded, Malformed, Record
 from epistream.indexer.namespaces import Namespaces
@@ -45,13 +47,14 @@ class Pipeline:
             self._refused_offsets = deadletters.newest_offsets(catalog.connection)
 
     def prepare(self, records: Sequence[Record], *, wait: bool = True) -> list[Embedded | Malformed]:
-        """Decode and embed records, in their order. Any thread; blocks for the encoder.
+        """Decode and embed records, in their order, and look at what is near. Any thread; blocks for the encoder.
 
         Raises:
             Unavailable: the encoder is loading and `wait` is false, or it could not be loaded.
         """
         decoded = [decode(record) for record in records]
-        return embed(decoded, self._namespaces.configs, self._embedder, self._cache, wait=wait)
+        embedded = embed(decoded, self._namespaces.configs, self._embedder, self._cache, wait=wait)
+        return look_ahead(embedded, self._namespaces)
 
     def commit(self, prepared: Sequence[Embedded | Malformed], *, atomic: bool = False) -> list[pb.Receipt]:
         """Match, gate and commit what was prepared, in its order, in one transaction: one receipt each.

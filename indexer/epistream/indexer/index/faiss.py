@@ -90,7 +90,7 @@ class FaissIndex:
         return slots if allowed is None else slots[allowed[slots]]
 
     def close_pairs(
-        self, queries: Vectors, at_least: float, most: int, *, below: int, allowed: Mask | None = None
+        self, queries: Vectors, at_least: float, most: int, *, above: int = 0, below: int, allowed: Mask | None = None
     ) -> Pairs:
         """As Index says: the pairs whose bound is high enough (bound.py)."""
         check_vectors(queries, self.dimension)
@@ -98,7 +98,8 @@ class FaissIndex:
         # In this order BLAS reads the rows as they stand: for a few queries four times as fast as the other way round.
         asked, counts = np.ascontiguousarray(shortened(queries).T), np.zeros(len(queries), dtype=np.int64)
         pairs = [(np.empty(0, np.int64), np.empty(0, np.int64))]
-        for start, rows in self._shortened.scan(below, max(1, min(BOUND_ROWS_MAX, BOUNDS_MAX // max(1, len(queries))))):
+        rows_max = max(1, min(BOUND_ROWS_MAX, BOUNDS_MAX // max(1, len(queries))))
+        for start, rows in self._shortened.scan(below, rows_max, above=above):
             bounds = rows @ asked
             offsets, numbers = np.divmod(np.flatnonzero(bounds >= at_least), len(queries))
             slots = start + offsets

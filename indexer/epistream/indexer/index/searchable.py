@@ -16,15 +16,15 @@ The second case is that of vectors that are equal or nearly so. Equal similariti
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from epistream.indexer.index.base import Index, Slots, Vectors, check_vectors
+from epistream.indexer.index.base import Index, Pairs, Slots, Vectors, check_vectors
 from epistream.indexer.index.columns import Columns, Row, Scope
 from epistream.indexer.index.cosine import cosines, pair_cosines, score_margin
-from epistream.indexer.model import Vector
+from epistream.indexer.model import Nearby, Vector
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken, InvalidInput
 
@@ -120,6 +120,7 @@ class Searchable:
         as_of: int | None = None,
         filter: pb.Filter | None = None,  # noqa: A002 (the contract's word)
         at_least: float = -1.0,
+        nearby: Sequence[Nearby] = (),
     ) -> list[list[Neighbour]]:
         """Find the nearest versions of each query; nearest first, of equally near ones the older first.
 
@@ -129,6 +130,8 @@ class Searchable:
             as_of: the revision whose state is asked about; the newest when None or beyond it.
             filter: only versions that match it.
             at_least: only versions with at least this similarity.
+            nearby: what `nearby` has answered to these queries before, so that only what came since is looked at; or
+                nothing. It makes no difference to the answer.
 
         Returns:
             One list a query. The same for every index and however the queries are divided into calls.
@@ -142,22 +145,45 @@ class Searchable:
         scope = self.columns.scope(as_of, filter)
         if scope.count == 0:
             return [[] for _ in queries]
+        if as_of is not None or any(one.at_least > at_least for one in nearby):
+            nearby = ()  # it knows too little: what has ended by now, or what is less close
         found: list[list[Neighbour]] = []
         for start in range(0, len(queries), QUERIES_MAX):
-            look = self._close if at_least >= CLOSE_MIN else self._nearest
-            found += look(queries[start : start + QUERIES_MAX], limit, scope, at_least)
+            part = slice(start, start + QUERIES_MAX)
+            if at_least >= CLOSE_MIN:
+                found += self._close(queries[part], limit, scope, at_least, nearby[part])
+            else:
+                found += self._nearest(queries[part], limit, scope, at_least)
         return found
+
+    def nearby(self, queries: Vectors, at_least: float) -> list[Nearby]:
+        """What may be close to each query now, for a later `search` with this or a higher similarity to begin with.
+
+        `queries` and what is raised are as in `search`.
+        """
+        check_vectors(queries, self.index.dimension)
+        scope = self.columns.scope(None, None)
+        if at_least < CLOSE_MIN:
+            return [Nearby(at_least, 0, ()) for _ in queries]
+        found: list[list[int] | None] = [[] for _ in queries]
+        for start in range(0, len(queries), QUERIES_MAX):
+            pairs = self._close_pairs(queries[start : start + QUERIES_MAX], scope, at_least, ())
+            for number, slot in zip((start + pairs.queries).tolist(), pairs.slots.tolist(), strict=True):
+                cast(list[int], found[number]).append(slot)
+            for number in (start + pairs.crowded).tolist():
+                found[number] = None
+        return [Nearby(at_least, scope.below, None if slots is None else tuple(slots)) for slots in found]
 
     def vector(self, revision: int) -> Vector | None:
         """A copy of the vector of the version that `revision` made, ended or not; None when there is none."""
         slot = self.columns.slot(revision)
         return None if slot is None else self.index.rows(np.array([slot]))[0]
 
-    def _close(self, queries: Vectors, limit: int, scope: Scope, at_least: float) -> list[list[Neighbour]]:
+    def _close(
+        self, queries: Vectors, limit: int, scope: Scope, at_least: float, nearby: Sequence[Nearby]
+    ) -> list[list[Neighbour]]:
         """The answers where only close versions are wanted."""
-        numbers, slots, crowded = self.index.close_pairs(
-            queries, at_least - self._margin, CLOSE_MOST, below=scope.below, allowed=scope.allowed
-        )
+        numbers, slots, crowded = self._close_pairs(queries, scope, at_least, nearby)
         if len(numbers) > CLOSE_PAIRS_SHARE * len(queries) + CLOSE_MOST:
             return self._nearest(queries, limit, scope, at_least)
         parts = [slice(start, start + ROWS_MAX) for start in range(0, len(numbers), ROWS_MAX)]
@@ -175,6 +201,23 @@ class Searchable:
             for number, nearest in zip(crowded, self._nearest(queries[crowded], limit, scope, at_least), strict=True):
                 found[number] = nearest
         return found
+
+    def _close_pairs(self, queries: Vectors, scope: Scope, at_least: float, nearby: Sequence[Nearby]) -> Pairs:
+        """The pairs that may be close: of `nearby`, if there is any, and of what came since."""
+        above = min((scope.below, *(one.below for one in nearby))) if nearby else 0
+        new = self.index.close_pairs(
+            queries, at_least - self._margin, CLOSE_MOST, above=above, below=scope.below, allowed=scope.allowed
+        )
+        if not above:
+            return new
+        pairs = [(n, slot) for n, one in enumerate(nearby) for slot in one.slots or () if slot < above]
+        old = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+        if scope.allowed is not None:
+            old = old[scope.allowed[old[:, 1]]]
+        crowded = np.union1d(new.crowded, [n for n, one in enumerate(nearby) if one.slots is None]).astype(np.int64)
+        numbers, slots = np.append(new.queries, old[:, 0]), np.append(new.slots, old[:, 1])
+        fits = ~np.isin(numbers, crowded)
+        return Pairs(numbers[fits], slots[fits], crowded)
 
     def _nearest(self, queries: Vectors, limit: int, scope: Scope, at_least: float) -> list[list[Neighbour]]:
         """The answers, from the nearest candidates on."""
