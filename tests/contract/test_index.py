@@ -24,6 +24,8 @@ from epistream.indexer.index import (
     load_snapshot,
     save_snapshot,
 )
+from epistream.indexer.index.base import Pairs
+from epistream.indexer.model import Nearby
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken, InvalidInput
 from tests.support.versions import PRODUCERS, PlainList, random_rows, random_versions, unit_rows
@@ -124,6 +126,38 @@ def test_close_misses_no_pair_from_a_score_on(new_index: IndexFactory, dimension
         assert len(pairs.queries) == found.sum(), "a pair came twice"
         assert len(pairs.crowded) == 0
         assert allowed is None or allowed[pairs.slots].all()
+
+
+def test_close_looks_only_at_slots_from_above_on(new_index: IndexFactory) -> None:
+    rows = random_rows(700, 8, seed=13)
+    index = new_index(8)
+    index.add(rows)
+    whole = index.close_pairs(rows[:50], 0.9, 700, below=600)
+    for above in (0, 1, 255, 256, 599, 600):
+        part = index.close_pairs(rows[:50], 0.9, 700, above=above, below=600)
+        expected = {pair for pair in zip(whole.queries.tolist(), whole.slots.tolist(), strict=True) if pair[1] >= above}
+        assert set(zip(part.queries.tolist(), part.slots.tolist(), strict=True)) == expected
+
+
+def test_looking_ahead_spares_the_search_what_was_there_before(new_index: IndexFactory) -> None:
+    vectors = random_rows(600, 16, seed=14)
+    searchable = filled(new_index, vectors[:500])
+    queries = unit_rows(vectors[490:510] + 0.01)
+    nearby = searchable.nearby(queries, 0.9)
+    assert {one.below for one in nearby} == {500}
+    searchable.append(versions(100, 501), vectors[500:])
+    seen: list[tuple[int, int]] = []
+    close_pairs = searchable.index.close_pairs
+
+    def watched(*arguments: Any, above: int = 0, below: int, **others: Any) -> Pairs:
+        seen.append((above, below))
+        return close_pairs(*arguments, above=above, below=below, **others)
+
+    searchable.index.close_pairs = watched  # type: ignore[method-assign]
+    found = searchable.search(queries, 8, at_least=0.9, nearby=nearby)
+    assert seen == [(500, 600)]
+    assert found == searchable.search(queries, 8, at_least=0.9)
+    assert all(found), "each has its own vector"
 
 
 def test_close_passes_over_most_of_what_is_far(new_index: IndexFactory) -> None:
@@ -414,6 +448,7 @@ class Histories(RuleBasedStateMachine):
         nudged = directions * (1 + 1e-7 * np.sign(directions))
         self.palette = unit_rows([*directions, *-directions, *nudged])
         self.searchable = Searchable(self.new_index(dimension))
+        self.looked: list[tuple[NDArray[np.float32], list[Nearby]]] = []
 
     def teardown(self) -> None:
         self.folder.cleanup()
@@ -456,6 +491,21 @@ class Histories(RuleBasedStateMachine):
         as_of = data.draw(st.none() | st.integers(0, self.plain.last_revision + 2))
         wanted = data.draw(st.none() | FILTERS)
         found = self.searchable.search(queries, limit, as_of=as_of, filter=wanted, at_least=at_least)
+        assert found == self.plain.search(queries, limit, as_of, wanted, at_least)
+
+    @rule(data=st.data(), query_count=st.integers(1, 4), at_least=st.sampled_from([0.5, 0.9, 0.99]))
+    def look_ahead(self, data: st.DataObject, query_count: int, at_least: float) -> None:
+        queries = data.draw(self.vectors(query_count))
+        self.looked.append((queries, self.searchable.nearby(queries, at_least)))
+
+    @precondition(lambda self: self.looked)
+    @rule(data=st.data(), limit=st.sampled_from([1, 2, 8, 30]), at_least=st.sampled_from([0.5, 0.9, 0.99]))
+    def search_after_looking_ahead(self, data: st.DataObject, limit: int, at_least: float) -> None:
+        """Looking ahead changes no answer, whatever was added or ended since, and whatever is asked."""
+        queries, nearby = data.draw(st.sampled_from(self.looked))
+        as_of = data.draw(st.none() | st.integers(0, self.plain.last_revision + 2))
+        wanted = data.draw(st.none() | FILTERS)
+        found = self.searchable.search(queries, limit, as_of=as_of, filter=wanted, at_least=at_least, nearby=nearby)
         assert found == self.plain.search(queries, limit, as_of, wanted, at_least)
 
     @rule()

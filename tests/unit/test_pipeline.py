@@ -240,6 +240,32 @@ def test_later_submissions_of_a_batch_see_what_earlier_ones_changed(engine: Engi
     assert receipts[2].item_id == receipts[1].item_id
 
 
+def test_what_was_prepared_before_others_were_committed_is_decided_by_what_is_known_then(engine: Engine) -> None:
+    commit(engine, submission("The daily limit is 5 mg.", id="1", item="limit", vector=NEAR))
+    prepared = engine.pipeline.prepare(
+        [
+            record(submission("the daily limit is 5 mg", id="2", vector=NEARER)),
+            record(submission("the boiling point is 99 °C", id="3", vector=direction(0.1, 1.0))),
+        ]
+    )
+    commit(engine, retraction("limit", id="4"))
+    commit(engine, submission("The boiling point is 99 °C.", id="5", item="boiling", vector=direction(0.11, 1.0)))
+    receipts = engine.pipeline.commit(prepared)
+    assert [what(receipt) for receipt in receipts] == [("ADMITTED", "NEW"), ("MERGED", "SAME_CLAIM")]
+    assert receipts[1].item_id == "boiling"
+
+
+def test_what_was_prepared_before_the_policy_changed_is_decided_by_the_new_one(engine: Engine) -> None:
+    commit(engine, submission("The daily limit is 5 mg.", id="1", vector=direction(1, 0)))
+    prepared = engine.pipeline.prepare(
+        [record(submission("the daily limit is 5 mg", id="2", vector=direction(1, 0.5)))]
+    )
+    engine.namespaces.update_policy(
+        ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=ns_pb.Policy(near_duplicate_threshold=0.87))
+    )
+    assert what(engine.pipeline.commit(prepared)[0]) == ("MERGED", "SAME_CLAIM")
+
+
 def test_an_atomic_batch_with_one_refusal_writes_nothing_and_names_it(engine: Engine) -> None:
     with pytest.raises(InvalidInput) as refused:
         commit(engine, submission("A is 1.", id="1"), retraction("nothing", id="2"), atomic=True)

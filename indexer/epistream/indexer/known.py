@@ -190,7 +190,7 @@ class BatchView:
         if not rows:
             return
         queries = self._vectors[rows]
-        nearby = [found for row in rows if (found := self._nearby[row]) is not None]
+        nearby = [looked for row in rows if (looked := self._nearby[row]) is not None]
         found = self._searchable.search(
             queries, NOMINEES, at_least=self._at_least, nearby=nearby if len(nearby) == len(rows) else ()
         )

@@ -99,7 +99,7 @@ class NamespaceConfig:
 
 @dataclass(frozen=True, slots=True)
 class Nearby:
-    """Which versions may be close to a vector, of those that the index held at a moment. Since then some may have ended.
+    """Which versions may be close to a vector, of those that an index held at a moment; since then some may have ended.
 
     Rows of an index never change, so what was far then is far for ever: later only what came since is looked at.
     """

@@ -169,7 +169,7 @@ class Searchable:
         for start in range(0, len(queries), QUERIES_MAX):
             pairs = self._close_pairs(queries[start : start + QUERIES_MAX], scope, at_least, ())
             for number, slot in zip((start + pairs.queries).tolist(), pairs.slots.tolist(), strict=True):
-                cast(list[int], found[number]).append(slot)
+                cast("list[int]", found[number]).append(slot)
             for number in (start + pairs.crowded).tolist():
                 found[number] = None
         return [Nearby(at_least, scope.below, None if slots is None else tuple(slots)) for slots in found]
