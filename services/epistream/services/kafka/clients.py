@@ -11,7 +11,12 @@ from epistream.wire.topics import DEAD_LETTER_BYTES_MAX
 REQUEST_TIMEOUT_MS: Final = 5_000
 _BOOTSTRAP_TIMEOUT_MS: Final = 3_000
 _RECONNECT_MS: Final = 1_000
-_FETCH_WAIT_MS: Final = 500
+_FETCH_BYTES_MIN: Final = 1024 * 1024
+_FETCH_WAIT_MS: Final = 25
+"""A broker answers when it has the bytes above, or after this time with what it has. Each batch has costs of its own
+from here to the replicas: answered at once, 300 records a second took 0.77 of a core, and with this 0.41, in the same 40
+ms from submitted to applied; at 1,300 a second these fell from 140 to 90 (median, measured). Asking so often in vain
+takes 0.05 of a core."""
 _FETCH_BYTES_MAX: Final = 16 * 1024 * 1024
 """What one answer of a broker brings at most, and so what waits in the client."""
 _PARTITION_BYTES_MAX: Final = 2 * DEAD_LETTER_BYTES_MAX
@@ -58,6 +63,7 @@ def consumer(bootstrap: str, client_id: str) -> Iterator[Any]:
             auto_offset_reset="none",
             isolation_level="read_committed",
             allow_auto_create_topics=False,
+            fetch_min_bytes=_FETCH_BYTES_MIN,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             fetch_max_bytes=_FETCH_BYTES_MAX,
             max_partition_fetch_bytes=_PARTITION_BYTES_MAX,
