@@ -2,9 +2,11 @@
 
 First everything as fast as it goes, the producer beside the service; then, when Kafka has been told of all of it, as
 many new records at half of that rate, to see how fresh knowledge is. Kafka, producer, service, publisher and replica
-are five processes on one machine.
+are five processes on one machine. Last the same records through the pipeline alone, in one process beside nothing: how
+fast this machine is just now.
 """
 
+import itertools
 import sys
 import time
 from collections.abc import Iterator
@@ -13,10 +15,13 @@ from typing import Final
 
 import numpy as np
 
-from bench.parts import ReplicaProcess, kafka_beside, producing, records_asked_for
+from bench.parts import ReplicaProcess, kafka_beside, producing, read_encoded, records_asked_for
 from bench.records import DIMENSION, NAMESPACE, make_records
 from bench.report import Figure, at_least, below, equal, report
 from epistream.clients import SyncKnowledgeClient
+from epistream.indexer.engine import Engine
+from epistream.indexer.model import Record
+from epistream.services.kafka.backlog import BATCH_RECORDS_MAX
 from epistream.v1 import namespace_service_pb2 as ns
 from epistream.wire.topics import submission_key
 from tests.support.service import RunningService, running_service
@@ -27,14 +32,14 @@ _WAIT_SECONDS: Final = 600
 
 def main() -> int:
     records = records_asked_for(__doc__, RECORDS)
-    with (
-        kafka_beside(encoded(2 * records)) as (folder, bootstrap),
-        running_service(folder / "store", kafka=bootstrap) as service,
-    ):
-        return measure(folder, bootstrap, service, records)
+    with kafka_beside(encoded(2 * records)) as (folder, bootstrap):
+        with running_service(folder / "store", kafka=bootstrap) as service:
+            figures = measure(folder, bootstrap, service, records)
+        alone = Figure("the pipeline alone, in one process beside nothing", alone_rate(folder, records), "records/s")
+    return report("main_path", [*figures, alone])
 
 
-def measure(folder: Path, bootstrap: str, service: RunningService, records: int) -> int:
+def measure(folder: Path, bootstrap: str, service: RunningService, records: int) -> list[Figure]:
     with SyncKnowledgeClient(service.address) as client:
         client.create_namespace(NAMESPACE, encoder=ns.Encoder(model="none", dimension=DIMENSION))
         replica = ReplicaProcess(service.address, folder)
@@ -48,17 +53,31 @@ def measure(folder: Path, bootstrap: str, service: RunningService, records: int)
         revisions, seconds = replica.finish()
         freshness = 1000 * seconds[revisions > full.head_revision]
     p50, p99 = np.percentile(freshness, [50, 99])
-    return report(
-        "main_path",
-        [
-            at_least("records committed, searchable and applied", rate, "records/s", 2500),
-            Figure("the same until Kafka has every change and outcome, too", told, "records/s"),
-            below("freshness p50 at half that rate (submitted to applied by the replica)", float(p50), "ms", 250),
-            below("freshness p99 at half that rate", float(p99), "ms", 250),
-            equal("records without an outcome", 2 * records - outcomes(after), "records", 0),
-            at_least("of which merged", after.merged_count, "records", 1),
-        ],
-    )
+    return [
+        at_least("records committed, searchable and applied", rate, "records/s", 2500),
+        Figure("the same until Kafka has every change and outcome, too", told, "records/s"),
+        below("freshness p50 at half that rate (submitted to applied by the replica)", float(p50), "ms", 250),
+        below("freshness p99 at half that rate", float(p99), "ms", 250),
+        equal("records without an outcome", 2 * records - outcomes(after), "records", 0),
+        at_least("of which merged", after.merged_count, "records", 1),
+    ]
+
+
+def alone_rate(folder: Path, records: int) -> float:
+    """Records a second through prepare and commit, in the batches of the Kafka intake."""
+    messages = itertools.islice(read_encoded(folder / "records"), records)
+    sent = [Record(value, 0, (("content-type", b"application/protobuf"),), key) for key, value in messages]
+    engine = Engine(folder / "alone")
+    try:
+        engine.namespaces.create(
+            ns.CreateNamespaceRequest(name=NAMESPACE, encoder=ns.Encoder(model="none", dimension=DIMENSION))
+        )
+        begin = time.perf_counter()
+        for start in range(0, records, BATCH_RECORDS_MAX):
+            engine.pipeline.commit(engine.pipeline.prepare(sent[start : start + BATCH_RECORDS_MAX]))
+        return records / (time.perf_counter() - begin)
+    finally:
+        engine.close()
 
 
 def until_kafka_is_told(service: RunningService) -> float:

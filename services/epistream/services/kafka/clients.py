@@ -14,8 +14,8 @@ _RECONNECT_MS: Final = 1_000
 _FETCH_BYTES_MIN: Final = 1024 * 1024
 _FETCH_WAIT_MS: Final = 25
 """A broker answers when it has the bytes above, or after this time with what it has. Each batch has costs of its own
-from here to the replicas: answered at once, 300 records a second took 0.77 of a core, and with this 0.41, in the same 40
-ms from submitted to applied; at 1,300 a second these fell from 140 to 90 (median, measured). Asking so often in vain
+from here to the replicas. Answered at once, 300 records a second took 0.77 of a core, and so 0.41, in the same 40 ms
+from submitted to applied; at 1,300 a second these fell from 140 to 90 ms (medians, measured). Asking so often in vain
 takes 0.05 of a core."""
 _FETCH_BYTES_MAX: Final = 16 * 1024 * 1024
 """What one answer of a broker brings at most, and so what waits in the client."""
