@@ -6,6 +6,7 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from tests.support.intake import (
 )
 from tests.support.kafka import Kafka, Record
 from tests.support.knowing import submission
+
+OTHER_HEADERS = (("note", b"\xff\x00"), ("empty", b""))
+"""What headers may be that mean nothing here."""
 
 
 @pytest.fixture
@@ -122,10 +126,11 @@ def test_every_kind_of_bad_record_becomes_a_dead_letter_and_the_next_good_one_is
     namespace, topic = make_namespace(folder), topic_with_dead_letters(kafka)
     with KafkaProducer(kafka.bootstrap) as producer:
         for number, bad in enumerate(BAD_INPUT):
-            producer._producer.send(topic, bad.value, key=b"bad-%d" % number, headers=bad.headers)
+            headers = (*bad.headers, *OTHER_HEADERS)
+            producer._producer.send(topic, bad.value, key=b"bad-%d" % number, headers=headers)
             [good] = facts(namespace, [number])
             producer.send(good, topic=topic)
-    with taking(folder, kafka.bootstrap, topic, publish=True) as process:
+    with taking(folder, kafka.bootstrap, topic, publish=True, group="who-refused") as process:
         process.await_head(namespace, len(BAD_INPUT))
         wait_until(lambda: process.engine.outbox.count() == 0, "an empty outbox")
     letters = {record.key: record for record in kafka.read(dead_letter_topic(topic))}
@@ -135,7 +140,9 @@ def test_every_kind_of_bad_record_becomes_a_dead_letter_and_the_next_good_one_is
         own = tuple((n, v) for n, v in letter.headers if not n.startswith("epistream-dlq-"))
         why = {n.removeprefix("epistream-dlq-"): v for n, v in letter.headers if n.startswith("epistream-dlq-")}
         assert letter.value == bad.value, bad.name
-        assert own == bad.headers, bad.name
+        assert own == (*bad.headers, *OTHER_HEADERS), bad.name
+        assert why["group"] == b"who-refused"
+        assert why["service-version"] == version("epistream").encode()
         assert why["reason"] == pb.Reason.Name(bad.reason).removeprefix("REASON_").encode(), bad.name
         assert why["original-topic"] == topic.encode()
         assert why["original-partition"] == b"0"

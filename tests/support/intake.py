@@ -88,7 +88,8 @@ def taking(
     writer = Writer(around_commit(engine.pipeline.commit), committed=lambda *_: None, failed=failures.append)
     registry = CollectorRegistry()
     metrics = KafkaMetrics(registry)
-    source = Source(bootstrap, topics, group or f"test-{uuid.uuid4().hex}", start)
+    group = group or f"test-{uuid.uuid4().hex}"
+    source = Source(bootstrap, topics, group, start)
     intake = Intake(source, engine.pipeline, engine.store, writer, metrics, failed=failures.append)
     publisher = Publishing(
         bootstrap,
@@ -96,6 +97,7 @@ def taking(
         lambda cursor: writer.run(lambda: acknowledge(engine.store, cursor)).result(),
         engine.feed.subscribe_to_commits,
         metrics,
+        group=group,
     )
     writer.start()
     intake.start()

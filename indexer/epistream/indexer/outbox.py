@@ -5,7 +5,7 @@ the newest of each. So nothing is written twice, and after a crash the messages 
 sent again: consumers tell them by `epistream-sequence`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -44,8 +44,9 @@ class Page:
 class Outbox:
     """What Kafka must be told. Any thread, any process."""
 
-    def __init__(self, readers: Readers) -> None:
-        self._readers = readers
+    def __init__(self, readers: Readers, *, letter_headers: Sequence[tuple[str, bytes]] = ()) -> None:
+        """`letter_headers` are added to each dead letter, beside those that say why and whence."""
+        self._readers, self._letter_headers = readers, tuple(letter_headers)
 
     def pending(self, after: Cursor | None, limit: int) -> Page:
         """The messages of at most `limit` journal entries and as many dead letters after a cursor.
@@ -64,7 +65,8 @@ class Outbox:
             entries[-1].sequence if entries else start.sequence, letters[-1].number if letters else start.dead_letter
         )
         full = limit in (len(entries), len(letters))
-        return Page((*_of_entries(entries), *_of_dead_letters(letters)), end, full)
+        messages = (*_of_entries(entries), *_of_dead_letters(letters, self._letter_headers))
+        return Page(messages, end, full)
 
     def count(self) -> int:
         """How many journal entries and dead letters are not yet acknowledged."""
@@ -107,11 +109,11 @@ def _of_entries(entries: Iterable[_Told]) -> Iterator[Message]:
         yield Message(topics.OUTCOMES, key, receipt.SerializeToString(deterministic=True), headers)
 
 
-def _of_dead_letters(letters: Iterable[DeadLetter]) -> Iterator[Message]:
+def _of_dead_letters(letters: Iterable[DeadLetter], added: tuple[tuple[str, bytes], ...]) -> Iterator[Message]:
     for letter in letters:
         record, receipt = letter.record, letter.receipt
         if record.position is not None:
-            headers = (*record.headers, *_why(letter))
+            headers = (*record.headers, *_why(letter), *added)
             yield Message(topics.dead_letter_topic(record.position.topic), record.key, record.value, headers)
         key = f"{receipt.namespace}/{receipt.producer}/{receipt.submission_id}".encode()
         value = receipt.SerializeToString(deterministic=True)

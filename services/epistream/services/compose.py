@@ -139,6 +139,7 @@ class Service:
             lambda cursor: self.writer.run(lambda: acknowledge(engine.store, cursor)).result(),
             engine.feed.subscribe_to_commits,
             metrics,
+            group=settings.kafka_group,
             submission_topics=settings.kafka_topics,
         )
 

@@ -5,7 +5,7 @@ them up. What Kafka has acknowledged is noted once a second, so after a crash th
 again: consumers tell them by `epistream-sequence`, which only grows. While Kafka is away nothing is held in memory but
 one page: the outbox is the store itself.
 
-    python -m epistream.services.kafka.publisher FOLDER BOOTSTRAP [TOPIC ...]
+    python -m epistream.services.kafka.publisher FOLDER BOOTSTRAP GROUP [TOPIC ...]
 
 Standard input: any bytes mean that something was committed, the end means stop. Standard output: one JSON object a
 line, each with one of these fields.
@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -249,8 +250,11 @@ def _listen(publisher: Publisher) -> None:
     publisher.stop()
 
 
-def main(folder: str, bootstrap: str, *topics: str) -> None:
-    """Publish from the store in `folder` until standard input ends; make the topics that belong to `topics`, if any."""
+def main(folder: str, bootstrap: str, group: str, *topics: str) -> None:
+    """Publish from the store in `folder` until standard input ends; make the topics that belong to `topics`, if any.
+
+    Dead letters say which `group` refused them.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):  # meant for the service, which then ends our standard input
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICENESS)
@@ -258,7 +262,12 @@ def main(folder: str, bootstrap: str, *topics: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[lines])
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it reports each attempt; we say it once
     prepare_topics = partial(ensure_topics, bootstrap, submission_topics=topics) if topics else None
-    publisher = Publisher(bootstrap, Outbox(Readers(Path(folder))), lines, prepare_topics=prepare_topics)
+    letter_headers = [
+        ("epistream-dlq-group", group.encode()),
+        ("epistream-dlq-service-version", version("epistream").encode()),
+    ]
+    outbox = Outbox(Readers(Path(folder)), letter_headers=letter_headers)
+    publisher = Publisher(bootstrap, outbox, lines, prepare_topics=prepare_topics)
     threading.Thread(target=_listen, args=(publisher,), name="listen", daemon=True).start()
     publisher.run()
 

@@ -37,6 +37,7 @@ class Publishing:
         subscribe: Callable[[Callable[[], None]], Callable[[], None]],
         metrics: KafkaMetrics,
         *,
+        group: str,
         submission_topics: Sequence[str] = (),
     ) -> None:
         """Nothing runs before `start`, and Kafka need not be there.
@@ -47,10 +48,12 @@ class Publishing:
             acknowledge: keeps, durably, up to where Kafka has everything; may block, and is called again if it raises.
             subscribe: `Feed.subscribe_to_commits`.
             metrics: what is counted.
+            group: the name of this service's consumer group, which dead letters tell.
             submission_topics: the topics whose dead letters are told. They and the others are made where missing; none
                 when empty.
         """
-        self._command = [sys.executable, "-m", publisher.__name__, str(folder.resolve()), bootstrap, *submission_topics]
+        self._command = [sys.executable, "-m", publisher.__name__, str(folder.resolve()), bootstrap, group]
+        self._command += submission_topics
         self._acknowledge, self._subscribe, self._metrics = acknowledge, subscribe, metrics
         self._lock = threading.Lock()
         self._child: Child | None = None
