@@ -1,6 +1,7 @@
 """KnowledgeService and NamespaceService over gRPC, as a client generated from the protos meets them."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -68,6 +69,39 @@ async def test_a_search_finds_the_nearest_now_and_then(client: Client) -> None:
     request.as_of.CopyFrom(at(6))
     earlier = await client.knowledge.Search(request)
     assert "item-7" not in [hit.change.item_id for hit in earlier.hits]
+
+
+async def test_without_its_index_files_a_service_gives_the_same_answers(tmp_path: Path) -> None:
+    """The index is derived: whoever deletes it waits a moment at the next start, and that is all."""
+    folder = tmp_path / "data"
+
+    async def answers(client: Client) -> list[bytes]:
+        requests = [
+            knowledge_pb.SearchRequest(
+                namespace="search", vector=pb.Embedding(float32=vector(number)), limit=5, include_embeddings=True
+            )
+            for number in range(1, 40, 3)
+        ]
+        earlier = knowledge_pb.SearchRequest()
+        earlier.CopyFrom(requests[2])
+        earlier.as_of.CopyFrom(at(20))
+        found = [await client.knowledge.Search(request) for request in (*requests, earlier)]
+        assert all(answer.hits for answer in found)
+        return [answer.SerializeToString(deterministic=True) for answer in found]
+
+    with running_service(folder) as service:
+        async with client_of(service.address) as client:
+            await client.make_namespace("search")
+            await client.submit_many("search", range(1, 41))
+            await client.retract("search", "item-7")
+            before = await answers(client)
+    files = list((folder / "index").iterdir())
+    assert files, "a service that ends in order keeps its index"
+    for file in files:
+        file.unlink()
+    with running_service(folder) as service:
+        async with client_of(service.address) as client:
+            assert await answers(client) == before
 
 
 async def test_a_diff_names_what_is_not_the_same(client: Client) -> None:
