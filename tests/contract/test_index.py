@@ -24,6 +24,7 @@ from epistream.indexer.index import (
     load_snapshot,
     save_snapshot,
 )
+from epistream.indexer.index import searchable as searchables
 from epistream.indexer.index.base import Pairs
 from epistream.indexer.model import Nearby
 from epistream.v1 import knowledge_pb2 as pb
@@ -128,14 +129,14 @@ def test_close_misses_no_pair_from_a_score_on(new_index: IndexFactory, dimension
         assert allowed is None or allowed[pairs.slots].all()
 
 
-def test_close_looks_only_at_slots_from_above_on(new_index: IndexFactory) -> None:
+def test_close_looks_only_at_slots_from_one_on(new_index: IndexFactory) -> None:
     rows = random_rows(700, 8, seed=13)
     index = new_index(8)
     index.add(rows)
     whole = index.close_pairs(rows[:50], 0.9, 700, below=600)
-    for above in (0, 1, 255, 256, 599, 600):
-        part = index.close_pairs(rows[:50], 0.9, 700, above=above, below=600)
-        expected = {pair for pair in zip(whole.queries.tolist(), whole.slots.tolist(), strict=True) if pair[1] >= above}
+    for since in (0, 1, 255, 256, 599, 600):
+        part = index.close_pairs(rows[:50], 0.9, 700, since=since, below=600)
+        expected = {pair for pair in zip(whole.queries.tolist(), whole.slots.tolist(), strict=True) if pair[1] >= since}
         assert set(zip(part.queries.tolist(), part.slots.tolist(), strict=True)) == expected
 
 
@@ -149,15 +150,75 @@ def test_looking_ahead_spares_the_search_what_was_there_before(new_index: IndexF
     seen: list[tuple[int, int]] = []
     close_pairs = searchable.index.close_pairs
 
-    def watched(*arguments: Any, above: int = 0, below: int, **others: Any) -> Pairs:
-        seen.append((above, below))
-        return close_pairs(*arguments, above=above, below=below, **others)
+    def watched(*arguments: Any, since: int = 0, below: int, **others: Any) -> Pairs:
+        seen.append((since, below))
+        return close_pairs(*arguments, since=since, below=below, **others)
 
     searchable.index.close_pairs = watched  # type: ignore[method-assign]
     found = searchable.search(queries, 8, at_least=0.9, nearby=nearby)
     assert seen == [(500, 600)]
     assert found == searchable.search(queries, 8, at_least=0.9)
     assert all(found), "each has its own vector"
+
+
+def test_what_was_close_and_has_ended_since_is_not_found(new_index: IndexFactory) -> None:
+    vectors = np.repeat(unit_rows([(1, 2, 3, 4)]), 5, axis=0)
+    searchable = filled(new_index, vectors)
+    nearby = searchable.nearby(vectors[:1], 0.9)
+    assert nearby[0].slots == (0, 1, 2, 3, 4)
+    searchable.append(versions(1, 6), vectors[:1], [(2, 6), (4, 6)])
+    (found,) = searchable.search(vectors[:1], 9, at_least=0.9, nearby=nearby)
+    assert [near.revision for near in found] == [1, 3, 5, 6]
+
+
+def test_queries_that_were_looked_at_at_different_times_can_be_asked_together(new_index: IndexFactory) -> None:
+    vectors = np.repeat(unit_rows([(1, 2, 3, 4)]), 9, axis=0)
+    searchable = filled(new_index, vectors[:2])
+    early = searchable.nearby(vectors[:1], 0.9)
+    searchable.append(versions(3, 3), vectors[2:5])
+    late = searchable.nearby(vectors[:1], 0.9)
+    searchable.append(versions(4, 6), vectors[5:])
+    for nearby in ([*early, *late], [*late, *early]):
+        found = searchable.search(vectors[:2], 20, at_least=0.9, nearby=nearby)
+        assert [[near.revision for near in one] for one in found] == [list(range(1, 10))] * 2
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_what_is_too_much_to_be_named_is_found_all_the_same(
+    new_index: IndexFactory, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(searchables, "CLOSE_MOST", most)
+    crowd, alone = unit_rows([(1, 2, 3, 4)]), unit_rows([(-4, 3, 2, -1)])
+    searchable = filled(new_index, np.concatenate([crowd, crowd, alone, crowd, crowd]))
+    queries = np.concatenate([alone, crowd, alone])
+    nearby = searchable.nearby(queries, 0.9)
+    assert [one.slots for one in nearby] == [(2,), None, (2,)]
+    searchable.append(versions(2, 6), np.concatenate([crowd, alone]))
+    found = searchable.search(queries, 3, at_least=0.9, nearby=nearby)
+    assert [[near.revision for near in one] for one in found] == [[3, 7], [1, 2, 4], [3, 7]]
+
+
+def test_looking_ahead_for_more_queries_than_go_at_a_time(
+    new_index: IndexFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searchables, "QUERIES_MAX", 7)
+    monkeypatch.setattr(searchables, "CLOSE_MOST", 2)
+    axes = unit_rows(np.eye(31))
+    vectors = np.concatenate([axes[:30], np.repeat(axes[30:], 4, axis=0)])
+    searchable = filled(new_index, vectors)
+    nearby = searchable.nearby(vectors, 0.9)
+    assert [one.slots for one in nearby] == [*((slot,) for slot in range(30)), *[None] * 4]
+    searchable.append(versions(34, 35), vectors)
+    found = searchable.search(vectors, 20, at_least=0.9, nearby=nearby)
+    assert [[near.revision for near in one] for one in found[:30]] == [[slot + 1, slot + 35] for slot in range(30)]
+    assert [[near.revision for near in one] for one in found[30:]] == [[31, 32, 33, 34, 65, 66, 67, 68]] * 4
+
+
+def test_what_is_near_must_be_given_for_each_query(new_index: IndexFactory) -> None:
+    vectors = random_rows(3, 4, seed=17)
+    searchable = filled(new_index, vectors)
+    with pytest.raises(Broken, match="2 vectors"):
+        searchable.search(vectors[:2], 1, at_least=0.9, nearby=searchable.nearby(vectors, 0.9))
 
 
 def test_close_passes_over_most_of_what_is_far(new_index: IndexFactory) -> None:

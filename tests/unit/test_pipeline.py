@@ -1,11 +1,15 @@
 """What becomes of a submission: the rules of match and gate, through the whole pipeline."""
 
+import itertools
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from epistream.indexer import known
 from epistream.indexer.engine import Engine
+from epistream.indexer.index import searchable
 from epistream.indexer.model import Position
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
@@ -240,7 +244,55 @@ def test_later_submissions_of_a_batch_see_what_earlier_ones_changed(engine: Engi
     assert receipts[2].item_id == receipts[1].item_id
 
 
-def test_what_was_prepared_before_others_were_committed_is_decided_by_what_is_known_then(engine: Engine) -> None:
+@pytest.mark.parametrize("seed", range(12))
+def test_when_a_submission_was_prepared_makes_no_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Two engines take the same batches in the same order: one prepared them early, the other just before."""
+    monkeypatch.setattr(known, "LOOK_AHEAD_MIN", 1)
+    chance = random.Random(seed)
+    monkeypatch.setattr(searchable, "CLOSE_MOST", chance.choice([1, 3, 64]))
+    monkeypatch.setattr(searchable, "QUERIES_MAX", chance.choice([1, 5, 1024]))
+    early, late = open_engine(tmp_path / "early"), open_engine(tmp_path / "late")
+    numbers = itertools.count()
+
+    def made() -> pb.Submission:
+        number, item = str(next(numbers)), f"item-{chance.randrange(6)}"
+        if chance.random() < 0.15:
+            return retraction(item, id=number)
+        content = f"The daily limit is {chance.choice([5, 6, 50])} mg{chance.choice(['.', '', ' for ' + number])}"
+        vector = direction(1.0, chance.choice([0.0, 0.1, 0.10001, 0.2, 3.0]), chance.choice([0.0, 0.05]))
+        origin = chance.choice([pb.ORIGIN_EXPERT, pb.ORIGIN_SYNTHETIC])
+        named = item if chance.random() < 0.3 else ""
+        return submission(content, id=number, item=named, vector=vector, origin=origin)
+
+    waiting = []
+    for _ in range(60):
+        if chance.random() < 0.6:
+            records = [record(made()) for _ in range(chance.choice([1, 2, 20]))]
+            waiting.append((records, early.pipeline.prepare(records)))
+        elif chance.random() < 0.2:
+            policy = ns_pb.Policy(near_duplicate_threshold=chance.choice([0.5, 0.85, 0.8501, 0.95, 1.0]))
+            for engine in (early, late):
+                engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+        elif waiting:
+            together = [waiting.pop(chance.randrange(len(waiting))) for _ in range(min(len(waiting), 2))]
+            receipts = early.pipeline.commit([one for _, prepared in together for one in prepared])
+            records = [one for arrived, _ in together for one in arrived]
+            assert receipts == late.pipeline.commit(late.pipeline.prepare(records))
+    assert {receipt.outcome for receipt in _receipts(early)} > {pb.OUTCOME_ADMITTED, pb.OUTCOME_MERGED}
+    for engine in (early, late):
+        engine.close()
+
+
+def _receipts(engine: Engine) -> list[pb.Receipt]:
+    return [entry.record.decision.receipt for entry in engine.store.journal.follow(0)]
+
+
+def test_what_was_prepared_before_others_were_committed_is_decided_by_what_is_known_then(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known, "LOOK_AHEAD_MIN", 1)
     commit(engine, submission("The daily limit is 5 mg.", id="1", item="limit", vector=NEAR))
     prepared = engine.pipeline.prepare(
         [
@@ -255,7 +307,10 @@ def test_what_was_prepared_before_others_were_committed_is_decided_by_what_is_kn
     assert receipts[1].item_id == "boiling"
 
 
-def test_what_was_prepared_before_the_policy_changed_is_decided_by_the_new_one(engine: Engine) -> None:
+def test_what_was_prepared_before_the_policy_changed_is_decided_by_the_new_one(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known, "LOOK_AHEAD_MIN", 1)
     commit(engine, submission("The daily limit is 5 mg.", id="1", vector=direction(1, 0)))
     prepared = engine.pipeline.prepare(
         [record(submission("the daily limit is 5 mg", id="2", vector=direction(1, 0.5)))]

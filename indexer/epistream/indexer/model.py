@@ -99,7 +99,7 @@ class NamespaceConfig:
 
 @dataclass(frozen=True, slots=True)
 class Nearby:
-    """Which versions may be close to a vector, of those that an index held at a moment; since then some may have ended.
+    """Which versions are close to a vector, of those that an index held at a moment; since then some may have ended.
 
     Rows of an index never change, so what was far then is far for ever: later only what came since is looked at.
     """
@@ -109,7 +109,7 @@ class Nearby:
     below: int
     """The index's slots under this one were looked at."""
     slots: tuple[int, ...] | None
-    """Those that may be so close; None when they are too many to be named."""
+    """Those that are so close; None when they are too many to be named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,4 +120,4 @@ class Embedded:
     vector: Vector | None
     """None for a retraction."""
     nearby: Nearby | None = None
-    """What was found beforehand, so that the writer need not look at the whole index."""
+    """What was found beforehand, so that the writer need not look at the whole index; None when nobody looked."""

@@ -2,7 +2,7 @@
 
 `prepare` (decode, embed) runs anywhere and takes the time that the encoder takes; `commit` (match, gate, commit) runs
 on the one writer thread. What `commit` has returned is durable, searchable, and on its way to every subscription. So
-that the writer's work does not grow with the index, `prepare` also looks there for what is near; what came since, and
+that the writer's work hardly grows with the index, `prepare` also looks there for what is near; what came since, and
 what has ended, `match` sees to.
 """
 

@@ -148,7 +148,7 @@ class IngestServicer:
         return request
 
     async def _prepared(self, submissions: Sequence[bytes], deadline: Deadline | None) -> list[Prepared]:
-        """Decode and embed. Where the encoder is needed and still loading, wait for it, within the deadline.
+        """Have the pipeline prepare. Where the encoder is needed and still loading, wait for it, within the deadline.
 
         Raises:
             Unavailable: ENCODER_LOADING, and not ready in time.

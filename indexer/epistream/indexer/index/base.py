@@ -74,12 +74,12 @@ class Index(Protocol):
         """
 
     def close_pairs(
-        self, queries: Vectors, at_least: float, most: int, *, above: int = 0, below: int, allowed: Mask | None = None
+        self, queries: Vectors, at_least: float, most: int, *, since: int = 0, below: int, allowed: Mask | None = None
     ) -> Pairs:
         """The pairs of a query and a slot whose score is `at_least` this much, and perhaps others, in no order.
 
         Made for many queries and scores near one. A query with more than `most` slots that may be so close is crowded.
-        Slots under `above` are passed over.
+        Slots under `since`, at most `below`, are passed over.
 
         `queries`, `below`, `allowed` and what is raised are as in `nearest`.
         """

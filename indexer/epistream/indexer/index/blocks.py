@@ -43,15 +43,15 @@ class Blocks:
             count += len(part)
         self._count = count  # last: whoever sees the new count sees the rows
 
-    def scan(self, below: int, rows_max: int | None = None, *, above: int = 0) -> Iterator[tuple[int, Vectors]]:
-        """The rows of the slots from `above` to under `below`, in order, without a copy: (first slot, rows) by block.
+    def scan(self, below: int, rows_max: int | None = None, *, since: int = 0) -> Iterator[tuple[int, Vectors]]:
+        """The rows of the slots from `since` to under `below`, in order, without a copy: (first slot, rows) by block.
 
         Or for each part of a block, of at most `rows_max` rows.
         """
         step = min(self.block_rows, rows_max or self.block_rows)
-        for block_start in range(above - above % self.block_rows, below, self.block_rows):
+        for block_start in range(since - since % self.block_rows, below, self.block_rows):
             block = self._blocks[block_start // self.block_rows][: below - block_start]
-            for start in range(max(0, above - block_start), len(block), step):
+            for start in range(max(0, since - block_start), len(block), step):
                 yield block_start + start, block[start : start + step]
 
     def take(self, slots: Slots) -> Vectors:

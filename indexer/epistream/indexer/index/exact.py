@@ -42,12 +42,12 @@ class ExactIndex:
         return np.flatnonzero(self._scores(query[0], below, allowed) >= at_least)
 
     def close_pairs(
-        self, queries: Vectors, at_least: float, most: int, *, above: int = 0, below: int, allowed: Mask | None = None
+        self, queries: Vectors, at_least: float, most: int, *, since: int = 0, below: int, allowed: Mask | None = None
     ) -> Pairs:
         """As Index says."""
         check_vectors(queries, self.dimension)
         check_scope(below, allowed, len(self))
-        near = [above + np.flatnonzero(self._scores(query, below, allowed)[above:] >= at_least) for query in queries]
+        near = [since + np.flatnonzero(self._scores(query, below, allowed)[since:] >= at_least) for query in queries]
         crowded = [number for number, slots in enumerate(near) if len(slots) > most]
         kept = [(number, slot) for number, slots in enumerate(near) if len(slots) <= most for slot in slots]
         pairs = np.array(kept, dtype=np.int64).reshape(-1, 2)

@@ -90,7 +90,7 @@ class FaissIndex:
         return slots if allowed is None else slots[allowed[slots]]
 
     def close_pairs(
-        self, queries: Vectors, at_least: float, most: int, *, above: int = 0, below: int, allowed: Mask | None = None
+        self, queries: Vectors, at_least: float, most: int, *, since: int = 0, below: int, allowed: Mask | None = None
     ) -> Pairs:
         """As Index says: the pairs whose bound is high enough (bound.py)."""
         check_vectors(queries, self.dimension)
@@ -99,7 +99,7 @@ class FaissIndex:
         asked, counts = np.ascontiguousarray(shortened(queries).T), np.zeros(len(queries), dtype=np.int64)
         pairs = [(np.empty(0, np.int64), np.empty(0, np.int64))]
         rows_max = max(1, min(BOUND_ROWS_MAX, BOUNDS_MAX // max(1, len(queries))))
-        for start, rows in self._shortened.scan(below, rows_max, above=above):
+        for start, rows in self._shortened.scan(below, rows_max, since=since):
             bounds = rows @ asked
             offsets, numbers = np.divmod(np.flatnonzero(bounds >= at_least), len(queries))
             slots = start + offsets

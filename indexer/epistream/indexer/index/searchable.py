@@ -16,7 +16,7 @@ The second case is that of vectors that are equal or nearly so. Equal similariti
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,6 +138,7 @@ class Searchable:
 
         Raises:
             InvalidInput: vectors of another shape or type, not finite or not of length one; a limit below 1.
+            Broken: `nearby` is not one for each query.
         """
         if limit < 1:
             raise InvalidInput.at("limit", f"expected at least 1, found {limit}")
@@ -145,6 +146,8 @@ class Searchable:
         scope = self.columns.scope(as_of, filter)
         if scope.count == 0:
             return [[] for _ in queries]
+        if nearby and len(nearby) != len(queries):
+            raise Broken(f"A search for {len(queries)} vectors was given what is near {len(nearby)}.")
         if as_of is not None or any(one.at_least > at_least for one in nearby):
             nearby = ()  # it knows too little: what has ended by now, or what is less close
         found: list[list[Neighbour]] = []
@@ -157,22 +160,27 @@ class Searchable:
         return found
 
     def nearby(self, queries: Vectors, at_least: float) -> list[Nearby]:
-        """What may be close to each query now, for a later `search` with this or a higher similarity to begin with.
+        """What is close to each query now, for a later `search` with this or a higher similarity to begin with.
 
-        `queries` and what is raised are as in `search`.
+        Empty where that would spare it nothing: below CLOSE_MIN. `queries` and what is raised are as in `search`.
         """
         check_vectors(queries, self.index.dimension)
-        scope = self.columns.scope(None, None)
         if at_least < CLOSE_MIN:
-            return [Nearby(at_least, 0, ()) for _ in queries]
-        found: list[list[int] | None] = [[] for _ in queries]
+            return []
+        scope = self.columns.scope(None, None)
+        close: list[list[int]] = [[] for _ in queries]
+        crowded: set[int] = set()
         for start in range(0, len(queries), QUERIES_MAX):
-            pairs = self._close_pairs(queries[start : start + QUERIES_MAX], scope, at_least, ())
-            for number, slot in zip((start + pairs.queries).tolist(), pairs.slots.tolist(), strict=True):
-                cast("list[int]", found[number]).append(slot)
-            for number in (start + pairs.crowded).tolist():
-                found[number] = None
-        return [Nearby(at_least, scope.below, None if slots is None else tuple(slots)) for slots in found]
+            part = queries[start : start + QUERIES_MAX]
+            pairs = self._candidates(part, scope, at_least, ())
+            near = self._pair_similarities(part, pairs) >= at_least
+            for number, slot in zip((start + pairs.queries[near]).tolist(), pairs.slots[near].tolist(), strict=True):
+                close[number].append(slot)
+            crowded.update((start + pairs.crowded).tolist())
+        return [
+            Nearby(at_least, scope.below, None if number in crowded else tuple(slots))
+            for number, slots in enumerate(close)
+        ]
 
     def vector(self, revision: int) -> Vector | None:
         """A copy of the vector of the version that `revision` made, ended or not; None when there is none."""
@@ -183,11 +191,9 @@ class Searchable:
         self, queries: Vectors, limit: int, scope: Scope, at_least: float, nearby: Sequence[Nearby]
     ) -> list[list[Neighbour]]:
         """The answers where only close versions are wanted."""
-        numbers, slots, crowded = self._close_pairs(queries, scope, at_least, nearby)
-        parts = [slice(start, start + ROWS_MAX) for start in range(0, len(numbers), ROWS_MAX)]
-        similarities = np.concatenate(
-            [np.empty(0), *(pair_cosines(queries[numbers[part]], self.index.rows(slots[part])) for part in parts)]
-        )
+        pairs = self._candidates(queries, scope, at_least, nearby)
+        numbers, slots, crowded = pairs
+        similarities = self._pair_similarities(queries, pairs)
         best = np.lexsort((slots, -similarities, numbers))
         best = best[similarities[best] >= at_least]
         found: list[list[Neighbour]] = [[] for _ in queries]
@@ -200,16 +206,17 @@ class Searchable:
                 found[number] = nearest
         return found
 
-    def _close_pairs(self, queries: Vectors, scope: Scope, at_least: float, nearby: Sequence[Nearby]) -> Pairs:
-        """The pairs that may be close: of `nearby`, if there is any, and of what came since."""
-        above = min((scope.below, *(one.below for one in nearby))) if nearby else 0
+    def _candidates(self, queries: Vectors, scope: Scope, at_least: float, nearby: Sequence[Nearby]) -> Pairs:
+        """The pairs that may be close: those of `nearby`, if there is any, and of what came since."""
+        since = min((scope.below, *(one.below for one in nearby))) if nearby else 0
         most = max(CLOSE_MOST, scope.below // CLOSE_SHARE)
         new = self.index.close_pairs(
-            queries, at_least - self._margin, most, above=above, below=scope.below, allowed=scope.allowed
+            queries, at_least - self._margin, most, since=since, below=scope.below, allowed=scope.allowed
         )
-        if not above:
+        if not since:
             return new
-        pairs = [(n, slot) for n, one in enumerate(nearby) for slot in one.slots or () if slot < above]
+        # A slot from `since` on is among the new pairs.
+        pairs = [(n, slot) for n, one in enumerate(nearby) for slot in one.slots or () if slot < since]
         old = np.array(pairs, dtype=np.int64).reshape(-1, 2)
         if scope.allowed is not None:
             old = old[scope.allowed[old[:, 1]]]
@@ -217,6 +224,11 @@ class Searchable:
         numbers, slots = np.append(new.queries, old[:, 0]), np.append(new.slots, old[:, 1])
         fits = ~np.isin(numbers, crowded)
         return Pairs(numbers[fits], slots[fits], crowded)
+
+    def _pair_similarities(self, queries: Vectors, pairs: Pairs) -> NDArray[np.float64]:
+        parts = [slice(start, start + ROWS_MAX) for start in range(0, len(pairs.slots), ROWS_MAX)]
+        scored = (pair_cosines(queries[pairs.queries[part]], self.index.rows(pairs.slots[part])) for part in parts)
+        return np.concatenate([np.empty(0), *scored])
 
     def _nearest(self, queries: Vectors, limit: int, scope: Scope, at_least: float) -> list[list[Neighbour]]:
         """The answers, from the nearest candidates on."""

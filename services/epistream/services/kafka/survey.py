@@ -160,13 +160,13 @@ class Survey:
         offsets = {TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in new.items()}
         answers = admin.alter_group_offsets(self._source.group, offsets)
         refused = {(p.topic, p.partition): error.__name__ for p, error in answers.items() if error.errno}
-        if refused and refused != self._refused:
+        if refused.keys() - self._refused.keys():
             _LOG.warning(
                 "The group %s does not take our positions now, and lag tools are misled; it is told again every %g "
                 "seconds: %s",
                 self._source.group,
                 SURVEY_SECONDS,
-                refused,
+                {f"{topic}/{number}": why for (topic, number), why in refused.items()},
             )
         self._refused = refused
         self._told |= {partition: offset for partition, offset in new.items() if partition not in refused}

@@ -36,7 +36,7 @@ class Preparing(Protocol):
     """`Pipeline.prepare`."""
 
     def __call__(self, records: Sequence[Record]) -> list[Prepared]:
-        """Decode and embed; blocks for the encoder."""
+        """Any thread; blocks for the encoder."""
 
 
 class Submitting(Protocol):
