@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from epistream.indexer.index import Neighbour, Row, cosines
+from epistream.indexer.index import IndexFactory, Neighbour, Row, Searchable, cosines
 from epistream.v1 import knowledge_pb2 as pb
 
 ORIGINS = (pb.ORIGIN_CRAWLED, pb.ORIGIN_EXPERT, pb.ORIGIN_SYNTHETIC)
@@ -109,3 +109,15 @@ class PlainList:
             )[:limit]
             for query in queries
         ]
+
+
+def versions(count: int, first_revision: int = 1) -> list[Row]:
+    """Versions that differ in their revisions only, which follow each other."""
+    return [Row(first_revision + n, pb.ORIGIN_EXPERT, pb.MODALITY_TEXT, "ada", {}) for n in range(count)]
+
+
+def filled(new_index: IndexFactory, vectors: NDArray[np.float32]) -> Searchable:
+    """A Searchable with these vectors, as the revisions from 1 on."""
+    searchable = Searchable(new_index(vectors.shape[1]))
+    searchable.append(versions(len(vectors)), vectors)
+    return searchable

@@ -1,7 +1,8 @@
 """What is known while a batch is decided: a namespace's committed state, and over it the batch's earlier decisions.
 
 The near neighbours of a whole batch are looked up at once, in the index and among the batch itself; each submission
-then sees only what came before it, so that the outcome does not depend on how a stream is cut into batches.
+then sees only what came before it, so that the outcome does not depend on how a stream is cut into batches. Most of the
+look in the index is done beforehand, beside the writer: `look_ahead`.
 """
 
 from collections import OrderedDict, defaultdict

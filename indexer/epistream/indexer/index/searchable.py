@@ -162,9 +162,11 @@ class Searchable:
     def nearby(self, queries: Vectors, at_least: float) -> list[Nearby]:
         """What is close to each query now, for a later `search` with this or a higher similarity to begin with.
 
-        Empty where that would spare it nothing: below CLOSE_MIN. `queries` and what is raised are as in `search`.
+        Empty where that would spare it nothing: below CLOSE_MIN. `queries` are as in `search`.
+
+        Raises:
+            InvalidInput: as `search`.
         """
-        check_vectors(queries, self.index.dimension)
         if at_least < CLOSE_MIN:
             return []
         scope = self.columns.scope(None, None)

@@ -64,7 +64,8 @@ class Survey:
         self._missing: dict[str, str] = {}
         self._told: dict[Partition, int] = {}
         """What the group has taken."""
-        self._refused: dict[Partition, str] = {}
+        self._refused: frozenset[Partition] = frozenset()
+        """What it did not take the last time."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kafka-survey", daemon=True)
 
@@ -160,7 +161,7 @@ class Survey:
         offsets = {TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in new.items()}
         answers = admin.alter_group_offsets(self._source.group, offsets)
         refused = {(p.topic, p.partition): error.__name__ for p, error in answers.items() if error.errno}
-        if refused.keys() - self._refused.keys():
+        if refused.keys() - self._refused:
             _LOG.warning(
                 "The group %s does not take our positions now, and lag tools are misled; it is told again every %g "
                 "seconds: %s",
@@ -168,7 +169,7 @@ class Survey:
                 SURVEY_SECONDS,
                 {f"{topic}/{number}": why for (topic, number), why in refused.items()},
             )
-        self._refused = refused
+        self._refused = frozenset(refused)
         self._told |= {partition: offset for partition, offset in new.items() if partition not in refused}
 
     def _log(self, error: Exception, failures: int) -> None:
