@@ -29,7 +29,7 @@ from epistream.wire import topics
 
 _SAMPLE_SECONDS: Final = 0.002
 _PAGE: Final = 200
-_PAGE_SECONDS: Final = 0.004
+_PAGE_SECONDS: Final = 0.01
 """A paced producer sends what is due so often."""
 _SUBMITTED_TIME: Final = b"\x6a"
 """Field 13 of a submission, length-delimited: appended to its encoding when it is sent."""

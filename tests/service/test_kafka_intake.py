@@ -1,6 +1,8 @@
 """Knowledge in over a real Kafka: each record takes effect exactly once, whatever is killed, and nothing is skipped."""
 
+import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -12,11 +14,14 @@ import pytest
 from google.protobuf import json_format
 
 from epistream.clients.kafka_producer import CappedProducer, KafkaProducer, submission_headers
+from epistream.indexer import pipeline
 from epistream.indexer.catalog import Catalog
+from epistream.indexer.model import Arrived, Decoded, Malformed, Record, record_of
 from epistream.indexer.store import read_only
-from epistream.services.kafka import clients
+from epistream.services.kafka import clients, polling
 from epistream.services.kafka.backlog import WAITING_BYTES_MAX
 from epistream.services.kafka.local import LocalKafka
+from epistream.services.kafka.parcels import Parcel, unpack
 from epistream.services.kafka.positions import reread
 from epistream.services.writer import Commit
 from epistream.v1 import knowledge_pb2 as pb
@@ -147,13 +152,76 @@ def test_a_slow_writer_holds_reading_up_and_loses_nothing(kafka: Kafka, folder: 
         wait_until(lambda: not backlog.await_room(0), "a full backlog")
         held_bytes, rounds = backlog._bytes, set[float]()
         while len(rounds) < 4:
-            rounds.add(process.intake._poller._alive_at)
+            rounds.add(process.intake._polling._alive_at)
             time.sleep(0.01)
         assert backlog._bytes == held_bytes < 2 * WAITING_BYTES_MAX
         assert process.engine.pipeline.positions()[topic, 0] == 0
         gate.set()
         process.await_head(namespace, 400)
     assert_each_once(folder, namespace, range(400))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_poller_that_is_killed_is_started_anew_and_one_that_is_asked_to_end_waits_for_the_service(
+    kafka: Kafka, folder: Path, number: signal.Signals
+) -> None:
+    namespace, topic = make_namespace(folder), kafka.new_topic(partitions=2)
+    with taking(folder, kafka.bootstrap, topic) as process:
+        send(kafka, topic, facts(namespace, range(20)))
+        process.await_head(namespace, 20)
+        before = process.intake._polling._keeper.pid
+        assert before is not None
+        for start in (20, 400):
+            send(kafka, topic, facts(namespace, range(start, start + 380)))
+            if start == 20:
+                os.kill(before, number)
+        process.await_head(namespace, 780)
+        assert (process.intake._polling._keeper.pid == before) == (number == signal.SIGTERM)
+        restarts = 'epistream_ingest_retries_total{stage="poll"} 1.0' in process.metrics()
+        assert restarts == (number == signal.SIGKILL)
+        wait_until(lambda: all(lag.records == 0 for lag in process.intake.lag().values()), "no lag")
+    assert_each_once(folder, namespace, range(780))
+
+
+def test_what_the_poller_reads_and_the_service_cannot_take_in_is_read_again(
+    kafka: Kafka, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts: list[object] = []
+
+    def failing(parcel: Parcel) -> Arrived:
+        attempts.append(parcel)
+        if len(attempts) in {5, 30}:
+            raise MemoryError("for the test")
+        return unpack(parcel)
+
+    monkeypatch.setattr(polling, "unpack", failing)
+    namespace, topic = make_namespace(folder), kafka.new_topic()
+    send(kafka, topic, facts(namespace, range(50)))
+    with taking(folder, kafka.bootstrap, topic) as process:
+        process.await_head(namespace, 50)
+    assert len(attempts) > 50
+    assert "What the Kafka poller tells cannot be taken in" in caplog.text
+    assert_each_once(folder, namespace, range(50))
+
+
+def test_a_record_that_decoding_fails_on_becomes_a_dead_letter_and_the_others_go_on(
+    kafka: Kafka, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def as_it_came(parcel: Parcel) -> Arrived:
+        arrived = unpack(parcel)
+        return record_of(arrived) if b"Fact 3." in (record_of(arrived).value or b"") else arrived
+
+    def failing(record: Record) -> Decoded | Malformed:
+        raise ZeroDivisionError(f"for the test: {record.value!r}")
+
+    monkeypatch.setattr(polling, "unpack", as_it_came)
+    monkeypatch.setattr(pipeline, "decode", failing)
+    namespace, topic = make_namespace(folder), kafka.new_topic()
+    send(kafka, topic, facts(namespace, range(10)))
+    with taking(folder, kafka.bootstrap, topic) as process:
+        process.await_read(topic, 10)
+        assert "epistream_ingest_given_up_total 1.0" in process.metrics()
+    assert_each_once(folder, namespace, [n for n in range(10) if n != 3])
 
 
 @pytest.mark.slow

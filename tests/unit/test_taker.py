@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from epistream.indexer.model import Decoded, Embedded, Malformed, Position, Record
+from epistream.indexer.model import Arrived, Decoded, Embedded, Malformed, Position, Record, record_of
 from epistream.services.kafka.backlog import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Backlog
 from epistream.services.kafka.progress import Progress
 from epistream.services.kafka.taker import ATTEMPTS, Taken, Taker
@@ -57,14 +57,15 @@ class Bench:
         wait_until(lambda: self.progress.done()[TOPIC, 0] == offset, f"offset {offset}")
 
     def values(self) -> list[bytes | None]:
-        return [_record(one).value for one in self.committed]
+        return [record_of(one).value for one in self.committed]
 
     def dead(self) -> list[Malformed]:
         return [one for one in self.committed if isinstance(one, Malformed)]
 
-    def _prepare(self, records: Sequence[Record]) -> list[Prepared]:
-        self.prepare(records)
-        return [Embedded(Decoded(r, pb.Submission(submission_id="s"), b"", "", b""), None) for r in records]
+    def _prepare(self, records: Sequence[Arrived]) -> list[Prepared]:
+        arrived = [record_of(one) for one in records]
+        self.prepare(arrived)
+        return [Embedded(Decoded(r, pb.Submission(submission_id="s"), b"", "", b""), None) for r in arrived]
 
     def _commit(self, prepared: Sequence[Prepared], *, atomic: bool = False) -> list[pb.Receipt]:
         assert not atomic
@@ -75,10 +76,6 @@ class Bench:
 
     def _count(self) -> None:
         self.given_up += 1
-
-
-def _record(one: Prepared) -> Record:
-    return one.record if isinstance(one, Malformed) else one.decoded.record
 
 
 def fail_on(value: bytes, error: Exception) -> Callable[[Sequence[Record]], None]:
@@ -119,7 +116,7 @@ def test_a_record_that_cannot_be_prepared_becomes_a_dead_letter_and_the_others_g
 
 def test_a_record_that_cannot_be_committed_becomes_a_dead_letter_and_the_others_go_on() -> None:
     def commit(prepared: Sequence[Prepared]) -> None:
-        if any(isinstance(one, Embedded) and _record(one).value == b"5" for one in prepared):
+        if any(isinstance(one, Embedded) and record_of(one).value == b"5" for one in prepared):
             raise KeyError("a bug")
 
     with Bench(commit=commit).running() as bench:
@@ -151,7 +148,7 @@ def test_a_bad_moment_is_waited_out_and_makes_no_dead_letter(error: Exception) -
 
 def test_a_broken_store_ends_the_intake_and_nothing_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
     def commit(prepared: Sequence[Prepared]) -> None:
-        if any(_record(one).value == b"3" for one in prepared):
+        if any(record_of(one).value == b"3" for one in prepared):
             raise Broken("the disk is full")
 
     with Bench(commit=commit).running() as bench:
@@ -181,7 +178,7 @@ def test_no_batch_is_with_the_writer_while_an_earlier_one_can_still_fail() -> No
     attempts: list[list[bytes | None]] = []
 
     def commit(prepared: Sequence[Prepared]) -> None:
-        attempts.append([_record(one).value for one in prepared])
+        attempts.append([record_of(one).value for one in prepared])
         if len(attempts) < 3:
             raise KeyError("a bug, at first")
 

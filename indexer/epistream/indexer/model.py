@@ -83,6 +83,10 @@ class Decoded:
     """SHA-256 over what makes two submissions of one id the same: all but the embedding and `submitted_time`."""
 
 
+Arrived: TypeAlias = Record | Decoded | Malformed
+"""What the pipeline is given: as it came, or decoded before."""
+
+
 @dataclass(frozen=True, slots=True)
 class NamespaceConfig:
     """What the stages need to know of a namespace."""
@@ -121,3 +125,14 @@ class Embedded:
     """None for a retraction."""
     nearby: Nearby | None = None
     """What was found beforehand, so that the writer need not look at the whole index; None when nobody looked."""
+
+
+def record_of(one: Record | Decoded | Malformed | Embedded) -> Record:
+    """What arrived, at whatever stage it is."""
+    match one:
+        case Record():
+            return one
+        case Embedded():
+            return one.decoded.record
+        case _:
+            return one.record

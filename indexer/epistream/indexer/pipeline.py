@@ -3,7 +3,7 @@
 `prepare` (decode, embed) runs anywhere and takes the time that the encoder takes; `commit` (match, gate, commit) runs
 on the one writer thread. What `commit` has returned is durable, searchable, and on its way to every subscription. So
 that the writer's work hardly grows with the index, `prepare` also looks there for what is near; what came since, and
-what has ended, `match` sees to.
+what has ended, `match` sees to. What the service reads from Kafka was decoded where it was read.
 """
 
 import itertools
@@ -20,7 +20,7 @@ from epistream.indexer.gate import decide
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView, Statements, look_ahead
 from epistream.indexer.match import match
-from epistream.indexer.model import Embedded, Malformed, Record
+from epistream.indexer.model import Arrived, Embedded, Malformed, Record, record_of
 from epistream.indexer.namespaces import Namespaces
 from epistream.indexer.store import Store
 from epistream.v1 import knowledge_pb2 as pb
@@ -46,13 +46,13 @@ class Pipeline:
         with store.reader() as catalog:
             self._refused_offsets = deadletters.newest_offsets(catalog.connection)
 
-    def prepare(self, records: Sequence[Record], *, wait: bool = True) -> list[Embedded | Malformed]:
-        """Decode and embed records, in their order, and look at what is near. Any thread; blocks for the encoder.
+    def prepare(self, records: Sequence[Arrived], *, wait: bool = True) -> list[Embedded | Malformed]:
+        """Decode what is not decoded yet and embed, in order; look at what is near. Any thread; blocks for the encoder.
 
         Raises:
             Unavailable: the encoder is loading and `wait` is false, or it could not be loaded.
         """
-        decoded = [decode(record) for record in records]
+        decoded = [decode(one) if isinstance(one, Record) else one for one in records]
         embedded = embed(decoded, self._namespaces.configs, self._embedder, self._cache, wait=wait)
         return look_ahead(embedded, self._namespaces)
 
@@ -72,8 +72,7 @@ class Pipeline:
         refused = [(i, r) for i, r in enumerate(receipts) if r.outcome == pb.OUTCOME_REFUSED]
         if atomic and refused:
             draft.entries.clear()
-        records = (p.record if isinstance(p, Malformed) else p.decoded.record for p in prepared)
-        write(self._store, draft, records)
+        write(self._store, draft, map(record_of, prepared))
         self._remember_refused(draft)
         if atomic and refused:
             raise _refusal(refused)
@@ -89,8 +88,7 @@ class Pipeline:
         views = self._views(prepared, catalog)
         receipts = []
         for candidate in prepared:
-            record = candidate.record if isinstance(candidate, Malformed) else candidate.decoded.record
-            before = self._refused_before(record, catalog)
+            before = self._refused_before(record_of(candidate), catalog)
             if before is not None:
                 receipts.append(before)
                 continue

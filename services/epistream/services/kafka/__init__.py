@@ -4,7 +4,9 @@ In:
 
     intake.py      Intake: the parts below, put together
     survey.py      which partitions there are, and where each begins
-    poller.py      the one thread that reads: raw records into the backlog
+    polling.py     keeps the poller running, in a process of its own; what it reads goes into the backlog
+    poller.py      that process: reads and decodes
+    parcels.py     how records pass from it to the service
     backlog.py     the queue between reading and preparing, with a bound
     taker.py       prepares the next batch while the writer commits the one before
     progress.py    how far each partition has been read, and made durable
@@ -19,6 +21,7 @@ Out:
 Both:
 
     clients.py     how consumers and admin clients are made
+    keeper.py      a program of ours in a process of its own, kept running, and the way back to the service
     topics.py      the topics, and how they are made
     metrics.py     what Prometheus can read of all this
 

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-from epistream.indexer.model import Record
+from epistream.indexer.model import Arrived, record_of
 
 BATCH_RECORDS_MAX: Final = 500
 """How many records are prepared, and then committed, together."""
@@ -22,13 +22,13 @@ class Backlog:
     """
 
     def __init__(self) -> None:
-        self._records: deque[Record] = deque()
+        self._records: deque[Arrived] = deque()
         self._bytes = 0
         self._full = False
         self._closed = False
         self._changed = threading.Condition()
 
-    def put(self, records: Iterable[Record]) -> None:
+    def put(self, records: Iterable[Arrived]) -> None:
         """Add records, in order. Does not block."""
         with self._changed:
             for record in records:
@@ -42,12 +42,7 @@ class Backlog:
         with self._changed:
             return self._changed.wait_for(lambda: not self._full or self._closed, timeout_seconds)
 
-    def await_taken(self, timeout_seconds: float) -> None:
-        """Wait until everything was taken, or until the time is over."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._records or self._closed, timeout_seconds)
-
-    def take(self, *, wait: bool) -> list[Record]:
+    def take(self, *, wait: bool) -> list[Arrived]:
         """The next batch: what there is, up to the bounds, at least one record.
 
         Empty when it is closed, and when there is nothing and `wait` is false.
@@ -55,7 +50,7 @@ class Backlog:
         with self._changed:
             if wait:
                 self._changed.wait_for(lambda: self._records or self._closed)
-            batch: list[Record] = []
+            batch: list[Arrived] = []
             size = 0
             while self._records and not self._closed and len(batch) < BATCH_RECORDS_MAX:
                 size += _size(self._records[0])
@@ -77,5 +72,6 @@ class Backlog:
         return max(len(self._records) / WAITING_RECORDS_MAX, self._bytes / WAITING_BYTES_MAX)
 
 
-def _size(record: Record) -> int:
+def _size(arrived: Arrived) -> int:
+    record = record_of(arrived)
     return len(record.value or b"") + len(record.key or b"") + sum(len(k) + len(v) for k, v in record.headers)

@@ -1,8 +1,10 @@
 """Knowledge in over Kafka: every record takes effect exactly once.
 
-    poller ──records──► backlog ──batches──► taker ──prepared──► writer
+    poller ──decoded──► backlog ──batches──► taker ──prepared──► writer
        ▲                                       │
     survey: what there is, where it begins     └─► progress: what is durable
+
+The poller is a process of its own (`polling` keeps it), the others are threads of the service.
 
 The positions in Kafka are kept in the store, in the same transaction as what the records became. So after a crash at
 any moment reading goes on with the first record that had no effect, and what is read again has no second one. Kafka
@@ -21,7 +23,7 @@ from epistream.indexer.store import Store
 from epistream.services.kafka import clients
 from epistream.services.kafka.backlog import Backlog
 from epistream.services.kafka.metrics import KafkaMetrics
-from epistream.services.kafka.poller import Poller
+from epistream.services.kafka.polling import Polling
 from epistream.services.kafka.progress import Lag, Partition, Progress, Stopped
 from epistream.services.kafka.survey import Positions, Source, Survey
 from epistream.services.kafka.taker import Taken, Taker
@@ -67,10 +69,10 @@ class Intake:
         self._progress, self._backlog = Progress(), Backlog()
         taken = Taken(metrics.retried, metrics.given_up, failed)
         self._taker = Taker(self._backlog, pipeline.prepare, writer.submit_batch, self._progress, taken)
-        self._poller = Poller(source.bootstrap, self._backlog, self._progress, self._clock)
+        self._polling = Polling(source.bootstrap, self._backlog, self._progress, lambda: metrics.retried("poll"))
         kept = Positions(pipeline.positions, self._begin)
-        self._survey = Survey(source, kept, self._progress, self._clock, self._poller.begin)
-        metrics.watch_intake(self.lag, self.stopped, self._poller.poll_age_seconds)
+        self._survey = Survey(source, kept, self._progress, self._clock, self._polling.begin)
+        metrics.watch_intake(self.lag, self.stopped, self._polling.poll_age_seconds)
 
     def start(self) -> None:
         """Start reading. Does not block."""
@@ -81,7 +83,7 @@ class Intake:
             ", ".join(self._source.topics),
             ", ".join(readable),
         )
-        for part in (self._taker, self._poller, self._survey):
+        for part in (self._taker, self._polling, self._survey):
             part.start()
 
     def stop(self, timeout_seconds: float = _STOP_SECONDS) -> None:
@@ -90,7 +92,7 @@ class Intake:
         What was read and is not yet durable is read again by the next start. Stop the writer after it.
         """
         deadline = time.monotonic() + timeout_seconds
-        for name, part in (("poller", self._poller), ("taker", self._taker), ("survey", self._survey)):
+        for name, part in (("poller", self._polling), ("taker", self._taker), ("survey", self._survey)):
             if not part.stop(max(0.0, deadline - time.monotonic())):
                 _LOG.warning("The Kafka intake's %s did not end in time; it is left behind", name)
 

@@ -18,7 +18,7 @@ class KafkaMetrics:
         self._registry: Final = registry
         self._retries: Final = Counter(
             "epistream_ingest_retries_total",
-            "Batches from Kafka that were tried again, by stage.",
+            "Batches from Kafka that were tried again, by stage; in `poll`, how often its process was started anew.",
             ("stage",),
             registry=registry,
         )
@@ -41,7 +41,7 @@ class KafkaMetrics:
         )
 
     def retried(self, stage: str) -> None:
-        """A batch is tried again in `prepare` or in `commit`."""
+        """A batch is tried again in `prepare` or in `commit`; in `poll`, the poller was started anew."""
         self._retries.labels(stage).inc()
 
     def given_up(self) -> None:

@@ -1,134 +1,123 @@
-"""The one thread that reads from Kafka: raw records into the backlog, each once, in the order of its partition.
+"""Reads from Kafka and decodes: each record once, in the order of its partition.
 
-It belongs to no consumer group: this service reads every partition, from where its own store says (`survey`). So there
-is nothing to rebalance, and nobody else decides what is read next. Nothing is ever skipped: a partition that cannot be
-read on is stopped, by name and with what an operator can do.
+It runs in a process of its own (`polling` starts it): what is read here and what it says needs nothing of the service's
+state. It belongs to no consumer group: the service reads every partition, from where its own store says (`survey`). So
+there is nothing to rebalance, and nobody else decides what is read next. Nothing is ever skipped: a partition that
+cannot be read on is stopped, by name and with what an operator can do.
+
+    python -m epistream.services.kafka.poller BOOTSTRAP
+
+It hears (`keeper`) the offset to read next of every partition, again whenever there are more. It tells messages with
+one of these fields, and waits while the service is busy: so much is read as can be taken in.
+
+    polled      what one poll has brought, often nothing: by topic, partition and the offset to read next, the parcels
+    positions   by topic and partition, where Kafka is read next; and, as `ends`, where they ended when they were read
+    stopped     a topic, a partition, a reason and a text: it is not read any more
 """
 
 import logging
+import os
 import queue
+import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from epistream.indexer.clock import Clock
+from epistream.indexer.clock import SystemClock
 from epistream.indexer.model import Position, Record
 from epistream.services.kafka import clients
-from epistream.services.kafka.backlog import Backlog
-from epistream.services.kafka.progress import Partition, Progress, Stopped
+from epistream.services.kafka.keeper import Service
+from epistream.services.kafka.parcels import pack
+from epistream.services.kafka.progress import Partition
 from epistream.wire.errors import Unavailable
 
 _LOG: Final = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.2
-"""How long one poll waits; so long takes a stop, too."""
+"""How long one poll waits."""
 POLL_RECORDS_MAX: Final = 500
-PACE_SECONDS: Final = 0.02
-"""While what was read before still waits, the next poll may wait so long for more: a poll has costs of its own."""
 _RETRY_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 _POSITIONS_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 2.0
 
 
 class Poller:
-    """Reads what it was told to begin with, until it is stopped."""
+    """Reads what it was told to begin with, for ever."""
 
-    def __init__(self, bootstrap: str, backlog: Backlog, progress: Progress, clock: Clock) -> None:
-        """Nothing runs before `start`."""
-        self._bootstrap, self._backlog, self._progress, self._clock = bootstrap, backlog, progress, clock
+    def __init__(self, bootstrap: str, service: Service) -> None:
+        """Nothing runs before `run`."""
+        self._bootstrap, self._service, self._clock = bootstrap, service, SystemClock()
         self._told: queue.SimpleQueue[dict[Partition, int]] = queue.SimpleQueue()
         self._next: dict[Partition, int] = {}
         """Where every partition goes on that is not stopped: after the newest record that was handed on."""
-        self._stopping = threading.Event()
-        self._alive_at = time.monotonic()
+        self._known: set[Partition] = set()
         self._away = False
-        self._thread = threading.Thread(target=self._run, name="kafka-poll", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def stop(self, timeout_seconds: float) -> bool:
-        """Read no more. Whether the thread has ended in time."""
-        self._stopping.set()
-        self._thread.join(timeout_seconds)
-        return not self._thread.is_alive()
 
     def begin(self, starts: dict[Partition, int]) -> None:
-        """Read these partitions, too, each from its offset on. Any thread."""
+        """Read these partitions, too, each from its offset on; the known are left as they are. Any thread."""
         self._told.put(starts)
 
-    def poll_age_seconds(self) -> float:
-        """How long ago Kafka was last polled, or room for more was waited for."""
-        return time.monotonic() - self._alive_at
-
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Read. Does not return."""
         failures = 0
-        while not self._stopping.is_set():
+        while True:
             before = dict(self._next)
             try:
                 self._read_on()
             except Exception as error:  # noqa: BLE001 - whatever poll raises, its consumer is not used again
                 failures = failures + 1 if self._next == before else 1
                 self._handle(error, failures)
-                self._stopping.wait(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS)) - 1])
+                time.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS)) - 1])
 
     def _read_on(self) -> None:
-        """Read with one consumer until it fails or the thread stops."""
-        if not self._next:
-            self._next |= self._told_next(timeout_seconds=POLL_SECONDS)
-            return
+        """Read with one consumer until it fails, or nothing is left to read."""
+        while not self._next:
+            self._begin_told(wait=True)
         with clients.consumer(self._bootstrap, "epistream-intake") as consumer:
             self._away = False
             _assign(consumer, self._next, self._next)
             positions_due = 0.0
-            while not self._stopping.is_set() and self._next:
-                if new := self._told_next():
-                    self._next |= new
+            while self._next:
+                if new := self._begin_told():
                     _assign(consumer, self._next, new)
-                self._hand_on(self._poll(consumer))
-                self._backlog.await_taken(PACE_SECONDS)
+                # Without a group nobody expects polls, so nothing needs to be paused while the service is busy.
+                # kafka-python forgets the error of a partition that is paused before it was raised, and then spins
+                # for ever when it is resumed.
+                self._hand_on(consumer.poll(int(POLL_SECONDS * 1000), max_records=POLL_RECORDS_MAX))
                 if time.monotonic() > positions_due:
-                    self._note_positions(consumer)
+                    self._tell_positions(consumer)
                     positions_due = time.monotonic() + _POSITIONS_SECONDS
 
-    def _told_next(self, timeout_seconds: float = 0.0) -> dict[Partition, int]:
+    def _begin_told(self, *, wait: bool = False) -> Mapping[Partition, int]:
+        """Take up what is new of what was told; what that is."""
         try:
-            return self._told.get(block=timeout_seconds > 0, timeout=timeout_seconds)
+            told = self._told.get(block=wait)
         except queue.Empty:
             return {}
-
-    def _poll(self, consumer: Any) -> Mapping[Any, Sequence[Any]]:
-        """One poll; none while the backlog is full.
-
-        Without a group nobody expects polls, so nothing needs to be paused for them to go on. kafka-python forgets the
-        error of a partition that is paused before it was raised, and then spins for ever when it is resumed.
-        """
-        self._alive_at = time.monotonic()
-        if not self._backlog.await_room(POLL_SECONDS):
-            return {}
-        polled: Mapping[Any, Sequence[Any]] = consumer.poll(int(POLL_SECONDS * 1000), max_records=POLL_RECORDS_MAX)
-        return polled
+        new = {partition: offset for partition, offset in told.items() if partition not in self._known}
+        self._known |= new.keys()
+        self._next |= new
+        return new
 
     def _hand_on(self, polled: Mapping[Any, Sequence[Any]]) -> None:
-        now_us = self._clock.now_us()
+        now_us, handed_on = self._clock.now_us(), []
         for partition, records in polled.items():
             key = (partition.topic, partition.partition)
             self._next[key] = records[-1].offset + 1
-            self._progress.handed_on(key, self._next[key])
-            self._backlog.put(_records(records, now_us))
+            handed_on.append((*key, self._next[key], [pack(record) for record in _records(records, now_us)]))
+        self._service.tell(polled=handed_on)
 
-    def _note_positions(self, consumer: Any) -> None:
-        """Tell the progress where each partition is read next, and where it ended when it was read last."""
-        ends = {}
+    def _tell_positions(self, consumer: Any) -> None:
+        """Tell where each partition is read next, and where it ended when it was read last."""
+        positions, ends = {}, {}
         for partition in consumer.assignment():
             key = (partition.topic, partition.partition)
             if (position := consumer.position(partition, timeout_ms=0)) is not None:
-                self._progress.at(key, position)
+                positions[key] = position
             if (end := consumer.highwater(partition)) is not None:
                 ends[key] = end
-        self._progress.ends(ends)
+        self._service.tell(positions=positions, ends=ends)
 
     def _handle(self, error: Exception, failures: int) -> None:
         from kafka import errors as kafka
@@ -155,8 +144,6 @@ class Poller:
         from kafka import errors as kafka
 
         for partition, offset in self._next.items():
-            if self._stopping.is_set():
-                return
             try:
                 with clients.consumer(self._bootstrap, "epistream-intake-probe") as consumer:
                     _assign(consumer, {partition: offset}, {partition: offset})
@@ -170,9 +157,7 @@ class Poller:
             if offset is None:
                 continue
             text = f"{topic}/{number} is not read any more ({reason}). It was to be read from offset {offset}. {what}"
-            message = text + _WAY_ON.format(topic=topic, number=number)
-            self._progress.stop((topic, number), Stopped(reason, message))
-            _LOG.error("%s", message)
+            self._service.tell(stopped=[topic, number, reason, text + _WAY_ON.format(topic=topic, number=number)])
 
 
 _OUT_OF_RANGE: Final = (
@@ -203,14 +188,33 @@ def _assign(consumer: Any, all_: Iterable[Partition], new: Mapping[Partition, in
         consumer.seek(TopicPartition(*partition), offset)
 
 
-def _records(records: Iterable[Any], now_us: int) -> Iterator[Record]:
+def _records(records: Iterable[Any], received_us: int) -> Iterator[Record]:
     """What kafka-python read, untouched, but that a header without a value gets an empty one."""
     for r in records:
         yield Record(
             value=r.value,
-            received_us=now_us,
+            received_us=received_us,
             headers=tuple((name, value or b"") for name, value in r.headers),
             key=r.key,
             timestamp_us=r.timestamp * 1000 if r.timestamp >= 0 else None,
             position=Position(r.topic, r.partition, r.offset, r.leader_epoch),
         )
+
+
+def _listen(service: Service, begin: Callable[[dict[Partition, int]], None]) -> None:
+    for starts in service.heard():
+        begin(starts)
+    # What was read and not taken in is read again by the next.
+    os._exit(0)
+
+
+def main(bootstrap: str) -> None:
+    """Read from Kafka what the service says, until it stops."""
+    service = Service()
+    poller = Poller(bootstrap, service)
+    threading.Thread(target=_listen, args=(service, poller.begin), name="listen", daemon=True).start()
+    poller.run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

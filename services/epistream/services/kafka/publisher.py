@@ -7,37 +7,34 @@ one page: the outbox is the store itself.
 
     python -m epistream.services.kafka.publisher FOLDER BOOTSTRAP GROUP [TOPIC ...]
 
-Standard input: any bytes mean that something was committed, the end means stop. Standard output: one JSON object a
-line, each with one of these fields.
+What it hears (`keeper`) means that something was committed. It tells messages with one of these fields.
 
     published       by topic, how many messages Kafka has acknowledged
     acknowledged    the sequence and the dead letter up to which Kafka has everything
     unpublishable   the topic of a message that Kafka refuses for good
     failed          publishing begins anew, true
-    log             a level and a text
 """
 
 import contextlib
-import json
 import logging
 import os
-import signal
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from epistream.clients.kafka_producer import CappedProducer, ProducerLimits
 from epistream.indexer.outbox import Message, Outbox, Page
 from epistream.indexer.positions import Cursor
 from epistream.indexer.store import Readers
+from epistream.services.kafka.keeper import Service
 from epistream.services.kafka.topics import ensure_topics
 from epistream.wire.errors import EpistreamError, InvalidInput, Unavailable
 
@@ -51,47 +48,31 @@ TICK_SECONDS: Final = 0.5
 """How often the outbox is looked at without a wake-up: a commit of nothing but dead letters wakes nobody."""
 PACE_SECONDS: Final = 0.02
 """After a page that was not full it waits so long for more: a page has costs of its own, whatever is in it."""
+_AUTOGROUP: Final = Path("/proc/self/autogroup")
 _ACKNOWLEDGE_SECONDS: Final = 1.0
 """An acknowledgement costs the writer an fsync, so it is not worth one for each page."""
 _RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 _WAIT_SECONDS: Final = 1.0
 """A stop leaves the page at hand at most this time."""
 _CLOSE_SECONDS: Final = 1.0
-_READ_BYTES: Final = 65_536
 _LIMITS: Final = ProducerLimits(room_timeout_seconds=5.0, delivery_timeout_seconds=20.0, connect_timeout_seconds=3.0)
-
-
-class Telling(Protocol):
-    """Whom the publisher tells how it goes."""
-
-    def published(self, counts: Mapping[str, int]) -> None:
-        """Kafka has acknowledged so many messages of each topic."""
-
-    def acknowledged(self, cursor: Cursor) -> None:
-        """Kafka has everything up to here."""
-
-    def unpublishable(self, topic: str) -> None:
-        """Kafka refuses a message for good."""
-
-    def failed(self) -> None:
-        """Publishing begins anew."""
 
 
 class Publisher:
     """Empties the outbox into Kafka."""
 
     def __init__(
-        self, bootstrap: str, outbox: Outbox, telling: Telling, *, prepare_topics: Callable[[], object] | None = None
+        self, bootstrap: str, outbox: Outbox, service: Service, *, prepare_topics: Callable[[], object] | None = None
     ) -> None:
         """Nothing runs before `run`, and Kafka need not be there.
 
         Args:
             bootstrap: `host:port` of a broker, or several with commas between.
             outbox: what to tell.
-            telling: who is told how it goes.
+            service: is told how it goes.
             prepare_topics: called (blocking) once Kafka is reached, until it has succeeded once.
         """
-        self._bootstrap, self._outbox, self._telling, self._prepare_topics = bootstrap, outbox, telling, prepare_topics
+        self._bootstrap, self._outbox, self._service, self._prepare_topics = bootstrap, outbox, service, prepare_topics
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._failures = 0
@@ -120,7 +101,7 @@ class Publisher:
                     return  # what was not acknowledged is sent again by the next
                 self._failures += 1
                 self._log(error)
-                self._telling.failed()
+                self._service.tell(failed=True)
                 self._stopping.wait(_RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS)) - 1])
 
     def _make_topics(self) -> None:
@@ -159,7 +140,7 @@ class Publisher:
             # One is too large, or its headers are: which one is known when each is sent alone.
             self._deliver_singly(producer, page.messages)
             return
-        self._telling.published(Counter(message.topic for message in page.messages))
+        self._service.tell(published=dict(Counter(message.topic for message in page.messages)))
 
     def _deliver_singly(self, producer: CappedProducer, messages: Sequence[Message]) -> None:
         for message in messages:
@@ -167,9 +148,9 @@ class Publisher:
                 self._await(producer.send_page([message]))
             except InvalidInput as error:
                 _LOG.error("Kafka refuses a message for %s for good; it is in the store: %s", message.topic, error)
-                self._telling.unpublishable(message.topic)
+                self._service.tell(unpublishable=message.topic)
             else:
-                self._telling.published({message.topic: 1})
+                self._service.tell(published={message.topic: 1})
 
     def _acknowledge(self, cursor: Cursor, *, at_once: bool) -> None:
         """Tell what Kafka has, from time to time."""
@@ -177,7 +158,7 @@ class Publisher:
             return
         if not at_once and time.monotonic() - self._acknowledged_at < _ACKNOWLEDGE_SECONDS:
             return
-        self._telling.acknowledged(cursor)
+        self._service.tell(acknowledged=[cursor.sequence, cursor.dead_letter])
         self._acknowledged, self._acknowledged_at = cursor, time.monotonic()
 
     def _await(self, sent: "Future[None]") -> None:
@@ -214,61 +195,38 @@ def _connected(bootstrap: str) -> Iterator[CappedProducer]:
             producer.close(_CLOSE_SECONDS)
 
 
-class _Lines(logging.Handler):
-    """Writes what happens, and what is logged, to standard output, as the module says."""
+def _yield_to_others() -> None:
+    """Take the lowest priority.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._writing = threading.Lock()
-
-    def published(self, counts: Mapping[str, int]) -> None:
-        self._write(published=dict(counts))
-
-    def acknowledged(self, cursor: Cursor) -> None:
-        self._write(acknowledged=[cursor.sequence, cursor.dead_letter])
-
-    def unpublishable(self, topic: str) -> None:
-        self._write(unpublishable=topic)
-
-    def failed(self) -> None:
-        self._write(failed=True)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._write(log=[record.levelno, self.format(record)])
-
-    def _write(self, **fields: object) -> None:
-        # Whoever closes the pipe closes standard input, too.
-        with self._writing, contextlib.suppress(BrokenPipeError):
-            sys.stdout.write(json.dumps(fields) + "\n")
-            sys.stdout.flush()
+    Where Linux shares processor time out among sessions first, `nice` counts only within one, and this process has a
+    session of its own: beside a busy one it got half of a core (sched(7), "The autogroup feature"; measured).
+    """
+    os.nice(NICENESS)
+    with contextlib.suppress(OSError):
+        _AUTOGROUP.write_text(str(NICENESS))
 
 
-def _listen(publisher: Publisher) -> None:
-    """Do what standard input says."""
-    while os.read(sys.stdin.fileno(), _READ_BYTES):
+def _listen(service: Service, publisher: Publisher) -> None:
+    for _ in service.heard():
         publisher.wake()
     publisher.stop()
 
 
 def main(folder: str, bootstrap: str, group: str, *topics: str) -> None:
-    """Publish from the store in `folder` until standard input ends; make the topics that belong to `topics`, if any.
+    """Publish from the store in `folder` until the service stops; make the topics that belong to `topics`, if any.
 
     Dead letters say which `group` refused them.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):  # meant for the service, which then ends our standard input
-        signal.signal(number, signal.SIG_IGN)
-    os.nice(NICENESS)
-    lines = _Lines()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[lines])
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it reports each attempt; we say it once
+    service = Service()
+    _yield_to_others()
     prepare_topics = partial(ensure_topics, bootstrap, submission_topics=topics) if topics else None
     letter_headers = [
         ("epistream-dlq-group", group.encode()),
         ("epistream-dlq-service-version", version("epistream").encode()),
     ]
     outbox = Outbox(Readers(Path(folder)), letter_headers=letter_headers)
-    publisher = Publisher(bootstrap, outbox, lines, prepare_topics=prepare_topics)
-    threading.Thread(target=_listen, args=(publisher,), name="listen", daemon=True).start()
+    publisher = Publisher(bootstrap, outbox, service, prepare_topics=prepare_topics)
+    threading.Thread(target=_listen, args=(service, publisher), name="listen", daemon=True).start()
     publisher.run()
 
 

@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from epistream.indexer.model import Malformed, Record
+from epistream.indexer.model import Arrived, Malformed, Record, record_of
 from epistream.services.kafka.backlog import Backlog
 from epistream.services.kafka.progress import Progress
 from epistream.services.writer import Prepared
@@ -35,7 +35,7 @@ _RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 class Preparing(Protocol):
     """`Pipeline.prepare`."""
 
-    def __call__(self, records: Sequence[Record]) -> list[Prepared]:
+    def __call__(self, records: Sequence[Arrived]) -> list[Prepared]:
         """Any thread; blocks for the encoder."""
 
 
@@ -124,9 +124,9 @@ class Taker:
             self._taken.retried("commit")
             self._pause(0)
             self._commit(batch.prepared)
-        self._progress.durable(batch.records)
+        self._progress.durable(map(record_of, batch.records))
 
-    def _prepared(self, records: Sequence[Record]) -> list[Prepared]:
+    def _prepared(self, records: Sequence[Arrived]) -> list[Prepared]:
         """Every record prepared, in order."""
         attempt = 0
         while True:
@@ -145,7 +145,7 @@ class Taker:
                 else:
                     attempt += 1
                     if attempt == ATTEMPTS:
-                        return [self._give_up(records[0], error, pb.Submission())]
+                        return [self._give_up(record_of(records[0]), error, pb.Submission())]
             self._pause(attempt)
 
     def _commit(self, prepared: Sequence[Prepared]) -> None:
@@ -205,7 +205,7 @@ class Taker:
 
 @dataclass(frozen=True, slots=True)
 class _Submitted:
-    records: Sequence[Record]
+    records: Sequence[Arrived]
     prepared: Sequence[Prepared]
     receipts: "Future[list[pb.Receipt]]"
 

@@ -1,0 +1,86 @@
+"""Keeps a poller running, in a process of its own, and puts what it reads into the backlog."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from epistream.indexer.model import Arrived
+from epistream.services.kafka import poller
+from epistream.services.kafka.backlog import Backlog
+from epistream.services.kafka.keeper import Keeper
+from epistream.services.kafka.parcels import unpack
+from epistream.services.kafka.poller import POLL_SECONDS
+from epistream.services.kafka.progress import Partition, Progress, Stopped
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Polling:
+    """A poller's process, and a thread that takes in what it reads, while the backlog has room."""
+
+    def __init__(self, bootstrap: str, backlog: Backlog, progress: Progress, restarted: Callable[[], None]) -> None:
+        """Nothing runs before `start`. `restarted` is called when a process has ended by itself."""
+        self._backlog, self._progress = backlog, progress
+        self._lock = threading.Lock()
+        self._next: dict[Partition, int] = {}
+        """Where a new process has to begin: after the newest record that was put into the backlog."""
+        self._stopping = threading.Event()
+        self._alive_at = time.monotonic()
+        self._keeper = Keeper(poller, [bootstrap], self._take, restarted, first=self._starts, patient=True)
+
+    def start(self) -> None:
+        """Start the process. Does not block."""
+        self._keeper.start()
+
+    def stop(self, timeout_seconds: float) -> bool:
+        """Read no more. Whether the process and the thread have ended in time."""
+        self._stopping.set()
+        return self._keeper.stop(timeout_seconds)
+
+    def begin(self, starts: Mapping[Partition, int]) -> None:
+        """Read these partitions, too, each from its offset on. Any thread."""
+        with self._lock:
+            self._next.update(starts)
+        self._keeper.send(self._starts())
+
+    def poll_age_seconds(self) -> float:
+        """How long ago Kafka was last polled, or room for more was waited for."""
+        return time.monotonic() - self._alive_at
+
+    def _starts(self) -> dict[Partition, int]:
+        with self._lock:
+            return dict(self._next)
+
+    def _take(self, told: Mapping[str, Any]) -> bool:
+        """Take in what the poller tells. Whether it has polled."""
+        self._alive_at = time.monotonic()
+        match told:
+            case {"polled": partitions}:
+                for topic, number, following, parcels in partitions:
+                    if self._stopping.is_set():
+                        break
+                    self._put((topic, number), following, [unpack(parcel) for parcel in parcels])
+                return True
+            case {"positions": positions, "ends": ends}:
+                for partition, position in positions.items():
+                    self._progress.at(partition, position)
+                self._progress.ends(ends)
+            case {"stopped": [topic, number, reason, message]}:
+                with self._lock:
+                    self._next.pop((topic, number), None)
+                self._progress.stop((topic, number), Stopped(reason, message))
+                _LOG.error("%s", message)
+            case _:
+                raise ValueError(f"unknown: {[*told]}")
+        return False
+
+    def _put(self, partition: Partition, following: int, records: Sequence[Arrived]) -> None:
+        """Put records into the backlog; returns when there is room for more."""
+        with self._lock:
+            self._next[partition] = following
+        self._progress.handed_on(partition, following)
+        self._backlog.put(records)
+        while not self._stopping.is_set() and not self._backlog.await_room(POLL_SECONDS):
+            self._alive_at = time.monotonic()
