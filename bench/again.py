@@ -58,9 +58,9 @@ def measure(folder: Path, bootstrap: str, records: int) -> int:
             at_least("revisions made by the first time", first.head_revision, "revisions", 1),
             Figure("submitted again over gRPC, in calls of 500", rate, "records/s"),
             equal("answered neither by the earlier receipt nor by MERGED", others, "records", 0),
-            equal("changed by submitting all again over gRPC", over_grpc != first, "namespaces", 0),
-            equal("changed by sending all to Kafka again", over_kafka != first, "namespaces", 0),
-            equal("dumps that differ after reading Kafka from offset 0", before != after, "dumps", 0),
+            equal("changed by submitting all again over gRPC", int(over_grpc != first), "namespaces", 0),
+            equal("changed by sending all to Kafka again", int(over_kafka != first), "namespaces", 0),
+            equal("dumps that differ after reading Kafka from offset 0", int(before != after), "dumps", 0),
         ],
     )
 

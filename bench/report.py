@@ -46,7 +46,12 @@ def report(bench: str, figures: Sequence[Figure]) -> Literal[0, 1]:
         table.add_column(column, justify="right" if justify == "right" else "left")
     for figure in figures:
         verdict = "" if not figure.target else "[green]met" if figure.ok else "[red]missed"
-        table.add_row(figure.name, f"{figure.value:,.4g}", figure.unit, figure.target, verdict)
+        table.add_row(figure.name, _shown(figure.value), figure.unit, figure.target, verdict)
     Console(width=110).print(table)
     print(json.dumps({"bench": bench, "figures": [asdict(figure) for figure in figures]}))
     return 0 if all(figure.ok for figure in figures) else 1
+
+
+def _shown(value: float) -> str:
+    """Four digits, or all before the point where there are more."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"

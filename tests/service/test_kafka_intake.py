@@ -19,10 +19,11 @@ from epistream.indexer.catalog import Catalog
 from epistream.indexer.model import Arrived, Decoded, Malformed, Record, record_of
 from epistream.indexer.store import read_only
 from epistream.services.kafka import clients, polling
-from epistream.services.kafka.backlog import WAITING_BYTES_MAX
+from epistream.services.kafka.backlog import WAITING_BYTES_MAX, Backlog
 from epistream.services.kafka.local import LocalKafka
 from epistream.services.kafka.parcels import Parcel, unpack
 from epistream.services.kafka.positions import reread
+from epistream.services.kafka.progress import Progress
 from epistream.services.writer import Commit
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge_pb
@@ -183,24 +184,31 @@ def test_a_poller_that_is_killed_is_started_anew_and_one_that_is_asked_to_end_wa
     assert_each_once(folder, namespace, range(780))
 
 
+@pytest.mark.parametrize("where", [(polling, "unpack"), (Backlog, "put"), (Progress, "handed_on")], ids=lambda w: w[1])
 def test_what_the_poller_reads_and_the_service_cannot_take_in_is_read_again(
-    kafka: Kafka, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    kafka: Kafka,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    where: tuple[Any, str],
 ) -> None:
-    attempts: list[object] = []
+    there, name = where
+    works, calls = getattr(there, name), 0
 
-    def failing(parcel: Parcel) -> Arrived:
-        attempts.append(parcel)
-        if len(attempts) in {5, 30}:
+    def failing(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls in {1, 4}:
             raise MemoryError("for the test")
-        return unpack(parcel)
+        return works(*arguments)
 
-    monkeypatch.setattr(polling, "unpack", failing)
+    monkeypatch.setattr(there, name, failing)
     namespace, topic = make_namespace(folder), kafka.new_topic()
-    send(kafka, topic, facts(namespace, range(50)))
     with taking(folder, kafka.bootstrap, topic) as process:
-        process.await_head(namespace, 50)
-    assert len(attempts) > 50
-    assert "What the Kafka poller tells cannot be taken in" in caplog.text
+        for start in range(0, 50, 10):
+            send(kafka, topic, facts(namespace, range(start, start + 10)))
+            process.await_head(namespace, start + 10)
+    assert caplog.text.count("What the Kafka poller tells cannot be taken in") == 2
     assert_each_once(folder, namespace, range(50))
 
 
@@ -465,7 +473,8 @@ def test_stopping_is_quick_whatever_kafka_does(own_kafka: LocalKafka, folder: Pa
         begun = time.monotonic()
         process.intake.stop()
         assert time.monotonic() - begun < 9
-        assert not [t for t in threading.enumerate() if t.name in {"kafka-poll", "kafka-take"}]
+        assert not [t for t in threading.enumerate() if t.name in {"kafka-poller", "kafka-take"}]
+        assert process.intake._polling._keeper.pid is None
     own_kafka.start()
 
 

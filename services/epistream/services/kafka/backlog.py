@@ -1,4 +1,4 @@
-"""Records that were taken from Kafka and wait for the encoder: a queue with a bound in records and in bytes."""
+"""Records that were read from Kafka and wait for the encoder: a queue with a bound in records and in bytes."""
 
 import threading
 from collections import deque
@@ -16,7 +16,7 @@ WAITING_BYTES_MAX: Final = 2 * BATCH_BYTES_MAX
 
 
 class Backlog:
-    """A queue between the thread that polls and the one that takes in. What is put is never refused.
+    """A queue between the thread that hears the poller and the one that takes in. What is put is never refused.
 
     From the moment when it is full until half of it is empty again, the one who puts is expected to wait.
     """

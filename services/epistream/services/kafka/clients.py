@@ -16,7 +16,8 @@ _FETCH_WAIT_MS: Final = 50
 """A broker answers when it has the bytes above, or after this time with what it has: each batch has costs of its own
 from here to the replicas. The service's share of a core, and the milliseconds from submitted to applied (p50, p99;
 measured on two cores, in turns, beside producer and Kafka): at 1,350 records a second after 25 ms 0.76, 150, 280; after
-60 ms 0.62, 130, 225; after 100 ms 0.54, 170, 300. At 300 a second after 50 ms 0.25, 63, 107."""
+60 ms 0.62, 130, 225; after 100 ms 0.54, 170, 300; hence a little less than 60. At 300 a second after 50 ms: 0.25, 63,
+107."""
 _FETCH_BYTES_MAX: Final = 16 * 1024 * 1024
 """What one answer of a broker brings at most, and so what waits in the client."""
 _PARTITION_BYTES_MAX: Final = 2 * DEAD_LETTER_BYTES_MAX

@@ -58,7 +58,7 @@ class Intake:
             writer: the thread that commits.
             metrics: what is counted.
             failed: called once, on a thread of the intake, when it has ended for good.
-            clock: tells when records arrive; the machine's when None.
+            clock: tells how old what is behind is; the machine's when None.
 
         Raises:
             Broken: the package crc32c is missing.

@@ -12,8 +12,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -23,6 +25,10 @@ from epistream.services.kafka.child import Child
 _LOG: Final = logging.getLogger(__name__)
 
 _RESTART_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+_END_SECONDS: Final = 1.0
+"""A process that has closed its output has so long to end."""
+_MESSAGE_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Nothing of ours is so large: what claims to be is no message, but was printed before `Service` took over."""
 _PIPE_BYTES: Final = 1024 * 1024
 """What fits into a pipe from the process: a message of 500 records comes in one piece, not in 16. The kernel's limit
 for everyone."""
@@ -48,7 +54,7 @@ class Keeper:
             arguments: its command line.
             take: called with each message, on the thread; whether by this the program has done something of use. May
                 block. If it raises, the process is ended, and another begins.
-            ended: called, on the thread, when the process ended by itself or could not be started.
+            ended: called, on the thread, when another process is begun, whatever was the matter with the one before.
             first: what each new process is sent first; nothing when None.
             patient: whether `send` waits for a process that does not read. Else the message is dropped.
         """
@@ -56,8 +62,8 @@ class Keeper:
         self._log = logging.getLogger(program.__name__)
         self._command = [sys.executable, "-m", program.__name__, *arguments]
         self._take, self._ended, self._first, self._patient = take, ended, first, patient
-        self._lock = threading.Lock()
         self._child: Child | None = None
+        self._sending = threading.Lock()
         self._to: Connection | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"kafka-{self._name}", daemon=True)
@@ -65,8 +71,8 @@ class Keeper:
     @property
     def pid(self) -> int | None:
         """The process's id; None while there is none."""
-        with self._lock:
-            return self._child.pid if self._child is not None else None
+        child = self._child
+        return child.pid if child is not None else None
 
     def start(self) -> None:
         """Start the thread, and by it the process."""
@@ -74,22 +80,23 @@ class Keeper:
 
     def send(self, message: object) -> None:
         """Send the process something, if there is one. Any thread."""
-        with self._lock, contextlib.suppress(BlockingIOError, BrokenPipeError):
+        with self._sending, contextlib.suppress(BlockingIOError, BrokenPipeError):
             if self._to is not None:
                 self._to.send(message)
 
     def stop(self, timeout_seconds: float) -> bool:
-        """Have the process end, and kill it when it has not in time. Whether it and the thread have ended."""
+        """Have the process end; kill it when half of the time is over. Whether it and the thread have ended in time."""
+        begun = time.monotonic()
         self._stopping.set()
-        self._close_input()
-        self._thread.join(timeout_seconds)
-        if self._thread.is_alive():
+        # Whoever sends to a process that does not read has the lock until that is killed.
+        if self._sending.acquire(timeout=timeout_seconds / 2):
+            self._sending.release()
+            self._close_input()
+        self._thread.join(max(0.0, begun + timeout_seconds / 2 - time.monotonic()))
+        if self._thread.is_alive() and (child := self._child) is not None:
             _LOG.warning("The Kafka %s did not end in time; it is killed", self._name)
-            with self._lock:
-                child = self._child
-            if child is not None:
-                child.kill()
-            self._thread.join(timeout_seconds)
+            child.kill()
+        self._thread.join(max(0.0, begun + timeout_seconds - time.monotonic()))
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -108,11 +115,11 @@ class Keeper:
             why = f"could not be started: {error!r}"
         else:
             was_of_use = self._follow(child)
-            child.kill()  # it has ended, or has nothing more to tell, or is not listened to any more
+            if child.wait(_END_SECONDS) is None:
+                child.kill()  # it has nothing more to tell, or is not listened to any more
             why = f"ended with code {child.exit_code}"
         self._close_input()
-        with self._lock:
-            self._child = None
+        self._child = None
         if not self._stopping.is_set():
             _LOG.error("The Kafka %s %s; starting it anew", self._name, why)
             self._ended()
@@ -131,7 +138,7 @@ class Keeper:
         return was_of_use
 
     def _open_input(self, child: Child) -> None:
-        with child.input as pipe, self._lock:
+        with child.input as pipe, self._sending:
             os.set_blocking(pipe.fileno(), self._patient)
             self._child, self._to = child, Connection(os.dup(pipe.fileno()), readable=False)
         if self._first is not None:
@@ -141,7 +148,7 @@ class Keeper:
 
     def _close_input(self) -> None:
         """Have the process end, if there is one."""
-        with self._lock:
+        with self._sending:
             if self._to is not None:
                 self._to.close()
                 self._to = None
@@ -168,7 +175,7 @@ class Service(logging.Handler):
             signal.signal(number, signal.SIG_IGN)
         self._from = Connection(os.dup(sys.stdin.fileno()), writable=False)
         self._to = Connection(os.dup(sys.stdout.fileno()), readable=False)
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no message
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what a library prints is no message
         self._telling = threading.Lock()
         logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[self])
         logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it reports each attempt; we say it once
@@ -192,7 +199,7 @@ def _messages(connection: Connection) -> Iterator[Any]:
     """What comes, until the other end is closed, be it in the middle of a message: an OSError."""
     with contextlib.suppress(EOFError, OSError):
         while True:
-            yield connection.recv()
+            yield ForkingPickler.loads(connection.recv_bytes(_MESSAGE_BYTES_MAX))  # what `recv` does, but bounded
 
 
 def _reading(descriptor: int) -> Connection:

@@ -10,7 +10,8 @@ cannot be read on is stopped, by name and with what an operator can do.
 It hears (`keeper`) the offset to read next of every partition, again whenever there are more. It tells messages with
 one of these fields, and waits while the service is busy: so much is read as can be taken in.
 
-    polled      what one poll has brought, often nothing: by topic, partition and the offset to read next, the parcels
+    polled      of what a poll has brought the topic, the partition, the offset to read next and the parcels, in
+                portions; or None: it has brought nothing
     positions   by topic and partition, where Kafka is read next; and, as `ends`, where they ended when they were read
     stopped     a topic, a partition, a reason and a text: it is not read any more
 """
@@ -27,6 +28,7 @@ from typing import Any, Final
 from epistream.indexer.clock import SystemClock
 from epistream.indexer.model import Position, Record
 from epistream.services.kafka import clients
+from epistream.services.kafka.backlog import BATCH_BYTES_MAX
 from epistream.services.kafka.keeper import Service
 from epistream.services.kafka.parcels import pack
 from epistream.services.kafka.progress import Partition
@@ -101,12 +103,17 @@ class Poller:
         return new
 
     def _hand_on(self, polled: Mapping[Any, Sequence[Any]]) -> None:
-        now_us, handed_on = self._clock.now_us(), []
+        """Tell what a poll has brought, in portions; also nothing, which is a sign of life."""
+        now_us = self._clock.now_us()
+        if not polled:
+            self._service.tell(polled=None)
         for partition, records in polled.items():
-            key = (partition.topic, partition.partition)
-            self._next[key] = records[-1].offset + 1
-            handed_on.append((*key, self._next[key], [pack(record) for record in _records(records, now_us)]))
-        self._service.tell(polled=handed_on)
+            for portion in _portions(records):
+                parcels = [pack(record) for record in _records(portion, now_us)]
+                following = portion[-1].offset + 1
+                self._service.tell(polled=[partition.topic, partition.partition, following, parcels])
+                # Only now: if something fails, reading begins anew from here.
+                self._next[partition.topic, partition.partition] = following
 
     def _tell_positions(self, consumer: Any) -> None:
         """Tell where each partition is read next, and where it ended when it was read last."""
@@ -186,6 +193,18 @@ def _assign(consumer: Any, all_: Iterable[Partition], new: Mapping[Partition, in
     consumer.assign([TopicPartition(*partition) for partition in all_])
     for partition, offset in new.items():
         consumer.seek(TopicPartition(*partition), offset)
+
+
+def _portions(records: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """The records in order, cut so that a portion is no larger than what is prepared together, or one record."""
+    start = size = 0
+    for at, record in enumerate(records):
+        more = len(record.value or b"") + sum(len(value or b"") for _, value in record.headers)
+        if at > start and size + more > BATCH_BYTES_MAX:
+            yield records[start:at]
+            start, size = at, 0
+        size += more
+    yield records[start:]
 
 
 def _records(records: Iterable[Any], received_us: int) -> Iterator[Record]:

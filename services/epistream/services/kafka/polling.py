@@ -21,7 +21,7 @@ class Polling:
     """A poller's process, and a thread that takes in what it reads, while the backlog has room."""
 
     def __init__(self, bootstrap: str, backlog: Backlog, progress: Progress, restarted: Callable[[], None]) -> None:
-        """Nothing runs before `start`. `restarted` is called when a process has ended by itself."""
+        """Nothing runs before `start`. `restarted` is called when another process is begun after one that failed."""
         self._backlog, self._progress = backlog, progress
         self._lock = threading.Lock()
         self._next: dict[Partition, int] = {}
@@ -56,12 +56,13 @@ class Polling:
     def _take(self, told: Mapping[str, Any]) -> bool:
         """Take in what the poller tells. Whether it has polled."""
         self._alive_at = time.monotonic()
+        if self._stopping.is_set():
+            return True  # not taken in, and so read again by the next start
         match told:
-            case {"polled": partitions}:
-                for topic, number, following, parcels in partitions:
-                    if self._stopping.is_set():
-                        break
-                    self._put((topic, number), following, [unpack(parcel) for parcel in parcels])
+            case {"polled": None}:
+                return True
+            case {"polled": [topic, number, following, parcels]}:
+                self._put((topic, number), following, [unpack(parcel) for parcel in parcels])
                 return True
             case {"positions": positions, "ends": ends}:
                 for partition, position in positions.items():
@@ -78,9 +79,10 @@ class Polling:
 
     def _put(self, partition: Partition, following: int, records: Sequence[Arrived]) -> None:
         """Put records into the backlog; returns when there is room for more."""
-        with self._lock:
-            self._next[partition] = following
         self._progress.handed_on(partition, following)
         self._backlog.put(records)
+        # Only now: if something fails, a new process begins before it.
+        with self._lock:
+            self._next[partition] = following
         while not self._stopping.is_set() and not self._backlog.await_room(POLL_SECONDS):
             self._alive_at = time.monotonic()

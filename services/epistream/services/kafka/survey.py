@@ -1,4 +1,4 @@
-"""What there is to read in Kafka: asked for again and again, beside the thread that polls.
+"""What there is to read in Kafka: asked for again and again, beside the poller.
 
 It finds partitions and says where each begins, asks where they end, and tells Kafka's group how far everything is
 durable. That last is for lag tools only, and late or lost it changes nothing: where to read is in our own store.

@@ -1,0 +1,108 @@
+"""What the poller could not tell is told later, and nothing twice. A consumer of the test's own stands for Kafka."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import pytest
+
+from epistream.services.kafka import clients, poller
+from epistream.services.kafka.backlog import BATCH_BYTES_MAX
+from epistream.services.kafka.poller import Poller
+
+
+class Partition(NamedTuple):
+    topic: str
+    partition: int
+
+
+class Read(NamedTuple):
+    topic: str
+    partition: int
+    offset: int
+    value: bytes
+    key: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+    timestamp: int = 0
+    leader_epoch: int = -1
+
+
+class _Done(BaseException):
+    """Ends a poller that would read for ever."""
+
+
+class _Kafka:
+    """Partitions of records, read by one consumer after the other."""
+
+    def __init__(self, *values: Sequence[bytes]) -> None:
+        self.partitions = [
+            [Read("facts", number, offset, value) for offset, value in enumerate(of_one)]
+            for number, of_one in enumerate(values)
+        ]
+        self.at: dict[int, int] = {}
+
+    @contextmanager
+    def consumer(self, *_: object) -> Iterator["_Kafka"]:
+        self.at = {}
+        yield self
+
+    def assign(self, partitions: object) -> None:
+        pass
+
+    def assignment(self) -> Sequence[object]:
+        return ()
+
+    def seek(self, partition: Any, offset: int) -> None:
+        self.at[partition.partition] = offset
+
+    def poll(self, _timeout_ms: int, max_records: int) -> Mapping[Partition, Sequence[Read]]:
+        polled = {}
+        for number, offset in self.at.items():
+            if records := self.partitions[number][offset : offset + max_records]:
+                polled[Partition("facts", number)] = records
+                self.at[number] = offset + len(records)
+        if not polled:
+            raise _Done
+        return polled
+
+
+class _Service:
+    """Keeps what it is told, but fails at some messages."""
+
+    def __init__(self, fail_at: int) -> None:
+        self.fail_at, self.calls = fail_at, 0
+        self.polled: list[tuple[int, int, list[int]]] = []
+
+    def tell(self, **message: Any) -> None:
+        if message.get("polled"):
+            self.calls += 1
+            if self.calls == self.fail_at:
+                raise MemoryError("for the test")
+            _, number, following, parcels = message["polled"]
+            self.polled.append((number, following, [parcel[0][5][2] for parcel in parcels]))
+
+
+def read(kafka: _Kafka, service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "consumer", kafka.consumer)
+    monkeypatch.setattr(poller, "_RETRY_SECONDS", (0.0,))
+    one = Poller("nowhere", service)
+    one.begin({("facts", number): 0 for number in range(len(kafka.partitions))})
+    with pytest.raises(_Done):
+        one.run()
+
+
+@pytest.mark.parametrize("fail_at", [1, 2, 3, 99])
+def test_what_could_not_be_told_is_read_again(fail_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = _Service(fail_at)
+    read(_Kafka([b"a"] * 700, [b"b"] * 600), service, monkeypatch)
+    for number, count in ((0, 700), (1, 600)):
+        told = [(following, offsets) for at, following, offsets in service.polled if at == number]
+        assert [offset for _, offsets in told for offset in offsets] == list(range(count))
+        assert all(following == offsets[-1] + 1 for following, offsets in told)
+
+
+def test_large_records_are_told_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = _Service(99)
+    half = b"x" * (BATCH_BYTES_MAX // 2)
+    read(_Kafka([half, half, half, half + half + b"x", b"y"]), service, monkeypatch)
+    assert [offsets for _, _, offsets in service.polled] == [[0, 1], [2], [3], [4]]
