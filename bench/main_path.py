@@ -1,9 +1,9 @@
 """The main path at full speed: 20,000 records through a real Kafka, until one replica has applied them.
 
 First everything as fast as it goes, the producer beside the service; then, when Kafka has been told of all of it, as
-many new records at half of that rate, to see how fresh knowledge is. Kafka, producer, service, publisher and replica
-are five processes on one machine. Last the same records through the pipeline alone, one batch after the other in one
-process, beside an idle Kafka: how fast this machine is just now.
+many new records at half of that rate, to see how fresh knowledge is. Kafka, producer, service, its poller and
+publisher, and the replica are six processes on one machine. Last the same records through the pipeline alone, one batch
+after the other in one process, beside an idle Kafka: how fast this machine is just now.
 """
 
 import itertools

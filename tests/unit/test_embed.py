@@ -24,7 +24,7 @@ from epistream.indexer.embed import (
     text_to_embed,
 )
 from epistream.indexer.encoder import PACKAGED_MODEL, PACKAGED_SHA256, SentenceTransformerEmbedder
-from epistream.indexer.model import Decoded, Embedded, Malformed, NamespaceConfig, Record
+from epistream.indexer.model import Decoded, Embedded, Malformed, NamespaceConfig, Record, record_of
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Broken, Unavailable
@@ -220,7 +220,7 @@ def test_answers_come_in_the_order_of_the_batch() -> None:
     batch = [submission("a"), malformed, retraction(), submission("b", embedding=pb.Embedding(values=[1] * 8))]
     batch += [submission("c"), submission("d", embedding=pb.Embedding(values=[1])), submission("a")]
     outcomes = run(*batch, embedder=HashEmbedder())
-    assert [o.record if isinstance(o, Malformed) else o.decoded.record for o in outcomes] == [b.record for b in batch]
+    assert [record_of(outcome) for outcome in outcomes] == [b.record for b in batch]
     assert [type(outcome) for outcome in outcomes] == [Embedded, Malformed, *[Embedded] * 3, Malformed, Embedded]
     assert vector(outcomes[0]) == pytest.approx(vector(outcomes[6]))
 

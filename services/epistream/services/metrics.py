@@ -15,7 +15,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from epistream.indexer.commit import submitted_us
-from epistream.indexer.model import Embedded, Malformed
+from epistream.indexer.model import Embedded, Malformed, record_of
 from epistream.services.settings import split_address
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Unavailable
@@ -95,7 +95,7 @@ class Metrics:
         outcomes: collections.Counter[tuple[str, str]] = collections.Counter()
         refusals: collections.Counter[pb.Reason.ValueType] = collections.Counter()
         for one, receipt in zip(prepared, receipts, strict=True):
-            record = one.record if isinstance(one, Malformed) else one.decoded.record
+            record = record_of(one)
             outcome = receipt.outcome
             named = "repeated" if receipt.earlier else _short(pb.Outcome.Name(outcome))
             outcomes["grpc" if record.position is None else "kafka", named] += 1

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
-from epistream.indexer.model import Embedded, Malformed
+from epistream.indexer.model import Embedded, Malformed, record_of
 from epistream.services.errors import unexpected
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken, EpistreamError, Unavailable
@@ -227,8 +227,7 @@ def _joinable(job: _Batch | _Call) -> int:
 
 
 def _weight_bytes(one: Prepared) -> int:
-    record = one.record if isinstance(one, Malformed) else one.decoded.record
-    return len(record.value or b"") + _SUBMISSION_OVERHEAD_BYTES
+    return len(record_of(one).value or b"") + _SUBMISSION_OVERHEAD_BYTES
 
 
 def _fail(jobs: Sequence[_Batch | _Call], error: Exception) -> None:

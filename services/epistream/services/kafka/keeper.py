@@ -88,10 +88,7 @@ class Keeper:
         """Have the process end; kill it when half of the time is over. Whether it and the thread have ended in time."""
         begun = time.monotonic()
         self._stopping.set()
-        # Whoever sends to a process that does not read has the lock until that is killed.
-        if self._sending.acquire(timeout=timeout_seconds / 2):
-            self._sending.release()
-            self._close_input()
+        self._close_input(timeout_seconds / 2)
         self._thread.join(max(0.0, begun + timeout_seconds / 2 - time.monotonic()))
         if self._thread.is_alive() and (child := self._child) is not None:
             _LOG.warning("The Kafka %s did not end in time; it is killed", self._name)
@@ -146,12 +143,15 @@ class Keeper:
         if self._stopping.is_set():
             self._close_input()
 
-    def _close_input(self) -> None:
-        """Have the process end, if there is one."""
-        with self._sending:
-            if self._to is not None:
-                self._to.close()
-                self._to = None
+    def _close_input(self, timeout_seconds: float = -1) -> None:
+        """Have the process end, if there is one; or give up when somebody sends to one that does not read."""
+        if self._sending.acquire(timeout=timeout_seconds):
+            try:
+                if self._to is not None:
+                    self._to.close()
+                    self._to = None
+            finally:
+                self._sending.release()
 
     def _taken(self, message: Mapping[str, Any]) -> bool:
         match message:
