@@ -15,7 +15,7 @@ from epistream.indexer.index import ExactIndex, FaissIndex
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.v1 import sync_service_pb2 as sync
-from epistream.wire.errors import NotFound
+from epistream.wire.errors import Broken, NotFound
 from tests.support.knowing import (
     NAMESPACE,
     HandClock,
@@ -223,3 +223,26 @@ def test_a_view_that_is_not_what_the_journal_makes_is_found_and_rebuilt(tmp_path
     stores.rebuild(engine.store)
     assert stores.check(engine.store) == []
     engine.close()
+
+
+def test_views_of_an_earlier_version_are_made_anew(tmp_path: Path) -> None:
+    engine = open_engine(tmp_path)
+    sent = [submission(f"Fact {n}.", id=str(n), item=f"i{n % 3}") for n in range(5)]
+    commit_in_batches(engine, [*sent, retraction("i0", id="gone")], 2)
+    history = api.HistoryRequest(namespace=NAMESPACE, item_id="i0")
+    before, versions = list(engine.store.logical_dump()), engine.knowledge.history(history).changes
+    assert [change.version for change in versions] == [1, 2, 3]
+    engine.store.writer.execute(
+        "DROP INDEX versions_by_item; CREATE INDEX versions_by_item ON versions (namespace, item_id, version);"
+        "ALTER TABLE items DROP COLUMN first_revision; UPDATE meta SET value = '1' WHERE key = 'format'"
+    )
+    engine.close()
+
+    engine = open_engine(tmp_path)
+    assert stores.check(engine.store) == []
+    assert list(engine.store.logical_dump()) == before
+    assert engine.knowledge.history(history).changes == versions
+    engine.store.writer.execute("UPDATE meta SET value = '3' WHERE key = 'format'")
+    engine.close()
+    with pytest.raises(Broken, match="has format 3, this version reads format 2"):
+        open_engine(tmp_path)

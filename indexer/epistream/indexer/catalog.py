@@ -18,6 +18,14 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Broken
 
+_OF_ITEM: Final = (
+    "SELECT 1 AS version, first_revision AS revision FROM items"
+    " WHERE namespace = :n AND item_id = :i AND :after < 1 UNION ALL"
+    " SELECT version, revision FROM versions INDEXED BY versions_by_item"
+    " WHERE namespace = :n AND item_id = :i AND version > 1 AND version > :after"
+)
+"""The versions of an item that come after one, by number and revision."""
+
 _IN_ANSWERS: Final = f"revision <= :at AND (ended IS NULL OR ended > :at) AND kind <> {pb.CHANGE_KIND_RETRACTED}"
 
 
@@ -171,18 +179,17 @@ class Catalog:
     def version_at(self, namespace: int, item_id: str, at: int) -> int | None:
         """The revision that made the version of an item that is in answers at a revision."""
         row: int | None = self.connection.execute(
-            "SELECT revision FROM versions INDEXED BY versions_by_item"  # noqa: S608 - constants
-            f" WHERE namespace = :n AND item_id = :i AND {_IN_ANSWERS}",
-            {"n": namespace, "i": item_id, "at": at},
+            "SELECT revision FROM versions WHERE namespace = :n"  # noqa: S608 - constants
+            f" AND revision IN (SELECT revision FROM ({_OF_ITEM})) AND {_IN_ANSWERS}",
+            {"n": namespace, "i": item_id, "after": 0, "at": at},
         ).get
         return row
 
     def versions(self, namespace: int, item_id: str, after_version: int, limit: int) -> list[int]:
         """The revisions of an item's versions, retractions among them, the oldest first."""
         rows = self.connection.execute(
-            "SELECT revision FROM versions INDEXED BY versions_by_item"
-            " WHERE namespace = ? AND item_id = ? AND version > ? ORDER BY version LIMIT ?",
-            (namespace, item_id, after_version, limit),
+            f"SELECT revision FROM ({_OF_ITEM} ORDER BY version LIMIT :limit)",  # noqa: S608 - a constant
+            {"n": namespace, "i": item_id, "after": after_version, "limit": limit},
         )
         return [row[0] for row in rows]
 

@@ -8,6 +8,7 @@ and see the state of one moment for as long as they are held.
 import contextlib
 import fcntl
 import hashlib
+import logging
 import queue
 import time
 import uuid
@@ -23,8 +24,13 @@ from epistream.indexer.deadletters import DeadLetter
 from epistream.indexer.journal import SqliteJournal
 from epistream.wire.errors import Broken, Unavailable
 
-FORMAT: Final = 1
+_log = logging.getLogger(__name__)
+
+FORMAT: Final = 2
 """The version of the file's layout."""
+
+_OTHER_VIEWS: Final = ("1",)
+"""Formats with the same journal and other views: these are made anew when such a store is opened."""
 
 FILE: Final = "store.sqlite"
 """Its name in the store's folder."""
@@ -109,11 +115,14 @@ class Store:
             self.writer.wal_autocheckpoint(CHECKPOINT_PAGES)
             self.writer.pragma("synchronous", "full")
             self.writer.pragma("cache_size", -CACHE_KIBIBYTES)
-            self.epoch = _prepare(self.writer)
+            self.epoch, as_it_is = _prepare(self.writer)
         except apsw.Error as error:
             self._lock.close()
             raise Broken(f"{self.path} cannot be opened as a store: {error}", reason="CORRUPT") from error
         self.journal = SqliteJournal(self.writer)
+        if not as_it_is:
+            _log.info("the views of this store are of an earlier version: they are made anew from the journal")
+            rebuild(self)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
@@ -238,6 +247,7 @@ def rebuild(store: Store) -> int:
         while page := store.journal.read(applied, journal.PAGE):
             views.apply(connection, page)
             applied = page[-1].sequence
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'format'", (str(FORMAT),))
     return applied
 
 
@@ -266,8 +276,8 @@ def _lock(path: Path) -> IO[str]:
     return file
 
 
-def _prepare(connection: apsw.Connection) -> str:
-    """Make the tables of an empty file, check those of another; returns the epoch."""
+def _prepare(connection: apsw.Connection) -> tuple[str, bool]:
+    """Make the tables of an empty file, check those of another; the epoch, and whether the views are of this format."""
     connection.execute("BEGIN IMMEDIATE")
     if not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get:
         for schema in (_META, journal.SCHEMA, views.SCHEMA, positions.SCHEMA, deadletters.SCHEMA):
@@ -275,6 +285,6 @@ def _prepare(connection: apsw.Connection) -> str:
         connection.execute("INSERT INTO meta VALUES ('format', ?), ('epoch', ?)", (str(FORMAT), uuid.uuid4().hex))
     connection.execute("COMMIT")
     meta = dict(connection.execute("SELECT key, value FROM meta"))
-    if meta.get("format") != str(FORMAT):
+    if meta.get("format") not in (str(FORMAT), *_OTHER_VIEWS):
         raise Broken(f"the store has format {meta.get('format')}, this version reads format {FORMAT}", reason="CORRUPT")
-    return str(meta["epoch"])
+    return str(meta["epoch"]), meta["format"] == str(FORMAT)

@@ -27,6 +27,7 @@ CREATE TABLE items (
     origin INTEGER NOT NULL,
     retracted INTEGER NOT NULL,
     fingerprint BLOB NOT NULL,
+    first_revision INTEGER NOT NULL,
     PRIMARY KEY (namespace, item_id)
 ) WITHOUT ROWID;
 CREATE INDEX items_by_fingerprint ON items (namespace, fingerprint);
@@ -43,7 +44,7 @@ CREATE TABLE versions (
     producer TEXT NOT NULL,
     PRIMARY KEY (namespace, revision)
 ) WITHOUT ROWID;
-CREATE INDEX versions_by_item ON versions (namespace, item_id, version);
+CREATE INDEX versions_by_item ON versions (namespace, item_id, version) WHERE version > 1;
 CREATE INDEX versions_by_time ON versions (namespace, commit_us, revision);
 CREATE TABLE attributes (
     namespace INTEGER NOT NULL,
@@ -83,6 +84,8 @@ CREATE TABLE counts (
     merged INTEGER NOT NULL
 );
 """
+"""Item ids and fingerprints are spread over their trees, so each new item writes a page of each: what a commit writes
+is mostly that. A version that is its item's only one, as most are, is therefore found by the item, not by an index."""
 
 TABLES: Final = ("namespaces", "items", "versions", "attributes", "submissions", "corroborations", "held", "counts")
 """The views, in the order of a dump."""
@@ -168,7 +171,9 @@ def _apply_changes(connection: apsw.Connection, number: int, entries: Sequence[E
         [(change.revision, number, change.replaced_revision) for change in changes if change.replaced_revision],
     )
     connection.executemany(
-        "INSERT OR REPLACE INTO items VALUES (?,?,?,?,?,?,?)", [_item_row(number, change) for change in changes]
+        "INSERT INTO items VALUES (?1,?2,?3,?4,?5,?6,?7,?4) ON CONFLICT (namespace, item_id) DO UPDATE"
+        " SET version = ?3, revision = ?4, origin = ?5, retracted = ?6, fingerprint = ?7",
+        [_item_row(number, change) for change in changes],
     )
     connection.executemany(
         "INSERT INTO attributes VALUES (?,?,?,?)",

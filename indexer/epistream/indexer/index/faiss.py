@@ -15,7 +15,7 @@ import numpy as np
 
 from epistream.indexer.index.base import Index, Mask, Pairs, Scores, Slots, Vectors, check_k, check_scope, check_vectors
 from epistream.indexer.index.blocks import Blocks
-from epistream.indexer.index.bound import shortened, shortened_dimension
+from epistream.indexer.index.bound import head_for, heads, shortened
 
 BLAS_VALUES_MIN: Final = 3072
 """From how many values in all the queries BLAS is faster than a scan a query: 8 queries of 384 (measured). FAISS's own
@@ -54,7 +54,7 @@ class FaissIndex:
     def __init__(self, dimension: int, block_rows: int | None = None) -> None:
         self.dimension = dimension
         self._blocks = Blocks(dimension, block_rows)
-        self._shortened = Blocks(shortened_dimension(dimension), block_rows)
+        self._shortened = {head: Blocks(head + 1, block_rows) for head in heads(dimension)}
 
     def __len__(self) -> int:
         return len(self._blocks)
@@ -63,7 +63,8 @@ class FaissIndex:
         """As Index says."""
         check_vectors(vectors, self.dimension)
         # At the same slots, whatever an addition before, that failed in between, has left there.
-        self._shortened.add(shortened(vectors), at=len(self._blocks))
+        for head, blocks in self._shortened.items():
+            blocks.add(shortened(vectors, head), at=len(self._blocks))
         self._blocks.add(vectors)  # last: it says how many there are
 
     def nearest(self, queries: Vectors, k: int, *, below: int, allowed: Mask | None = None) -> tuple[Scores, Slots]:
@@ -96,10 +97,11 @@ class FaissIndex:
         check_vectors(queries, self.dimension)
         check_scope(below, allowed, len(self))
         # In this order BLAS reads the rows as they stand: for a few queries four times as fast as the other way round.
-        asked, counts = np.ascontiguousarray(shortened(queries).T), np.zeros(len(queries), dtype=np.int64)
+        head = head_for(self.dimension, at_least)
+        asked, counts = np.ascontiguousarray(shortened(queries, head).T), np.zeros(len(queries), dtype=np.int64)
         pairs = [(np.empty(0, np.int64), np.empty(0, np.int64))]
         rows_max = max(1, min(BOUND_ROWS_MAX, BOUNDS_MAX // max(1, len(queries))))
-        for start, rows in self._shortened.scan(below, rows_max, since=since):
+        for start, rows in self._shortened[head].scan(below, rows_max, since=since):
             bounds = rows @ asked
             offsets, numbers = np.divmod(np.flatnonzero(bounds >= at_least), len(queries))
             slots = start + offsets

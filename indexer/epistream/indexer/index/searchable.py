@@ -37,7 +37,7 @@ CLOSE_MIN: Final = 0.85
 CLOSE_MOST: Final = 64
 CLOSE_SHARE: Final = 200
 """A query that may have more close versions than CLOSE_MOST and than one in CLOSE_SHARE of all is better off with a
-search for the best: the vectors are in one place, or the bound, which looks at a quarter of their values, says nothing
+search for the best: the vectors are in one place, or the bound, which looks at some of their values, says nothing
 of them. Scoring one more closely takes as long as looking at 200 in a scan (measured at 20,000 and 60,000 of 384)."""
 ROWS_MAX: Final = 4096
 """How many rows are scored again at a time."""
