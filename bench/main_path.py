@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from bench.machine import watched
 from bench.parts import ReplicaProcess, kafka_beside, producing, read_encoded, records_asked_for
 from bench.records import DIMENSION, NAMESPACE, make_records
 from bench.report import Figure, at_least, below, equal, report
@@ -47,9 +48,10 @@ def measure(folder: Path, bootstrap: str, service: RunningService, records: int)
             full = decided(client, records)
         rate = records / (replica.wait_for(full.head_revision) - begin)
         told = records / (until_kafka_is_told(service) - begin)
-        with producing(bootstrap, folder / "records", rate / 2, records, records):
-            after = decided(client, 2 * records)
-        replica.wait_for(after.head_revision)
+        with watched(folder) as meanwhile:
+            with producing(bootstrap, folder / "records", rate / 2, records, records):
+                after = decided(client, 2 * records)
+            replica.wait_for(after.head_revision)
         revisions, seconds = replica.finish()
         freshness = 1000 * seconds[revisions > full.head_revision]
     p50, p99 = np.percentile(freshness, [50, 99])
@@ -58,6 +60,8 @@ def measure(folder: Path, bootstrap: str, service: RunningService, records: int)
         Figure("the same until Kafka has every change and outcome, too", told, "records/s"),
         below("freshness p50 at half that rate (submitted to applied by the replica)", float(p50), "ms", 250),
         below("freshness p99 at half that rate", float(p99), "ms", 250),
+        Figure("the longest that the disk let 4 KiB wait meanwhile", 1000 * max(meanwhile.disk_waits), "ms"),
+        Figure("processors that the host took meanwhile", meanwhile.stolen, ""),
         equal("records without an outcome", 2 * records - outcomes(after), "records", 0),
         at_least("of which merged", after.merged_count, "records", 1),
     ]

@@ -6,7 +6,7 @@ give the same bytes.
 """
 
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -111,7 +111,7 @@ class Feed:
     def __init__(self, store: Store, namespaces: Namespaces) -> None:
         self._store, self._namespaces = store, namespaces
         self._lock = threading.Lock()
-        self._recent: dict[str, _Recent] = {}
+        self._recent: defaultdict[str, _Recent] = defaultdict(_Recent)
         self._shared: OrderedDict[tuple[str, int, Wish], Batch] = OrderedDict()
         self._wakes: list[Callable[[], None]] = []
 
@@ -127,10 +127,13 @@ class Feed:
             frames = [_frame(entry, self._before(catalog, entry)) for entry in changed]
         with self._lock:
             self._shared.clear()
+            newest: dict[str, _Frame] = {}
             for frame in frames:
-                self._recent.setdefault(frame.change.namespace, _Recent()).append(frame)
-            for frame in frames:
-                state = self._namespaces.state(frame.change.namespace)
+                name = frame.change.namespace
+                self._recent[name].append(frame)
+                newest[name] = frame
+            for name, frame in newest.items():
+                state = self._namespaces.state(name)
                 state.head, state.commit_us = frame.revision, frame.change.commit_time.ToMicroseconds()
             wakes = list(self._wakes)
         for wake in wakes:
