@@ -1,11 +1,9 @@
 """Knowledge in over a real Kafka: each record takes effect exactly once, whatever is killed, and nothing is skipped."""
 
-import os
 import random
-import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,16 +12,10 @@ import pytest
 from google.protobuf import json_format
 
 from epistream.clients.kafka_producer import CappedProducer, KafkaProducer, submission_headers
-from epistream.indexer import pipeline
-from epistream.indexer.catalog import Catalog
-from epistream.indexer.model import Arrived, Decoded, Malformed, Record, record_of
-from epistream.indexer.store import read_only
-from epistream.services.kafka import clients, polling
-from epistream.services.kafka.backlog import WAITING_BYTES_MAX, Backlog
+from epistream.services.kafka import clients
+from epistream.services.kafka.backlog import WAITING_BYTES_MAX
 from epistream.services.kafka.local import LocalKafka
-from epistream.services.kafka.parcels import Parcel, unpack
 from epistream.services.kafka.positions import reread
-from epistream.services.kafka.progress import Progress
 from epistream.services.writer import Commit
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge_pb
@@ -32,6 +24,8 @@ from epistream.wire.topics import RECORD_BYTES_MAX
 from tests.support.bad_input import BAD_INPUT, FRAME
 from tests.support.intake import (
     TakingProcess,
+    admitted,
+    assert_each_once,
     dump,
     facts,
     findings,
@@ -58,26 +52,6 @@ def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
     """One that these tests may kill."""
     with LocalKafka(tmp_path_factory.mktemp("own-kafka")) as kafka:
         yield kafka
-
-
-def admitted(folder: Path, namespace: str) -> list[tuple[int, str]]:
-    """The revision and the submission id of every change, in order."""
-    with read_only(folder) as catalog:
-        [number] = [number for number, made in catalog.namespaces() if made.name == namespace]
-        return [(c.revision, c.knowledge.submission_id) for c in _changes(catalog, number)]
-
-
-def _changes(catalog: Catalog, number: int) -> Iterator[pb.Change]:
-    for row in catalog.changes(number, 0, 10**9, 10**9):
-        yield pb.Change.FromString(row.change)
-
-
-def assert_each_once(folder: Path, namespace: str, numbers: Sequence[int]) -> None:
-    """Each of these submissions is one change, no other is, the revisions are dense, and the store is sound."""
-    changes = admitted(folder, namespace)
-    assert [revision for revision, _ in changes] == list(range(1, len(changes) + 1))
-    assert sorted(id_ for _, id_ in changes) == sorted(f"s-{n}" for n in numbers)
-    assert findings(folder) == []
 
 
 def test_all_four_formats_arrive(kafka: Kafka, folder: Path) -> None:
@@ -160,76 +134,6 @@ def test_a_slow_writer_holds_reading_up_and_loses_nothing(kafka: Kafka, folder: 
         gate.set()
         process.await_head(namespace, 400)
     assert_each_once(folder, namespace, range(400))
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_poller_that_is_killed_is_started_anew_and_one_that_is_asked_to_end_waits_for_the_service(
-    kafka: Kafka, folder: Path, number: signal.Signals
-) -> None:
-    namespace, topic = make_namespace(folder), kafka.new_topic(partitions=2)
-    with taking(folder, kafka.bootstrap, topic) as process:
-        send(kafka, topic, facts(namespace, range(20)))
-        process.await_head(namespace, 20)
-        before = process.intake._polling._keeper.pid
-        assert before is not None
-        for start in (20, 400):
-            send(kafka, topic, facts(namespace, range(start, start + 380)))
-            if start == 20:
-                os.kill(before, number)
-        process.await_head(namespace, 780)
-        assert (process.intake._polling._keeper.pid == before) == (number == signal.SIGTERM)
-        restarts = 'epistream_ingest_retries_total{stage="poll"} 1.0' in process.metrics()
-        assert restarts == (number == signal.SIGKILL)
-        wait_until(lambda: all(lag.records == 0 for lag in process.intake.lag().values()), "no lag")
-    assert_each_once(folder, namespace, range(780))
-
-
-@pytest.mark.parametrize("where", [(polling, "unpack"), (Backlog, "put"), (Progress, "handed_on")], ids=lambda w: w[1])
-def test_what_the_poller_reads_and_the_service_cannot_take_in_is_read_again(
-    kafka: Kafka,
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    where: tuple[Any, str],
-) -> None:
-    there, name = where
-    works, calls = getattr(there, name), 0
-
-    def failing(*arguments: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls in {1, 4}:
-            raise MemoryError("for the test")
-        return works(*arguments)
-
-    monkeypatch.setattr(there, name, failing)
-    namespace, topic = make_namespace(folder), kafka.new_topic()
-    with taking(folder, kafka.bootstrap, topic) as process:
-        for start in range(0, 50, 10):
-            send(kafka, topic, facts(namespace, range(start, start + 10)))
-            process.await_head(namespace, start + 10)
-    assert caplog.text.count("What the Kafka poller tells cannot be taken in") == 2
-    assert_each_once(folder, namespace, range(50))
-
-
-def test_a_record_that_decoding_fails_on_becomes_a_dead_letter_and_the_others_go_on(
-    kafka: Kafka, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def as_it_came(parcel: Parcel) -> Arrived:
-        arrived = unpack(parcel)
-        return record_of(arrived) if b"Fact 3." in (record_of(arrived).value or b"") else arrived
-
-    def failing(record: Record) -> Decoded | Malformed:
-        raise ZeroDivisionError(f"for the test: {record.value!r}")
-
-    monkeypatch.setattr(polling, "unpack", as_it_came)
-    monkeypatch.setattr(pipeline, "decode", failing)
-    namespace, topic = make_namespace(folder), kafka.new_topic()
-    send(kafka, topic, facts(namespace, range(10)))
-    with taking(folder, kafka.bootstrap, topic) as process:
-        process.await_read(topic, 10)
-        assert "epistream_ingest_given_up_total 1.0" in process.metrics()
-    assert_each_once(folder, namespace, [n for n in range(10) if n != 3])
 
 
 @pytest.mark.slow

@@ -14,9 +14,10 @@ from typing import Final, Literal
 from prometheus_client import CollectorRegistry, generate_latest
 
 from epistream.clients.kafka_producer import KafkaProducer
+from epistream.indexer.catalog import Catalog
 from epistream.indexer.engine import Engine
 from epistream.indexer.outbox import acknowledge
-from epistream.indexer.store import Store, check
+from epistream.indexer.store import Store, check, read_only
 from epistream.services.kafka.intake import Intake
 from epistream.services.kafka.metrics import KafkaMetrics
 from epistream.services.kafka.publishing import Publishing
@@ -200,3 +201,23 @@ def _main(folder: str, bootstrap: str, what: str, *topics: str) -> None:
 
 if __name__ == "__main__":
     _main(*sys.argv[1:])
+
+
+def admitted(folder: Path, namespace: str) -> list[tuple[int, str]]:
+    """The revision and the submission id of every change, in order."""
+    with read_only(folder) as catalog:
+        [number] = [number for number, made in catalog.namespaces() if made.name == namespace]
+        return [(c.revision, c.knowledge.submission_id) for c in _changes(catalog, number)]
+
+
+def _changes(catalog: Catalog, number: int) -> Iterator[pb.Change]:
+    for row in catalog.changes(number, 0, 10**9, 10**9):
+        yield pb.Change.FromString(row.change)
+
+
+def assert_each_once(folder: Path, namespace: str, numbers: Sequence[int]) -> None:
+    """Each of these submissions is one change, no other is, the revisions are dense, and the store is sound."""
+    changes = admitted(folder, namespace)
+    assert [revision for revision, _ in changes] == list(range(1, len(changes) + 1))
+    assert sorted(id_ for _, id_ in changes) == sorted(f"s-{n}" for n in numbers)
+    assert findings(folder) == []

@@ -1,0 +1,92 @@
+"""The process that reads Kafka beside the service: whatever becomes of it and of what it tells, each record once."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from epistream.indexer import pipeline
+from epistream.indexer.model import Arrived, Decoded, Malformed, Record, record_of
+from epistream.services.kafka import polling
+from epistream.services.kafka.backlog import Backlog
+from epistream.services.kafka.parcels import Parcel, unpack
+from epistream.services.kafka.progress import Progress
+from tests.support.intake import assert_each_once, facts, make_namespace, send, taking, wait_until
+from tests.support.kafka import Kafka
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_poller_that_is_killed_is_started_anew_and_one_that_is_asked_to_end_waits_for_the_service(
+    kafka: Kafka, folder: Path, number: signal.Signals
+) -> None:
+    namespace, topic = make_namespace(folder), kafka.new_topic(partitions=2)
+    with taking(folder, kafka.bootstrap, topic) as process:
+        send(kafka, topic, facts(namespace, range(20)))
+        process.await_head(namespace, 20)
+        before = process.intake._polling._keeper.pid
+        assert before is not None
+        for start in (20, 400):
+            send(kafka, topic, facts(namespace, range(start, start + 380)))
+            if start == 20:
+                os.kill(before, number)
+        process.await_head(namespace, 780)
+        assert (process.intake._polling._keeper.pid == before) == (number == signal.SIGTERM)
+        restarts = 'epistream_ingest_retries_total{stage="poll"} 1.0' in process.metrics()
+        assert restarts == (number == signal.SIGKILL)
+        wait_until(lambda: all(lag.records == 0 for lag in process.intake.lag().values()), "no lag")
+    assert_each_once(folder, namespace, range(780))
+
+
+@pytest.mark.parametrize("where", [(polling, "unpack"), (Backlog, "put"), (Progress, "handed_on")], ids=lambda w: w[1])
+def test_what_the_poller_reads_and_the_service_cannot_take_in_is_read_again(
+    kafka: Kafka,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    where: tuple[Any, str],
+) -> None:
+    there, name = where
+    works, calls = getattr(there, name), 0
+
+    def failing(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls in {1, 4}:
+            raise MemoryError("for the test")
+        return works(*arguments)
+
+    monkeypatch.setattr(there, name, failing)
+    namespace, topic = make_namespace(folder), kafka.new_topic()
+    with taking(folder, kafka.bootstrap, topic) as process:
+        for start in range(0, 50, 10):
+            send(kafka, topic, facts(namespace, range(start, start + 10)))
+            process.await_head(namespace, start + 10)
+    assert caplog.text.count("What the Kafka poller tells cannot be taken in") == 2
+    assert_each_once(folder, namespace, range(50))
+
+
+def test_a_record_that_decoding_fails_on_becomes_a_dead_letter_and_the_others_go_on(
+    kafka: Kafka, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def as_it_came(parcel: Parcel) -> Arrived:
+        arrived = unpack(parcel)
+        return record_of(arrived) if b"Fact 3." in (record_of(arrived).value or b"") else arrived
+
+    def failing(record: Record) -> Decoded | Malformed:
+        raise ZeroDivisionError(f"for the test: {record.value!r}")
+
+    monkeypatch.setattr(polling, "unpack", as_it_came)
+    monkeypatch.setattr(pipeline, "decode", failing)
+    namespace, topic = make_namespace(folder), kafka.new_topic()
+    send(kafka, topic, facts(namespace, range(10)))
+    with taking(folder, kafka.bootstrap, topic) as process:
+        process.await_read(topic, 10)
+        assert "epistream_ingest_given_up_total 1.0" in process.metrics()
+    assert_each_once(folder, namespace, [n for n in range(10) if n != 3])
