@@ -66,7 +66,8 @@ def kafka_beside(messages: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[Path
 def produce(bootstrap: str, encoded: Path, rate: float, first: int, count: int) -> None:
     """Send records of a file of encoded submissions, at `rate` a second; 0 is as fast as it goes.
 
-    The clock starts when the first one is acknowledged: with it kafka-python learns the topic, which takes it 100 ms.
+    The clock starts when the first one is acknowledged, which counts like the others: with it kafka-python learns the
+    topic, which takes it 100 ms.
     """
     messages = list(read_encoded(encoded))[first : first + count]
     with CappedProducer(bootstrap, ProducerLimits()) as producer:
@@ -187,7 +188,7 @@ class ReplicaProcess:
 
 @contextmanager
 def producing(bootstrap: str, encoded: Path, rate: float, first: int, count: int) -> Iterator[float]:
-    """Produce in another process while the block runs; gives the time of the first record."""
+    """Produce in another process while the block runs; gives the time when the first record was acknowledged."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.parts", "produce", bootstrap, str(encoded), str(rate), str(first), str(count)],
         stdout=subprocess.PIPE,

@@ -8,6 +8,8 @@ import pytest
 from epistream.indexer.index import ExactIndex, IndexFactory
 from epistream.indexer.index import searchable as searchables
 from epistream.indexer.index.base import Pairs
+from epistream.indexer.index.bound import head_for, heads
+from epistream.indexer.index.cosine import score_margin
 from epistream.wire.errors import Broken
 from tests.support.versions import filled, random_rows, unit_rows, versions
 
@@ -19,6 +21,7 @@ def test_close_misses_no_pair_from_a_score_on(new_index: IndexFactory, dimension
     centres = rng.standard_normal((20, dimension))
     noise = rng.standard_normal((600, dimension)) * rng.choice([0.001, 0.1, 0.4], (600, 1))
     rows = unit_rows(centres[rng.integers(20, size=600)] + noise)
+    rows *= rng.choice([1 - 9e-6, 1, 1 + 9e-6], (600, 1)).astype(np.float32)  # as long as a row may be
     index = new_index(dimension)
     index.add(rows)
     for below, allowed in ((600, None), (590, rng.random(590) < 0.5), (0, None)):
@@ -130,6 +133,13 @@ def test_close_passes_over_most_of_what_is_far(new_index: IndexFactory) -> None:
     index = new_index(384)
     index.add(rows)
     assert len(index.close_pairs(rows[:100], 0.95, 64, below=2000).queries) < 200
+
+
+def test_a_threshold_near_one_is_met_with_a_shorter_head() -> None:
+    assert heads(384) == {64, 96}
+    assert head_for(384, 0.94 - score_margin(384) - 1e-4) == 64
+    assert head_for(384, 0.93) == 96
+    assert heads(20) == {20}
 
 
 def test_close_leaves_out_crowded_queries_and_names_them(new_index: IndexFactory) -> None:

@@ -1,9 +1,11 @@
 """Random histories against a model: whatever the batches, the restarts and the index, the answers are the model's."""
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import apsw
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -237,12 +239,22 @@ def test_views_of_an_earlier_version_are_made_anew(tmp_path: Path) -> None:
         "ALTER TABLE items DROP COLUMN first_revision; UPDATE meta SET value = '1' WHERE key = 'format'"
     )
     engine.close()
+    shutil.copytree(tmp_path, tmp_path / "damaged")
 
     engine = open_engine(tmp_path)
+    assert engine.store.renewed == 7
     assert stores.check(engine.store) == []
+    assert engine.store.writer.execute("SELECT value FROM meta WHERE key = 'format'").get == "2"
     assert list(engine.store.logical_dump()) == before
     assert engine.knowledge.history(history).changes == versions
     engine.store.writer.execute("UPDATE meta SET value = '3' WHERE key = 'format'")
     engine.close()
     with pytest.raises(Broken, match="has format 3, this version reads format 2"):
         open_engine(tmp_path)
+
+    damaged = apsw.Connection(str(tmp_path / "damaged" / stores.FILE))
+    damaged.execute("UPDATE journal SET record = x'ff' WHERE sequence = 4")
+    damaged.close()
+    for _ in range(2):  # the first leaves nothing open
+        with pytest.raises(Broken, match="cannot be brought to format 2: journal entry 4 is not what was written"):
+            open_engine(tmp_path / "damaged")

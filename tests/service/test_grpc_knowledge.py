@@ -48,11 +48,14 @@ async def test_the_history_of_an_item_comes_page_by_page(client: Client) -> None
     await client.make_namespace("history")
     for number in range(1, 6):
         await client.submit(submission("history", number, item_id="item-1", content=f"Version {number} says so."))
-    request = knowledge_pb.HistoryRequest(namespace="history", item_id="item-1", limit=3)
-    first = await client.knowledge.History(request)
-    request.after_version = first.changes[-1].version
-    second = await client.knowledge.History(request)
-    assert [change.version for change in (*first.changes, *second.changes)] == [1, 2, 3, 4, 5]
+    for limit in (1, 2, 3, 7):
+        request = knowledge_pb.HistoryRequest(namespace="history", item_id="item-1", limit=limit)
+        versions: list[int] = []
+        while page := (await client.knowledge.History(request)).changes:
+            assert len(page) == min(limit, 5 - len(versions))
+            versions += [change.version for change in page]
+            request.after_version = versions[-1]
+        assert versions == [1, 2, 3, 4, 5]
 
 
 async def test_a_search_finds_the_nearest_now_and_then(client: Client) -> None:

@@ -188,10 +188,10 @@ class Catalog:
     def versions(self, namespace: int, item_id: str, after_version: int, limit: int) -> list[int]:
         """The revisions of an item's versions, retractions among them, the oldest first."""
         rows = self.connection.execute(
-            f"SELECT revision FROM ({_OF_ITEM} ORDER BY version LIMIT :limit)",  # noqa: S608 - a constant
+            f"{_OF_ITEM} ORDER BY version LIMIT :limit",
             {"n": namespace, "i": item_id, "after": after_version, "limit": limit},
         )
-        return [row[0] for row in rows]
+        return [revision for _, revision in rows]
 
     def committed(self, namespace: int, revision: int) -> Committed:
         """One change."""

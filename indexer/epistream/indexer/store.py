@@ -91,6 +91,8 @@ class Store:
         transaction_seconds: how long the newest committed transaction took, from its begin until it was durable.
         writer: the writing connection. Only the writer thread may use it.
         journal: the journal over the writing connection.
+        renewed: from how many entries the views were made anew when it was opened, since they were of an earlier
+            version; None where they were not. A program of that version refuses the store from then on.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -98,7 +100,8 @@ class Store:
 
         Raises:
             Unavailable: another process has it open.
-            Broken: the file is not a store of this version, or cannot be opened.
+            Broken: the file is not a store of this version, cannot be opened, or is damaged where its views must be
+                made anew.
         """
         _refuse_vulnerable_sqlite()
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,9 +123,7 @@ class Store:
             self._lock.close()
             raise Broken(f"{self.path} cannot be opened as a store: {error}", reason="CORRUPT") from error
         self.journal = SqliteJournal(self.writer)
-        if not as_it_is:
-            _log.info("the views of this store are of an earlier version: they are made anew from the journal")
-            rebuild(self)
+        self.renewed = None if as_it_is else self._renew()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
@@ -145,6 +146,19 @@ class Store:
             with contextlib.suppress(apsw.Error):
                 self.writer.execute("ROLLBACK")
             raise Broken(f"{self.path} cannot be written: {error}") from error
+
+    def _renew(self) -> int:
+        """Make the views of an earlier version anew. Returns from how many entries."""
+        _log.info("The views of %s are of an earlier version: they are made anew from the journal.", self.path)
+        with contextlib.ExitStack() as failed:
+            failed.callback(self._lock.close)
+            failed.callback(self.writer.close)
+            # Dropping them is safe only where the journal makes them again.
+            for damage in _check_chain(self):
+                raise Broken(f"{self.path} cannot be brought to format {FORMAT}: {damage}", reason="CORRUPT")
+            entries = rebuild(self)
+            failed.pop_all()
+        return entries
 
     def reader(self) -> contextlib.AbstractContextManager[Catalog]:
         """The state of one moment, for reading. Any thread; blocks nobody."""
@@ -177,6 +191,8 @@ class Store:
 @contextlib.contextmanager
 def read_only(folder: Path) -> Iterator[Catalog]:
     """The state of one moment of the store in `folder`, which another process may have open.
+
+    Its views may be those of an earlier version; the journal, the positions and the dead letters are as ever.
 
     Raises:
         Unavailable: there is no store.

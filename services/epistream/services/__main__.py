@@ -106,7 +106,7 @@ def fsck(
     try:
         store = stores.Store(folder)
         try:
-            rebuilt = stores.rebuild(store) if rebuild else None
+            rebuilt = stores.rebuild(store) if rebuild and store.renewed is None else store.renewed
             if rebuild:
                 shutil.rmtree(folder / "index", ignore_errors=True)
             findings = stores.check(store)

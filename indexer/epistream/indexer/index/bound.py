@@ -28,8 +28,8 @@ import numpy as np
 
 from epistream.indexer.index.base import LENGTH_TOLERANCE, Vectors
 
-SHORT_FROM: Final = 0.94
-"""From this threshold on the shorter head is the better one."""
+SHORT_FROM: Final = 0.939
+"""From this threshold on the shorter head is the better one: 0.94, less what callers take off for rounding."""
 SHORT_SHARE: Final = 6
 """The shorter head is the first of so many parts of a vector."""
 LONG_SHARE: Final = 4
