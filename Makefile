@@ -8,7 +8,7 @@ export OPENBLAS_NUM_THREADS := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: breaking release-proto help run demo test robustness lint types format imports proto proto-check lock clean bench-main-path bench-encoder bench-again bench-push bench-kill
+.PHONY: breaking release-proto help run demo test robustness lint types format imports proto proto-check lock clean bench-main-path bench-encoder bench-again bench-push bench-kill bench-disk
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -111,3 +111,6 @@ bench-push: $(VENV)/dev.stamp ## Measure: how soon a committed change is with it
 
 bench-kill: $(VENV)/dev.stamp ## Measure: kill -9 during ingest, 50 rounds
 	$(BIN)/python -m bench.kill
+
+bench-disk: $(VENV)/dev.stamp ## Measure: how long the idle machine lets a small write wait for the disk
+	$(BIN)/python -m bench.machine

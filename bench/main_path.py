@@ -60,8 +60,7 @@ def measure(folder: Path, bootstrap: str, service: RunningService, records: int)
         Figure("the same until Kafka has every change and outcome, too", told, "records/s"),
         below("freshness p50 at half that rate (submitted to applied by the replica)", float(p50), "ms", 250),
         below("freshness p99 at half that rate", float(p99), "ms", 250),
-        Figure("the longest that 4 KiB waited for the disk meanwhile", 1000 * max(meanwhile.disk_waits), "ms"),
-        Figure("taken by the host meanwhile", meanwhile.stolen, "processors"),
+        *meanwhile.figures(),
         equal("records without an outcome", 2 * records - outcomes(after), "records", 0),
         at_least("of which merged", after.merged_count, "records", 1),
     ]

@@ -71,9 +71,9 @@ _CASE_THERE: Final[tuple[dict[str, str], ...]] = (
 )
 
 _SENTENCE_MAX: Final = 32
+"""How far to look for letters that stand for things, in tokens."""
 _UNIT_MAX: Final = 5
 """Longer signs of units are rare, and longer words with a capital behind a number are names or emphasis."""
-"""How far to look for letters that stand for things, in tokens."""
 _DENIED_MAX: Final = 16
 """How far behind a negation a comma may still say what is denied, in facts."""
 
