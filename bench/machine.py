@@ -1,8 +1,8 @@
 """How long a small write waited for the disk meanwhile, and how many processors the host took.
 
 A machine in a cloud shares both with others. The write waits behind those of the bench itself, too: up to some 50 ms
-where the disk keeps up. More than that, and every commit beside it waited as long. As a program this looks at an idle
-minute: what the machine does by itself.
+where the disk keeps up. Where it waits for over 100 ms the disk is said to stand still: nothing that must be there
+first can go on until then. As a program this looks at an idle minute: what the machine does by itself.
 """
 
 import os
@@ -16,10 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bench.report import Figure, report
 
 _IDLE_SECONDS: Final = 60
-_EVERY_SECONDS: Final = 0.1
+_EVERY_SECONDS: Final = 0.05
+_STILL_SECONDS: Final = 0.1
 _WRITE: Final = bytes(4096)
 _STOLEN: Final = 7
 """Of the numbers in the first line of /proc/stat (proc(5)): user, nice, system, idle, iowait, irq, softirq, steal."""
@@ -29,15 +33,29 @@ _STOLEN: Final = 7
 class Meanwhile:
     """What was seen; whole when the watch has ended."""
 
-    disk_waits: list[float] = field(default_factory=list)
-    """Seconds that each write of 4 KiB took until it was on the disk."""
+    writes: list[tuple[float, float]] = field(default_factory=list)
+    """When each write of 4 KiB began and when it was on the disk, in the seconds of `time.time`."""
     stolen: float = 0.0
     """Processors that the host had, while this machine wanted them: from 0 to the number there are."""
 
+    @property
+    def still(self) -> list[tuple[float, float]]:
+        """The writes that waited for over 100 ms: when the disk stood still."""
+        return [(begin, end) for begin, end in self.writes if end - begin > _STILL_SECONDS]
+
+    def waited(self, begins: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Seconds of each span from `begins` to `ends` in which the disk stood still; all float64 of one shape."""
+        seconds = np.zeros_like(begins)
+        for begin, end in self.still:
+            seconds += np.maximum(np.minimum(ends, end) - np.maximum(begins, begin), 0)
+        return seconds
+
     def figures(self) -> list[Figure]:
         """For a report."""
+        longest = max(end - begin for begin, end in self.writes)
         return [
-            Figure("the longest that 4 KiB waited for the disk meanwhile", 1000 * max(self.disk_waits), "ms"),
+            Figure("the longest that 4 KiB waited for the disk meanwhile", 1000 * longest, "ms"),
+            Figure("times that it waited for over 100 ms", len(self.still), "times"),
             Figure("taken by the host meanwhile", self.stolen, "processors"),
         ]
 
@@ -45,20 +63,20 @@ class Meanwhile:
 def main() -> int:
     with tempfile.TemporaryDirectory() as name, watched(Path(name)) as meanwhile:
         time.sleep(_IDLE_SECONDS)
-    return report("disk", [Figure("writes of 4 KiB", len(meanwhile.disk_waits), "writes"), *meanwhile.figures()])
+    return report("disk", [Figure("writes of 4 KiB", len(meanwhile.writes), "writes"), *meanwhile.figures()])
 
 
 @contextmanager
 def watched(folder: Path) -> Iterator[Meanwhile]:
-    """Watch the machine while the block runs; a tenth of a second lies between two writes into `folder`."""
+    """Watch the machine while the block runs; 50 ms lie between two writes into `folder`."""
     seen, done = Meanwhile(), threading.Event()
     descriptor = os.open(folder / "probe", os.O_WRONLY | os.O_CREAT)
 
     def write() -> None:
-        begin = time.perf_counter()
+        begin = time.time()
         os.pwrite(descriptor, _WRITE, 0)
         os.fdatasync(descriptor)
-        seen.disk_waits.append(time.perf_counter() - begin)
+        seen.writes.append((begin, time.time()))
 
     def probe() -> None:
         while not done.wait(_EVERY_SECONDS):

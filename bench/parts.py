@@ -173,15 +173,16 @@ class ReplicaProcess:
         self._process.stdin.flush()
         return float(self._read()["time"])
 
-    def finish(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """End it. Returns the revisions that it holds, and for each the seconds from submission to applied."""
+    def finish(self, after: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """End it. Returns when each change after a revision was submitted, and when applied, as `time.time` counts."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         if self._process.wait(60):
             raise SystemExit("the replica failed")
         applied, submitted = np.load(self._folder / "applied.npz"), np.load(self._folder / "submitted.npz")
-        at = np.searchsorted(applied["revisions"], submitted["revisions"])
-        return submitted["revisions"], applied["times"][at] - submitted["times"]
+        asked = submitted["revisions"] > after
+        at = np.searchsorted(applied["revisions"], submitted["revisions"][asked])
+        return submitted["times"][asked], applied["times"][at]
 
     def _read(self) -> dict[str, float]:
         assert self._process.stdout is not None
