@@ -1,15 +1,14 @@
 """The encoder in the path: what the service reaches when it must encode every record, against the bare encoder.
 
-The same texts, in one run: the first half by the encoder alone, in a process of its own and with nothing else to do;
-all of them through Kafka into the service, until one replica has applied them; the second half by the encoder alone. So
-a machine whose speed drifts does not decide the ratio.
+The same texts in one run, in turns of 1,000: by the encoder alone, in a process of its own while the service has
+nothing to do; then through Kafka into the service, until one replica has applied them; the next thousand the other way
+round. So a machine that is faster in one half minute than in the next, as shared ones are, does not decide the ratio.
 """
 
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from bench.main_path import decided, outcomes
@@ -21,63 +20,89 @@ from epistream.wire.topics import submission_key
 from tests.support.service import running_service
 
 RECORDS: Final = 6_000
+_TURN: Final = 1_000
 _WARM_UP: Final = 256
 
 
 def main() -> int:
     records = records_asked_for(__doc__, RECORDS)
-    half = records // 2
-    seconds = encode_seconds(_WARM_UP, half)
     with (
-        kafka_beside(encoded(records + _WARM_UP)) as (folder, bootstrap),
+        kafka_beside(encoded(_WARM_UP + records)) as (folder, bootstrap),
         running_service(folder / "store", kafka=bootstrap, encoder="all-MiniLM-L6-v2") as service,
+        SyncKnowledgeClient(service.address) as client,
     ):
-        path, after = path_rate(folder, bootstrap, service.address, records)
-    bare = records / (seconds + encode_seconds(_WARM_UP + half, records - half))
+        client.create_namespace(NAMESPACE)
+        bare = BareEncoder(_WARM_UP + records)
+        replica = ReplicaProcess(service.address, folder)
+
+        def through_the_path(first: int, count: int) -> float:
+            with producing(bootstrap, folder / "records", 0, first, count) as begin:
+                namespace = decided(client, first + count)
+            return replica.wait_for(namespace.head_revision) - begin
+
+        through_the_path(0, _WARM_UP)
+        bare_seconds = path_seconds = 0.0
+        for turn, first in enumerate(range(_WARM_UP, _WARM_UP + records, _TURN)):
+            count = min(_TURN, _WARM_UP + records - first)
+            if turn % 2:
+                path_seconds += through_the_path(first, count)
+            bare_seconds += bare.encode_seconds(first, count)
+            if not turn % 2:
+                path_seconds += through_the_path(first, count)
+        bare.finish()
+        replica.finish()
+        without_outcome = _WARM_UP + records - outcomes(client.namespace(NAMESPACE))
     return report(
         "encoder",
         [
-            Figure("the encoder alone", bare, "records/s"),
-            Figure("through Kafka to the replica, encoding", path, "records/s"),
-            at_least("of the bare encoder's rate", 100 * path / bare, "%", 85),
-            equal("records without an outcome", records + _WARM_UP - after, "records", 0),
+            Figure("the encoder alone", records / bare_seconds, "records/s"),
+            Figure("through Kafka to the replica, encoding", records / path_seconds, "records/s"),
+            at_least("of the bare encoder's rate", 100 * bare_seconds / path_seconds, "%", 85),
+            equal("records without an outcome", without_outcome, "records", 0),
         ],
     )
 
 
-def encode_seconds(first: int, count: int) -> float:
-    """Seconds that the encoder needs for some texts, given all at once, in another process: nothing stays behind."""
-    program = f"from bench.encoder import encode_alone; print(encode_alone({first}, {count}))"
-    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)
-    return float(done.stdout)
+class BareEncoder:
+    """The encoder and nothing else, in a process of its own."""
+
+    def __init__(self, records: int) -> None:
+        """Returns when it is loaded and warm, with the texts of that many records."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", f"from bench.encoder import encode_alone; encode_alone({records})"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.encode_seconds(0, _WARM_UP)
+
+    def encode_seconds(self, first: int, count: int) -> float:
+        """Seconds that it needs for some of the texts, given all at once."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(first, count, file=self._process.stdin, flush=True)
+        return float(self._process.stdout.readline())
+
+    def finish(self) -> None:
+        """End it."""
+        self._process.communicate()
+        if self._process.returncode:
+            raise SystemExit("the bare encoder failed")
 
 
-def encode_alone(first: int, count: int) -> float:
-    """As `encode_seconds`, in this process. Loading the model and a warm-up are not counted."""
+def encode_alone(records: int) -> None:
+    """The other side of `BareEncoder`: hears a first and a count a line, and prints seconds."""
     from epistream.indexer.embed import text_to_embed
     from epistream.indexer.encoder import SentenceTransformerEmbedder
 
     encoder = SentenceTransformerEmbedder()
     encoder.load()
-    texts = [text_to_embed(made.submission) for made in make_records(first + count)]
-    encoder.encode(texts[:_WARM_UP])
-    begin = time.perf_counter()
-    encoder.encode(texts[first:])
-    return time.perf_counter() - begin
-
-
-def path_rate(folder: Path, bootstrap: str, address: str, records: int) -> tuple[float, int]:
-    """Records a second from the first record sent to the last one applied, and how many were decided in all."""
-    with SyncKnowledgeClient(address) as client:
-        client.create_namespace(NAMESPACE)
-        replica = ReplicaProcess(address, folder)
-        with producing(bootstrap, folder / "records", 0, 0, _WARM_UP):
-            decided(client, _WARM_UP)
-        with producing(bootstrap, folder / "records", 0, _WARM_UP, records) as begin:
-            namespace = decided(client, records + _WARM_UP)
-        rate = records / (replica.wait_for(namespace.head_revision) - begin)
-        replica.finish()
-        return rate, outcomes(namespace)
+    texts = [text_to_embed(made.submission) for made in make_records(records)]
+    for line in sys.stdin:
+        first, count = map(int, line.split())
+        begin = time.perf_counter()
+        encoder.encode(texts[first : first + count])
+        print(time.perf_counter() - begin, flush=True)
 
 
 def encoded(count: int) -> Iterator[tuple[bytes, bytes]]:
