@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -27,8 +27,10 @@ from epistream.clients.kafka_producer import CappedProducer, ProducerLimits
 from epistream.services.kafka.local import LocalKafka
 from epistream.services.kafka.topics import ensure_topics
 from epistream.wire import topics
+from epistream.wire.errors import Unavailable
 
-_SAMPLE_SECONDS: Final = 0.002
+_LOOK_SECONDS: Final = 0.5
+"""How often a replica to which nothing comes looks whether it is to end."""
 _PAGE: Final = 200
 _PAGE_SECONDS: Final = 0.01
 """A paced producer sends what is due so often."""
@@ -102,26 +104,23 @@ def replica(address: str, folder: Path) -> None:
     with SyncReplica(folder / "replica", address, NAMESPACE, consumer="bench") as copy:
 
         def note() -> None:
-            revision = copy.revision
-            if not revisions or revision != revisions[-1]:
-                times.append(time.time())
-                revisions.append(revision)
-
-        def sample() -> None:
             while not done.is_set():
-                note()
-                time.sleep(_SAMPLE_SECONDS)
+                with suppress(Unavailable):  # nothing came in this time
+                    copy.wait_for(revisions[-1] + 1, _LOOK_SECONDS)
+                    times.append(time.time())
+                    revisions.append(copy.revision)
 
         copy.wait_current()
-        sampler = threading.Thread(target=sample)
-        sampler.start()
+        revisions.append(copy.revision)
+        times.append(time.time())
+        noting = threading.Thread(target=note)
+        noting.start()
         print(json.dumps({"revision": copy.revision}), flush=True)
         for line in sys.stdin:
             copy.wait_for(int(line), 600)
             print(json.dumps({"revision": copy.revision, "time": time.time()}), flush=True)
         done.set()
-        sampler.join()
-        note()
+        noting.join()
         submitted = {
             change.revision: change.submitted_time.ToNanoseconds() / 1e9
             for change in (copy.get(item) for item in copy.item_ids())
