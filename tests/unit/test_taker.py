@@ -1,5 +1,6 @@
 """What the intake does when something goes wrong between Kafka and the store. A real backlog, progress and writer."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -92,6 +93,29 @@ def test_what_comes_while_a_batch_is_committed_is_taken_together() -> None:
         bench.await_done(3 * BATCH_RECORDS_MAX)
     assert bench.values() == [b"%d" % n for n in range(3 * BATCH_RECORDS_MAX)]
     assert max(bench.batches) <= BATCH_RECORDS_MAX
+
+
+def test_the_next_batch_grows_while_the_disk_keeps_the_writer_waiting() -> None:
+    begun, durable = threading.Event(), threading.Event()
+    prepared: list[Record] = []
+
+    def commit(_: Sequence[Prepared]) -> None:
+        begun.set()
+        assert durable.wait(10)
+
+    with Bench(prepare=prepared.extend, commit=commit).running() as bench:
+        bench.put(b"0")
+        assert begun.wait(10)
+        for n in range(1, 4):
+            bench.put(b"%d" % n)
+            wait_until(lambda n=n: len(prepared) == n + 1, f"record {n} is prepared")  # type: ignore[misc]
+        bench.put(*[b"x"] * BATCH_RECORDS_MAX)
+        wait_until(lambda: len(prepared) == 1 + BATCH_RECORDS_MAX, "the next batch is full")
+        assert bench.batches == []
+        durable.set()
+        bench.await_done(4 + BATCH_RECORDS_MAX)
+    assert bench.batches == [1, BATCH_RECORDS_MAX, 3]
+    assert bench.values()[:5] == [b"0", b"1", b"2", b"3", b"x"]
 
 
 def test_large_records_make_small_batches() -> None:

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from epistream.indexer.model import Arrived, record_of
@@ -43,19 +43,23 @@ class Backlog:
         with self._changed:
             return self._changed.wait_for(lambda: not self._full or self._closed, timeout_seconds)
 
-    def take(self, *, wait: bool) -> list[Arrived]:
+    def take(self, *, wait: bool, beside: Sequence[Arrived] = ()) -> list[Arrived]:
         """The next batch: what there is, up to the bounds, at least one record.
 
         Empty when it is closed, and when there is nothing and `wait` is false.
+
+        Args:
+            wait: block until there is a record.
+            beside: what the batch already has, which counts; nothing is taken when no more of it fits.
         """
         with self._changed:
             if wait:
                 self._changed.wait_for(lambda: self._records or self._closed)
             batch: list[Arrived] = []
-            size = 0
-            while self._records and not self._closed and len(batch) < BATCH_RECORDS_MAX:
-                size += _size(self._records[0])
-                if batch and size > BATCH_BYTES_MAX:
+            count, size = len(beside), sum(map(_size, beside))
+            while self._records and not self._closed and count < BATCH_RECORDS_MAX:
+                count, size = count + 1, size + _size(self._records[0])
+                if count > 1 and size > BATCH_BYTES_MAX:
                     break
                 batch.append(self._records.popleft())
             self._bytes -= sum(map(_size, batch))
