@@ -49,20 +49,20 @@ class Meanwhile:
             seconds += np.maximum(np.minimum(ends, end) - np.maximum(begins, begin), 0)
         return seconds
 
-    def figures(self) -> list[Figure]:
-        """For a report."""
+    def figures(self, when: str) -> list[Figure]:
+        """For a report; `when` says where in it they were seen."""
         longest = max(end - begin for begin, end in self.writes)
         return [
-            Figure("the longest that 4 KiB waited for the disk meanwhile", 1000 * longest, "ms"),
-            Figure("times that it waited for over 100 ms", len(self.still), "times"),
-            Figure("taken by the host meanwhile", self.stolen, "processors"),
+            Figure(f"the longest that 4 KiB waited for the disk, {when}", 1000 * longest, "ms"),
+            Figure(f"times that it waited for over 100 ms, {when}", len(self.still), "times"),
+            Figure(f"taken by the host, {when}", self.stolen, "processors"),
         ]
 
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as name, watched(Path(name)) as meanwhile:
         time.sleep(_IDLE_SECONDS)
-    return report("disk", [Figure("writes of 4 KiB", len(meanwhile.writes), "writes"), *meanwhile.figures()])
+    return report("disk", [Figure("writes of 4 KiB", len(meanwhile.writes), "writes"), *meanwhile.figures("idle")])
 
 
 @contextmanager

@@ -45,24 +45,26 @@ def measure(folder: Path, bootstrap: str, service: RunningService, records: int)
     with SyncKnowledgeClient(service.address) as client:
         client.create_namespace(NAMESPACE, encoder=ns.Encoder(model="none", dimension=DIMENSION))
         replica = ReplicaProcess(service.address, folder)
-        with producing(bootstrap, folder / "records", 0, 0, records) as begin:
-            full = decided(client, records)
-        rate = records / (replica.wait_for(full.head_revision) - begin)
+        with watched(folder) as at_full_speed:
+            with producing(bootstrap, folder / "records", 0, 0, records) as begin:
+                full = decided(client, records)
+            rate = records / (replica.wait_for(full.head_revision) - begin)
         told = records / (until_kafka_is_told(service) - begin)
-        with watched(folder) as meanwhile:
+        with watched(folder) as at_half:
             with producing(bootstrap, folder / "records", rate / 2, records, records):
                 after = decided(client, 2 * records)
             replica.wait_for(after.head_revision)
         submitted, applied = replica.finish(full.head_revision)
     p50, p99 = 1000 * np.percentile(applied - submitted, [50, 99])
-    less = 1000 * np.percentile(applied - submitted - meanwhile.waited(submitted, applied), 99)
+    less = 1000 * np.percentile(applied - submitted - at_half.waited(submitted, applied), 99)
     return [
         at_least("records committed, searchable and applied", rate, "records/s", 2500),
         Figure("the same until Kafka has every change and outcome, too", told, "records/s"),
         below("freshness p50 at half that rate (submitted to applied by the replica)", float(p50), "ms", 250),
         below("freshness p99 at half that rate", float(p99), "ms", 250),
         below("the same, less the time in which the disk stood still", float(less), "ms", 250),
-        *meanwhile.figures(),
+        *at_full_speed.figures("at full speed"),
+        *at_half.figures("at half"),
         equal("records without an outcome", 2 * records - outcomes(after), "records", 0),
         at_least("of which merged", after.merged_count, "records", 1),
     ]
