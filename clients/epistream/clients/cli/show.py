@@ -119,7 +119,8 @@ def print_item(answer: knowledge.GetResponse) -> None:
     lines.append(f"committed   {when(change.commit_time)}, revision {change.revision}")
     if answer.corroboration_count:
         who = ", ".join(sorted({corroboration.producer for corroboration in answer.corroborations}))
-        lines.append(f"confirmed   {answer.corroboration_count} times, by {who}")
+        times = "once" if answer.corroboration_count == 1 else f"{answer.corroboration_count} times"
+        lines.append(f"confirmed   {times}, by {who}")
     if change.conflicts:
         lines.append(f"conflicts   {', '.join(change.conflicts)}")
     title = f"{change.item_id} version {change.version}, as of revision {answer.revision}"
