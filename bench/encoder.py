@@ -1,9 +1,9 @@
 """The encoder in the path: what the service reaches when it must encode every record, against the bare encoder.
 
 The same texts in one run, a thousand at a time: the first half of them by the encoder alone, in a process of its own
-while every other stands still; all of them through Kafka into the service, until one replica has applied them; the
-second half by the encoder alone. So a machine that is faster in one half minute than in the next, as shared ones are,
-does not decide the ratio.
+while the service and the replica are stopped and Kafka has nothing to do; all of them through Kafka into the service,
+until the replica has applied them; the second half by the encoder alone. So a machine that is faster in one half minute
+than in the next, as shared ones are, does not decide the ratio. What it costs to begin and to end counts six times.
 """
 
 import subprocess
@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from bench.machine import alone
+from bench.machine import stopped
 from bench.main_path import decided, outcomes
 from bench.parts import ReplicaProcess, kafka_beside, producing, records_asked_for
 from bench.records import NAMESPACE, make_records
@@ -23,7 +23,6 @@ from tests.support.service import running_service
 
 RECORDS: Final = 6_000
 _TURN: Final = 1_000
-"""Half of them take less than 9 s: Kafka, which stands still meanwhile, does not count its broker as lost."""
 _WARM_UP: Final = 256
 
 
@@ -35,8 +34,12 @@ def main() -> int:
         SyncKnowledgeClient(service.address) as client,
     ):
         client.create_namespace(NAMESPACE)
-        bare = BareEncoder(_WARM_UP + records)
         replica = ReplicaProcess(service.address, folder)
+        bare = BareEncoder(_WARM_UP + records)
+
+        def by_itself(first: int, count: int) -> float:
+            with stopped(service.pid, replica.pid):
+                return bare.encode_seconds(first, count)
 
         def through_the_path(first: int, count: int) -> float:
             with producing(bootstrap, folder / "records", 0, first, count) as begin:
@@ -47,9 +50,9 @@ def main() -> int:
         bare_seconds = path_seconds = 0.0
         for first in range(_WARM_UP, _WARM_UP + records, _TURN):
             count = min(_TURN, _WARM_UP + records - first)
-            bare_seconds += bare.encode_seconds(first, count // 2)
+            bare_seconds += by_itself(first, count // 2)
             path_seconds += through_the_path(first, count)
-            bare_seconds += bare.encode_seconds(first + count // 2, count - count // 2)
+            bare_seconds += by_itself(first + count // 2, count - count // 2)
         bare.finish()
         replica.finish()
         without_outcome = _WARM_UP + records - outcomes(client.namespace(NAMESPACE))
@@ -78,18 +81,18 @@ class BareEncoder:
         self.encode_seconds(0, _WARM_UP)
 
     def encode_seconds(self, first: int, count: int) -> float:
-        """Seconds that it needs for some of the texts, given all at once, while every other process stands still."""
+        """Seconds that it needs for some of the texts, given all at once."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        with alone(self._process.pid):
-            print(first, count, file=self._process.stdin, flush=True)
-            return float(self._process.stdout.readline())
+        print(first, count, file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("the bare encoder failed")
+        return float(line)
 
     def finish(self) -> None:
         """End it."""
         self._process.communicate()
-        if self._process.returncode:
-            raise SystemExit("the bare encoder failed")
 
 
 def encode_alone(records: int) -> None:

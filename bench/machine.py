@@ -11,7 +11,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from bench.report import Figure, report
 
 _IDLE_SECONDS: Final = 60
-_EVERY_SECONDS: Final = 0.05
+_EVERY_SECONDS: Final = 0.1
 _STILL_SECONDS: Final = 0.1
 _WRITE: Final = bytes(4096)
 
@@ -54,7 +55,7 @@ class Meanwhile:
         longest = max(end - begin for begin, end in self.writes)
         return [
             Figure(f"the longest that 4 KiB waited for the disk, {when}", 1000 * longest, "ms"),
-            Figure(f"times that it waited for over 100 ms, {when}", len(self.still), "times"),
+            Figure(f"how long it stood still, {when}", 1000 * sum(end - begin for begin, end in self.still), "ms"),
             Figure(f"taken by the host, {when}", self.stolen, "processors"),
         ]
 
@@ -66,21 +67,24 @@ def main() -> int:
 
 
 @contextmanager
-def alone(process: int) -> Iterator[None]:
-    """Whatever this process has started, and what that has, stands still while the block runs; all but `process`."""
-    others = [other for other in psutil.Process().children(recursive=True) if other.pid != process]
+def stopped(*processes: int) -> Iterator[None]:
+    """These processes, and those that they have started, stand still while the block runs."""
+    parents = [psutil.Process(process) for process in processes]
+    all_ = [*parents, *(child for parent in parents for child in parent.children(recursive=True))]
     try:
-        for other in others:
-            other.suspend()
+        for one in all_:
+            with suppress(psutil.NoSuchProcess):
+                one.suspend()
         yield
     finally:
-        for other in others:
-            other.resume()
+        for one in all_:
+            with suppress(psutil.NoSuchProcess):
+                one.resume()
 
 
 @contextmanager
 def watched(folder: Path) -> Iterator[Meanwhile]:
-    """Watch the machine while the block runs; 50 ms lie between two writes into `folder`."""
+    """Watch the machine while the block runs; a tenth of a second lies between two writes into `folder`."""
     seen, done = Meanwhile(), threading.Event()
     descriptor = os.open(folder / "probe", os.O_WRONLY | os.O_CREAT)
 
@@ -95,15 +99,15 @@ def watched(folder: Path) -> Iterator[Meanwhile]:
             write()
 
     write()
-    prober = threading.Thread(target=probe)
+    prober = ThreadPoolExecutor(1)
     before, begin = psutil.cpu_times().steal, time.perf_counter()
-    prober.start()
+    probing = prober.submit(probe)
     try:
         yield seen
     finally:
         seen.stolen = (psutil.cpu_times().steal - before) / (time.perf_counter() - begin)
         done.set()
-        prober.join()
+        probing.result()
         os.close(descriptor)
 
 

@@ -104,23 +104,28 @@ def replica(address: str, folder: Path) -> None:
     with SyncReplica(folder / "replica", address, NAMESPACE, consumer="bench") as copy:
 
         def note() -> None:
+            if (revision := copy.revision) != revisions[-1]:
+                times.append(time.time())
+                revisions.append(revision)
+
+        def follow() -> None:
             while not done.is_set():
                 with suppress(Unavailable):  # nothing came in this time
                     copy.wait_for(revisions[-1] + 1, _LOOK_SECONDS)
-                    times.append(time.time())
-                    revisions.append(copy.revision)
+                note()
 
         copy.wait_current()
         revisions.append(copy.revision)
         times.append(time.time())
-        noting = threading.Thread(target=note)
-        noting.start()
+        following = threading.Thread(target=follow, daemon=True)
+        following.start()
         print(json.dumps({"revision": copy.revision}), flush=True)
         for line in sys.stdin:
             copy.wait_for(int(line), 600)
             print(json.dumps({"revision": copy.revision, "time": time.time()}), flush=True)
         done.set()
-        noting.join()
+        following.join()
+        note()
         submitted = {
             change.revision: change.submitted_time.ToNanoseconds() / 1e9
             for change in (copy.get(item) for item in copy.item_ids())
@@ -153,7 +158,11 @@ def read_encoded(path: Path) -> Iterator[tuple[bytes, bytes]]:
 
 
 class ReplicaProcess:
-    """The replica in its process."""
+    """The replica in its process.
+
+    Attributes:
+        pid: its process.
+    """
 
     def __init__(self, address: str, folder: Path) -> None:
         self._folder = folder
@@ -163,6 +172,7 @@ class ReplicaProcess:
             stdout=subprocess.PIPE,
             text=True,
         )
+        self.pid = self._process.pid
         self._read()
 
     def wait_for(self, revision: int) -> float:

@@ -1,8 +1,14 @@
-"""What the benchmark of freshness takes off where the disk stood still."""
+"""What benchmarks take off where the disk stood still, and how they stop what stands beside."""
+
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
+import psutil
 
-from bench.machine import Meanwhile
+from bench.machine import Meanwhile, stopped
 
 
 def test_waited_counts_the_part_of_a_span_in_which_the_disk_stood_still() -> None:
@@ -12,3 +18,18 @@ def test_waited_counts_the_part_of_a_span_in_which_the_disk_stood_still() -> Non
     waited = meanwhile.waited(spans[:, 0], spans[:, 1])
 
     np.testing.assert_allclose(waited, [0, 0.1, 0.1, 0.5, 0, 0.1], atol=1e-9)
+
+
+def test_stopped_lets_all_go_on_again_also_where_one_has_ended_meanwhile() -> None:
+    sleepers = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(2)]
+    ended, other = sleepers
+    try:
+        with stopped(ended.pid, other.pid):
+            assert {psutil.Process(one.pid).status() for one in sleepers} == {psutil.STATUS_STOPPED}
+            os.kill(ended.pid, signal.SIGKILL)
+            ended.wait(10)
+        assert psutil.Process(other.pid).status() != psutil.STATUS_STOPPED
+    finally:
+        for one in sleepers:
+            one.kill()
+            one.wait(10)

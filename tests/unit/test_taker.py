@@ -1,14 +1,14 @@
 """What the intake does when something goes wrong between Kafka and the store. A real backlog, progress and writer."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
 
 from epistream.indexer.model import Arrived, Decoded, Embedded, Malformed, Position, Record, record_of
-from epistream.services.kafka.backlog import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Backlog
+from epistream.services.kafka.backlog import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, MORE_RECORDS_MAX, Backlog
 from epistream.services.kafka.progress import Progress
 from epistream.services.kafka.taker import ATTEMPTS, Taken, Taker
 from epistream.services.writer import Prepared, Writer
@@ -17,6 +17,19 @@ from epistream.wire.errors import Broken, Unavailable
 from tests.support.intake import wait_until
 
 TOPIC = "facts"
+
+
+class Told(Progress):
+    """Progress, and the offsets that it was told, in their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offsets: list[int] = []
+
+    def durable(self, records: Iterable[Record]) -> None:
+        told = list(records)
+        self.offsets += [one.position.offset for one in told if one.position is not None]
+        super().durable(told)
 
 
 @dataclass
@@ -31,7 +44,7 @@ class Bench:
     given_up: int = 0
     failures: list[Broken] = field(default_factory=list)
     backlog: Backlog = field(default_factory=Backlog)
-    progress: Progress = field(default_factory=Progress)
+    progress: Told = field(default_factory=Told)
 
     @contextmanager
     def running(self) -> Iterator["Bench"]:
@@ -95,27 +108,64 @@ def test_what_comes_while_a_batch_is_committed_is_taken_together() -> None:
     assert max(bench.batches) <= BATCH_RECORDS_MAX
 
 
-def test_the_next_batch_grows_while_the_disk_keeps_the_writer_waiting() -> None:
+@contextmanager
+def waiting_for_the_disk(bench: Bench) -> Iterator[None]:
+    """What a batch of the one record `0` does while the block runs."""
     begun, durable = threading.Event(), threading.Event()
-    prepared: list[Record] = []
 
     def commit(_: Sequence[Prepared]) -> None:
         begun.set()
         assert durable.wait(10)
 
-    with Bench(prepare=prepared.extend, commit=commit).running() as bench:
-        bench.put(b"0")
-        assert begun.wait(10)
-        for n in range(1, 4):
-            bench.put(b"%d" % n)
-            wait_until(lambda n=n: len(prepared) == n + 1, f"record {n} is prepared")  # type: ignore[misc]
-        bench.put(*[b"x"] * BATCH_RECORDS_MAX)
-        wait_until(lambda: len(prepared) == 1 + BATCH_RECORDS_MAX, "the next batch is full")
+    bench.commit = commit
+    bench.put(b"0")
+    assert begun.wait(10)
+    try:
+        yield
         assert bench.batches == []
+    finally:
         durable.set()
+
+
+def test_the_next_batch_grows_while_the_disk_keeps_the_writer_waiting() -> None:
+    prepared: list[bytes | None] = []
+    with Bench(prepare=lambda records: prepared.extend(r.value for r in records)).running() as bench:
+        with waiting_for_the_disk(bench):
+            bench.put(b"1")
+            wait_until(lambda: prepared[1:] == [b"1"], "the first of the next batch is prepared")
+            bench.put(b"2")
+            wait_until(lambda: prepared[2:] == [b"2"], "what came later is prepared, too")
+            bench.put(*[b"%d" % n for n in range(3, BATCH_RECORDS_MAX + 4)])
+            wait_until(lambda: len(prepared) == 1 + BATCH_RECORDS_MAX, "the next batch is full")
         bench.await_done(4 + BATCH_RECORDS_MAX)
     assert bench.batches == [1, BATCH_RECORDS_MAX, 3]
-    assert bench.values()[:5] == [b"0", b"1", b"2", b"3", b"x"]
+    assert bench.values() == [b"%d" % n for n in range(4 + BATCH_RECORDS_MAX)]
+    assert bench.progress.offsets == list(range(4 + BATCH_RECORDS_MAX))
+
+
+def test_a_batch_grows_by_a_few_at_a_time_so_that_it_does_not_wait_for_many_to_be_encoded() -> None:
+    steps: list[int] = []
+    with Bench(prepare=lambda records: steps.append(len(records))).running() as bench:
+        with waiting_for_the_disk(bench):
+            bench.put(b"1")
+            wait_until(lambda: len(steps) == 2, "the first of the next batch is prepared")
+            bench.put(*[b"%d" % n for n in range(2, 3 * MORE_RECORDS_MAX)])
+            wait_until(lambda: sum(steps) == 3 * MORE_RECORDS_MAX, "all are prepared")
+        bench.await_done(3 * MORE_RECORDS_MAX)
+    assert steps == [1, 1, MORE_RECORDS_MAX, MORE_RECORDS_MAX, MORE_RECORDS_MAX - 2]
+
+
+def test_a_batch_does_not_grow_over_its_bound_in_bytes() -> None:
+    large = b"x" * (BATCH_BYTES_MAX // 2)
+    prepared: list[bytes | None] = []
+    with Bench(prepare=lambda records: prepared.extend(r.value for r in records)).running() as bench:
+        with waiting_for_the_disk(bench):
+            bench.put(b"1")
+            wait_until(lambda: len(prepared) == 2, "the first of the next batch is prepared")
+            bench.put(large, large)
+            wait_until(lambda: len(prepared) == 3, "as much as fits is prepared")
+        bench.await_done(4)
+    assert bench.batches == [1, 2, 1]
 
 
 def test_large_records_make_small_batches() -> None:

@@ -10,6 +10,8 @@ from epistream.indexer.model import Arrived, record_of
 BATCH_RECORDS_MAX: Final = 500
 """How many records are prepared, and then committed, together. With 1,000 a full backlog empties 9 in 100 faster where
 vectors come along (measured in turns); where the encoder makes them, the first would be committed twice as late."""
+MORE_RECORDS_MAX: Final = 64
+"""How many are added at a time to a batch that is prepared already, which waits until they are, too."""
 BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
 """How many bytes of records are prepared together."""
 WAITING_RECORDS_MAX: Final = 4 * BATCH_RECORDS_MAX
@@ -44,20 +46,22 @@ class Backlog:
             return self._changed.wait_for(lambda: not self._full or self._closed, timeout_seconds)
 
     def take(self, *, wait: bool, beside: Sequence[Arrived] = ()) -> list[Arrived]:
-        """The next batch: what there is, up to the bounds, at least one record.
+        """The next batch: what there is, up to the bounds, at least one record. Or more for one that is there.
 
         Empty when it is closed, and when there is nothing and `wait` is false.
 
         Args:
             wait: block until there is a record.
-            beside: what the batch already has, which counts; nothing is taken when no more of it fits.
+            beside: what the batch has. It counts into the bounds, and at most MORE_RECORDS_MAX are taken; none where
+                the next does not fit beside it.
         """
         with self._changed:
             if wait:
                 self._changed.wait_for(lambda: self._records or self._closed)
             batch: list[Arrived] = []
             count, size = len(beside), sum(map(_size, beside))
-            while self._records and not self._closed and count < BATCH_RECORDS_MAX:
+            most = min(BATCH_RECORDS_MAX, count + MORE_RECORDS_MAX) if beside else BATCH_RECORDS_MAX
+            while self._records and not self._closed and count < most:
                 count, size = count + 1, size + _size(self._records[0])
                 if count > 1 and size > BATCH_BYTES_MAX:
                     break

@@ -30,7 +30,8 @@ _LOG: Final = logging.getLogger(__name__)
 ATTEMPTS: Final = 3
 """How often a record that the service fails on is tried, each time alone."""
 _LATE_SECONDS: Final = 0.1
-"""A commit that takes longer waits for the disk. Stalls of 250 ms each 3 s: p99 380 ms instead of 470 (measured)."""
+"""A commit that has not ended so long after the next batch is prepared waits for the disk. With stalls of 250 ms each
+3 s the 99th percentile of freshness is 380 ms instead of 470 (measured)."""
 _RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -112,10 +113,12 @@ class Taker:
             records = self._backlog.take(wait=before is None)
             prepared = self._prepared(records)
             if before is not None:
-                while len(records) < BATCH_RECORDS_MAX and _is_late(before.receipts) and not self._stopping.is_set():
+                patience = _LATE_SECONDS
+                while len(records) < BATCH_RECORDS_MAX and _is_late(before.receipts, patience):
                     more = self._backlog.take(wait=False, beside=records)
                     records += more
                     prepared += self._prepared(more)
+                    patience = 0 if more else _LATE_SECONDS
                 self._settle(before)
             before = _Submitted(records, prepared, self._begin(prepared)) if prepared else None
         if before is not None:
@@ -134,8 +137,10 @@ class Taker:
 
     def _prepared(self, records: Sequence[Arrived]) -> list[Prepared]:
         """Every record prepared, in order."""
+        if not records:
+            return []
         attempt = 0
-        while records:
+        while True:
             try:
                 return self._prepare(records)
             except Broken:
@@ -153,7 +158,6 @@ class Taker:
                     if attempt == ATTEMPTS:
                         return [self._give_up(record_of(records[0]), error, pb.Submission())]
             self._pause(attempt)
-        return []
 
     def _commit(self, prepared: Sequence[Prepared]) -> None:
         """Have every record committed, in order; returns when all are durable."""
@@ -221,9 +225,9 @@ class _Faulty(Exception):
     """A batch failed in the writer, which goes on: a bug met one of its records. The cause is chained."""
 
 
-def _is_late(receipts: "Future[list[pb.Receipt]]") -> bool:
-    """Whether a commit takes longer than it should; returns when it has ended or is."""
-    return not wait([receipts], _LATE_SECONDS).done
+def _is_late(receipts: "Future[list[pb.Receipt]]", patience_seconds: float) -> bool:
+    """Whether a commit has not ended after some time more."""
+    return not wait([receipts], patience_seconds).done
 
 
 def _await(receipts: "Future[list[pb.Receipt]]") -> None:
