@@ -6,15 +6,13 @@ until the replica has applied them; the second half by the encoder alone. So a m
 than in the next, as shared ones are, does not decide the ratio. What it costs to begin and to end counts six times.
 """
 
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from typing import Final
 
-from bench.machine import stopped
 from bench.main_path import decided, outcomes
-from bench.parts import ReplicaProcess, kafka_beside, producing, records_asked_for
+from bench.parts import Asked, ReplicaProcess, kafka_beside, producing, records_asked_for, stopped
 from bench.records import NAMESPACE, make_records
 from bench.report import Figure, at_least, equal, report
 from epistream.clients import SyncKnowledgeClient
@@ -35,17 +33,20 @@ def main() -> int:
     ):
         client.create_namespace(NAMESPACE)
         replica = ReplicaProcess(service.address, folder)
-        bare = BareEncoder(_WARM_UP + records)
+        bare = Asked(
+            "the bare encoder", "-c", f"from bench.encoder import encode_alone; encode_alone({_WARM_UP + records})"
+        )
 
         def by_itself(first: int, count: int) -> float:
             with stopped(service.pid, replica.pid):
-                return bare.encode_seconds(first, count)
+                return float(bare.ask(f"{first} {count}"))
 
         def through_the_path(first: int, count: int) -> float:
             with producing(bootstrap, folder / "records", 0, first, count) as begin:
                 namespace = decided(client, first + count)
             return replica.wait_for(namespace.head_revision) - begin
 
+        bare.ask(f"0 {_WARM_UP}")
         through_the_path(0, _WARM_UP)
         bare_seconds = path_seconds = 0.0
         for first in range(_WARM_UP, _WARM_UP + records, _TURN):
@@ -67,36 +68,8 @@ def main() -> int:
     )
 
 
-class BareEncoder:
-    """The encoder and nothing else, in a process of its own."""
-
-    def __init__(self, records: int) -> None:
-        """Returns when it is loaded and warm, with the texts of that many records."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", f"from bench.encoder import encode_alone; encode_alone({records})"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.encode_seconds(0, _WARM_UP)
-
-    def encode_seconds(self, first: int, count: int) -> float:
-        """Seconds that it needs for some of the texts, given all at once."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(first, count, file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("the bare encoder failed")
-        return float(line)
-
-    def finish(self) -> None:
-        """End it."""
-        self._process.communicate()
-
-
 def encode_alone(records: int) -> None:
-    """The other side of `BareEncoder`: hears a first and a count a line, and prints seconds."""
+    """Hear lines of a first record and a count; print how many seconds their texts take, given all at once."""
     from epistream.indexer.embed import text_to_embed
     from epistream.indexer.encoder import SentenceTransformerEmbedder
 

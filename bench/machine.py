@@ -12,8 +12,9 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from mmap import mmap
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,7 @@ from bench.report import Figure, report
 _IDLE_SECONDS: Final = 60
 _EVERY_SECONDS: Final = 0.1
 _STILL_SECONDS: Final = 0.1
-_WRITE: Final = bytes(4096)
+_BLOCK_BYTES: Final = 4096
 
 
 @dataclass(slots=True)
@@ -61,36 +62,30 @@ class Meanwhile:
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory() as name, watched(Path(name)) as meanwhile:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        watched(Path(name)) as meanwhile,
+        watched(Path(name), direct=True) as directly,
+    ):
         time.sleep(_IDLE_SECONDS)
-    return report("disk", [Figure("writes of 4 KiB", len(meanwhile.writes), "writes"), *meanwhile.figures("idle")])
+    return report("disk", [*meanwhile.figures("idle"), *directly.figures("idle, past Linux's cache")])
 
 
 @contextmanager
-def stopped(*processes: int) -> Iterator[None]:
-    """These processes, and those that they have started, stand still while the block runs."""
-    parents = [psutil.Process(process) for process in processes]
-    all_ = [*parents, *(child for parent in parents for child in parent.children(recursive=True))]
-    try:
-        for one in all_:
-            with suppress(psutil.NoSuchProcess):
-                one.suspend()
-        yield
-    finally:
-        for one in all_:
-            with suppress(psutil.NoSuchProcess):
-                one.resume()
+def watched(folder: Path, *, direct: bool = False) -> Iterator[Meanwhile]:
+    """Watch the machine while the block runs; a tenth of a second lies between two writes into `folder`.
 
-
-@contextmanager
-def watched(folder: Path) -> Iterator[Meanwhile]:
-    """Watch the machine while the block runs; a tenth of a second lies between two writes into `folder`."""
+    All are of one block of one file. With `direct` they go past Linux's cache: nothing that others have written and
+    that Linux still has to write is before them.
+    """
     seen, done = Meanwhile(), threading.Event()
-    descriptor = os.open(folder / "probe", os.O_WRONLY | os.O_CREAT)
+    name, how = ("direct", os.O_DIRECT) if direct else ("probe", 0)
+    descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | how)
+    block = mmap(-1, _BLOCK_BYTES)  # as aligned as O_DIRECT asks
 
     def write() -> None:
         begin = time.time()
-        os.pwrite(descriptor, _WRITE, 0)
+        os.pwrite(descriptor, block, 0)
         os.fdatasync(descriptor)
         seen.writes.append((begin, time.time()))
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from bench.records import NAMESPACE
@@ -157,6 +158,42 @@ def read_encoded(path: Path) -> Iterator[tuple[bytes, bytes]]:
         at += key + message
 
 
+class Asked:
+    """A Python process beside this one, which answers lines.
+
+    Attributes:
+        pid: its process.
+    """
+
+    def __init__(self, name: str, *arguments: str) -> None:
+        """Start it, with these arguments of Python. SystemExit is raised by its name where it fails."""
+        self._name = name
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.pid = self._process.pid
+
+    def ask(self, line: str) -> str:
+        """Its answer to a line."""
+        assert self._process.stdin is not None
+        print(line, file=self._process.stdin, flush=True)
+        return self.hear()
+
+    def hear(self) -> str:
+        """The next line that it says."""
+        assert self._process.stdout is not None
+        if not (line := self._process.stdout.readline()):
+            raise SystemExit(f"{self._name} failed")
+        return line
+
+    def finish(self) -> None:
+        """Ask nothing more, and wait until it has ended."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        if self._process.wait(60):
+            raise SystemExit(f"{self._name} failed")
+
+
 class ReplicaProcess:
     """The replica in its process.
 
@@ -166,40 +203,37 @@ class ReplicaProcess:
 
     def __init__(self, address: str, folder: Path) -> None:
         self._folder = folder
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.parts", "replica", address, str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._process = Asked("the replica", "-m", "bench.parts", "replica", address, str(folder))
         self.pid = self._process.pid
-        self._read()
+        self._process.hear()
 
     def wait_for(self, revision: int) -> float:
         """Wait until it has applied a revision; the time at which it had."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{revision}\n")
-        self._process.stdin.flush()
-        return float(self._read()["time"])
+        return float(json.loads(self._process.ask(str(revision)))["time"])
 
     def finish(self, after: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """End it. Returns when each change after a revision was submitted, and when applied, as `time.time` counts."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        if self._process.wait(60):
-            raise SystemExit("the replica failed")
+        self._process.finish()
         applied, submitted = np.load(self._folder / "applied.npz"), np.load(self._folder / "submitted.npz")
         asked = submitted["revisions"] > after
         at = np.searchsorted(applied["revisions"], submitted["revisions"][asked])
         return submitted["times"][asked], applied["times"][at]
 
-    def _read(self) -> dict[str, float]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("the replica failed")
-        answer: dict[str, float] = json.loads(line)
-        return answer
+
+@contextmanager
+def stopped(*processes: int) -> Iterator[None]:
+    """These processes, and those that they have started, stand still while the block runs."""
+    parents = [psutil.Process(process) for process in processes]
+    all_ = [*parents, *(child for parent in parents for child in parent.children(recursive=True))]
+    try:
+        for one in all_:
+            with suppress(psutil.NoSuchProcess):
+                one.suspend()
+        yield
+    finally:
+        for one in all_:
+            with suppress(psutil.NoSuchProcess):
+                one.resume()
 
 
 @contextmanager

@@ -194,15 +194,6 @@ class TakingProcess:
         self._process.wait()
 
 
-def _main(folder: str, bootstrap: str, what: str, *topics: str) -> None:
-    with taking(Path(folder), bootstrap, *topics, group="killed", publish=what == "publish") as process:
-        wait_until(lambda: process.failures, "a failure", seconds=3600)
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])
-
-
 def admitted(folder: Path, namespace: str) -> list[tuple[int, str]]:
     """The revision and the submission id of every change, in order."""
     with read_only(folder) as catalog:
@@ -221,3 +212,12 @@ def assert_each_once(folder: Path, namespace: str, numbers: Sequence[int]) -> No
     assert [revision for revision, _ in changes] == list(range(1, len(changes) + 1))
     assert sorted(id_ for _, id_ in changes) == sorted(f"s-{n}" for n in numbers)
     assert findings(folder) == []
+
+
+def _main(folder: str, bootstrap: str, what: str, *topics: str) -> None:
+    with taking(Path(folder), bootstrap, *topics, group="killed", publish=what == "publish") as process:
+        wait_until(lambda: process.failures, "a failure", seconds=3600)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -110,7 +110,7 @@ def test_what_comes_while_a_batch_is_committed_is_taken_together() -> None:
 
 @contextmanager
 def waiting_for_the_disk(bench: Bench) -> Iterator[None]:
-    """What a batch of the one record `0` does while the block runs."""
+    """While the block runs, a batch of the one record `0` is with the writer, and does not become durable."""
     begun, durable = threading.Event(), threading.Event()
 
     def commit(_: Sequence[Prepared]) -> None:

@@ -8,8 +8,8 @@ from typing import Final
 from epistream.indexer.model import Arrived, record_of
 
 BATCH_RECORDS_MAX: Final = 500
-"""How many records are prepared, and then committed, together. With 1,000 a full backlog empties 9 in 100 faster where
-vectors come along (measured in turns); where the encoder makes them, the first would be committed twice as late."""
+"""How many records are prepared, and then committed, together. With 1,000 a full backlog empties 9 in 100 faster or 3
+slower where vectors come along (in turns, on two days); where the encoder makes them, the first waits longer."""
 MORE_RECORDS_MAX: Final = 64
 """How many are added at a time to a batch that is prepared already, which waits until they are, too."""
 BATCH_BYTES_MAX: Final = 8 * 1024 * 1024

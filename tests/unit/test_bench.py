@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import psutil
 
-from bench.machine import Meanwhile, stopped
+from bench.machine import Meanwhile
+from bench.parts import stopped
 
 
 def test_waited_counts_the_part_of_a_span_in_which_the_disk_stood_still() -> None:
