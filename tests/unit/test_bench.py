@@ -10,6 +10,7 @@ import psutil
 
 from bench.machine import Meanwhile
 from bench.parts import stopped
+from tests.support.intake import wait_until
 
 
 def test_waited_counts_the_part_of_a_span_in_which_the_disk_stood_still() -> None:
@@ -21,15 +22,19 @@ def test_waited_counts_the_part_of_a_span_in_which_the_disk_stood_still() -> Non
     np.testing.assert_allclose(waited, [0, 0.1, 0.1, 0.5, 0, 0.1], atol=1e-9)
 
 
+def is_stopped(process: "subprocess.Popen[bytes]") -> bool:
+    return bool(psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+
+
 def test_stopped_lets_all_go_on_again_also_where_one_has_ended_meanwhile() -> None:
     sleepers = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(2)]
     ended, other = sleepers
     try:
         with stopped(ended.pid, other.pid):
-            assert {psutil.Process(one.pid).status() for one in sleepers} == {psutil.STATUS_STOPPED}
+            wait_until(lambda: all(map(is_stopped, sleepers)), "both stand still")
             os.kill(ended.pid, signal.SIGKILL)
             ended.wait(10)
-        assert psutil.Process(other.pid).status() != psutil.STATUS_STOPPED
+        wait_until(lambda: not is_stopped(other), "the other goes on")
     finally:
         for one in sleepers:
             one.kill()
