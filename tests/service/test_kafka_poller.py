@@ -13,6 +13,8 @@ from epistream.services.kafka import polling
 from epistream.services.kafka.backlog import Backlog
 from epistream.services.kafka.parcels import Parcel, unpack
 from epistream.services.kafka.progress import Progress
+from epistream.services.kafka.taker import ATTEMPTS
+from epistream.wire.topics import dead_letter_topic
 from tests.support.intake import assert_each_once, facts, make_namespace, send, taking, wait_until
 from tests.support.kafka import Kafka
 
@@ -89,4 +91,7 @@ def test_a_record_that_decoding_fails_on_becomes_a_dead_letter_and_the_others_go
     with taking(folder, kafka.bootstrap, topic) as process:
         process.await_read(topic, 10)
         assert "epistream_ingest_given_up_total 1.0" in process.metrics()
+        told = process.engine.outbox.pending(None, 100).messages
+    [letter] = [message for message in told if message.topic == dead_letter_topic(topic)]
+    assert dict(letter.headers)["epistream-dlq-attempts"] == b"%d" % ATTEMPTS
     assert_each_once(folder, namespace, [n for n in range(10) if n != 3])

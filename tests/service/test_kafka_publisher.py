@@ -141,6 +141,7 @@ def test_every_kind_of_bad_record_becomes_a_dead_letter_and_the_next_good_one_is
         why = {n.removeprefix("epistream-dlq-"): v for n, v in letter.headers if n.startswith("epistream-dlq-")}
         assert letter.value == bad.value, bad.name
         assert own == (*bad.headers, *OTHER_HEADERS), bad.name
+        assert why["attempts"] == b"1"
         assert why["group"] == b"who-refused"
         assert why["service-version"] == version("epistream").encode()
         assert why["reason"] == pb.Reason.Name(bad.reason).removeprefix("REASON_").encode(), bad.name

@@ -183,6 +183,7 @@ def test_a_record_that_cannot_be_prepared_becomes_a_dead_letter_and_the_others_g
     [dead] = bench.dead()
     assert dead.record.value == b"5"
     assert dead.reason == pb.REASON_MALFORMED
+    assert dead.attempts == ATTEMPTS
     assert f"{ATTEMPTS} times: ZeroDivisionError: by the encoder" in dead.violations[0].description
     assert bench.given_up == 1
     assert not bench.failures

@@ -54,6 +54,7 @@ class Draft:
             submission_id=malformed.submission_id,
             outcome=pb.OUTCOME_REFUSED,
             reason=malformed.reason,
+            attempts=malformed.attempts,
         )
         for violation in malformed.violations:
             receipt.violations.add(field=violation.field, description=violation.description)

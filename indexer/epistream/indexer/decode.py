@@ -80,6 +80,6 @@ def _malformed(
     record: Record, reason: pb.Reason.ValueType, violations: tuple[FieldViolation, ...], glimpse: pb.Submission
 ) -> Malformed:
     """What was read of names is not checked, so it is cut to the length that names have."""
-    namespace, producer = glimpse.namespace, glimpse.provenance.producer
-    names = (name[: rules.ID_CHARACTERS_MAX] for name in (namespace, producer, glimpse.submission_id))
-    return Malformed(record, reason, violations, *names)
+    read = (glimpse.namespace, glimpse.provenance.producer, glimpse.submission_id)
+    namespace, producer, submission_id = (name[: rules.ID_CHARACTERS_MAX] for name in read)
+    return Malformed(record, reason, violations, namespace, producer, submission_id)

@@ -67,6 +67,8 @@ class Malformed:
     """As far as it could be read."""
     submission_id: str = ""
     """As far as it could be read."""
+    attempts: int = 0
+    """How often the service failed on it before it gave up; 0 where the record is wrong."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,7 @@ def _why(letter: DeadLetter) -> Iterator[tuple[str, bytes]]:
     errors = "; ".join(f"{v.field}: {v.description}" if v.field else v.description for v in receipt.violations)
     yield "epistream-dlq-reason", pb.Reason.Name(receipt.reason).removeprefix("REASON_").encode()
     yield "epistream-dlq-error", errors.encode()
+    yield "epistream-dlq-attempts", str(max(1, receipt.attempts)).encode()
     if record.position is not None:
         yield "epistream-dlq-original-topic", record.position.topic.encode()
         yield "epistream-dlq-original-partition", str(record.position.partition).encode()

@@ -635,6 +635,7 @@ class Receipt(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     VIOLATIONS_FIELD_NUMBER: _builtins.int
     EARLIER_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """The namespace of the submission."""
     producer: _builtins.str
@@ -653,6 +654,10 @@ class Receipt(_message.Message):
     """The revision of the change. 0 when nothing changed."""
     earlier: _builtins.bool
     """True when this is the receipt of the first time that this submission was received, and nothing was written now."""
+    attempts: _builtins.int
+    """For REFUSED: how often the service failed on it before it gave up. 0 where the submission was wrong: that is
+    refused at once.
+    """
     @_builtins.property
     def figures(self) -> Global___Figures:
         """The figures that led to it."""
@@ -680,10 +685,11 @@ class Receipt(_message.Message):
         time: _timestamp_pb2.Timestamp | None = ...,
         violations: _abc.Iterable[Global___Violation] | None = ...,
         earlier: _builtins.bool = ...,
+        attempts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["earlier", b"earlier", "figures", b"figures", "item_id", b"item_id", "namespace", b"namespace", "outcome", b"outcome", "producer", b"producer", "reason", b"reason", "revision", b"revision", "submission_id", b"submission_id", "time", b"time", "version", b"version", "violations", b"violations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "earlier", b"earlier", "figures", b"figures", "item_id", b"item_id", "namespace", b"namespace", "outcome", b"outcome", "producer", b"producer", "reason", b"reason", "revision", b"revision", "submission_id", b"submission_id", "time", b"time", "version", b"version", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -207,6 +207,7 @@ class Taker:
             known.namespace,
             known.provenance.producer,
             known.submission_id,
+            ATTEMPTS,
         )
 
     def _pause(self, attempt: int) -> None:
