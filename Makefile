@@ -84,14 +84,16 @@ TORCH_PACKAGES = $(shell sed -nE 's/^((torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z0
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --universal --python-version 3.11
 
 lock: | $(UV) ## Renew the locked requirements
-	$(COMPILE) $(LOCK_FLAGS) --extra server --extra encoder --extra local-kafka pyproject.toml -o requirements/run.txt
+	$(COMPILE) $(LOCK_FLAGS) --extra server --extra encoder --extra local-kafka --extra tracing pyproject.toml -o requirements/run.txt
 	$(COMPILE) $(LOCK_FLAGS) --extra dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
 	$(MAKE) lock-cpu
 	$(COMPILE) $(LOCK_FLAGS) --group proto -o requirements/proto.txt
+	$(COMPILE) $(LOCK_FLAGS) --group k8s -o requirements/k8s.txt
+	$(COMPILE) $(LOCK_FLAGS) --group supply -o requirements/supply.txt
 
 .PHONY: lock-cpu
 lock-cpu: | $(UV)
-	$(COMPILE) $(TORCH_PACKAGES) -c requirements/run.txt --extra server --extra encoder --extra local-kafka pyproject.toml -o requirements/run-cpu.txt
+	$(COMPILE) $(TORCH_PACKAGES) -c requirements/run.txt --extra server --extra encoder --extra local-kafka --extra tracing pyproject.toml -o requirements/run-cpu.txt
 	$(COMPILE) $(TORCH_PACKAGES) -c requirements/run.txt --extra dev pyproject.toml -o requirements/dev-cpu.txt
 
 clean: ## Remove environments, caches and data

@@ -10,6 +10,7 @@ NAMES = [
     "Changes",
     "Conflict",
     "Counts",
+    "Denied",
     "Encoder",
     "EpistreamError",
     "Event",

@@ -48,6 +48,7 @@ from epistream.clients.sync import SyncKnowledgeClient, SyncProducer, SyncReplic
 from epistream.wire.errors import (
     Broken,
     Conflict,
+    Denied,
     EpistreamError,
     FieldViolation,
     InvalidInput,
@@ -62,6 +63,7 @@ __all__ = [
     "Changes",
     "Conflict",
     "Counts",
+    "Denied",
     "Encoder",
     "EpistreamError",
     "Event",

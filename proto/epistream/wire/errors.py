@@ -5,6 +5,7 @@ EpistreamError
 ├── NotFound        there is no such namespace or item
 ├── Conflict        somebody else was first: read again, then decide
 ├── Resync          the revision means nothing here: `state` tells where the namespace stands; take a snapshot
+├── Denied          you may not: bring credentials, or ask for the permission
 ├── Unavailable     try again after `retry_delay_seconds`
 └── Broken          neither the input nor the moment is at fault: tell the operator
 """
@@ -102,6 +103,16 @@ class Resync(EpistreamError):
     def __init__(self, message: str, *, reason: str, state: State) -> None:
         super().__init__(message, reason=reason)
         self.state = state
+
+
+class Denied(EpistreamError):
+    """The caller may not do this. What it asked about may or may not be there.
+
+    Attributes:
+        reason: UNAUTHENTICATED where it is not known who calls, PERMISSION_DENIED where it is.
+    """
+
+    default_reason = "PERMISSION_DENIED"
 
 
 class Unavailable(EpistreamError):
