@@ -26,6 +26,7 @@ from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import sync_service_pb2 as sync_pb
 from epistream.wire.errors import Broken, EpistreamError, Unavailable
 from tests.support.rpc import Client, client_of, failure_of, rpc_failure_of, submission
+from tests.support.security import Authority
 from tests.support.service import RunningService, running_service
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -161,8 +162,10 @@ async def test_the_metrics_move(service: RunningService, client: Client) -> None
 
 def test_every_metric_is_described_those_of_kafka_even_while_there_is_none(tmp_path: Path) -> None:
     documented = set(re.findall(r"^\| `(epistream_\w+)", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE))
-    with running_service(tmp_path / "data", kafka="127.0.0.1:1") as service:
-        served = {line.split()[2] for line in service.metrics_page().splitlines() if line.startswith("# TYPE ")}
+    authority = Authority(tmp_path)
+    with running_service(tmp_path / "data", kafka="127.0.0.1:1", **authority.service_flags()) as service:
+        page = service.metrics_page(ca=authority.ca_pem)
+        served = {line.split()[2] for line in page.splitlines() if line.startswith("# TYPE ")}
         assert service.stop() == 0
     created = {name for name in served if name.endswith("_created")}
     assert served - created == documented
@@ -170,7 +173,7 @@ def test_every_metric_is_described_those_of_kafka_even_while_there_is_none(tmp_p
 
 def test_no_metric_has_a_label_that_grows_with_what_is_known() -> None:
     labels = {label for metric in vars(Metrics()).values() for label in getattr(metric, "_labelnames", ())}
-    assert labels == {"method", "code", "source", "outcome", "reason"}
+    assert labels == {"method", "code", "source", "outcome", "reason", "part"}
 
 
 # Going down
@@ -288,7 +291,7 @@ def test_a_folder_and_an_address_in_use_are_said_to_be_so(service: RunningServic
 def test_what_is_in_use_is_said_at_the_start(service: RunningService) -> None:
     said = dict(line.split(maxsplit=1) for line in service.logged().splitlines() if line and line[0].isalpha())
     assert said["gRPC"] == service.address
-    assert said["security"] == "loopback only, no TLS"
+    assert said["security"] == "loopback only, no TLS, nobody is asked who they are"
     assert said["encoder"] == "none"
 
 
@@ -324,4 +327,9 @@ def damage_a_change(store: Path, appended: bytes) -> None:
 
 def test_the_addresses_file_is_whole(service: RunningService) -> None:
     found = json.loads(service.folder.with_name("data.addresses.json").read_text())
-    assert found == {"address": service.address, "metrics_address": service.metrics_address, "pid": service.pid}
+    assert found == {
+        "address": service.address,
+        "metrics_address": service.metrics_address,
+        "health_address": "",
+        "pid": service.pid,
+    }

@@ -9,6 +9,7 @@ with running_service(tmp_path) as service:
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ class RunningService:
         folder: its data.
         address: where gRPC is served, as HOST:PORT; the same after a restart.
         metrics_address: where Prometheus reads.
+        health_address: where the health service is alone; empty for nowhere.
         pid: its process.
         log: the file with what it logged, over all restarts.
     """
@@ -36,6 +38,7 @@ class RunningService:
     def __init__(self, folder: Path, flags: Mapping[str, str]) -> None:
         self.folder = folder
         self.address = self.metrics_address = "127.0.0.1:0"
+        self.health_address = ""
         self.pid = 0
         self.log = folder.with_name(f"{folder.name}.log")
         self._flags = flags
@@ -72,6 +75,7 @@ class RunningService:
             addresses["metrics_address"],
             addresses["pid"],
         )
+        self.health_address = addresses["health_address"]
 
     def kill(self) -> None:
         """End it as power loss does: at once, with nothing tidied up."""
@@ -114,9 +118,14 @@ class RunningService:
                 return float(value)
         return 0.0
 
-    def metrics_page(self) -> str:
-        """What Prometheus reads."""
-        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=10) as answer:
+    def metrics_page(self, *, ca: bytes | None = None, token: str | None = None) -> str:
+        """What Prometheus reads: over HTTPS with this CA, with this bearer token. Raises OSError."""
+        url = f"{'http' if ca is None else 'https'}://{self.metrics_address}/metrics"
+        request = urllib.request.Request(url)  # noqa: S310 - loopback
+        if token is not None:
+            request.add_header("Authorization", f"Bearer {token}")
+        context = ssl.create_default_context(cadata=ca.decode()) if ca is not None else None
+        with urllib.request.urlopen(request, timeout=10, context=context) as answer:  # noqa: S310 - loopback
             page: bytes = answer.read()
         return page.decode()
 

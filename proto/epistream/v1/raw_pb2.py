@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from epistream.v1 import knowledge_pb2 as epistream_dot_v1_dot_knowledge__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x65pistream/v1/raw.proto\x12\x0c\x65pistream.v1\"7\n\x10RawSubmitRequest\x12\x13\n\x0bsubmissions\x18\x01 \x03(\x0c\x12\x0e\n\x06\x61tomic\x18\x02 \x01(\x08\"H\n\x14RawSubscribeResponse\x12\x11\n\x07\x63hanges\x18\x02 \x01(\x0cH\x00\x12\x12\n\x08snapshot\x18\x05 \x01(\x0cH\x00\x42\t\n\x07messageB-\n\x0fio.epistream.v1P\x01Z\x18\x65pistream/v1;epistreamv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x65pistream/v1/raw.proto\x12\x0c\x65pistream.v1\x1a\x1c\x65pistream/v1/knowledge.proto\"7\n\x10RawSubmitRequest\x12\x13\n\x0bsubmissions\x18\x01 \x03(\x0c\x12\x0e\n\x06\x61tomic\x18\x02 \x01(\x08\"|\n\x13RawSubmissionClaims\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12$\n\x06origin\x18\x04 \x01(\x0e\x32\x14.epistream.v1.Origin\x12,\n\nprovenance\x18\t \x01(\x0b\x32\x18.epistream.v1.Provenance\"H\n\x14RawSubscribeResponse\x12\x11\n\x07\x63hanges\x18\x02 \x01(\x0cH\x00\x12\x12\n\x08snapshot\x18\x05 \x01(\x0cH\x00\x42\t\n\x07messageB-\n\x0fio.epistream.v1P\x01Z\x18\x65pistream/v1;epistreamv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,8 +33,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'epistream.v1.raw_pb2', _glo
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017io.epistream.v1P\001Z\030epistream/v1;epistreamv1'
-  _globals['_RAWSUBMITREQUEST']._serialized_start=40
-  _globals['_RAWSUBMITREQUEST']._serialized_end=95
-  _globals['_RAWSUBSCRIBERESPONSE']._serialized_start=97
-  _globals['_RAWSUBSCRIBERESPONSE']._serialized_end=169
+  _globals['_RAWSUBMITREQUEST']._serialized_start=70
+  _globals['_RAWSUBMITREQUEST']._serialized_end=125
+  _globals['_RAWSUBMISSIONCLAIMS']._serialized_start=127
+  _globals['_RAWSUBMISSIONCLAIMS']._serialized_end=251
+  _globals['_RAWSUBSCRIBERESPONSE']._serialized_start=253
+  _globals['_RAWSUBSCRIBERESPONSE']._serialized_end=325
 # @@protoc_insertion_point(module_scope)

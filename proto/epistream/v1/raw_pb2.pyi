@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from epistream.v1 import knowledge_pb2 as _knowledge_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -47,6 +48,40 @@ class RawSubmitRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RawSubmitRequest: _TypeAlias = RawSubmitRequest  # noqa: Y015
+
+@_typing.final
+class RawSubmissionClaims(_message.Message):
+    """What a Submission says of itself, without the rest: whether it may be submitted is asked before it is decoded. The numbers are those of Submission.
+    No client uses this.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    PROVENANCE_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """As in Submission."""
+    origin: _knowledge_pb2.Origin.ValueType
+    """As in Submission."""
+    @_builtins.property
+    def provenance(self) -> _knowledge_pb2.Provenance:
+        """As in Submission."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        origin: _knowledge_pb2.Origin.ValueType = ...,
+        provenance: _knowledge_pb2.Provenance | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["provenance", b"provenance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "origin", b"origin", "provenance", b"provenance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RawSubmissionClaims: _TypeAlias = RawSubmissionClaims  # noqa: Y015
 
 @_typing.final
 class RawSubscribeResponse(_message.Message):

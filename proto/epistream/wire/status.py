@@ -41,6 +41,7 @@ _CODES: Final[dict[tuple[type[EpistreamError], str], int]] = {
     (Unavailable, "UNAVAILABLE"): code_pb2.UNAVAILABLE,
     (Unavailable, "ENCODER_LOADING"): code_pb2.UNAVAILABLE,
     (Unavailable, "DRAINING"): code_pb2.UNAVAILABLE,
+    (Unavailable, "CREDENTIALS_EXPIRED"): code_pb2.UNAVAILABLE,
     (Unavailable, "OVERLOADED"): code_pb2.RESOURCE_EXHAUSTED,
     (Unavailable, "RATE_LIMITED"): code_pb2.RESOURCE_EXHAUSTED,
     (Unavailable, "DISK_FULL"): code_pb2.RESOURCE_EXHAUSTED,

@@ -8,11 +8,13 @@ import logging
 import os
 import shutil
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from epistream.services.security.command import access
 from epistream.services.settings import DEFAULT_ADDRESS, DEFAULT_FOLDER, Settings, is_loopback
 from epistream.wire.errors import EpistreamError, InvalidInput
 from epistream.wire.topics import SUBMISSIONS, dead_letter_topic
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The processes of Epistream.", no_args_is_help=True, pretty_exceptions_enable=False)
 kafka = typer.Typer(help="Apache Kafka on this machine.", no_args_is_help=True)
 app.add_typer(kafka, name="kafka")
+app.add_typer(access, name="access")
 
 
 def up(**flags: object) -> None:
@@ -73,16 +76,30 @@ def _description(service: "Service") -> list[tuple[str, str]]:
     """What is in use, for whoever started it."""
     settings, engine = service.settings, service.engine
     heads = ", ".join(f"{n.name} at revision {n.head_revision}" for n in engine.namespaces.list())
-    exposed = not is_loopback(service.address)
     return [
         ("gRPC", service.address),
         ("metrics", f"http://{service.metrics_address}/metrics" if service.metrics_address else "not served"),
-        ("security", "NO ENCRYPTION, reachable from other machines" if exposed else "loopback only, no TLS"),
+        ("security", _security(service)),
         ("store", f"{settings.folder.resolve()}, epoch {engine.epoch}"),
         ("namespaces", heads or "none yet"),
         ("encoder", "none" if settings.encoder == "none" else f"{settings.encoder}, loading"),
         ("Kafka", settings.kafka or "none: knowledge comes in over gRPC only"),
     ]
+
+
+def _security(service: "Service") -> str:
+    settings, tls = service.settings, service.tls
+    exposed = not is_loopback(service.address)
+    if tls is None:
+        encryption = "NO ENCRYPTION" if exposed else "no TLS"
+    else:
+        until = datetime.fromtimestamp(tls.not_after(), UTC).date().isoformat()
+        encryption = f"TLS, certificate until {until}"
+        encryption += ", client certificates required" if settings.tls_client_ca_file is not None else ""
+    nobody = "ANYBODY MAY DO ANYTHING" if exposed else "nobody is asked who they are"
+    who = f"access by {settings.access_file}" if service.guard.guarded else nobody
+    where = "reachable from other machines" if exposed else "loopback only"
+    return f"{where}, {encryption}, {who}" + (f", audit in {settings.audit_file}" if settings.audit_file else "")
 
 
 @app.command()

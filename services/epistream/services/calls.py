@@ -1,14 +1,16 @@
-"""What surrounds every call, in one place: admission, deadline, errors as statuses, metrics, and the end of it all.
+"""What surrounds every call, in one place: who makes it, admission, deadline, statuses, metrics, audit.
 
 Nothing here runs for each message of a stream.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from typing import Final, TypeAlias, TypeVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
@@ -16,7 +18,10 @@ from google.protobuf.message import DecodeError
 
 from epistream.services.errors import grpc_status, undecodable, unexpected
 from epistream.services.metrics import Metrics
-from epistream.wire.errors import EpistreamError, InvalidInput, Unavailable
+from epistream.services.security.audit import Audit
+from epistream.services.security.guard import Caller, Guard
+from epistream.services.security.rules import RULES, Rule
+from epistream.wire.errors import Denied, EpistreamError, InvalidInput, Unavailable
 
 _Request = TypeVar("_Request")
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
@@ -40,31 +45,61 @@ async def read_message(context: Context) -> bytes | None:
     return message if isinstance(message, bytes) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """When a call must have been answered."""
+@dataclass(slots=True)
+class Call:
+    """One call, while it lasts."""
 
-    at_seconds: float
-    """By `time.monotonic`."""
+    rule: Rule
+    """What it needs."""
+    caller: Caller
+    record: Callable[["Call", str], None]
+    """Appends a line to the audit log, with a code. A call has one at its end; more are for what lasts."""
+    at_seconds: float = math.inf
+    """When it must have been answered, by `time.monotonic`."""
+    noted: dict[str, object] = field(default_factory=dict)
+    """What the audit log says of it beside who, what and how it ended."""
 
     def remaining_seconds(self) -> float:
-        """How long there is; not below zero."""
+        """How long there is to answer; not below zero."""
         return max(0.0, self.at_seconds - time.monotonic())
+
+    def ask(self, request: Any) -> None:
+        """Raises Denied unless the caller may do what the rule of the method says is asked by the request."""
+        if self.rule.everywhere:
+            self.caller.require_everywhere(self.rule)
+        elif self.rule.namespace is not None:
+            self.require(self.rule.namespace(request))
+
+    def require(self, namespace: str) -> None:
+        """Raises Denied unless the caller has a verb of the rule in a namespace."""
+        self.noted["namespace"] = namespace
+        self.caller.require(self.rule, namespace)
 
 
 class Calls:
     """Every call that is open. Used on the event loop's thread only."""
 
-    def __init__(self, metrics: Metrics, *, calls_max: int, unary_seconds: float, answer_bytes_max: int) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        guard: Guard,
+        audit: Audit,
+        *,
+        calls_max: int,
+        unary_seconds: float,
+        answer_bytes_max: int,
+    ) -> None:
         """Set the bounds.
 
         Args:
             metrics: where calls are counted.
+            guard: knows who calls.
+            audit: where calls are recorded.
             calls_max: how many unary calls and submitting streams may be open; subscriptions have a bound of their own.
             unary_seconds: the deadline of a unary call that brings none.
             answer_bytes_max: the largest answer that is sent.
         """
-        self._metrics, self._calls_max = metrics, calls_max
+        self._metrics, self._guard, self._audit, self._calls_max = metrics, guard, audit, calls_max
         self._unary_seconds, self._answer_bytes_max = unary_seconds, answer_bytes_max
         self._open = 0
         self._bounded = 0
@@ -94,19 +129,23 @@ class Calls:
         self,
         method: str,
         parse: Callable[[bytes], _Request],
-        answer: Callable[[_Request, Deadline], Awaitable[bytes]],
+        answer: Callable[[_Request, Call], Awaitable[bytes]],
     ) -> Handler:
         """Serve a unary method.
 
         Args:
-            method: its name, such as `KnowledgeService/Get`.
+            method: its name, such as `KnowledgeService/Get`; it must have a rule.
             parse: makes the request of its bytes; may raise DecodeError.
             answer: makes the encoded response; may raise EpistreamError.
         """
+        rule = RULES[method]
 
         async def serve(raw: bytes, context: Context) -> bytes:
-            async with self._around(method, context, bounded=True):
-                response = await self._in_time(context, answer, _parsed(method, parse, raw))
+            async with self._around(method, rule, context, bounded=True) as call:
+                call.caller.allowance.check_size(len(raw))
+                request = _parsed(method, parse, raw)
+                call.ask(request)
+                response = await self._in_time(context, answer, request, call)
                 if len(response) > self._answer_bytes_max:
                     raise InvalidInput(
                         f"the answer has {len(response):,} bytes, at most {self._answer_bytes_max:,} are sent:"
@@ -117,38 +156,54 @@ class Calls:
 
         return grpc.unary_unary_rpc_method_handler(serve)
 
-    def stream(self, method: str, converse: Callable[[Context], Awaitable[None]], *, bounded: bool) -> Handler:
+    def stream(self, method: str, converse: Callable[[Context, Call], Awaitable[None]], *, bounded: bool) -> Handler:
         """Serve a method with streams both ways.
 
         Args:
-            method: its name, such as `SyncService/Subscribe`.
+            method: its name, such as `SyncService/Subscribe`; it must have a rule, which `converse` asks.
             converse: reads from and writes to the context until the stream is to end; may raise EpistreamError.
             bounded: whether it counts for the bound.
         """
+        rule = RULES[method]
 
         async def serve(_requests: object, context: Context) -> None:
-            async with self._around(method, context, bounded=bounded):
-                await converse(context)
+            async with self._around(method, rule, context, bounded=bounded) as call:
+                with call.caller.allowance.stream():
+                    await converse(context, call)
 
         return grpc.stream_stream_rpc_method_handler(serve)
 
     @asynccontextmanager
-    async def _around(self, method: str, context: Context, *, bounded: bool) -> AsyncIterator[None]:
+    async def _around(self, method: str, rule: Rule, context: Context, *, bounded: bool) -> AsyncIterator[Call]:
         begun = time.monotonic()
         code = "CANCELLED"
+        audited, call = rule.audited, None
+
         try:
+            caller = self._guard.caller_of(context)
+            call = Call(rule, caller, partial(self._record, method, context))
+            caller.allowance.begin_call()
             with self._admitted(bounded=bounded):
-                yield
+                yield call
             code = "OK"
         except Exception as error:  # noqa: BLE001 - the border: nothing of the inside goes further
             ours = error if isinstance(error, EpistreamError) else unexpected(error, method)
             status = grpc_status(ours)
             code = status.code.name
+            audited = audited or isinstance(ours, Denied)
             await context.abort_with_status(status)
         finally:
+            if audited:
+                self._record(method, context, call, code)
             self._metrics.grpc_requests.labels(method, code).inc()
             if bounded:
                 self._metrics.grpc_request_duration.labels(method).observe(time.monotonic() - begun)
+
+    def _record(self, method: str, context: Context, call: Call | None, code: str) -> None:
+        if self._audit.kept:
+            who = call.caller.name if call is not None else None
+            noted = call.noted if call is not None else {}
+            self._audit.record({"principal": who, "peer": context.peer(), "method": method, "code": code, **noted})
 
     @contextmanager
     def _admitted(self, *, bounded: bool) -> Iterator[None]:
@@ -175,14 +230,19 @@ class Calls:
                 self._none_open.set()
 
     async def _in_time(
-        self, context: Context, answer: Callable[[_Request, Deadline], Awaitable[bytes]], request: _Request
+        self,
+        context: Context,
+        answer: Callable[[_Request, Call], Awaitable[bytes]],
+        request: _Request,
+        call: Call,
     ) -> bytes:
         remaining: float | None = context.time_remaining()  # None for a call without a deadline
         seconds = self._unary_seconds if remaining is None else remaining
+        call.at_seconds = time.monotonic() + seconds
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
-                return await answer(request, Deadline(time.monotonic() + seconds))
+                return await answer(request, call)
         except TimeoutError as error:
             if not limit.expired():
                 raise

@@ -22,13 +22,17 @@ from epistream.indexer.outbox import acknowledge
 from epistream.services import ingest, knowledge, namespaces, sync
 from epistream.services.calls import Calls
 from epistream.services.consumers import Consumers
-from epistream.services.metrics import Metrics, MetricsServer, NamespaceState, State
+from epistream.services.metrics import Metrics, NamespaceState, State
+from epistream.services.metrics_server import MetricsServer
+from epistream.services.security.audit import Audit
+from epistream.services.security.guard import Guard
+from epistream.services.security.tls import Tls, TlsFiles
 from epistream.services.server import Server
 from epistream.services.settings import Settings, is_loopback
 from epistream.services.subscription import Parts
 from epistream.services.writer import Prepared, Writer
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.errors import EpistreamError, InvalidInput
+from epistream.wire.errors import Denied, EpistreamError, InvalidInput
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -55,6 +59,8 @@ class Service:
         engine: the store, and what is derived from it.
         writer: the thread that writes.
         metrics: what Prometheus reads.
+        tls: the certificates; None serves in plaintext.
+        guard: knows who may call.
         intake: takes submissions from Kafka; None without it.
         publisher: tells Kafka what happened; None without it.
     """
@@ -63,19 +69,24 @@ class Service:
         """Open the store and bind the addresses. Call it on the event loop; it blocks while the store is opened.
 
         Raises:
-            InvalidInput: other machines would reach it, and `insecure` is not set.
+            InvalidInput: other machines would reach it, and neither TLS and an access file nor `insecure` is set; or a
+                file of these is wrong.
             Unavailable: the folder or an address is in use.
             Broken: the store cannot be read.
         """
         _refuse_exposure(settings)
         self.settings = settings
         self.metrics = Metrics()
+        self.tls = _make_tls(settings, self.metrics)
+        self.guard = Guard(settings.access_file, self.metrics.insecure)
+        self._audit = Audit(settings.audit_file, self.metrics.insecure)
         self._clock = SystemClock()
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._failure: EpistreamError | None = None
         self._embedder = _make_embedder(settings.encoder)
         self._encoder_ready = asyncio.Event()
+        self._guarding: asyncio.Task[None] | None = None
         self.engine = Engine(settings.folder, self._embedder, clock=self._clock)
         try:
             self._compose()
@@ -91,6 +102,8 @@ class Service:
         self._preparers = ThreadPoolExecutor(_THREADS, "preparer")
         self._calls = Calls(
             metrics,
+            self.guard,
+            self._audit,
             calls_max=settings.max_calls,
             unary_seconds=settings.default_call_seconds,
             answer_bytes_max=settings.max_answer_bytes,
@@ -112,9 +125,20 @@ class Service:
             namespaces.SERVICE: names.handlers(self._calls),
             sync.SERVICE: self._sync.handlers(self._calls),
         }
-        self._server = Server(settings.address, services, max_message_bytes=settings.max_message_bytes)
+        self._server = Server(
+            settings.address,
+            services,
+            max_message_bytes=settings.max_message_bytes,
+            credentials=self.tls.grpc_credentials() if self.tls is not None else None,
+            health_address=settings.health_address,
+            reflects=not self.guard.guarded if settings.reflection is None else settings.reflection,
+        )
         metrics.watch(self._state)
-        self._metrics_server = MetricsServer(metrics, settings.metrics_address) if settings.metrics_address else None
+        self._metrics_server: MetricsServer | None = None
+        if settings.metrics_address:
+            self._metrics_server = MetricsServer(
+                metrics.registry, settings.metrics_address, tls=self.tls, admits=self._admits
+            )
         self.intake: Part | None = None
         self.publisher: Part | None = None
         if settings.kafka is not None:
@@ -149,6 +173,8 @@ class Service:
             self._loop.add_signal_handler(each, self._signalled)
         self.writer.start()
         self._sync.start()
+        if self.guard.guarded:
+            self._guarding = asyncio.create_task(self.guard.keep_reading())
         if self._embedder is None:
             self._encoder_ready.set()
         else:
@@ -181,6 +207,8 @@ class Service:
             _LOG.warning("Some calls did not end within %g seconds and are cut off", self.settings.drain_seconds)
         await self._server.stop()
         self._sync.stop()
+        if self._guarding is not None:
+            self._guarding.cancel()
         if self.publisher is not None:
             await asyncio.to_thread(self.publisher.stop)
         await asyncio.to_thread(self.writer.stop)
@@ -194,6 +222,7 @@ class Service:
         if self._embedder is not None:
             self._embedder.close()
         self.engine.close()
+        self._audit.close()
 
     @property
     def address(self) -> str:
@@ -204,6 +233,22 @@ class Service:
     def metrics_address(self) -> str:
         """Where Prometheus reads; empty for nowhere."""
         return self._metrics_server.address if self._metrics_server is not None else ""
+
+    @property
+    def health_address(self) -> str:
+        """Where the health service is served alone; empty for nowhere."""
+        return self._server.health_address
+
+    def _admits(self, token: str | None) -> bool:
+        """Whether somebody may read the metrics; called on the metrics' threads."""
+
+        async def asked() -> bool:
+            try:
+                return self.guard.caller_with(token).may_monitor()
+            except Denied:
+                return False
+
+        return not self.guard.guarded or asyncio.run_coroutine_threadsafe(asked(), self._loop).result()
 
     def _signalled(self) -> None:
         for each in _SIGNALS:
@@ -242,7 +287,12 @@ class Service:
 
     def _write_addresses(self, path: Path) -> None:
         """Whoever waits for the file finds all of it or nothing."""
-        addresses = {"address": self.address, "metrics_address": self.metrics_address, "pid": os.getpid()}
+        addresses = {
+            "address": self.address,
+            "metrics_address": self.metrics_address,
+            "health_address": self.health_address,
+            "pid": os.getpid(),
+        }
         unfinished = path.with_name(f"{path.name}.{os.getpid()}")
         unfinished.write_text(json.dumps(addresses) + "\n")
         unfinished.replace(path)
@@ -252,12 +302,27 @@ def _make_embedder(name: str) -> SentenceTransformerEmbedder | None:
     return None if name == NO_ENCODER else SentenceTransformerEmbedder(name)
 
 
+def _make_tls(settings: Settings, metrics: Metrics) -> Tls | None:
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    files = TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+    tls = Tls(files, metrics.insecure)
+    metrics.watch_certificate(tls.not_after)
+    return tls
+
+
 def _refuse_exposure(settings: Settings) -> None:
+    """Health is no matter: it says which services there are and whether they answer."""
+    lacks = [
+        what
+        for what, value in (("TLS (--tls-cert-file)", settings.tls_cert_file), ("--access-file", settings.access_file))
+        if value is None
+    ]
     for field in ("address", "metrics_address"):
         address = getattr(settings, field)
-        if address and not settings.insecure and not is_loopback(address):
+        if address and lacks and not settings.insecure and not is_loopback(address):
             raise InvalidInput.at(
                 field,
-                f"{address} can be reached from other machines, and nothing is encrypted or asks who is there:"
-                " take 127.0.0.1, or set --insecure if the network is trusted",
+                f"{address} can be reached from other machines, without {' and without '.join(lacks)}: set what is"
+                " missing, take 127.0.0.1, or set --insecure if everybody on the network is trusted",
             )

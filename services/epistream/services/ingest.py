@@ -5,10 +5,10 @@ decoded spoils no other.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeVar
 
@@ -17,8 +17,9 @@ from google.protobuf.message import DecodeError
 from epistream.indexer.clock import Clock
 from epistream.indexer.model import Malformed, Record
 from epistream.indexer.pipeline import Pipeline
-from epistream.services.calls import Calls, Context, Deadline, Handler
+from epistream.services.calls import Call, Calls, Context, Handler
 from epistream.services.errors import undecodable
+from epistream.services.security.limits import Allowance, Room
 from epistream.services.turns import Turn, Turns
 from epistream.services.writer import Prepared, Writer
 from epistream.v1 import ingest_service_pb2 as api
@@ -32,7 +33,6 @@ _T = TypeVar("_T")
 
 IN_HAND_BYTES_MAX: Final = 64 * 1024 * 1024
 """How much of all requests together is worked on at a time. More waits (in a stream) or is turned away (in a call)."""
-_RETRY_DELAY_SECONDS: Final = 0.2
 _ANSWER_SECONDS: Final = 1.0
 """What is left of a deadline for answering when the encoder was waited for in vain. Loading keeps Python busy."""
 
@@ -56,7 +56,7 @@ class IngestServicer:
     def __init__(self, ways: Ways, calls: Calls, *, submissions_max: int) -> None:
         """`submissions_max` bounds a request, and each message of a stream."""
         self._ways, self._calls, self._submissions_max = ways, calls, submissions_max
-        self._room = _Room(IN_HAND_BYTES_MAX)
+        self._room = Room(IN_HAND_BYTES_MAX)
 
     def handlers(self) -> dict[str, Handler]:
         """The service's methods."""
@@ -66,13 +66,17 @@ class IngestServicer:
             "Retract": self._calls.unary("IngestService/Retract", api.RetractRequest.FromString, self._retract),
         }
 
-    async def _submit(self, raw: bytes, deadline: Deadline) -> bytes:
-        with self._room.taken_at_once(len(raw)):
+    async def _submit(self, raw: bytes, call: Call) -> bytes:
+        call.caller.require_somewhere(call.rule)
+        with call.caller.allowance.in_hand(len(raw)), self._room.taken_at_once(len(raw)):
             request = await self._parsed(raw)
-            receipts = await self._decided(request.submissions, deadline, atomic=request.atomic)
+            call.caller.allowance.take_submissions(len(request.submissions), len(raw))
+            call.caller.require_submissions(request.submissions)
+            receipts = await self._decided(request.submissions, call, atomic=request.atomic)
+        call.noted |= _told(receipts)
         return api.SubmitResponse(receipts=receipts).SerializeToString()
 
-    async def _retract(self, request: api.RetractRequest, deadline: Deadline) -> bytes:
+    async def _retract(self, request: api.RetractRequest, call: Call) -> bytes:
         submission = pb.Submission(
             namespace=request.namespace,
             submission_id=request.submission_id,
@@ -85,31 +89,44 @@ class IngestServicer:
         if request.HasField("expected_version"):
             submission.expected_version = request.expected_version
         raw = submission.SerializeToString()
-        with self._room.taken_at_once(len(raw)):
-            [receipt] = await self._decided([raw], deadline, atomic=False)
+        call.caller.require_submissions([raw])
+        call.caller.allowance.take_submissions(1, len(raw))
+        with call.caller.allowance.in_hand(len(raw)), self._room.taken_at_once(len(raw)):
+            [receipt] = await self._decided([raw], call, atomic=False)
+        call.noted |= _told([receipt]) | {"item": receipt.item_id}
         return api.RetractResponse(receipt=receipt).SerializeToString()
 
-    async def _decided(self, submissions: Sequence[bytes], deadline: Deadline, *, atomic: bool) -> list[pb.Receipt]:
+    async def _decided(self, submissions: Sequence[bytes], call: Call, *, atomic: bool) -> list[pb.Receipt]:
         """The receipts of a call's submissions, durable. A call that is cancelled before its turn is not written."""
-        prepared = await self._prepared(submissions, deadline)
+        prepared = await self._prepared(submissions, call)
         return await asyncio.wrap_future(self._ways.writer.submit_batch(prepared, atomic=atomic))
 
-    async def _submit_stream(self, context: Context) -> None:
+    async def _submit_stream(self, context: Context, call: Call) -> None:
+        call.caller.require_somewhere(call.rule)
         turns = Turns(context, self._calls.draining)
         try:
             while (raw := await turns.next_batch()) is not None:
+                allowance = call.caller.allowance
+                allowance.check_size(len(raw))
+                await allowance.take_room(len(raw))
                 await self._room.take(len(raw))
-                turns.begin(partial(self._decided_in_turn, raw), partial(self._room.give, len(raw)))
+                turns.begin(partial(self._decided_in_turn, raw, call), partial(self._give_room, allowance, len(raw)))
             await turns.finish()
         finally:
             await turns.close()
         if self._calls.draining.is_set():
             raise Unavailable("the service is going down: go on with the next batch elsewhere", reason="DRAINING")
 
-    async def _decided_in_turn(self, raw: bytes, turn: Turn) -> bytes:
+    def _give_room(self, allowance: Allowance, size: int) -> None:
+        allowance.give_room(size)
+        self._room.give(size)
+
+    async def _decided_in_turn(self, raw: bytes, call: Call, turn: Turn) -> bytes:
         """The receipts of one batch of a stream: prepared beside other batches, written after those before it."""
         try:
             request = await self._parsed(raw)
+            call.caller.require_submissions(request.submissions)
+            await call.caller.allowance.await_submissions(len(request.submissions), len(raw))
             prepared = await self._prepared(request.submissions, None)
             await turn.come()
             deciding = await self._queued(prepared)
@@ -117,6 +134,7 @@ class IngestServicer:
             receipts = await asyncio.wrap_future(deciding)
         finally:
             turn.over(queued=False)
+        call.record(replace(call, noted=_told(receipts)), "BATCH")
         return api.SubmitStreamResponse(receipts=receipts).SerializeToString()
 
     async def _queued(self, prepared: Sequence[Prepared]) -> "Future[list[pb.Receipt]]":
@@ -147,8 +165,8 @@ class IngestServicer:
             raise InvalidInput.at("submissions", f"{count} submissions, must be 1 to {self._submissions_max}")
         return request
 
-    async def _prepared(self, submissions: Sequence[bytes], deadline: Deadline | None) -> list[Prepared]:
-        """Have the pipeline prepare. Where the encoder is needed and still loading, wait for it, within the deadline.
+    async def _prepared(self, submissions: Sequence[bytes], call: Call | None) -> list[Prepared]:
+        """Have the pipeline prepare. Where the encoder is needed and still loading, wait within the call's deadline.
 
         Raises:
             Unavailable: ENCODER_LOADING, and not ready in time.
@@ -161,7 +179,7 @@ class IngestServicer:
         except Unavailable as error:
             if error.reason != "ENCODER_LOADING":
                 raise
-            seconds = deadline.remaining_seconds() - _ANSWER_SECONDS if deadline is not None else None
+            seconds = call.remaining_seconds() - _ANSWER_SECONDS if call is not None else None
             limit = asyncio.timeout(seconds)
             try:
                 async with limit:
@@ -174,40 +192,8 @@ class IngestServicer:
         return await asyncio.get_running_loop().run_in_executor(self._ways.preparers, work)
 
 
-class _Room:
-    """A bound on the bytes that are worked on. One larger than the bound has room when it is alone."""
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._taken = 0
-        self._freed = asyncio.Event()
-
-    @contextmanager
-    def taken_at_once(self, size: int) -> Iterator[None]:
-        """Take room, and give it back in the end. Raises Unavailable when there is none."""
-        if not self._has(size):
-            raise Unavailable(
-                "too much is being worked on: send less at a time, or try again",
-                reason="OVERLOADED",
-                retry_delay_seconds=_RETRY_DELAY_SECONDS,
-            )
-        self._taken += size
-        try:
-            yield
-        finally:
-            self.give(size)
-
-    async def take(self, size: int) -> None:
-        """Wait for room and take it."""
-        while not self._has(size):
-            self._freed.clear()
-            await self._freed.wait()
-        self._taken += size
-
-    def give(self, size: int) -> None:
-        """Give room back."""
-        self._taken -= size
-        self._freed.set()
-
-    def _has(self, size: int) -> bool:
-        return not self._taken or self._taken + size <= self._bytes_max
+def _told(receipts: Sequence[pb.Receipt]) -> dict[str, object]:
+    """What the audit log says of receipts: how many had which outcome, and the newest revision of each namespace."""
+    outcomes = Counter(pb.Outcome.Name(receipt.outcome).removeprefix("OUTCOME_") for receipt in receipts)
+    revisions = {receipt.namespace: receipt.revision for receipt in receipts if receipt.revision}
+    return {"outcomes": dict(outcomes), "revisions": revisions}

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from google.protobuf.message import Message
 
 from epistream.indexer.knowledge import Knowledge
-from epistream.services.calls import Calls, Deadline, Handler
+from epistream.services.calls import Call, Calls, Handler
 from epistream.v1 import knowledge_service_pb2 as api
 
 SERVICE: Final = api.DESCRIPTOR.services_by_name["KnowledgeService"].full_name
@@ -34,8 +34,8 @@ class KnowledgeServicer:
             "Diff": calls.unary("KnowledgeService/Diff", api.DiffRequest.FromString, self._asking(known.diff)),
         }
 
-    def _asking(self, ask: Callable[[_Request], Message]) -> Callable[[_Request, Deadline], Awaitable[bytes]]:
-        async def answer(request: _Request, _: Deadline) -> bytes:
+    def _asking(self, ask: Callable[[_Request], Message]) -> Callable[[_Request, Call], Awaitable[bytes]]:
+        async def answer(request: _Request, _: Call) -> bytes:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._readers, lambda: ask(request).SerializeToString())
 

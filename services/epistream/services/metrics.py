@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from epistream.indexer.commit import submitted_us
 from epistream.indexer.model import Embedded, Malformed, record_of
-from epistream.services.settings import split_address
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.errors import Unavailable
 
 NAMESPACES_MAX: Final = 100
 """How many namespaces have metrics of their own."""
+
+_DENIALS: Final = ("unauthenticated", "permission_denied")
 
 _LATENCIES_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 """Around the objectives: freshness 0.25 s, push 1 s."""
@@ -75,11 +75,30 @@ class Metrics:
         self.watch_resyncs: Final = self._counter(
             "watch_resyncs", "Subscriptions that could not go on from a revision.", "reason"
         )
+        self.auth_failures: Final = self._counter("auth_failures", "Callers that were denied.", "reason")
+        self.security_errors: Final = self._counter(
+            "security_errors", "Times that a part of the security could not do its work.", "part"
+        )
         Info("epistream_build", "What is running.", registry=self.registry).info({"version": version("epistream")})
 
     def watch(self, read: Callable[[], State]) -> None:
         """Read what changes by itself with `read` whenever Prometheus asks, on the metrics server's thread."""
         self.registry.register(_StateCollector(read))
+
+    def watch_certificate(self, not_after: Callable[[], float]) -> None:
+        """Read when the service's certificate expires, as Unix time in seconds, whenever Prometheus asks."""
+        Gauge(
+            "epistream_tls_certificate_not_after_timestamp_seconds",
+            "When the service's certificate expires.",
+            registry=self.registry,
+        ).set_function(not_after)
+
+    def insecure(self, what: str) -> None:
+        """A caller was denied, or a part of the security failed, as `security.guard`, `tls` and `audit` call it."""
+        if what in _DENIALS:
+            self.auth_failures.labels(what).inc()
+        else:
+            self.security_errors.labels(what).inc()
 
     def committed(
         self,
@@ -113,34 +132,6 @@ class Metrics:
 
     def _histogram(self, name: str, description: str, *labels: str) -> Histogram:
         return Histogram(f"epistream_{name}", description, labels, buckets=_LATENCIES_SECONDS, registry=self.registry)
-
-
-class MetricsServer:
-    """Serves the metrics over HTTP, on threads of its own.
-
-    Attributes:
-        address: where, as HOST:PORT, with the port that was bound.
-    """
-
-    def __init__(self, metrics: Metrics, address: str) -> None:
-        """Bind and serve.
-
-        Raises:
-            Unavailable: the address cannot be bound.
-        """
-        host, port = split_address(address)
-        try:
-            self._server, self._thread = start_http_server(port, host, metrics.registry)
-        except OSError as error:
-            raise Unavailable(f"{address} cannot be bound for the metrics: {error}") from error
-        bound = self._server.server_port
-        self.address: Final = f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
-
-    def stop(self) -> None:
-        """Stop serving. Blocks until the thread has ended."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 class _StateCollector(Collector):

@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from typing import Final
 
 from epistream.indexer.namespaces import Namespaces
-from epistream.services.calls import Calls, Deadline, Handler
+from epistream.services.calls import Call, Calls, Handler
 from epistream.services.writer import Writer
 from epistream.v1 import namespace_service_pb2 as api
 
@@ -34,23 +34,23 @@ class NamespaceServicer:
             ),
         }
 
-    async def _create(self, request: api.CreateNamespaceRequest, _: Deadline) -> bytes:
+    async def _create(self, request: api.CreateNamespaceRequest, _: Call) -> bytes:
         made = await asyncio.wrap_future(self._writer.run(lambda: self._namespaces.create(request)))
         return api.CreateNamespaceResponse(namespace=made).SerializeToString()
 
-    async def _update(self, request: api.UpdatePolicyRequest, _: Deadline) -> bytes:
+    async def _update(self, request: api.UpdatePolicyRequest, _: Call) -> bytes:
         changed = await asyncio.wrap_future(self._writer.run(lambda: self._namespaces.update_policy(request)))
         return api.UpdatePolicyResponse(namespace=changed).SerializeToString()
 
-    async def _get(self, request: api.GetNamespaceRequest, _: Deadline) -> bytes:
+    async def _get(self, request: api.GetNamespaceRequest, _: Call) -> bytes:
         return await self._read(
             lambda: api.GetNamespaceResponse(namespace=self._namespaces.get(request.name)).SerializeToString()
         )
 
-    async def _list(self, _request: api.ListNamespacesRequest, _: Deadline) -> bytes:
-        return await self._read(
-            lambda: api.ListNamespacesResponse(namespaces=self._namespaces.list()).SerializeToString()
-        )
+    async def _list(self, _request: api.ListNamespacesRequest, call: Call) -> bytes:
+        listed = await asyncio.get_running_loop().run_in_executor(self._readers, self._namespaces.list)
+        seen = [namespace for namespace in listed if call.caller.may_see(call.rule, namespace.name)]
+        return api.ListNamespacesResponse(namespaces=seen).SerializeToString()
 
     async def _read(self, answer: Callable[[], bytes]) -> bytes:
         return await asyncio.get_running_loop().run_in_executor(self._readers, answer)

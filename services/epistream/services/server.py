@@ -21,6 +21,9 @@ _OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
+    # A token that is too long is refused as every other that is not valid: by default gRPC does it from 8 KiB on.
+    ("grpc.max_metadata_size", 16 * 1024),
+    ("grpc.absolute_max_metadata_size", 24 * 1024),
     # Clients may ping every ten seconds, with calls or without. By default every five minutes is too often.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 9_000),
@@ -32,18 +35,32 @@ class Server:
 
     Attributes:
         address: where, as HOST:PORT, with the port that was bound.
+        health_address: where the health service is alone; empty for nowhere.
     """
 
-    def __init__(self, address: str, services: Mapping[str, Mapping[str, Handler]], *, max_message_bytes: int) -> None:
+    def __init__(
+        self,
+        address: str,
+        services: Mapping[str, Mapping[str, Handler]],
+        *,
+        max_message_bytes: int,
+        credentials: grpc.ServerCredentials | None = None,
+        health_address: str = "",
+        reflects: bool = True,
+    ) -> None:
         """Bind, but do not answer yet. Call it on the event loop.
 
         Args:
             address: HOST:PORT; with port 0 a free one is taken.
             services: the handlers of each service's methods, by the service's full name.
             max_message_bytes: the largest message that is taken.
+            credentials: for TLS; None serves in plaintext.
+            health_address: where the health service is served alone, in plaintext, as Kubernetes' probes need it;
+                empty for nowhere.
+            reflects: whether clients may ask for the protos.
 
         Raises:
-            Unavailable: the address cannot be bound.
+            Unavailable: an address cannot be bound.
         """
         self._names = tuple(services)
         self._server = grpc.aio.server(options=(*_OPTIONS, ("grpc.max_receive_message_length", max_message_bytes)))
@@ -51,18 +68,24 @@ class Server:
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, dict(handlers)),))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
-        try:
-            port = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise Unavailable(f"{address} cannot be bound: is another service running there? ({error})") from error
-        self.address: Final = f"{address.rpartition(':')[0]}:{port}"
+        if reflects:
+            names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+        self.address: Final = _bound(self._server, address, credentials)
+        self._probed: grpc.aio.Server | None = None
+        self.health_address = ""
+        if health_address:
+            self._probed = grpc.aio.server(options=_OPTIONS)
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probed)
+            self.health_address = _bound(self._probed, health_address, None)
 
     async def start(self) -> None:
         """Answer. Every service is healthy from the start: only text needs the encoder, and what needs it says so."""
         for name in ("", *self._names):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
+        if self._probed is not None:
+            await self._probed.start()
 
     async def not_serving(self) -> None:
         """Tell whoever asks that the service is not healthy any more."""
@@ -71,3 +94,16 @@ class Server:
     async def stop(self) -> None:
         """Take no more connections and cut off what is open."""
         await self._server.stop(_FLUSH_SECONDS)
+        if self._probed is not None:
+            await self._probed.stop(None)
+
+
+def _bound(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> str:
+    try:
+        if credentials is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise Unavailable(f"{address} cannot be bound: is another service running there? ({error})") from error
+    return f"{address.rpartition(':')[0]}:{port}"

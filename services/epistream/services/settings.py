@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from epistream.wire.errors import FieldViolation, InvalidInput
@@ -33,9 +33,30 @@ class Settings(BaseSettings):
     metrics_address: str = Field(
         "127.0.0.1:9464", description="Where Prometheus reads the metrics, as HOST:PORT. Empty: nowhere."
     )
+    health_address: str = Field(
+        "",
+        description="Where the health service is alone and in plaintext, for Kubernetes' probes. Empty: nowhere.",
+    )
+    tls_cert_file: Path | None = Field(
+        None, description="The service's certificate in PEM, for gRPC and the metrics. Read again when it changes."
+    )
+    tls_key_file: Path | None = Field(None, description="Its private key in PEM.")
+    tls_client_ca_file: Path | None = Field(
+        None, description="The CA of client certificates in PEM. With it every gRPC client must have one."
+    )
+    access_file: Path | None = Field(
+        None,
+        description="Who may do what, in TOML (docs/security.md). Without, anybody may. Read again when it changes.",
+    )
+    audit_file: Path | None = Field(
+        None, description="Gets a line of JSON for each call that changes something or is denied. Rotated."
+    )
+    reflection: bool | None = Field(
+        None, description="Tell clients the protos when asked. By default where there is no access file."
+    )
     insecure: bool = Field(
         default=False,
-        description="Serve without encryption where other machines reach it. Whoever does reads and writes all.",
+        description="Serve where other machines reach it without TLS, or without an access file.",
     )
     addresses_file: Path | None = Field(
         None,
@@ -95,7 +116,15 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("address", "metrics_address")
+    @model_validator(mode="after")
+    def _belong_together(self) -> "Settings":
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file are needed together")
+        if self.tls_client_ca_file is not None and self.tls_cert_file is None:
+            raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
+        return self
+
+    @field_validator("address", "metrics_address", "health_address")
     @classmethod
     def _is_address(cls, value: str) -> str:
         if value:
@@ -126,7 +155,7 @@ class Settings(BaseSettings):
             return cls(**flags)  # type: ignore[arg-type] # checked by pydantic, field by field
         except ValidationError as error:
             violations = [FieldViolation(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
-            listed = "; ".join(f"{v.field}: {v.description}" for v in violations)
+            listed = "; ".join(f"{v.field}: {v.description}" if v.field else v.description for v in violations)
             raise InvalidInput(f"the settings are wrong: {listed}", *violations) from error
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise InvalidInput(f"the settings file cannot be read: {error}") from error

@@ -106,12 +106,18 @@ class Subscription:
         self._drain_delay_seconds = random.uniform(*_DRAIN_DELAY_SECONDS)  # noqa: S311 - spreads clients, hides nothing
         self.wake.set()
 
+    def end(self, error: EpistreamError) -> None:
+        """End the stream with an error, as soon as what is being sent is sent."""
+        self._failure = error
+        self.wake.set()
+
     async def run(self) -> None:
         """Push until the service goes down; ended by cancellation when the client is gone.
 
         Raises:
             InvalidInput: the client sent something wrong.
             Resync: the client was so slow that its revision is no longer retained, and it wants no snapshot then.
+            EpistreamError: what `end` was called with.
         """
         self._listening = asyncio.create_task(self._listen())
         try:
@@ -131,11 +137,9 @@ class Subscription:
             while (raw := await read_message(self._context)) is not None:
                 self._take(_parsed(raw))
         except EpistreamError as error:
-            self._failure = error
+            self.end(error)
         except Exception as error:  # noqa: BLE001 - a bug ends this stream and is logged
-            self._failure = unexpected(error, "SyncService/Subscribe")
-        if self._failure is not None:
-            self.wake.set()
+            self.end(unexpected(error, "SyncService/Subscribe"))
 
     def _take(self, message: api.SubscribeRequest) -> None:
         match message.WhichOneof("message"):
@@ -197,6 +201,8 @@ class Subscription:
         begin = api.SnapshotBegin(revision=at, compacted=compacted)
         await self._write(api.SubscribeResponse(snapshot_begin=begin).SerializeToString())
         while after < at and self._drain_delay_seconds is None:
+            if self._failure is not None:
+                raise self._failure
             chunk = await self._read(partial(feed.snapshot, self._namespace, at, after, self._wish))
             after, count = chunk.last_revision, count + chunk.count
             if chunk.count:

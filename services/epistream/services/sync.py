@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from epistream.indexer.namespaces import Namespaces
-from epistream.services.calls import Calls, Context, Deadline, Handler
+from epistream.services.calls import Call, Calls, Context, Handler
 from epistream.services.subscription import Parts, Subscription, Wanted, first_message
 from epistream.v1 import sync_service_pb2 as api
 from epistream.wire.errors import InvalidInput, Resync, State, Unavailable
@@ -75,7 +75,7 @@ class SyncServicer:
         for subscription in self._subscriptions:
             subscription.wake.set()
 
-    async def _subscribe(self, context: Context) -> None:
+    async def _subscribe(self, context: Context, call: Call) -> None:
         if len(self._subscriptions) + self._opening >= self._streams_max:
             raise Unavailable(
                 f"{self._streams_max} subscriptions are open, and no more are taken: try again",
@@ -84,16 +84,21 @@ class SyncServicer:
             )
         self._opening += 1
         try:
-            wanted = self._checked(await first_message(context))
+            request = await first_message(context)
+            call.require(request.namespace)
+            wanted = self._checked(request)
         finally:
             self._opening -= 1
         subscription = Subscription(self._parts, context, wanted)
         self._subscriptions.add(subscription)
         self._parts.metrics.watch_streams.inc()
+        call.noted |= {"consumer": request.consumer, "afterRevision": wanted.after}
+        call.record(call, "OPENED")
         try:
             if self._draining:
                 subscription.drain()
-            await subscription.run()
+            with call.caller.standing(call.rule, request.namespace, subscription.end):
+                await subscription.run()
         finally:
             self._subscriptions.discard(subscription)
             self._parts.metrics.watch_streams.dec()
@@ -138,7 +143,7 @@ class SyncServicer:
             )
         return seconds
 
-    async def _list_consumers(self, request: api.ListConsumersRequest, _: Deadline) -> bytes:
+    async def _list_consumers(self, request: api.ListConsumersRequest, _: Call) -> bytes:
         head = self._parts.feed.head(_required_namespace(request.namespace))
         answer = api.ListConsumersResponse(head_revision=head)
         for stream in self._parts.consumers.of(request.namespace):
@@ -154,7 +159,7 @@ class SyncServicer:
                 status.acknowledged_time.FromMicroseconds(stream.acknowledged_us)
         return answer.SerializeToString()
 
-    async def _wait_applied(self, request: api.WaitAppliedRequest, deadline: Deadline) -> bytes:
+    async def _wait_applied(self, request: api.WaitAppliedRequest, call: Call) -> bytes:
         feed = self._parts.feed
         head = feed.head(_required_namespace(request.namespace))
         if not request.revision:
@@ -166,7 +171,7 @@ class SyncServicer:
                 state=State(self._parts.epoch, head, feed.floor(request.namespace)),
             )
         # A little before the deadline, so that the answer that names those who are behind arrives in time.
-        remaining = deadline.remaining_seconds()
+        remaining = call.remaining_seconds()
         seconds = remaining - min(0.25, remaining / 10)
         applied = await self._parts.consumers.applied(request.namespace, request.revision, request.consumers, seconds)
         return api.WaitAppliedResponse(applied=applied).SerializeToString()

@@ -1,4 +1,4 @@
-"""`epistream up`, `kafka`, `redrive` and `fsck`: commands of the service's own processes.
+"""`epistream up`, `kafka`, `access`, `redrive` and `fsck`: commands of the service's own processes.
 
 This process becomes `python -m epistream.services …`, so that the clients need nothing of the service.
 """
@@ -14,6 +14,7 @@ from epistream.clients.cli.exits import Wrong
 COMMANDS: Final[Mapping[str, str]] = {
     "up": "Run a service: `epistream up --help` lists its settings.",
     "kafka": "Run a local Apache Kafka: `epistream kafka up`.",
+    "access": "Who may do what: make tokens, check access files.",
     "redrive": "Send dead letters to their topics again.",
     "fsck": "Verify a store, or rebuild its views from the journal.",
 }

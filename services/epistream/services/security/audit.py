@@ -1,0 +1,67 @@
+"""The audit log: who did what, in which namespace, with which outcome. One JSON object a line, appended and rotated.
+
+It never holds knowledge: no content, no query, no vector, no token.
+"""
+
+import json
+import logging
+import logging.handlers
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from epistream.wire.errors import InvalidInput
+
+FILE_BYTES: Final = 64 * 1024 * 1024
+"""A file is rotated when it has grown to this."""
+FILES: Final = 10
+"""How many rotated files are kept beside the one that is written."""
+
+
+class Audit:
+    """Writes lines. Each write goes to the operating system at once, which takes some 20 us; it is not synced."""
+
+    def __init__(self, path: Path | None, failed: Callable[[str], None]) -> None:
+        """Open the file; None for no audit log.
+
+        Args:
+            path: the file. Its folder must exist.
+            failed: called with `audit` when a line cannot be written. The call goes on: an operator who would rather
+                have the service stop sets an alert on the metric.
+
+        Raises:
+            InvalidInput: the file cannot be opened.
+        """
+        self._handler: _Handler | None = None
+        if path is not None:
+            try:
+                self._handler = _Handler(path, failed)
+            except OSError as error:
+                raise InvalidInput.at("audit_file", f"{path} cannot be opened: {error}") from error
+
+    @property
+    def kept(self) -> bool:
+        """Whether lines are written at all."""
+        return self._handler is not None
+
+    def record(self, line: Mapping[str, object]) -> None:
+        """Append a line; `time` is added in front, in UTC."""
+        if self._handler is None:
+            return
+        text = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **line}, ensure_ascii=False)
+        self._handler.handle(logging.makeLogRecord({"msg": text}))
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._handler is not None:
+            self._handler.close()
+
+
+class _Handler(logging.handlers.RotatingFileHandler):
+    def __init__(self, path: Path, failed: Callable[[str], None]) -> None:
+        super().__init__(path, maxBytes=FILE_BYTES, backupCount=FILES, encoding="utf-8")
+        self._failed = failed
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - as logging calls it
+        self._failed("audit")

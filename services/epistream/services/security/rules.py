@@ -1,0 +1,65 @@
+"""Which verb each method needs, and where. A method that is not here cannot be served: `Calls` looks it up first."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from epistream.services.security.access import Verb
+
+_SOME: Final = frozenset((Verb.READ, Verb.WRITE, Verb.WATCH, Verb.ADMIN))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a caller needs.
+
+    Exactly one of `namespace`, `everywhere` and `within` says where.
+    """
+
+    verbs: frozenset[Verb]
+    """One of these."""
+    namespace: Callable[[Any], str] | None = None
+    """Finds the namespace in the request: a verb is needed there."""
+    everywhere: bool = False
+    """In all namespaces."""
+    within: str = ""
+    """The method asks by itself, as this says, since where is known only within it."""
+    audited: bool = True
+    """Whether each call has a line in the audit log. What is denied always has."""
+
+
+def _field(name: str) -> Callable[[Any], str]:
+    return lambda request: str(getattr(request, name))
+
+
+def _only(verb: Verb) -> frozenset[Verb]:
+    return frozenset((verb,))
+
+
+_BY_SUBMISSION: Final = "each submission, with its namespace, origin and producer"
+_BY_NAMESPACE: Final = "those are listed in which the caller may do something"
+_BY_SUBSCRIPTION: Final = "the first message names the namespace; asked again when the access file changes"
+
+RULES: Final[Mapping[str, Rule]] = {
+    "IngestService/Submit": Rule(_only(Verb.WRITE), within=_BY_SUBMISSION),
+    "IngestService/SubmitStream": Rule(_only(Verb.WRITE), within=_BY_SUBMISSION),
+    "IngestService/Retract": Rule(_only(Verb.WRITE), within=_BY_SUBMISSION),
+    "KnowledgeService/Get": Rule(_only(Verb.READ), _field("namespace"), audited=False),
+    "KnowledgeService/History": Rule(_only(Verb.READ), _field("namespace"), audited=False),
+    "KnowledgeService/Search": Rule(_only(Verb.READ), _field("namespace"), audited=False),
+    "KnowledgeService/Diff": Rule(_only(Verb.READ), _field("namespace"), audited=False),
+    "SyncService/Subscribe": Rule(_only(Verb.WATCH), within=_BY_SUBSCRIPTION),
+    "SyncService/ListConsumers": Rule(_only(Verb.WATCH), _field("namespace"), audited=False),
+    "SyncService/WaitApplied": Rule(_only(Verb.WATCH), _field("namespace"), audited=False),
+    "NamespaceService/CreateNamespace": Rule(_only(Verb.ADMIN), _field("name")),
+    "NamespaceService/GetNamespace": Rule(_SOME, _field("name"), audited=False),
+    "NamespaceService/ListNamespaces": Rule(
+        _SOME, within="those are listed in which the caller may do something", audited=False
+    ),
+    "NamespaceService/UpdatePolicy": Rule(_only(Verb.ADMIN), _field("name")),
+    "AdminService/Backup": Rule(_only(Verb.ADMIN), everywhere=True),
+}
+"""By service and method, such as `KnowledgeService/Get`."""
+
+OPEN: Final = frozenset(("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"))
+"""Services that anybody who reaches the port may call: they tell which services there are, and nothing of the store."""

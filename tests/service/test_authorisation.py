@@ -1,0 +1,416 @@
+"""Who may do what, on a live server with TLS: principals by verbs by namespaces, and what the denied can find out."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from epistream.services.security.rules import RULES
+from epistream.v1 import ingest_service_pb2 as ingest_pb
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import knowledge_service_pb2 as know_pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.v1 import sync_service_pb2 as sync_pb
+from epistream.wire.errors import Denied, EpistreamError, NotFound, Unavailable
+from tests.support.rpc import Client, failure_of, rpc_failure_of, submission, vector
+from tests.support.security import AUDIENCE, ISSUER, Authority, Issuer, client_with, hash_of, put
+from tests.support.service import RunningService, running_service
+
+PATIENCE_SECONDS: Final = 20.0
+VERBS: Final = ("read", "write", "watch", "admin")
+NAMESPACES: Final = ("a", "b")
+
+ACCESS: Final = f"""
+[jwt]
+issuer = "{ISSUER}"
+audience = "{AUDIENCE}"
+keys_file = "keys.json"
+
+[roles.all]
+verbs = ["read", "write", "watch", "admin", "monitor"]
+namespaces = ["*"]
+
+[principals.root]
+roles = ["all"]
+token_hashes = ["{hash_of("root")}"]
+""" + "".join(
+    f"""
+[roles.{verb}-{namespace}]
+verbs = ["{verb}"]
+namespaces = ["{namespace}"]
+
+[principals.{verb}-{namespace}]
+roles = ["{verb}-{namespace}"]
+token_hashes = ["{hash_of(f"{verb}-{namespace}")}"]
+"""
+    for verb, namespace in itertools.product(VERBS, NAMESPACES)
+)
+
+
+class Secured:
+    """A service with TLS and an access file."""
+
+    def __init__(self, folder: Path, authority: Authority, issuer: Issuer, service: RunningService) -> None:
+        self.folder, self.authority, self.issuer, self.service = folder, authority, issuer, service
+
+    def client(self, token: str | None) -> Any:
+        """A client that shows a token."""
+        return client_with(self.service.address, self.authority.client_credentials(), token)
+
+    def audit(self) -> list[dict[str, Any]]:
+        """The lines of the audit log."""
+        return [json.loads(line) for line in (self.folder / "audit.jsonl").read_text().splitlines()]
+
+
+def start(folder: Path, access: str) -> Iterator[Secured]:
+    authority, issuer = Authority(folder), Issuer()
+    (folder / "keys.json").write_text(json.dumps({"keys": [issuer.public_key()]}))
+    (folder / "access.toml").write_text(access)
+    flags = authority.service_flags() | {
+        "access_file": str(folder / "access.toml"),
+        "audit_file": str(folder / "audit.jsonl"),
+    }
+    with running_service(folder / "data", **flags) as service:
+        yield Secured(folder, authority, issuer, service)
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    yield from start(tmp_path_factory.mktemp("secured"), ACCESS)
+
+
+@pytest_asyncio.fixture
+async def root(secured: Secured) -> AsyncIterator[Client]:
+    async with secured.client("root") as client:
+        for namespace in NAMESPACES:
+            await client.make_namespace(namespace)
+        yield client
+
+
+async def subscribe(client: Client, namespace: str) -> None:
+    async with client.subscribe(namespace, head=True) as stream:
+        await stream.next_of("subscribed")
+
+
+async def submit_stream(client: Client, namespace: str) -> None:
+    stream = client.ingest.SubmitStream(timeout=PATIENCE_SECONDS)
+    await stream.write(ingest_pb.SubmitStreamRequest(submissions=[submission(namespace, 1)]))
+    await stream.done_writing()
+    while isinstance(await stream.read(), ingest_pb.SubmitStreamResponse):
+        pass
+
+
+async def backup(client: Client, _: str) -> None:
+    method = "/epistream.v1.AdminService/Backup"
+    stub: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = client.channel.unary_stream(method)
+    async for _message in stub(b"", timeout=PATIENCE_SECONDS):
+        pass
+
+
+Calling = Callable[[Client, str], Awaitable[object]]
+
+
+async def search(client: Client, namespace: str) -> object:
+    return await client.knowledge.Search(
+        know_pb.SearchRequest(namespace=namespace, vector=pb.Embedding(float32=vector(1)))
+    )
+
+
+async def diff(client: Client, namespace: str) -> object:
+    request = know_pb.DiffRequest(namespace=namespace)
+    getattr(request, "from").revision = 0
+    return await client.knowledge.Diff(request)
+
+
+async def wait_applied(client: Client, namespace: str) -> object:
+    return await client.sync.WaitApplied(sync_pb.WaitAppliedRequest(namespace=namespace, revision=1, consumers=[]))
+
+
+async def retract(client: Client, namespace: str) -> object:
+    return await client.retract(namespace, "item-1")
+
+
+CALLS: Final[dict[str, Calling]] = {
+    "IngestService/Submit": lambda client, namespace: client.submit(submission(namespace, 1)),
+    "IngestService/SubmitStream": submit_stream,
+    "IngestService/Retract": retract,
+    "KnowledgeService/Get": lambda client, namespace: client.knowledge.Get(
+        know_pb.GetRequest(namespace=namespace, item_id="item-1")
+    ),
+    "KnowledgeService/History": lambda client, namespace: client.knowledge.History(
+        know_pb.HistoryRequest(namespace=namespace, item_id="item-1")
+    ),
+    "KnowledgeService/Search": search,
+    "KnowledgeService/Diff": diff,
+    "SyncService/Subscribe": subscribe,
+    "SyncService/ListConsumers": lambda client, namespace: client.sync.ListConsumers(
+        sync_pb.ListConsumersRequest(namespace=namespace)
+    ),
+    "SyncService/WaitApplied": wait_applied,
+    "NamespaceService/CreateNamespace": lambda client, namespace: client.make_namespace(namespace),
+    "NamespaceService/GetNamespace": lambda client, namespace: client.namespaces.GetNamespace(
+        ns_pb.GetNamespaceRequest(name=namespace)
+    ),
+    "NamespaceService/UpdatePolicy": lambda client, namespace: client.namespaces.UpdatePolicy(
+        ns_pb.UpdatePolicyRequest(name=namespace, policy=ns_pb.Policy(near_duplicate_threshold=0.95))
+    ),
+    "AdminService/Backup": backup,
+}
+NEEDS: Final = {
+    "IngestService": {"write"},
+    "KnowledgeService": {"read"},
+    "SyncService": {"watch"},
+    "NamespaceService/CreateNamespace": {"admin"},
+    "NamespaceService/UpdatePolicy": {"admin"},
+    "NamespaceService/GetNamespace": {"read", "write", "watch", "admin"},
+    "AdminService/Backup": set[str](),
+}
+"""Which verb suffices in the namespace, written out beside the rules. For a backup none does: it is of everything."""
+
+
+def needed(method: str) -> set[str]:
+    return NEEDS.get(method) or NEEDS.get(method.partition("/")[0], set())
+
+
+async def outcome(client: Client, method: str, namespace: str) -> str:
+    """`denied`, or `let in`: whatever the call then became."""
+    try:
+        await CALLS[method](client, namespace)
+    except grpc.aio.AioRpcError as error:
+        if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+            return "unknown"
+        return "denied" if error.code() == grpc.StatusCode.PERMISSION_DENIED else "let in"
+    return "let in"
+
+
+def test_the_matrix_has_every_method() -> None:
+    assert {*CALLS, "NamespaceService/ListNamespaces"} == set(RULES)
+
+
+async def test_principals_by_verbs_by_namespaces(secured: Secured, root: Client) -> None:
+    await root.submit(submission("a", 1), submission("b", 1))
+    wrong = []
+    for verb, home in itertools.product(VERBS, NAMESPACES):
+        async with secured.client(f"{verb}-{home}") as client:
+            for method, namespace in itertools.product(CALLS, (*NAMESPACES, "there-is-none")):
+                expected = "let in" if namespace == home and verb in needed(method) else "denied"
+                found = await outcome(client, method, namespace)
+                if found != expected:
+                    wrong.append((verb, home, method, namespace, found))
+    assert wrong == []
+
+
+async def test_somebody_unknown_gets_nowhere(secured: Secured, root: Client) -> None:  # noqa: ARG001 - a and b exist
+    for token in (None, "nobody", secured.issuer.token(["all"], aud="other")):
+        async with secured.client(token) as client:
+            found = {await outcome(client, method, "a") for method in CALLS}
+            assert found == {"unknown"}
+            listing = client.namespaces.ListNamespaces(ns_pb.ListNamespacesRequest())
+            assert isinstance(await failure_of(listing), Denied)
+
+
+async def test_invalid_tokens_are_refused_alike(secured: Secured, root: Client) -> None:  # noqa: ARG001 - a exists
+    good = secured.issuer.token(["all"])
+    async with secured.client(good) as client:
+        await client.namespaces.GetNamespace(ns_pb.GetNamespaceRequest(name="a"))
+    bad = [
+        secured.issuer.token(["all"], seconds=-60),
+        secured.issuer.token(["all"], aud="other"),
+        secured.issuer.token(["all"], iss="https://evil.example"),
+        "eyJhbGciOiJub25lIn0.eyJzdWIiOiJyb290In0.",
+        good[:-20],
+        secured.issuer.token(["all"], padding="x" * 9000),
+        "nobody's",
+    ]
+    refusals = set()
+    for token in bad:
+        async with secured.client(token) as client:
+            error = await failure_of(client.namespaces.GetNamespace(ns_pb.GetNamespaceRequest(name="a")))
+            assert isinstance(error, Denied)
+            refusals.add((error.reason, error.message))
+    assert len(refusals) == 1, refusals
+    assert refusals.pop()[0] == "UNAUTHENTICATED"
+
+
+async def test_a_denied_namespace_is_like_one_that_is_not_there(secured: Secured, root: Client) -> None:
+    await root.submit(submission("b", 1))
+    async with secured.client("read-a") as client:
+        for method in ("KnowledgeService/Get", "KnowledgeService/Search", "NamespaceService/GetNamespace"):
+            there = await failure_of(CALLS[method](client, "b"))
+            nowhere = await failure_of(CALLS[method](client, "c"))
+            assert there.message.replace("'b'", "'c'") == nowhere.message
+            assert (type(there), there.reason) == (type(nowhere), nowhere.reason)
+        listed = await client.namespaces.ListNamespaces(ns_pb.ListNamespacesRequest())
+        assert [namespace.name for namespace in listed.namespaces] == ["a"]
+        # Where it may read, what is not there is told as ever.
+        error = await failure_of(client.knowledge.Get(know_pb.GetRequest(namespace="a", item_id="no-such-item")))
+        assert isinstance(error, NotFound)
+
+
+async def test_a_batch_with_one_submission_that_may_not_be_is_not_taken(secured: Secured, root: Client) -> None:
+    async with secured.client("write-a") as client:
+        error = await failure_of(client.submit(submission("a", 71), submission("b", 71)))
+        assert isinstance(error, Denied)
+        assert "submission 2 of 2" in error.message
+        with_stream = client.ingest.SubmitStream(timeout=PATIENCE_SECONDS)
+        await with_stream.write(ingest_pb.SubmitStreamRequest(submissions=[submission("b", 72)]))
+        assert isinstance(await failure_of(with_stream.read()), Denied)
+    for namespace, item in (("a", "item-71"), ("b", "item-71"), ("b", "item-72")):
+        request = know_pb.GetRequest(namespace=namespace, item_id=item)
+        assert isinstance(await failure_of(root.knowledge.Get(request)), NotFound)
+
+
+async def test_who_may_write_nowhere_leaves_no_dead_letter(secured: Secured, root: Client) -> None:  # noqa: ARG001
+    before = await metrics(secured, "root")
+    async with secured.client("read-a") as client:
+        error = await rpc_failure_of(client.call_raw("IngestService/Submit", b"\xff\xff"))
+        assert error.code() == grpc.StatusCode.PERMISSION_DENIED
+    after = await metrics(secured, "root")
+    assert sample(after, "epistream_dlq_total") == sample(before, "epistream_dlq_total")
+
+
+async def metrics(secured: Secured, token: str | None) -> str:
+    """The page, over HTTPS."""
+    return await asyncio.to_thread(secured.service.metrics_page, ca=secured.authority.ca_pem, token=token)
+
+
+def sample(page: str, name: str) -> float:
+    """The sum of a metric's samples."""
+    lines = (line.rpartition(" ") for line in page.splitlines() if line.startswith(name))
+    return sum(float(value) for _, _, value in lines)
+
+
+async def test_the_metrics_are_for_whoever_may_monitor(secured: Secured, root: Client) -> None:  # noqa: ARG001
+    page = await metrics(secured, "root")
+    assert "epistream_tls_certificate_not_after_timestamp_seconds" in page
+    for token in (None, "nobody", "read-a", "admin-a"):
+        with pytest.raises(OSError, match="401"):
+            await metrics(secured, token)
+    page = await metrics(secured, "root")
+    assert 'epistream_auth_failures_total{reason="unauthenticated"}' in page
+
+
+async def test_the_audit_log_says_who_did_what_and_holds_no_knowledge(secured: Secured, root: Client) -> None:
+    await root.submit(submission("a", 81, content="The secret ingredient is salt."))
+    async with secured.client("read-b") as client:
+        await failure_of(client.submit(submission("a", 82)))
+    async with secured.client("watch-a") as client:
+        await subscribe(client, "a")
+    deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+    while not any(
+        line["method"] == "SyncService/Subscribe" and line["code"] == "CANCELLED" for line in secured.audit()
+    ):
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.05)
+    lines = secured.audit()
+    [written] = [
+        line
+        for line in lines
+        if line["method"] == "IngestService/Submit"
+        and line.get("outcomes") == {"ADMITTED": 1}
+        and line["principal"] == "root"
+        and line["time"] >= lines[-20 if len(lines) > 20 else 0]["time"]
+    ][-1:]
+    assert written["code"] == "OK"
+    assert written["revisions"]["a"] >= 1
+    assert written["peer"].startswith("ipv4:127.0.0.1:")
+    assert any(line["principal"] == "read-b" and line["code"] == "PERMISSION_DENIED" for line in lines)
+    assert any(line["principal"] is None and line["code"] == "UNAUTHENTICATED" for line in lines)
+    opened = [line for line in lines if line["code"] == "OPENED" and line["principal"] == "watch-a"]
+    assert opened[-1]["namespace"] == "a"
+    assert opened[-1]["consumer"] == "model"
+    text = (secured.folder / "audit.jsonl").read_text()
+    assert "salt" not in text
+    assert "eyJ" not in text
+
+
+@pytest.fixture
+def changing(tmp_path: Path) -> Iterator[Secured]:
+    yield from start(tmp_path, ACCESS)
+
+
+async def fails_with(stream: Any) -> EpistreamError:
+    return await asyncio.wait_for(stream.failure(), PATIENCE_SECONDS)
+
+
+async def test_a_permission_that_is_taken_away_ends_the_streams_that_stood_on_it(changing: Secured) -> None:
+    access = changing.folder / "access.toml"
+    async with (
+        changing.client("root") as root,
+        changing.client("watch-a") as loser,
+        changing.client("watch-b") as keeper,
+    ):
+        for namespace in NAMESPACES:
+            await root.make_namespace(namespace)
+        async with loser.subscribe("a", head=True) as lost, keeper.subscribe("b", head=True) as kept:
+            await lost.next_of("subscribed")
+            await kept.next_of("subscribed")
+            # Something wrong changes nothing.
+            put(access, "[roles")
+            await until_metric(changing, 'epistream_security_errors_total{part="access_file"}')
+            await root.submit(submission("a", 1))
+            await lost.changes(1)
+            # The role without its verb: the stream ends, a new one cannot be opened, the other goes on.
+            put(access, ACCESS.replace('verbs = ["watch"]\nnamespaces = ["a"]', 'verbs = ["read"]\nnamespaces = ["a"]'))
+            error = await fails_with(lost)
+            assert isinstance(error, Denied)
+            assert error.reason == "PERMISSION_DENIED"
+            again = loser.subscribe("a", head=True)
+            async with again:
+                assert isinstance(await fails_with(again), Denied)
+            await root.submit(submission("b", 1))
+            await kept.changes(1)
+            # The token itself.
+            put(access, ACCESS.replace(hash_of("watch-b"), hash_of("another")))
+            error = await fails_with(kept)
+            assert isinstance(error, Denied)
+            assert error.reason == "UNAUTHENTICATED"
+
+
+async def until_metric(secured: Secured, name: str) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not sample(await metrics(secured, "root"), name):  # noqa: ASYNC110 - another process announces nothing
+            await asyncio.sleep(0.1)
+
+
+async def test_a_stream_ends_when_its_token_runs_out_and_may_come_back_with_a_new_one(changing: Secured) -> None:
+    leeway = ACCESS.replace('keys_file = "keys.json"', 'keys_file = "keys.json"\nleeway_seconds = 0')
+    put(changing.folder / "access.toml", leeway)
+    async with changing.client("root") as root:
+        await root.make_namespace("a")
+    await asyncio.sleep(1.5)  # the service looks at its files once a second
+    short = changing.client(changing.issuer.token(["watch-a"], seconds=4))
+    async with short as client, client.subscribe("a", head=True) as stream:
+        await stream.next_of("subscribed")
+        error = await fails_with(stream)
+        assert isinstance(error, Unavailable)
+        assert error.reason == "CREDENTIALS_EXPIRED"
+    async with changing.client(changing.issuer.token(["watch-a"])) as client:
+        await subscribe(client, "a")
+
+
+async def test_a_key_that_is_taken_out_of_the_key_file_is_believed_no_more(changing: Secured) -> None:
+    new = Issuer("two")
+    async with changing.client("root") as root:
+        await root.make_namespace("a")
+    async with (
+        changing.client(changing.issuer.token(["watch-a"])) as client,
+        client.subscribe("a", head=True) as stream,
+    ):
+        await stream.next_of("subscribed")
+        put(changing.folder / "keys.json", json.dumps({"keys": [changing.issuer.public_key(), new.public_key()]}))
+        async with changing.client(new.token(["watch-a"])) as other:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while await outcome(other, "SyncService/Subscribe", "a") != "let in":  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(0.1)
+            await subscribe(client, "a")
+            put(changing.folder / "keys.json", json.dumps({"keys": [new.public_key()]}))
+            error = await fails_with(stream)
+            assert error.reason == "UNAUTHENTICATED"
+            await subscribe(other, "a")

@@ -1,0 +1,177 @@
+"""TLS on a live server: certificates of the service and of clients, their rotation, and the port of the probes."""
+
+import asyncio
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import grpc
+import grpc.aio
+import pytest
+from cryptography import x509
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.wire.errors import Denied
+from tests.support.rpc import Client, client_of, failure_of, rpc_failure_of, submission
+from tests.support.security import Authority, client_with, hash_of, put
+from tests.support.service import RunningService, running_service
+from tests.support.waits import until
+
+ACCESS: Final = f"""
+[roles.all]
+verbs = ["read", "write", "watch", "admin", "monitor"]
+namespaces = ["*"]
+
+[principals.root]
+roles = ["all"]
+token_hashes = ["{hash_of("root")}"]
+certificates = ["root.example"]
+"""
+LISTING: Final = ns_pb.ListNamespacesRequest()
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def secured(authority: Authority, folder: Path, *, mutual: bool = False) -> Iterator[RunningService]:
+    (folder / "access.toml").write_text(ACCESS)
+    flags = authority.service_flags(mutual=mutual) | {"access_file": str(folder / "access.toml")}
+    with running_service(folder / "data", health_address="127.0.0.1:0", **flags) as service:
+        yield service
+
+
+@pytest.fixture
+def service(authority: Authority, tmp_path: Path) -> Iterator[RunningService]:
+    yield from secured(authority, tmp_path)
+
+
+@pytest.fixture
+def mutual(authority: Authority, tmp_path: Path) -> Iterator[RunningService]:
+    yield from secured(authority, tmp_path, mutual=True)
+
+
+def served_serial(address: str, authority: Authority) -> int:
+    """Which certificate a new connection is shown."""
+    host, _, port = address.rpartition(":")
+    pem = ssl.get_server_certificate((host, int(port)), ca_certs=str(authority.ca_file), timeout=10)
+    return x509.load_pem_x509_certificate(pem.encode()).serial_number
+
+
+async def test_a_certificate_rotated_under_load_drops_no_stream(authority: Authority, service: RunningService) -> None:
+    first = served_serial(service.address, authority)
+    async with client_with(service.address, authority.client_credentials(), "root") as client:
+        await client.make_namespace("a")
+        async with client.subscribe("a", head=True) as stream:
+            await stream.next_of("subscribed")
+            for number in range(1, 31):
+                if number % 10 == 0:
+                    authority.renew()
+                await client.submit(submission("a", number))
+                # New connections all along, as a fleet of clients makes them.
+                async with client_with(service.address, authority.client_credentials(), "root") as other:
+                    await other.namespaces.ListNamespaces(LISTING)
+            revisions = [change.revision for change in await stream.changes(30)]
+    assert revisions == list(range(1, 31))
+    assert served_serial(service.address, authority) != first
+    assert served_serial(service.metrics_address, authority) == served_serial(service.address, authority)
+    # A key without its certificate: what was before is served on, until both are there.
+    before, key = served_serial(service.address, authority), authority.key_file.read_bytes()
+    certificate = authority.cert_file.read_bytes()
+    authority.renew()
+    put(authority.cert_file, certificate)
+    assert served_serial(service.address, authority) == before
+    page = service.metrics_page(ca=authority.ca_pem, token="root")
+    assert 'epistream_security_errors_total{part="tls_files"}' in page
+    put(authority.key_file, key)
+    assert served_serial(service.address, authority) == before
+    authority.renew()
+    assert served_serial(service.address, authority) != before
+
+
+async def test_plaintext_and_strangers_certificates_get_nowhere(
+    authority: Authority, service: RunningService, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    async with client_of(service.address) as plain:
+        error = await rpc_failure_of(plain.namespaces.ListNamespaces(LISTING, timeout=20))
+        assert error.code() == grpc.StatusCode.UNAVAILABLE
+    stranger = Authority(tmp_path_factory.mktemp("stranger"))
+    async with client_with(service.address, stranger.client_credentials(), "root") as client:
+        error = await rpc_failure_of(client.namespaces.ListNamespaces(LISTING, timeout=20))
+        assert error.code() == grpc.StatusCode.UNAVAILABLE
+    async with client_with(service.address, authority.client_credentials(), "root") as client:
+        await client.namespaces.ListNamespaces(LISTING)
+
+
+async def test_a_client_certificate_is_needed_and_says_who_calls(
+    authority: Authority, mutual: RunningService, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    async with client_with(mutual.address, authority.client_credentials()) as nobody:
+        error = await rpc_failure_of(nobody.namespaces.ListNamespaces(LISTING, timeout=20))
+        assert error.code() == grpc.StatusCode.UNAVAILABLE, "refused in the handshake"
+    async with client_with(mutual.address, authority.client_credentials("root.example")) as root:
+        await root.make_namespace("a")
+    async with client_with(mutual.address, authority.client_credentials("other.example")) as other:
+        assert isinstance(await failure_of(other.namespaces.ListNamespaces(LISTING)), Denied)
+    # A token goes before the certificate, and a wrong one is not made good by it.
+    async with client_with(mutual.address, authority.client_credentials("other.example"), "root") as bearer:
+        await bearer.namespaces.ListNamespaces(LISTING)
+    async with client_with(mutual.address, authority.client_credentials("root.example"), "wrong") as bearer:
+        assert isinstance(await failure_of(bearer.namespaces.ListNamespaces(LISTING)), Denied)
+    stranger = Authority(tmp_path_factory.mktemp("stranger"))
+    forged = grpc.ssl_channel_credentials(
+        authority.ca_pem, stranger.key_file.read_bytes(), stranger.cert_file.read_bytes()
+    )
+    async with client_with(mutual.address, forged) as client:
+        error = await rpc_failure_of(client.namespaces.ListNamespaces(LISTING, timeout=20))
+        assert error.code() == grpc.StatusCode.UNAVAILABLE
+
+
+async def test_probes_need_neither_tls_nor_credentials_and_find_health_alone(service: RunningService) -> None:
+    async with grpc.aio.insecure_channel(service.health_address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for name in ("", "epistream.v1.KnowledgeService", "epistream.v1.IngestService"):
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=name), timeout=20)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        listing = Client(channel).namespaces.ListNamespaces(LISTING, timeout=20)
+        assert (await rpc_failure_of(listing)).code() == grpc.StatusCode.UNIMPLEMENTED
+        states = []
+
+        async def follow() -> None:
+            async for state in health.Watch(health_pb2.HealthCheckRequest(service="")):
+                states.append(state.status)  # noqa: PERF401 - looked at while it goes on
+
+        following = asyncio.create_task(follow())
+        await until(lambda: states == [health_pb2.HealthCheckResponse.SERVING])
+        assert await asyncio.to_thread(service.stop) == 0
+        await asyncio.gather(following, return_exceptions=True)
+        assert states[1:] == [health_pb2.HealthCheckResponse.NOT_SERVING], "the probes hear of it before the end"
+
+
+async def test_reflection_is_off_where_there_is_an_access_file(authority: Authority, service: RunningService) -> None:
+    async with client_with(service.address, authority.client_credentials(), "root") as client:
+        method = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+        call: grpc.aio.StreamStreamCall[bytes, bytes] = client.channel.stream_stream(method)()
+        assert (await rpc_failure_of(call.read())).code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_the_service_says_what_is_in_use(service: RunningService) -> None:
+    [line] = [line for line in service.logged().splitlines() if line.startswith("security")]
+    assert "loopback only, TLS, certificate until " in line
+    assert "access.toml" in line
+
+
+@pytest.mark.parametrize("mutual_tls", [False, True])
+def test_other_machines_are_served_with_tls_and_an_access_file_only(
+    authority: Authority, tmp_path: Path, mutual_tls: bool
+) -> None:
+    tls = authority.service_flags(mutual=mutual_tls)
+    for flags, lacks in (({}, "without TLS"), (tls, "without --access-file")):
+        with (
+            pytest.raises(AssertionError, match=lacks),
+            running_service(tmp_path / "data", address="0.0.0.0:0", **flags),
+        ):
+            pass

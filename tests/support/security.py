@@ -1,0 +1,116 @@
+"""Certificates, access files and JWTs for tests, and clients that show them."""
+
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+import jwt
+import trustme
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from tests.support.rpc import Client
+
+ISSUER: Final = "https://id.example"
+AUDIENCE: Final = "epistream"
+
+
+class Authority:
+    """A CA of our own, which issues what a service and its clients need into a folder.
+
+    Attributes:
+        ca_pem: its certificate.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ca = trustme.CA()
+        self.ca_pem = self._ca.cert_pem.bytes()
+        self.cert_file, self.key_file = folder / "service.crt", folder / "service.key"
+        self.ca_file = folder / "ca.crt"
+        self.ca_file.write_bytes(self.ca_pem)
+        self.renew()
+
+    def renew(self) -> None:
+        """A new certificate of the service, in place of the one before."""
+        issued = self._ca.issue_cert("localhost", "127.0.0.1")
+        put(self.key_file, issued.private_key_pem.bytes())
+        put(self.cert_file, b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+
+    def service_flags(self, *, mutual: bool = False) -> dict[str, str]:
+        """Flags of a service with its certificate; `mutual` asks for those of clients."""
+        flags = {"tls_cert_file": str(self.cert_file), "tls_key_file": str(self.key_file)}
+        return flags | ({"tls_client_ca_file": str(self.ca_file)} if mutual else {})
+
+    def client_credentials(self, name: str | None = None) -> grpc.ChannelCredentials:
+        """What a client needs, with a certificate for a DNS name of its own where one is given."""
+        if name is None:
+            return grpc.ssl_channel_credentials(self.ca_pem)
+        issued = self._ca.issue_cert(name)
+        chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
+        return grpc.ssl_channel_credentials(self.ca_pem, issued.private_key_pem.bytes(), chain)
+
+
+class Issuer:
+    """Issues JWTs, as an identity provider does."""
+
+    def __init__(self, key_id: str = "one") -> None:
+        self.key_id = key_id
+        self.key = ec.generate_private_key(ec.SECP256R1())
+
+    def public_key(self) -> dict[str, Any]:
+        """As a JSON Web Key."""
+        return ECAlgorithm.to_jwk(self.key.public_key(), as_dict=True) | {"kid": self.key_id, "alg": "ES256"}
+
+    def token(self, roles: Sequence[str], *, seconds: float = 600, **claims: object) -> str:
+        """A token that is valid for so long, with other claims where they are given; None leaves one out."""
+        now = time.time()
+        said: dict[str, object] = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": "tester",
+            "iat": now,
+            "exp": now + seconds,
+            "epistream_roles": list(roles),
+        }
+        kept = {name: value for name, value in (said | claims).items() if value is not None}
+        return jwt.encode(kept, self.key, algorithm="ES256", headers={"kid": self.key_id})
+
+
+def rsa_pair(key_id: str) -> tuple[rsa.RSAPrivateKey, dict[str, Any]]:
+    """A private key, and its public half as a JSON Web Key."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key, RSAAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": key_id}
+
+
+def put(path: Path, content: bytes | str) -> None:
+    """Replace a file at once, as Kubernetes does: nobody reads half of it."""
+    unfinished = path.with_name(f".{path.name}.new")
+    unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(unfinished, path)  # noqa: PTH105 - the same
+
+
+def hash_of(token: str) -> str:
+    """What an access file holds of a token; written out here, so that a change of it breaks a test."""
+    return "sha256:" + hashlib.sha256(token.encode()).hexdigest()
+
+
+@asynccontextmanager
+async def client_with(
+    address: str, credentials: grpc.ChannelCredentials, token: str | None = None
+) -> AsyncIterator[Client]:
+    """A client over TLS that shows a token with each call."""
+    if token is not None:
+        shown = grpc.access_token_call_credentials(token)
+        credentials = grpc.composite_channel_credentials(credentials, shown)
+    channel = grpc.aio.secure_channel(address, credentials)
+    try:
+        yield Client(channel)
+    finally:
+        await channel.close()

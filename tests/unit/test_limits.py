@@ -1,0 +1,149 @@
+"""What one principal may use."""
+
+import asyncio
+
+import pytest
+
+from epistream.services.security.access import Limits, Principal
+from epistream.services.security.limits import Allowance, Allowances, Bucket, Room
+from epistream.wire.errors import InvalidInput, Unavailable
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def limits(**bounds: float) -> Limits:
+    return Limits.model_validate(bounds)
+
+
+def test_a_bucket_gives_a_seconds_worth_at_once_and_then_its_rate() -> None:
+    clock = Clock()
+    bucket = Bucket(10, clock)
+    for _ in range(10):
+        assert bucket.delay_seconds() == 0
+        bucket.take(1)
+    assert bucket.delay_seconds() == pytest.approx(0.1)
+    clock.seconds += 0.1
+    assert bucket.delay_seconds() == pytest.approx(0, abs=1e-9)
+    bucket.take(1)
+    clock.seconds += 60
+    for _ in range(10):
+        assert bucket.delay_seconds() == 0
+        bucket.take(1)
+    assert bucket.delay_seconds() > 0, "a minute of rest is worth a second"
+
+
+def test_what_is_larger_than_the_bucket_goes_through_and_is_paid_off() -> None:
+    clock = Clock()
+    bucket = Bucket(10, clock)
+    assert bucket.delay_seconds() == 0
+    bucket.take(100)
+    assert bucket.delay_seconds() == pytest.approx(9.1)
+    clock.seconds += 9.2
+    assert bucket.delay_seconds() == 0
+
+
+def test_less_than_one_a_second_works() -> None:
+    clock = Clock()
+    bucket = Bucket(0.5, clock)
+    assert bucket.delay_seconds() == 0
+    bucket.take(1)
+    assert bucket.delay_seconds() == pytest.approx(2)
+
+
+def test_calls_above_the_rate_are_told_when_to_come_back() -> None:
+    allowance = Allowance(limits(calls_per_second=2), Clock())
+    allowance.begin_call()
+    allowance.begin_call()
+    with pytest.raises(Unavailable) as error:
+        allowance.begin_call()
+    assert error.value.reason == "RATE_LIMITED"
+    assert error.value.retry_delay_seconds == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("bounds", [{"submissions_per_second": 3.0}, {"bytes_per_second": 3000.0}])
+async def test_submissions_above_the_rate_are_turned_away_in_calls_and_wait_in_streams(
+    bounds: dict[str, float],
+) -> None:
+    clock = Clock()
+    allowance = Allowance(limits(**bounds), clock)
+    allowance.take_submissions(3, 3000)
+    with pytest.raises(Unavailable, match="a second: wait"):
+        allowance.take_submissions(1, 1000)
+    waiting = asyncio.create_task(allowance.await_submissions(1, 1000))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await asyncio.wait_for(waiting, 5)
+
+
+def test_a_message_has_a_largest_size() -> None:
+    allowance = Allowance(limits(message_bytes=100), Clock())
+    allowance.check_size(100)
+    with pytest.raises(InvalidInput) as error:
+        allowance.check_size(101)
+    assert error.value.reason == "TOO_LARGE"
+
+
+async def test_bytes_in_hand_are_bounded_and_one_large_request_goes_alone() -> None:
+    allowance = Allowance(limits(in_hand_bytes=100), Clock())
+    with allowance.in_hand(500):
+        assert not allowance.idle
+        with pytest.raises(Unavailable, match="too much"), allowance.in_hand(1):
+            pass
+    with allowance.in_hand(60), allowance.in_hand(40):
+        pass
+    assert allowance.idle
+
+
+async def test_room_is_waited_for() -> None:
+    room = Room(10)
+    await room.take(10)
+    waiting = asyncio.create_task(room.take(5))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    room.give(10)
+    await asyncio.wait_for(waiting, 5)
+
+
+def test_streams_are_counted_while_they_are_open() -> None:
+    allowance = Allowance(limits(streams=1), Clock())
+    with allowance.stream(), pytest.raises(Unavailable, match="1 streams open"), allowance.stream():
+        pass
+    with allowance.stream():
+        pass
+
+
+def test_without_limits_nothing_is_refused() -> None:
+    allowance = Allowance(limits(), Clock())
+    for _ in range(1000):
+        allowance.begin_call()
+        allowance.take_submissions(1000, 1 << 30)
+    allowance.check_size(1 << 40)
+    with allowance.stream(), allowance.in_hand(1 << 40):
+        assert not allowance.idle
+
+
+def test_each_principal_has_an_allowance_that_stays_until_its_limits_change() -> None:
+    allowances = Allowances(Clock())
+    one = Principal("one", (), limits(calls_per_second=1))
+    assert allowances.of(one) is allowances.of(Principal("one", (), limits(calls_per_second=1)))
+    assert allowances.of(one) is not allowances.of(Principal("two", (), one.limits))
+    assert allowances.of(one) is not allowances.of(Principal("one", (), limits(calls_per_second=2)))
+
+
+def test_the_one_idle_longest_is_forgotten_and_one_in_use_never(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("epistream.services.security.limits._REMEMBERED", 3)
+    allowances = Allowances(Clock())
+    names = [Principal(name, (), limits(streams=9)) for name in "abcdef"]
+    busy = allowances.of(names[0])
+    with busy.stream():
+        idle = allowances.of(names[1])
+        for principal in names[2:]:
+            allowances.of(principal)
+        assert allowances.of(names[0]) is busy
+        assert allowances.of(names[1]) is not idle
