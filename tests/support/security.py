@@ -103,13 +103,13 @@ def hash_of(token: str) -> str:
 
 @asynccontextmanager
 async def client_with(
-    address: str, credentials: grpc.ChannelCredentials, token: str | None = None
+    address: str, credentials: grpc.ChannelCredentials, token: str | None = None, *options: tuple[str, int]
 ) -> AsyncIterator[Client]:
     """A client over TLS that shows a token with each call."""
     if token is not None:
         shown = grpc.access_token_call_credentials(token)
         credentials = grpc.composite_channel_credentials(credentials, shown)
-    channel = grpc.aio.secure_channel(address, credentials)
+    channel = grpc.aio.secure_channel(address, credentials, options)
     try:
         yield Client(channel)
     finally:
