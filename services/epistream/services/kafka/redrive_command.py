@@ -9,6 +9,7 @@ from typing import Final
 from rich.console import Console
 
 from epistream.clients.cli.exits import ExitCode, exit_code, explain, worst
+from epistream.clients.credentials import Credentials
 from epistream.services.kafka.redrive import Counts, redrive, redrive_store
 from epistream.wire.errors import EpistreamError
 
@@ -21,6 +22,7 @@ def redrive_command(
     folder: Path | None,
     target: str | None,
     *,
+    credentials: Credentials | None = None,
     reason: str | None = None,
     limit: int | None = None,
     everything: bool = False,
@@ -35,6 +37,7 @@ def redrive_command(
         topics: topics of dead letters.
         folder: the store's.
         target: the running service that takes the letters of the store.
+        credentials: what to show to that service, and how to know it.
         reason: only letters with this reason, in any case, such as `unknown_namespace`.
         limit: at most so many of each topic, and of the store.
         everything: those of Kafka's that were redriven before, too.
@@ -52,7 +55,9 @@ def redrive_command(
         if bootstrap is not None:
             counts |= redrive(bootstrap, topics, reason=reason, limit=limit, everything=everything, dry_run=dry_run)
         if folder is not None and target is not None:
-            counts["store"] = redrive_store(folder, target, reason=reason, limit=limit, dry_run=dry_run)
+            counts["store"] = redrive_store(
+                folder, target, credentials=credentials, reason=reason, limit=limit, dry_run=dry_run
+            )
     except EpistreamError as error:
         explain(error)
         return exit_code(error)
