@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
@@ -62,7 +62,9 @@ def redrive_command(
         explain(error)
         return exit_code(error)
     if as_json:
-        console.print_json(json.dumps({name: asdict(count) for name, count in counts.items()}), indent=None)
+        # Not by `asdict`, which makes of a Counter one of its pairs.
+        plain = {name: {f.name: getattr(count, f.name) for f in fields(count)} for name, count in counts.items()}
+        console.print_json(json.dumps(plain), indent=None)
     else:
         _print(counts, console, dry_run=dry_run)
     return worst(_OUTCOMES.get(outcome, ExitCode.DONE) for count in counts.values() for outcome in count.outcomes)
