@@ -172,7 +172,7 @@ class Subscriber:
                 await self._resync(error)
             except Denied as error:
                 await self._leave_stream()
-                if self._connection.files() == self._shown:
+                if error.reason != "UNAUTHENTICATED" or self._connection.files() == self._shown:
                     raise
                 await self._reconnect(Unavailable(error.message, reason=error.reason, retry_delay_seconds=0.0))
             except BaseException:
