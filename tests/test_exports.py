@@ -10,6 +10,7 @@ NAMES = [
     "Changes",
     "Conflict",
     "Counts",
+    "Credentials",
     "Denied",
     "Encoder",
     "EpistreamError",

@@ -1,13 +1,18 @@
 """Dead letters go back to where they came from, and have their effect once."""
 
+import asyncio
 import json
+import os
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from epistream.clients import Credentials
 from epistream.indexer.store import read_only
+from epistream.services.__main__ import app
 from epistream.services.kafka.redrive import ATTEMPTS_HEADER, Counts, redrive, redrive_store
 from epistream.services.kafka.redrive_command import redrive_command
 from epistream.v1 import knowledge_pb2 as pb
@@ -15,10 +20,12 @@ from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1.raw_pb2 import RawSubmitRequest
 from epistream.wire.errors import Unavailable
 from epistream.wire.topics import dead_letter_topic
+from tests.support.certificates import Authority
 from tests.support.intake import Taking, facts, make_namespace, send, taking, topic_with_dead_letters, wait_until
 from tests.support.kafka import Kafka
 from tests.support.knowing import DIMENSION
 from tests.support.rpc import client_of, submission
+from tests.support.scripted_server import Caller, ScriptedServer
 from tests.support.service import running_service
 
 
@@ -118,6 +125,25 @@ async def test_letters_that_came_over_grpc_are_submitted_again_and_applied_once(
     with read_only(folder) as catalog:
         [number] = [number for number, _ in catalog.namespaces()]
         assert catalog.counts(number).head == 3
+
+
+async def test_a_service_that_wants_credentials_gets_them(folder: Path, tmp_path: Path) -> None:
+    with running_service(folder) as service:
+        async with client_of(service.address) as client:
+            await client.submit(submission("later", 0))
+    ours, token = Authority(tmp_path / "ours"), tmp_path / "token"
+    token.write_text("secret")
+    server = ScriptedServer()
+    server.tls = ours.serving("127.0.0.1")
+    async with server:
+        with pytest.raises(Unavailable, match="tls_ca_file holds the authority"):
+            await asyncio.to_thread(redrive_store, folder, server.address, credentials=Credentials(tls=True))
+        options = (f"--folder={folder}", f"--tls-ca-file={ours.ca_file}", f"--token-file={token}", "--json")
+        environment = {"EPISTREAM_ADDRESS": server.address, "XDG_CONFIG_HOME": os.devnull, "GRPC_VERBOSITY": "NONE"}
+        done = await asyncio.to_thread(CliRunner().invoke, app, ["redrive", *options], env=environment)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["store"]["outcomes"] == {"ADMITTED": 1}
+    assert server.callers == [Caller("Bearer secret", None)]
 
 
 def test_a_store_that_is_missing_and_a_service_that_is_away_are_said(folder: Path) -> None:

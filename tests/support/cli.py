@@ -63,9 +63,9 @@ def epistream_process(*arguments: str, **environment: str) -> Ran:
 
 
 def clean_environment(more: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment without Epistream's settings, wide enough for tables."""
+    """This process's environment without Epistream's settings and the user's own file, wide enough for tables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EPISTREAM_")}
-    return {**kept, "COLUMNS": "200", **more}
+    return {**kept, "COLUMNS": "200", "XDG_CONFIG_HOME": os.devnull, **more}
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import Any, Final
 import typer
 
 from epistream.clients.cli.app import app
+from epistream.clients.cli.connection import PANEL
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "cli.md"
 BEGIN: Final = "<!-- From here on made by `python -m tests.support.cli_reference`. -->\n"
@@ -26,7 +27,8 @@ def commands() -> dict[str, Any]:
 
 def reference() -> str:
     """What stands below the line BEGIN."""
-    return "\n".join(line for name, command in commands().items() for line in _section(name, command)).rstrip() + "\n"
+    lines = [line for name, command in commands().items() for line in _section(name, command)]
+    return "\n".join([*_connection(), *lines]).rstrip() + "\n"
 
 
 def examples() -> list[str]:
@@ -54,8 +56,26 @@ def _section(name: str, command: Any) -> Iterator[str]:
     yield from (f"{paragraph}\n" for paragraph in paragraphs)
     if shown:
         yield from ("```", *(line.strip() for line in shown), "```\n")
-    if rows := [_row(p) for p in command.params]:
+    shared = [p for p in command.params if _is_shared(p)]
+    if rows := [_row(p) for p in command.params if p not in shared]:
         yield from ("| argument or option | meaning | default |", "|---|---|---|", *rows, "")
+    if shared:
+        yield "And those of [the connection](#the-connection).\n"
+
+
+def _connection() -> Iterator[str]:
+    """What all commands have that reach a service, once."""
+    shared = [[_row(p) for p in command.params if _is_shared(p)] for command in commands().values()]
+    rows = next(filter(None, shared))
+    if any(others and others != rows for others in shared):
+        raise AssertionError("the options of the connection are the same for every command that has them")
+    yield "### The connection\n"
+    yield "Options of every command that reaches a service.\n"
+    yield from ("| option | meaning | default |", "|---|---|---|", *rows, "")
+
+
+def _is_shared(parameter: Any) -> bool:
+    return getattr(parameter, "rich_help_panel", None) == PANEL
 
 
 def _row(parameter: Any) -> str:

@@ -8,7 +8,7 @@ Without a script it does what the contract says, in the plainest way. A `Script`
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Self
 
@@ -63,6 +63,15 @@ class Stream:
     ended: bool = False
 
 
+@dataclass(frozen=True)
+class Caller:
+    """What a call showed of who made it."""
+
+    authorization: str | None
+    certificate_name: str | None
+    """The common name in the client's certificate."""
+
+
 class ScriptedServer(
     sync_rpc.SyncServiceServicer, ingest_rpc.IngestServiceServicer, knowledge_rpc.KnowledgeServiceServicer
 ):
@@ -90,6 +99,12 @@ class ScriptedServer(
         self.answering.set()
         self.query_vector = np.zeros(dimension, "<f4")
         self.queries: list[str] = []
+        self.tls: grpc.ServerCredentials | None = None
+        """Serve TLS with these from the next start on."""
+        self.callers: list[Caller] = []
+        """Who made each call."""
+        self.refuses: Callable[[Caller], EpistreamError | None] = lambda _: None
+        """Why a caller is turned away."""
         self.port = 0
         self._moved = asyncio.Condition()
         self._listeners: set[asyncio.Task[None]] = set()
@@ -104,7 +119,11 @@ class ScriptedServer(
         sync_rpc.add_SyncServiceServicer_to_server(self, self._server)
         ingest_rpc.add_IngestServiceServicer_to_server(self, self._server)
         knowledge_rpc.add_KnowledgeServiceServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        address = f"127.0.0.1:{self.port}"
+        if self.tls is None:
+            self.port = self._server.add_insecure_port(address)
+        else:
+            self.port = self._server.add_secure_port(address, self.tls)
         await self._server.start()
 
     async def stop(self) -> None:
@@ -130,6 +149,7 @@ class ScriptedServer(
     async def Subscribe(
         self, request_iterator: AsyncIterator[sync.SubscribeRequest], context: Context
     ) -> AsyncIterator[sync.SubscribeResponse]:
+        await self._admit(context)
         script = self.scripts.popleft() if self.scripts else Script()
         stream = Stream((await anext(request_iterator)).subscribe)
         self.streams.append(stream)
@@ -257,6 +277,7 @@ class ScriptedServer(
     # IngestService
 
     async def Submit(self, request: ingest.SubmitRequest, context: Context) -> ingest.SubmitResponse:
+        await self._admit(context)
         await self._fail(context)
         receipts = self._take(request.submissions)
         await self.answering.wait()
@@ -265,6 +286,7 @@ class ScriptedServer(
     async def SubmitStream(
         self, request_iterator: AsyncIterator[ingest.SubmitStreamRequest], context: Context
     ) -> AsyncIterator[ingest.SubmitStreamResponse]:
+        await self._admit(context)
         async for request in request_iterator:
             receipts = self._take(request.submissions)
             await self._fail(context)
@@ -272,6 +294,7 @@ class ScriptedServer(
             yield ingest.SubmitStreamResponse(receipts=receipts)
 
     async def Retract(self, request: ingest.RetractRequest, context: Context) -> ingest.RetractResponse:
+        await self._admit(context)
         await self._fail(context)
         submission = pb.Submission(
             submission_id=request.submission_id, item_id=request.item_id, provenance=request.provenance
@@ -298,6 +321,16 @@ class ScriptedServer(
             receipts.append(receipt)
         return receipts
 
+    async def _admit(self, context: Context) -> None:
+        """Notes who makes a call, and turns away whom the test has turned away."""
+        shown = dict(context.invocation_metadata() or ()).get("authorization")
+        names = context.auth_context().get("x509_common_name", ())
+        caller = Caller(None if shown is None else str(shown), next((name.decode() for name in names), None))
+        self.callers.append(caller)
+        refused = self.refuses(caller)
+        if refused is not None:
+            await abort(context, refused)
+
     async def _fail(self, context: Context) -> None:
         if self.failures:
             await abort(context, self.failures.popleft())
@@ -305,21 +338,25 @@ class ScriptedServer(
     # KnowledgeService
 
     async def Get(self, request: knowledge.GetRequest, context: Context) -> knowledge.GetResponse:
+        await self._admit(context)
         await self._fail(context)
         at = request.as_of.revision if request.HasField("as_of") else len(self.history)
         return knowledge.GetResponse(change=state_after(self.history, at)[request.item_id], revision=at)
 
     async def History(self, request: knowledge.HistoryRequest, context: Context) -> knowledge.HistoryResponse:
+        await self._admit(context)
         await self._fail(context)
         versions = [c for c in self.history if c.item_id == request.item_id and c.version > request.after_version]
         return knowledge.HistoryResponse(changes=versions[: request.limit], revision=len(self.history))
 
     async def Search(self, request: knowledge.SearchRequest, context: Context) -> knowledge.SearchResponse:
+        await self._admit(context)
         await self._fail(context)
         self.queries.append(request.text)
         return knowledge.SearchResponse(revision=len(self.history), query_embedding=self.query_vector.tobytes())
 
     async def Diff(self, request: knowledge.DiffRequest, context: Context) -> knowledge.DiffResponse:
+        await self._admit(context)
         await self._fail(context)
         earlier, later = getattr(request, "from").revision, request.to.revision or len(self.history)
         before, after = state_after(self.history, earlier), state_after(self.history, later)

@@ -16,6 +16,7 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import (
     Broken,
     Conflict,
+    Denied,
     EpistreamError,
     InvalidInput,
     NotFound,
@@ -62,7 +63,8 @@ def test_what_the_service_says_arrives_as_it_was_said(error: EpistreamError) -> 
         (Code.RESOURCE_EXHAUSTED, "too many streams", Unavailable, "OVERLOADED"),
         (Code.RESOURCE_EXHAUSTED, "Received message larger than max (9 vs. 4)", InvalidInput, "TOO_LARGE"),
         (Code.UNIMPLEMENTED, "Method not found!", Broken, "INTERNAL"),
-        (Code.UNAUTHENTICATED, "", Broken, "INTERNAL"),
+        (Code.UNAUTHENTICATED, "no token", Denied, "UNAUTHENTICATED"),
+        (Code.PERMISSION_DENIED, "", Denied, "PERMISSION_DENIED"),
         (Code.UNKNOWN, "Unexpected <class 'KeyError'>", Broken, "INTERNAL"),
     ],
 )

@@ -28,6 +28,7 @@ survives restarts:
 """
 
 from epistream.clients.channel import connect
+from epistream.clients.credentials import Credentials
 from epistream.clients.cursor import (
     Changes,
     Event,
@@ -63,6 +64,7 @@ __all__ = [
     "Changes",
     "Conflict",
     "Counts",
+    "Credentials",
     "Denied",
     "Encoder",
     "EpistreamError",

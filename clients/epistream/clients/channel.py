@@ -4,6 +4,7 @@ Everything here runs in the event loop that made the channel.
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
@@ -13,6 +14,8 @@ import grpc.aio
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 
+from epistream.clients.credentials import Credentials, FilesState, ForChannel
+from epistream.clients.failures import failure
 from epistream.wire.errors import Broken, EpistreamError, InvalidInput, Unavailable
 from epistream.wire.status import from_status
 
@@ -51,25 +54,113 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_send_message_length", -1),
 )
 
-# What gRPC itself reports when a connection breaks, a proxy resets a stream, or a process dies in the middle of an
-# answer. The service's own errors carry details.
-_BROKEN_CONNECTION: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED)
+_log: Final = logging.getLogger(__name__)
 
 
-def connect(target: str, *, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
+def connect(target: str, *, credentials: Credentials | grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
     """A channel to `target` (`host:port`), which connects when it is first used and again whenever it must.
 
-    Does not block. Without `credentials` nothing is encrypted. Call it inside the event loop that will use the channel,
-    and close it in the end.
+    Does not wait for the network. Without `credentials` nothing is encrypted. Call it inside the event loop that will
+    use the channel, and close it in the end.
+
+    Raises:
+        InvalidInput: the credentials cannot be used, as `Credentials.for_channel` says.
     """
-    if credentials is None:
-        return grpc.aio.insecure_channel(target, options=OPTIONS)
-    return grpc.aio.secure_channel(target, credentials, options=OPTIONS)
+    if isinstance(credentials, Credentials):
+        return _channel(target, credentials.for_channel(target))
+    return _channel(target, ForChannel(credentials))
 
 
-def channel_to(target: str | grpc.aio.Channel) -> tuple[grpc.aio.Channel, bool]:
-    """The channel to use, and whether it was made here, so that whoever asked closes it."""
-    return (connect(target), True) if isinstance(target, str) else (target, False)
+def blocking_channel(target: str, credentials: Credentials | None = None) -> grpc.Channel:
+    """As `connect`, for a program without an event loop."""
+    parts = credentials.for_channel(target) if credentials is not None else ForChannel()
+    options = (*OPTIONS, *parts.options)
+    if parts.credentials is None:
+        return grpc.insecure_channel(target, options=options)
+    return grpc.secure_channel(target, parts.credentials, options=options)
+
+
+def _channel(target: str, parts: ForChannel) -> grpc.aio.Channel:
+    options = (*OPTIONS, *parts.options)
+    if parts.credentials is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, parts.credentials, options=options)
+
+
+class Connection:
+    """A client's way to its service: a channel that is made here, and can be made anew, or one of the caller's."""
+
+    LEAVING_SECONDS_MAX: Final = 30.0
+    """How long the calls on a channel that is left may still take."""
+
+    def __init__(self, target: str | grpc.aio.Channel, credentials: Credentials | None = None) -> None:
+        """Does not wait for the network. Raises `InvalidInput` as `connect`, and for a channel with credentials."""
+        if not isinstance(target, str) and credentials is not None:
+            raise InvalidInput.at("credentials", "expected with a target HOST:PORT; a channel has credentials already")
+        self._target = target
+        self._credentials = credentials
+        self._files = self.files()
+        self._parts = ForChannel()
+        self.proven = False
+        """Whether a call on this channel was answered. While none was, streams do not wait for a connection, so that
+        they hear why there is none."""
+        self._leaving: set[asyncio.Task[None]] = set()
+        if isinstance(target, str):
+            self._parts = credentials.for_channel(target) if credentials is not None else self._parts
+            self._channel = _channel(target, self._parts)
+        else:
+            self._channel = target
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """The channel to use now."""
+        return self._channel
+
+    def files(self) -> FilesState:
+        """The state of the credentials' files now."""
+        return self._credentials.files() if self._credentials is not None else ()
+
+    def renew(self) -> bool:
+        """Goes over to a new channel if the credentials' files are not those that this one was made with.
+
+        For when a call has failed: a channel makes its connections with the certificates that it began with. Returns
+        whether there is a new channel; calls on the old one may end.
+        """
+        if not self._read_again():
+            return False
+        left, self._channel = self._channel, _channel(str(self._target), self._parts)
+        self.proven = False
+        leaving = asyncio.get_running_loop().create_task(left.close(self.LEAVING_SECONDS_MAX))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+        return True
+
+    async def replace(self) -> None:
+        """Goes over to a new channel, unless it is the caller's, and ends the calls on the old one."""
+        if isinstance(self._target, str):
+            self._read_again()
+            self.proven = False
+            await self._channel.close()
+            self._channel = _channel(self._target, self._parts)
+
+    async def aclose(self) -> None:
+        """Closes the channel, unless it is the caller's, when calls on channels that were left have ended."""
+        if isinstance(self._target, str):
+            await asyncio.gather(*self._leaving)
+            await self._channel.close()
+
+    def _read_again(self) -> bool:
+        """Whether there is something new to make a channel of."""
+        files = self.files()
+        if files == self._files or self._credentials is None or not isinstance(self._target, str):
+            return False
+        try:
+            self._parts = self._credentials.for_channel(self._target)
+        except InvalidInput as error:  # whoever replaces the files may not be done
+            _log.warning("going on with the credentials read before: %s", error.message)
+            return False
+        self._files = files
+        return True
 
 
 def translate(error: grpc.RpcError) -> EpistreamError:
@@ -87,17 +178,7 @@ def translate(error: grpc.RpcError) -> EpistreamError:
         status = None
     if status is not None:
         return from_status(status)
-    code, details = error.code(), error.details() or "no details"
-    if code in _BROKEN_CONNECTION:
-        text = f"The service cannot be reached: {details}. Check the address and that the service runs, then try again."
-        return Unavailable(text, retry_delay_seconds=0.0)
-    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-        return Unavailable(f"No answer in time: {details}. Try again, or allow more time.", reason="DEADLINE")
-    if code == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
-        return InvalidInput(f"{details}. Send or ask for less at a time.", reason="TOO_LARGE")
-    if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return Unavailable(f"The service is overloaded: {details}.", reason="OVERLOADED")
-    return Broken(f"{code.name}: {details}")
+    return failure(error.code(), error.details() or "no details")
 
 
 class Backoff:
@@ -126,9 +207,15 @@ class Backoff:
 
 
 async def call(
-    method: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]", request: Request, seconds: float
+    connection: Connection,
+    method: "Callable[[], grpc.aio.UnaryUnaryMultiCallable[Request, Response]]",
+    request: Request,
+    seconds: float,
 ) -> Response:
-    """The answer of `method`, an idempotent one: while the service is unavailable it is repeated, for `seconds` in all.
+    """The answer of an idempotent method: while the service is unavailable it is asked again, for `seconds` in all.
+
+    `method` gives it as the `connection` has it at that moment. Where TLS cannot be agreed on it is asked again only
+    with newer certificates.
 
     Raises:
         EpistreamError: the last failure.
@@ -139,17 +226,18 @@ async def call(
     earlier: Unavailable | None = None
     while True:
         try:
-            return await method(request, timeout=max(deadline - now(), 0.0))
+            return await method()(request, timeout=max(deadline - now(), 0.0))
         except grpc.aio.AioRpcError as error:
-            failure = translate(error)
-            if not isinstance(failure, Unavailable):
-                raise failure from error
-            if failure.reason == "DEADLINE" and earlier is not None:
-                failure = earlier  # says more than that the time is over
-            earlier = failure
-            wait_seconds = failure.retry_delay_seconds + backoff.next_seconds()
-            if now() + wait_seconds >= deadline:
-                raise failure from error
+            failed = translate(error)
+            if not isinstance(failed, Unavailable):
+                raise failed from error
+            renewed = connection.renew()
+            if failed.reason == "DEADLINE" and earlier is not None:
+                failed = earlier  # says more than that the time is over
+            earlier = failed
+            wait_seconds = failed.retry_delay_seconds + backoff.next_seconds()
+            if now() + wait_seconds >= deadline or (failed.reason == "TLS" and not renewed):
+                raise failed from error
         await asyncio.sleep(wait_seconds)
 
 

@@ -10,7 +10,8 @@ import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
-from epistream.clients.channel import CALL_TIMEOUT_SECONDS, call, channel_to
+from epistream.clients.channel import CALL_TIMEOUT_SECONDS, Connection, call
+from epistream.clients.credentials import Credentials
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge
 from epistream.v1 import knowledge_service_pb2_grpc as knowledge_rpc
@@ -27,18 +28,36 @@ class KnowledgeClient:
     """Asks a service. Construct it inside the event loop that uses it.
 
     Each method repeats its call while the service is unavailable, `timeout_seconds` in all, and raises:
-        InvalidInput, NotFound, Conflict, Broken: as the service says.
+        InvalidInput, NotFound, Conflict, Denied, Broken: as the service says.
         Resync: the point asked about is beyond the head, or no longer retained.
-        Unavailable: no answer in time.
+        Unavailable: no answer in time, or TLS cannot be agreed on (`reason` TLS).
     """
 
-    def __init__(self, target: str | grpc.aio.Channel, *, timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> None:
-        """Connects to `target` (`host:port`, or a channel, which stays the caller's to close) when it is first used."""
-        self._channel, self._owns_channel = channel_to(target)
-        self._knowledge = knowledge_rpc.KnowledgeServiceStub(self._channel)
-        self._namespaces = namespaces_rpc.NamespaceServiceStub(self._channel)
-        self._sync = sync_rpc.SyncServiceStub(self._channel)
+    def __init__(
+        self,
+        target: str | grpc.aio.Channel,
+        *,
+        credentials: Credentials | None = None,
+        timeout_seconds: float = CALL_TIMEOUT_SECONDS,
+    ) -> None:
+        """Connects to `target` (`host:port`, or a channel, which stays the caller's to close) when it is first used.
+
+        Raises InvalidInput: the `credentials` cannot be used.
+        """
+        self._connection = Connection(target, credentials)
         self._seconds = timeout_seconds
+
+    @property
+    def _knowledge(self) -> knowledge_rpc.KnowledgeServiceStub:
+        return knowledge_rpc.KnowledgeServiceStub(self._connection.channel)
+
+    @property
+    def _namespaces(self) -> namespaces_rpc.NamespaceServiceStub:
+        return namespaces_rpc.NamespaceServiceStub(self._connection.channel)
+
+    @property
+    def _sync(self) -> sync_rpc.SyncServiceStub:
+        return sync_rpc.SyncServiceStub(self._connection.channel)
 
     async def get(
         self, namespace: str, item_id: str, *, as_of: int | datetime | None = None, include_embedding: bool = False
@@ -47,13 +66,13 @@ class KnowledgeClient:
         request = knowledge.GetRequest(
             namespace=namespace, item_id=item_id, as_of=point(as_of), include_embedding=include_embedding
         )
-        return await call(self._knowledge.Get, request, self._seconds)
+        return await call(self._connection, lambda: self._knowledge.Get, request, self._seconds)
 
     async def history(self, namespace: str, item_id: str, *, page_entries: int = PAGE_ENTRIES) -> list[pb.Change]:
         """All versions of an item, the oldest first, asked for in pages."""
         changes: list[pb.Change] = []
         request = knowledge.HistoryRequest(namespace=namespace, item_id=item_id, limit=page_entries)
-        while page := (await call(self._knowledge.History, request, self._seconds)).changes:
+        while page := (await call(self._connection, lambda: self._knowledge.History, request, self._seconds)).changes:
             changes.extend(page)
             request.after_version = page[-1].version
         return changes
@@ -82,7 +101,7 @@ class KnowledgeClient:
             request.text = query
         else:
             request.vector.float32 = np.asarray(query, "<f4").tobytes()
-        return await call(self._knowledge.Search, request, self._seconds)
+        return await call(self._connection, lambda: self._knowledge.Search, request, self._seconds)
 
     async def diff(
         self,
@@ -98,7 +117,7 @@ class KnowledgeClient:
         getattr(request, "from").CopyFrom(point(earlier))
         whole = knowledge.DiffResponse()
         while True:
-            page = await call(self._knowledge.Diff, request, self._seconds)
+            page = await call(self._connection, lambda: self._knowledge.Diff, request, self._seconds)
             whole.MergeFrom(page)
             whole.next_page_token = ""
             if not page.next_page_token:
@@ -107,12 +126,16 @@ class KnowledgeClient:
 
     async def namespaces(self) -> list[ns.Namespace]:
         """All namespaces, by name."""
-        answer = await call(self._namespaces.ListNamespaces, ns.ListNamespacesRequest(), self._seconds)
+        answer = await call(
+            self._connection, lambda: self._namespaces.ListNamespaces, ns.ListNamespacesRequest(), self._seconds
+        )
         return list(answer.namespaces)
 
     async def namespace(self, name: str) -> ns.Namespace:
         """One namespace."""
-        answer = await call(self._namespaces.GetNamespace, ns.GetNamespaceRequest(name=name), self._seconds)
+        answer = await call(
+            self._connection, lambda: self._namespaces.GetNamespace, ns.GetNamespaceRequest(name=name), self._seconds
+        )
         return answer.namespace
 
     async def create_namespace(
@@ -123,16 +146,23 @@ class KnowledgeClient:
         Returns one that is just so already.
         """
         request = ns.CreateNamespaceRequest(name=name, encoder=encoder, policy=policy)
-        return (await call(self._namespaces.CreateNamespace, request, self._seconds)).namespace
+        return (
+            await call(self._connection, lambda: self._namespaces.CreateNamespace, request, self._seconds)
+        ).namespace
 
     async def update_policy(self, name: str, policy: ns.Policy) -> ns.Namespace:
         """Changes the fields that are set in `policy`."""
         request = ns.UpdatePolicyRequest(name=name, policy=policy)
-        return (await call(self._namespaces.UpdatePolicy, request, self._seconds)).namespace
+        return (await call(self._connection, lambda: self._namespaces.UpdatePolicy, request, self._seconds)).namespace
 
     async def consumers(self, namespace: str) -> sync.ListConsumersResponse:
         """The consumers of a namespace and how far they are."""
-        return await call(self._sync.ListConsumers, sync.ListConsumersRequest(namespace=namespace), self._seconds)
+        return await call(
+            self._connection,
+            lambda: self._sync.ListConsumers,
+            sync.ListConsumersRequest(namespace=namespace),
+            self._seconds,
+        )
 
     async def wait_applied(
         self, namespace: str, revision: int, consumers: Iterable[str] = (), *, timeout_seconds: float | None = None
@@ -143,7 +173,7 @@ class KnowledgeClient:
         """
         request = sync.WaitAppliedRequest(namespace=namespace, revision=revision, consumers=consumers)
         seconds = self._seconds if timeout_seconds is None else timeout_seconds
-        return list((await call(self._sync.WaitApplied, request, seconds)).applied)
+        return list((await call(self._connection, lambda: self._sync.WaitApplied, request, seconds)).applied)
 
     async def __aenter__(self) -> Self:
         return self
@@ -155,8 +185,7 @@ class KnowledgeClient:
 
     async def aclose(self) -> None:
         """Closes the channel if it was made here."""
-        if self._owns_channel:
-            await self._channel.close()
+        await self._connection.aclose()
 
 
 def point(as_of: int | datetime | None) -> pb.AsOf | None:

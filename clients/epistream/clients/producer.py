@@ -12,7 +12,8 @@ import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
-from epistream.clients.channel import CALL_TIMEOUT_SECONDS, call, channel_to
+from epistream.clients.channel import CALL_TIMEOUT_SECONDS, Connection, call
+from epistream.clients.credentials import Credentials
 from epistream.clients.submit_stream import ANSWER_SECONDS_MAX, BATCH_SUBMISSIONS_MAX, SubmitStream
 from epistream.v1 import ingest_service_pb2 as ingest
 from epistream.v1 import ingest_service_pb2_grpc as rpc
@@ -83,19 +84,29 @@ class Producer:
 
     Whatever is sent can be sent again: the service knows a submission by its producer and id and answers with the
     earlier receipt. Each method therefore repeats what was not answered while the service is unavailable, and raises:
-        InvalidInput, NotFound, Conflict, Broken: as the service says. A submission that is wrong raises nothing: its
-            receipt says REFUSED and why.
-        Unavailable: no answer in time.
+        InvalidInput, NotFound, Conflict, Denied, Broken: as the service says. A submission that is wrong raises
+            nothing: its receipt says REFUSED and why.
+        Unavailable: no answer in time, or TLS cannot be agreed on (`reason` TLS).
     """
 
-    def __init__(self, target: str | grpc.aio.Channel, *, timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        target: str | grpc.aio.Channel,
+        *,
+        credentials: Credentials | None = None,
+        timeout_seconds: float = CALL_TIMEOUT_SECONDS,
+    ) -> None:
         """Connects to `target` (`host:port`, or a channel, which stays the caller's to close) when it is first used.
 
-        A call may take `timeout_seconds`, its repetitions included.
+        A call may take `timeout_seconds`, its repetitions included. Raises InvalidInput: the `credentials` cannot be
+        used.
         """
-        self._channel, self._owns_channel = channel_to(target)
-        self._stub = rpc.IngestServiceStub(self._channel)
+        self._connection = Connection(target, credentials)
         self._seconds = timeout_seconds
+
+    @property
+    def _stub(self) -> rpc.IngestServiceStub:
+        return rpc.IngestServiceStub(self._connection.channel)
 
     async def submit(self, *submissions: pb.Submission, atomic: bool = False) -> list[pb.Receipt]:
         """The receipts of `submissions`, in their order, when all of them are durable.
@@ -106,7 +117,7 @@ class Producer:
         receipts: list[pb.Receipt] = []
         for batch in (submissions,) if atomic else batches(submissions):
             request = ingest.SubmitRequest(submissions=batch, atomic=atomic)
-            answer = await call(self._stub.Submit, request, self._seconds)
+            answer = await call(self._connection, lambda: self._stub.Submit, request, self._seconds)
             if len(answer.receipts) != len(batch):
                 raise Broken(f"The service answered {len(batch)} submissions with {len(answer.receipts)} receipts.")
             receipts.extend(answer.receipts)
@@ -134,7 +145,7 @@ class Producer:
             provenance=pb.Provenance(producer=producer),
             expected_version=expected_version,
         )
-        return (await call(self._stub.Retract, request, self._seconds)).receipt
+        return (await call(self._connection, lambda: self._stub.Retract, request, self._seconds)).receipt
 
     def stream(
         self, submissions: AsyncIterable[pb.Submission], *, answer_seconds_max: float = ANSWER_SECONDS_MAX
@@ -146,7 +157,7 @@ class Producer:
         with what was not answered. An error of the source is raised after the receipts of what it gave. Raises
         `Unavailable` when nothing was answered for `answer_seconds_max`.
         """
-        return SubmitStream(self._stub, submissions, answer_seconds_max).receipts()
+        return SubmitStream(self._connection, submissions, answer_seconds_max).receipts()
 
     async def __aenter__(self) -> Self:
         return self
@@ -158,8 +169,7 @@ class Producer:
 
     async def aclose(self) -> None:
         """Closes the channel if it was made here."""
-        if self._owns_channel:
-            await self._channel.close()
+        await self._connection.aclose()
 
 
 def batches(submissions: Iterable[pb.Submission]) -> Iterator[list[pb.Submission]]:

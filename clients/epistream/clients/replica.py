@@ -18,6 +18,7 @@ import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
+from epistream.clients.credentials import Credentials
 from epistream.clients.cursor import (
     Changes,
     Event,
@@ -90,6 +91,7 @@ class Replica:
         namespace: str,
         consumer: str,
         *,
+        credentials: Credentials | None = None,
         filter: pb.Filter | None = None,  # noqa: A002 -- the contract's word
         encoder: Encoder | None = None,
         progress_interval_seconds: float = 1.0,
@@ -103,24 +105,26 @@ class Replica:
             target: as for a `Subscriber`.
             namespace: the namespace; that of the file, when there is one.
             consumer: the name of the consuming model.
+            credentials: as for a `Subscriber`.
             filter: only what matches. With another filter than the file's, the replica starts empty.
             encoder: turns the texts of searches into vectors; without it the service is asked, once for each text.
             progress_interval_seconds: how often to hear from an idle service.
 
         Raises:
             Conflict: another replica uses the file.
-            InvalidInput: the file is not a replica's, or that of another namespace.
+            InvalidInput: the file is not a replica's, or that of another namespace; the credentials cannot be used.
             EpistreamError: when the block is left without an error: why the replica had stopped following, if it had.
         """
         async with contextlib.AsyncExitStack() as stack:
             worker = _Worker(stack.enter_context(ThreadPoolExecutor(1, "epistream-replica")))
             file, held = await worker.do(_file_at, Path(path), namespace, filter or pb.Filter())
             stack.push_async_callback(worker.do, file.close)
-            client = await stack.enter_async_context(KnowledgeClient(target))
+            client = await stack.enter_async_context(KnowledgeClient(target, credentials=credentials))
             subscriber = Subscriber(
                 target,
                 namespace,
                 consumer,
+                credentials=credentials,
                 start=held.position or Start.SNAPSHOT,
                 filter=filter,
                 include_embeddings=True,

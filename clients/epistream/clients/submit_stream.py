@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from typing import Final, TypeAlias
 
-from epistream.clients.channel import Backoff, Conversation
+from epistream.clients.channel import Backoff, Connection, Conversation
 from epistream.v1 import ingest_service_pb2 as ingest
 from epistream.v1 import ingest_service_pb2_grpc as rpc
 from epistream.v1 import knowledge_pb2 as pb
@@ -44,10 +44,10 @@ class SubmitStream:
     """The exchange. Used once, by one task."""
 
     def __init__(
-        self, stub: rpc.IngestServiceStub, submissions: AsyncIterable[pb.Submission], answer_seconds_max: float
+        self, connection: Connection, submissions: AsyncIterable[pb.Submission], answer_seconds_max: float
     ) -> None:
         """Sends `submissions`; gives up when nothing was answered for `answer_seconds_max`."""
-        self._stub = stub
+        self._connection = connection
         self._submissions = submissions
         self._answer_seconds_max = answer_seconds_max
         self._now = asyncio.get_running_loop().time
@@ -91,7 +91,8 @@ class SubmitStream:
 
     async def _one_stream(self) -> AsyncGenerator[Sequence[pb.Receipt], None]:
         """The receipts of each batch, until all are answered. Raises `Unavailable` when the stream ends before."""
-        conversation: _Conversation = Conversation(self._stub.SubmitStream(wait_for_ready=True))
+        stub = rpc.IngestServiceStub(self._connection.channel)
+        conversation: _Conversation = Conversation(stub.SubmitStream(wait_for_ready=self._connection.proven))
         writer = asyncio.create_task(self._write(conversation))
         try:
             while (answer := await conversation.read()) is not None:
@@ -109,6 +110,7 @@ class SubmitStream:
             raise Broken(f"The service sent {len(receipts)} receipts where {due} were due.")
         self._unanswered.popleft()
         self._answered.set()
+        self._connection.proven = True
         self._due_time = self._now() + self._answer_seconds_max
         self._backoff.reset()
         self._expect_answer(conversation)
@@ -157,8 +159,10 @@ class SubmitStream:
         return batch
 
     async def _wait_after(self, error: Unavailable) -> None:
+        renewed = self._connection.renew()
         wait_seconds = error.retry_delay_seconds + self._backoff.next_seconds()
-        if self._unanswered and self._now() + wait_seconds > self._due_time:
+        overdue = self._unanswered and self._now() + wait_seconds > self._due_time
+        if overdue or (error.reason == "TLS" and not renewed):
             raise error
         _log.warning("%d batches go out again in %.3f s: %s", len(self._unanswered), wait_seconds, error.message)
         await asyncio.sleep(wait_seconds)

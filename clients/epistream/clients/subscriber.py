@@ -12,12 +12,13 @@ from typing import Final, NamedTuple, Self, TypeAlias
 import grpc
 import grpc.aio
 
-from epistream.clients.channel import Backoff, Conversation, channel_to
+from epistream.clients.channel import Backoff, Connection, Conversation
+from epistream.clients.credentials import Credentials
 from epistream.clients.cursor import Cursor, Event, Position, SnapshotEnd, Start, StreamFault
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import sync_service_pb2 as sync
 from epistream.v1 import sync_service_pb2_grpc as rpc
-from epistream.wire.errors import EpistreamError, InvalidInput, Resync, State, Unavailable
+from epistream.wire.errors import Denied, EpistreamError, InvalidInput, Resync, State, Unavailable
 
 OPENING_SECONDS_MAX: Final = 10.0
 """How long a stream may take to its first message, a handshake over a slow network included, and between the messages
@@ -57,7 +58,8 @@ class Subscriber:
     Iterating raises:
         Resync: the position means nothing to the store (`reason` says why), or revisions stay missing. Never with
             `auto_snapshot`.
-        InvalidInput, NotFound, Broken: as the service says.
+        InvalidInput, NotFound, Denied, Broken: as the service says. A subscription that is denied because the token it
+            began with is no longer good goes on when its file holds another by then.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Subscriber:
         namespace: str,
         consumer: str,
         *,
+        credentials: Credentials | None = None,
         start: Start | Position = Start.SNAPSHOT,
         filter: pb.Filter | None = None,  # noqa: A002 -- the contract's word
         include_embeddings: bool = False,
@@ -79,14 +82,18 @@ class Subscriber:
                 connection falls silent.
             namespace: the namespace.
             consumer: the name of the consuming model.
+            credentials: what to show to the service, and how to know it; not with a channel.
             start: where to begin.
             filter: only what matches; an item that ceases to match comes once as LEFT.
             include_embeddings: have each change bring its vector.
             auto_snapshot: yield a snapshot where `Resync` would be raised.
             progress_interval_seconds: how often to hear from an idle service, 0.1 to 60.
+
+        Raises:
+            InvalidInput: the credentials cannot be used.
         """
-        self._target = target
-        self._channel, self._owns_channel = channel_to(target)
+        self._connection = Connection(target, credentials)
+        self._shown = self._connection.files()
         self._subscription = sync.Subscription(
             namespace=namespace,
             consumer=consumer,
@@ -163,6 +170,11 @@ class Subscriber:
                 await self._reconnect(error)
             except Resync as error:
                 await self._resync(error)
+            except Denied as error:
+                await self._leave_stream()
+                if error.reason != "UNAUTHENTICATED" or self._connection.files() == self._shown:
+                    raise
+                await self._reconnect(Unavailable(error.message, reason=error.reason, retry_delay_seconds=0.0))
             except BaseException:
                 await self._leave_stream()
                 raise
@@ -188,8 +200,7 @@ class Subscriber:
         if self._stream is not None:
             await self._stream.flush()
         await self._leave_stream()
-        if self._owns_channel:
-            await self._channel.close()
+        await self._connection.aclose()
 
     async def _next_event(self) -> Event | None:
         if self._stream is None:
@@ -202,6 +213,7 @@ class Subscriber:
         message = await self._stream.read(self._silence_seconds if self._cursor.live else OPENING_SECONDS_MAX)
         if message is None:
             raise Unavailable("The service ended the stream.", retry_delay_seconds=0.0)
+        self._connection.proven = True
         if message.WhichOneof("message") == "drain":
             self._stream.retry_delay_seconds = message.drain.retry_delay.ToMicroseconds() / 1e6
         live_before, revision_before = self._cursor.live, self._cursor.revision
@@ -218,7 +230,9 @@ class Subscriber:
         subscription = sync.Subscription()
         subscription.CopyFrom(self._subscription)
         self._cursor.open(subscription)
-        return _Stream(Conversation(rpc.SyncServiceStub(self._channel).Subscribe(wait_for_ready=True)), subscription)
+        self._shown = self._connection.files()
+        stub = rpc.SyncServiceStub(self._connection.channel)
+        return _Stream(Conversation(stub.Subscribe(wait_for_ready=self._connection.proven)), subscription)
 
     def _catch_up_acknowledgement(self, event: Event | None) -> None:
         """A new stream, or the state after a snapshot, knows nothing of what was acknowledged before."""
@@ -232,8 +246,12 @@ class Subscriber:
         await self._leave_stream()
         if self._closed.is_set():
             return
-        if isinstance(error, Unavailable) and error.reason == "DEADLINE":
-            await self._leave_connection()
+        if isinstance(error, Unavailable):
+            if error.reason == "DEADLINE":
+                # The silent connection may swallow every stream until TCP gives it up.
+                await self._connection.replace()
+            else:
+                self._connection.renew()
         self._reconnects += 1
         if isinstance(error, StreamFault):
             self._faults += 1
@@ -259,9 +277,10 @@ class Subscriber:
 
     def _put_off(self, error: Exception, wait_seconds: float) -> None:
         """Has the next stream begin after `wait_seconds`."""
-        self.last_error = str(error)
+        known, self.last_error = self.last_error, str(error)
         self._wait_seconds = wait_seconds
-        _log.warning(
+        _log.log(
+            logging.DEBUG if known == self.last_error else logging.WARNING,  # once, not with every attempt
             "%s: the subscription to %s ended after revision %d and goes on in %.3f s: %s",
             self._subscription.consumer,
             self._subscription.namespace,
@@ -269,12 +288,6 @@ class Subscriber:
             self._wait_seconds,
             self.last_error,
         )
-
-    async def _leave_connection(self) -> None:
-        """Goes over to a new connection: the silent one may swallow every stream until TCP gives it up."""
-        if self._owns_channel:
-            await self._channel.close()
-            self._channel, _ = channel_to(self._target)
 
     async def _leave_stream(self) -> None:
         stream, self._stream = self._stream, None

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from epistream.clients.background import run
 from epistream.clients.channel import CALL_TIMEOUT_SECONDS
+from epistream.clients.credentials import Credentials
 from epistream.clients.cursor import Event, Position, Start
 from epistream.clients.knowledge import PAGE_ENTRIES, KnowledgeClient
 from epistream.clients.producer import OriginName, Producer
@@ -33,11 +34,13 @@ _T = TypeVar("_T")
 class SyncProducer:
     """`Producer`, blocking."""
 
-    def __init__(self, target: str, *, timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self, target: str, *, credentials: Credentials | None = None, timeout_seconds: float = CALL_TIMEOUT_SECONDS
+    ) -> None:
         """As `Producer`."""
 
         async def make() -> Producer:
-            return Producer(target, timeout_seconds=timeout_seconds)
+            return Producer(target, credentials=credentials, timeout_seconds=timeout_seconds)
 
         self._producer = run(make())
 
@@ -107,6 +110,7 @@ class SyncSubscriber:
         namespace: str,
         consumer: str,
         *,
+        credentials: Credentials | None = None,
         start: Start | Position = Start.SNAPSHOT,
         filter: pb.Filter | None = None,  # noqa: A002 -- the contract's word
         include_embeddings: bool = False,
@@ -120,6 +124,7 @@ class SyncSubscriber:
                 target,
                 namespace,
                 consumer,
+                credentials=credentials,
                 start=start,
                 filter=filter,
                 include_embeddings=include_embeddings,
@@ -185,6 +190,7 @@ class SyncReplica:
         namespace: str,
         consumer: str,
         *,
+        credentials: Credentials | None = None,
         filter: pb.Filter | None = None,  # noqa: A002 -- the contract's word
         encoder: Encoder | None = None,
         progress_interval_seconds: float = 1.0,
@@ -195,6 +201,7 @@ class SyncReplica:
             target,
             namespace,
             consumer,
+            credentials=credentials,
             filter=filter,
             encoder=encoder,
             progress_interval_seconds=progress_interval_seconds,
@@ -275,11 +282,13 @@ class SyncReplica:
 class SyncKnowledgeClient:
     """`KnowledgeClient`, blocking."""
 
-    def __init__(self, target: str, *, timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self, target: str, *, credentials: Credentials | None = None, timeout_seconds: float = CALL_TIMEOUT_SECONDS
+    ) -> None:
         """As `KnowledgeClient`."""
 
         async def make() -> KnowledgeClient:
-            return KnowledgeClient(target, timeout_seconds=timeout_seconds)
+            return KnowledgeClient(target, credentials=credentials, timeout_seconds=timeout_seconds)
 
         self._client = run(make())
 

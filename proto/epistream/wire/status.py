@@ -111,6 +111,8 @@ def from_status(status: status_pb2.Status) -> EpistreamError:
     if cls is Unavailable:
         seconds = retry.retry_delay.ToMicroseconds() / 1e6
         return Unavailable(text, reason=reason or None, retry_delay_seconds=seconds or 1.0)
+    if cls is Denied and not reason:
+        reason = code_pb2.Code.Name(status.code)  # somebody in between says so, with details of its own
     return cls(text, reason=reason or None)
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from epistream.clients.cli.connection import PANEL, reaching_at
+from epistream.clients.cli.connection import Service as Reached
 from epistream.services.security.command import access
 from epistream.services.settings import DEFAULT_ADDRESS, DEFAULT_FOLDER, Settings, is_loopback
 from epistream.wire.errors import EpistreamError, InvalidInput
@@ -175,7 +177,18 @@ def kafka_reread(
         _give_up(error)
 
 
+_Target = Annotated[
+    str | None,
+    typer.Option(
+        envvar="EPISTREAM_ADDRESS",
+        help=f"The running service that takes those of a store. Default: {DEFAULT_ADDRESS}",
+        rich_help_panel=PANEL,
+    ),
+]
+
+
 @app.command()
+@reaching_at("target", _Target)
 def redrive(
     *,
     kafka: Annotated[str | None, typer.Option(help="Redrive the letters in Kafka at HOST:PORT.")] = None,
@@ -183,7 +196,7 @@ def redrive(
         map(dead_letter_topic, SUBMISSIONS)
     ),
     folder: Annotated[Path | None, typer.Option(help="Redrive the letters that the store in this folder kept.")] = None,
-    target: Annotated[str, typer.Option(help="The running service that takes them.")] = DEFAULT_ADDRESS,
+    service: Reached,
     reason: Annotated[str | None, typer.Option(help="Only those refused for it, such as unknown_namespace.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many of each topic, and of the store.")] = None,
     everything: Annotated[bool, typer.Option("--everything", help="Those too that were redriven before.")] = False,
@@ -199,7 +212,8 @@ def redrive(
         kafka,
         [topic.strip() for topic in topics.split(",")],
         folder,
-        target,
+        service.address,
+        credentials=service.credentials,
         reason=reason,
         limit=limit,
         everything=everything,
@@ -249,7 +263,13 @@ def main() -> None:
     # Before NumPy is loaded: BLAS threads and spinning OpenMP ones would fight over the cores (docs/decisions/0004).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    app()
+    try:
+        app()
+    except EpistreamError as error:  # the connection's options cannot be used
+        from epistream.clients.cli.exits import exit_code, explain
+
+        explain(error)
+        sys.exit(exit_code(error))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from epistream.clients.cli import options
+from epistream.clients.cli.connection import Service, reaching
 
 if TYPE_CHECKING:
     from epistream.clients.knowledge import KnowledgeClient
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 
-def ask(address: str, timeout_seconds: float, question: "Callable[[KnowledgeClient], Awaitable[Answer]]") -> Answer:
-    """The answer of the service at `address` to a question. Blocks; not for a process with an event loop.
+def ask(service: Service, timeout_seconds: float, question: "Callable[[KnowledgeClient], Awaitable[Answer]]") -> Answer:
+    """The answer of the service to a question. Blocks; not for a process with an event loop.
 
     Raises:
         EpistreamError: as the client's methods.
@@ -23,16 +24,18 @@ def ask(address: str, timeout_seconds: float, question: "Callable[[KnowledgeClie
     from epistream.clients.knowledge import KnowledgeClient
 
     async def answer() -> Answer:
-        async with KnowledgeClient(options.reach(address), timeout_seconds=timeout_seconds) as client:
+        address = options.reach(service.address)
+        async with KnowledgeClient(address, credentials=service.credentials, timeout_seconds=timeout_seconds) as client:
             return await question(client)
 
     return asyncio.run(answer())
 
 
+@reaching
 def get(
     item_id: Annotated[str, typer.Argument(metavar="ITEM", help="The item.")],
     *,
-    address: options.Address = options.DEFAULT_ADDRESS,
+    service: Service,
     namespace: options.Namespace,
     as_of: options.AsOf = None,
     embedding: Annotated[bool, typer.Option("--embedding", help="With --json: send the vector too.")] = False,
@@ -49,17 +52,18 @@ def get(
     from epistream.clients.cli import show
 
     at = options.point(as_of)
-    answer = ask(address, timeout, lambda client: client.get(namespace, item_id, as_of=at, include_embedding=embedding))
+    answer = ask(service, timeout, lambda client: client.get(namespace, item_id, as_of=at, include_embedding=embedding))
     if as_json:
         show.print_json([answer])
     else:
         show.print_item(answer)
 
 
+@reaching
 def search(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
     *,
-    address: options.Address = options.DEFAULT_ADDRESS,
+    service: Service,
     namespace: options.Namespace,
     limit: Annotated[int, typer.Option("--limit", "-l", min=1, max=1000, help="How many.")] = 10,
     as_of: options.AsOf = None,
@@ -84,7 +88,7 @@ def search(
 
     at, wanted = options.point(as_of), options.only(origin, modality, producer, attribute)
     answer = ask(
-        address,
+        service,
         timeout,
         lambda client: client.search(
             namespace, text, limit=limit, filter=wanted, as_of=at, include_embeddings=embeddings
@@ -93,10 +97,11 @@ def search(
     show.show(answer.hits, as_json=as_json, table=lambda: show.hits_table(answer))
 
 
+@reaching
 def history(
     item_id: Annotated[str, typer.Argument(metavar="ITEM", help="The item.")],
     *,
-    address: options.Address = options.DEFAULT_ADDRESS,
+    service: Service,
     namespace: options.Namespace,
     timeout: options.Timeout = options.DEFAULT_SECONDS,
     as_json: options.Json = False,
@@ -110,15 +115,16 @@ def history(
     """
     from epistream.clients.cli import show
 
-    changes = ask(address, timeout, lambda client: client.history(namespace, item_id))
+    changes = ask(service, timeout, lambda client: client.history(namespace, item_id))
     show.show(changes, as_json=as_json, table=lambda: show.changes_table(changes))
 
 
+@reaching
 def diff(
     earlier: Annotated[str, typer.Argument(metavar="FROM", help="The earlier point: a revision, or a time.")],
     later: Annotated[str | None, typer.Argument(metavar="TO", help="The later point; now when not given.")] = None,
     *,
-    address: options.Address = options.DEFAULT_ADDRESS,
+    service: Service,
     namespace: options.Namespace,
     origin: options.Origins = None,
     modality: options.Modalities = None,
@@ -140,5 +146,5 @@ def diff(
     start, end = options.point(earlier), options.point(later)
     assert start is not None  # noqa: S101 -- a required argument
     wanted = options.only(origin, modality, producer, attribute)
-    answer = ask(address, timeout, lambda client: client.diff(namespace, start, end, filter=wanted))
+    answer = ask(service, timeout, lambda client: client.diff(namespace, start, end, filter=wanted))
     show.show(answer.entries, as_json=as_json, table=lambda: show.diff_table(answer))

@@ -19,7 +19,8 @@ class ExitCode(enum.IntEnum):
     DONE = 0
     """All went well."""
     REFUSED = 1
-    """The service said no: a submission was refused, there is no such item or namespace, somebody else was first.
+    """The service said no: a submission was refused, there is no such item or namespace, somebody else was first, or
+    you may not.
 
     Of fsck: there are findings. Of demo: a step did not show what it should.
     """
@@ -35,7 +36,7 @@ class ExitCode(enum.IntEnum):
 
 HELP: Final = """Exit codes:
   0  all went well
-  1  refused, or not found
+  1  refused, not found, or not permitted
   2  wrong usage, or input that cannot be read
   3  the service or Kafka cannot be reached
   4  something was held, and nothing refused

@@ -6,6 +6,7 @@ import typer
 
 from epistream.clients.cli import options
 from epistream.clients.cli.ask import ask
+from epistream.clients.cli.connection import Service, reaching
 
 app = typer.Typer(
     help="List, show and make namespaces, and change their policies.", no_args_is_help=True, rich_markup_mode="rich"
@@ -31,9 +32,10 @@ _Retained = Annotated[
 
 
 @app.command("list")
+@reaching
 def list_all(
     *,
-    address: options.Address = options.DEFAULT_ADDRESS,
+    service: Service,
     timeout: options.Timeout = options.DEFAULT_SECONDS,
     as_json: options.Json = False,
 ) -> None:
@@ -44,15 +46,16 @@ def list_all(
     """
     from epistream.clients.cli import show
 
-    found = ask(address, timeout, lambda client: client.namespaces())
+    found = ask(service, timeout, lambda client: client.namespaces())
     show.show(found, as_json=as_json, table=lambda: show.namespaces_table(found))
 
 
 @app.command("get")
+@reaching
 def get(
     name: _Name,
     *,
-    address: options.Address = options.DEFAULT_ADDRESS,
+    service: Service,
     timeout: options.Timeout = options.DEFAULT_SECONDS,
     as_json: options.Json = False,
 ) -> None:
@@ -63,11 +66,12 @@ def get(
     """
     from epistream.clients.cli import show
 
-    found = ask(address, timeout, lambda client: client.namespace(name))
+    found = ask(service, timeout, lambda client: client.namespace(name))
     show.show([found], as_json=as_json, table=lambda: show.namespaces_table([found]))
 
 
 @app.command("create")
+@reaching
 def create(
     name: _Name,
     *,
@@ -85,7 +89,7 @@ def create(
     threshold: _Threshold = None,
     own_vectors: _OwnVectors = None,
     retained: _Retained = None,
-    address: options.Address = options.DEFAULT_ADDRESS,
+    service: Service,
     timeout: options.Timeout = options.DEFAULT_SECONDS,
     as_json: options.Json = False,
 ) -> None:
@@ -102,18 +106,19 @@ def create(
         near_duplicate_threshold=threshold, accept_producer_embeddings=own_vectors, retained_revisions=retained
     )
     wanted = ns.Encoder(model=encoder, dimension=dimension) if encoder or dimension else None
-    made = ask(address, timeout, lambda client: client.create_namespace(name, encoder=wanted, policy=policy))
+    made = ask(service, timeout, lambda client: client.create_namespace(name, encoder=wanted, policy=policy))
     show.show([made], as_json=as_json, table=lambda: show.namespaces_table([made]))
 
 
 @app.command("policy")
+@reaching
 def policy(
     name: _Name,
     *,
     threshold: _Threshold = None,
     own_vectors: _OwnVectors = None,
     retained: _Retained = None,
-    address: options.Address = options.DEFAULT_ADDRESS,
+    service: Service,
     timeout: options.Timeout = options.DEFAULT_SECONDS,
     as_json: options.Json = False,
 ) -> None:
@@ -130,13 +135,14 @@ def policy(
     )
     if wanted == ns.Policy():
         raise typer.BadParameter("nothing to change: give --threshold, --own-vectors, --no-own-vectors or --retained")
-    changed = ask(address, timeout, lambda client: client.update_policy(name, wanted))
+    changed = ask(service, timeout, lambda client: client.update_policy(name, wanted))
     show.show([changed], as_json=as_json, table=lambda: show.namespaces_table([changed]))
 
 
+@reaching
 def consumers(
     *,
-    address: options.Address = options.DEFAULT_ADDRESS,
+    service: Service,
     namespace: options.Namespace,
     timeout: options.Timeout = options.DEFAULT_SECONDS,
     as_json: options.Json = False,
@@ -148,5 +154,5 @@ def consumers(
     """
     from epistream.clients.cli import show
 
-    answer = ask(address, timeout, lambda client: client.consumers(namespace))
+    answer = ask(service, timeout, lambda client: client.consumers(namespace))
     show.show(answer.consumers, as_json=as_json, table=lambda: show.consumers_table(answer))

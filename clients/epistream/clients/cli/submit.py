@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from epistream.clients.cli import options
+from epistream.clients.cli.connection import Service, reaching
 from epistream.clients.cli.exits import ExitCode, Wrong, receipt_code, worst
 
 if TYPE_CHECKING:
@@ -38,10 +39,11 @@ _ExpectedVersion = Annotated[
 _AsText = Annotated[bool, typer.Option("--text", help="Take the argument as a statement, whatever it looks like.")]
 
 
+@reaching
 def submit(
     source: _Source,
     *,
-    address: options.Address = options.DEFAULT_ADDRESS,
+    service: Service,
     namespace: options.DefaultNamespace = "",
     producer: options.DefaultProducer = "",
     origin: options.DefaultOrigin = None,
@@ -84,13 +86,14 @@ def submit(
     else:
         lines = _file(source, defaults)
     session = _Session(fail_fast=fail_fast, as_json=as_json, numbered=not is_statement)
-    raise typer.Exit(asyncio.run(session.run(options.reach(address), lines, timeout)))
+    raise typer.Exit(asyncio.run(session.run(service, lines, timeout)))
 
 
+@reaching
 def retract(
     item_id: Annotated[str, typer.Argument(metavar="ITEM", help="The item to take back.")],
     *,
-    address: options.Address = options.DEFAULT_ADDRESS,
+    service: Service,
     namespace: options.Namespace,
     producer: Annotated[str, typer.Option("--producer", "-p", help="Who takes it back.")],
     origin: Annotated[
@@ -121,8 +124,9 @@ def retract(
     from epistream.clients.producer import Producer
 
     async def retracted() -> "pb.Receipt":
-        async with Producer(options.reach(address), timeout_seconds=timeout) as service:
-            return await service.retract(
+        address = options.reach(service.address)
+        async with Producer(address, credentials=service.credentials, timeout_seconds=timeout) as producing:
+            return await producing.retract(
                 namespace,
                 item_id,
                 producer=producer,
@@ -180,12 +184,13 @@ class _Session:
         self._sent: deque[int] = deque()
         self._stopped = False
 
-    async def run(self, address: str, lines: "Iterator[Line]", timeout_seconds: float) -> ExitCode:
+    async def run(self, service: Service, lines: "Iterator[Line]", timeout_seconds: float) -> ExitCode:
         """Submits all lines; the exit code."""
         from epistream.clients.producer import Producer
 
         counts: dict[str, int] = {}
-        async with Producer(address, timeout_seconds=timeout_seconds) as producer:
+        address = options.reach(service.address)
+        async with Producer(address, credentials=service.credentials, timeout_seconds=timeout_seconds) as producer:
             receipts = producer.stream(self._submissions(lines), answer_seconds_max=max(timeout_seconds, 1.0))
             async with contextlib.aclosing(receipts):
                 async for receipt in receipts:

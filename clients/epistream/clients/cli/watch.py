@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from epistream.clients.cli import options
+from epistream.clients.cli.connection import Service, reaching
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,9 +30,10 @@ _UntilRevision = Annotated[
 ]
 
 
+@reaching
 def watch(
     *,
-    address: options.Address = options.DEFAULT_ADDRESS,
+    service: Service,
     namespace: options.Namespace,
     after: _After = None,
     snapshot: Annotated[bool, typer.Option("--snapshot", help="Begin with all that is known now.")] = False,
@@ -66,10 +68,12 @@ def watch(
     if after is not None:
         start = Position("", after)
     wanted = options.only(origin, modality, producer, attribute)
-    options.reach(address)
+    options.reach(service.address)
 
     async def follow() -> None:
-        async with Subscriber(address, namespace, consumer, start=start, filter=wanted) as subscriber:
+        async with Subscriber(
+            service.address, namespace, consumer, credentials=service.credentials, start=start, filter=wanted
+        ) as subscriber:
             await _Watch(subscriber, count=count, until_revision=until_revision, as_json=as_json).run()
 
     with contextlib.suppress(KeyboardInterrupt):

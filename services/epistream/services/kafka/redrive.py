@@ -15,6 +15,9 @@ from typing import Any, Final, TypeAlias
 import grpc
 from grpc_status import rpc_status
 
+from epistream.clients.channel import blocking_channel
+from epistream.clients.credentials import Credentials
+from epistream.clients.failures import failure
 from epistream.clients.kafka_client import translated
 from epistream.clients.kafka_producer import CappedProducer
 from epistream.indexer import deadletters
@@ -25,7 +28,7 @@ from epistream.services.kafka.progress import Partition
 from epistream.v1 import ingest_service_pb2 as api
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1.raw_pb2 import RawSubmitRequest
-from epistream.wire.errors import Broken, EpistreamError, Unavailable
+from epistream.wire.errors import EpistreamError, Unavailable
 from epistream.wire.status import from_status
 
 GROUP: Final = "epistream-redrive"
@@ -117,6 +120,7 @@ def redrive_store(
     folder: Path,
     target: str,
     *,
+    credentials: Credentials | None = None,
     reason: str | None = None,
     limit: int | None = None,
     dry_run: bool = False,
@@ -128,7 +132,8 @@ def redrive_store(
 
     Args:
         folder: the store's.
-        target: `host:port` of a service, without encryption.
+        target: `host:port` of a service.
+        credentials: what to show to it, and how to know it; without, nothing is encrypted.
         reason: only letters with this reason.
         limit: at most so many.
         dry_run: only count.
@@ -143,7 +148,7 @@ def redrive_store(
     counts.redriven = len(chosen)
     if dry_run or not chosen:
         return counts
-    with grpc.insecure_channel(target) as channel:
+    with blocking_channel(target, credentials) as channel:
         submit: _Submit = channel.unary_unary(_SUBMIT)
         for batch in _batches(chosen):
             for receipt in _submitted(submit, batch):
@@ -274,6 +279,4 @@ def _translated(error: Any) -> EpistreamError:
     with contextlib.suppress(ValueError):
         if status := rpc_status.from_call(error):
             return from_status(status)
-    if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
-        return Unavailable(f"the service does not answer: {error.details()}")
-    return Broken(f"the call failed: {error}")
+    return failure(error.code(), error.details() or "no details")

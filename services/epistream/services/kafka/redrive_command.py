@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 
 from epistream.clients.cli.exits import ExitCode, exit_code, explain, worst
+from epistream.clients.credentials import Credentials
 from epistream.services.kafka.redrive import Counts, redrive, redrive_store
 from epistream.wire.errors import EpistreamError
 
@@ -21,6 +22,7 @@ def redrive_command(
     folder: Path | None,
     target: str | None,
     *,
+    credentials: Credentials | None = None,
     reason: str | None = None,
     limit: int | None = None,
     everything: bool = False,
@@ -35,6 +37,7 @@ def redrive_command(
         topics: topics of dead letters.
         folder: the store's.
         target: the running service that takes the letters of the store.
+        credentials: what to show to that service, and how to know it.
         reason: only letters with this reason, in any case, such as `unknown_namespace`.
         limit: at most so many of each topic, and of the store.
         everything: those of Kafka's that were redriven before, too.
@@ -52,12 +55,16 @@ def redrive_command(
         if bootstrap is not None:
             counts |= redrive(bootstrap, topics, reason=reason, limit=limit, everything=everything, dry_run=dry_run)
         if folder is not None and target is not None:
-            counts["store"] = redrive_store(folder, target, reason=reason, limit=limit, dry_run=dry_run)
+            counts["store"] = redrive_store(
+                folder, target, credentials=credentials, reason=reason, limit=limit, dry_run=dry_run
+            )
     except EpistreamError as error:
         explain(error)
         return exit_code(error)
     if as_json:
-        console.print_json(json.dumps({name: asdict(count) for name, count in counts.items()}), indent=None)
+        # Not by `asdict`, which makes of a Counter one of its pairs.
+        plain = {name: {f.name: getattr(count, f.name) for f in fields(count)} for name, count in counts.items()}
+        console.print_json(json.dumps(plain), indent=None)
     else:
         _print(counts, console, dry_run=dry_run)
     return worst(_OUTCOMES.get(outcome, ExitCode.DONE) for count in counts.values() for outcome in count.outcomes)
