@@ -132,6 +132,27 @@ class Calls:
 
         return grpc.stream_stream_rpc_method_handler(serve)
 
+    def answer_stream(
+        self,
+        method: str,
+        parse: Callable[[bytes], _Request],
+        send: Callable[[_Request, Context], Awaitable[None]],
+    ) -> Handler:
+        """Serve a method with one request and a stream of answers. It does not count for the bound.
+
+        Args:
+            method: its name, such as `AdminService/Backup`.
+            parse: makes the request of its bytes; may raise DecodeError.
+            send: writes encoded answers to the context until there are no more; may raise EpistreamError. It ends by
+                itself when `draining` is set.
+        """
+
+        async def serve(raw: bytes, context: Context) -> None:
+            async with self._around(method, context, bounded=False):
+                await send(_parsed(method, parse, raw), context)
+
+        return grpc.unary_stream_rpc_method_handler(serve)
+
     @asynccontextmanager
     async def _around(self, method: str, context: Context, *, bounded: bool) -> AsyncIterator[None]:
         begun = time.monotonic()

@@ -1,4 +1,4 @@
-"""`epistream up`, `kafka`, `redrive` and `fsck`: commands of the service's own processes.
+"""`epistream up`, `kafka`, `redrive`, `restore` and `fsck`: commands of the service's own processes.
 
 This process becomes `python -m epistream.services …`, so that the clients need nothing of the service.
 """
@@ -15,6 +15,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "up": "Run a service: `epistream up --help` lists its settings.",
     "kafka": "Run a local Apache Kafka: `epistream kafka up`.",
     "redrive": "Send dead letters to their topics again.",
+    "restore": "Make a store from a backup: `epistream restore FILE --folder FOLDER`.",
     "fsck": "Verify a store, or rebuild its views from the journal.",
 }
 """What is passed on, and what each does."""
