@@ -50,9 +50,9 @@ class AdminServiceServicer(object):
         """Streams a copy of the whole store as it was at one moment, while knowledge goes on coming in: first `header`, then `data`, last `trailer`. A backup
         file is all `data`, one after the other, and then the 32 bytes of `trailer.sha256`; a stream without `trailer` is no backup. The client's own pace
         is kept: nothing is buffered for a slow one, and the store's file does not grow because of it. One backup at a time; another call fails with
-        UNAVAILABLE and the reason OVERLOADED. A client that takes nothing for a minute fails with UNAVAILABLE and the reason DEADLINE, and a service that
-        goes down ends the stream with UNAVAILABLE and the reason DRAINING: what was sent is worth nothing then, begin anew. A journal that is damaged
-        fails with DATA_LOSS and the reason CORRUPT: verify the store with `epistream fsck`.
+        RESOURCE_EXHAUSTED and the reason OVERLOADED. A client that takes nothing for a minute fails with DEADLINE_EXCEEDED and the reason DEADLINE, and a
+        service that goes down ends the stream with UNAVAILABLE and the reason DRAINING: what was sent is worth nothing then, begin anew. A journal that is
+        damaged fails with DATA_LOSS and the reason CORRUPT: verify the store with `epistream fsck`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -90,7 +90,7 @@ async def _copier(folder: Path) -> AsyncIterator[Process]:
     finally:
         with suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        await process.communicate()  # its pipes are closed then, too
 
 
 async def _said(process: Process) -> bytes | None:
