@@ -8,7 +8,7 @@ export OPENBLAS_NUM_THREADS := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: breaking release-proto help run demo test robustness lint types format imports proto proto-check lock clean bench-main-path bench-encoder bench-again bench-push bench-kill bench-disk
+.PHONY: breaking release-proto help run demo test robustness lint types format imports proto proto-check lock clean bench-main-path bench-encoder bench-again bench-push bench-kill bench-disk bench-backup
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -116,3 +116,6 @@ bench-kill: $(VENV)/dev.stamp ## Measure: kill -9 during ingest, 50 rounds
 
 bench-disk: $(VENV)/dev.stamp ## Measure: how long the idle machine lets a small write wait for the disk
 	$(BIN)/python -m bench.machine
+
+bench-backup: $(VENV)/dev.stamp ## Measure: the pace of backups, what they cost the intake, and a restore
+	$(BIN)/python -m bench.backup

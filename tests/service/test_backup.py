@@ -7,9 +7,9 @@ import json
 import random
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import apsw
 import grpc
@@ -19,6 +19,7 @@ import pytest
 
 from epistream.clients import KnowledgeClient, Producer, Replica, SyncKnowledgeClient, SyncProducer
 from epistream.clients.backup import PARTIAL, back_up
+from epistream.clients.channel import translate
 from epistream.indexer import store as stores
 from epistream.indexer.engine import Engine
 from epistream.indexer.model import Record
@@ -26,6 +27,7 @@ from epistream.indexer.restore import Restored, restore
 from epistream.services import admin, copier
 from epistream.services.calls import Calls
 from epistream.services.metrics import Metrics
+from epistream.services.restore_command import restore_command
 from epistream.services.server import Server
 from epistream.v1 import admin_service_pb2 as api
 from epistream.v1 import backup_pb2
@@ -39,6 +41,8 @@ from tests.support.proxies import Proxy
 from tests.support.rpc import DIMENSION, PATIENCE_SECONDS, Client, client_of, failure_of, submission
 from tests.support.service import RunningService, running_service
 from tests.support.waits import until
+
+Result = TypeVar("Result")
 
 ENCODER: Final = ns.Encoder(model="none", dimension=DIMENSION)
 LARGE_BYTES: Final = 200_000
@@ -75,15 +79,30 @@ async def taken(call: Any) -> list[api.BackupResponse]:
     return messages
 
 
-async def taken_in_turn(client: Client) -> list[api.BackupResponse]:
-    """The same, when the backup before has been given up."""
+async def in_turn(begin: Callable[[], Awaitable[Result]]) -> Result:
+    """What `begin` gives, once no other backup is being made: one that was given up takes a moment to end."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             try:
-                return await taken(client.admin.Backup(api.BackupRequest()))
-            except grpc.aio.AioRpcError as error:
-                assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED  # noqa: PT017 - else it is tried again
+                return await begin()
+            except Unavailable as error:
+                if error.reason != "OVERLOADED":
+                    raise
             await asyncio.sleep(0.02)
+
+
+async def begun(client: Client) -> Any:
+    """A backup whose header was read, when it is its turn."""
+
+    async def begin() -> Any:
+        call: Any = client.admin.Backup(api.BackupRequest())
+        try:
+            assert (await call.read()).HasField("header")
+        except grpc.aio.AioRpcError as error:
+            raise translate(error) from error
+        return call
+
+    return await in_turn(begin)
 
 
 def dumped(folder: Path) -> list[str]:
@@ -184,13 +203,12 @@ async def test_the_stream_is_a_header_then_the_file_then_its_digest(shared: Runn
 
 async def test_one_backup_at_a_time_and_one_that_is_given_up_makes_room(shared: RunningService) -> None:
     async with client_of(shared.address) as client:
-        first = client.admin.Backup(api.BackupRequest())
-        await first.read()
+        first = await begun(client)
         error = await failure_of(taken(client.admin.Backup(api.BackupRequest())))
         assert isinstance(error, Unavailable)
         assert error.reason == "OVERLOADED"
         first.cancel()
-        assert (await taken_in_turn(client))[-1].HasField("trailer")
+        assert (await taken(await begun(client)))[-1].HasField("trailer")
     await until(lambda: not copiers(shared))
 
 
@@ -204,8 +222,7 @@ async def test_a_client_that_does_not_read_holds_up_neither_memory_nor_the_write
     async with client_of(shared.address) as client:
         await client.make_namespace("more")
         before = process.memory_info().rss
-        call = client.admin.Backup(api.BackupRequest())
-        await call.read()
+        call = await begun(client)
         for start in range(0, 1000, 100):
             await client.submit(*(submission("more", n) for n in range(start, start + 100)))
         assert process.memory_info().rss - before < LARGE_ITEMS * LARGE_BYTES / 2
@@ -219,8 +236,7 @@ async def test_a_client_that_does_not_read_holds_up_neither_memory_nor_the_write
 async def test_a_service_that_goes_down_ends_the_stream_and_says_so(large: Path) -> None:
     with running_service(large) as service:
         async with client_of(service.address) as client:
-            call = client.admin.Backup(api.BackupRequest())
-            await call.read()
+            call = await begun(client)
             service.signal(signal.SIGTERM)
             error = await failure_of(taken(call))
         assert isinstance(error, Unavailable)
@@ -230,12 +246,11 @@ async def test_a_service_that_goes_down_ends_the_stream_and_says_so(large: Path)
 
 async def test_a_copier_that_is_killed_fails_its_backup_and_no_other(shared: RunningService, tmp_path: Path) -> None:
     async with client_of(shared.address) as client:
-        call = client.admin.Backup(api.BackupRequest())
-        await call.read()
+        call = await begun(client)
         [process] = copiers(shared)
         process.kill()
         assert isinstance(await failure_of(taken(call)), Broken)
-    await back_up(shared.address, tmp_path / "b")
+    await in_turn(lambda: back_up(shared.address, tmp_path / "b"))
     assert (tmp_path / "b").stat().st_size > LARGE_ITEMS * LARGE_BYTES
     assert "the copier ended with -9" in shared.logged()
 
@@ -256,10 +271,9 @@ async def serving(folder: Path, *, stalled_seconds: float) -> AsyncIterator[str]
 
 async def test_a_client_that_takes_nothing_loses_its_turn(large: Path) -> None:
     async with serving(large, stalled_seconds=0.3) as address, client_of(address) as client:
-        call = client.admin.Backup(api.BackupRequest())
-        await call.read()
+        call = await begun(client)
         async with client_of(address) as other:
-            assert (await taken_in_turn(other))[-1].HasField("trailer")
+            assert (await taken(await begun(other)))[-1].HasField("trailer")
         error = await failure_of(taken(call))
     assert isinstance(error, Unavailable)
     assert error.reason == "DEADLINE"
@@ -336,21 +350,25 @@ async def test_a_connection_that_breaks_leaves_nothing(shared: RunningService, t
     async with Proxy(int(shared.address.rpartition(":")[2])) as proxy:
         proxy.budget = lambda: LARGE_ITEMS * LARGE_BYTES // 2
         with pytest.raises(Unavailable):
-            await back_up(proxy.address, tmp_path / "b")
+            await in_turn(lambda: back_up(proxy.address, tmp_path / "b"))
     assert names_in(tmp_path) == []
 
 
 async def test_a_silent_service_is_given_up(shared: RunningService, tmp_path: Path) -> None:
     async with Proxy(int(shared.address.rpartition(":")[2])) as proxy:
-        with pytest.raises(Unavailable, match=r"No word from the service for 0\.5 s"):
-            await back_up(
-                proxy.address, tmp_path / "b", silence_seconds=0.5, progress=lambda _header, _size: proxy.swallow()
+        with pytest.raises(Unavailable, match=r"No word from the service for 2 s"):
+            await in_turn(
+                lambda: back_up(
+                    proxy.address, tmp_path / "b", silence_seconds=2, progress=lambda _header, _size: proxy.swallow()
+                )
             )
     assert names_in(tmp_path) == []
 
 
 async def test_a_killed_client_leaves_a_partial_file_only(shared: RunningService, tmp_path: Path) -> None:
     file, partial = tmp_path / "b", tmp_path / f"b{PARTIAL}"
+    async with client_of(shared.address) as other:
+        await taken(await begun(other))  # what the tests before have given up has ended
     async with Proxy(int(shared.address.rpartition(":")[2])) as proxy:
         arguments = [*COMMAND, "backup", "--output", str(file), "-a", proxy.address]
         client = await asyncio.create_subprocess_exec(*arguments, env=clean_environment({}))
@@ -360,9 +378,7 @@ async def test_a_killed_client_leaves_a_partial_file_only(shared: RunningService
         assert await client.wait() == -signal.SIGKILL
     assert not file.exists()
     assert partial.exists()
-    async with client_of(shared.address) as other:
-        await taken_in_turn(other)
-    await back_up(shared.address, file)
+    await in_turn(lambda: back_up(shared.address, file))
     assert names_in(tmp_path) == ["b"]
 
 
@@ -406,7 +422,7 @@ def test_what_cannot_be_is_told_before_anything_is_asked(
     assert says in done.err
 
 
-def test_a_backup_is_restored_by_the_command_line(tmp_path: Path) -> None:
+def test_a_backup_is_restored_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, folder = tmp_path / "b", tmp_path / "new"
     with running_service(tmp_path / "data") as service, SyncProducer(service.address) as producer:
         assert (
@@ -431,8 +447,8 @@ def test_a_backup_is_restored_by_the_command_line(tmp_path: Path) -> None:
     again = epistream_process("restore", str(file), "--folder", str(folder))
     assert again.code == 2
     assert "which is never overwritten" in again.err
-    programs = epistream_process("restore", str(file), "--folder", str(tmp_path / "other"), "--no-check", "--json")
-    told = json.loads(programs.out)
+    restore_command(file, tmp_path / "other", checked=False, as_json=True)
+    told = json.loads(capsys.readouterr().out)
     assert told["epoch"] != told["header"]["epoch"]
     assert told["positions"] == []
     assert dumped(tmp_path / "other") == dumped(folder)
