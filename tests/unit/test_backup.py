@@ -138,7 +138,7 @@ def test_what_is_committed_while_it_is_read_is_not_in_it(tmp_path: Path) -> None
     assert dumped(tmp_path / "new") == at_the_moment
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(st.integers(0, 400_000), min_size=0, max_size=12))
 def test_however_large_the_rows_the_pieces_make_one_file(sizes: list[int]) -> None:
     with TemporaryDirectory() as name:
