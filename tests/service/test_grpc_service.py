@@ -1,4 +1,4 @@
-"""What surrounds the four services: health, reflection, metrics, limits, deadlines, going down."""
+"""What surrounds the five services: health, reflection, metrics, limits, deadlines, going down."""
 
 import asyncio
 import json
@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # type: ignore[import-untyped]
 
 from epistream.services.metrics import Metrics
+from epistream.v1 import admin_service_pb2 as admin_pb
 from epistream.v1 import ingest_service_pb2 as ingest_pb
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge_pb
@@ -37,6 +38,7 @@ SERVICES = [
         (knowledge_pb, "KnowledgeService"),
         (ns_pb, "NamespaceService"),
         (sync_pb, "SyncService"),
+        (admin_pb, "AdminService"),
     )
 ]
 METHODS = [method for service in SERVICES for method in service.methods]

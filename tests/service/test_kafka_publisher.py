@@ -79,6 +79,7 @@ def test_each_change_and_each_outcome_is_told_in_order(kafka: Kafka, folder: Pat
         process.await_read(topic, 502)
         wait_until(lambda: process.engine.outbox.count() == 0, "an empty outbox")
         assert "epistream_outbox_published_total" in process.metrics()
+        epoch = process.engine.epoch.encode()
     changes = told(kafka, CHANGES, namespace)
     decoded = [pb.Change.FromString(record.value or b"") for record in changes]
     assert [change.revision for change in decoded] == list(range(1, 502))
@@ -86,6 +87,7 @@ def test_each_change_and_each_outcome_is_told_in_order(kafka: Kafka, folder: Pat
     assert [dict(record.headers)["epistream-revision"] for record in changes] == [b"%d" % n for n in range(1, 502)]
     assert {dict(record.headers)["content-type"] for record in changes} == {b"application/protobuf"}
     outcomes = told(kafka, OUTCOMES, namespace)
+    assert {dict(record.headers)["epistream-epoch"] for record in (*changes, *outcomes)} == {epoch}
     receipts = [pb.Receipt.FromString(record.value or b"") for record in outcomes]
     assert [receipt.submission_id for receipt in receipts] == [*(f"s-{n}" for n in range(500)), "s-again", "s-other"]
     assert [r.outcome for r in receipts[-2:]] == [pb.OUTCOME_MERGED, pb.OUTCOME_REVISED]

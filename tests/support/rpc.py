@@ -14,6 +14,7 @@ import numpy as np
 from google.protobuf import duration_pb2
 from grpc_status import rpc_status
 
+from epistream.v1 import admin_service_pb2_grpc as admin_rpc
 from epistream.v1 import ingest_service_pb2 as ingest_pb
 from epistream.v1 import ingest_service_pb2_grpc as ingest_rpc
 from epistream.v1 import knowledge_pb2 as pb
@@ -30,10 +31,11 @@ PATIENCE_SECONDS: Final = 20.0
 
 
 class Client:
-    """The four services over one channel."""
+    """The five services over one channel."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
+        self.admin = admin_rpc.AdminServiceStub(channel)
         self.ingest = ingest_rpc.IngestServiceStub(channel)
         self.knowledge = knowledge_rpc.KnowledgeServiceStub(channel)
         self.namespaces = namespace_rpc.NamespaceServiceStub(channel)

@@ -81,6 +81,10 @@ class Catalog:
     def __init__(self, connection: apsw.Connection) -> None:
         self.connection = connection
 
+    def epoch(self) -> str:
+        """The store's epoch."""
+        return str(self.connection.execute("SELECT value FROM meta WHERE key = 'epoch'").get)
+
     def namespaces(self) -> Iterator[tuple[int, ns_pb.Namespace]]:
         """All namespaces, by number, as they were last recorded."""
         for number, row in self.connection.execute("SELECT number, namespace FROM namespaces ORDER BY number"):

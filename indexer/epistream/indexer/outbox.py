@@ -2,12 +2,12 @@
 
 Changes and outcomes stand in the journal, dead letters in their table; what was acknowledged by Kafka is two numbers,
 the newest of each. So nothing is written twice, and after a crash the messages since the last acknowledgement are
-sent again: consumers tell them by `epistream-sequence`.
+sent again: consumers tell them by `epistream-sequence`, which means something only together with `epistream-epoch`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from epistream.indexer import deadletters, positions
 from epistream.indexer.deadletters import DeadLetter
@@ -16,6 +16,8 @@ from epistream.indexer.store import Readers, Store
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire import topics
+
+_Header: TypeAlias = tuple[str, bytes]
 
 _PROTOBUF: Final = ("content-type", b"application/protobuf")
 
@@ -54,6 +56,7 @@ class Outbox:
         After the acknowledged cursor when `after` is None.
         """
         with self._readers.reader() as catalog:
+            epoch = ("epistream-epoch", catalog.epoch().encode())
             start = after or positions.acknowledged(catalog.connection)
             rows = catalog.connection.execute(
                 "SELECT sequence, revision, change, record FROM journal WHERE sequence > ? ORDER BY sequence LIMIT ?",
@@ -65,7 +68,7 @@ class Outbox:
             entries[-1].sequence if entries else start.sequence, letters[-1].number if letters else start.dead_letter
         )
         full = limit in (len(entries), len(letters))
-        messages = (*_of_entries(entries), *_of_dead_letters(letters, self._letter_headers))
+        messages = (*_of_entries(entries, epoch), *_of_dead_letters(letters, epoch, self._letter_headers))
         return Page(messages, end, full)
 
     def count(self) -> int:
@@ -94,13 +97,13 @@ class _Told(NamedTuple):
     record: bytes
 
 
-def _of_entries(entries: Iterable[_Told]) -> Iterator[Message]:
+def _of_entries(entries: Iterable[_Told], epoch: _Header) -> Iterator[Message]:
     for entry in entries:
         record = journal_pb2.JournalRecord.FromString(entry.record)
         if record.WhichOneof("record") != "decision":
             continue
         receipt = record.decision.receipt
-        headers = (_PROTOBUF, ("epistream-sequence", b"%d" % entry.sequence))
+        headers = (_PROTOBUF, epoch, ("epistream-sequence", b"%d" % entry.sequence))
         if entry.revision is not None:
             key = receipt.namespace.encode()  # one partition orders one namespace
             revision = ("epistream-revision", b"%d" % entry.revision)
@@ -109,7 +112,7 @@ def _of_entries(entries: Iterable[_Told]) -> Iterator[Message]:
         yield Message(topics.OUTCOMES, key, receipt.SerializeToString(deterministic=True), headers)
 
 
-def _of_dead_letters(letters: Iterable[DeadLetter], added: tuple[tuple[str, bytes], ...]) -> Iterator[Message]:
+def _of_dead_letters(letters: Iterable[DeadLetter], epoch: _Header, added: tuple[_Header, ...]) -> Iterator[Message]:
     for letter in letters:
         record, receipt = letter.record, letter.receipt
         if record.position is not None:
@@ -118,7 +121,7 @@ def _of_dead_letters(letters: Iterable[DeadLetter], added: tuple[tuple[str, byte
         key = f"{receipt.namespace}/{receipt.producer}/{receipt.submission_id}".encode()
         value = receipt.SerializeToString(deterministic=True)
         number = ("epistream-dead-letter", str(letter.number).encode())
-        yield Message(topics.OUTCOMES, key, value, (_PROTOBUF, number))
+        yield Message(topics.OUTCOMES, key, value, (_PROTOBUF, epoch, number))
 
 
 def _why(letter: DeadLetter) -> Iterator[tuple[str, bytes]]:

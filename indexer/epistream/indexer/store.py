@@ -105,7 +105,7 @@ class Store:
         """
         _refuse_vulnerable_sqlite()
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(folder / "lock")
+        self._lock = locked(folder)
         self.path = folder / FILE
         self.readers = Readers(folder)
         self.transaction_seconds = 0.0
@@ -280,15 +280,18 @@ def _refuse_vulnerable_sqlite() -> None:
         raise Broken(f"SQLite {apsw.sqlite_lib_version()} can corrupt the store: install apsw 3.51.3 or newer")
 
 
-def _lock(path: Path) -> IO[str]:
-    file = path.open("w")
+def locked(folder: Path) -> IO[str]:
+    """The folder's lock, held until the file is closed or the process has ended.
+
+    Raises:
+        Unavailable: another process holds it.
+    """
+    file = (folder / "lock").open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise Unavailable(
-            f"{path.parent} is in use by another process: stop that one, or choose another folder"
-        ) from error
+        raise Unavailable(f"{folder} is in use by another process: stop that one, or choose another folder") from error
     return file
 
 

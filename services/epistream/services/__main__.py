@@ -146,6 +146,27 @@ def fsck(
     raise typer.Exit(1 if findings else 0)
 
 
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="The backup, as `epistream backup` wrote it.")],
+    *,
+    folder: Annotated[
+        Path, typer.Option(help="The folder for the store, which must not hold one. It is made if there is none.")
+    ] = DEFAULT_FOLDER,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Check the store as fsck does before it is put in its place.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Make a store from a backup, with a new epoch: whole, or not at all."""
+    from epistream.services.restore_command import restore_command
+
+    try:
+        restore_command(file, folder, checked=check, as_json=as_json)
+    except EpistreamError as error:
+        _give_up(error)
+
+
 @kafka.command("up")
 def kafka_up(
     folder: Annotated[Path, typer.Option(help="The folder for Kafka's data.")] = Path("epistream-kafka"),

@@ -173,6 +173,31 @@ class Calls:
 
         return grpc.stream_stream_rpc_method_handler(serve)
 
+    def answer_stream(
+        self,
+        method: str,
+        parse: Callable[[bytes], _Request],
+        send: Callable[[_Request, Context], Awaitable[None]],
+    ) -> Handler:
+        """Serve a method with one request and a stream of answers. It does not count for the bound.
+
+        Args:
+            method: its name, such as `AdminService/Backup`; it must have a rule.
+            parse: makes the request of its bytes; may raise DecodeError.
+            send: writes encoded answers to the context until there are no more; may raise EpistreamError. It ends by
+                itself when `draining` is set.
+        """
+        rule = RULES[method]
+
+        async def serve(raw: bytes, context: Context) -> None:
+            async with self._around(method, rule, context, bounded=False) as call:
+                request = _parsed(method, parse, raw)
+                call.ask(request)
+                with call.caller.allowance.stream():
+                    await send(request, context)
+
+        return grpc.unary_stream_rpc_method_handler(serve)
+
     @asynccontextmanager
     async def _around(self, method: str, rule: Rule, context: Context, *, bounded: bool) -> AsyncIterator[Call]:
         begun = time.monotonic()

@@ -19,7 +19,7 @@ from epistream.indexer.embed import NO_ENCODER
 from epistream.indexer.encoder import SentenceTransformerEmbedder
 from epistream.indexer.engine import Engine
 from epistream.indexer.outbox import acknowledge
-from epistream.services import ingest, knowledge, namespaces, sync
+from epistream.services import admin, ingest, knowledge, namespaces, sync
 from epistream.services.calls import Calls
 from epistream.services.consumers import Consumers
 from epistream.services.metrics import Metrics, NamespaceState, State
@@ -113,6 +113,7 @@ class Service:
         takes = ingest.IngestServicer(ways, self._calls, submissions_max=settings.max_submissions_per_call)
         knows = knowledge.KnowledgeServicer(engine.knowledge, self._readers)
         names = namespaces.NamespaceServicer(engine.namespaces, self.writer, self._readers)
+        admins = admin.AdminServicer(settings.folder, metrics)
         self._sync = sync.SyncServicer(
             parts,
             engine.namespaces,
@@ -124,6 +125,7 @@ class Service:
             knowledge.SERVICE: knows.handlers(self._calls),
             namespaces.SERVICE: names.handlers(self._calls),
             sync.SERVICE: self._sync.handlers(self._calls),
+            admin.SERVICE: admins.handlers(self._calls),
         }
         self._server = Server(
             settings.address,

@@ -79,6 +79,14 @@ class Metrics:
         self.security_errors: Final = self._counter(
             "security_errors", "Times that a part of the security could not do its work.", "part"
         )
+        self.backup_last_success: Final = Gauge(
+            "epistream_backup_last_success_timestamp_seconds",
+            "When the last whole backup was sent.",
+            registry=self.registry,
+        )
+        self.backup_duration: Final = Gauge(
+            "epistream_backup_duration_seconds", "How long the last whole backup took.", registry=self.registry
+        )
         Info("epistream_build", "What is running.", registry=self.registry).info({"version": version("epistream")})
 
     def watch(self, read: Callable[[], State]) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from epistream.clients.cli import namespaces, services
 from epistream.clients.cli.ask import diff, get, history, search
+from epistream.clients.cli.backup import backup
 from epistream.clients.cli.demo import demo
 from epistream.clients.cli.exits import HELP
 from epistream.clients.cli.produce import produce
@@ -62,6 +63,7 @@ for ask in (search, get, history, diff):
 for follow in (watch, namespaces.consumers):
     app.command(rich_help_panel="Follow")(follow)
 app.add_typer(namespaces.app, name="namespaces", rich_help_panel="Operate")
+app.command(rich_help_panel="Operate")(backup)
 for name, text in services.COMMANDS.items():
     app.command(name, help=text, add_help_option=False, context_settings=_PASSED_ON, rich_help_panel="Operate")(
         _passed_on(name)

@@ -1,4 +1,4 @@
-"""`epistream up`, `kafka`, `access`, `redrive` and `fsck`: commands of the service's own processes.
+"""`epistream up`, `kafka`, `access`, `redrive`, `restore` and `fsck`: commands of the service's own processes.
 
 This process becomes `python -m epistream.services …`, so that the clients need nothing of the service.
 """
@@ -16,6 +16,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "kafka": "Run a local Apache Kafka: `epistream kafka up`.",
     "access": "Who may do what: make tokens, check access files.",
     "redrive": "Send dead letters to their topics again.",
+    "restore": "Make a store from a backup: `epistream restore FILE --folder FOLDER`.",
     "fsck": "Verify a store, or rebuild its views from the journal.",
 }
 """What is passed on, and what each does."""
