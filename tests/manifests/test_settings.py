@@ -7,27 +7,10 @@ from pathlib import Path
 import pytest
 
 from epistream.services.settings import Settings
-from tests.support.manifests.cluster import K8S, ROOT, Cluster, objects_of, overlays, rendered
+from tests.support.manifests.cluster import K8S, Cluster, objects_of, overlays, rendered
 from tests.support.manifests.graph import SECRETS, referenced_secrets
 from tests.support.manifests.network import Peer, reaches
-
-SETTINGS_TO_COME = frozenset(
-    {
-        "tls_cert_file",
-        "tls_key_file",
-        "access_file",
-        "audit_file",
-        "health_address",
-        "kafka_security",
-        "kafka_sasl_mechanism",
-        "kafka_username",
-        "kafka_password_file",
-        "kafka_ca_file",
-        "kafka_cert_file",
-        "kafka_key_file",
-    }
-)
-"""Settings that the service is about to have. Empty this when they are there: the files are then loaded whole."""
+from tests.support.manifests.settings_to_come import SETTINGS_TO_COME
 
 FILES = sorted(K8S.rglob("settings.toml"))
 
