@@ -8,8 +8,9 @@ import pytest
 
 from epistream.services.settings import Settings
 from tests.support.manifests.cluster import K8S, Cluster, objects_of, overlays, rendered
-from tests.support.manifests.graph import SECRETS, referenced_secrets
+from tests.support.manifests.graph import referenced_secrets
 from tests.support.manifests.network import Peer, reaches
+from tests.support.manifests.secrets import SECRETS
 from tests.support.manifests.settings_to_come import SETTINGS_TO_COME
 
 FILES = sorted(K8S.rglob("settings.toml"))
@@ -96,5 +97,3 @@ def test_no_secret_is_in_the_repository() -> None:
     assert not [item for folder in overlays() for item in objects_of(rendered(folder)) if item["kind"] == "Secret"]
     tracked = [path for path in K8S.rglob("*") if path.is_file()]
     assert not [path for path in tracked if "PRIVATE KEY" in path.read_text()]
-
-

@@ -25,7 +25,7 @@ _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NOT_CHECKED: Final = f"""not checked here:
   - the base image: its place was taken by Debian {RELEASE} with {PACKAGES}, whose Python may be of another patch
   - TORCH=cpu, the default of the Dockerfile: PyTorch's own index is not among the registries that this machine reaches
-  - the layers, the size and the digest of a real image, and how an engine reads .dockerignore: what is copied was copied"""
+  - the layers, the size and the digest of a real image, and how an engine reads .dockerignore"""
 
 
 class Builder:
@@ -115,7 +115,7 @@ def serve(stage: Stage, root: Root, work: Path, encoder: str) -> int:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - a report is what this makes
+    print(line, flush=True)
 
 
 def main() -> int:
@@ -140,7 +140,9 @@ def main() -> int:
         code = serve(parts[-1], root, work, "none" if source == "none" else "")
     _say(_NOT_CHECKED)
     if SETTINGS_TO_COME:
-        _say("  - the settings that the service does not have yet: they were left out, health was asked at the gRPC port")
+        _say(
+            "  - the settings that the service does not have yet: they were left out, health was asked at the gRPC port"
+        )
     _say("all that could be checked was so" if code == 0 else "WRONG: the service did not do what the pod needs")
     return code
 

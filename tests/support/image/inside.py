@@ -1,6 +1,6 @@
 """Runs inside the image, as its user: starts the service as the pod would, uses it, and stops it. Prints what was so.
 
-    python inside.py HEALTH_PORT ENCODER COMMAND...
+python inside.py HEALTH_PORT ENCODER COMMAND...
 """
 
 import json
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
@@ -25,9 +26,9 @@ def main(health_port: str, encoder: str, *command: str) -> int:
     service = subprocess.Popen(command)
     try:
         for line in _checks(int(health_port), encoder, service):
-            print(f"  ok    {line}", flush=True)  # noqa: T201 - it is what this is for
+            print(f"  ok    {line}", flush=True)
     except (AssertionError, subprocess.CalledProcessError, grpc.RpcError) as error:
-        print(f"  WRONG {error!r}", flush=True)  # noqa: T201 - it is what this is for
+        print(f"  WRONG {error!r}", flush=True)
         return 1
     finally:
         service.kill()
@@ -54,7 +55,7 @@ def _used(encoder: str) -> Iterator[str]:
         _epistream("namespaces", "create", "check", "--encoder", "none", "--dimension", "3", "--own-vectors")
     else:
         _epistream("namespaces", "create", "check")
-    line = {"item_id": "fact", "content": STATEMENT}
+    line: dict[str, Any] = {"item_id": "fact", "content": STATEMENT}
     if encoder == "none":
         line |= {"embedding": {"values": [1.0, 2.0, 2.0]}}
     arguments = ["-", "-n", "check", "-o", "expert", "-p", "image-check", "--timeout", str(PATIENCE_SECONDS), "--json"]
@@ -69,7 +70,7 @@ def _used(encoder: str) -> Iterator[str]:
 
 
 def _not_root() -> bool:
-    assert os.getuid() > 10000, os.getuid()  # noqa: PLR2004 - as the manifests ask for
+    assert os.getuid() > 10000, os.getuid()
     return True
 
 

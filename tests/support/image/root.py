@@ -1,4 +1,4 @@
-"""A root folder with an operating system in it, and commands run inside, apart from this machine: mounts, processes, network."""
+"""A root folder with an operating system in it, and commands run inside: with mounts and processes of their own."""
 
 import os
 import shlex
@@ -56,7 +56,7 @@ class Root:
     def serve(
         self, command: Sequence[str], environment: Mapping[str, str], user: str, lent: Mapping[str, Path], data: Path
     ) -> int:
-        """Runs a command as the pod would: as `user`, the root read-only, /tmp new, the folder `data` at /data, no network.
+        """Runs a command as the pod would: as `user`, the root read-only, /tmp new, `data` at /data; without a network.
 
         Args:
             command: what runs, as the image's user.
@@ -74,7 +74,7 @@ class Root:
         root = shlex.quote(str(self.folder))
         closed = [
             f"mount -o remount,bind,ro {root}",
-            f"mount -t tmpfs -o uid={uid},gid={gid},mode=0700 tmpfs {root}/tmp",
+            f"mount -t tmpfs -o uid={uid},gid={gid},mode=0700 tmpfs {root}/tmp",  # noqa: S108 - the one inside
             "ip link set lo up",
         ]
         try:

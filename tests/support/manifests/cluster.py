@@ -20,7 +20,9 @@ Object = dict[str, Any]
 
 def overlays() -> list[Path]:
     """Every folder that can be applied: the overlays and the examples."""
-    return sorted(path.parent for place in ("overlays", "examples") for path in K8S.glob(f"{place}/*/kustomization.yaml"))
+    return sorted(
+        path.parent for place in ("overlays", "examples") for path in K8S.glob(f"{place}/*/kustomization.yaml")
+    )
 
 
 @cache
@@ -125,7 +127,8 @@ def selects(selector: Object, labels: dict[str, str]) -> bool:
     """
     if set(selector) - {"matchLabels"}:
         raise ValueError(f"expected only matchLabels, found {sorted(selector)}")
-    return selector.get("matchLabels", {}).items() <= labels.items()
+    wanted: dict[str, str] = selector.get("matchLabels", {})
+    return wanted.items() <= labels.items()
 
 
 def bytes_of(quantity: str) -> int:

@@ -10,7 +10,7 @@ Edit = Callable[[list[Object]], None]
 
 
 def put(where: str, pointer: str, value: object) -> Edit:
-    """Set a field, given as JSON pointer, of the objects that `where` names: `Kind`, or `Kind name` with `*` for the rest."""
+    """Set a field (a JSON pointer) of the objects that `where` names: `Kind`, or `Kind name` with `*` for any rest."""
 
     def edit(objects: list[Object]) -> None:
         for item in _chosen(objects, where):

@@ -2,22 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from tests.support.manifests.cluster import Cluster, Object, Pod, namespace_of, selects
 from tests.support.manifests.policy import Finding, everywhere
-
-SECRETS: Final[dict[str, frozenset[str]]] = {
-    "epistream-tls": frozenset({"tls.crt", "tls.key", "ca.crt"}),
-    "epistream-access": frozenset({"access.toml"}),
-    "epistream-backup-token": frozenset({"token"}),
-    "epistream-monitor-token": frozenset({"token"}),
-    "epistream-kafka-ca": frozenset({"ca.crt"}),
-    "epistream-kafka-password": frozenset({"password"}),
-}
-"""What an operator makes, with their keys: no secret is in the repository. k8s/README.md says how."""
-_OF_A_KAFKA_USER: Final = frozenset({"ca.crt", "user.crt", "user.key"})
-"""What Strimzi puts into the Secret of a KafkaUser that authenticates by TLS."""
+from tests.support.manifests.secrets import OF_A_KAFKA_USER, SECRETS
 
 
 @everywhere
@@ -92,7 +81,9 @@ def port_of(pod: Pod, port: int | str) -> int | None:
 def monitors_find_a_port(cluster: Cluster) -> Iterator[Finding]:
     """Each endpoint of a ServiceMonitor is a port of exactly one Service that it selects: a pod is not read twice."""
     for item in cluster.of("ServiceMonitor"):
-        chosen = [s for s in cluster.of("Service") if selects(item["spec"]["selector"], s["metadata"].get("labels", {}))]
+        chosen = [
+            s for s in cluster.of("Service") if selects(item["spec"]["selector"], s["metadata"].get("labels", {}))
+        ]
         for endpoint in item["spec"]["endpoints"]:
             having = [s for s in chosen if endpoint["port"] in {p["name"] for p in s["spec"]["ports"]}]
             if len(having) != 1:
@@ -145,8 +136,8 @@ def volumes_have_sources(cluster: Cluster) -> Iterator[Finding]:
 
 @everywhere
 def secrets_are_known(cluster: Cluster) -> Iterator[Finding]:
-    """Each Secret, and each key of it, is one that an operator is told to make, or that Strimzi makes for a KafkaUser."""
-    users = {user["metadata"]["name"]: _OF_A_KAFKA_USER for user in cluster.of("KafkaUser")}
+    """Each Secret, and each key, is one that an operator is told to make, or that Strimzi makes for a KafkaUser."""
+    users = {user["metadata"]["name"]: OF_A_KAFKA_USER for user in cluster.of("KafkaUser")}
     known = SECRETS | users
     for item, name, key in referenced_secrets(cluster):
         if key not in known.get(name, frozenset()):
@@ -157,8 +148,12 @@ def referenced_secrets(cluster: Cluster) -> Iterator[tuple[Object, str, str]]:
     """Who wants which key of which Secret."""
     for pod in cluster.pods():
         for volume in pod.volumes.values():
-            for entry in volume.get("secret", {}).get("items", []):
-                yield pod.owner, volume["secret"]["secretName"], entry["key"]
+            secret = volume.get("secret", {})
+            for entry in secret.get("items", []):
+                yield pod.owner, secret["secretName"], entry["key"]
+            if secret and not secret.get("items"):
+                for key in sorted(SECRETS.get(secret["secretName"], {"every key"})):
+                    yield pod.owner, secret["secretName"], key
     for item in cluster.of("TriggerAuthentication"):
         for entry in item["spec"].get("secretTargetRef", []):
             yield item, entry["name"], entry["key"]
@@ -200,10 +195,11 @@ def _has_file(pod: Pod, path: str) -> bool:
         for mount in container.get("volumeMounts", []):
             folder = f"{mount['mountPath']}/"
             if path.startswith(folder):
-                volume = pod.volumes.get(mount["name"], {})
-                items = volume.get("secret", {}).get("items")
-                # What a claim or a ConfigMap holds is not said in the volume.
-                return items is None or path.removeprefix(folder) in {entry["path"] for entry in items}
+                secret = pod.volumes.get(mount["name"], {}).get("secret")
+                if secret is None:  # what a claim or a ConfigMap holds is not said in the volume
+                    return True
+                items = {entry["path"] for entry in secret.get("items", [])}
+                return path.removeprefix(folder) in (items or SECRETS.get(secret["secretName"], frozenset()))
     return False
 
 

@@ -1,4 +1,4 @@
-"""Policies about Kafka: topics as the service makes them, rights for its work and no more, the same address everywhere."""
+"""Policies about Kafka: topics as the service makes them, rights for its work and no more, one address everywhere."""
 
 import re
 from collections.abc import Iterator

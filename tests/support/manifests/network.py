@@ -80,7 +80,7 @@ def _is(cluster: Cluster, peer: Object, here: Peer, there: Peer) -> bool:
 
 @everywhere
 def network_is_closed_but_for_what_is_named(cluster: Cluster) -> Iterator[Finding]:
-    """Nothing in or out by default; no rule without ports; nobody unnamed but at the health port; nothing out to all."""
+    """Nothing in or out by default; no rule without ports; nobody unnamed but at the health port; nowhere for all."""
     for namespace in {pod.namespace for pod in cluster.pods()}:
         if not any(_denies_all(item) for item in cluster.of("NetworkPolicy") if namespace_of(item) == namespace):
             yield None, f"expected a NetworkPolicy that denies everything in {namespace or 'the default namespace'}"

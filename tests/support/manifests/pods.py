@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.support.manifests.cluster import Cluster, bytes_of
 from tests.support.manifests.policy import Finding, before_applying, everywhere, production
+from tests.support.manifests.secrets import WHOLE_SECRETS
 
 UID_MIN: Final = 10001
 """Below are users that a node may have, too."""
@@ -114,8 +115,10 @@ def secrets_are_files(cluster: Cluster) -> Iterator[Finding]:
                     yield pod.owner, f"{mount['name']}: expected the secret mounted whole and read-only"
         for name in sorted(secret_volumes):
             secret = pod.volumes[name]["secret"]
-            if secret.get("defaultMode") != _READABLE_BY_GROUP or not secret.get("items"):
-                yield pod.owner, f"volume {name}: expected defaultMode 0440 and the keys by name"
+            if secret.get("defaultMode") != _READABLE_BY_GROUP:
+                yield pod.owner, f"volume {name}: expected defaultMode 0440"
+            if not secret.get("items") and secret.get("secretName") not in WHOLE_SECRETS:
+                yield pod.owner, f"volume {name}: expected its keys by name"
 
 
 @everywhere

@@ -1,4 +1,4 @@
-"""Schemas: Kubernetes' own for its objects, as strict as its API server; ours, of the fields we use, for custom resources."""
+"""Schemas: Kubernetes' own, strictly, for its objects; ours, of the fields that we use, for custom resources."""
 
 import json
 from functools import cache

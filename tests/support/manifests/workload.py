@@ -64,7 +64,7 @@ def is_asked_for_its_health(cluster: Cluster) -> Iterator[Finding]:
                 probe = container.get(kind, {}).get("grpc")
                 if probe is None or {probe["port"]} != ports or probe.get("service", "") != service:
                     yield pod.owner, f"{kind}: expected grpc for {service!r} on the health port {sorted(ports)}"
-            if _patience(container.get("livenessProbe", {})) < 30:  # noqa: PLR2004 - seconds
+            if _patience(container.get("livenessProbe", {})) < 30:
                 yield pod.owner, "livenessProbe: expected half a minute of patience at least"
 
 
@@ -138,11 +138,12 @@ def namespace_is_restricted(cluster: Cluster) -> Iterator[Finding]:
 
 @everywhere
 def exposure_is_said(cluster: Cluster) -> Iterator[Finding]:
-    """TLS, or `insecure = true` in so many words."""
+    """TLS and an access file, or `insecure = true` in so many words; the service refuses to start otherwise."""
     for item, settings in cluster.settings():
         exposed = not is_loopback(settings.get("address", "127.0.0.1:7443"))
-        if exposed and not settings.get("insecure") and not {"tls_cert_file", "tls_key_file"} <= settings.keys():
-            yield item, "expected tls_cert_file and tls_key_file, or insecure = true"
+        secured = {"tls_cert_file", "tls_key_file", "access_file"} <= settings.keys()
+        if exposed and not secured and settings.get("insecure") is not True:
+            yield item, "expected tls_cert_file, tls_key_file and access_file, or insecure = true"
 
 
 @production
