@@ -6,6 +6,7 @@
 #   cpu   (the default) the CPU build, from PyTorch's own index; about 5 GB smaller than the next
 #   pypi  as locked in requirements/run.txt, with CUDA's libraries
 #   none  without PyTorch: for `encoder = "none"`, where producers bring vectors
+#checkov:skip=CKV_DOCKER_7:The ARG names a tag; pin its digest with --build-arg PYTHON_IMAGE=python@sha256:… for a build that can be repeated.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build

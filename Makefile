@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY := PASSIVE
 .PHONY: breaking release-proto help run demo test robustness lint types format imports proto proto-check lock clean bench-main-path bench-encoder bench-again bench-push bench-kill bench-disk k8s-render k8s-check k8s-lint image-check
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
 $(UV):
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Epistream needs Python 3.11 or newer; set PYTHON=")'
@@ -98,7 +98,8 @@ k8s-check: $(VENV)/dev.stamp ## Check one overlay before applying it: make k8s-c
 
 k8s-lint: k8s-render $(VENV)-k8s/stamp ## Check the rendered overlays with Kubernetes' schemas and checkov
 	for version in $(KUBERNETES); do $(BIN)/kubernetes-validate --strict --quiet --no-warn --kubernetes-version $$version $(RENDERED)/*.yaml || exit 1; done
-	$(VENV)-k8s/bin/checkov --config-file k8s/checkov.yaml --directory $(RENDERED)
+	$(VENV)-k8s/bin/checkov --config-file k8s/checkov.yaml --framework kubernetes --directory $(RENDERED)
+	$(VENV)-k8s/bin/checkov --config-file k8s/checkov.yaml --framework dockerfile --file Dockerfile
 
 image-check: $(VENV)/dev.stamp ## Check the Dockerfile's steps and the service they make, without a container engine. Needs root and mmdebstrap
 	$(BIN)/python -m tests.support.image.check

@@ -73,7 +73,8 @@ class Builder:
         into = target if target.startswith("/") else os.path.normpath(f"{folder}/{target}")
         for source in sources:
             several = len(sources) > 1 or target.endswith("/")
-            root.copy_in(origin / source.lstrip("/"), f"{into}/" if several else into)
+            # A stage that is done is not changed any more, and may have six gigabytes.
+            root.copy_in(origin / source.lstrip("/"), f"{into}/" if several else into, link=origin != ROOT)
 
     def _run(self, instruction: Instruction, root: Root, variables: dict[str, str], folder: str) -> None:
         targets, script = instruction.caches()

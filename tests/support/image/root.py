@@ -31,12 +31,13 @@ class Root:
         folder.mkdir(parents=True)
         subprocess.run(["tar", "-xf", archive, "-C", folder], check=True)
 
-    def copy_in(self, source: Path, target: str) -> None:
-        """As COPY does it: a folder's content, or a file, to `target`; files that are there already are linked."""
+    def copy_in(self, source: Path, target: str, *, link: bool = False) -> None:
+        """As COPY does it: a folder's content, or a file, to `target`. Linked files share their content: never ours."""
         to = self.folder / target.lstrip("/")
         if source.is_dir():
             to.mkdir(parents=True, exist_ok=True)
-            subprocess.run(["cp", "-a", "--link", "--no-preserve=ownership", f"{source}/.", to], check=True)
+            how = ["--link"] if link else []
+            subprocess.run(["cp", "-a", *how, "--no-preserve=ownership", f"{source}/.", to], check=True)
         else:
             (to if target.endswith("/") else to.parent).mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, to)

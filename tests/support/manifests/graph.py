@@ -217,9 +217,10 @@ def addresses_lead_to_a_service(cluster: Cluster) -> Iterator[Finding]:
 def _addresses(cluster: Cluster) -> Iterator[tuple[Object, str]]:
     for pod in cluster.pods():
         for container in pod.containers:
-            for entry in container.get("env", []):
-                if entry["name"] == "ADDRESS":
-                    yield pod.owner, str(entry["value"])
+            for argument in container.get("args", []):
+                flag, _, value = argument.partition("=")
+                if flag == "--address":
+                    yield pod.owner, value
 
 
 @everywhere

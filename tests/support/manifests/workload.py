@@ -180,9 +180,14 @@ def is_backed_up(cluster: Cluster) -> Iterator[Finding]:
             continue
         if pod.owner["spec"].get("concurrencyPolicy") != "Forbid":
             yield pod.owner, "expected concurrencyPolicy: Forbid"
-        if not any("persistentVolumeClaim" in volume for volume in pod.volumes.values()):
-            yield pod.owner, "expected a volume for the backups"
+        claimed = {name for name, volume in pod.volumes.items() if "persistentVolumeClaim" in volume}
         for container in pod.spec["containers"]:
+            arguments = container.get("args", [])
+            places = [f"--output={m['mountPath']}/" for m in container["volumeMounts"] if m["name"] in claimed]
+            if not set(places) & set(arguments):
+                yield pod.owner, "expected --output=FOLDER/ on a claimed volume"
+            if not any(argument.startswith("--keep=") for argument in arguments):
+                yield pod.owner, "expected --keep=N, or the volume fills up"
             names = {entry["name"] for entry in container.get("env", [])}
             if not {"EPISTREAM_TLS_CA_FILE", "EPISTREAM_TOKEN_FILE"} <= names:
                 yield pod.owner, "expected EPISTREAM_TLS_CA_FILE and EPISTREAM_TOKEN_FILE"
