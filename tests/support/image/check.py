@@ -93,10 +93,11 @@ def _cache() -> Path:
 def serve(stage: Stage, root: Root, work: Path, encoder: str) -> int:
     """Runs the service from a built stage as the pod of the local overlay would, with what inside.py checks."""
     cluster = Cluster(objects_of(rendered(K8S / "overlays/local")))
-    (pod,), ((_, _),) = cluster.service_pods(), list(cluster.settings())
+    (pod,) = cluster.service_pods()
     (container,) = pod.spec["containers"]
-    text = next(i["data"]["settings.toml"] for i, _ in cluster.settings())
-    known = [line for line in text.splitlines() if line.partition(" = ")[0] not in SETTINGS_TO_COME]
+    ((config_map, _),) = cluster.settings()
+    lines = config_map["data"]["settings.toml"].splitlines()
+    known = [line for line in lines if line.partition(" = ")[0] not in SETTINGS_TO_COME]
     settings, lent, data = work / "settings", work / "lent", work / "data"
     for path in (settings, lent, data):
         path.mkdir()
@@ -140,6 +141,8 @@ def main() -> int:
         _say(f"/opt/epistream with TORCH={source}: {used.stdout.split()[0]} MB")
         code = serve(parts[-1], root, work, "none" if source == "none" else "")
     _say(_NOT_CHECKED)
+    if source == "none":
+        _say("  - PyTorch, the encoder and the packaged model: TORCH_SOURCE=none leaves them out")
     if SETTINGS_TO_COME:
         _say(
             "  - the settings that the service does not have yet: they were left out, health was asked at the gRPC port"

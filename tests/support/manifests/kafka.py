@@ -36,21 +36,18 @@ def topics_are_those_the_service_makes(cluster: Cluster) -> Iterator[Finding]:
 @everywhere
 def user_may_do_its_work_and_no_more(cluster: Cluster) -> Iterator[Finding]:
     """Read submissions, write what came of them, tell the group; make, change and delete nothing."""
-    needed = {
-        *(("topic", name, "Read") for name in SUBMISSIONS),
-        *(("topic", name, "Write") for name in (*map(dead_letter_topic, SUBMISSIONS), CHANGES, OUTCOMES)),
-        *(("topic", name, "Describe") for name in TOPICS),
-        *(("group", Settings.model_fields["kafka_group"].default, what) for what in ("Read", "Describe")),
-    }
+    group = str(Settings.model_fields["kafka_group"].default)
+    written = (*map(dead_letter_topic, SUBMISSIONS), CHANGES, OUTCOMES)
+    needed = {("topic", name, "Read") for name in SUBMISSIONS} | {("topic", name, "Write") for name in written}
+    needed.add(("group", group, "Read"))
+    possible = {("topic", name, operation) for name in TOPICS for operation in ("Read", "Write")}
     for item in cluster.of("KafkaUser"):
         acls = item["spec"]["authorization"]["acls"]
-        for kind, name, operation in sorted(needed):
-            if not any(_allows(acl, kind, name, operation) for acl in acls):
-                yield item, f"it needs {operation} on the {kind} {name}"
-        for name in SUBMISSIONS:
-            if any(_allows(acl, "topic", name, "Write") for acl in acls):
-                yield item, f"it has no need of Write on {name}"
-        if excess := {what for acl in acls for what in acl["operations"]} - {"Read", "Write", "Describe"}:
+        for kind, name, operation in sorted(needed | possible):
+            allowed = any(_allows(acl, kind, name, operation) for acl in acls)
+            if allowed != ((kind, name, operation) in needed):
+                yield item, f"it has {'no ' if allowed else ''}need of {operation} on the {kind} {name}"
+        if excess := {what for acl in acls for what in acl["operations"]} - {"Read", "Write"}:
             yield item, f"it has no need of {', '.join(sorted(excess))}"
 
 
@@ -58,9 +55,7 @@ def _allows(acl: Object, kind: str, name: str, operation: str) -> bool:
     resource = acl["resource"]
     prefix = resource.get("patternType") == "prefix"
     named = name.startswith(resource["name"]) if prefix else resource["name"] in (name, "*")
-    # Kafka takes whoever may read or write to be allowed to look.
-    enough = {operation, "All", *(("Read", "Write") if operation == "Describe" else ())}
-    return resource["type"] == kind and named and bool(enough & set(acl["operations"]))
+    return resource["type"] == kind and named and bool({operation, "All"} & set(acl["operations"]))
 
 
 @everywhere
