@@ -8,10 +8,11 @@ export OPENBLAS_NUM_THREADS := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: audit supply breaking release-proto help run demo test robustness lint types format imports proto proto-check lock clean bench-main-path bench-encoder bench-again bench-push bench-kill bench-disk bench-hostile bench-backup
+# Every target that `make help` shows, and none is a file.
+.PHONY: $(shell sed -nE 's/^([a-z0-9-]+):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
 $(UV):
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Epistream needs Python 3.11 or newer; set PYTHON=")'
@@ -80,6 +81,30 @@ proto-check: proto ## Fail if the generated code is not what the protos make
 	git diff --exit-code -- proto
 	test -z "$$(git ls-files --others --exclude-standard -- proto)"
 
+$(VENV)-k8s/stamp: requirements/k8s.txt | $(UV)
+	$(UV) venv --quiet --clear --python $(BIN)/python $(VENV)-k8s
+	$(UV) pip install --quiet --python $(VENV)-k8s/bin/python --require-hashes -r $<
+	@touch $@
+
+RENDERED := build/k8s
+KUBERNETES := 1.35 1.36 1.37
+
+k8s-render: $(VENV)/dev.stamp ## Write the Kubernetes overlays as they would be applied to build/k8s
+	rm -rf $(RENDERED)
+	$(BIN)/python -m tests.support.manifests.checks render $(RENDERED)
+	@ls $(RENDERED)/*
+
+k8s-check: $(VENV)/dev.stamp ## Check one overlay before applying it: make k8s-check OVERLAY=FOLDER
+	$(BIN)/python -m tests.support.manifests.checks check $(OVERLAY)
+
+k8s-lint: k8s-render $(VENV)-k8s/stamp ## Check the rendered overlays with Kubernetes' schemas and checkov
+	for version in $(KUBERNETES); do $(BIN)/kubernetes-validate --strict --quiet --no-warn --kubernetes-version $$version $(RENDERED)/*.yaml || exit 1; done
+	$(VENV)-k8s/bin/checkov --config-file k8s/checkov.yaml --framework kubernetes --directory $(RENDERED)
+	$(VENV)-k8s/bin/checkov --config-file k8s/checkov.yaml --framework dockerfile --file Dockerfile
+
+image-check: $(VENV)/dev.stamp ## Check the Dockerfile's steps and the service they make, without a container engine. Needs root and mmdebstrap
+	$(BIN)/python -m tests.support.image.check
+
 TORCH_PACKAGES = $(shell sed -nE 's/^((torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+))==.*/--no-emit-package \1/p' requirements/run.txt)
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --universal --python-version 3.11
 
@@ -122,7 +147,7 @@ audit: $(VENV)-supply/stamp ## Look for known vulnerabilities in what ships; fai
 	$(VENV)-supply/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements/run.txt
 
 clean: ## Remove environments, caches and data
-	rm -rf $(VENV) $(VENV)-proto $(VENV)-supply build .cache .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-proto $(VENV)-supply $(VENV)-k8s build .cache .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 bench-main-path: $(VENV)/dev.stamp ## Measure: records/s and freshness through Kafka to a replica
 	$(BIN)/python -m bench.main_path

@@ -1,0 +1,141 @@
+"""Rendered manifests as one looks at them: objects by kind, pods wherever they are declared, the settings inside."""
+
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+ROOT: Final = Path(__file__).parents[3]
+K8S: Final = ROOT / "k8s"
+
+Object = dict[str, Any]
+"""One Kubernetes object, as YAML has it."""
+
+
+def overlays() -> list[Path]:
+    """Every folder that can be applied: the overlays and the examples."""
+    return sorted(
+        path.parent for place in ("overlays", "examples") for path in K8S.glob(f"{place}/*/kustomization.yaml")
+    )
+
+
+@cache
+def rendered(folder: Path) -> str:
+    """What `kubectl kustomize` makes of an overlay.
+
+    Raises:
+        ValueError: it refuses, with its words.
+    """
+    kubectl = Path(sys.executable).with_name("kubectl")
+    done = subprocess.run([kubectl, "kustomize", folder], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise ValueError(f"{folder}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def objects_of(text: str) -> list[Object]:
+    """The objects of a YAML stream."""
+    return [item for item in yaml.safe_load_all(text) if item]
+
+
+def name_of(item: Object) -> str:
+    """Kind and name, for people."""
+    return f"{item['kind']} {item['metadata']['name']}"
+
+
+def namespace_of(item: Object) -> str:
+    """The namespace; empty for what belongs to the whole cluster or says none."""
+    return str(item["metadata"].get("namespace", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod that some object would make."""
+
+    owner: Object
+    labels: dict[str, str]
+    spec: Object
+
+    @property
+    def namespace(self) -> str:
+        return namespace_of(self.owner)
+
+    @property
+    def containers(self) -> list[Object]:
+        """All of them: those that only prepare, too."""
+        return [*self.spec.get("initContainers", []), *self.spec["containers"]]
+
+    @property
+    def volumes(self) -> dict[str, Object]:
+        return {volume["name"]: volume for volume in self.spec.get("volumes", [])}
+
+
+class Cluster:
+    """All objects of one overlay."""
+
+    def __init__(self, objects: Sequence[Object]) -> None:
+        self.objects = list(objects)
+
+    def of(self, *kinds: str) -> list[Object]:
+        """The objects of these kinds."""
+        return [item for item in self.objects if item["kind"] in kinds]
+
+    def named(self, kind: str, name: str, namespace: str) -> Object | None:
+        """One object, if it is there."""
+        for item in self.of(kind):
+            if item["metadata"]["name"] == name and namespace_of(item) in ("", namespace):
+                return item
+        return None
+
+    def pods(self) -> list[Pod]:
+        """Every pod template."""
+        return [pod for item in self.objects if (pod := _pod(item))]
+
+    def service_pods(self) -> list[Pod]:
+        """The pods of the service itself."""
+        return [pod for pod in self.pods() if pod.owner["kind"] == "StatefulSet"]
+
+    def settings(self) -> Iterator[tuple[Object, dict[str, Any]]]:
+        """Each ConfigMap with settings of the service, and what they say."""
+        for item in self.of("ConfigMap"):
+            if "settings.toml" in item.get("data", {}):
+                yield item, tomllib.loads(item["data"]["settings.toml"])
+
+
+def _pod(item: Object) -> Pod | None:
+    match item["kind"]:
+        case "StatefulSet" | "Deployment" | "DaemonSet" | "Job":
+            template = item["spec"]["template"]
+        case "CronJob":
+            template = item["spec"]["jobTemplate"]["spec"]["template"]
+        case _:
+            return None
+    return Pod(item, template["metadata"]["labels"], template["spec"])
+
+
+def selects(selector: Object, labels: dict[str, str]) -> bool:
+    """Whether a label selector takes something with these labels. An empty one takes everything.
+
+    Raises:
+        ValueError: it uses expressions, which nothing here does.
+    """
+    if set(selector) - {"matchLabels"}:
+        raise ValueError(f"expected only matchLabels, found {sorted(selector)}")
+    wanted: dict[str, str] = selector.get("matchLabels", {})
+    return wanted.items() <= labels.items()
+
+
+def bytes_of(quantity: str) -> int:
+    """A Kubernetes quantity of memory, such as 1536Mi.
+
+    Raises:
+        KeyError: the unit is none that is used here.
+    """
+    number = quantity.rstrip("KMGTi")
+    return int(number) * {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}[quantity[len(number) :]]

@@ -1,0 +1,104 @@
+"""Policies about Kafka: topics as the service makes them, rights for its work and no more, one address everywhere."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from epistream.services.kafka.topics import settings as topic_settings
+from epistream.services.settings import Settings
+from epistream.wire.topics import CHANGES, OUTCOMES, SUBMISSIONS, dead_letter_topic
+from tests.support.manifests.cluster import Cluster, Object
+from tests.support.manifests.network import Peer, reaches
+from tests.support.manifests.policy import Finding, everywhere
+
+TOPICS: Final = (*SUBMISSIONS, *map(dead_letter_topic, SUBMISSIONS), CHANGES, OUTCOMES)
+_COPIES_MIN: Final = 3
+_BOOTSTRAP: Final = re.compile(r"([\w-]+)-kafka-bootstrap\.([\w-]+)\.svc:(\d+)")
+
+
+@everywhere
+def topics_are_those_the_service_makes(cluster: Cluster) -> Iterator[Finding]:
+    """Each, with exactly the settings that `ensure_topics` gives it at three copies; dead letters have room."""
+    topics = {item["metadata"]["name"]: item for item in cluster.of("KafkaTopic")}
+    if topics and topics.keys() != set(TOPICS):
+        yield None, f"expected the topics {sorted(TOPICS)}; differs: {sorted(topics.keys() ^ set(TOPICS))}"
+    for name, item in topics.items():
+        spec = item["spec"]
+        if spec["replicas"] < _COPIES_MIN:
+            yield item, f"expected {_COPIES_MIN} copies or more, found {spec['replicas']}"
+        if spec["config"] != topic_settings(name, spec["replicas"]):
+            yield item, f"expected the settings {topic_settings(name, spec['replicas'])}, found {spec['config']}"
+        letters = topics.get(dead_letter_topic(name))
+        if letters and letters["spec"]["partitions"] < spec["partitions"]:
+            yield letters, f"expected as many partitions as {name} has"
+
+
+@everywhere
+def user_may_do_its_work_and_no_more(cluster: Cluster) -> Iterator[Finding]:
+    """Read submissions, write what came of them, tell the group; make, change and delete nothing."""
+    group = str(Settings.model_fields["kafka_group"].default)
+    written = (*map(dead_letter_topic, SUBMISSIONS), CHANGES, OUTCOMES)
+    needed = {("topic", name, "Read") for name in SUBMISSIONS} | {("topic", name, "Write") for name in written}
+    needed.add(("group", group, "Read"))
+    possible = {("topic", name, operation) for name in TOPICS for operation in ("Read", "Write")}
+    for item in cluster.of("KafkaUser"):
+        acls = item["spec"]["authorization"]["acls"]
+        for kind, name, operation in sorted(needed | possible):
+            allowed = any(_allows(acl, kind, name, operation) for acl in acls)
+            if allowed != ((kind, name, operation) in needed):
+                yield item, f"it has {'no ' if allowed else ''}need of {operation} on the {kind} {name}"
+        if excess := {what for acl in acls for what in acl["operations"]} - {"Read", "Write"}:
+            yield item, f"it has no need of {', '.join(sorted(excess))}"
+
+
+def _allows(acl: Object, kind: str, name: str, operation: str) -> bool:
+    resource = acl["resource"]
+    prefix = resource.get("patternType") == "prefix"
+    named = name.startswith(resource["name"]) if prefix else resource["name"] in (name, "*")
+    return resource["type"] == kind and named and bool({operation, "All"} & set(acl["operations"]))
+
+
+@everywhere
+def scaler_watches_what_is_read(cluster: Cluster) -> Iterator[Finding]:
+    """The same Kafka, group and topics as the service, and a partition that is stopped does not count."""
+    for item in cluster.of("ScaledObject"):
+        for _, settings in cluster.settings():
+            triggers = [t["metadata"] for t in item["spec"]["triggers"] if t["type"] == "kafka"]
+            wrong = {t["bootstrapServers"] for t in triggers} - {settings.get("kafka")}
+            if wrong:
+                yield item, f"bootstrapServers: expected {settings.get('kafka')}, found {', '.join(sorted(wrong))}"
+            group = settings.get("kafka_group", Settings.model_fields["kafka_group"].default)
+            if {t["consumerGroup"] for t in triggers} != {group}:
+                yield item, f"consumerGroup: expected {group}"
+            topics = tuple(settings.get("kafka_topics", SUBMISSIONS))
+            if sorted(t["topic"] for t in triggers) != sorted(topics):
+                yield item, f"topic: expected one trigger for each of {', '.join(topics)}"
+            start = settings.get("kafka_start", Settings.model_fields["kafka_start"].default)
+            for trigger in triggers:
+                if trigger.get("excludePersistentLag") != "true" or trigger.get("offsetResetPolicy") != start:
+                    yield item, f"{trigger['topic']}: expected excludePersistentLag and offsetResetPolicy {start}"
+
+
+@everywhere
+def kafka_is_where_the_settings_say(cluster: Cluster) -> Iterator[Finding]:
+    """The network lets the pod reach it; Strimzi's objects belong to the cluster that the address names."""
+    for item, settings in cluster.settings():
+        found = _BOOTSTRAP.fullmatch(settings.get("kafka", ""))
+        ports = {int(broker.rpartition(":")[2]) for broker in settings.get("kafka", "").split(",") if broker}
+        if found:
+            broker = Peer(found[2], {"strimzi.io/cluster": found[1], "strimzi.io/kind": "Kafka"})
+            for pod in cluster.service_pods():
+                if not reaches(cluster, Peer.of(pod), broker, int(found[3])):
+                    yield item, f"kafka: the network policies do not let the pod reach {settings['kafka']}"
+        elif ports - set(_open_ports(cluster)):
+            yield item, f"kafka: no network policy opens the ports {sorted(ports)}"
+        for topic in cluster.of("KafkaTopic", "KafkaUser"):
+            if not found or topic["metadata"]["labels"]["strimzi.io/cluster"] != found[1]:
+                yield topic, f"strimzi.io/cluster: expected the one that serves {settings.get('kafka')}"
+
+
+def _open_ports(cluster: Cluster) -> Iterator[Any]:
+    for item in cluster.of("NetworkPolicy"):
+        for rule in item["spec"].get("egress", []):
+            if any("ipBlock" in peer for peer in rule.get("to", [])):
+                yield from (port["port"] for port in rule["ports"])

@@ -1,0 +1,119 @@
+"""Who reaches whom: what Kubernetes makes of network policies, and the policies about them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+
+from tests.support.manifests.cluster import Cluster, Object, Pod, namespace_of, selects
+from tests.support.manifests.graph import port_of
+from tests.support.manifests.policy import Finding, everywhere
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """An end of a connection: a pod, of ours or not, or an address outside of the cluster."""
+
+    namespace: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    namespace_labels: dict[str, str] = field(default_factory=dict)
+    address: str = ""
+
+    @classmethod
+    def of(cls, pod: Pod) -> "Peer":
+        """One of our pods."""
+        return cls(pod.namespace, pod.labels)
+
+
+def reaches(cluster: Cluster, source: Peer, target: Peer, port: int, protocol: str = "TCP") -> bool:
+    """Whether a connection is let out where it begins and in where it ends."""
+    return _lets(cluster, "Egress", source, target, port, protocol) and _lets(
+        cluster, "Ingress", target, source, port, protocol
+    )
+
+
+def _lets(cluster: Cluster, way: str, here: Peer, there: Peer, port: int, protocol: str) -> bool:
+    """Whether the policies for the pod `here` let the connection pass; no policy for it lets everything pass."""
+    binding = [
+        item
+        for item in cluster.of("NetworkPolicy")
+        if namespace_of(item) == here.namespace
+        and way in item["spec"]["policyTypes"]
+        and selects(item["spec"]["podSelector"], here.labels)
+    ]
+    rules = [rule for item in binding for rule in item["spec"].get(way.lower(), [])]
+    served = here if way == "Ingress" else there
+    return not binding or any(
+        _port_fits(cluster, rule, served, port, protocol) and _peer_fits(cluster, rule, here, there) for rule in rules
+    )
+
+
+def _port_fits(cluster: Cluster, rule: Object, served: Peer, port: int, protocol: str) -> bool:
+    if "ports" not in rule:
+        return True
+    pods = [pod for pod in cluster.pods() if Peer.of(pod) == served]
+    return any(
+        entry.get("protocol", "TCP") == protocol
+        and (entry["port"] == port or any(port_of(pod, entry["port"]) == port for pod in pods))
+        for entry in rule["ports"]
+    )
+
+
+def _peer_fits(cluster: Cluster, rule: Object, here: Peer, there: Peer) -> bool:
+    peers = [*rule.get("from", []), *rule.get("to", [])]
+    return not peers or any(_is(cluster, peer, here, there) for peer in peers)
+
+
+def _is(cluster: Cluster, peer: Object, here: Peer, there: Peer) -> bool:
+    if "ipBlock" in peer:
+        return bool(there.address) and ip_address(there.address) in ip_network(peer["ipBlock"]["cidr"])
+    if there.address:
+        return False
+    labels = {"kubernetes.io/metadata.name": there.namespace, **there.namespace_labels}
+    for item in cluster.of("Namespace"):
+        if item["metadata"]["name"] == there.namespace:
+            labels |= item["metadata"].get("labels", {})
+    in_namespace = (
+        selects(peer["namespaceSelector"], labels) if "namespaceSelector" in peer else there.namespace == here.namespace
+    )
+    return in_namespace and selects(peer.get("podSelector", {}), there.labels)
+
+
+@everywhere
+def network_is_closed_but_for_what_is_named(cluster: Cluster) -> Iterator[Finding]:
+    """Nothing in or out by default; no rule without ports; nobody unnamed but at the health port; nowhere for all."""
+    for namespace in {pod.namespace for pod in cluster.pods()}:
+        if not any(_denies_all(item) for item in cluster.of("NetworkPolicy") if namespace_of(item) == namespace):
+            yield None, f"expected a NetworkPolicy that denies everything in {namespace or 'the default namespace'}"
+    for item in cluster.of("NetworkPolicy"):
+        for rule in item["spec"].get("ingress", []):
+            if not rule.get("ports"):
+                yield item, "expected the ports that are open"
+            if not rule.get("from") and [port["port"] for port in rule.get("ports", [])] != ["health"]:
+                yield item, "expected who may come in"
+        for rule in item["spec"].get("egress", []):
+            if not rule.get("ports") or not rule.get("to"):
+                yield item, "expected where to, and to which ports"
+        for peer in _peers(item):
+            if peer.get("ipBlock", {}).get("cidr") in ("0.0.0.0/0", "::/0") or peer == {"namespaceSelector": {}}:
+                yield item, f"expected fewer than everybody, found {peer}"
+
+
+def _denies_all(item: Object) -> bool:
+    spec = item["spec"]
+    both = set(spec.get("policyTypes", [])) == {"Ingress", "Egress"}
+    return spec["podSelector"] == {} and both and not spec.get("ingress") and not spec.get("egress")
+
+
+def _peers(item: Object) -> Iterator[Object]:
+    for rule in (*item["spec"].get("ingress", []), *item["spec"].get("egress", [])):
+        yield from (*rule.get("from", []), *rule.get("to", []))
+
+
+@everywhere
+def backups_reach_the_service(cluster: Cluster) -> Iterator[Finding]:
+    """Both ends let the connection pass."""
+    for pod in cluster.pods():
+        if pod.owner["kind"] == "CronJob":
+            for service in cluster.service_pods():
+                if not reaches(cluster, Peer.of(pod), Peer.of(service), port_of(service, "grpc") or 0):
+                    yield pod.owner, "the network policies do not let it reach the service"

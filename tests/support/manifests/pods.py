@@ -1,0 +1,175 @@
+"""Policies about pods: no more rights than the work needs, and enough room to do it."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from tests.support.manifests.cluster import Cluster, bytes_of
+from tests.support.manifests.policy import Finding, before_applying, everywhere, production
+from tests.support.manifests.secrets import WHOLE_SECRETS
+
+UID_MIN: Final = 10001
+"""Below are users that a node may have, too."""
+_DIGEST: Final = re.compile(r"\S+@sha256:[0-9a-f]{64}")
+_VOLUMES: Final = frozenset({"configMap", "secret", "emptyDir", "persistentVolumeClaim", "projected"})
+_READABLE_BY_GROUP: Final = 0o440
+
+
+@everywhere
+def runs_as_nobody_in_particular(cluster: Cluster) -> Iterator[Finding]:
+    """Not root, and no user that the node has."""
+    for pod in cluster.pods():
+        for security in (pod.spec.get("securityContext", {}), *(c.get("securityContext", {}) for c in pod.containers)):
+            if security.get("runAsNonRoot") is not True:
+                yield pod.owner, "expected runAsNonRoot: true"
+            if int(security.get("runAsUser", 0)) < UID_MIN:
+                yield pod.owner, f"expected runAsUser of {UID_MIN} or more, found {security.get('runAsUser')}"
+        if pod.spec.get("securityContext", {}).get("fsGroup", 0) < UID_MIN:
+            yield pod.owner, "expected an fsGroup, or the volumes and the secrets cannot be read"
+
+
+@everywhere
+def asks_the_kernel_for_little(cluster: Cluster) -> Iterator[Finding]:
+    """Seccomp's default, no capabilities, nothing gained by executing something."""
+    for pod in cluster.pods():
+        for container in pod.containers:
+            security = container.get("securityContext", {})
+            if security.get("seccompProfile", {}).get("type") != "RuntimeDefault":
+                yield pod.owner, f"{container['name']}: expected seccompProfile RuntimeDefault"
+            if security.get("allowPrivilegeEscalation") is not False:
+                yield pod.owner, f"{container['name']}: expected allowPrivilegeEscalation: false"
+            if security.get("capabilities", {}) != {"drop": ["ALL"]}:
+                yield pod.owner, f"{container['name']}: expected all capabilities dropped and none added"
+            if security.get("privileged"):
+                yield pod.owner, f"{container['name']}: expected no privileges"
+
+
+@everywhere
+def root_is_read_only(cluster: Cluster) -> Iterator[Finding]:
+    """What is written goes to volumes; /tmp is one, of a bounded size."""
+    for pod in cluster.pods():
+        for container in pod.containers:
+            if container.get("securityContext", {}).get("readOnlyRootFilesystem") is not True:
+                yield pod.owner, f"{container['name']}: expected readOnlyRootFilesystem: true"
+            tmp = [m for m in container.get("volumeMounts", []) if m["mountPath"] == "/tmp"]  # noqa: S108 - the pod's
+            if not tmp or "sizeLimit" not in (pod.volumes.get(tmp[0]["name"], {}).get("emptyDir") or {}):
+                yield pod.owner, f"{container['name']}: expected an emptyDir with a sizeLimit at /tmp"
+
+
+@everywhere
+def shares_nothing_with_the_node(cluster: Cluster) -> Iterator[Finding]:
+    """No namespaces, ports or folders of the node."""
+    for pod in cluster.pods():
+        if any(pod.spec.get(name) for name in ("hostNetwork", "hostPID", "hostIPC")):
+            yield pod.owner, "expected no namespace of the node"
+        if any("hostPort" in port for container in pod.containers for port in container.get("ports", [])):
+            yield pod.owner, "expected no port of the node"
+        for volume in pod.volumes.values():
+            if not set(volume) & _VOLUMES:
+                yield pod.owner, f"volume {volume['name']}: expected one of {', '.join(sorted(_VOLUMES))}"
+
+
+@everywhere
+def has_no_token_of_the_cluster(cluster: Cluster) -> Iterator[Finding]:
+    """Nothing here talks to the API server."""
+    for item in [*cluster.of("ServiceAccount"), *(pod.owner for pod in cluster.pods())]:
+        pod = next((pod for pod in cluster.pods() if pod.owner is item), None)
+        if (pod.spec if pod else item).get("automountServiceAccountToken") is not False:
+            yield item, "expected automountServiceAccountToken: false"
+    for pod in cluster.pods():
+        if pod.spec.get("serviceAccountName", "default") == "default":
+            yield pod.owner, "expected a service account of its own"
+
+
+@everywhere
+def environment_is_ours(cluster: Cluster) -> Iterator[Finding]:
+    """A Service named epistream would set EPISTREAM_PORT and more, among the names of our settings."""
+    for pod in cluster.pods():
+        if pod.spec.get("enableServiceLinks") is not False:
+            yield pod.owner, "expected enableServiceLinks: false"
+
+
+@everywhere
+def resources_are_said(cluster: Cluster) -> Iterator[Finding]:
+    """Memory is not promised twice; CPU and memory have bounds."""
+    for pod in cluster.pods():
+        for container in pod.containers:
+            requests, limits = (container.get("resources", {}).get(what, {}) for what in ("requests", "limits"))
+            if not {"cpu", "memory"} <= requests.keys() or not {"cpu", "memory"} <= limits.keys():
+                yield pod.owner, f"{container['name']}: expected requests and limits of cpu and memory"
+            elif bytes_of(requests["memory"]) != bytes_of(limits["memory"]):
+                yield pod.owner, f"{container['name']}: expected as much memory requested as allowed"
+
+
+@everywhere
+def secrets_are_files(cluster: Cluster) -> Iterator[Finding]:
+    """Never in the environment; mounted as a folder, so that a new one takes effect; for the group's eyes only."""
+    for pod in cluster.pods():
+        secret_volumes = {name for name, volume in pod.volumes.items() if "secret" in volume}
+        for container in pod.containers:
+            sources = [entry.get("valueFrom", {}) for entry in container.get("env", [])] + container.get("envFrom", [])
+            if any("secretKeyRef" in source or "secretRef" in source for source in sources):
+                yield pod.owner, f"{container['name']}: expected no secret in the environment"
+            for mount in container.get("volumeMounts", []):
+                if mount["name"] in secret_volumes and ("subPath" in mount or mount.get("readOnly") is not True):
+                    yield pod.owner, f"{mount['name']}: expected the secret mounted whole and read-only"
+        for name in sorted(secret_volumes):
+            secret = pod.volumes[name]["secret"]
+            if secret.get("defaultMode") != _READABLE_BY_GROUP:
+                yield pod.owner, f"volume {name}: expected defaultMode 0440"
+            if not secret.get("items") and secret.get("secretName") not in WHOLE_SECRETS:
+                yield pod.owner, f"volume {name}: expected its keys by name"
+
+
+@everywhere
+def image_is_fixed(cluster: Cluster) -> Iterator[Finding]:
+    """The same manifest means the same image tomorrow."""
+    for pod in cluster.pods():
+        for container in pod.containers:
+            image = str(container["image"])
+            tag = image.rpartition("/")[2].partition(":")[2]
+            if "@" not in image and tag in ("", "latest"):
+                yield pod.owner, f"{container['name']}: expected a tag other than latest, or a digest; found {image}"
+
+
+@everywhere
+def skipped_checks_have_a_reason(cluster: Cluster) -> Iterator[Finding]:
+    """`checkov.io/skipN: CKV…=why`, in a sentence."""
+    for item in cluster.objects:
+        pod = next((pod for pod in cluster.pods() if pod.owner is item), None)
+        places = [item["metadata"]]
+        if pod is not None and item["kind"] != "CronJob":
+            places.append(item["spec"]["template"]["metadata"])
+        for place in places:
+            for key, value in place.get("annotations", {}).items():
+                if key.startswith("checkov.io/skip") and not re.fullmatch(r"CKV\w+=.{20,}", value):
+                    yield item, f"{key}: expected CHECK=reason, found {value!r}"
+
+
+@production
+def image_has_a_digest(cluster: Cluster) -> Iterator[Finding]:
+    """A tag can be moved."""
+    for pod in cluster.pods():
+        for container in pod.containers:
+            if not _DIGEST.fullmatch(container["image"]):
+                yield pod.owner, f"{container['name']}: expected NAME@sha256:DIGEST, found {container['image']}"
+
+
+@production
+def has_a_place_in_the_queue(cluster: Cluster) -> Iterator[Finding]:
+    """A priority, and pods apart from each other."""
+    for pod in cluster.service_pods():
+        if "priorityClassName" not in pod.spec:
+            yield pod.owner, "expected a priorityClassName"
+        keys = {constraint["topologyKey"] for constraint in pod.spec.get("topologySpreadConstraints", [])}
+        if keys != {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}:
+            yield pod.owner, "expected pods spread over zones and hosts"
+
+
+@before_applying
+def image_is_your_own(cluster: Cluster) -> Iterator[Finding]:
+    """The digest of zeros stands for the one that you have pushed."""
+    for pod in cluster.pods():
+        for container in pod.containers:
+            if container["image"].endswith("0" * 64):
+                yield pod.owner, f"{container['name']}: set the digest of your image; this one is a placeholder"

@@ -1,0 +1,59 @@
+"""What a policy is: a pure question about rendered manifests, whose answers are findings."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from tests.support.manifests.cluster import Cluster, Object, name_of
+
+Finding = tuple[Object | None, str]
+"""An object, or None where something is missing altogether, and what is wrong with it."""
+Policy = Callable[[Cluster], Iterator[Finding]]
+
+EVERYWHERE: Final[dict[str, Policy]] = {}
+"""What every overlay with the service in it keeps to."""
+PRODUCTION: Final[dict[str, Policy]] = {}
+"""What one keeps to, beyond these, where others reach it."""
+BEFORE_APPLYING: Final[dict[str, Policy]] = {}
+"""What is still to be filled in when an overlay is to be applied."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Broken:
+    """A policy that is not kept."""
+
+    policy: str
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what} [{self.policy}]"
+
+
+def everywhere(policy: Policy) -> Policy:
+    """Enter a policy for every overlay."""
+    EVERYWHERE[policy.__name__] = policy
+    return policy
+
+
+def production(policy: Policy) -> Policy:
+    """Enter a policy for production."""
+    PRODUCTION[policy.__name__] = policy
+    return policy
+
+
+def before_applying(policy: Policy) -> Policy:
+    """Enter a policy about what is left to fill in."""
+    BEFORE_APPLYING[policy.__name__] = policy
+    return policy
+
+
+def broken(objects: Iterable[Object], *groups: dict[str, Policy]) -> list[Broken]:
+    """Every finding of the policies in `groups` about these objects."""
+    cluster = Cluster(list(objects))
+    return sorted(
+        Broken(name, name_of(item) if item else "the overlay", what)
+        for group in groups
+        for name, policy in group.items()
+        for item, what in policy(cluster)
+    )

@@ -1,0 +1,204 @@
+"""Policies about the service as a whole: one instance, its store, how it is asked, stopped, reached and secured."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from epistream.services.settings import Settings, is_loopback
+from tests.support.manifests.cluster import Cluster, Object, Pod, namespace_of, selects
+from tests.support.manifests.policy import Finding, everywhere, production
+
+STOP_MARGIN_SECONDS: Final = 15
+"""What closing the store may take, beyond the drain."""
+READY: Final = "epistream.v1.KnowledgeService"
+_DRAIN_SECONDS: Final = float(Settings.model_fields["drain_seconds"].default)
+_CLUSTER_WIDE: Final = frozenset({"Namespace", "PriorityClass"})
+
+
+@everywhere
+def one_instance_owns_the_store(cluster: Cluster) -> Iterator[Finding]:
+    """Two pods have two stores, and answer differently."""
+    for item in cluster.of("StatefulSet"):
+        if item["spec"].get("replicas") != 1:
+            yield item, f"expected replicas: 1, found {item['spec'].get('replicas')}"
+    if len(cluster.of("StatefulSet")) != 1 or cluster.of("Deployment", "DaemonSet"):
+        yield None, "expected one StatefulSet and nothing else that serves"
+    for item in cluster.of("ScaledObject"):
+        least, most = (item["spec"].get(name) for name in ("minReplicaCount", "maxReplicaCount"))
+        if (least, most) != (1, 1) or "idleReplicaCount" in item["spec"]:
+            yield item, f"expected minReplicaCount and maxReplicaCount of 1, found {least} and {most}"
+    for item in cluster.of("HorizontalPodAutoscaler"):
+        yield item, "expected nothing that scales a store"
+
+
+@everywhere
+def store_outlives_the_workload(cluster: Cluster) -> Iterator[Finding]:
+    """Volumes are kept, and the settings put the store on one."""
+    for pod in cluster.service_pods():
+        spec = pod.owner["spec"]
+        if spec.get("persistentVolumeClaimRetentionPolicy") != {"whenDeleted": "Retain", "whenScaled": "Retain"}:
+            yield pod.owner, "expected volume claims to be retained"
+        claims = {claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates", [])}
+        durable = {m["mountPath"] for c in pod.containers for m in c.get("volumeMounts", []) if m["name"] in claims}
+        for item, settings in cluster.settings():
+            if settings.get("folder") not in durable:
+                yield item, f"folder: expected a claimed volume there, found {settings.get('folder')!r}"
+
+
+@everywhere
+def rolls_one_at_a_time(cluster: Cluster) -> Iterator[Finding]:
+    """A new version replaces the pod, and counts once it has stayed ready."""
+    for item in cluster.of("StatefulSet"):
+        if item["spec"].get("updateStrategy", {}).get("type") != "RollingUpdate":
+            yield item, "expected updateStrategy RollingUpdate"
+        if item["spec"].get("minReadySeconds", 0) < 1:
+            yield item, "expected minReadySeconds"
+
+
+@everywhere
+def is_asked_for_its_health(cluster: Cluster) -> Iterator[Finding]:
+    """By gRPC, on the port that the settings serve health on. Liveness asks for the process, never for a part of it."""
+    ports = {int(s["health_address"].rpartition(":")[2]) for _, s in cluster.settings() if s.get("health_address")}
+    for pod in cluster.service_pods():
+        for container in pod.spec["containers"]:
+            for kind, service in (("startupProbe", ""), ("readinessProbe", READY), ("livenessProbe", "")):
+                probe = container.get(kind, {}).get("grpc")
+                if probe is None or {probe["port"]} != ports or probe.get("service", "") != service:
+                    yield pod.owner, f"{kind}: expected grpc for {service!r} on the health port {sorted(ports)}"
+            if _patience(container.get("livenessProbe", {})) < 30:
+                yield pod.owner, "livenessProbe: expected half a minute of patience at least"
+
+
+def _patience(probe: Object) -> float:
+    return float(probe.get("periodSeconds", 10)) * float(probe.get("failureThreshold", 3))
+
+
+@everywhere
+def has_time_to_stop(cluster: Cluster) -> Iterator[Finding]:
+    """First the endpoints are taken out, then calls end, then the store closes; only then comes SIGKILL."""
+    drain = max((float(s.get("drain_seconds", _DRAIN_SECONDS)) for _, s in cluster.settings()), default=_DRAIN_SECONDS)
+    for pod in cluster.service_pods():
+        sleeps = [c.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0) for c in pod.containers]
+        if not all(sleeps):
+            yield pod.owner, "expected a preStop sleep"
+        needed = max(sleeps) + drain + STOP_MARGIN_SECONDS
+        if pod.spec.get("terminationGracePeriodSeconds", 30) < needed:
+            yield pod.owner, f"expected terminationGracePeriodSeconds of {needed:g} or more"
+
+
+@everywhere
+def gives_way_to_a_drain(cluster: Cluster) -> Iterator[Finding]:
+    """A node can be emptied, also of a pod that is broken."""
+    for pod in cluster.service_pods():
+        budgets = [b for b in cluster.of("PodDisruptionBudget") if selects(b["spec"]["selector"], pod.labels)]
+        if len(budgets) != 1:
+            yield pod.owner, f"expected one PodDisruptionBudget, found {len(budgets)}"
+        for item in budgets:
+            spec = item["spec"]
+            if spec.get("maxUnavailable") != 1 or spec.get("unhealthyPodEvictionPolicy") != "AlwaysAllow":
+                yield item, "expected maxUnavailable: 1 and unhealthyPodEvictionPolicy: AlwaysAllow"
+
+
+@everywhere
+def can_be_found_both_ways(cluster: Cluster) -> Iterator[Finding]:
+    """One address for who connects once, and the pods' own for who balances."""
+    for pod in cluster.service_pods():
+        services = [s for s in cluster.of("Service") if s["spec"]["selector"].items() <= pod.labels.items()]
+        headless = [s for s in services if s["spec"].get("clusterIP") == "None"]
+        if [s["metadata"]["name"] for s in headless] != [pod.owner["spec"].get("serviceName")]:
+            yield pod.owner, "expected its serviceName to be the one headless Service"
+        if not any(s["spec"].get("type") == "ClusterIP" for s in services):
+            yield pod.owner, "expected a ClusterIP Service"
+        for item in services:
+            port = item["spec"]["ports"][0]
+            if item in headless and port["port"] != _container_port(pod, port.get("targetPort", port["port"])):
+                yield item, "a headless Service has no port of its own: expected the pod's"
+
+
+def _container_port(pod: Pod, port: int | str) -> int | None:
+    for container in pod.containers:
+        for declared in container.get("ports", []):
+            if port in (declared["containerPort"], declared.get("name")):
+                return int(declared["containerPort"])
+    return None
+
+
+@everywhere
+def namespace_is_restricted(cluster: Cluster) -> Iterator[Finding]:
+    """The API server refuses pods that ask for more; and nothing is anywhere else."""
+    ours = {item["metadata"]["name"] for item in cluster.of("Namespace")}
+    if not ours:
+        yield None, "expected a Namespace"
+    for item in cluster.of("Namespace"):
+        if item["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce") != "restricted":
+            yield item, "expected pod-security.kubernetes.io/enforce: restricted"
+    for item in cluster.objects:
+        if item["kind"] not in _CLUSTER_WIDE and namespace_of(item) not in ours:
+            yield item, f"expected a namespace among {sorted(ours)}, found {namespace_of(item)!r}"
+
+
+@everywhere
+def exposure_is_said(cluster: Cluster) -> Iterator[Finding]:
+    """TLS and an access file, or `insecure = true` in so many words; the service refuses to start otherwise."""
+    for item, settings in cluster.settings():
+        exposed = not is_loopback(settings.get("address", "127.0.0.1:7443"))
+        secured = {"tls_cert_file", "tls_key_file", "access_file"} <= settings.keys()
+        if exposed and not secured and settings.get("insecure") is not True:
+            yield item, "expected tls_cert_file, tls_key_file and access_file, or insecure = true"
+
+
+@production
+def everything_is_encrypted_and_everybody_asked(cluster: Cluster) -> Iterator[Finding]:
+    """TLS, an access file, an audit file, and Kafka over TLS."""
+    for item, settings in cluster.settings():
+        if "insecure" in settings:
+            yield item, "expected no word of insecure"
+        for name in ("tls_cert_file", "tls_key_file", "access_file", "audit_file"):
+            if name not in settings:
+                yield item, f"expected {name}"
+        if "kafka" in settings and settings.get("kafka_security") not in ("SSL", "SASL_SSL"):
+            yield item, f"kafka_security: expected SSL or SASL_SSL, found {settings.get('kafka_security')!r}"
+        if "kafka" in settings and "kafka_ca_file" not in settings:
+            yield item, "expected kafka_ca_file"
+
+
+@production
+def store_is_mounted_once(cluster: Cluster) -> Iterator[Finding]:
+    """Even two pods on one node cannot mount it both."""
+    for item in cluster.of("StatefulSet"):
+        for claim in item["spec"].get("volumeClaimTemplates", []):
+            if claim["spec"]["accessModes"] != ["ReadWriteOncePod"]:
+                yield item, f"claim {claim['metadata']['name']}: expected ReadWriteOncePod"
+
+
+@production
+def is_backed_up(cluster: Cluster) -> Iterator[Finding]:
+    """Regularly, one at a time, into a volume, by TLS and with a token that are files."""
+    if not cluster.of("CronJob"):
+        yield None, "expected a CronJob that takes backups"
+    for pod in cluster.pods():
+        if pod.owner["kind"] != "CronJob":
+            continue
+        if pod.owner["spec"].get("concurrencyPolicy") != "Forbid":
+            yield pod.owner, "expected concurrencyPolicy: Forbid"
+        claimed = {name for name, volume in pod.volumes.items() if "persistentVolumeClaim" in volume}
+        for container in pod.spec["containers"]:
+            arguments = container.get("args", [])
+            places = [f"--output={m['mountPath']}/" for m in container["volumeMounts"] if m["name"] in claimed]
+            if not set(places) & set(arguments):
+                yield pod.owner, "expected --output=FOLDER/ on a claimed volume"
+            if not any(argument.startswith("--keep=") for argument in arguments):
+                yield pod.owner, "expected --keep=N, or the volume fills up"
+            names = {entry["name"] for entry in container.get("env", [])}
+            if not {"EPISTREAM_TLS_CA_FILE", "EPISTREAM_TOKEN_FILE"} <= names:
+                yield pod.owner, "expected EPISTREAM_TLS_CA_FILE and EPISTREAM_TOKEN_FILE"
+
+
+@production
+def is_watched(cluster: Cluster) -> Iterator[Finding]:
+    """Prometheus reads its metrics, by TLS and with a token."""
+    if not cluster.of("ServiceMonitor"):
+        yield None, "expected a ServiceMonitor"
+    for item in cluster.of("ServiceMonitor"):
+        for endpoint in item["spec"]["endpoints"]:
+            if endpoint.get("scheme") != "https" or "authorization" not in endpoint:
+                yield item, "expected https and an authorization"
