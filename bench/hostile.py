@@ -28,8 +28,9 @@ from bench.parts import Asked
 from bench.report import Figure, below, report
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as know_pb
+from tests.support.certificates import Authority
 from tests.support.rpc import Client, submission, vector
-from tests.support.security import Authority, client_with, hash_of
+from tests.support.security import client_with, hash_of
 from tests.support.service import RunningService, running_service
 
 SECONDS: Final = 20.0

@@ -18,8 +18,9 @@ from epistream.v1 import knowledge_service_pb2 as know_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import sync_service_pb2 as sync_pb
 from epistream.wire.errors import Denied, EpistreamError, NotFound, Unavailable
+from tests.support.certificates import Authority, put
 from tests.support.rpc import Client, failure_of, rpc_failure_of, submission, vector
-from tests.support.security import AUDIENCE, ISSUER, Authority, Issuer, client_with, hash_of, put
+from tests.support.security import AUDIENCE, ISSUER, Issuer, client_with, hash_of
 from tests.support.service import RunningService, running_service
 
 PATIENCE_SECONDS: Final = 20.0
@@ -61,7 +62,7 @@ class Secured:
 
     def client(self, token: str | None) -> Any:
         """A client that shows a token."""
-        return client_with(self.service.address, self.authority.client_credentials(), token)
+        return client_with(self.service.address, self.authority.channel_credentials(), token)
 
     def audit(self) -> list[dict[str, Any]]:
         """The lines of the audit log."""

@@ -26,8 +26,8 @@ from epistream.v1 import knowledge_service_pb2 as knowledge_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import sync_service_pb2 as sync_pb
 from epistream.wire.errors import Broken, EpistreamError, Unavailable
+from tests.support.certificates import Authority
 from tests.support.rpc import Client, client_of, failure_of, rpc_failure_of, submission
-from tests.support.security import Authority
 from tests.support.service import RunningService, running_service
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -14,8 +14,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Denied
+from tests.support.certificates import Authority, put
 from tests.support.rpc import Client, client_of, failure_of, rpc_failure_of, submission
-from tests.support.security import Authority, client_with, hash_of, put
+from tests.support.security import client_with, hash_of
 from tests.support.service import RunningService, running_service
 from tests.support.waits import until
 
@@ -63,7 +64,7 @@ def served_serial(address: str, authority: Authority) -> int:
 
 async def test_a_certificate_rotated_under_load_drops_no_stream(authority: Authority, service: RunningService) -> None:
     first = served_serial(service.address, authority)
-    async with client_with(service.address, authority.client_credentials(), "root") as client:
+    async with client_with(service.address, authority.channel_credentials(), "root") as client:
         await client.make_namespace("a")
         async with client.subscribe("a", head=True) as stream:
             await stream.next_of("subscribed")
@@ -72,7 +73,7 @@ async def test_a_certificate_rotated_under_load_drops_no_stream(authority: Autho
                     authority.renew()
                 await client.submit(submission("a", number))
                 # New connections all along, as a fleet of clients makes them.
-                async with client_with(service.address, authority.client_credentials(), "root") as other:
+                async with client_with(service.address, authority.channel_credentials(), "root") as other:
                     await other.namespaces.ListNamespaces(LISTING)
             revisions = [change.revision for change in await stream.changes(30)]
     assert revisions == list(range(1, 31))
@@ -99,29 +100,30 @@ async def test_plaintext_and_strangers_certificates_get_nowhere(
         error = await rpc_failure_of(plain.namespaces.ListNamespaces(LISTING, timeout=20))
         assert error.code() == grpc.StatusCode.UNAVAILABLE
     stranger = Authority(tmp_path_factory.mktemp("stranger"))
-    async with client_with(service.address, stranger.client_credentials(), "root") as client:
+    async with client_with(service.address, stranger.channel_credentials(), "root") as client:
         error = await rpc_failure_of(client.namespaces.ListNamespaces(LISTING, timeout=20))
         assert error.code() == grpc.StatusCode.UNAVAILABLE
-    async with client_with(service.address, authority.client_credentials(), "root") as client:
+    async with client_with(service.address, authority.channel_credentials(), "root") as client:
         await client.namespaces.ListNamespaces(LISTING)
 
 
 async def test_a_client_certificate_is_needed_and_says_who_calls(
     authority: Authority, mutual: RunningService, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    async with client_with(mutual.address, authority.client_credentials()) as nobody:
+    async with client_with(mutual.address, authority.channel_credentials()) as nobody:
         error = await rpc_failure_of(nobody.namespaces.ListNamespaces(LISTING, timeout=20))
         assert error.code() == grpc.StatusCode.UNAVAILABLE, "refused in the handshake"
-    async with client_with(mutual.address, authority.client_credentials("root.example")) as root:
+    async with client_with(mutual.address, authority.channel_credentials("root.example")) as root:
         await root.make_namespace("a")
-    async with client_with(mutual.address, authority.client_credentials("other.example")) as other:
+    async with client_with(mutual.address, authority.channel_credentials("other.example")) as other:
         assert isinstance(await failure_of(other.namespaces.ListNamespaces(LISTING)), Denied)
     # A token goes before the certificate, and a wrong one is not made good by it.
-    async with client_with(mutual.address, authority.client_credentials("other.example"), "root") as bearer:
+    async with client_with(mutual.address, authority.channel_credentials("other.example"), "root") as bearer:
         await bearer.namespaces.ListNamespaces(LISTING)
-    async with client_with(mutual.address, authority.client_credentials("root.example"), "wrong") as bearer:
+    async with client_with(mutual.address, authority.channel_credentials("root.example"), "wrong") as bearer:
         assert isinstance(await failure_of(bearer.namespaces.ListNamespaces(LISTING)), Denied)
     stranger = Authority(tmp_path_factory.mktemp("stranger"))
+    stranger.renew()
     forged = grpc.ssl_channel_credentials(
         authority.ca_pem, stranger.key_file.read_bytes(), stranger.cert_file.read_bytes()
     )
@@ -152,7 +154,7 @@ async def test_probes_need_neither_tls_nor_credentials_and_find_health_alone(ser
 
 
 async def test_reflection_is_off_where_there_is_an_access_file(authority: Authority, service: RunningService) -> None:
-    async with client_with(service.address, authority.client_credentials(), "root") as client:
+    async with client_with(service.address, authority.channel_credentials(), "root") as client:
         method = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
         call: grpc.aio.StreamStreamCall[bytes, bytes] = client.channel.stream_stream(method)()
         assert (await rpc_failure_of(call.read())).code() == grpc.StatusCode.UNIMPLEMENTED

@@ -11,29 +11,65 @@ LONG_AGO: Final = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 class Authority:
-    """An authority, its certificate in `ca_file`, and what it signs beside it."""
+    """An authority, and what it signs, in a folder.
+
+    Attributes:
+        ca_file: its certificate; `ca_pem` are the bytes.
+        cert_file: the certificate of a service on this machine, once `service_flags` or `renew` was called.
+        key_file: its key.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         self._folder = folder
         self._ca = trustme.CA()
-        self.ca_file = folder / "ca.pem"
-        self._ca.cert_pem.write_to_path(str(self.ca_file))
+        self.ca_file, self.ca_pem = folder / "ca.pem", self._ca.cert_pem.bytes()
+        self.cert_file, self.key_file = folder / "service.pem", folder / "service.key"
+        put(self.ca_file, self.ca_pem)
+
+    def service_flags(self, *, mutual: bool = False) -> dict[str, str]:
+        """Flags of a service with a certificate of this authority; `mutual` asks for those of clients."""
+        self.renew()
+        flags = {"tls_cert_file": str(self.cert_file), "tls_key_file": str(self.key_file)}
+        return flags | ({"tls_client_ca_file": str(self.ca_file)} if mutual else {})
+
+    def renew(self) -> None:
+        """A new certificate of the service, in place of the one before."""
+        leaf = self._ca.issue_cert("localhost", "127.0.0.1")
+        put(self.key_file, leaf.private_key_pem.bytes())
+        put(self.cert_file, _chain(leaf))
+
+    def channel_credentials(self, name: str | None = None) -> grpc.ChannelCredentials:
+        """What a channel needs to this authority's services, with a certificate for a DNS name where one is given."""
+        if name is None:
+            return grpc.ssl_channel_credentials(self.ca_pem)
+        leaf = self._ca.issue_cert(name)
+        return grpc.ssl_channel_credentials(self.ca_pem, leaf.private_key_pem.bytes(), _chain(leaf))
 
     def serving(self, *names: str, clients: "Authority | None" = None, expired: bool = False) -> grpc.ServerCredentials:
         """What a server at `names` serves TLS with; it takes only clients of `clients`, if given."""
         leaf = self._ca.issue_cert(
             *names, not_before=LONG_AGO if expired else None, not_after=LONG_AGO.replace(day=2) if expired else None
         )
-        chain = b"".join(pem.bytes() for pem in leaf.cert_chain_pems)
         roots = clients.ca_file.read_bytes() if clients is not None else None
-        pair = (leaf.private_key_pem.bytes(), chain)
+        pair = (leaf.private_key_pem.bytes(), _chain(leaf))
         return grpc.ssl_server_credentials([pair], roots, require_client_auth=clients is not None)
 
     def client(self, name: str) -> dict[str, Any]:
         """A client certificate and its key, in the files of that name: arguments for `Credentials`."""
         leaf = self._ca.issue_cert(common_name=name)
         files = {"tls_cert_file": self._folder / f"{name}.pem", "tls_key_file": self._folder / f"{name}.key"}
-        files["tls_cert_file"].write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
+        files["tls_cert_file"].write_bytes(_chain(leaf))
         leaf.private_key_pem.write_to_path(str(files["tls_key_file"]))
         return files
+
+
+def put(path: Path, content: bytes | str) -> None:
+    """Replace a file at once, as Kubernetes does: nobody reads half of it."""
+    unfinished = path.with_name(f".{path.name}.new")
+    unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+    unfinished.replace(path)
+
+
+def _chain(leaf: trustme.LeafCert) -> bytes:
+    return b"".join(pem.bytes() for pem in leaf.cert_chain_pems)

@@ -1,17 +1,14 @@
-"""Certificates, access files and JWTs for tests, and clients that show them."""
+"""Tokens and JWTs for tests, and clients that show them."""
 
 import hashlib
-import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
 import grpc.aio
 import jwt
-import trustme
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
@@ -19,42 +16,6 @@ from tests.support.rpc import Client
 
 ISSUER: Final = "https://id.example"
 AUDIENCE: Final = "epistream"
-
-
-class Authority:
-    """A CA of our own, which issues what a service and its clients need into a folder.
-
-    Attributes:
-        ca_pem: its certificate.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._ca = trustme.CA()
-        self.ca_pem = self._ca.cert_pem.bytes()
-        self.cert_file, self.key_file = folder / "service.crt", folder / "service.key"
-        self.ca_file = folder / "ca.crt"
-        self.ca_file.write_bytes(self.ca_pem)
-        self.renew()
-
-    def renew(self) -> None:
-        """A new certificate of the service, in place of the one before."""
-        issued = self._ca.issue_cert("localhost", "127.0.0.1")
-        put(self.key_file, issued.private_key_pem.bytes())
-        put(self.cert_file, b"".join(pem.bytes() for pem in issued.cert_chain_pems))
-
-    def service_flags(self, *, mutual: bool = False) -> dict[str, str]:
-        """Flags of a service with its certificate; `mutual` asks for those of clients."""
-        flags = {"tls_cert_file": str(self.cert_file), "tls_key_file": str(self.key_file)}
-        return flags | ({"tls_client_ca_file": str(self.ca_file)} if mutual else {})
-
-    def client_credentials(self, name: str | None = None) -> grpc.ChannelCredentials:
-        """What a client needs, with a certificate for a DNS name of its own where one is given."""
-        if name is None:
-            return grpc.ssl_channel_credentials(self.ca_pem)
-        issued = self._ca.issue_cert(name)
-        chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
-        return grpc.ssl_channel_credentials(self.ca_pem, issued.private_key_pem.bytes(), chain)
 
 
 class Issuer:
@@ -87,13 +48,6 @@ def rsa_pair(key_id: str) -> tuple[rsa.RSAPrivateKey, dict[str, Any]]:
     """A private key, and its public half as a JSON Web Key."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     return key, RSAAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": key_id}
-
-
-def put(path: Path, content: bytes | str) -> None:
-    """Replace a file at once, as Kubernetes does: nobody reads half of it."""
-    unfinished = path.with_name(f".{path.name}.new")
-    unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(unfinished, path)  # noqa: PTH105 - the same
 
 
 def hash_of(token: str) -> str:
