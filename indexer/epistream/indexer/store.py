@@ -18,7 +18,7 @@ from typing import IO, Final
 
 import apsw
 
-from epistream.indexer import deadletters, journal, positions, views
+from epistream.indexer import deadletters, disk, journal, positions, views
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.deadletters import DeadLetter
 from epistream.indexer.journal import SqliteJournal
@@ -62,18 +62,26 @@ class Readers:
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[Catalog]:
-        """The state of one moment. Any thread; blocks nobody. Raises apsw.Error where the file cannot be read."""
+        """The state of one moment. Any thread; blocks nobody.
+
+        Raises:
+            Broken: the file cannot be read; CORRUPT where it is damaged.
+            Unavailable: there is no space for what SQLite must write beside it.
+        """
         try:
             connection = self._idle.get_nowait()
         except queue.Empty:
-            connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
+            with disk.translated(self._path):
+                connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
             connection.set_busy_timeout(10_000)
             self._opened.append(connection)
-        connection.execute("BEGIN")
         try:
-            yield Catalog(connection)
+            with disk.translated(self._path, connection):
+                connection.execute("BEGIN")
+                yield Catalog(connection)
         finally:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             self._idle.put(connection)
 
     def close(self) -> None:
@@ -88,6 +96,7 @@ class Store:
     Attributes:
         epoch: names this store; a revision means something only together with it.
         readers: connections for reading.
+        full: whether the newest transaction found no space on the disk.
         transaction_seconds: how long the newest committed transaction took, from its begin until it was durable.
         writer: the writing connection. Only the writer thread may use it.
         journal: the journal over the writing connection.
@@ -99,70 +108,111 @@ class Store:
         """Open the store in `folder`, making it if there is none.
 
         Raises:
-            Unavailable: another process has it open.
+            Unavailable: another process has it open, or the disk is full.
             Broken: the file is not a store of this version, cannot be opened, or is damaged where its views must be
                 made anew.
         """
         _refuse_vulnerable_sqlite()
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(folder / "lock")
+        self._lock = _lock(folder)
         self.path = folder / FILE
         self.readers = Readers(folder)
+        self.full = False
         self.transaction_seconds = 0.0
-        try:
+        with contextlib.ExitStack() as failed:
+            failed.callback(self._lock.close)
+            self.epoch, as_it_is = self._open()
+            failed.callback(self.writer.close)
+            self.journal = SqliteJournal(self.writer)
+            self.renewed = None if as_it_is else self._renew()
+            failed.pop_all()
+
+    def _open(self) -> tuple[str, bool]:
+        """Open the writing connection. Returns the epoch, and whether the views are of this format."""
+        with disk.translated(self.path):
             self.writer = apsw.Connection(str(self.path))
-            # First: after a kill, the publisher of the killed process may read for a moment longer.
-            self.writer.set_busy_timeout(10_000)
-            self.writer.pragma("page_size", PAGE_BYTES)
-            self.writer.pragma("journal_mode", "wal")
-            self.writer.wal_autocheckpoint(CHECKPOINT_PAGES)
-            self.writer.pragma("synchronous", "full")
-            self.writer.pragma("cache_size", -CACHE_KIBIBYTES)
-            self.epoch, as_it_is = _prepare(self.writer)
+        try:
+            with disk.translated(self.path, self.writer):
+                # First: after a kill, the publisher of the killed process may read for a moment longer.
+                self.writer.set_busy_timeout(10_000)
+                self.writer.pragma("page_size", PAGE_BYTES)
+                self.writer.pragma("journal_mode", "wal")
+                self.writer.wal_autocheckpoint(CHECKPOINT_PAGES)
+                self.writer.pragma("synchronous", "full")
+                self.writer.pragma("cache_size", -CACHE_KIBIBYTES)
+                return _prepare(self.writer)
         except apsw.Error as error:
-            self._lock.close()
+            self.writer.close()
             raise Broken(f"{self.path} cannot be opened as a store: {error}", reason="CORRUPT") from error
-        self.journal = SqliteJournal(self.writer)
-        self.renewed = None if as_it_is else self._renew()
+        except BaseException:
+            self.writer.close()
+            raise
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
         """A transaction on the writing connection: durable when left without an error, undone otherwise.
 
         Raises:
-            Broken: the disk refused. The state on it is unknown until the store is opened anew.
+            Unavailable: DISK_FULL, there was no space. It is undone, and the next one may be tried. Only if the process
+                dies before that, the next start may find it written all the same.
+            Broken: the disk refused, or the file is damaged. The state on the disk is unknown until the store is opened
+                anew.
         """
         begun = time.monotonic()
-        try:
-            self.writer.execute("BEGIN IMMEDIATE")
+        with self._noting_space():
             try:
+                self.writer.execute("BEGIN IMMEDIATE")
                 yield self.writer
+                self.writer.execute("COMMIT")
+            except apsw.Error as error:
+                known = disk.ours(error, self.path, self.writer.system_errno)
+                self._undo()
+                if known is None:
+                    raise
+                raise known from error
             except BaseException:
-                self.writer.execute("ROLLBACK")
+                self._undo()
                 raise
-            self.writer.execute("COMMIT")
-            self.transaction_seconds = time.monotonic() - begun
-        except (apsw.IOError, apsw.FullError, apsw.CorruptError, apsw.ReadOnlyError) as error:
-            with contextlib.suppress(apsw.Error):
+        self.transaction_seconds = time.monotonic() - begun
+
+    def _undo(self) -> None:
+        """Undo the transaction, unless SQLite has done so by itself, as it does when a COMMIT fails."""
+        try:
+            if self.writer.in_transaction:
                 self.writer.execute("ROLLBACK")
-            raise Broken(f"{self.path} cannot be written: {error}") from error
+        except apsw.Error as error:
+            raise Broken(f"{self.path}: a transaction cannot be undone: {error}") from error
+
+    @contextlib.contextmanager
+    def _noting_space(self) -> Iterator[None]:
+        """Know, and log once, whether there is space."""
+        try:
+            yield
+        except Unavailable as error:
+            if error.reason == "DISK_FULL" and not self.full:
+                self.full = True
+                _log.error("Nothing is written for now: %s", error)
+            raise
+        if self.full:
+            self.full = False
+            _log.warning("There is space on the disk again: %s is written", self.path)
 
     def _renew(self) -> int:
         """Make the views of an earlier version anew. Returns from how many entries."""
         _log.info("The views of %s are of an earlier version: they are made anew from the journal.", self.path)
-        with contextlib.ExitStack() as failed:
-            failed.callback(self._lock.close)
-            failed.callback(self.writer.close)
-            # Dropping them is safe only where the journal makes them again.
-            for damage in _check_chain(self):
-                raise Broken(f"{self.path} cannot be brought to format {FORMAT}: {damage}", reason="CORRUPT")
-            entries = rebuild(self)
-            failed.pop_all()
-        return entries
+        # Dropping them is safe only where the journal makes them again.
+        for damage in _check_chain(self):
+            raise Broken(f"{self.path} cannot be brought to format {FORMAT}: {damage}", reason="CORRUPT")
+        return rebuild(self)
 
     def reader(self) -> contextlib.AbstractContextManager[Catalog]:
         """The state of one moment, for reading. Any thread; blocks nobody."""
         return self.readers.reader()
+
+    @contextlib.contextmanager
+    def newest(self) -> Iterator[Catalog]:
+        """The state as it is, for the writer thread, by its own connection. Raises as `Readers.reader`."""
+        with disk.translated(self.path, self.writer):
+            yield Catalog(self.writer)
 
     def dead_letters(self, after: int, limit: int) -> list[DeadLetter]:
         """At most `limit` records that were refused, whose number is above `after`, in order."""
@@ -182,8 +232,12 @@ class Store:
     def close(self) -> None:
         """Write the WAL back into the file and let go of it. Readers must have ended."""
         self.readers.close()
-        with contextlib.suppress(apsw.BusyError):
+        try:
             self.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.BusyError:
+            pass  # somebody reads; SQLite writes it back when the last connection is closed
+        except apsw.Error as error:
+            _log.warning("The WAL of %s stays beside it, with all that is in it: %s", self.path, error)
         self.writer.close()
         self._lock.close()
 
@@ -280,8 +334,14 @@ def _refuse_vulnerable_sqlite() -> None:
         raise Broken(f"SQLite {apsw.sqlite_lib_version()} can corrupt the store: install apsw 3.51.3 or newer")
 
 
-def _lock(path: Path) -> IO[str]:
-    file = path.open("w")
+def _lock(folder: Path) -> IO[str]:
+    """Make the folder where it is missing, and take its lock."""
+    path = folder / "lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise disk.of_system(error, folder) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
