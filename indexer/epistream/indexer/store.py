@@ -47,7 +47,7 @@ CACHE_KIBIBYTES: Final = 64 * 1024
 OLDEST_SQLITE: Final = (3, 51, 3)
 """The first SQLite without the WAL-reset bug, which corrupts a file that two connections use (sqlite.org/wal.html)."""
 
-_META: Final = "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+META: Final = "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
 _DUMPED: Final = ("journal", *views.TABLES, "positions", "dead_letters")
 
 
@@ -262,16 +262,44 @@ def read_only(folder: Path) -> Iterator[Catalog]:
 
 
 def check(store: Store) -> list[str]:
-    """What is wrong with a store, as sentences; nothing when all is well. Reads everything.
+    """What is wrong with a store, as sentences that say what to do; nothing when all is well. Reads everything.
 
-    Verifies the file and the chain of the journal with its dense revisions. If these are well, it applies the whole
-    journal to empty views in memory and compares: the views must be what the journal makes.
+    Verifies what is true: the journal, by its chain and its dense revisions, the positions and the dead letters; then
+    the file. If these are well, it applies the whole journal to empty views in memory and compares: the views must be
+    what the journal makes.
     """
-    found = [
-        f"the file is damaged: {row[0]}" for row in store.writer.execute("PRAGMA integrity_check") if row[0] != "ok"
-    ]
-    found += _check_chain(store)
-    return found or _check_views(store)
+    damage = damage_of_truth(store)
+    if damage:
+        return [*damage, "what is true is damaged: restore a backup. Nothing here is mended by itself"]
+    damage = damage_of_file(store)
+    if damage:
+        return [*damage, "what is true is whole: `epistream fsck --rebuild` writes the file anew from it"]
+    return _check_views(store)
+
+
+def damage_of_truth(store: Store) -> list[str]:
+    """What is wrong with the journal, the positions in Kafka and the dead letters."""
+    found: list[str] = []
+    try:
+        found += _check_chain(store)
+    except apsw.Error as error:
+        found.append(f"the journal cannot be read to its end: {error}")
+    for table in ("positions", "acknowledged", "dead_letters"):
+        found += [f"the table {table} is damaged: {line}" for line in _integrity(store, f"('{table}')")]
+    return found
+
+
+def damage_of_file(store: Store) -> list[str]:
+    """What SQLite finds wrong with the file."""
+    return [f"the file is damaged: {line}" for line in _integrity(store)]
+
+
+def _integrity(store: Store, table: str = "") -> list[str]:
+    try:
+        rows = [row[0] for row in store.writer.execute(f"PRAGMA integrity_check{table}")]
+    except apsw.Error as error:
+        return [str(error)]
+    return [row for row in rows if row != "ok"]
 
 
 def _check_chain(store: Store) -> Iterator[str]:
@@ -291,6 +319,16 @@ def _check_chain(store: Store) -> Iterator[str]:
                 yield f"journal entry {sequence} has revision {revision}, expected {heads.get(namespace, 0) + 1}"
             heads[namespace] = revision
         previous = digest
+    for entry in _known_to_others(store):
+        if entry > expected:
+            yield f"journal entry {entry} is missing: the journal ends with entry {expected}"
+
+
+def _known_to_others(store: Store) -> Iterator[int]:
+    """The newest journal entry that is spoken of elsewhere: a journal that has lost its end is whole in itself."""
+    for column, table in (("sequence", "acknowledged"), ("MAX(sequence)", "submissions")):
+        with contextlib.suppress(apsw.Error):  # of an earlier version, or damaged, which is found by itself
+            yield store.writer.execute(f"SELECT {column} FROM {table}").get or 0  # noqa: S608 - constants
 
 
 def _check_views(store: Store) -> list[str]:
@@ -308,7 +346,10 @@ def _check_views(store: Store) -> list[str]:
 
 
 def rebuild(store: Store) -> int:
-    """Drop the views and make them anew from the journal, in one transaction. Returns the number of entries applied."""
+    """Drop the views and make them anew from the journal, in one transaction. Returns the number of entries applied.
+
+    Look for damage of the journal first: what it has lost, the views lose here.
+    """
     applied = 0
     with store.transaction() as connection:
         for table in views.TABLES:
@@ -356,7 +397,7 @@ def _prepare(connection: apsw.Connection) -> tuple[str, bool]:
     """Make the tables of an empty file, check those of another; the epoch, and whether the views are of this format."""
     connection.execute("BEGIN IMMEDIATE")
     if not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get:
-        for schema in (_META, journal.SCHEMA, views.SCHEMA, positions.SCHEMA, deadletters.SCHEMA):
+        for schema in (META, journal.SCHEMA, views.SCHEMA, positions.SCHEMA, deadletters.SCHEMA):
             connection.execute(schema)
         connection.execute("INSERT INTO meta VALUES ('format', ?), ('epoch', ?)", (str(FORMAT), uuid.uuid4().hex))
     connection.execute("COMMIT")
