@@ -44,6 +44,7 @@ test: $(VENV)/dev.stamp ## Set up and run the tests
 
 robustness: $(VENV)/dev.stamp ## Long: fuzzing, 200 losses of power, 200 rounds of kill -9; about half an hour
 	$(BIN)/python -m pytest -m robustness
+	$(BIN)/python -m pytest --hypothesis-profile=long --timeout=1800 tests/unit/test_fuzz.py tests/unit/test_decode.py
 	$(BIN)/python -m bench.power_loss --rounds 200
 	$(BIN)/python -m bench.kill --rounds 200
 
