@@ -12,6 +12,7 @@ from epistream.indexer import repair
 from epistream.indexer import store as stores
 from epistream.indexer.engine import Engine
 from epistream.indexer.feed import Wish
+from epistream.indexer.positions import Cursor
 from epistream.indexer.store import FILE, Store
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
@@ -97,6 +98,7 @@ def answers(engine: Engine) -> dict[str, bytes | str]:
         "search": lambda: known.search(api.SearchRequest(namespace=NAMESPACE, vector=query)).SerializeToString(),
         "diff": lambda: known.diff(diff).SerializeToString(),
         "replay": lambda: feed.replay(NAMESPACE, 0, Wish()).body,
+        "outbox": lambda: repr(engine.outbox.pending(Cursor(0, 0), 1000).messages).encode(),
         "snapshot": lambda: feed.snapshot(NAMESPACE, head, 0, Wish()).body,
     }
     for number in range(ITEMS):

@@ -237,6 +237,19 @@ class Catalog:
         )
         return [_committed(namespace, *row) for row in rows]
 
+    def entries(self, after: int, limit: int) -> list[tuple[int, int | None, bytes | None, bytes]]:
+        """At most `limit` journal entries above the sequence `after`, in order: sequence, revision, change, record."""
+        rows = self.connection.execute(
+            f"SELECT j.sequence, j.namespace, {_CHAINED} FROM journal j"  # noqa: S608 - constants
+            " WHERE j.sequence > ? ORDER BY j.sequence LIMIT ?",
+            (after, limit),
+        )
+        found = []
+        for sequence, namespace, *entry in rows:
+            _committed(namespace, *entry)
+            found.append((sequence, entry[0], entry[1], entry[3]))
+        return found
+
     def live(self, namespace: int, at: int, after: int, limit: int) -> list[Committed]:
         """At most `limit` versions that are in answers at a revision and were made above `after`, in order."""
         rows = self.connection.execute(
