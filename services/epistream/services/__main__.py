@@ -92,7 +92,10 @@ def fsck(
     ] = DEFAULT_FOLDER,
     *,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Make views, and a damaged file, anew from a sound journal; drop the index.")
+        bool,
+        typer.Option(
+            "--rebuild", help="Make the views, and a damaged file, anew from a sound journal; drop the index."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
