@@ -43,6 +43,12 @@ demo: $(VENV)/run.stamp ## The same on a fresh store; ends with 0 only if every 
 test: $(VENV)/dev.stamp ## Set up and run the tests
 	$(BIN)/python -m pytest
 
+robustness: $(VENV)/dev.stamp ## Long: fuzzing, 200 losses of power, 200 rounds of kill -9; about half an hour
+	$(BIN)/python -m pytest -m robustness
+	$(BIN)/python -m pytest --hypothesis-profile=long --timeout=1800 tests/unit/test_fuzz.py tests/unit/test_decode.py
+	$(BIN)/python -m bench.power_loss --rounds 200
+	$(BIN)/python -m bench.kill --rounds 200
+
 lint: $(VENV)/dev.stamp ## Style, import contracts, protos
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -163,6 +169,9 @@ bench-push: $(VENV)/dev.stamp ## Measure: how soon a committed change is with it
 
 bench-kill: $(VENV)/dev.stamp ## Measure: kill -9 during ingest, 50 rounds
 	$(BIN)/python -m bench.kill
+
+bench-power-loss: $(VENV)/dev.stamp ## Measure: loss of power during ingest, 200 rounds
+	$(BIN)/python -m bench.power_loss
 
 bench-disk: $(VENV)/dev.stamp ## Measure: how long the idle machine lets a small write wait for the disk
 	$(BIN)/python -m bench.machine

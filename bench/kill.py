@@ -1,6 +1,8 @@
-"""kill -9 of the service at random moments, while knowledge comes in over gRPC and over Kafka.
+"""kill -9 of the service at random moments and named points, while knowledge comes in over gRPC and over Kafka.
 
-Each round the service is killed 50 to 800 ms after it has taken something, and started again over the same folder. A
+Each round the service is killed 50 to 800 ms after it has taken something, and started again over the same folder. In
+every other round it is started so that it kills itself at a named point (`tests/support/failing_service.py`: between
+applying, commit, publishing and receipt, in a checkpoint, while it goes down, while it starts), and then once more. A
 subscriber and a replica, itself killed now and then, follow through all rounds. In the end everything is compared:
 what was acknowledged, what was produced to Kafka, what was pushed, what the replica holds, and what is in the store.
 """
@@ -52,6 +54,8 @@ def reported(history: History, rounds: int) -> int:
         "kill",
         [
             equal("rounds of kill -9", len(history.restart_seconds), "rounds", rounds),
+            equal("of these, with a kill at a named point, too", len(history.struck), "rounds", rounds // 2),
+            Figure("named points", len(set(history.struck)), "points"),
             Figure("receipts given over gRPC", len(history.answered), "receipts"),
             Figure("records sent over Kafka", len(history.produced), "records"),
             at_least("submissions acknowledged as taken", len(taken(history)), "submissions", 1),

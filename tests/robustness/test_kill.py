@@ -36,6 +36,7 @@ def test_a_killed_service_loses_nothing_and_doubles_nothing(history: History) ->
 
 def test_the_rounds_had_something_to_find(history: History) -> None:
     assert len(history.restart_seconds) == ROUNDS
+    assert history.struck == ["applied", "snapshot_written", "opening"]
     assert len(history.streams) >= ROUNDS
     assert history.head > 100
     assert len(history.produced) > 100

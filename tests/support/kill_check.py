@@ -80,6 +80,8 @@ class History:
     """The items that the replica found for the same."""
     restart_seconds: list[float] = field(default_factory=list)
     """From each start of the process to its first answer."""
+    struck: list[str] = field(default_factory=list)
+    """The named points at which the service killed itself, round by round."""
 
     def wait_until(self, condition: Callable[[], bool], otherwise: str) -> None:
         """Wait for a condition; fail when it does not come in time, or when something has gone wrong meanwhile."""

@@ -1,4 +1,4 @@
-"""A service that is killed with SIGKILL, again and again, at random moments of its work; and all that is seen of it.
+"""A service that is killed with SIGKILL, again and again, at random moments and named points; and all that is seen.
 
     producers over gRPC ─┐                                   ┌─► a subscriber that writes everything down
     producer over Kafka ─┴─► service, killed and restarted ──┴─► a replica in its file, killed and restarted too
@@ -7,15 +7,18 @@ Nothing of the service is in this process. `tests.support.kill_check` says what 
 """
 
 import random
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from itertools import cycle, zip_longest
 from pathlib import Path
 from typing import Any, Final, Self
 
+import apsw
 import grpc
 import numpy as np
 from numpy.typing import NDArray
@@ -28,19 +31,30 @@ from epistream.clients import (
     SyncReplica,
     SyncSubscriber,
 )
-from epistream.indexer.store import Store
+from epistream.indexer.store import FILE, Store
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import sync_service_pb2 as sync_pb
+from tests.support.failing_service import (
+    RUNNING,
+    STARTING,
+    STOPPING,
+    acknowledged,
+    acknowledging,
+    offset_shown,
+    rebuilding,
+)
 from tests.support.kill_check import PATIENCE_SECONDS, History, Stored, Stream, taken
 from tests.support.kill_producers import OVER_KAFKA, KafkaSide, producing
 from tests.support.kill_replica import CONSUMER
 from tests.support.kill_traffic import DIMENSION, NAMESPACE
-from tests.support.service import RunningService
+from tests.support.service import Fail, RunningService
 
 KILL_AFTER_SECONDS: Final = (0.05, 0.8)
 """So long after a service has taken something it is killed."""
+PASSES_MAX: Final = {"applied": 20, "committed": 20, "shown": 20, "checkpoint": 40, "offset_shown": 2}
+"""At which pass of a point it strikes at the latest; those that are not named, at the first."""
 QUERIES: Final = 10
 """So many searches are asked of the service and of the replica in the end."""
 HITS: Final = 20
@@ -68,9 +82,13 @@ def kill_rounds(service: RunningService, rounds: int, *, seed: int, kafka: Kafka
         subscriber = running.enter_context(recording(service.address, history))
         replica = running.enter_context(ReplicaProcess(service, history))
         with producing(service.address, history, seed, kafka):
+            points = _points(with_kafka=kafka is not None)
             for number in range(rounds):
                 chance = random.Random(f"round {number} of {seed}")
                 one_round(service, subscriber, replica, history, chance, with_kafka=kafka is not None)
+                if number % 2:
+                    strike(service, next(points), chance, history)
+                come_back(service, replica, history)
         finish(service, subscriber, replica, history, kafka)
     service.stop()
     history.faults += fsck(service.folder)
@@ -87,7 +105,7 @@ def one_round(
     *,
     with_kafka: bool,
 ) -> None:
-    """Let the service work for a moment, kill it, start it again; in one of three rounds the replica too.
+    """Let the service work for a moment, then kill it; in one of three rounds the replica too.
 
     With Kafka the moment begins in two of three rounds when something has come in over Kafka, which is later than the
     first answer over gRPC: the service must find its way to Kafka first.
@@ -102,12 +120,48 @@ def one_round(
     if chance.random() < 1 / 3:
         replica.kill()
     service.kill()
+
+
+def strike(service: RunningService, point: Callable[..., None], chance: random.Random, history: History) -> None:
+    """Have a service that does not run work until it kills itself at a named point."""
+    name = point.__name__
+    if point is rebuilding:
+        _make_older(service.folder)
+    fail = Fail(name, chance.randint(1, PASSES_MAX.get(name, 1)))
+    if point in STARTING:
+        service.launch(fail)
+    else:
+        service.start(fail)
+    if point in STOPPING:
+        service.signal(signal.SIGTERM)
+    code = service.wait(PATIENCE_SECONDS)
+    if code != -signal.SIGKILL:
+        history.faults.append(f"the service was to be killed at {fail}, but ended with {code}")
+    history.struck.append(name)
+
+
+def come_back(service: RunningService, replica: "ReplicaProcess", history: History) -> None:
+    """Start the service again, and the replica where it does not run."""
     begun = time.monotonic()
     service.start()
     with SyncKnowledgeClient(service.address) as client:
         client.namespace(NAMESPACE)
     history.restart_seconds.append(time.monotonic() - begun)
     replica.start()
+
+
+def _points(*, with_kafka: bool) -> Iterator[Callable[..., None]]:
+    """Every named point in turn: first one of each kind, then the others."""
+    over_kafka = (acknowledging, acknowledged, offset_shown)
+    kinds = zip_longest(RUNNING, STOPPING, STARTING)
+    return cycle([p for kind in kinds for p in kind if p is not None and (with_kafka or p not in over_kafka)])
+
+
+def _make_older(folder: Path) -> None:
+    """Have the store be one of an earlier version, whose views are made anew when it is opened."""
+    with closing(apsw.Connection(str(folder / FILE))) as connection:
+        connection.set_busy_timeout(10_000)
+        connection.execute("UPDATE meta SET value = '1' WHERE key = 'format'")
 
 
 def finish(

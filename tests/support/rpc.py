@@ -149,7 +149,11 @@ class Subscription:
 
 async def failure_of(awaitable: object) -> EpistreamError:
     """The error of ours that a call fails with."""
-    error = await rpc_failure_of(awaitable)
+    return told_by(await rpc_failure_of(awaitable))
+
+
+def told_by(error: grpc.aio.AioRpcError) -> EpistreamError:
+    """The error of ours that gRPC's brings."""
     status = rpc_status.from_call(error)
     assert status is not None, f"an error without details: {error}"
     return from_status(status)

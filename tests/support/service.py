@@ -16,11 +16,22 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Where a process is to fail."""
+
+    point: str
+    """One of those of `tests.support.failing_service`."""
+    at_pass: int
+    """When it is passed so often."""
 
 
 class RunningService:
@@ -41,41 +52,46 @@ class RunningService:
         self.health_address = ""
         self.pid = 0
         self.log = folder.with_name(f"{folder.name}.log")
+        self._found = folder.with_name(f"{folder.name}.addresses.json")
         self._flags = flags
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, fail: Fail | None = None) -> None:
         """Start the process and wait until it answers."""
-        found = self.folder.with_name(f"{self.folder.name}.addresses.json")
-        found.unlink(missing_ok=True)
-        flags = {
-            "folder": str(self.folder),
-            "address": self.address,
-            "metrics-address": self.metrics_address,
-            "addresses-file": str(found),
-            **self._flags,
-        }
-        arguments = [f"--{name}={value}" for name, value in flags.items()]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("EPISTREAM_")}
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "epistream.services", "up", *arguments],
-                stdout=log,
-                stderr=log,
-                env=environment,
-            )
+        self.launch(fail)
         deadline = time.monotonic() + START_SECONDS
-        while not found.exists():
-            assert self._process.poll() is None, f"the service ended at once:\n{self.logged()}"
+        while not self._found.exists():
+            assert self.is_running(), f"the service ended at once:\n{self.logged()}"
             assert time.monotonic() < deadline, f"the service does not start:\n{self.logged()}"
             time.sleep(0.01)
-        addresses = json.loads(found.read_text())
+        addresses = json.loads(self._found.read_text())
         self.address, self.metrics_address, self.pid = (
             addresses["address"],
             addresses["metrics_address"],
             addresses["pid"],
         )
         self.health_address = addresses["health_address"]
+
+    def launch(self, fail: Fail | None = None) -> None:
+        """Start the process."""
+        self._found.unlink(missing_ok=True)
+        flags = {
+            "folder": str(self.folder),
+            "address": self.address,
+            "metrics-address": self.metrics_address,
+            "addresses-file": str(self._found),
+            **self._flags,
+        }
+        arguments = [f"--{name}={value}" for name, value in flags.items()]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("EPISTREAM_")}
+        program = "epistream.services"
+        if fail is not None:
+            program = "tests.support.failing_service"
+            environment |= {"FAIL_POINT": fail.point, "FAIL_PASS": str(fail.at_pass)}
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", program, "up", *arguments], stdout=log, stderr=log, env=environment
+            )
 
     def kill(self) -> None:
         """End it as power loss does: at once, with nothing tidied up."""
@@ -136,7 +152,7 @@ class RunningService:
 
 @contextmanager
 def running_service(
-    folder: Path, *, encoder: str = "none", kafka: str | None = None, **flags: str
+    folder: Path, *, encoder: str = "none", kafka: str | None = None, fail: Fail | None = None, **flags: str
 ) -> Iterator[RunningService]:
     """A service over `folder`, on free ports, which is stopped in the end.
 
@@ -144,13 +160,14 @@ def running_service(
         folder: its data; made if there is none.
         encoder: as the setting; without one, namespaces need the encoder `none` and bring their own vectors.
         kafka: bootstrap servers.
+        fail: where it is to fail, until it is started again.
         flags: more settings, by their names.
     """
     settings = {"encoder": encoder} | ({"kafka": kafka} if kafka else {})
     settings |= {name.replace("_", "-"): value for name, value in flags.items()}
     service = RunningService(folder, settings)
     try:
-        service.start()
+        service.start(fail)
         yield service
     finally:
         if service.is_running():

@@ -59,10 +59,10 @@ def test_a_wrong_value_is_named(flags: dict[str, str], field: str) -> None:
     assert [violation.field for violation in wrong.value.violations] == [field]
 
 
-@pytest.mark.parametrize("content", ["not toml", "unknown = 1", "max_streams = 'many'"])
-def test_a_wrong_file_is_refused(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize("content", [b"not toml", b"unknown = 1", b"max_streams = 'many'", b"\x80 is no UTF-8"])
+def test_a_wrong_file_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "settings.toml"
-    file.write_text(content)
+    file.write_bytes(content)
     with pytest.raises(InvalidInput):
         Settings.load(config=file)
     with pytest.raises(InvalidInput, match="cannot be read"):

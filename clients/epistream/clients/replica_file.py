@@ -210,7 +210,10 @@ class ReplicaFile:
         try:
             yield
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            code = getattr(error, "sqlite_errorcode", None)
+            if code is None:  # Python's own: a text that is none
+                raise self._damaged(error) from error
+            if code == sqlite3.SQLITE_BUSY:
                 raise Conflict(
                     f"{self._path} is in use by another replica; name another file for each replica."
                 ) from error
@@ -222,6 +225,7 @@ class ReplicaFile:
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
                 raise InvalidInput.at("path", f"{self._path} is not an SQLite file; name another one") from error
-            raise Broken(
-                f"The replica's file {self._path} is damaged ({error}). Delete it; it will be filled anew."
-            ) from error
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> Broken:
+        return Broken(f"The replica's file {self._path} is damaged ({error}). Delete it; it will be filled anew.")

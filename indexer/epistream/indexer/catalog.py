@@ -3,6 +3,8 @@
 Where SQLite's planner would walk a whole namespace (it prefers the primary key of a table without row ids), the index
 is named.
 
+What is read of the journal is checked against its chain, so that a damaged entry is told instead of answered.
+
 A revision's version is *in answers* at R when it was made at or before R, had not ended by R, and is not a retraction.
 """
 
@@ -13,6 +15,7 @@ from typing import Final
 
 import apsw
 
+from epistream.indexer import journal
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
@@ -27,6 +30,12 @@ _OF_ITEM: Final = (
 """The versions of an item that come after one, by number and revision."""
 
 _IN_ANSWERS: Final = f"revision <= :at AND (ended IS NULL OR ended > :at) AND kind <> {pb.CHANGE_KIND_RETRACTED}"
+
+_CHAINED: Final = (
+    "j.revision, j.change, j.embedding, j.record, j.digest,"
+    " (SELECT p.digest FROM journal p WHERE p.sequence = j.sequence - 1)"
+)
+"""What is needed of a journal entry to check it; see `_committed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +85,7 @@ class IndexRow:
 
 
 class Catalog:
-    """The questions. Raises Broken when a row that must exist does not."""
+    """The questions. Each raises Broken when a row that must exist does not, or is not what was written."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.connection = connection
@@ -113,10 +122,14 @@ class Catalog:
 
     def decision(self, sequence: int) -> journal_pb2.Decision:
         """The decision that the journal has under `sequence`."""
-        row = self.connection.execute("SELECT record FROM journal WHERE sequence = ?", (sequence,)).get
+        row = self.connection.execute(
+            f"SELECT j.namespace, {_CHAINED} FROM journal j WHERE j.sequence = ?",  # noqa: S608 - constants
+            (sequence,),
+        ).get
         if row is None:
             raise Broken(f"journal entry {sequence} is missing", reason="CORRUPT")
-        return journal_pb2.JournalRecord.FromString(row).decision
+        _committed(*row)
+        return journal_pb2.JournalRecord.FromString(row[4]).decision
 
     def head(self, namespace: int, item_id: str) -> Head | None:
         """The newest version of an item, retracted or not."""
@@ -200,43 +213,56 @@ class Catalog:
     def committed(self, namespace: int, revision: int) -> Committed:
         """One change."""
         row = self.connection.execute(
-            "SELECT revision, change, embedding FROM journal WHERE namespace = ? AND revision = ?",
+            f"SELECT {_CHAINED} FROM journal j WHERE j.namespace = ? AND j.revision = ?",  # noqa: S608 - constants
             (namespace, revision),
         ).get
         if row is None:
             raise Broken(f"revision {revision} of namespace {namespace} is missing", reason="CORRUPT")
-        return Committed(*row)
+        return _committed(namespace, *row)
 
     def contents(self, namespace: int, revisions: Iterable[int]) -> dict[int, bytes]:
         """The encoded changes of many revisions. Raises Broken if one is missing."""
         wanted = list(revisions)
         rows = self.connection.execute(
-            "SELECT j.revision, j.change FROM json_each(?) r CROSS JOIN journal j INDEXED BY journal_by_revision"
+            f"SELECT {_CHAINED} FROM json_each(?) r CROSS JOIN journal j INDEXED BY journal_by_revision"  # noqa: S608
             " ON j.namespace = ? AND j.revision = r.value",
             (json.dumps(wanted), namespace),
         )
-        changes = dict(rows)
+        changes = {row[0]: _committed(namespace, *row).change for row in rows}
         _demand(wanted, changes, namespace)
         return changes
 
     def changes(self, namespace: int, after: int, until: int, limit: int) -> list[Committed]:
         """At most `limit` changes above `after` and not above `until`, in order."""
         rows = self.connection.execute(
-            "SELECT revision, change, embedding FROM journal WHERE namespace = ? AND revision > ? AND revision <= ?"
-            " ORDER BY revision LIMIT ?",
+            f"SELECT {_CHAINED} FROM journal j WHERE j.namespace = ? AND j.revision > ? AND j.revision <= ?"  # noqa: S608
+            " ORDER BY j.revision LIMIT ?",
             (namespace, after, until, limit),
         )
-        return [Committed(*row) for row in rows]
+        return [_committed(namespace, *row) for row in rows]
+
+    def entries(self, after: int, limit: int) -> list[tuple[int, int | None, bytes | None, bytes]]:
+        """At most `limit` journal entries above the sequence `after`, in order: sequence, revision, change, record."""
+        rows = self.connection.execute(
+            f"SELECT j.sequence, j.namespace, {_CHAINED} FROM journal j"  # noqa: S608 - constants
+            " WHERE j.sequence > ? ORDER BY j.sequence LIMIT ?",
+            (after, limit),
+        )
+        found = []
+        for sequence, namespace, *entry in rows:
+            _committed(namespace, *entry)
+            found.append((sequence, entry[0], entry[1], entry[3]))
+        return found
 
     def live(self, namespace: int, at: int, after: int, limit: int) -> list[Committed]:
         """At most `limit` versions that are in answers at a revision and were made above `after`, in order."""
         rows = self.connection.execute(
-            "SELECT j.revision, j.change, j.embedding FROM (SELECT namespace, revision FROM versions"  # noqa: S608
+            f"SELECT {_CHAINED} FROM (SELECT namespace, revision FROM versions"  # noqa: S608
             f" WHERE namespace = :n AND revision > :after AND {_IN_ANSWERS} ORDER BY revision LIMIT :limit) v"
             " JOIN journal j ON j.namespace = v.namespace AND j.revision = v.revision ORDER BY j.revision",
             {"n": namespace, "at": at, "after": after, "limit": limit},
         )
-        return [Committed(*row) for row in rows]
+        return [_committed(namespace, *row) for row in rows]
 
     def changed_items(self, namespace: int, start: int, end: int, after: int, limit: int) -> list[tuple[int, str]]:
         """Items changed above `start` and not above `end`, each with its newest revision there, if above `after`.
@@ -277,12 +303,14 @@ class Catalog:
     def index_rows(self, namespace: int, after: int) -> Iterator[IndexRow]:
         """What the index keeps of every version with a vector that was made above `after`, in order."""
         for row in self.connection.execute(
-            "SELECT v.revision, v.origin, v.modality, v.producer, j.embedding FROM versions v JOIN journal j"
+            f"SELECT v.origin, v.modality, v.producer, {_CHAINED} FROM versions v JOIN journal j"  # noqa: S608
             " ON j.namespace = v.namespace AND j.revision = v.revision"
             " WHERE v.namespace = ? AND v.revision > ? AND j.embedding IS NOT NULL ORDER BY v.revision",
             (namespace, after),
         ):
-            yield IndexRow(*row)
+            origin, modality, producer, *entry = row
+            committed = _committed(namespace, *entry)
+            yield IndexRow(committed.revision, origin, modality, producer, committed.embedding or b"")
 
     def ends(self, namespace: int, after: int) -> list[tuple[int, int]]:
         """Versions that ended above `after`, each with the revision that ended it, in the order of their ends."""
@@ -290,6 +318,26 @@ class Catalog:
             "SELECT revision, ended FROM versions WHERE namespace = ? AND ended > ? ORDER BY ended", (namespace, after)
         )
         return [(revision, ended) for revision, ended in rows]
+
+
+def _committed(
+    namespace: int,
+    revision: int,
+    change: bytes,
+    embedding: bytes | None,
+    record: bytes,
+    digest: bytes,
+    previous: bytes | None,
+) -> Committed:
+    """The change of a journal entry. Raises Broken if it is not what was written.
+
+    Whether the entry before is well does not matter: only its digest is taken.
+    """
+    before = previous if previous is not None else journal.FIRST_DIGEST
+    if digest != journal.chain(before, namespace, revision or 0, change, embedding, record):
+        text = f"revision {revision} of namespace {namespace} is not what was written: run `epistream fsck`"
+        raise Broken(text, reason="CORRUPT")
+    return Committed(revision, change, embedding)
 
 
 def _demand(wanted: Iterable[int], found: Mapping[int, object], namespace: int) -> None:

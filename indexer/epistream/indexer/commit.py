@@ -111,7 +111,8 @@ def write(store: Store, draft: Draft, records: Iterable[Record]) -> None:
     """Write a draft, and how far the records' partitions have been read, in one transaction with full durability.
 
     Raises:
-        Broken: nothing was written.
+        Unavailable: DISK_FULL; nothing was written, and memory is as it was.
+        Broken: nothing was acknowledged, and nothing more can be written.
     """
     newest = _newest(records)
     if not draft.entries and not draft.refused and not newest:

@@ -222,7 +222,7 @@ class Feed:
         state = self._namespaces.state(namespace)
         with self._store.reader() as catalog:
             rows = catalog.live(state.config.number, at, after, _PAGE)
-        frames = [_framed(row, pb.Change.FromString(row.change), None) for row in rows]
+            frames = [_framed(row, pb.Change.FromString(row.change), None) for row in rows]
         batch = _batch(frames, wish, after, max_bytes)
         if not rows or (len(rows) < _PAGE and batch.last_revision == rows[-1].revision):
             return Batch(batch.body, batch.count, at, batch.commit_times_us)

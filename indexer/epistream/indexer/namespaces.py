@@ -150,7 +150,8 @@ class Namespaces:
         return state
 
     def _record(self, number: int, namespace: ns_pb.Namespace) -> None:
-        sequence, digest = self._store.journal.last()
+        with self._store.newest():
+            sequence, digest = self._store.journal.last()
         draft = Draft(self._clock.now_us(), sequence, digest, {})
         draft.add_namespace(number, journal_pb2.JournalRecord(namespace=namespace))
         write(self._store, draft, ())

@@ -58,11 +58,7 @@ class Outbox:
         with self._readers.reader() as catalog:
             epoch = ("epistream-epoch", catalog.epoch().encode())
             start = after or positions.acknowledged(catalog.connection)
-            rows = catalog.connection.execute(
-                "SELECT sequence, revision, change, record FROM journal WHERE sequence > ? ORDER BY sequence LIMIT ?",
-                (start.sequence, limit),
-            )
-            entries = [_Told(*row) for row in rows]
+            entries = [_Told(*entry) for entry in catalog.entries(start.sequence, limit)]
             letters = deadletters.read(catalog.connection, start.dead_letter, limit)
         end = Cursor(
             entries[-1].sequence if entries else start.sequence, letters[-1].number if letters else start.dead_letter

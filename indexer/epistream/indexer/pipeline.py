@@ -24,7 +24,7 @@ from epistream.indexer.model import Arrived, Embedded, Malformed, Record, record
 from epistream.indexer.namespaces import Namespaces
 from epistream.indexer.store import Store
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.errors import Conflict, FieldViolation, InvalidInput
+from epistream.wire.errors import Broken, Conflict, FieldViolation, InvalidInput
 
 
 class Pipeline:
@@ -64,11 +64,12 @@ class Pipeline:
         Raises:
             InvalidInput: `atomic`, and a submission was refused. Nothing but its dead letter was written.
             Conflict: as InvalidInput, where it was an expected version that was not met.
-            Broken: the disk refused; nothing was written.
+            Unavailable: DISK_FULL, nothing was written; or the store is locked by another program.
+            Broken: the disk refused, or the store is damaged: open it anew before anything else is committed.
         """
-        catalog = Catalog(self._store.writer)
-        draft = self._draft()
-        receipts = self._decide(prepared, draft, catalog)
+        with self._store.newest() as catalog:
+            draft = self._draft()
+            receipts = self._decide(prepared, draft, catalog)
         refused = [(i, r) for i, r in enumerate(receipts) if r.outcome == pb.OUTCOME_REFUSED]
         if atomic and refused:
             draft.entries.clear()
@@ -76,13 +77,20 @@ class Pipeline:
         self._remember_refused(draft)
         if atomic and refused:
             raise _refusal(refused)
-        self._publish(draft.entries)
+        self._show(draft.entries)
         return receipts
 
     def positions(self) -> dict[tuple[str, int], int]:
         """The offset to read next of every Kafka partition that was read, by topic and partition."""
         with self._store.reader() as catalog:
             return positions.read(catalog.connection)
+
+    def _show(self, entries: Sequence[Entry]) -> None:
+        """Publish what is durable. Where that fails, memory is behind the store, and only a new start brings it up."""
+        try:
+            self._publish(entries)
+        except Exception as error:
+            raise Broken(f"what was committed cannot be made searchable ({error}): start the service anew") from error
 
     def _decide(self, prepared: Sequence[Embedded | Malformed], draft: Draft, catalog: Catalog) -> list[pb.Receipt]:
         views = self._views(prepared, catalog)

@@ -18,7 +18,7 @@ from typing import IO, Final
 
 import apsw
 
-from epistream.indexer import deadletters, journal, positions, views
+from epistream.indexer import deadletters, disk, journal, positions, views
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.deadletters import DeadLetter
 from epistream.indexer.journal import SqliteJournal
@@ -47,7 +47,7 @@ CACHE_KIBIBYTES: Final = 64 * 1024
 OLDEST_SQLITE: Final = (3, 51, 3)
 """The first SQLite without the WAL-reset bug, which corrupts a file that two connections use (sqlite.org/wal.html)."""
 
-_META: Final = "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+META: Final = "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
 _DUMPED: Final = ("journal", *views.TABLES, "positions", "dead_letters")
 
 
@@ -62,18 +62,26 @@ class Readers:
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[Catalog]:
-        """The state of one moment. Any thread; blocks nobody. Raises apsw.Error where the file cannot be read."""
+        """The state of one moment. Any thread; blocks nobody.
+
+        Raises:
+            Broken: the file cannot be read; CORRUPT where it is damaged.
+            Unavailable: there is no space for what SQLite must write beside it.
+        """
         try:
             connection = self._idle.get_nowait()
         except queue.Empty:
-            connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
+            with disk.translated(self._path):
+                connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
             connection.set_busy_timeout(10_000)
             self._opened.append(connection)
-        connection.execute("BEGIN")
         try:
-            yield Catalog(connection)
+            with disk.translated(self._path, connection):
+                connection.execute("BEGIN")
+                yield Catalog(connection)
         finally:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             self._idle.put(connection)
 
     def close(self) -> None:
@@ -88,6 +96,7 @@ class Store:
     Attributes:
         epoch: names this store; a revision means something only together with it.
         readers: connections for reading.
+        full: whether the newest transaction found no space on the disk.
         transaction_seconds: how long the newest committed transaction took, from its begin until it was durable.
         writer: the writing connection. Only the writer thread may use it.
         journal: the journal over the writing connection.
@@ -99,70 +108,111 @@ class Store:
         """Open the store in `folder`, making it if there is none.
 
         Raises:
-            Unavailable: another process has it open.
+            Unavailable: another process has it open, or the disk is full.
             Broken: the file is not a store of this version, cannot be opened, or is damaged where its views must be
                 made anew.
         """
         _refuse_vulnerable_sqlite()
-        folder.mkdir(parents=True, exist_ok=True)
         self._lock = locked(folder)
         self.path = folder / FILE
         self.readers = Readers(folder)
+        self.full = False
         self.transaction_seconds = 0.0
-        try:
+        with contextlib.ExitStack() as failed:
+            failed.callback(self._lock.close)
+            self.epoch, as_it_is = self._open()
+            failed.callback(self.writer.close)
+            self.journal = SqliteJournal(self.writer)
+            self.renewed = None if as_it_is else self._renew()
+            failed.pop_all()
+
+    def _open(self) -> tuple[str, bool]:
+        """Open the writing connection. Returns the epoch, and whether the views are of this format."""
+        with disk.translated(self.path):
             self.writer = apsw.Connection(str(self.path))
-            # First: after a kill, the publisher of the killed process may read for a moment longer.
-            self.writer.set_busy_timeout(10_000)
-            self.writer.pragma("page_size", PAGE_BYTES)
-            self.writer.pragma("journal_mode", "wal")
-            self.writer.wal_autocheckpoint(CHECKPOINT_PAGES)
-            self.writer.pragma("synchronous", "full")
-            self.writer.pragma("cache_size", -CACHE_KIBIBYTES)
-            self.epoch, as_it_is = _prepare(self.writer)
+        try:
+            with disk.translated(self.path, self.writer):
+                # First: after a kill, the publisher of the killed process may read for a moment longer.
+                self.writer.set_busy_timeout(10_000)
+                self.writer.pragma("page_size", PAGE_BYTES)
+                self.writer.pragma("journal_mode", "wal")
+                self.writer.wal_autocheckpoint(CHECKPOINT_PAGES)
+                self.writer.pragma("synchronous", "full")
+                self.writer.pragma("cache_size", -CACHE_KIBIBYTES)
+                return _prepare(self.writer)
         except apsw.Error as error:
-            self._lock.close()
+            self.writer.close()
             raise Broken(f"{self.path} cannot be opened as a store: {error}", reason="CORRUPT") from error
-        self.journal = SqliteJournal(self.writer)
-        self.renewed = None if as_it_is else self._renew()
+        except BaseException:
+            self.writer.close()
+            raise
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
         """A transaction on the writing connection: durable when left without an error, undone otherwise.
 
         Raises:
-            Broken: the disk refused. The state on it is unknown until the store is opened anew.
+            Unavailable: DISK_FULL, there was no space. It is undone, and the next one may be tried. Only if the process
+                dies before that, the next start may find it written all the same.
+            Broken: the disk refused, or the file is damaged. The state on the disk is unknown until the store is opened
+                anew.
         """
         begun = time.monotonic()
-        try:
-            self.writer.execute("BEGIN IMMEDIATE")
+        with self._noting_space():
             try:
+                self.writer.execute("BEGIN IMMEDIATE")
                 yield self.writer
+                self.writer.execute("COMMIT")
+            except apsw.Error as error:
+                known = disk.ours(error, self.path, self.writer.system_errno)
+                self._undo()
+                if known is None:
+                    raise
+                raise known from error
             except BaseException:
-                self.writer.execute("ROLLBACK")
+                self._undo()
                 raise
-            self.writer.execute("COMMIT")
-            self.transaction_seconds = time.monotonic() - begun
-        except (apsw.IOError, apsw.FullError, apsw.CorruptError, apsw.ReadOnlyError) as error:
-            with contextlib.suppress(apsw.Error):
+        self.transaction_seconds = time.monotonic() - begun
+
+    def _undo(self) -> None:
+        """Undo the transaction, unless SQLite has done so by itself, as it does when a COMMIT fails."""
+        try:
+            if self.writer.in_transaction:
                 self.writer.execute("ROLLBACK")
-            raise Broken(f"{self.path} cannot be written: {error}") from error
+        except apsw.Error as error:
+            raise Broken(f"{self.path}: a transaction cannot be undone: {error}") from error
+
+    @contextlib.contextmanager
+    def _noting_space(self) -> Iterator[None]:
+        """Know, and log once, whether there is space."""
+        try:
+            yield
+        except Unavailable as error:
+            if error.reason == "DISK_FULL" and not self.full:
+                self.full = True
+                _log.error("Nothing is written for now: %s", error)
+            raise
+        if self.full:
+            self.full = False
+            _log.warning("There is space on the disk again: %s is written", self.path)
 
     def _renew(self) -> int:
         """Make the views of an earlier version anew. Returns from how many entries."""
         _log.info("The views of %s are of an earlier version: they are made anew from the journal.", self.path)
-        with contextlib.ExitStack() as failed:
-            failed.callback(self._lock.close)
-            failed.callback(self.writer.close)
-            # Dropping them is safe only where the journal makes them again.
-            for damage in _check_chain(self):
-                raise Broken(f"{self.path} cannot be brought to format {FORMAT}: {damage}", reason="CORRUPT")
-            entries = rebuild(self)
-            failed.pop_all()
-        return entries
+        # Dropping them is safe only where the journal makes them again.
+        for damage in _check_chain(self):
+            raise Broken(f"{self.path} cannot be brought to format {FORMAT}: {damage}", reason="CORRUPT")
+        return rebuild(self)
 
     def reader(self) -> contextlib.AbstractContextManager[Catalog]:
         """The state of one moment, for reading. Any thread; blocks nobody."""
         return self.readers.reader()
+
+    @contextlib.contextmanager
+    def newest(self) -> Iterator[Catalog]:
+        """The state as it is, for the writer thread, by its own connection. Raises as `Readers.reader`."""
+        with disk.translated(self.path, self.writer):
+            yield Catalog(self.writer)
 
     def dead_letters(self, after: int, limit: int) -> list[DeadLetter]:
         """At most `limit` records that were refused, whose number is above `after`, in order."""
@@ -182,8 +232,12 @@ class Store:
     def close(self) -> None:
         """Write the WAL back into the file and let go of it. Readers must have ended."""
         self.readers.close()
-        with contextlib.suppress(apsw.BusyError):
+        try:
             self.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.BusyError:
+            pass  # somebody reads; SQLite writes it back when the last connection is closed
+        except apsw.Error as error:
+            _log.warning("The WAL of %s stays beside it, with all that is in it: %s", self.path, error)
         self.writer.close()
         self._lock.close()
 
@@ -208,16 +262,44 @@ def read_only(folder: Path) -> Iterator[Catalog]:
 
 
 def check(store: Store) -> list[str]:
-    """What is wrong with a store, as sentences; nothing when all is well. Reads everything.
+    """What is wrong with a store, as sentences that say what to do; nothing when all is well. Reads everything.
 
-    Verifies the file and the chain of the journal with its dense revisions. If these are well, it applies the whole
-    journal to empty views in memory and compares: the views must be what the journal makes.
+    Verifies what is true: the journal, by its chain and its dense revisions, the positions and the dead letters; then
+    the file. If these are well, it applies the whole journal to empty views in memory and compares: the views must be
+    what the journal makes.
     """
-    found = [
-        f"the file is damaged: {row[0]}" for row in store.writer.execute("PRAGMA integrity_check") if row[0] != "ok"
-    ]
-    found += _check_chain(store)
-    return found or _check_views(store)
+    damage = damage_of_truth(store)
+    if damage:
+        return [*damage, "what is true is damaged: restore a backup. Nothing here is mended by itself"]
+    damage = damage_of_file(store)
+    if damage:
+        return [*damage, "what is true is whole: `epistream fsck --rebuild` writes the file anew from it"]
+    return _check_views(store)
+
+
+def damage_of_truth(store: Store) -> list[str]:
+    """What is wrong with the journal, the positions in Kafka and the dead letters."""
+    found: list[str] = []
+    try:
+        found += _check_chain(store)
+    except apsw.Error as error:
+        found.append(f"the journal cannot be read to its end: {error}")
+    for table in ("positions", "acknowledged", "dead_letters"):
+        found += [f"the table {table} is damaged: {line}" for line in _integrity(store, f"('{table}')")]
+    return found
+
+
+def damage_of_file(store: Store) -> list[str]:
+    """What SQLite finds wrong with the file."""
+    return [f"the file is damaged: {line}" for line in _integrity(store)]
+
+
+def _integrity(store: Store, table: str = "") -> list[str]:
+    try:
+        rows = [row[0] for row in store.writer.execute(f"PRAGMA integrity_check{table}")]
+    except apsw.Error as error:
+        return [str(error)]
+    return [row for row in rows if row != "ok"]
 
 
 def _check_chain(store: Store) -> Iterator[str]:
@@ -237,6 +319,16 @@ def _check_chain(store: Store) -> Iterator[str]:
                 yield f"journal entry {sequence} has revision {revision}, expected {heads.get(namespace, 0) + 1}"
             heads[namespace] = revision
         previous = digest
+    for entry in _known_to_others(store):
+        if entry > expected:
+            yield f"journal entry {entry} is missing: the journal ends with entry {expected}"
+
+
+def _known_to_others(store: Store) -> Iterator[int]:
+    """The newest journal entry that is spoken of elsewhere: a journal that has lost its end is whole in itself."""
+    for column, table in (("sequence", "acknowledged"), ("MAX(sequence)", "submissions")):
+        with contextlib.suppress(apsw.Error):  # of an earlier version, or damaged, which is found by itself
+            yield store.writer.execute(f"SELECT {column} FROM {table}").get or 0  # noqa: S608 - constants
 
 
 def _check_views(store: Store) -> list[str]:
@@ -254,7 +346,10 @@ def _check_views(store: Store) -> list[str]:
 
 
 def rebuild(store: Store) -> int:
-    """Drop the views and make them anew from the journal, in one transaction. Returns the number of entries applied."""
+    """Drop the views and make them anew from the journal, in one transaction. Returns the number of entries applied.
+
+    Look for damage of the journal first: what it has lost, the views lose here.
+    """
     applied = 0
     with store.transaction() as connection:
         for table in views.TABLES:
@@ -281,12 +376,18 @@ def _refuse_vulnerable_sqlite() -> None:
 
 
 def locked(folder: Path) -> IO[str]:
-    """The folder's lock, held until the file is closed or the process has ended.
+    """Make the folder where it is missing, and take its lock, held until the file is closed or the process has ended.
 
     Raises:
-        Unavailable: another process holds it.
+        Unavailable: another process holds it, or there is no space.
+        Broken: the system refuses.
     """
-    file = (folder / "lock").open("w")
+    path = folder / "lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise disk.of_system(error, folder) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -299,7 +400,7 @@ def _prepare(connection: apsw.Connection) -> tuple[str, bool]:
     """Make the tables of an empty file, check those of another; the epoch, and whether the views are of this format."""
     connection.execute("BEGIN IMMEDIATE")
     if not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get:
-        for schema in (_META, journal.SCHEMA, views.SCHEMA, positions.SCHEMA, deadletters.SCHEMA):
+        for schema in (META, journal.SCHEMA, views.SCHEMA, positions.SCHEMA, deadletters.SCHEMA):
             connection.execute(schema)
         connection.execute("INSERT INTO meta VALUES ('format', ?), ('epoch', ?)", (str(FORMAT), uuid.uuid4().hex))
     connection.execute("COMMIT")

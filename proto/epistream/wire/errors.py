@@ -130,4 +130,4 @@ class Unavailable(EpistreamError):
 
 
 class Broken(EpistreamError):
-    """Something that must hold does not: a corrupt file, a full disk, a bug."""
+    """Something that must hold does not: a corrupt file, a disk that fails, a bug."""

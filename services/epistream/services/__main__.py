@@ -111,26 +111,27 @@ def fsck(
     ] = DEFAULT_FOLDER,
     *,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Make the views anew from the journal, and drop the index files.")
+        bool,
+        typer.Option(
+            "--rebuild", help="Make the views, and a damaged file, anew from a sound journal; drop the index."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Verify a store: the file, the chain of its journal, and that its views are what the journal makes."""
-    from google.protobuf.message import DecodeError
-
+    from epistream.indexer import repair
     from epistream.indexer import store as stores
 
     if not (folder / "store.sqlite").is_file():
         _give_up(InvalidInput.at("folder", f"{folder} holds no store"))
     try:
+        rebuilt = repair.remake(folder) if rebuild else None
+        if rebuild:
+            shutil.rmtree(folder / "index", ignore_errors=True)
         store = stores.Store(folder)
         try:
-            rebuilt = stores.rebuild(store) if rebuild and store.renewed is None else store.renewed
-            if rebuild:
-                shutil.rmtree(folder / "index", ignore_errors=True)
+            rebuilt = store.renewed if rebuilt is None else rebuilt
             findings = stores.check(store)
-        except DecodeError:
-            findings = ["the journal is damaged: an entry cannot be decoded, so nothing after it was looked at"]
         finally:
             store.close()
     except EpistreamError as error:

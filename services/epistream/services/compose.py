@@ -285,7 +285,8 @@ class Service:
             for state in self.engine.namespaces.states()
         ]
         pending = self.engine.outbox.count() if self.publisher is not None else 0
-        return State(states, pending, encoder_ready=self._embedder is not None and self._embedder.ready)
+        ready = self._embedder is not None and self._embedder.ready
+        return State(states, pending, encoder_ready=ready, store_full=self.engine.store.full)
 
     def _write_addresses(self, path: Path) -> None:
         """Whoever waits for the file finds all of it or nothing."""

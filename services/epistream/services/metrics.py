@@ -43,6 +43,7 @@ class State:
     namespaces: Sequence[NamespaceState]
     outbox_pending: int
     encoder_ready: bool
+    store_full: bool
 
 
 class Metrics:
@@ -157,6 +158,7 @@ class _StateCollector(Collector):
         yield vectors
         yield GaugeMetricFamily("epistream_outbox_pending", "Messages that Kafka has not yet.", state.outbox_pending)
         yield GaugeMetricFamily("epistream_encoder_ready", "1 when the encoder is loaded.", int(state.encoder_ready))
+        yield GaugeMetricFamily("epistream_store_full", "1 while the store finds no space.", int(state.store_full))
 
     def describe(self) -> Iterable[Metric]:
         """Nothing in advance, so that registering reads nothing."""

@@ -31,7 +31,7 @@ class ExitCode(enum.IntEnum):
     HELD = 4
     """Nothing was refused, but something waits in the held queue."""
     BROKEN = 5
-    """The service reports a defect of its own, such as a full disk."""
+    """The service reports a defect of its own, such as damaged data."""
 
 
 HELP: Final = """Exit codes:

@@ -53,6 +53,8 @@ COLUMNS: Final = {
 }
 """The columns in the file's order: which number of the header is their length, and their type."""
 
+_NUMBERS: Final = ("namespace", "revision", "dimension", "count", "label_count")
+
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
@@ -156,7 +158,9 @@ def _load(file: BinaryIO, index: Index, owner: dict[str, Any], head_revision: in
     if not _is_whole(file):
         return Unusable(f"{file.name} is damaged: its SHA-256 does not fit.")
     file.seek(len(MAGIC))
-    header = json.loads(file.read(int.from_bytes(file.read(LENGTH_BYTES), "little")))
+    header = _header(file)
+    if header is None:
+        return Unusable(f"{file.name} has a header that its other parts do not fit.")
     for name, expected in (owner | {"dimension": index.dimension}).items():
         if header[name] != expected:
             return Unusable(f"{file.name} has {name} {header[name]!r}, expected {expected!r}.")
@@ -178,6 +182,24 @@ def _load(file: BinaryIO, index: Index, owner: dict[str, Any], head_revision: in
         **columns,
     )
     return Searchable(index, Columns(state))
+
+
+def _header(file: BinaryIO) -> dict[str, Any] | None:
+    """The header at the file's position, if what it says is of the right types and adds up to the file's size."""
+    try:
+        header = json.loads(file.read(int.from_bytes(file.read(LENGTH_BYTES), "little")))
+        sizes = [header[length] * np.dtype(dtype).itemsize for length, dtype in COLUMNS.values()]
+        producers, labels = header["producer_names"], header["label_names"]
+        sound = (
+            all(type(header[name]) is int and header[name] >= 0 for name in _NUMBERS)
+            and all(isinstance(name, str) for name in producers)
+            and all(isinstance(name, str) for pair in labels for name in pair)
+            and all(len(pair) == 2 for pair in labels)
+        )
+        rest = sum(sizes) + header["count"] * header["dimension"] * 4 + DIGEST_BYTES
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return header if sound and file.tell() + rest == os.fstat(file.fileno()).st_size else None
 
 
 def _is_whole(file: BinaryIO) -> bool:

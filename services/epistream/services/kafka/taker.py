@@ -5,7 +5,8 @@ while an earlier one can still fail. While the disk keeps the writer waiting, th
 
 What goes wrong, and what is done:
 - the record is wrong: the pipeline refuses it, its bytes become a dead letter in the same transaction;
-- the moment is wrong (the encoder is loading, memory is short): the same records are tried again, for ever;
+- the moment is wrong (the encoder is loading, memory is short, the disk is full): the same records are tried again, for
+  ever;
 - the service is wrong, a bug: the batch is halved until the record is found that it fails on. After some attempts that
   record becomes a dead letter, and the others go on;
 - the store cannot be written: the intake ends and says so. Nothing is passed over.
@@ -161,12 +162,13 @@ class Taker:
 
     def _commit(self, prepared: Sequence[Prepared]) -> None:
         """Have every record committed, in order; returns when all are durable."""
-        attempt = 0
+        attempt = waits = 0
         while True:
             try:
                 _await(self._begin(prepared))
             except Unavailable:
                 self._taken.retried("commit")
+                waits += 1
             except _Faulty as error:
                 self._taken.retried("commit")
                 if len(prepared) > 1:
@@ -180,7 +182,7 @@ class Taker:
                     return
             else:
                 return
-            self._pause(attempt)
+            self._pause(attempt + waits)
 
     def _commit_as_dead_letter(self, one: Prepared, error: "_Faulty") -> None:
         if isinstance(one, Malformed):

@@ -1,0 +1,122 @@
+"""A full disk: writes are refused and say so, all else goes on, and when there is space nothing is lost or doubled."""
+
+import resource
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import knowledge_service_pb2 as knowledge_pb
+from epistream.wire.errors import Unavailable
+from tests.support.intake import findings
+from tests.support.kafka import Kafka
+from tests.support.rpc import Client, client_of, submission, told_by, vector
+from tests.support.service import RunningService, running_service
+from tests.support.small_disk import small_disk
+from tests.support.waits import until
+
+NAMESPACE = "full"
+DISK_BYTES = 16 << 20
+RECORDS = range(5000, 5040)
+"""What comes over Kafka while the disk is full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """A service whose space can be taken and given back."""
+
+    service: RunningService
+    topic: str
+    fill: Callable[[], None]
+    clear: Callable[[], None]
+
+
+@pytest.fixture(params=["small disk", "limit on files"])
+def limited(request: pytest.FixtureRequest, tmp_path: Path, kafka: Kafka) -> Iterator[Limited]:
+    topic, folder = kafka.new_topic("full"), tmp_path / "data"
+    if request.param == "small disk":
+        with small_disk(folder, DISK_BYTES) as disk:
+            with running_service(folder, kafka=kafka.bootstrap, kafka_topics=topic) as service:
+                yield Limited(service, topic, disk.fill, disk.clear)
+                assert service.stop() == 0
+            assert findings(folder) == []
+        return
+    with running_service(folder, kafka=kafka.bootstrap, kafka_topics=topic) as service:
+        hard = resource.prlimit(service.pid, resource.RLIMIT_FSIZE)[1]
+
+        def limit(size_bytes: int) -> None:
+            resource.prlimit(service.pid, resource.RLIMIT_FSIZE, (size_bytes, hard))
+
+        wal = folder / "store.sqlite-wal"
+        yield Limited(service, topic, lambda: limit(wal.stat().st_size), lambda: limit(hard))
+        assert service.stop() == 0
+    assert findings(folder) == []
+
+
+async def test_a_full_disk_refuses_writes_and_nothing_else(limited: Limited, kafka: Kafka) -> None:
+    service = limited.service
+    async with client_of(service.address) as client:
+        await client.make_namespace(NAMESPACE)
+        kafka.produce(limited.topic, [submission(NAMESPACE, 1).SerializeToString()])
+        async with client.subscribe(NAMESPACE, after_revision=0) as stream:
+            await stream.next_of("subscribed")
+            await stream.changes(1)
+            limited.fill()
+            taken, refused = await submit_until_refused(client, 2)
+            assert (refused.reason, refused.retry_delay_seconds > 0) == ("DISK_FULL", True)
+            head = 1 + taken
+            assert [change.revision for change in await stream.changes(taken)] == list(range(2, head + 1))
+            kafka.produce(limited.topic, [submission(NAMESPACE, n).SerializeToString() for n in RECORDS])
+            await until(lambda: service.metric('epistream_ingest_retries_total{stage="commit"}') > 2)
+            assert service.metric("epistream_store_full") == 1
+            await all_but_writing_goes_on(client, head)
+
+            limited.clear()
+            changes = await stream.changes(len(RECORDS))
+            assert [change.item_id for change in changes] == [f"item-{n}" for n in RECORDS]
+            assert changes[-1].revision == head + len(RECORDS)
+            [again] = await client.submit(submission(NAMESPACE, head + 1))
+            assert (again.outcome, again.earlier, again.revision) == (
+                pb.OUTCOME_ADMITTED,
+                False,
+                head + len(RECORDS) + 1,
+            )
+        assert service.metric("epistream_store_full") == 0
+        assert service.metric("epistream_ingest_given_up_total") == 0
+    assert service.logged().count("Nothing is written for now") == 1, "said once, not for each write"
+
+
+async def submit_until_refused(client: Client, first: int) -> tuple[int, Unavailable]:
+    """Use up what is left of the space. How many submissions were taken, and how the next one was refused."""
+    taken = 0
+    error: grpc.aio.AioRpcError | None = None
+    while error is None:
+        try:
+            await client.submit(submission(NAMESPACE, first + taken))
+            taken += 1
+        except grpc.aio.AioRpcError as caught:
+            error = caught
+    assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    refused = told_by(error)
+    assert isinstance(refused, Unavailable)
+    return taken, refused
+
+
+async def all_but_writing_goes_on(client: Client, head: int) -> None:
+    """Every kind of question, and a subscription that is new, answer with all that was taken."""
+    got = await client.knowledge.Get(knowledge_pb.GetRequest(namespace=NAMESPACE, item_id="item-1"))
+    assert (got.change.item_id, got.revision) == ("item-1", head)
+    query = pb.Embedding(float32=vector(1))
+    found = await client.knowledge.Search(knowledge_pb.SearchRequest(namespace=NAMESPACE, vector=query, limit=1))
+    assert (found.hits[0].change.item_id, found.revision) == ("item-1", head)
+    async with client.subscribe(NAMESPACE, after_revision=0) as late:
+        await late.next_of("subscribed")
+        assert [change.revision for change in await late.changes(head)] == list(range(1, head + 1))
+    async with client.subscribe(NAMESPACE, snapshot=True) as copying:
+        await copying.next_of("subscribed")
+        begin = await copying.next_of("snapshot_begin")
+        assert begin.snapshot_begin.revision == head

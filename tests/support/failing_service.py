@@ -1,0 +1,199 @@
+"""The real service, which kills itself or fails at a named point: nothing of it is in the product.
+
+    FAIL_POINT=committed FAIL_PASS=3 python -m tests.support.failing_service up ...
+
+The third time that the point is passed, the process ends as by power loss.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, Final
+
+import apsw
+
+from epistream.indexer import positions, views
+from epistream.indexer import store as stores
+from epistream.indexer.engine import Engine
+from epistream.indexer.index import snapshot
+from epistream.indexer.pipeline import Pipeline
+from epistream.services.metrics import Metrics
+
+POINT_VARIABLE: Final = "FAIL_POINT"
+PASS_VARIABLE: Final = "FAIL_PASS"
+CHECKPOINT_PAGES: Final = 100
+"""With the service's own bound no checkpoint would come within a round."""
+
+
+class Passes:
+    """Counts how often a point is passed; at the last time the process is killed."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+
+    def once(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def used_up(self) -> bool:
+        """Pass without being killed; whether this is the last time or later."""
+        self._left -= 1
+        return self._left <= 0
+
+    def before(self, owner: Any, name: str) -> None:
+        """Pass just before a function is called."""
+        inner = getattr(owner, name)
+
+        def outer(*arguments: Any, **named: Any) -> Any:
+            self.once()
+            return inner(*arguments, **named)
+
+        setattr(owner, name, outer)
+
+    def after(self, owner: Any, name: str) -> None:
+        """Pass just after a function has returned."""
+        inner = getattr(owner, name)
+
+        def outer(*arguments: Any, **named: Any) -> Any:
+            result = inner(*arguments, **named)
+            self.once()
+            return result
+
+        setattr(owner, name, outer)
+
+
+def applied(passes: Passes) -> None:
+    """Everything of a transaction is written, but it is not committed."""
+    passes.after(positions, "write")
+
+
+def committed(passes: Passes) -> None:
+    """It is durable, but neither searchable, nor pushed, nor acknowledged."""
+    passes.before(Pipeline, "_show")
+
+
+def shown(passes: Passes) -> None:
+    """It is searchable and pushed, but no receipt is given."""
+    passes.before(Metrics, "committed")
+
+
+def offset_shown(passes: Passes) -> None:
+    """Kafka's group is about to be shown how far the store is."""
+    from epistream.services.kafka.survey import Survey
+
+    passes.before(Survey, "_tell_group")
+
+
+def checkpoint(passes: Passes) -> None:
+    """A page of the WAL is about to be written back into the store's file."""
+    stores.CHECKPOINT_PAGES = CHECKPOINT_PAGES  # type: ignore[misc] # of this process only
+    _over_files(write=lambda file: passes.once() if file.endswith(stores.FILE) else None)
+
+
+def acknowledging(passes: Passes) -> None:
+    """Kafka has what the publisher told it, but the store does not know."""
+    from epistream.services import compose
+
+    passes.before(compose, "acknowledge")
+
+
+def acknowledged(passes: Passes) -> None:
+    """The store knows what Kafka has."""
+    from epistream.services import compose
+
+    passes.after(compose, "acknowledge")
+
+
+def snapshot_begun(passes: Passes) -> None:
+    """A part of the index snapshot is written."""
+    inner = snapshot._chunks
+
+    def chunks(*arguments: Any) -> Iterator[bytes]:
+        for chunk in inner(*arguments):
+            yield chunk
+            passes.once()
+
+    snapshot._chunks = chunks  # type: ignore[assignment] # with the same arguments
+
+
+def snapshot_written(passes: Passes) -> None:
+    """The index snapshot is on the disk, beside its place."""
+    names = SimpleNamespace(**vars(os))
+    passes.after(names, "fsync")
+    snapshot.os = names  # type: ignore[assignment, attr-defined] # what it uses of it is there
+
+
+def snapshot_renamed(passes: Passes) -> None:
+    """The index snapshot is in its place, but the folder is not flushed."""
+    passes.before(snapshot, "_sync_folder")
+
+
+def opening(passes: Passes) -> None:
+    """The store is open, the index is not there yet."""
+    passes.before(Engine, "_load")
+
+
+def rebuilding(passes: Passes) -> None:
+    """The views of an earlier version are being made anew."""
+    passes.after(views, "apply")
+
+
+def flush(passes: Passes) -> None:
+    """The flushes of the WAL fail from then on; nothing is killed."""
+
+    def sync(file: str) -> None:
+        if file.endswith("-wal") and passes.used_up():
+            raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
+
+    _over_files(sync=sync)
+
+
+RUNNING: Final = (applied, committed, checkpoint, shown, acknowledging, offset_shown, acknowledged)
+"""These strike while knowledge comes in."""
+STOPPING: Final = (snapshot_written, snapshot_begun, snapshot_renamed)
+"""These strike while the service goes down."""
+STARTING: Final = (opening, rebuilding)
+"""These strike while the service starts; the second only over a store of an earlier version."""
+
+
+def _nothing(_: str) -> None:
+    pass
+
+
+def _over_files(*, write: Callable[[str], None] = _nothing, sync: Callable[[str], None] = _nothing) -> None:
+    """Have functions called before each write and flush of SQLite, with the file's name."""
+
+    class File(apsw.VFSFile):
+        def __init__(self, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+            self._file = name.filename() if isinstance(name, apsw.URIFilename) else name or ""
+            super().__init__("unix", name, flags)
+
+        def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - apsw's
+            write(self._file)
+            super().xWrite(data, offset)
+
+        def xSync(self, flags: int) -> None:  # noqa: N802 - apsw's
+            sync(self._file)
+            super().xSync(flags)
+
+    class Files(apsw.VFS):
+        def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - apsw's
+            return File(name, flags)
+
+    _over_files.kept = Files("failing", "unix")  # type: ignore[attr-defined] # as long as the process
+    apsw.set_default_vfs("failing")
+
+
+def main() -> None:
+    """Arm the point that the environment names, and be the service."""
+    from epistream.services.__main__ import main as service
+
+    point = next(p for p in (*RUNNING, *STOPPING, *STARTING, flush) if p.__name__ == os.environ[POINT_VARIABLE])
+    point(Passes(int(os.environ[PASS_VARIABLE])))
+    service()
+
+
+if __name__ == "__main__":
+    main()

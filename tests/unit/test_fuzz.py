@@ -1,0 +1,123 @@
+"""Whatever comes from outside gets an answer or an error that says what is wrong. Records: tests/unit/test_decode.py.
+
+`make robustness` runs these with many more examples.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from epistream.clients.cli.jsonl import Defaults, read_lines
+from epistream.indexer.feed import Wish
+from epistream.indexer.filters import is_empty, matches
+from epistream.indexer.index import ExactIndex, Searchable, Unusable, load_snapshot, save_snapshot
+from epistream.indexer.index.snapshot import LENGTH_BYTES, MAGIC
+from epistream.indexer.knowledge import REVISION_MAX, _page_token
+from epistream.indexer.vectors import vector_of
+from epistream.services.settings import Settings
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.errors import InvalidInput
+
+SOME_BYTES = st.binary(max_size=300)
+TEXTS = st.text(max_size=20)
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXTS),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)),
+    max_leaves=8,
+)
+
+
+@given(SOME_BYTES, st.dictionaries(TEXTS, TEXTS, max_size=3))
+def test_any_filter_lets_a_version_through_or_not(raw: bytes, attributes: dict[str, str]) -> None:
+    try:
+        wanted = pb.Filter.FromString(raw)
+    except DecodeError:
+        wanted = pb.Filter(attributes=attributes)
+    knowledge = pb.Knowledge(origin=pb.ORIGIN_EXPERT, attributes=attributes)
+    assert matches(wanted, knowledge) in (True, False)
+    wish = Wish.of(wanted, include_embeddings=False)
+    assert (wish.filter == b"") == is_empty(wanted)
+    if wish.filter:
+        assert pb.Filter.FromString(wish.filter) == wanted
+
+
+@given(
+    st.one_of(
+        TEXTS, st.integers(-5, 2**70).map(str), st.from_regex("[0-9\u0660-\u0669\u00b2+_ -]{1,22}", fullmatch=True)
+    )
+)
+def test_any_page_token_is_a_revision_or_refused(token: str) -> None:
+    try:
+        assert 0 <= _page_token(token) <= REVISION_MAX
+    except InvalidInput as error:
+        assert error.violations[0].field == "page_token"  # noqa: PT017 - either will do
+
+
+@given(st.one_of(SOME_BYTES.map(lambda raw: pb.Embedding(float32=raw)), SOME_BYTES))
+def test_any_embedding_is_a_unit_vector_or_refused(given_one: pb.Embedding | bytes) -> None:
+    try:
+        embedding = pb.Embedding.FromString(given_one) if isinstance(given_one, bytes) else given_one
+        vector = vector_of(embedding)
+    except (DecodeError, InvalidInput):
+        return
+    assert np.isfinite(vector).all()
+    assert abs(np.linalg.norm(vector.astype(np.float64)) - 1) < 1e-3
+
+
+@given(
+    st.one_of(SOME_BYTES, TEXTS.map(str.encode), st.dictionaries(st.sampled_from(sorted(Settings.model_fields)), JSON))
+)
+def test_any_settings_file_is_taken_or_refused(content: "bytes | dict[str, object]") -> None:
+    raw = content if isinstance(content, bytes) else _toml(content)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "settings.toml"
+        path.write_bytes(raw)
+        try:
+            Settings.load(config=str(path))
+        except InvalidInput as error:
+            assert "settings" in error.message  # noqa: PT017 - either will do
+
+
+def _toml(values: dict[str, object]) -> bytes:
+    """Some TOML; where a value has no form there, it is what a person might write."""
+    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items()).encode()
+
+
+@given(st.lists(st.one_of(SOME_BYTES, JSON.map(lambda value: json.dumps(value).encode())), max_size=5))
+def test_any_lines_are_submissions_or_say_what_is_wrong(lines: list[bytes]) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "facts.jsonl"
+        path.write_bytes(b"\n".join(lines))
+        for line in read_lines(str(path), Defaults(namespace="n", producer="p", origin="EXPERT")):
+            assert (line.submission is None) == bool(line.error)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An index snapshot of three versions."""
+    searchable = Searchable(ExactIndex(4))
+    return save_snapshot(searchable, tmp_path_factory.mktemp("saved"), epoch="e", namespace=1).read_bytes()
+
+
+@example({"count": 5})
+@example([])
+@given(st.one_of(JSON, st.dictionaries(st.sampled_from(["count", "label_count", "revision", "producer_names"]), JSON)))
+def test_any_header_of_an_index_snapshot_is_used_or_not_even_with_the_right_digest(
+    saved: bytes, header: object
+) -> None:
+    start = len(MAGIC) + LENGTH_BYTES
+    length = int.from_bytes(saved[len(MAGIC) : start], "little")
+    right = json.loads(saved[start : start + length])
+    changed = json.dumps(right | header if isinstance(header, dict) else header).encode()
+    body = MAGIC + len(changed).to_bytes(LENGTH_BYTES, "little") + changed + saved[start + length : -32]
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "1.index").write_bytes(body + hashlib.sha256(body).digest())
+        loaded = load_snapshot(Path(folder), ExactIndex(4), epoch="e", namespace=1, head_revision=9)
+    assert isinstance(loaded, Searchable | Unusable)
