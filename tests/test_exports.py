@@ -17,6 +17,7 @@ NAMES = [
     "FieldViolation",
     "InvalidInput",
     "KafkaProducer",
+    "KafkaSecurity",
     "KnowledgeClient",
     "ModalityName",
     "NotFound",

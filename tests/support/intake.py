@@ -14,6 +14,7 @@ from typing import Final, Literal
 from prometheus_client import CollectorRegistry, generate_latest
 
 from epistream.clients.kafka_producer import KafkaProducer
+from epistream.clients.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.engine import Engine
 from epistream.indexer.outbox import acknowledge
@@ -82,6 +83,7 @@ def taking(
     group: str = "",
     publish: bool = False,
     around_commit: Callable[[Commit], Commit] = lambda commit: commit,
+    security: KafkaSecurity = PLAINTEXT,
 ) -> Iterator[Taking]:
     """An intake of these topics into the store in `folder`, which is stopped in the end, in the service's order."""
     engine = Engine(folder)
@@ -90,7 +92,7 @@ def taking(
     registry = CollectorRegistry()
     metrics = KafkaMetrics(registry)
     group = group or f"test-{uuid.uuid4().hex}"
-    source = Source(bootstrap, topics, group, start)
+    source = Source(bootstrap, topics, group, start, security)
     intake = Intake(source, engine.pipeline, engine.store, writer, metrics, failed=failures.append)
     publisher = Publishing(
         bootstrap,
@@ -99,6 +101,7 @@ def taking(
         engine.feed.subscribe_to_commits,
         metrics,
         group=group,
+        security=security,
     )
     writer.start()
     intake.start()

@@ -40,6 +40,7 @@ from epistream.clients.cursor import (
     Subscribed,
 )
 from epistream.clients.kafka_producer import KafkaProducer, ProducerLimits
+from epistream.clients.kafka_security import KafkaSecurity
 from epistream.clients.knowledge import KnowledgeClient
 from epistream.clients.producer import ModalityName, OriginName, Producer, submission
 from epistream.clients.replica import Encoder, Replica
@@ -70,6 +71,7 @@ __all__ = [
     "FieldViolation",
     "InvalidInput",
     "KafkaProducer",
+    "KafkaSecurity",
     "KnowledgeClient",
     "ModalityName",
     "NotFound",

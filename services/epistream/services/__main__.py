@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from epistream.clients.cli.kafka_options import with_kafka_security
+from epistream.clients.kafka_security import KafkaSecurity
 from epistream.services.settings import DEFAULT_ADDRESS, DEFAULT_FOLDER, Settings, is_loopback
 from epistream.wire.errors import EpistreamError, InvalidInput
 from epistream.wire.topics import SUBMISSIONS, dead_letter_topic
@@ -81,8 +83,14 @@ def _description(service: "Service") -> list[tuple[str, str]]:
         ("store", f"{settings.folder.resolve()}, epoch {engine.epoch}"),
         ("namespaces", heads or "none yet"),
         ("encoder", "none" if settings.encoder == "none" else f"{settings.encoder}, loading"),
-        ("Kafka", settings.kafka or "none: knowledge comes in over gRPC only"),
+        ("Kafka", _kafka(settings)),
     ]
+
+
+def _kafka(settings: Settings) -> str:
+    if settings.kafka is None:
+        return "none: knowledge comes in over gRPC only"
+    return f"{settings.kafka} over {settings.security_of_kafka().describe()}"
 
 
 @app.command()
@@ -159,9 +167,11 @@ def kafka_reread(
 
 
 @app.command()
+@with_kafka_security
 def redrive(
     *,
     kafka: Annotated[str | None, typer.Option(help="Redrive the letters in Kafka at HOST:PORT.")] = None,
+    security: KafkaSecurity,
     topics: Annotated[str, typer.Option(help="Kafka's topics of dead letters, separated by commas.")] = ",".join(
         map(dead_letter_topic, SUBMISSIONS)
     ),
@@ -188,6 +198,7 @@ def redrive(
         everything=everything,
         dry_run=dry_run,
         as_json=as_json,
+        security=security,
     )
     raise typer.Exit(code)
 

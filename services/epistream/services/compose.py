@@ -122,6 +122,7 @@ class Service:
 
     def _compose_kafka(self, bootstrap: str) -> None:
         # Imported here: a service without Kafka needs none of its packages.
+        from epistream.clients.kafka_client import broker_list
         from epistream.services.kafka.intake import Intake
         from epistream.services.kafka.metrics import KafkaMetrics
         from epistream.services.kafka.publishing import Publishing
@@ -129,7 +130,14 @@ class Service:
 
         settings, engine = self.settings, self.engine
         metrics = KafkaMetrics(self.metrics.registry)
-        source = Source(bootstrap, settings.kafka_topics, settings.kafka_group, settings.kafka_start)
+        security = settings.security_of_kafka()
+        if not security.encrypts and not all(map(is_loopback, broker_list(bootstrap))):
+            _LOG.warning(
+                "Kafka at %s is on other machines, and nothing is encrypted: whoever is on the way reads along and can"
+                " change what is known. Set kafka_security to SASL_SSL or SSL",
+                bootstrap,
+            )
+        source = Source(bootstrap, settings.kafka_topics, settings.kafka_group, settings.kafka_start, security)
         self.intake = Intake(
             source, engine.pipeline, engine.store, self.writer, metrics, failed=self._part_failed, clock=self._clock
         )
@@ -141,6 +149,7 @@ class Service:
             metrics,
             group=settings.kafka_group,
             submission_topics=settings.kafka_topics,
+            security=security,
         )
 
     async def start(self) -> None:

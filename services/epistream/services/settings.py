@@ -9,9 +9,10 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from epistream.clients.kafka_security import KafkaSecurity, Mechanism, Protocol
 from epistream.wire.errors import FieldViolation, InvalidInput
 from epistream.wire.topics import SUBMISSIONS
 
@@ -49,6 +50,26 @@ class Settings(BaseSettings):
         None,
         description="Kafka's bootstrap servers, HOST:PORT,HOST:PORT. Without, knowledge comes in over gRPC only.",
     )
+    kafka_security: Protocol = Field(
+        "PLAINTEXT",
+        description="What Kafka's listener speaks: PLAINTEXT, SSL (TLS), SASL_PLAINTEXT or SASL_SSL (a user, by TLS).",
+    )
+    kafka_sasl_mechanism: Mechanism = Field(
+        "SCRAM-SHA-512",
+        description="How the password is shown with SASL: SCRAM-SHA-256, SCRAM-SHA-512, or PLAIN over SASL_SSL.",
+    )
+    kafka_username: str | None = Field(None, description="The user of Kafka, with SASL.")
+    kafka_password_file: Path | None = Field(
+        None, description="A file with the user's password, read anew for each connection to Kafka."
+    )
+    kafka_ca_file: Path | None = Field(
+        None,
+        description="A PEM file with the authorities that Kafka's certificates are trusted by. Empty: the system's.",
+    )
+    kafka_cert_file: Path | None = Field(
+        None, description="A PEM file with the certificate that is shown to Kafka, where it asks for one."
+    )
+    kafka_key_file: Path | None = Field(None, description="A PEM file with that certificate's key.")
     kafka_topics: Annotated[tuple[str, ...], NoDecode] = Field(
         SUBMISSIONS,
         min_length=1,
@@ -94,6 +115,19 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _kafka_security_fits(self) -> "Settings":
+        self.security_of_kafka()
+        return self
+
+    def security_of_kafka(self) -> KafkaSecurity:
+        """How Kafka is reached.
+
+        Raises:
+            InvalidInput: the settings do not fit together.
+        """
+        return KafkaSecurity.of_settings(self.model_dump())
 
     @field_validator("address", "metrics_address")
     @classmethod

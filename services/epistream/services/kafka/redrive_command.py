@@ -9,6 +9,7 @@ from typing import Final
 from rich.console import Console
 
 from epistream.clients.cli.exits import ExitCode, exit_code, explain, worst
+from epistream.clients.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.services.kafka.redrive import Counts, redrive, redrive_store
 from epistream.wire.errors import EpistreamError
 
@@ -26,6 +27,7 @@ def redrive_command(
     everything: bool = False,
     dry_run: bool = False,
     as_json: bool = False,
+    security: KafkaSecurity = PLAINTEXT,
     console: Console | None = None,
 ) -> int:
     """Redrive the letters in Kafka's topics when `bootstrap` is given, and those of a store when `folder` is.
@@ -40,6 +42,7 @@ def redrive_command(
         everything: those of Kafka's that were redriven before, too.
         dry_run: only count.
         as_json: print one JSON object.
+        security: what Kafka asks for.
         console: where to print; standard output when None.
 
     Returns:
@@ -50,7 +53,15 @@ def redrive_command(
     counts: dict[str, Counts] = {}
     try:
         if bootstrap is not None:
-            counts |= redrive(bootstrap, topics, reason=reason, limit=limit, everything=everything, dry_run=dry_run)
+            counts |= redrive(
+                bootstrap,
+                topics,
+                reason=reason,
+                limit=limit,
+                everything=everything,
+                dry_run=dry_run,
+                security=security,
+            )
         if folder is not None and target is not None:
             counts["store"] = redrive_store(folder, target, reason=reason, limit=limit, dry_run=dry_run)
     except EpistreamError as error:
