@@ -14,7 +14,6 @@ from typing import Final, Literal
 from prometheus_client import CollectorRegistry, generate_latest
 
 from epistream.clients.kafka_producer import KafkaProducer
-from epistream.clients.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.engine import Engine
 from epistream.indexer.outbox import acknowledge
@@ -28,6 +27,7 @@ from epistream.services.writer import Commit, Writer
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Broken
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.wire.topics import RECORD_BYTES_MAX
 from tests.support.kafka import Kafka
 from tests.support.knowing import DIMENSION, submission

@@ -10,10 +10,10 @@ from typing import Any, Final
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from epistream.clients.kafka_security import KafkaSecurity, Mechanism
 from epistream.services.kafka import clients
 from epistream.services.kafka.local import LocalKafka, Variant, find_runtime, free_ports
 from epistream.services.kafka.topics import ensure_topics
+from epistream.wire.kafka_security import KafkaSecurity, Mechanism
 from tests.support.kafka import Kafka
 
 _DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "kafka.md"

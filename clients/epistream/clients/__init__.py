@@ -40,7 +40,6 @@ from epistream.clients.cursor import (
     Subscribed,
 )
 from epistream.clients.kafka_producer import KafkaProducer, ProducerLimits
-from epistream.clients.kafka_security import KafkaSecurity
 from epistream.clients.knowledge import KnowledgeClient
 from epistream.clients.producer import ModalityName, OriginName, Producer, submission
 from epistream.clients.replica import Encoder, Replica
@@ -58,6 +57,7 @@ from epistream.wire.errors import (
     State,
     Unavailable,
 )
+from epistream.wire.kafka_security import KafkaSecurity
 
 __all__ = [
     "Broken",

@@ -61,6 +61,21 @@ def translated(error: Any, bootstrap: str, doing: str) -> EpistreamError:
             return Broken(what)
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether a connection failed since one end does not take what the other shows, which does not pass by itself."""
+    from kafka import errors as kafka
+
+    refusals = (
+        kafka.SaslAuthenticationFailedError,
+        kafka.UnsupportedSaslMechanismError,
+        kafka.IllegalSaslStateError,
+        kafka.AuthorizationError,
+    )
+    if (of_tls := _tls_error(error)) is not None:
+        return _translated_tls(of_tls, "").reason in {"UNTRUSTED", "UNAUTHENTICATED"}
+    return isinstance(error, refusals)
+
+
 _WRONG_USER: Final = (
     "Authentication failed: Kafka does not take this user name with this password (kafka_username, "
     "kafka_password_file)."
@@ -91,7 +106,7 @@ def _translated_tls(error: ssl.SSLError, what: str) -> EpistreamError:
         case ssl.SSLCertVerificationError():
             advice = _WRONG_HOST if error.verify_code in _HOST_MISMATCHES else _UNTRUSTED
             return Unavailable(f"{what}. {advice}", reason="UNTRUSTED")
-        case _ if any(said in (error.reason or "") for said in _REFUSALS):
+        case _ if any(said in (getattr(error, "reason", "") or "") for said in _REFUSALS):
             return Denied(f"{what}. {_CERTIFICATE_REFUSED}", reason="UNAUTHENTICATED")
         case _:
             return Unavailable(f"{what}. {_NO_TLS}")

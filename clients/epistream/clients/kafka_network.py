@@ -14,9 +14,9 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
-from epistream.clients.kafka_client import broker_list, translated
-from epistream.clients.kafka_security import PLAINTEXT, KafkaSecurity
+from epistream.clients.kafka_client import broker_list, is_refusal, translated
 from epistream.wire.errors import InvalidInput
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 
 
 def opened(make: Callable[..., Any], bootstrap: str, security: KafkaSecurity = PLAINTEXT, **settings: Any) -> Any:
@@ -75,9 +75,12 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc] # kafka-python
     def __init__(self, loop: NetworkSelector, security: KafkaSecurity, settings: dict[str, Any]) -> None:
         self._security = security
         self.failure: Exception | None = None
+        self._was_let_in = False
         super().__init__(loop, **settings)
 
     def get_connection(self, node_id: Any, *arguments: Any, **named: Any) -> Any:
+        if self.failure is not None and not self._was_let_in and is_refusal(self.failure):
+            raise self.failure  # whoever opens a client need not wait to be told
         is_new = node_id not in self._conns
         if is_new and self._security.has_user:
             # A file that is being replaced just now leaves the password as it was.
@@ -103,7 +106,7 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc] # kafka-python
         return transport
 
     def _let_in(self, node_id: Any, _: Any) -> None:
-        self.failure = None
+        self.failure, self._was_let_in = None, True
         self.reset_backoff(node_id)
 
     def _refused(self, node_id: Any, error: Exception) -> None:

@@ -16,9 +16,9 @@ from typing import Any, Final, Protocol, Self
 from urllib.parse import quote
 
 from epistream.clients.kafka_client import translated
-from epistream.clients.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import EpistreamError, InvalidInput, Unavailable
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.wire.topics import DEAD_LETTER_BYTES_MAX, submission_key, submission_topic
 
 _RECORD_OVERHEAD_BYTES: Final = 3_000

@@ -8,14 +8,13 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from epistream.clients.cli.kafka_options import with_kafka_security
-from epistream.clients.kafka_security import KafkaSecurity
-from epistream.services.settings import DEFAULT_ADDRESS, DEFAULT_FOLDER, Settings, is_loopback
+from epistream.services.settings import DEFAULT_ADDRESS, DEFAULT_FOLDER, KAFKA_SECURITY, Settings, is_loopback
 from epistream.wire.errors import EpistreamError, InvalidInput
 from epistream.wire.topics import SUBMISSIONS, dead_letter_topic
 
@@ -166,12 +165,9 @@ def kafka_reread(
         _give_up(error)
 
 
-@app.command()
-@with_kafka_security
-def redrive(
+def redrive(  # its flags about Kafka's security are the service's settings, and set as these are
     *,
     kafka: Annotated[str | None, typer.Option(help="Redrive the letters in Kafka at HOST:PORT.")] = None,
-    security: KafkaSecurity,
     topics: Annotated[str, typer.Option(help="Kafka's topics of dead letters, separated by commas.")] = ",".join(
         map(dead_letter_topic, SUBMISSIONS)
     ),
@@ -182,6 +178,7 @@ def redrive(
     everything: Annotated[bool, typer.Option("--everything", help="Those too that were redriven before.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    **kafka_flags: object,
 ) -> None:
     """Send dead letters on their way again, once what was wrong with them is put right."""
     if kafka is None and folder is None:
@@ -198,7 +195,7 @@ def redrive(
         everything=everything,
         dry_run=dry_run,
         as_json=as_json,
-        security=security,
+        security=_settings(kafka_flags).security_of_kafka(),
     )
     raise typer.Exit(code)
 
@@ -227,15 +224,17 @@ def _flag(name: str, field: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _with_flags() -> Any:
-    """`up` as typer sees it: one flag for each setting."""
-    parameters = [_flag(name, field) for name, field in Settings.model_fields.items()]
-    up.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    up.__annotations__ = {p.name: p.annotation for p in parameters}
-    return up
+def _with_flags(command: Any, names: Iterable[str]) -> Any:
+    """A command as typer sees it: with one flag for each of these settings."""
+    own = [p for p in inspect.signature(command).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    parameters = [*own, *(_flag(name, Settings.model_fields[name]) for name in names)]
+    command.__signature__ = inspect.Signature(parameters)
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
 
 
-app.command("up")(_with_flags())
+app.command("up")(_with_flags(up, Settings.model_fields))
+app.command("redrive")(_with_flags(redrive, KAFKA_SECURITY))
 
 
 def main() -> None:

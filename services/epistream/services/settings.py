@@ -12,13 +12,23 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from epistream.clients.kafka_security import KafkaSecurity, Mechanism, Protocol
 from epistream.wire.errors import FieldViolation, InvalidInput
+from epistream.wire.kafka_security import KafkaSecurity, Mechanism, Protocol
 from epistream.wire.topics import SUBMISSIONS
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:7443"
 DEFAULT_FOLDER: Final = Path("epistream-data")
 MEBIBYTE: Final = 1024 * 1024
+KAFKA_SECURITY: Final = (
+    "kafka_security",
+    "kafka_sasl_mechanism",
+    "kafka_username",
+    "kafka_password_file",
+    "kafka_ca_file",
+    "kafka_cert_file",
+    "kafka_key_file",
+)
+"""The settings that say how Kafka is reached: those of every command that speaks to it."""
 
 
 class Settings(BaseSettings):

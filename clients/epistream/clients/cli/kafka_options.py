@@ -49,7 +49,7 @@ def with_kafka_security(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _security(chosen: Mapping[str, object]) -> object:
-    from epistream.clients.kafka_security import KafkaSecurity
+    from epistream.wire.kafka_security import KafkaSecurity
 
     try:
         return KafkaSecurity.of_settings(

@@ -12,8 +12,8 @@ import typer
 from epistream.clients.cli import options
 from epistream.clients.cli.exits import ExitCode, Wrong, exit_code, worst
 from epistream.clients.cli.kafka_options import with_kafka_security
-from epistream.clients.kafka_security import KafkaSecurity
 from epistream.wire.errors import EpistreamError, InvalidInput
+from epistream.wire.kafka_security import KafkaSecurity
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

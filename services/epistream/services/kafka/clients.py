@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, Final
 
-from epistream.clients.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.wire.errors import Broken
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.wire.topics import DEAD_LETTER_BYTES_MAX
 
 REQUEST_TIMEOUT_MS: Final = 5_000

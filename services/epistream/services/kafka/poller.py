@@ -28,7 +28,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from epistream.clients.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.indexer.clock import SystemClock
 from epistream.indexer.model import Position, Record
 from epistream.services.kafka import clients
@@ -37,6 +36,7 @@ from epistream.services.kafka.keeper import Service
 from epistream.services.kafka.parcels import pack
 from epistream.services.kafka.progress import Partition
 from epistream.wire.errors import Denied, Unavailable
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 
 _LOG: Final = logging.getLogger(__name__)
 

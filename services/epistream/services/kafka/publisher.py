@@ -33,13 +33,13 @@ from pathlib import Path
 from typing import Final
 
 from epistream.clients.kafka_producer import CappedProducer, ProducerLimits
-from epistream.clients.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.indexer.outbox import Message, Outbox, Page
 from epistream.indexer.positions import Cursor
 from epistream.indexer.store import Readers
 from epistream.services.kafka.keeper import Service
 from epistream.services.kafka.topics import ensure_topics
 from epistream.wire.errors import Denied, EpistreamError, InvalidInput, Unavailable
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 
 _LOG: Final = logging.getLogger(__name__)
 

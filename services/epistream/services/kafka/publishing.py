@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from epistream.clients.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.indexer.positions import Cursor
 from epistream.services.kafka import publisher
 from epistream.services.kafka.keeper import Keeper
 from epistream.services.kafka.metrics import KafkaMetrics
 from epistream.wire.errors import EpistreamError
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 
 _LOG: Final = logging.getLogger(__name__)
 

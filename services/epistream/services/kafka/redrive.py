@@ -17,7 +17,6 @@ from grpc_status import rpc_status
 
 from epistream.clients.kafka_client import translated
 from epistream.clients.kafka_producer import CappedProducer
-from epistream.clients.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.indexer import deadletters
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.store import read_only
@@ -27,6 +26,7 @@ from epistream.v1 import ingest_service_pb2 as api
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1.raw_pb2 import RawSubmitRequest
 from epistream.wire.errors import Broken, EpistreamError, Unavailable
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.wire.status import from_status
 
 GROUP: Final = "epistream-redrive"

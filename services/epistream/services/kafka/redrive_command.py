@@ -9,9 +9,9 @@ from typing import Final
 from rich.console import Console
 
 from epistream.clients.cli.exits import ExitCode, exit_code, explain, worst
-from epistream.clients.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.services.kafka.redrive import Counts, redrive, redrive_store
 from epistream.wire.errors import EpistreamError
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 
 _OUTCOMES: Final = {"REFUSED": ExitCode.REFUSED, "HELD": ExitCode.HELD}
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from epistream.clients.kafka_client import translated
-from epistream.clients.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.indexer.clock import Clock
 from epistream.services.kafka import clients
 from epistream.services.kafka.progress import Partition, Progress
 from epistream.wire.errors import EpistreamError
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 
 _LOG: Final = logging.getLogger(__name__)
 

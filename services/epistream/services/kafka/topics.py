@@ -5,8 +5,8 @@ from contextlib import closing, contextmanager
 from typing import Any, Final
 
 from epistream.clients.kafka_client import translated
-from epistream.clients.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.wire.errors import InvalidInput
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.wire.topics import (
     CHANGES,
     DEAD_LETTER_BYTES_MAX,
