@@ -8,7 +8,7 @@ export OPENBLAS_NUM_THREADS := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: breaking release-proto help run demo test robustness lint types format imports proto proto-check lock clean bench-main-path bench-encoder bench-again bench-push bench-kill bench-disk
+.PHONY: breaking release-proto help run demo test robustness lint types format imports proto proto-check lock clean bench-main-path bench-encoder bench-again bench-push bench-kill bench-disk bench-cluster
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ demo: $(VENV)/run.stamp ## The same on a fresh store; ends with 0 only if every 
 
 test: $(VENV)/dev.stamp ## Set up and run the tests
 	$(BIN)/python -m pytest
+
+robustness: $(VENV)/dev.stamp ## The long tests of faults, which `make test` leaves out
+	$(BIN)/python -m pytest -m robustness
 
 lint: $(VENV)/dev.stamp ## Style, import contracts, protos
 	$(BIN)/ruff check
@@ -113,6 +116,9 @@ bench-push: $(VENV)/dev.stamp ## Measure: how soon a committed change is with it
 
 bench-kill: $(VENV)/dev.stamp ## Measure: kill -9 during ingest, 50 rounds
 	$(BIN)/python -m bench.kill
+
+bench-cluster: $(VENV)/dev.stamp ## Measure: how long a real cluster of three brokers stalls when the leader is killed
+	$(BIN)/python -m bench.cluster
 
 bench-disk: $(VENV)/dev.stamp ## Measure: how long the idle machine lets a small write wait for the disk
 	$(BIN)/python -m bench.machine
