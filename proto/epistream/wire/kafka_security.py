@@ -1,6 +1,7 @@
 """How a Kafka is reached that asks who is there: one value for every client of ours, and what is wrong with it."""
 
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -155,6 +156,24 @@ class KafkaSecurity:
             path: Path | None = getattr(self, field)
             if path is not None and (why := _unreadable(path)):
                 yield wrong(field, f"{path} cannot be read: {why}")
+        yield from self._violations_of_pem()
+
+    def _violations_of_pem(self) -> Iterator[FieldViolation]:
+        """What is wrong inside of the files that are there."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.ca_file is not None and not _unreadable(self.ca_file):
+            try:
+                context.load_verify_locations(self.ca_file)
+            except ssl.SSLError as error:
+                yield FieldViolation("kafka_ca_file", f"{self.ca_file} holds no certificates as PEM: {error}")
+        if self.cert_file is None or self.key_file is None or _unreadable(self.cert_file) or _unreadable(self.key_file):
+            return
+        try:
+            # With a password, so that nobody is asked for one.
+            context.load_cert_chain(self.cert_file, self.key_file, password="")
+        except ssl.SSLError as error:
+            what = f"{self.cert_file} and {self.key_file} are no certificate and its key without a password"
+            yield FieldViolation("kafka_cert_file", f"{what}, as PEM: {error}")
 
 
 PLAINTEXT: Final = KafkaSecurity()

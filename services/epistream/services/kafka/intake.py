@@ -102,7 +102,7 @@ class Intake:
         return self._progress.lag(self._clock.now_us())
 
     def stopped(self) -> dict[Partition, Stopped]:
-        """The partitions that are not read until an operator has decided something, and why."""
+        """The partitions that are not read until an operator has decided or permitted something, and why."""
         return self._progress.stopped()
 
     def _begin(self, starts: Mapping[Partition, int]) -> None:

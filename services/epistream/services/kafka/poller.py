@@ -35,7 +35,7 @@ from epistream.services.kafka.backlog import BATCH_BYTES_MAX
 from epistream.services.kafka.keeper import Service
 from epistream.services.kafka.parcels import pack
 from epistream.services.kafka.progress import Partition
-from epistream.wire.errors import Denied, Unavailable
+from epistream.wire.errors import Denied, InvalidInput, Unavailable
 from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 
 _LOG: Final = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class Poller:
             case kafka.CorruptRecordError() | kafka.UnsupportedCodecError() if failures > 1:
                 for partition, why in list(self._unreadable()):
                     self._stop_partitions([partition], "UNREADABLE", f"{why}. {_UNREADABLE}")
-            case Unavailable() | Denied():
+            case Unavailable() | Denied() | InvalidInput():
                 if self._away != error.reason:
                     _LOG.warning("Kafka is away, or does not let us in; reading goes on when it does: %s", error)
                 self._away = error.reason
