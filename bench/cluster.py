@@ -2,7 +2,8 @@
 
 A producer keeps its pace, the service takes in, a replica applies. In each round the broker that leads the partition of
 the submissions is killed; when knowledge flows again it is started anew, and the next round begins once all three have
-everything. How long nothing is applied is the stall. In the end everything is counted: what was produced, what became
+everything. How long nothing is applied is the stall: three seconds of it pass until the others take the broker for dead
+(broker.session.timeout.ms; Kafka's default is nine). In the end everything is counted: what was produced, what became
 of it, what the replica applied, and what Kafka was told. Three brokers, producer, service, its poller and publisher,
 and replica are eight processes on one machine.
 """
