@@ -6,6 +6,7 @@ before it ends a connection, such as why, it throws away when both come at the s
 """
 
 import contextlib
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -61,8 +62,9 @@ class _Network:
         return client
 
     def failure(self) -> Exception | None:
-        """Why the newest connection failed, when it did."""
-        return next((connections.failure for _, connections in self._made if connections.failure), None)
+        """Why the newest connection failed, when it did and that says more than that there is none."""
+        failures = (connections.failure for _, connections in self._made)
+        return next((failure for failure in failures if isinstance(failure, KafkaError | ssl.SSLError)), None)
 
     def close(self) -> None:
         for client, _ in self._made:
@@ -86,7 +88,7 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc] # kafka-python
             # A file that is being replaced just now leaves the password as it was.
             with contextlib.suppress(InvalidInput):
                 self.config["sasl_plain_password"] = self._security.password()
-        # Being connected is not yet being let in: kafka-python would try again at once.
+        # Being connected is not being let in yet: kafka-python would try again at once.
         named["reset_backoff_on_connect"] = False
         connection = super().get_connection(node_id, *arguments, **named)
         if is_new:
