@@ -127,16 +127,16 @@ def test_the_whole_way_over_tls_with_users_that_may_do_only_what_the_document_sa
         await_published(service)
 
 
-def test_the_whole_way_over_tls_with_certificates(secure: SecureKafka, tmp_path: Path) -> None:
-    service_owner, ada = secure.owner("epi-cert"), secure.owner("ada-cert")
+def test_in_and_out_over_tls_with_certificates(secure: SecureKafka, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    namespace = make_namespace(folder)
+    owner, ada = secure.owner("epi-cert"), secure.owner("ada-cert")
     secure.allow(*documented("service", "epi-cert"), *documented("producer", "ada-cert"))
-    with serving(tmp_path / "data", secure.certificates, service_owner, "owners") as service:
-        produce(secure.certificates, ada, "owners", range(5))
-        with SyncKnowledgeClient(service.address) as client:
-            wait_until(lambda: client.namespace("owners").head_revision == 5, "five changes")
-        await_published(service)
-    assert len([r for r in secure.kafka.read(CHANGES) if r.key == b"owners"]) == 5
-    assert f"over SSL with the certificate {service_owner.cert_file}" in service.logged()
+    with taking(folder, secure.certificates, EXPERT, group="epistream", publish=True, security=owner) as process:
+        produce(secure.certificates, ada, namespace, range(5))
+        process.await_head(namespace, 5)
+        wait_until(lambda: not process.engine.outbox.count(), "an empty outbox")
+    assert len([r for r in secure.kafka.read(CHANGES) if r.key == namespace.encode()]) == 5
 
 
 @pytest.fixture(scope="module")
