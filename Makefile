@@ -43,7 +43,7 @@ demo: $(VENV)/run.stamp ## The same on a fresh store; ends with 0 only if every 
 test: $(VENV)/dev.stamp ## Set up and run the tests
 	$(BIN)/python -m pytest
 
-robustness: $(VENV)/dev.stamp ## Long: fuzzing, 200 losses of power, 200 rounds of kill -9; about half an hour
+robustness: $(VENV)/dev.stamp ## What takes long: fuzzing, faults of Kafka, 200 losses of power, 200 rounds of kill -9
 	$(BIN)/python -m pytest -m robustness
 	$(BIN)/python -m pytest --hypothesis-profile=long --timeout=1800 tests/unit/test_fuzz.py tests/unit/test_decode.py
 	$(BIN)/python -m bench.power_loss --rounds 200
@@ -172,6 +172,9 @@ bench-kill: $(VENV)/dev.stamp ## Measure: kill -9 during ingest, 50 rounds
 
 bench-power-loss: $(VENV)/dev.stamp ## Measure: loss of power during ingest, 200 rounds
 	$(BIN)/python -m bench.power_loss
+
+bench-cluster: $(VENV)/dev.stamp ## Measure: how long a real cluster of three brokers stalls when the leader is killed
+	$(BIN)/python -m bench.cluster
 
 bench-disk: $(VENV)/dev.stamp ## Measure: how long the idle machine lets a small write wait for the disk
 	$(BIN)/python -m bench.machine

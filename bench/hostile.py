@@ -79,7 +79,7 @@ def main() -> int:
         authority = Authority(folder)
         (folder / "access.toml").write_text(ACCESS)
         flags = authority.service_flags() | {"access_file": str(folder / "access.toml"), "max_streams": "2000"}
-        with running_service(folder / "store", **flags) as service:
+        with running_service(folder / "store", flags) as service:
             clients = Asked(
                 "the healthy process", "-m", "bench.hostile", "--healthy", service.address, str(authority.ca_file)
             )

@@ -221,10 +221,11 @@ class ReplicaProcess:
 
 
 @contextmanager
-def stopped(*processes: int) -> Iterator[None]:
-    """These processes, and those that they have started, stand still while the block runs."""
+def stopped(*processes: int, alone: bool = False) -> Iterator[None]:
+    """These processes, and unless `alone` those that they have started, stand still while the block runs."""
     parents = [psutil.Process(process) for process in processes]
-    all_ = [*parents, *(child for parent in parents for child in parent.children(recursive=True))]
+    children = [] if alone else [child for parent in parents for child in parent.children(recursive=True)]
+    all_ = [*parents, *children]
     try:
         for one in all_:
             with suppress(psutil.NoSuchProcess):

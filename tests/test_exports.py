@@ -18,6 +18,7 @@ NAMES = [
     "FieldViolation",
     "InvalidInput",
     "KafkaProducer",
+    "KafkaSecurity",
     "KnowledgeClient",
     "ModalityName",
     "NotFound",

@@ -77,7 +77,7 @@ def start(folder: Path, access: str) -> Iterator[Secured]:
         "access_file": str(folder / "access.toml"),
         "audit_file": str(folder / "audit.jsonl"),
     }
-    with running_service(folder / "data", **flags) as service:
+    with running_service(folder / "data", flags) as service:
         yield Secured(folder, authority, issuer, service)
 
 

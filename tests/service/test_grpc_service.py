@@ -164,7 +164,7 @@ async def test_the_metrics_move(service: RunningService, client: Client) -> None
 def test_every_metric_is_described_those_of_kafka_even_while_there_is_none(tmp_path: Path) -> None:
     documented = set(re.findall(r"^\| `(epistream_\w+)", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE))
     authority = Authority(tmp_path)
-    with running_service(tmp_path / "data", kafka="127.0.0.1:1", **authority.service_flags()) as service:
+    with running_service(tmp_path / "data", authority.service_flags(), kafka="127.0.0.1:1") as service:
         page = service.metrics_page(ca=authority.ca_pem)
         served = {line.split()[2] for line in page.splitlines() if line.startswith("# TYPE ")}
         assert service.stop() == 0

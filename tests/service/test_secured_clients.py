@@ -57,7 +57,7 @@ def service(authority: Authority, issuer: Issuer, tmp_path: Path) -> Iterator[Ru
     put(tmp_path / "keys.json", json.dumps({"keys": [issuer.public_key()]}))
     put(tmp_path / "access.toml", ACCESS)
     flags = authority.service_flags() | {"access_file": str(tmp_path / "access.toml")}
-    with running_service(tmp_path / "data", **flags) as service:
+    with running_service(tmp_path / "data", flags) as service:
         yield service
 
 

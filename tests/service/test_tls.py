@@ -41,7 +41,7 @@ def authority(tmp_path: Path) -> Authority:
 def secured(authority: Authority, folder: Path, *, mutual: bool = False) -> Iterator[RunningService]:
     (folder / "access.toml").write_text(ACCESS)
     flags = authority.service_flags(mutual=mutual) | {"access_file": str(folder / "access.toml")}
-    with running_service(folder / "data", health_address="127.0.0.1:0", **flags) as service:
+    with running_service(folder / "data", flags, health_address="127.0.0.1:0") as service:
         yield service
 
 
@@ -174,6 +174,6 @@ def test_other_machines_are_served_with_tls_and_an_access_file_only(
     for flags, lacks in (({}, "without TLS"), (tls, "without --access-file")):
         with (
             pytest.raises(AssertionError, match=lacks),
-            running_service(tmp_path / "data", address="0.0.0.0:0", **flags),
+            running_service(tmp_path / "data", flags, address="0.0.0.0:0"),
         ):
             pass

@@ -27,6 +27,7 @@ from epistream.services.writer import Commit, Writer
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Broken
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.wire.topics import RECORD_BYTES_MAX
 from tests.support.kafka import Kafka
 from tests.support.knowing import DIMENSION, submission
@@ -82,6 +83,7 @@ def taking(
     group: str = "",
     publish: bool = False,
     around_commit: Callable[[Commit], Commit] = lambda commit: commit,
+    security: KafkaSecurity = PLAINTEXT,
 ) -> Iterator[Taking]:
     """An intake of these topics into the store in `folder`, which is stopped in the end, in the service's order."""
     engine = Engine(folder)
@@ -90,7 +92,7 @@ def taking(
     registry = CollectorRegistry()
     metrics = KafkaMetrics(registry)
     group = group or f"test-{uuid.uuid4().hex}"
-    source = Source(bootstrap, topics, group, start)
+    source = Source(bootstrap, topics, group, start, security)
     intake = Intake(source, engine.pipeline, engine.store, writer, metrics, failed=failures.append)
     publisher = Publishing(
         bootstrap,
@@ -99,6 +101,7 @@ def taking(
         engine.feed.subscribe_to_commits,
         metrics,
         group=group,
+        security=security,
     )
     writer.start()
     intake.start()

@@ -152,20 +152,26 @@ class RunningService:
 
 @contextmanager
 def running_service(
-    folder: Path, *, encoder: str = "none", kafka: str | None = None, fail: Fail | None = None, **flags: str
+    folder: Path,
+    settings: Mapping[str, str] | None = None,
+    *,
+    encoder: str = "none",
+    kafka: str | None = None,
+    fail: Fail | None = None,
+    **more: str,
 ) -> Iterator[RunningService]:
     """A service over `folder`, on free ports, which is stopped in the end.
 
     Args:
         folder: its data; made if there is none.
+        settings: settings by their names.
         encoder: as the setting; without one, namespaces need the encoder `none` and bring their own vectors.
         kafka: bootstrap servers.
         fail: where it is to fail, until it is started again.
-        flags: more settings, by their names.
+        more: more settings, by their names.
     """
-    settings = {"encoder": encoder} | ({"kafka": kafka} if kafka else {})
-    settings |= {name.replace("_", "-"): value for name, value in flags.items()}
-    service = RunningService(folder, settings)
+    given = {"encoder": encoder} | ({"kafka": kafka} if kafka else {}) | dict(settings or {}) | more
+    service = RunningService(folder, {name.replace("_", "-"): value for name, value in given.items()})
     try:
         service.start(fail)
         yield service

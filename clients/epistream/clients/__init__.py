@@ -58,6 +58,7 @@ from epistream.wire.errors import (
     State,
     Unavailable,
 )
+from epistream.wire.kafka_security import KafkaSecurity
 
 __all__ = [
     "Broken",
@@ -72,6 +73,7 @@ __all__ = [
     "FieldViolation",
     "InvalidInput",
     "KafkaProducer",
+    "KafkaSecurity",
     "KnowledgeClient",
     "ModalityName",
     "NotFound",

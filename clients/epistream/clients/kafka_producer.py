@@ -15,9 +15,10 @@ from functools import partial
 from typing import Any, Final, Protocol, Self
 from urllib.parse import quote
 
-from epistream.clients.kafka_client import broker_list, translated
+from epistream.clients.kafka_client import translated
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import EpistreamError, InvalidInput, Unavailable
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.wire.topics import DEAD_LETTER_BYTES_MAX, submission_key, submission_topic
 
 _RECORD_OVERHEAD_BYTES: Final = 3_000
@@ -113,17 +114,26 @@ class CappedProducer:
     all again. Nothing is compressed: of the codecs only gzip comes with Python, and it costs more than it saves.
     """
 
-    def __init__(self, bootstrap: str, limits: ProducerLimits | None = None, *, client_id: str = "epistream") -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        limits: ProducerLimits | None = None,
+        *,
+        client_id: str = "epistream",
+        security: KafkaSecurity = PLAINTEXT,
+    ) -> None:
         """Connects (blocking).
 
         Args:
             bootstrap: `host:port` of a broker, or several with commas between.
             limits: the defaults of `ProducerLimits` when None.
             client_id: what the brokers' logs call this client.
+            security: what the brokers ask for.
 
         Raises:
-            Unavailable: no broker answers.
-            InvalidInput: that is no address.
+            Unavailable: no broker answers, or its certificate is not trusted.
+            Denied: the broker takes neither the password nor the certificate.
+            InvalidInput: that is no address, or the security is wrong in itself.
         """
         self._bootstrap = bootstrap
         self._limits = limits or ProducerLimits()
@@ -131,7 +141,7 @@ class CappedProducer:
         self._undelivered: set[Future[Position]] = set()
         self._failure: EpistreamError | None = None
         self._changed = threading.Condition()
-        self._client = _connected(bootstrap, self._limits, client_id)
+        self._client = _connected(bootstrap, self._limits, client_id, security)
 
     @property
     def in_flight_bytes(self) -> int:
@@ -164,6 +174,7 @@ class CappedProducer:
 
         Raises:
             Unavailable: there was no room in time, or the topic is not known: the record was not taken.
+            Denied: we may not write to the topic: the record was not taken. Make a new producer once we may.
             InvalidInput: the record is too large.
         """
         from kafka.errors import KafkaError
@@ -306,19 +317,28 @@ class KafkaProducer:
     outcomes topic.
     """
 
-    def __init__(self, bootstrap: str, limits: ProducerLimits | None = None, *, cloud_events: bool = False) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        limits: ProducerLimits | None = None,
+        *,
+        cloud_events: bool = False,
+        security: KafkaSecurity = PLAINTEXT,
+    ) -> None:
         """Connects (blocking).
 
         Args:
             bootstrap: `host:port` of a broker, or several with commas between.
             limits: the defaults of `ProducerLimits` when None.
             cloud_events: add the CloudEvents headers (binary mode), for other readers of the topics.
+            security: what the brokers ask for.
 
         Raises:
-            Unavailable: no broker answers.
-            InvalidInput: that is no address.
+            Unavailable: no broker answers, or its certificate is not trusted.
+            Denied: the broker takes neither the password nor the certificate.
+            InvalidInput: that is no address, or the security is wrong in itself.
         """
-        self._producer = CappedProducer(bootstrap, limits, client_id="epistream-producer")
+        self._producer = CappedProducer(bootstrap, limits, client_id="epistream-producer", security=security)
         self._cloud_events = cloud_events
 
     def send(self, submission: pb.Submission, *, topic: str | None = None) -> "Future[Position]":
@@ -395,29 +415,29 @@ def _size(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, b
     return _RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"") + sum(len(k) + len(v) for k, v in headers)
 
 
-def _connected(bootstrap: str, limits: ProducerLimits, client_id: str) -> Any:
+def _connected(bootstrap: str, limits: ProducerLimits, client_id: str, security: KafkaSecurity) -> Any:
     from kafka import KafkaProducer as Client
-    from kafka.errors import KafkaError
 
-    try:
-        client = Client(
-            bootstrap_servers=broker_list(bootstrap),
-            client_id=client_id,
-            acks="all",
-            enable_idempotence=True,
-            allow_auto_create_topics=False,
-            batch_size=_BATCH_BYTES,
-            linger_ms=_LINGER_MS,
-            max_request_size=DEAD_LETTER_BYTES_MAX,
-            max_block_ms=int(limits.room_timeout_seconds * 1000),
-            delivery_timeout_ms=int(limits.delivery_timeout_seconds * 1000),
-            request_timeout_ms=int(min(30.0, limits.delivery_timeout_seconds / 2) * 1000),
-            reconnect_backoff_max_ms=1000,
-            metrics_enabled=False,  # nobody reads them, and they cost half of a send
-            bootstrap_timeout_ms=int(limits.connect_timeout_seconds * 1000),
-        )
-    except KafkaError as error:
-        raise translated(error, bootstrap, "connecting") from error
+    from epistream.clients.kafka_network import opened
+
+    client = opened(
+        Client,
+        bootstrap,
+        security,
+        client_id=client_id,
+        acks="all",
+        enable_idempotence=True,
+        allow_auto_create_topics=False,
+        batch_size=_BATCH_BYTES,
+        linger_ms=_LINGER_MS,
+        max_request_size=DEAD_LETTER_BYTES_MAX,
+        max_block_ms=int(limits.room_timeout_seconds * 1000),
+        delivery_timeout_ms=int(limits.delivery_timeout_seconds * 1000),
+        request_timeout_ms=int(min(30.0, limits.delivery_timeout_seconds / 2) * 1000),
+        reconnect_backoff_max_ms=1000,
+        metrics_enabled=False,  # nobody reads them, and they cost half of a send
+        bootstrap_timeout_ms=int(limits.connect_timeout_seconds * 1000),
+    )
     _outlive_refusals(client)
     return client
 

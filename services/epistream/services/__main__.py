@@ -8,20 +8,20 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from epistream.clients.cli.connection import PANEL, reaching_at
-from epistream.clients.cli.connection import Service as Reached
 from epistream.services.security.command import access
-from epistream.services.settings import DEFAULT_ADDRESS, DEFAULT_FOLDER, Settings, is_loopback
+from epistream.services.settings import DEFAULT_ADDRESS, DEFAULT_FOLDER, KAFKA_SECURITY, Settings, is_loopback
 from epistream.wire.errors import EpistreamError, InvalidInput
 from epistream.wire.topics import SUBMISSIONS, dead_letter_topic
 
 if TYPE_CHECKING:
+    from epistream.clients.cli.connection import Service as Reached
     from epistream.services.compose import Service
 
 app = typer.Typer(help="The processes of Epistream.", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -85,7 +85,7 @@ def _description(service: "Service") -> list[tuple[str, str]]:
         ("store", f"{settings.folder.resolve()}, epoch {engine.epoch}"),
         ("namespaces", heads or "none yet"),
         ("encoder", "none" if settings.encoder == "none" else f"{settings.encoder}, loading"),
-        ("Kafka", settings.kafka or "none: knowledge comes in over gRPC only"),
+        ("Kafka", _kafka(settings)),
     ]
 
 
@@ -102,6 +102,12 @@ def _security(service: "Service") -> str:
     who = f"access by {settings.access_file}" if service.guard.guarded else nobody
     where = "reachable from other machines" if exposed else "loopback only"
     return f"{where}, {encryption}, {who}" + (f", audit in {settings.audit_file}" if settings.audit_file else "")
+
+
+def _kafka(settings: Settings) -> str:
+    if settings.kafka is None:
+        return "none: knowledge comes in over gRPC only"
+    return f"{settings.kafka} over {settings.security_of_kafka().describe()}"
 
 
 @app.command()
@@ -199,31 +205,20 @@ def kafka_reread(
         _give_up(error)
 
 
-_Target = Annotated[
-    str | None,
-    typer.Option(
-        envvar="EPISTREAM_ADDRESS",
-        help=f"The running service that takes those of a store. Default: {DEFAULT_ADDRESS}",
-        rich_help_panel=PANEL,
-    ),
-]
-
-
-@app.command()
-@reaching_at("target", _Target)
-def redrive(
+def redrive(  # its flags about Kafka's security are the service's settings, and set as these are
     *,
     kafka: Annotated[str | None, typer.Option(help="Redrive the letters in Kafka at HOST:PORT.")] = None,
     topics: Annotated[str, typer.Option(help="Kafka's topics of dead letters, separated by commas.")] = ",".join(
         map(dead_letter_topic, SUBMISSIONS)
     ),
     folder: Annotated[Path | None, typer.Option(help="Redrive the letters that the store in this folder kept.")] = None,
-    service: Reached,
+    service: "Reached",
     reason: Annotated[str | None, typer.Option(help="Only those refused for it, such as unknown_namespace.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many of each topic, and of the store.")] = None,
     everything: Annotated[bool, typer.Option("--everything", help="Those too that were redriven before.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    **kafka_flags: object,
 ) -> None:
     """Send dead letters on their way again, once what was wrong with them is put right."""
     if kafka is None and folder is None:
@@ -241,6 +236,7 @@ def redrive(
         everything=everything,
         dry_run=dry_run,
         as_json=as_json,
+        security=_settings(kafka_flags).security_of_kafka(),
     )
     raise typer.Exit(code)
 
@@ -269,15 +265,31 @@ def _flag(name: str, field: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _with_flags() -> Any:
-    """`up` as typer sees it: one flag for each setting."""
-    parameters = [_flag(name, field) for name, field in Settings.model_fields.items()]
-    up.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    up.__annotations__ = {p.name: p.annotation for p in parameters}
-    return up
+def _with_flags(command: Any, names: Iterable[str]) -> Any:
+    """A command as typer sees it: with one flag for each of these settings."""
+    own = [p for p in inspect.signature(command).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    parameters = [*own, *(_flag(name, Settings.model_fields[name]) for name in names)]
+    command.__signature__ = inspect.Signature(parameters)
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
 
 
-app.command("up")(_with_flags())
+app.command("up")(_with_flags(up, Settings.model_fields))
+
+
+def _add_redrive() -> None:
+    """Here, since the clients' packages load NumPy, and `main` must come before that."""
+    from epistream.clients.cli.connection import PANEL, reaching_at
+
+    target = Annotated[
+        str | None,
+        typer.Option(
+            envvar="EPISTREAM_ADDRESS",
+            help=f"The running service that takes those of a store. Default: {DEFAULT_ADDRESS}",
+            rich_help_panel=PANEL,
+        ),
+    ]
+    app.command("redrive")(_with_flags(reaching_at("target", target)(redrive), KAFKA_SECURITY))
 
 
 def main() -> None:
@@ -285,6 +297,7 @@ def main() -> None:
     # Before NumPy is loaded: BLAS threads and spinning OpenMP ones would fight over the cores (docs/decisions/0004).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _add_redrive()
     try:
         app()
     except EpistreamError as error:  # the connection's options cannot be used

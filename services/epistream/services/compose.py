@@ -33,6 +33,7 @@ from epistream.services.subscription import Parts
 from epistream.services.writer import Prepared, Writer
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Denied, EpistreamError, InvalidInput
+from epistream.wire.kafka_security import KafkaSecurity
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -155,7 +156,9 @@ class Service:
 
         settings, engine = self.settings, self.engine
         metrics = KafkaMetrics(self.metrics.registry)
-        source = Source(bootstrap, settings.kafka_topics, settings.kafka_group, settings.kafka_start)
+        security = settings.security_of_kafka()
+        warn_of_plaintext(bootstrap, security)
+        source = Source(bootstrap, settings.kafka_topics, settings.kafka_group, settings.kafka_start, security)
         self.intake = Intake(
             source, engine.pipeline, engine.store, self.writer, metrics, failed=self._part_failed, clock=self._clock
         )
@@ -167,6 +170,7 @@ class Service:
             metrics,
             group=settings.kafka_group,
             submission_topics=settings.kafka_topics,
+            security=security,
         )
 
     async def start(self) -> None:
@@ -299,6 +303,18 @@ class Service:
         unfinished = path.with_name(f"{path.name}.{os.getpid()}")
         unfinished.write_text(json.dumps(addresses) + "\n")
         unfinished.replace(path)
+
+
+def warn_of_plaintext(bootstrap: str, security: KafkaSecurity) -> None:
+    """Say in the log when what goes to Kafka and comes from it can be read, and changed, by others."""
+    from epistream.clients.kafka_client import broker_list
+
+    if not security.encrypts and not all(map(is_loopback, broker_list(bootstrap))):
+        _LOG.warning(
+            "Kafka at %s is on other machines, and nothing is encrypted: whoever is on the way reads along, and can "
+            "change what becomes known. Set kafka_security to SASL_SSL or SSL",
+            bootstrap,
+        )
 
 
 def _make_embedder(name: str) -> SentenceTransformerEmbedder | None:

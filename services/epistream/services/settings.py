@@ -13,11 +13,22 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from epistream.wire.errors import FieldViolation, InvalidInput
+from epistream.wire.kafka_security import KafkaSecurity, Mechanism, Protocol
 from epistream.wire.topics import SUBMISSIONS
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:7443"
 DEFAULT_FOLDER: Final = Path("epistream-data")
 MEBIBYTE: Final = 1024 * 1024
+KAFKA_SECURITY: Final = (
+    "kafka_security",
+    "kafka_sasl_mechanism",
+    "kafka_username",
+    "kafka_password_file",
+    "kafka_ca_file",
+    "kafka_cert_file",
+    "kafka_key_file",
+)
+"""The settings that say how Kafka is reached: those of every command that speaks to it."""
 
 
 class Settings(BaseSettings):
@@ -70,6 +81,26 @@ class Settings(BaseSettings):
         None,
         description="Kafka's bootstrap servers, HOST:PORT,HOST:PORT. Without, knowledge comes in over gRPC only.",
     )
+    kafka_security: Protocol = Field(
+        "PLAINTEXT",
+        description="What Kafka's listener speaks: PLAINTEXT, SSL (TLS), SASL_PLAINTEXT or SASL_SSL (a user, by TLS).",
+    )
+    kafka_sasl_mechanism: Mechanism = Field(
+        "SCRAM-SHA-512",
+        description="How the password is shown with SASL: SCRAM-SHA-256, SCRAM-SHA-512, or PLAIN over SASL_SSL.",
+    )
+    kafka_username: str | None = Field(None, description="The user of Kafka, with SASL.")
+    kafka_password_file: Path | None = Field(
+        None, description="A file with the user's password, read anew for each connection to Kafka."
+    )
+    kafka_ca_file: Path | None = Field(
+        None,
+        description="A PEM file with the authorities that Kafka's certificates are trusted by. Empty: the system's.",
+    )
+    kafka_cert_file: Path | None = Field(
+        None, description="A PEM file with the certificate that is shown to Kafka, where it asks for one."
+    )
+    kafka_key_file: Path | None = Field(None, description="A PEM file with that certificate's key.")
     kafka_topics: Annotated[tuple[str, ...], NoDecode] = Field(
         SUBMISSIONS,
         min_length=1,
@@ -122,7 +153,16 @@ class Settings(BaseSettings):
             raise ValueError("tls_cert_file and tls_key_file are needed together")
         if self.tls_client_ca_file is not None and self.tls_cert_file is None:
             raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
+        self.security_of_kafka()
         return self
+
+    def security_of_kafka(self) -> KafkaSecurity:
+        """How Kafka is reached.
+
+        Raises:
+            InvalidInput: the settings do not fit together.
+        """
+        return KafkaSecurity.of_settings(self.model_dump())
 
     @field_validator("address", "metrics_address", "health_address")
     @classmethod

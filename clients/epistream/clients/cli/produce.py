@@ -11,7 +11,9 @@ import typer
 
 from epistream.clients.cli import options
 from epistream.clients.cli.exits import ExitCode, Wrong, exit_code, worst
+from epistream.clients.cli.kafka_options import with_kafka_security
 from epistream.wire.errors import EpistreamError, InvalidInput
+from epistream.wire.kafka_security import KafkaSecurity
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -20,10 +22,12 @@ if TYPE_CHECKING:
     from epistream.clients.kafka_producer import KafkaProducer, Position
 
 
+@with_kafka_security
 def produce(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="A file of JSON lines, or - for the standard input.")],
     *,
     kafka: options.KafkaAddress,
+    security: KafkaSecurity,
     topic: Annotated[
         str, typer.Option("--topic", help="Send all to this topic, instead of the topic of their origin.")
     ] = "",
@@ -63,7 +67,7 @@ def produce(
         task = bar.add_task("Sending", total=size)
         lines = jsonl.read_lines(file, defaults, lambda read: bar.update(task, completed=read))
         session = _Session(topic=topic, fail_fast=fail_fast, as_json=as_json, bar=bar, task=task)
-        code = session.run(lines, options.reach_kafka(kafka), cloud_events=cloud_events)
+        code = session.run(lines, options.reach_kafka(kafka), security, cloud_events=cloud_events)
     raise typer.Exit(code)
 
 
@@ -80,11 +84,11 @@ class _Session:
         self._codes: list[ExitCode] = []
         self._delivered = 0
 
-    def run(self, lines: "Iterator[Line]", kafka: str, *, cloud_events: bool) -> ExitCode:
+    def run(self, lines: "Iterator[Line]", kafka: str, security: KafkaSecurity, *, cloud_events: bool) -> ExitCode:
         """Sends all lines; the exit code."""
         from epistream.clients.cli.show import note
 
-        with _connected(kafka, cloud_events=cloud_events) as producer:
+        with _connected(kafka, security, cloud_events=cloud_events) as producer:
             for line in lines:
                 self._send(line, producer)
                 while self._pending and self._pending[0][2].done():
@@ -132,12 +136,12 @@ class _Session:
 
 
 @contextmanager
-def _connected(kafka: str, *, cloud_events: bool) -> "Iterator[KafkaProducer]":
+def _connected(kafka: str, security: KafkaSecurity, *, cloud_events: bool) -> "Iterator[KafkaProducer]":
     """A producer that is closed in the end. What has failed until then was told line by line, and is not raised."""
     from epistream.clients.kafka_producer import KafkaProducer
 
     try:
-        producer = KafkaProducer(kafka, cloud_events=cloud_events)
+        producer = KafkaProducer(kafka, cloud_events=cloud_events, security=security)
     except ModuleNotFoundError as error:
         raise Wrong("Sending to Kafka needs kafka-python: pip install 'epistream[kafka]'") from error
     except InvalidInput as error:

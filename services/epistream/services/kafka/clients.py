@@ -1,11 +1,11 @@
 """Kafka clients of the service: opened with the settings that exactly-once needs, closed whatever happens."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
-from epistream.clients.kafka_client import broker_list, translated
 from epistream.wire.errors import Broken
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.wire.topics import DEAD_LETTER_BYTES_MAX
 
 REQUEST_TIMEOUT_MS: Final = 5_000
@@ -44,78 +44,55 @@ def codecs() -> dict[str, bool]:
 
 
 @contextlib.contextmanager
-def consumer(bootstrap: str, client_id: str) -> Iterator[Any]:
+def consumer(bootstrap: str, client_id: str, security: KafkaSecurity = PLAINTEXT) -> Iterator[Any]:
     """A consumer of raw bytes that belongs to no group, begins nowhere by itself, and commits nothing.
 
     Opening blocks for at most three seconds. kafka-python's errors come out as they are.
 
     Raises:
-        Unavailable: no broker answers.
+        Unavailable: no broker answers, or its certificate is not trusted.
+        Denied: the broker does not let us in.
     """
+    from epistream.clients.kafka_network import opened
     from kafka import KafkaConsumer
 
     # Never a deserializer: kafka-python would spin for ever at the first record that one cannot read.
-    with _opened(
-        lambda client: KafkaConsumer(
-            kafka_client=client,
-            bootstrap_servers=broker_list(bootstrap),
-            client_id=client_id,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            isolation_level="read_committed",
-            allow_auto_create_topics=False,
-            fetch_min_bytes=_FETCH_BYTES_MIN,
-            fetch_max_wait_ms=_FETCH_WAIT_MS,
-            fetch_max_bytes=_FETCH_BYTES_MAX,
-            max_partition_fetch_bytes=_PARTITION_BYTES_MAX,
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
-            bootstrap_timeout_ms=_BOOTSTRAP_TIMEOUT_MS,
-            reconnect_backoff_max_ms=_RECONNECT_MS,
-            metrics_enabled=False,
-        ),
+    client = opened(
+        KafkaConsumer,
         bootstrap,
-    ) as opened:
-        yield opened
+        security,
+        client_id=client_id,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed",
+        allow_auto_create_topics=False,
+        fetch_min_bytes=_FETCH_BYTES_MIN,
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
+        fetch_max_bytes=_FETCH_BYTES_MAX,
+        max_partition_fetch_bytes=_PARTITION_BYTES_MAX,
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
+        bootstrap_timeout_ms=_BOOTSTRAP_TIMEOUT_MS,
+        reconnect_backoff_max_ms=_RECONNECT_MS,
+        metrics_enabled=False,
+    )
+    with contextlib.closing(client):
+        yield client
 
 
 @contextlib.contextmanager
-def admin(bootstrap: str, client_id: str) -> Iterator[Any]:
+def admin(bootstrap: str, client_id: str, security: KafkaSecurity = PLAINTEXT) -> Iterator[Any]:
     """A client that asks about topics and keeps the positions of groups; opened as `consumer` is."""
+    from epistream.clients.kafka_network import opened
     from kafka.admin import KafkaAdminClient
 
-    with _opened(
-        lambda client: KafkaAdminClient(
-            kafka_client=client,
-            bootstrap_servers=broker_list(bootstrap),
-            client_id=client_id,
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
-            bootstrap_timeout_ms=_BOOTSTRAP_TIMEOUT_MS,
-            reconnect_backoff_max_ms=_RECONNECT_MS,
-        ),
+    client = opened(
+        KafkaAdminClient,
         bootstrap,
-    ) as opened:
-        yield opened
-
-
-@contextlib.contextmanager
-def _opened(make: Callable[[Callable[..., Any]], Any], bootstrap: str) -> Iterator[Any]:
-    """A client of kafka-python. When it cannot be made, the network thread that it has begun is ended: it does not."""
-    from kafka.errors import KafkaError
-    from kafka.net.compat import KafkaNetClient
-
-    begun: list[Any] = []
-
-    def kept(**settings: Any) -> Any:
-        begun.append(KafkaNetClient(**settings))
-        return begun[-1]
-
-    try:
-        client = make(kept)
-    except BaseException as error:
-        for network in begun:
-            network.close()
-        if isinstance(error, KafkaError):
-            raise translated(error, bootstrap, "connecting") from error
-        raise
+        security,
+        client_id=client_id,
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
+        bootstrap_timeout_ms=_BOOTSTRAP_TIMEOUT_MS,
+        reconnect_backoff_max_ms=_RECONNECT_MS,
+    )
     with contextlib.closing(client):
         yield client

@@ -69,7 +69,7 @@ class Intake:
         self._progress, self._backlog = Progress(), Backlog()
         taken = Taken(metrics.retried, metrics.given_up, failed)
         self._taker = Taker(self._backlog, pipeline.prepare, writer.submit_batch, self._progress, taken)
-        self._polling = Polling(source.bootstrap, self._backlog, self._progress, lambda: metrics.retried("poll"))
+        self._polling = Polling(source, self._backlog, self._progress, lambda: metrics.retried("poll"))
         kept = Positions(pipeline.positions, self._begin)
         self._survey = Survey(source, kept, self._progress, self._clock, self._polling.begin)
         metrics.watch_intake(self.lag, self.stopped, self._polling.poll_age_seconds)
@@ -78,8 +78,9 @@ class Intake:
         """Start reading. Does not block."""
         readable = [name for name, is_there in clients.codecs().items() if is_there]
         _LOG.info(
-            "Taking knowledge in from Kafka at %s: %s (compressions: %s)",
+            "Taking knowledge in from Kafka at %s over %s: %s (compressions: %s)",
             self._source.bootstrap,
+            self._source.security.describe(),
             ", ".join(self._source.topics),
             ", ".join(readable),
         )
@@ -101,7 +102,7 @@ class Intake:
         return self._progress.lag(self._clock.now_us())
 
     def stopped(self) -> dict[Partition, Stopped]:
-        """The partitions that are not read until an operator has decided something, and why."""
+        """The partitions that are not read until an operator has decided or permitted something, and why."""
         return self._progress.stopped()
 
     def _begin(self, starts: Mapping[Partition, int]) -> None:

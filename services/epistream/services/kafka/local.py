@@ -14,8 +14,8 @@ import subprocess
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import SystemRandom
 from typing import Final, Self
@@ -164,23 +164,47 @@ class _Ports:
     controller: int
 
 
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """In what a Kafka differs from the one node that asks nobody who they are: for tests."""
+
+    properties: Mapping[str, str | None] = field(default_factory=dict)
+    """Lines of `server.properties` instead of ours, or beside them; None takes one of ours away. `{broker}` and
+    `{controller}` in them are the ports."""
+    format_options: Sequence[str] = ("--standalone",)
+    """How its folder is formatted: a user of it, or the cluster that it belongs to."""
+    cluster_id: str = ""
+    """The same on all nodes of a cluster; any when empty."""
+
+
 class LocalKafka:
     """One Kafka in a folder. As a context manager it is started, and stopped at the end.
 
     Not thread safe: one owner starts and stops it.
     """
 
-    def __init__(self, folder: Path, *, port: int = 0, runtime: KafkaRuntime | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int = 0,
+        controller_port: int = 0,
+        runtime: KafkaRuntime | None = None,
+        variant: Variant | None = None,
+    ) -> None:
         """Nothing is started or written yet.
 
         Args:
             folder: for its data, settings and log (`kafka.log`, and `kafka.log.1` of the start before).
             port: where it shall listen; when 0, where it listened the last time, or a free port.
+            controller_port: where the nodes of a cluster agree; as `port`.
             runtime: what to run; when None, `find_runtime()` is asked at the start.
+            variant: in what it differs from the usual one.
         """
         self._folder = folder
         self._runtime = runtime
-        self._ports = _choose_ports(folder / "ports.json", port)
+        self._variant = variant or Variant()
+        self._ports = _choose_ports(folder / "ports.json", port, controller_port)
         self._process: Child | None = None
 
     @property
@@ -263,19 +287,22 @@ class LocalKafka:
 
     def _write_settings(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
+        lines = (line.partition("=") for line in _PROPERTIES.splitlines() if not line.startswith("#"))
+        properties = {**{name: value for name, _, value in lines}, **self._variant.properties}
+        text = "".join(f"{name}={value}\n" for name, value in properties.items() if value is not None)
         (self._folder / "server.properties").write_text(
-            _PROPERTIES.format(broker=self._ports.broker, controller=self._ports.controller)
+            text.format(broker=self._ports.broker, controller=self._ports.controller)
         )
         (self._folder / "log4j2.properties").write_text(_LOG4J)
         ports = {"broker": self._ports.broker, "controller": self._ports.controller}
         (self._folder / "ports.json").write_text(json.dumps(ports))
 
     def _format(self, runtime: KafkaRuntime) -> None:
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        arguments = ("format", "--standalone", f"--cluster-id={cluster}", "--config=server.properties")
+        cluster = self._variant.cluster_id or new_cluster_id()
+        options = (*self._variant.format_options, f"--cluster-id={cluster}", "--config=server.properties")
         _log.info("Formatting %s for Apache Kafka %s", self._folder, KAFKA_VERSION)
         done = subprocess.run(
-            [runtime.java, *_JVM_OPTIONS, "kafka.tools.StorageTool", *arguments],
+            [runtime.java, *_JVM_OPTIONS, "kafka.tools.StorageTool", "format", *options],
             cwd=self._folder,
             env=_environment(runtime),
             stdin=subprocess.DEVNULL,
@@ -306,7 +333,7 @@ class LocalKafka:
             addresses = broker_addresses(self.bootstrap, timeout_seconds=max(1.0, deadline - time.monotonic()))
         except EpistreamError as error:
             raise Unavailable(f"Kafka does not answer at {self.bootstrap}.\n{self._log_tail()}") from error
-        if addresses != [self.bootstrap]:
+        if self.bootstrap not in addresses:
             raise Unavailable(f"Another Kafka answers at {self.bootstrap}: {addresses}")
 
     def _log_tail(self) -> str:
@@ -314,24 +341,29 @@ class LocalKafka:
         return "\n".join([f"The end of {self.log}:", *lines])
 
 
+def new_cluster_id() -> str:
+    """What tells one Kafka from every other, as Kafka writes it."""
+    return urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+
+
 def _environment(runtime: KafkaRuntime) -> dict[str, str]:
     # The class path goes by the environment: as an argument it would fill the process list.
     return {**os.environ, "CLASSPATH": os.pathsep.join(map(str, runtime.class_path))}
 
 
-def _choose_ports(file: Path, port: int) -> _Ports:
-    """The ports of the last time, but for `port` where it is given; free ones where there was no last time."""
+def _choose_ports(file: Path, broker: int, controller: int) -> _Ports:
+    """The ports of the last time, but for those that are given; free ones where there was no last time."""
     try:
         ports = _Ports(**json.loads(file.read_text()))
     except FileNotFoundError:
-        broker, controller = _free_ports(2)
-        ports = _Ports(broker, controller)
+        ports = _Ports(*free_ports(2))
     except (ValueError, TypeError) as error:
         raise Broken(f"{file} does not name Kafka's two ports: {error}. Remove it to choose new ones.") from error
-    return replace(ports, broker=port or ports.broker)
+    return replace(ports, broker=broker or ports.broker, controller=controller or ports.controller)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports on this machine that nobody has now, and that no outgoing connection is given."""
     free = (port for port in SystemRandom().sample(_PORTS, len(_PORTS)) if _is_free(port))
     return list(itertools.islice(free, count))
 

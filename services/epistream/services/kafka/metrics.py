@@ -87,7 +87,9 @@ class _IntakeCollector(Collector):
         for (topic, number), lag in sorted(self._lag().items()):
             records.add_metric([topic, str(number)], lag.records)
             seconds.add_metric([topic, str(number)], lag.seconds)
-        stopped = _gauge("ingest_stopped", "1 for a partition that is not read until an operator decides.", "reason")
+        stopped = _gauge(
+            "ingest_stopped", "1 for a partition that is not read until an operator decides, or permits it.", "reason"
+        )
         for (topic, number), why in sorted(self._stopped().items()):
             stopped.add_metric([topic, str(number), why.reason], 1)
         yield records

@@ -5,8 +5,9 @@ state. It belongs to no consumer group: the service reads every partition, from 
 there is nothing to rebalance, and nobody else decides what is read next. Nothing is ever skipped: a partition that
 cannot be read on is stopped, by name and with what an operator can do.
 
-    python -m epistream.services.kafka.poller BOOTSTRAP
+    python -m epistream.services.kafka.poller BOOTSTRAP SECURITY
 
+SECURITY is a `KafkaSecurity`: it names the files with what is secret, and holds nothing of it.
 It hears (`keeper`) the offset to read next of every partition, again whenever there are more. It tells messages with
 one of these fields, and waits while the service is busy: so much is read as can be taken in.
 
@@ -14,8 +15,10 @@ one of these fields, and waits while the service is busy: so much is read as can
                 portions; or None: it has brought nothing
     positions   by topic and partition, where Kafka is read next; and, as `ends`, where they ended when they were read
     stopped     a topic, a partition, a reason and a text: it is not read any more
+    denied      the topics that we may not read now, each with a text: they are tried again from time to time
 """
 
+import contextlib
 import logging
 import os
 import queue
@@ -32,7 +35,8 @@ from epistream.services.kafka.backlog import BATCH_BYTES_MAX
 from epistream.services.kafka.keeper import Service
 from epistream.services.kafka.parcels import pack
 from epistream.services.kafka.progress import Partition
-from epistream.wire.errors import Unavailable
+from epistream.wire.errors import Denied, InvalidInput, Unavailable
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -42,19 +46,25 @@ POLL_RECORDS_MAX: Final = 500
 _RETRY_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 _POSITIONS_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 2.0
+DENIED_SECONDS: Final = 5.0
+"""How long a topic that we may not read is left alone. Each try costs a new consumer, for all."""
 
 
 class Poller:
     """Reads what it was told to begin with, for ever."""
 
-    def __init__(self, bootstrap: str, service: Service) -> None:
+    def __init__(self, bootstrap: str, service: Service, security: KafkaSecurity = PLAINTEXT) -> None:
         """Nothing runs before `run`."""
-        self._bootstrap, self._service, self._clock = bootstrap, service, SystemClock()
+        self._bootstrap, self._security = bootstrap, security
+        self._service, self._clock = service, SystemClock()
         self._told: queue.SimpleQueue[dict[Partition, int]] = queue.SimpleQueue()
         self._next: dict[Partition, int] = {}
         """Where every partition goes on that is not stopped: after the newest record that was handed on."""
         self._known: set[Partition] = set()
-        self._away = False
+        self._denied: dict[str, float] = {}
+        """The topics that we may not read, and when each is tried again."""
+        self._away = ""
+        """Why Kafka cannot be read at all, as it was last told."""
 
     def begin(self, starts: dict[Partition, int]) -> None:
         """Read these partitions, too, each from its offset on; the known are left as they are. Any thread."""
@@ -63,6 +73,7 @@ class Poller:
     def run(self) -> None:
         """Read. Does not return."""
         failures = 0
+        self._tell_denied()  # nothing yet, whatever the process before this one told
         while True:
             before = dict(self._next)
             try:
@@ -76,13 +87,15 @@ class Poller:
         """Read with one consumer until it fails, or nothing is left to read."""
         while not self._next:
             self._begin_told(wait=True)
-        with clients.consumer(self._bootstrap, "epistream-intake") as consumer:
-            self._away = False
-            _assign(consumer, self._next, self._next)
+        with clients.consumer(self._bootstrap, "epistream-intake", self._security) as consumer:
+            self._away = ""
+            read: set[Partition] = set()
             positions_due = 0.0
             while self._next:
-                if new := self._begin_told():
-                    _assign(consumer, self._next, new)
+                self._begin_told()
+                if (readable := self._readable()) != read:
+                    _assign(consumer, readable, {partition: self._next[partition] for partition in readable - read})
+                    read = readable
                 # Without a group nobody expects polls, so nothing needs to be paused while the service is busy.
                 # kafka-python forgets the error of a partition that is paused before it was raised, and then spins
                 # for ever when it is resumed.
@@ -91,16 +104,18 @@ class Poller:
                     self._tell_positions(consumer)
                     positions_due = time.monotonic() + _POSITIONS_SECONDS
 
-    def _begin_told(self, *, wait: bool = False) -> Mapping[Partition, int]:
-        """Take up what is new of what was told; what that is."""
-        try:
+    def _begin_told(self, *, wait: bool = False) -> None:
+        """Take up what is new of what was told."""
+        with contextlib.suppress(queue.Empty):
             told = self._told.get(block=wait)
-        except queue.Empty:
-            return {}
-        new = {partition: offset for partition, offset in told.items() if partition not in self._known}
-        self._known |= new.keys()
-        self._next |= new
-        return new
+            new = {partition: offset for partition, offset in told.items() if partition not in self._known}
+            self._known |= new.keys()
+            self._next |= new
+
+    def _readable(self) -> set[Partition]:
+        """The partitions to read now: all but those of topics that are left alone for a while."""
+        now = time.monotonic()
+        return {partition for partition in self._next if self._denied.get(partition[0], now) <= now}
 
     def _hand_on(self, polled: Mapping[Any, Sequence[Any]]) -> None:
         """Tell what a poll has brought, in portions; also nothing, which is a sign of life."""
@@ -124,6 +139,9 @@ class Poller:
                 positions[key] = position
             if (end := consumer.highwater(partition)) is not None:
                 ends[key] = end
+                if self._denied.pop(partition.topic, None) is not None:
+                    _LOG.info("%s may be read now", partition.topic)
+                    self._tell_denied()
         self._service.tell(positions=positions, ends=ends)
 
     def _handle(self, error: Exception, failures: int) -> None:
@@ -134,17 +152,30 @@ class Poller:
                 self._stop_partitions(_keyed(error.args[0]), "OFFSET_OUT_OF_RANGE", _OUT_OF_RANGE)
             case kafka.LogTruncationError():
                 self._stop_partitions(_keyed(error.divergent_offsets), "LOG_TRUNCATED", _TRUNCATED)
+            case kafka.TopicAuthorizationFailedError():
+                self._leave_alone(error.args[0])
             case kafka.CorruptRecordError() | kafka.UnsupportedCodecError() if failures > 1:
                 for partition, why in list(self._unreadable()):
                     self._stop_partitions([partition], "UNREADABLE", f"{why}. {_UNREADABLE}")
-            case Unavailable():
-                if not self._away:
-                    _LOG.warning("Kafka is away; reading goes on when it is back: %s", error)
-                self._away = True
+            case Unavailable() | Denied() | InvalidInput():
+                if self._away != error.reason:
+                    _LOG.warning("Kafka is away, or does not let us in; reading goes on when it does: %s", error)
+                self._away = error.reason
             case kafka.KafkaError():
                 _LOG.warning("Reading from Kafka failed; beginning anew with a new consumer: %s", error)
             case _:
                 _LOG.error("Reading from Kafka failed unexpectedly; beginning anew", exc_info=error)
+
+    def _leave_alone(self, topics: Iterable[str]) -> None:
+        """Read these topics again only after some time: until then they would hold up the others."""
+        for topic in topics:
+            if topic not in self._denied:
+                _LOG.error("%s", _DENIED.format(topic=topic))
+            self._denied[topic] = time.monotonic() + DENIED_SECONDS
+        self._tell_denied()
+
+    def _tell_denied(self) -> None:
+        self._service.tell(denied={topic: _DENIED.format(topic=topic) for topic in self._denied})
 
     def _unreadable(self) -> Iterator[tuple[Partition, Exception]]:
         """The partitions whose next record cannot be read, each tried alone."""
@@ -152,7 +183,7 @@ class Poller:
 
         for partition, offset in self._next.items():
             try:
-                with clients.consumer(self._bootstrap, "epistream-intake-probe") as consumer:
+                with clients.consumer(self._bootstrap, "epistream-intake-probe", self._security) as consumer:
                     _assign(consumer, {partition: offset}, {partition: offset})
                     consumer.poll(int(_PROBE_SECONDS * 1000), max_records=1)
             except (kafka.CorruptRecordError, kafka.UnsupportedCodecError) as error:
@@ -174,6 +205,10 @@ _TRUNCATED: Final = "Kafka has lost records that were read before, and others st
 _UNREADABLE: Final = (
     "Either it is compressed with something that is not installed here (pip install lz4, zstandard or python-snappy), "
     "or Kafka's files are damaged, or its producer writes what Kafka's protocol does not allow"
+)
+_DENIED: Final = (
+    "{topic} is not read, since Kafka does not allow it to this user: an ACL must allow READ on the topic "
+    f"(docs/kafka.md). It is tried again every {DENIED_SECONDS:g} seconds, and goes on where it was."
 )
 _WAY_ON: Final = (
     " Nothing is skipped without a decision: stop the service, then run `python -m epistream.services kafka reread "
@@ -227,10 +262,10 @@ def _listen(service: Service, begin: Callable[[dict[Partition, int]], None]) -> 
     os._exit(0)
 
 
-def main(bootstrap: str) -> None:
+def main(bootstrap: str, security: str) -> None:
     """Read from Kafka what the service says, until it stops."""
     service = Service()
-    poller = Poller(bootstrap, service)
+    poller = Poller(bootstrap, service, KafkaSecurity.from_argument(security))
     threading.Thread(target=_listen, args=(service, poller.begin), name="listen", daemon=True).start()
     poller.run()
 

@@ -13,6 +13,7 @@ from epistream.services.kafka.keeper import Keeper
 from epistream.services.kafka.parcels import unpack
 from epistream.services.kafka.poller import POLL_SECONDS
 from epistream.services.kafka.progress import Partition, Progress, Stopped
+from epistream.services.kafka.survey import Source
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ _LOG: Final = logging.getLogger(__name__)
 class Polling:
     """A poller's process, and a thread that takes in what it reads, while the backlog has room."""
 
-    def __init__(self, bootstrap: str, backlog: Backlog, progress: Progress, restarted: Callable[[], None]) -> None:
+    def __init__(self, source: Source, backlog: Backlog, progress: Progress, restarted: Callable[[], None]) -> None:
         """Nothing runs before `start`. `restarted` is called when another process is begun after one that failed."""
         self._backlog, self._progress = backlog, progress
         self._lock = threading.Lock()
@@ -28,7 +29,14 @@ class Polling:
         """Where a new process has to begin: after the newest record that was put into the backlog."""
         self._stopping = threading.Event()
         self._alive_at = time.monotonic()
-        self._keeper = Keeper(poller, [bootstrap], self._take, restarted, first=self._starts, patient=True)
+        self._keeper = Keeper(
+            poller,
+            [source.bootstrap, source.security.to_argument()],
+            self._take,
+            restarted,
+            first=self._starts,
+            patient=True,
+        )
 
     def start(self) -> None:
         """Start the process. Does not block."""
@@ -68,6 +76,8 @@ class Polling:
                 for partition, position in positions.items():
                     self._progress.at(partition, position)
                 self._progress.ends(ends)
+            case {"denied": denied}:
+                self._progress.deny(denied)
             case {"stopped": [topic, number, reason, message]}:
                 with self._lock:
                     self._next.pop((topic, number), None)

@@ -23,10 +23,10 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Why a partition is not read any more. It is read again only after an operator's decision."""
+    """Why a partition is not read any more. It is read again only after an operator's decision or permission."""
 
     reason: str
-    """A name for programs: OFFSET_OUT_OF_RANGE, LOG_TRUNCATED or UNREADABLE."""
+    """A name for programs: OFFSET_OUT_OF_RANGE, LOG_TRUNCATED or UNREADABLE; PERMISSION_DENIED passes by itself."""
     message: str
     """What happened, and what to do."""
 
@@ -52,6 +52,7 @@ class Progress:
         self._lock = threading.Lock()
         self._states: dict[Partition, _State] = {}
         self._stopped: dict[Partition, Stopped] = {}
+        self._denied: dict[str, Stopped] = {}
 
     def begin(self, partition: Partition, offset: int, now_us: int) -> None:
         """A partition is read from `offset` on."""
@@ -89,15 +90,21 @@ class Progress:
         with self._lock:
             self._stopped[partition] = why
 
+    def deny(self, topics: Mapping[str, str]) -> None:
+        """We may not read these topics now, and each text says why; any others we may."""
+        with self._lock:
+            self._denied = {topic: Stopped("PERMISSION_DENIED", text) for topic, text in topics.items()}
+
     def partitions(self) -> frozenset[Partition]:
         """Every partition that was begun."""
         with self._lock:
             return frozenset(self._states)
 
     def stopped(self) -> dict[Partition, Stopped]:
-        """The partitions that are not read any more, and why."""
+        """The partitions that are not read, and why."""
         with self._lock:
-            return dict(self._stopped)
+            denied = {each: self._denied[each[0]] for each in self._states if each[0] in self._denied}
+            return denied | self._stopped
 
     def done(self) -> dict[Partition, int]:
         """The offset before which everything is durable, by partition."""

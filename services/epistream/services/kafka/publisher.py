@@ -5,7 +5,9 @@ them up. What Kafka has acknowledged is noted once a second, so after a crash th
 again: consumers tell them by `epistream-sequence`, which only grows. While Kafka is away nothing is held in memory but
 one page: the outbox is the store itself.
 
-    python -m epistream.services.kafka.publisher FOLDER BOOTSTRAP GROUP [TOPIC ...]
+    python -m epistream.services.kafka.publisher FOLDER BOOTSTRAP SECURITY GROUP [TOPIC ...]
+
+SECURITY is a `KafkaSecurity`: it names the files with what is secret, and holds nothing of it.
 
 What it hears (`keeper`) means that something was committed. It tells messages with one of these fields.
 
@@ -36,7 +38,8 @@ from epistream.indexer.positions import Cursor
 from epistream.indexer.store import Readers
 from epistream.services.kafka.keeper import Service
 from epistream.services.kafka.topics import ensure_topics
-from epistream.wire.errors import EpistreamError, InvalidInput, Unavailable
+from epistream.wire.errors import Denied, EpistreamError, InvalidInput, Unavailable
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -62,7 +65,13 @@ class Publisher:
     """Empties the outbox into Kafka."""
 
     def __init__(
-        self, bootstrap: str, outbox: Outbox, service: Service, *, prepare_topics: Callable[[], object] | None = None
+        self,
+        bootstrap: str,
+        outbox: Outbox,
+        service: Service,
+        *,
+        prepare_topics: Callable[[], object] | None = None,
+        security: KafkaSecurity = PLAINTEXT,
     ) -> None:
         """Nothing runs before `run`, and Kafka need not be there.
 
@@ -71,12 +80,16 @@ class Publisher:
             outbox: what to tell.
             service: is told how it goes.
             prepare_topics: called (blocking) once Kafka is reached, until it has succeeded once.
+            security: what the brokers ask for.
         """
-        self._bootstrap, self._outbox, self._service, self._prepare_topics = bootstrap, outbox, service, prepare_topics
+        self._bootstrap, self._security = bootstrap, security
+        self._outbox, self._service, self._prepare_topics = outbox, service, prepare_topics
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._failures = 0
         """Since something was published."""
+        self._said = ""
+        """The reason that was last told of them."""
         self._acknowledged_at = 0.0
         self._acknowledged: Cursor | None = None
 
@@ -93,7 +106,7 @@ class Publisher:
         """Publish until `stop`."""
         while not self._stopping.is_set():
             try:
-                with _connected(self._bootstrap) as producer:
+                with _connected(self._bootstrap, self._security) as producer:
                     self._make_topics()
                     self._publish(producer)
             except Exception as error:  # noqa: BLE001 - it lives as long as the service; what fails is tried again
@@ -176,18 +189,19 @@ class Publisher:
     def _works(self) -> None:
         if self._failures:
             _LOG.info("Publishing to Kafka goes on")
-        self._failures = 0
+        self._failures, self._said = 0, ""
 
     def _log(self, error: Exception) -> None:
-        if not isinstance(error, Unavailable):
+        if not isinstance(error, Unavailable | Denied):
             _LOG.error("Publishing to Kafka failed; trying again", exc_info=error)
-        elif self._failures == 1:
+        elif self._said != error.reason:
+            self._said = error.reason
             _LOG.warning("Nothing is published to Kafka for now; trying again until it works: %s", error)
 
 
 @contextlib.contextmanager
-def _connected(bootstrap: str) -> Iterator[CappedProducer]:
-    producer = CappedProducer(bootstrap, _LIMITS, client_id="epistream-publisher")
+def _connected(bootstrap: str, security: KafkaSecurity) -> Iterator[CappedProducer]:
+    producer = CappedProducer(bootstrap, _LIMITS, client_id="epistream-publisher", security=security)
     try:
         yield producer
     finally:
@@ -212,20 +226,21 @@ def _listen(service: Service, publisher: Publisher) -> None:
     publisher.stop()
 
 
-def main(folder: str, bootstrap: str, group: str, *topics: str) -> None:
+def main(folder: str, bootstrap: str, security_argument: str, group: str, *topics: str) -> None:
     """Publish from the store in `folder` until the service stops; make the topics that belong to `topics`, if any.
 
     Dead letters say which `group` refused them.
     """
     service = Service()
     _yield_to_others()
-    prepare_topics = partial(ensure_topics, bootstrap, submission_topics=topics) if topics else None
+    security = KafkaSecurity.from_argument(security_argument)
+    prepare_topics = partial(ensure_topics, bootstrap, submission_topics=topics, security=security) if topics else None
     letter_headers = [
         ("epistream-dlq-group", group.encode()),
         ("epistream-dlq-service-version", version("epistream").encode()),
     ]
     outbox = Outbox(Readers(Path(folder)), letter_headers=letter_headers)
-    publisher = Publisher(bootstrap, outbox, service, prepare_topics=prepare_topics)
+    publisher = Publisher(bootstrap, outbox, service, prepare_topics=prepare_topics, security=security)
     threading.Thread(target=_listen, args=(service, publisher), name="listen", daemon=True).start()
     publisher.run()
 

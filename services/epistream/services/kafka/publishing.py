@@ -10,6 +10,7 @@ from epistream.services.kafka import publisher
 from epistream.services.kafka.keeper import Keeper
 from epistream.services.kafka.metrics import KafkaMetrics
 from epistream.wire.errors import EpistreamError
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class Publishing:
         *,
         group: str,
         submission_topics: Sequence[str] = (),
+        security: KafkaSecurity = PLAINTEXT,
     ) -> None:
         """Nothing runs before `start`, and Kafka need not be there.
 
@@ -41,9 +43,10 @@ class Publishing:
             group: the name of this service's consumer group, which dead letters tell.
             submission_topics: the topics whose dead letters are told. They and the others are made where missing; none
                 when empty.
+            security: what the brokers ask for.
         """
         self._acknowledge, self._subscribe, self._metrics = acknowledge, subscribe, metrics
-        arguments = [str(folder.resolve()), bootstrap, group, *submission_topics]
+        arguments = [str(folder.resolve()), bootstrap, security.to_argument(), group, *submission_topics]
         self._keeper = Keeper(publisher, arguments, self._take, metrics.publishing_failed, patient=False)
         self._unsubscribe: Callable[[], None] = lambda: None
         self._told: Cursor | None = None

@@ -29,6 +29,7 @@ from epistream.v1 import ingest_service_pb2 as api
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1.raw_pb2 import RawSubmitRequest
 from epistream.wire.errors import EpistreamError, Unavailable
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.wire.status import from_status
 
 GROUP: Final = "epistream-redrive"
@@ -68,6 +69,7 @@ def redrive(
     limit: int | None = None,
     everything: bool = False,
     dry_run: bool = False,
+    security: KafkaSecurity = PLAINTEXT,
 ) -> dict[str, Counts]:
     """Send the dead letters in these topics back to where they came from. Blocks until Kafka has them.
 
@@ -82,12 +84,14 @@ def redrive(
         limit: at most so many from each topic.
         everything: from the oldest letter on, those that were sent back before, too.
         dry_run: only count.
+        security: what the brokers ask for.
 
     Returns:
         What was done, by topic.
 
     Raises:
         Unavailable: Kafka is away, or one of the topics does not exist.
+        Denied: Kafka does not let us in, or not to one of the topics or to the group.
     """
     from kafka.errors import KafkaError
 
@@ -95,9 +99,9 @@ def redrive(
     counts: dict[str, Counts] = {}
     try:
         with (
-            clients.consumer(bootstrap, GROUP) as consumer,
-            clients.admin(bootstrap, GROUP) as admin,
-            CappedProducer(bootstrap, client_id=GROUP) as producer,
+            clients.consumer(bootstrap, GROUP, security) as consumer,
+            clients.admin(bootstrap, GROUP, security) as admin,
+            CappedProducer(bootstrap, client_id=GROUP, security=security) as producer,
         ):
             for topic in topics:
                 places = _places(admin, group, topic, everything=everything)
@@ -160,9 +164,11 @@ def _places(admin: Any, group: str, topic: str, *, everything: bool) -> dict[Par
     """From where to where each partition is read."""
     from kafka import TopicPartition
     from kafka.admin import OffsetSpec
-    from kafka.errors import for_code
+    from kafka.errors import TopicAuthorizationFailedError, for_code
 
     [described] = admin.describe_topics([topic])
+    if for_code(described["error_code"]) is TopicAuthorizationFailedError:
+        raise TopicAuthorizationFailedError(topic)
     if described["error_code"]:
         raise Unavailable(f"the topic of dead letters {topic} cannot be read: {for_code(described['error_code'])()}")
     partitions = [TopicPartition(topic, partition["partition_index"]) for partition in described["partitions"]]

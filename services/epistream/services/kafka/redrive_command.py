@@ -12,6 +12,7 @@ from epistream.clients.cli.exits import ExitCode, exit_code, explain, worst
 from epistream.clients.credentials import Credentials
 from epistream.services.kafka.redrive import Counts, redrive, redrive_store
 from epistream.wire.errors import EpistreamError
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 
 _OUTCOMES: Final = {"REFUSED": ExitCode.REFUSED, "HELD": ExitCode.HELD}
 
@@ -28,6 +29,7 @@ def redrive_command(
     everything: bool = False,
     dry_run: bool = False,
     as_json: bool = False,
+    security: KafkaSecurity = PLAINTEXT,
     console: Console | None = None,
 ) -> int:
     """Redrive the letters in Kafka's topics when `bootstrap` is given, and those of a store when `folder` is.
@@ -43,6 +45,7 @@ def redrive_command(
         everything: those of Kafka's that were redriven before, too.
         dry_run: only count.
         as_json: print one JSON object.
+        security: what Kafka asks for.
         console: where to print; standard output when None.
 
     Returns:
@@ -53,7 +56,15 @@ def redrive_command(
     counts: dict[str, Counts] = {}
     try:
         if bootstrap is not None:
-            counts |= redrive(bootstrap, topics, reason=reason, limit=limit, everything=everything, dry_run=dry_run)
+            counts |= redrive(
+                bootstrap,
+                topics,
+                reason=reason,
+                limit=limit,
+                everything=everything,
+                dry_run=dry_run,
+                security=security,
+            )
         if folder is not None and target is not None:
             counts["store"] = redrive_store(
                 folder, target, credentials=credentials, reason=reason, limit=limit, dry_run=dry_run

@@ -15,6 +15,7 @@ from epistream.indexer.clock import Clock
 from epistream.services.kafka import clients
 from epistream.services.kafka.progress import Partition, Progress
 from epistream.wire.errors import EpistreamError
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ class Source:
     """The consumer group that shows Kafka's tools how far this service is."""
     start: Literal["earliest", "latest"] = "earliest"
     """Where a partition begins that the store has never read: at its oldest record, or after its newest."""
+    security: KafkaSecurity = PLAINTEXT
+    """What the brokers ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,8 @@ class Survey:
         """What the group has taken."""
         self._refused: frozenset[Partition] = frozenset()
         """What it did not take the last time."""
+        self._said = ""
+        """Why Kafka does not answer, as it was last told."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kafka-survey", daemon=True)
 
@@ -83,9 +88,9 @@ class Survey:
         failures = 0
         while not self._stopping.is_set():
             try:
-                with clients.admin(self._source.bootstrap, "epistream-survey") as admin:
+                with clients.admin(self._source.bootstrap, "epistream-survey", self._source.security) as admin:
                     self._survey(admin)
-                    failures = 0
+                    failures, self._said = 0, ""
                     while not self._stopping.wait(SURVEY_SECONDS):
                         self._survey(admin)
                     self._tell_group(admin)
@@ -152,6 +157,7 @@ class Survey:
     def _tell_group(self, admin: Any) -> None:
         """Commit how far everything is durable to the group, where that has changed."""
         from kafka import TopicPartition
+        from kafka.errors import GroupAuthorizationFailedError
         from kafka.structs import OffsetAndMetadata
 
         done = self._progress.done()
@@ -159,8 +165,11 @@ class Survey:
         if not new:
             return
         offsets = {TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in new.items()}
-        answers = admin.alter_group_offsets(self._source.group, offsets)
-        refused = {(p.topic, p.partition): error.__name__ for p, error in answers.items() if error.errno}
+        try:
+            answers = admin.alter_group_offsets(self._source.group, offsets)
+            refused = {(p.topic, p.partition): error.__name__ for p, error in answers.items() if error.errno}
+        except GroupAuthorizationFailedError as error:  # reading does not need the group
+            refused = dict.fromkeys(new, type(error).__name__)
         if refused.keys() - self._refused:
             _LOG.warning(
                 "The group %s does not take our positions now, and lag tools are misled; it is told again every %g "
@@ -179,5 +188,7 @@ class Survey:
             error = translated(error, self._source.bootstrap, "asking about topics")
         if not isinstance(error, EpistreamError):
             _LOG.error("Asking Kafka failed unexpectedly; trying again", exc_info=error)
-        elif failures == 2:  # the first may be a coordinator that is being chosen, or a leader that has moved
-            _LOG.warning("Kafka does not answer; trying again until it does: %s", error)
+        # The first may be a coordinator that is being chosen, or a leader that has moved.
+        elif failures > 1 and self._said != error.reason:
+            self._said = error.reason
+            _LOG.warning("Kafka does not answer, or does not let us in; trying again until it does: %s", error)

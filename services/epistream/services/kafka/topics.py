@@ -1,11 +1,12 @@
 """Makes the Kafka topics of `epistream.wire.topics`, each with its settings spelled out."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Final
 
-from epistream.clients.kafka_client import broker_list, translated
+from epistream.clients.kafka_client import translated
 from epistream.wire.errors import InvalidInput
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.wire.topics import (
     CHANGES,
     DEAD_LETTER_BYTES_MAX,
@@ -46,6 +47,7 @@ def ensure_topics(
     partitions: int = 1,
     submission_topics: Iterable[str] = SUBMISSIONS,
     timeout_seconds: float = 30.0,
+    security: KafkaSecurity = PLAINTEXT,
 ) -> tuple[str, ...]:
     """Creates the topics that are missing and waits until all can be used. Safe to repeat.
 
@@ -58,16 +60,18 @@ def ensure_topics(
         partitions: of each new topic. For ever: see `epistream.wire.topics`.
         submission_topics: what the service takes knowledge from; each gets a topic for its dead letters.
         timeout_seconds: for each answer of the broker.
+        security: what the brokers ask for.
 
     Returns:
         The names of the topics that were created.
 
     Raises:
         Unavailable: no broker answers.
+        Denied: the broker does not let us in; or a topic is missing, or not shown to us, and we may not make it.
         InvalidInput: the broker refuses, such as for more copies than there are brokers.
     """
     sources = tuple(submission_topics)
-    with _admin(bootstrap, timeout_seconds) as admin:
+    with _admin(bootstrap, timeout_seconds, security) as admin:
         existing = {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics()}
         wanted = dict.fromkeys((*sources, CHANGES, OUTCOMES), partitions)
         wanted |= {dead_letter_topic(name): existing.get(name, partitions) for name in sources}
@@ -81,7 +85,7 @@ def ensure_topics(
             if name not in existing
         }
         if missing:
-            _create(admin, missing)
+            _create(admin, missing, bootstrap)
         short = {
             name: count for name in map(dead_letter_topic, sources) if existing.get(name, count := wanted[name]) < count
         }
@@ -105,49 +109,48 @@ def settings(topic: str, replication_factor: int = 1) -> dict[str, str]:
     }
 
 
-def broker_addresses(bootstrap: str, *, timeout_seconds: float = 30.0) -> list[str]:
+def broker_addresses(
+    bootstrap: str, *, timeout_seconds: float = 30.0, security: KafkaSecurity = PLAINTEXT
+) -> list[str]:
     """The addresses that the brokers of a Kafka tell their clients, asked for over the network.
 
     Raises:
         Unavailable: no broker answers.
     """
-    with _admin(bootstrap, timeout_seconds) as admin:
+    with _admin(bootstrap, timeout_seconds, security) as admin:
         return [f"{broker['host']}:{broker['port']}" for broker in admin.describe_cluster()["brokers"]]
 
 
-def _create(admin: Any, topics: Mapping[str, Mapping[str, Any]]) -> None:
-    from kafka.errors import TopicAlreadyExistsError, for_code
+def _create(admin: Any, topics: Mapping[str, Mapping[str, Any]], bootstrap: str) -> None:
+    from kafka.errors import TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
 
     answer = admin.create_topics(topics, raise_errors=False)
     for topic in answer["topics"]:
         error = for_code(topic["error_code"])
+        if error is TopicAuthorizationFailedError:
+            raise translated(error(topic["name"]), bootstrap, "looking for the topic, and making it")
         # Another process that creates them at the same moment is welcome.
         if topic["error_code"] and error is not TopicAlreadyExistsError:
             raise InvalidInput(f"Kafka refuses the topic {topic['name']}: {topic['error_message'] or error.__name__}")
 
 
 @contextmanager
-def _admin(bootstrap: str, timeout_seconds: float) -> Iterator[Any]:
+def _admin(bootstrap: str, timeout_seconds: float, security: KafkaSecurity) -> Iterator[Any]:
     """A client to administer Kafka with, whose errors come out as ours."""
+    from epistream.clients.kafka_network import opened
     from kafka.admin import KafkaAdminClient
     from kafka.errors import KafkaError
-    from kafka.net.compat import KafkaNetClient
 
-    with ExitStack() as opened:
-
-        def connect(**settings: Any) -> Any:
-            # Closed by us, since an admin client that fails to connect leaves its thread running.
-            connection = KafkaNetClient(**settings)
-            opened.callback(connection.close)
-            return connection
-
+    client = opened(
+        KafkaAdminClient,
+        bootstrap,
+        security,
+        client_id="epistream-admin",
+        bootstrap_timeout_ms=int(timeout_seconds * 1000),
+        request_timeout_ms=int(timeout_seconds * 1000),
+    )
+    with closing(client):
         try:
-            yield KafkaAdminClient(
-                bootstrap_servers=broker_list(bootstrap),
-                client_id="epistream-admin",
-                bootstrap_timeout_ms=int(timeout_seconds * 1000),
-                request_timeout_ms=int(timeout_seconds * 1000),
-                kafka_client=connect,
-            )
+            yield client
         except KafkaError as error:
             raise translated(error, bootstrap, "administering topics") from error
