@@ -89,6 +89,8 @@ class Store:
         epoch: names this store; a revision means something only together with it.
         readers: connections for reading.
         transaction_seconds: how long the newest committed transaction took, from its begin until it was durable.
+        commit_seconds: how long its COMMIT alone took, which writes the WAL and waits for the disk; now and then it
+            also writes the WAL back.
         writer: the writing connection. Only the writer thread may use it.
         journal: the journal over the writing connection.
         renewed: from how many entries the views were made anew when it was opened, since they were of an earlier
@@ -108,7 +110,7 @@ class Store:
         self._lock = _lock(folder / "lock")
         self.path = folder / FILE
         self.readers = Readers(folder)
-        self.transaction_seconds = 0.0
+        self.transaction_seconds = self.commit_seconds = 0.0
         try:
             self.writer = apsw.Connection(str(self.path))
             # First: after a kill, the publisher of the killed process may read for a moment longer.
@@ -140,8 +142,10 @@ class Store:
             except BaseException:
                 self.writer.execute("ROLLBACK")
                 raise
+            changed = time.monotonic()
             self.writer.execute("COMMIT")
-            self.transaction_seconds = time.monotonic() - begun
+            durable = time.monotonic()
+            self.transaction_seconds, self.commit_seconds = durable - begun, durable - changed
         except (apsw.IOError, apsw.FullError, apsw.CorruptError, apsw.ReadOnlyError) as error:
             with contextlib.suppress(apsw.Error):
                 self.writer.execute("ROLLBACK")

@@ -22,7 +22,8 @@ from epistream.indexer.outbox import acknowledge
 from epistream.services import ingest, knowledge, namespaces, sync
 from epistream.services.calls import Calls
 from epistream.services.consumers import Consumers
-from epistream.services.metrics import Metrics, MetricsServer, NamespaceState, State
+from epistream.services.metrics import Metrics, MetricsServer
+from epistream.services.scrape import ServiceCollector
 from epistream.services.server import Server
 from epistream.services.settings import Settings, is_loopback
 from epistream.services.subscription import Parts
@@ -96,7 +97,8 @@ class Service:
             answer_bytes_max=settings.max_answer_bytes,
         )
         ways = ingest.Ways(engine.pipeline, self._preparers, self._encoder_ready, self.writer, self._clock)
-        parts = Parts(engine.feed, engine.epoch, Consumers(), metrics, self._clock, self._pushers)
+        consumers = Consumers()
+        parts = Parts(engine.feed, engine.epoch, consumers, metrics, self._clock, self._pushers)
         takes = ingest.IngestServicer(ways, self._calls, submissions_max=settings.max_submissions_per_call)
         knows = knowledge.KnowledgeServicer(engine.knowledge, self._readers)
         names = namespaces.NamespaceServicer(engine.namespaces, self.writer, self._readers)
@@ -113,7 +115,7 @@ class Service:
             sync.SERVICE: self._sync.handlers(self._calls),
         }
         self._server = Server(settings.address, services, max_message_bytes=settings.max_message_bytes)
-        metrics.watch(self._state)
+        metrics.registry.register(self._collector(consumers))
         self._metrics_server = MetricsServer(metrics, settings.metrics_address) if settings.metrics_address else None
         self.intake: Part | None = None
         self.publisher: Part | None = None
@@ -230,15 +232,19 @@ class Service:
         self._stopping.set()
 
     def _committed(self, prepared: Sequence[Prepared], receipts: Sequence[pb.Receipt], seconds: float) -> None:
-        self.metrics.committed(prepared, receipts, seconds, self.engine.store.transaction_seconds, self._clock.now_us())
+        store = self.engine.store
+        now_us = self._clock.now_us()
+        self.metrics.committed(prepared, receipts, seconds, store.transaction_seconds, store.commit_seconds, now_us)
 
-    def _state(self) -> State:
-        states = [
-            NamespaceState(state.config.name, state.head, len(state.searchable))
-            for state in self.engine.namespaces.states()
-        ]
-        pending = self.engine.outbox.count() if self.publisher is not None else 0
-        return State(states, pending, encoder_ready=self._embedder is not None and self._embedder.ready)
+    def _collector(self, consumers: Consumers) -> ServiceCollector:
+        return ServiceCollector(
+            self.engine,
+            self.writer,
+            consumers,
+            self._clock,
+            encoder_ready=lambda: self._embedder is not None and self._embedder.ready,
+            with_outbox=self.settings.kafka is not None,
+        )
 
     def _write_addresses(self, path: Path) -> None:
         """Whoever waits for the file finds all of it or nothing."""
