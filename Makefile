@@ -8,7 +8,7 @@ export OPENBLAS_NUM_THREADS := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: breaking release-proto help run demo test robustness lint types format imports proto proto-check lock clean bench-main-path bench-encoder bench-again bench-push bench-kill bench-disk
+.PHONY: breaking release-proto help run demo monitoring monitoring-files test robustness lint types format imports proto proto-check lock clean bench-main-path bench-encoder bench-again bench-push bench-kill bench-disk
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -38,6 +38,14 @@ run: $(VENV)/run.stamp ## Set up and run the main job on real input; the service
 
 demo: $(VENV)/run.stamp ## The same on a fresh store; ends with 0 only if every step showed what it should
 	$(BIN)/epistream demo --fresh
+
+METRICS ?= 127.0.0.1:9464
+
+monitoring: $(VENV)/dev.stamp ## Start a Prometheus with the alert rules beside the service at METRICS=127.0.0.1:9464
+	$(BIN)/python -m k8s.components.monitoring.run --metrics $(METRICS) $(MONITORING_FLAGS)
+
+monitoring-files: $(VENV)/dev.stamp ## Write the dashboards and the extracted rules anew
+	$(BIN)/python -m k8s.components.monitoring.generate
 
 test: $(VENV)/dev.stamp ## Set up and run the tests
 	$(BIN)/python -m pytest

@@ -173,6 +173,11 @@ class Prometheus:
         self.log = folder / "prometheus.log"
         self._process: Child | None = None
 
+    @property
+    def pages(self) -> str:
+        """The address of its pages for people: `alerts` and `graph` follow. Debian's has the older ones."""
+        return f"http://{self.address}/classic/" if self._tools.web_files else f"http://{self.address}/"
+
     def __enter__(self) -> Self:
         """Start, and wait until it answers.
 
@@ -182,7 +187,7 @@ class Prometheus:
         self._folder.mkdir(parents=True, exist_ok=True)
         settings = self._folder / "prometheus.yml"
         # JSON is YAML.
-        settings.write_text(json.dumps(_settings(self._scraped, self._rules), indent=2) + "\n")
+        settings.write_text(json.dumps(settings_for(self._scraped, self._rules), indent=2) + "\n")
         command = [
             str(self._tools.prometheus),
             f"--config.file={settings}",
@@ -227,7 +232,8 @@ class Prometheus:
             return False
 
 
-def _settings(scraped: Scraped, rules: Path) -> dict[str, Any]:
+def settings_for(scraped: Scraped, rules: Path) -> dict[str, Any]:
+    """Prometheus' settings, to read one service under the job's name that the rules and dashboards look for."""
     job: dict[str, Any] = {"job_name": "epistream", "static_configs": [{"targets": [scraped.address]}]}
     if scraped.ca_file is not None:
         job |= {"scheme": "https", "tls_config": {"ca_file": str(scraped.ca_file.resolve())}}

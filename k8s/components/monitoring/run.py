@@ -54,8 +54,8 @@ def _run(scraped: Scraped, port: int) -> int:
         signal.signal(number, set_stop)
     with tempfile.TemporaryDirectory() as folder, Prometheus(tools, Path(folder), scraped, EXTRACTED, port=port) as it:
         _say(f"Prometheus reads {scraped.address} every {scraped.interval_seconds} seconds.")
-        _say(f"  alerts     http://{it.address}/alerts")
-        _say(f"  questions  http://{it.address}/graph?g0.expr=epistream_store_revision")
+        _say(f"  alerts     {it.pages}alerts")
+        _say(f"  questions  {it.pages}graph?g0.expr=epistream_store_revision")
         _say("Stop it with Ctrl-C; what it has gathered is gone then.")
         while not stop.is_set():
             if it.wait(_POLL_SECONDS) is not None:
