@@ -17,6 +17,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
     """One with Kafka's metrics; whether there is a Kafka makes no difference to which there are."""
     with running_service(tmp_path_factory.mktemp("metrics") / "data", kafka="127.0.0.1:1") as running:
         yield running
+        running.kill()  # nothing of it is kept, and saying good-bye to no Kafka takes a while
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ OF_THE_SERVICE = {"fsck", "kafka", "redrive", "up"}
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with running_service(tmp_path_factory.mktemp("runbooks") / "data", kafka="127.0.0.1:1") as service:
         yield service.metrics_page()
+        service.kill()  # nothing of it is kept, and saying good-bye to no Kafka takes a while
 
 
 @pytest.mark.parametrize("command", GREPS)
