@@ -115,7 +115,8 @@ class Service:
             sync.SERVICE: self._sync.handlers(self._calls),
         }
         self._server = Server(settings.address, services, max_message_bytes=settings.max_message_bytes)
-        metrics.registry.register(self._collector(consumers))
+        self._collector = self._collector_of(consumers)
+        metrics.registry.register(self._collector)
         self._metrics_server = MetricsServer(metrics, settings.metrics_address) if settings.metrics_address else None
         self.intake: Part | None = None
         self.publisher: Part | None = None
@@ -193,6 +194,7 @@ class Service:
             pool.shutdown(cancel_futures=True)
         if self._metrics_server is not None:
             self._metrics_server.stop()
+        self._collector.close()  # an answer that was begun may still be read
         if self._embedder is not None:
             self._embedder.close()
         self.engine.close()
@@ -236,7 +238,7 @@ class Service:
         now_us = self._clock.now_us()
         self.metrics.committed(prepared, receipts, seconds, store.transaction_seconds, store.commit_seconds, now_us)
 
-    def _collector(self, consumers: Consumers) -> ServiceCollector:
+    def _collector_of(self, consumers: Consumers) -> ServiceCollector:
         return ServiceCollector(
             self.engine,
             self.writer,

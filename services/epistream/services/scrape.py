@@ -4,6 +4,7 @@ It runs on the threads of the metrics server. Every number is of one moment, but
 """
 
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -52,9 +53,20 @@ class ServiceCollector(Collector):
         """`with_outbox`: whether anything empties the outbox, so that what waits there is worth a number."""
         self._engine, self._writer, self._consumers, self._clock = engine, writer, consumers, clock
         self._encoder_ready, self._with_outbox = encoder_ready, with_outbox
+        self._reading = threading.Lock()
+        self._closed = False
 
     def collect(self) -> Iterable[Metric]:
-        """Every metric that is read when Prometheus asks."""
+        """Every metric that is read when Prometheus asks; none once this is closed."""
+        with self._reading:
+            return [] if self._closed else list(self._collect())
+
+    def close(self) -> None:
+        """Read no more, so that the store can be closed. Blocks until what is being read is read."""
+        with self._reading:
+            self._closed = True
+
+    def _collect(self) -> Iterator[Metric]:
         yield from self._of_namespaces()
         yield from self._of_the_store()
         yield _gauge("writer_waiting_bytes", "What waits to be written.", self._writer.waiting_bytes)
