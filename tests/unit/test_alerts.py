@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from k8s.components.monitoring.rules import FOLDER, Alert, alerts, groups
+from k8s.components.monitoring.rules import EXTRACTED, FOLDER, Alert, alerts, extracted, groups
 from tests.support.metrics import BUILT_ELSEWHERE, documented
 from tests.support.promql import metrics_in
 
@@ -34,6 +34,11 @@ def test_an_alert_says_what_it_is_and_where_to_read_on(alert: Alert) -> None:
     assert set(alert.annotations) == {"summary", "description", "runbook_url"}
     assert all(alert.annotations.values())
     assert alert.annotations["runbook_url"] == f"docs/runbooks.md#{alert.name.lower()}"
+
+
+def test_what_is_extracted_is_what_the_object_has() -> None:
+    assert EXTRACTED.read_text() == extracted()
+    assert yaml.safe_load(extracted()) == {"groups": groups()}
 
 
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:

@@ -1,5 +1,6 @@
 """The alert rules: written in prometheusrule.yaml, extracted for whoever reads rules without Kubernetes."""
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -41,5 +42,6 @@ def alerts() -> list[Alert]:
 
 
 def extracted() -> str:
-    """The rules as a file that Prometheus loads."""
-    return _HEAD + yaml.safe_dump({"groups": groups()}, sort_keys=False, width=140, allow_unicode=True)
+    """The rules as a file that Prometheus loads: the object's `groups`, as they are written."""
+    _, heading, rest = OBJECT.read_text().partition("\n  groups:\n")
+    return _HEAD + textwrap.dedent(heading.lstrip("\n") + rest)
