@@ -40,6 +40,14 @@ run: $(VENV)/run.stamp ## Set up and run the main job on real input; the service
 demo: $(VENV)/run.stamp ## The same on a fresh store; ends with 0 only if every step showed what it should
 	$(BIN)/epistream demo --fresh
 
+METRICS ?= 127.0.0.1:9464
+
+monitoring: $(VENV)/dev.stamp ## Start a Prometheus with the alert rules beside the service at METRICS=127.0.0.1:9464
+	$(BIN)/python -m k8s.components.monitoring.run --metrics $(METRICS) $(MONITORING_FLAGS)
+
+monitoring-files: $(VENV)/dev.stamp ## Write the dashboards and the extracted rules anew
+	$(BIN)/python -m k8s.components.monitoring.generate
+
 test: $(VENV)/dev.stamp ## Set up and run the tests
 	$(BIN)/python -m pytest
 

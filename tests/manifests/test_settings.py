@@ -11,28 +11,19 @@ from tests.support.manifests.cluster import K8S, Cluster, objects_of, overlays, 
 from tests.support.manifests.graph import referenced_secrets
 from tests.support.manifests.network import Peer, reaches
 from tests.support.manifests.secrets import SECRETS
-from tests.support.manifests.settings_to_come import SETTINGS_TO_COME
 
 FILES = sorted(K8S.rglob("settings.toml"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
-def test_the_service_takes_the_settings(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_service_takes_the_settings(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(f"EPISTREAM_{name.upper()}", raising=False)
     said = tomllib.loads(path.read_text())
-    assert said.keys() <= Settings.model_fields.keys() | SETTINGS_TO_COME
-    lines = [line for line in path.read_text().splitlines() if line.partition(" = ")[0] not in SETTINGS_TO_COME]
-    file = tmp_path / "settings.toml"
-    file.write_text("\n".join(lines))
-    loaded = Settings.load(config=file)
-    for name in said.keys() - SETTINGS_TO_COME:
+    loaded = Settings.load(config=path)
+    for name in said:
         value = getattr(loaded, name)
         assert (str(value) if isinstance(value, Path) else value) == said[name]
-
-
-def test_no_setting_is_still_to_come_that_is_there() -> None:
-    assert not SETTINGS_TO_COME & Settings.model_fields.keys()
 
 
 @pytest.mark.parametrize("name", ["own-cluster"])

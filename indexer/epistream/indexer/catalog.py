@@ -185,7 +185,9 @@ class Catalog:
     def revision_at(self, namespace: int, time_us: int) -> int:
         """The newest revision committed at or before a time; 0 when there is none."""
         row = self.connection.execute(
-            "SELECT MAX(revision) FROM versions WHERE namespace = ? AND commit_us <= ?", (namespace, time_us)
+            "SELECT revision FROM versions WHERE namespace = ? AND commit_us <= ?"
+            " ORDER BY commit_us DESC, revision DESC LIMIT 1",
+            (namespace, time_us),
         ).get
         return row or 0
 

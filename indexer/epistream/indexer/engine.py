@@ -1,6 +1,7 @@
 """The engine: everything over one data folder, built once, top to bottom."""
 
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import islice
@@ -47,6 +48,7 @@ class Engine:
         knowledge: answers questions.
         feed: what is pushed.
         outbox: what Kafka must be told.
+        index_seconds: how long it took to load the indexes, and to make what their files lacked.
     """
 
     def __init__(
@@ -68,8 +70,10 @@ class Engine:
         self.store = Store(folder)
         self.epoch = self.store.epoch
         self.namespaces = Namespaces(self.store, embedder, clock, lambda dimension: Searchable(new_index(dimension)))
+        begun = time.monotonic()
         for state in self.namespaces.states():
             self._load(state)
+        self.index_seconds = time.monotonic() - begun
         self.knowledge = Knowledge(self.store, self.namespaces, embedder)
         self.feed = Feed(self.store, self.namespaces)
         self.outbox = Outbox(self.store.readers)

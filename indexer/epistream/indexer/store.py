@@ -98,6 +98,8 @@ class Store:
         readers: connections for reading.
         full: whether the newest transaction found no space on the disk.
         transaction_seconds: how long the newest committed transaction took, from its begin until it was durable.
+        commit_seconds: how long its COMMIT alone took, which writes the WAL and waits for the disk; now and then it
+            also writes the WAL back.
         writer: the writing connection. Only the writer thread may use it.
         journal: the journal over the writing connection.
         renewed: from how many entries the views were made anew when it was opened, since they were of an earlier
@@ -117,7 +119,7 @@ class Store:
         self.path = folder / FILE
         self.readers = Readers(folder)
         self.full = False
-        self.transaction_seconds = 0.0
+        self.transaction_seconds = self.commit_seconds = 0.0
         with contextlib.ExitStack() as failed:
             failed.callback(self._lock.close)
             self.epoch, as_it_is = self._open()
@@ -162,6 +164,7 @@ class Store:
             try:
                 self.writer.execute("BEGIN IMMEDIATE")
                 yield self.writer
+                changed = time.monotonic()
                 self.writer.execute("COMMIT")
             except apsw.Error as error:
                 known = disk.ours(error, self.path, self.writer.system_errno)
@@ -172,7 +175,8 @@ class Store:
             except BaseException:
                 self._undo()
                 raise
-        self.transaction_seconds = time.monotonic() - begun
+        durable = time.monotonic()
+        self.transaction_seconds, self.commit_seconds = durable - begun, durable - changed
 
     def _undo(self) -> None:
         """Undo the transaction, unless SQLite has done so by itself, as it does when a COMMIT fails."""

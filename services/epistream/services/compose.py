@@ -22,8 +22,9 @@ from epistream.indexer.outbox import acknowledge
 from epistream.services import admin, ingest, knowledge, namespaces, sync
 from epistream.services.calls import Calls
 from epistream.services.consumers import Consumers
-from epistream.services.metrics import Metrics, NamespaceState, State
+from epistream.services.metrics import Metrics
 from epistream.services.metrics_server import MetricsServer
+from epistream.services.scrape import ServiceCollector
 from epistream.services.security.audit import Audit
 from epistream.services.security.guard import Guard
 from epistream.services.security.tls import Tls, TlsFiles
@@ -110,7 +111,8 @@ class Service:
             answer_bytes_max=settings.max_answer_bytes,
         )
         ways = ingest.Ways(engine.pipeline, self._preparers, self._encoder_ready, self.writer, self._clock)
-        parts = Parts(engine.feed, engine.epoch, Consumers(), metrics, self._clock, self._pushers)
+        consumers = Consumers()
+        parts = Parts(engine.feed, engine.epoch, consumers, metrics, self._clock, self._pushers)
         takes = ingest.IngestServicer(ways, self._calls, submissions_max=settings.max_submissions_per_call)
         knows = knowledge.KnowledgeServicer(engine.knowledge, self._readers)
         names = namespaces.NamespaceServicer(engine.namespaces, self.writer, self._readers)
@@ -136,7 +138,8 @@ class Service:
             health_address=settings.health_address,
             reflects=not self.guard.guarded if settings.reflection is None else settings.reflection,
         )
-        metrics.watch(self._state)
+        self._collector = self._collector_of(consumers)
+        metrics.registry.register(self._collector)
         self._metrics_server: MetricsServer | None = None
         if settings.metrics_address:
             self._metrics_server = MetricsServer(
@@ -225,6 +228,7 @@ class Service:
             pool.shutdown(cancel_futures=True)
         if self._metrics_server is not None:
             self._metrics_server.stop()
+        self._collector.close()  # an answer that was begun may still be read
         if self._embedder is not None:
             self._embedder.close()
         self.engine.close()
@@ -281,16 +285,20 @@ class Service:
         self._stopping.set()
 
     def _committed(self, prepared: Sequence[Prepared], receipts: Sequence[pb.Receipt], seconds: float) -> None:
-        self.metrics.committed(prepared, receipts, seconds, self.engine.store.transaction_seconds, self._clock.now_us())
+        store = self.engine.store
+        now_us = self._clock.now_us()
+        self.metrics.committed(prepared, receipts, seconds, store.transaction_seconds, store.commit_seconds, now_us)
 
-    def _state(self) -> State:
-        states = [
-            NamespaceState(state.config.name, state.head, len(state.searchable))
-            for state in self.engine.namespaces.states()
-        ]
-        pending = self.engine.outbox.count() if self.publisher is not None else 0
-        ready = self._embedder is not None and self._embedder.ready
-        return State(states, pending, encoder_ready=ready, store_full=self.engine.store.full)
+    def _collector_of(self, consumers: Consumers) -> ServiceCollector:
+        return ServiceCollector(
+            self.engine,
+            self.writer,
+            consumers,
+            self._clock,
+            encoder_ready=lambda: self._embedder is not None and self._embedder.ready,
+            certificate_not_after=self.tls.not_after if self.tls is not None else None,
+            with_outbox=self.settings.kafka is not None,
+        )
 
     def _write_addresses(self, path: Path) -> None:
         """Whoever waits for the file finds all of it or nothing."""
@@ -325,9 +333,7 @@ def _make_tls(settings: Settings, metrics: Metrics) -> Tls | None:
     if settings.tls_cert_file is None or settings.tls_key_file is None:
         return None
     files = TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
-    tls = Tls(files, metrics.insecure)
-    metrics.watch_certificate(tls.not_after)
-    return tls
+    return Tls(files, metrics.insecure)
 
 
 def _refuse_exposure(settings: Settings) -> None:

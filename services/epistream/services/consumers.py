@@ -1,4 +1,4 @@
-"""Who consumes what, and how far each is. Kept in memory; used on the event loop's thread only."""
+"""Who consumes what, and how far each is. Kept in memory; used on the event loop's thread, except for `behind`."""
 
 import asyncio
 import itertools
@@ -25,6 +25,10 @@ class Stream:
     """Numbers the streams since the service started."""
     sent_revision: int
     """Everything that matches up to here was sent, or was the consumer's before."""
+    passed_revision: int
+    """Everything up to here was sent or does not match; unlike `sent_revision` the consumer need not know it yet."""
+    changes_revision: int
+    """The newest change that was sent is not beyond this."""
     connected: bool = True
     applied_revision: int = 0
     acknowledged_us: int = 0
@@ -36,6 +40,22 @@ class Stream:
     def lag(self, head_revision: int) -> int:
         """How many revisions it is behind."""
         return max(0, head_revision - (self.applied_revision if self.acknowledged_us else self.sent_revision))
+
+    @property
+    def done_revision(self) -> int:
+        """Up to here nothing is missing: it was applied or does not match; sent, of one that does not acknowledge."""
+        waits = self.acknowledged_us and self.applied_revision < self.changes_revision
+        return self.applied_revision if waits else self.passed_revision
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """How far the consumers of a namespace are behind."""
+
+    lag_revisions: int
+    """Of the open subscription that is furthest behind, from its newest revision to the head."""
+    slow_consumers: int
+    """How many consumers have an open subscription that lacks what is old enough to be there."""
 
 
 class Consumers:
@@ -53,7 +73,8 @@ class Consumers:
 
     def connect(self, namespace: str, consumer: str, after_revision: int) -> Stream:
         """A stream has opened that begins after a revision."""
-        stream = Stream(namespace, consumer, next(self._numbers), after_revision)
+        number = next(self._numbers)
+        stream = Stream(namespace, consumer, number, after_revision, after_revision, after_revision)
         self._connected.add(stream)
         return stream
 
@@ -93,6 +114,22 @@ class Consumers:
         """The streams of a namespace, by consumer and number."""
         streams = (s for s in itertools.chain(self._connected, self._disconnected) if s.namespace == namespace)
         return sorted(streams, key=lambda s: (s.consumer, s.number))
+
+    def behind(self, namespace: str, head_revision: int, old_revision: int) -> Behind:
+        """How far the open streams of a namespace are behind.
+
+        Any thread: the streams are copied in one step.
+
+        Args:
+            namespace: the namespace.
+            head_revision: its head.
+            old_revision: whoever does not have this yet is slow.
+        """
+        done = [(s.done_revision, s.consumer) for s in tuple(self._connected) if s.namespace == namespace]
+        return Behind(
+            lag_revisions=max((max(0, head_revision - revision) for revision, _ in done), default=0),
+            slow_consumers=len({consumer for revision, consumer in done if revision < old_revision}),
+        )
 
     async def applied(self, namespace: str, revision: int, names: Iterable[str], seconds: float) -> list[str]:
         """Wait until consumers have applied a revision; returns their names.

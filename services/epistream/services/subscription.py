@@ -181,9 +181,9 @@ class Subscription:
                     raise
                 await self._send_snapshot(feed.head(self._namespace), compacted=True)
                 return
-        self._cursor = batch.last_revision
+        self._cursor = self.stream.passed_revision = batch.last_revision
         if batch.count:
-            self.stream.sent_revision = self._cursor
+            self.stream.sent_revision = self.stream.changes_revision = self._cursor
             await self._send_changes(batch)
 
     async def _send_changes(self, batch: Batch) -> None:
@@ -211,7 +211,8 @@ class Subscription:
                 await self._send_progress()
         if after < at:
             return  # the service goes down: a snapshot that did not end is forgotten
-        self._cursor = self.stream.sent_revision = at
+        self._cursor = at
+        self.stream.sent_revision = self.stream.passed_revision = self.stream.changes_revision = at
         end = api.SnapshotEnd(revision=at, count=count)
         await self._write(api.SubscribeResponse(snapshot_end=end).SerializeToString())
 

@@ -62,7 +62,11 @@ class _Call:
 
 
 class Writer:
-    """A queue with a bound, and the thread that empties it."""
+    """A queue with a bound, and the thread that empties it.
+
+    Attributes:
+        waiting_bytes_max: how much may wait.
+    """
 
     def __init__(
         self,
@@ -84,7 +88,7 @@ class Writer:
         self._commit = commit
         self._committed = committed
         self._failed = failed
-        self._waiting_bytes_max = waiting_bytes_max
+        self.waiting_bytes_max: Final = waiting_bytes_max
         self._changed = threading.Condition()
         self._jobs: deque[_Batch | _Call] = deque()
         self._waiting_bytes = 0
@@ -122,7 +126,7 @@ class Writer:
         weight = sum(_weight_bytes(one) for one in prepared)
         batch = _Batch(prepared, atomic, weight)
         with self._changed:
-            while self._jobs and self._waiting_bytes + weight > self._waiting_bytes_max and not self._closed:
+            while self._jobs and self._waiting_bytes + weight > self.waiting_bytes_max and not self._closed:
                 if not wait:
                     raise Unavailable(
                         "too much waits to be written: send less at a time, or try again",
@@ -144,6 +148,11 @@ class Writer:
         with self._changed:
             self._put(job)
         return job.future
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits to be written, or is being written. Any thread."""
+        return self._waiting_bytes
 
     @property
     def _closed(self) -> bool:

@@ -19,7 +19,6 @@ from typing import Final
 from tests.support.image.dockerfile import Instruction, Stage, expanded, stages
 from tests.support.image.root import NEEDED, PACKAGES, RELEASE, Root, make_base
 from tests.support.manifests.cluster import K8S, ROOT, Cluster, objects_of, rendered
-from tests.support.manifests.settings_to_come import SETTINGS_TO_COME
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NOT_CHECKED: Final = f"""not checked here:
@@ -96,21 +95,26 @@ def serve(stage: Stage, root: Root, work: Path, encoder: str) -> int:
     (pod,) = cluster.service_pods()
     (container,) = pod.spec["containers"]
     ((config_map, _),) = cluster.settings()
-    lines = config_map["data"]["settings.toml"].splitlines()
-    known = [line for line in lines if line.partition(" = ")[0] not in SETTINGS_TO_COME]
+    said = config_map["data"]["settings.toml"].splitlines()
     settings, lent, data = work / "settings", work / "lent", work / "data"
     for path in (settings, lent, data):
         path.mkdir()
-    (settings / "settings.toml").write_text("\n".join([*known, f'encoder = "{encoder}"' if encoder else ""]))
+    (settings / "settings.toml").write_text("\n".join([*said, f'encoder = "{encoder}"' if encoder else ""]))
     shutil.copy2(Path(__file__).with_name("inside.py"), lent)
-    port = "7443" if "health_address" in SETTINGS_TO_COME else "7444"
     entry = stage.last("ENTRYPOINT")
     assert entry is not None
     user = f"{pod.spec['securityContext']['runAsUser']}:{pod.spec['securityContext']['runAsGroup']}"
     wanted = stage.last("USER")
     assert wanted is not None
     assert wanted.rest == user, f"USER {wanted.rest}, but the pod runs as {user}"
-    command = ["/opt/epistream/bin/python", "/mnt/check/inside.py", port, encoder, *entry.values(), *container["args"]]
+    command = [
+        "/opt/epistream/bin/python",
+        "/mnt/check/inside.py",
+        "7444",
+        encoder,
+        *entry.values(),
+        *container["args"],
+    ]
     mounted = {"/etc/epistream/settings": settings, "/mnt/check": lent}
     _say(f"the service as the pod runs it: {' '.join([*entry.values(), *container['args']])}")
     return root.serve(command, stage.environment(), user, mounted, data)
@@ -143,10 +147,6 @@ def main() -> int:
     _say(_NOT_CHECKED)
     if source == "none":
         _say("  - PyTorch, the encoder and the packaged model: TORCH_SOURCE=none leaves them out")
-    if SETTINGS_TO_COME:
-        _say(
-            "  - the settings that the service does not have yet: they were left out, health was asked at the gRPC port"
-        )
     _say("all that could be checked was so" if code == 0 else "WRONG: the service did not do what the pod needs")
     return code
 

@@ -1,0 +1,121 @@
+"""The dashboard to look at first."""
+
+from typing import Final
+
+from k8s.components.monitoring.boards.panels import (
+    APPLIED,
+    DEAD_LETTERS,
+    FREE,
+    FRESHNESS,
+    LAG,
+    MEMORY,
+    OUTBOX,
+    OUTCOMES,
+    SENT,
+    SLOW,
+    WAITING_RECORDS,
+)
+from k8s.components.monitoring.boards.queries import of, one, or_none, rate, sum_of
+from k8s.components.monitoring.grafana import Dashboard, Panel, Query, Row
+
+DASHBOARD: Final = Dashboard(
+    "epistream-overview",
+    "Epistream / Overview",
+    "Is knowledge fresh, is anybody behind, and what becomes of what comes in?",
+    (
+        Row(
+            "Now",
+            (
+                Panel(
+                    "Instances",
+                    "That Prometheus reaches.",
+                    "short",
+                    one(sum_of("up"), "up"),
+                    "stat",
+                    4,
+                    least=1,
+                ),
+                Panel(
+                    "Searchable within a second",
+                    "The share of what was submitted. The objective is 99 %.",
+                    "percentunit",
+                    one(
+                        rate("epistream_freshness_seconds_bucket", 'le="1.0"')
+                        + " / "
+                        + rate("epistream_freshness_seconds_count"),
+                        "within a second",
+                    ),
+                    "stat",
+                    4,
+                    least=0.99,
+                ),
+                Panel(
+                    "Slow consumers",
+                    "More than ten seconds behind.",
+                    "short",
+                    one(sum_of("epistream_watch_slow_consumers"), "slow"),
+                    "stat",
+                    4,
+                    most=1,
+                ),
+                Panel(
+                    "Items",
+                    "In answers, over all namespaces.",
+                    "short",
+                    one(sum_of("epistream_store_items"), "items"),
+                    "stat",
+                    4,
+                ),
+                Panel(
+                    "Held",
+                    "Submissions that contradict a higher authority.",
+                    "short",
+                    one(sum_of("epistream_store_held"), "held"),
+                    "stat",
+                    4,
+                ),
+                Panel(
+                    "Version",
+                    "How many instances run which.",
+                    "short",
+                    one(f"count by (version) ({of('epistream_build_info')})", "{{version}}"),
+                    "stat",
+                    4,
+                ),
+            ),
+        ),
+        Row("Is knowledge fresh?", (FRESHNESS, SENT, APPLIED)),
+        Row("Is anybody behind?", (LAG, SLOW, WAITING_RECORDS, OUTBOX)),
+        Row(
+            "What becomes of what comes in?",
+            (
+                OUTCOMES,
+                DEAD_LETTERS,
+                Panel(
+                    "Items, merged, held",
+                    "Items that are in answers; submissions that said the same again; submissions that are held.",
+                    "short",
+                    (
+                        Query(sum_of("epistream_store_items", "namespace"), "{{namespace}}: items"),
+                        Query(sum_of("epistream_store_merged", "namespace"), "{{namespace}}: merged"),
+                        Query(sum_of("epistream_store_held", "namespace"), "{{namespace}}: held"),
+                    ),
+                ),
+            ),
+        ),
+        Row(
+            "Is the service well?",
+            (
+                Panel(
+                    "Calls that failed",
+                    "Calls a second that did not end with OK, by status. CANCELLED ends subscriptions every day;"
+                    " INTERNAL, UNKNOWN and DATA_LOSS are defects.",
+                    "ops",
+                    one(or_none(rate("epistream_grpc_requests_total", 'code!="OK"', by="code")), "{{code}}"),
+                ),
+                FREE,
+                MEMORY,
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,254 @@
+"""Prometheus itself on this machine: what is installed, or Debian's package, unpacked without being root.
+
+It is taken from the search path when it is there. Otherwise apt fetches the package and those of its web pages (20 MB,
+the first time only) and dpkg unpacks them into the project's cache. apt verifies what it fetches as always; where the
+machine has no lists of packages it fetches its own into the cache, so nothing of the system is changed.
+"""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from epistream.services.kafka.child import Child
+from epistream.wire.errors import Unavailable
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+CACHE: Final = ROOT / ".cache" / "prometheus"
+
+_OLDEST: Final = (2, 42)
+"""Debian 12's. The rules and dashboards use nothing newer."""
+_NEEDED: Final = re.compile(r"^  Depends: ((?:libjs|fonts)-[a-z0-9.+-]+)$", re.MULTILINE)
+_WEB_FILES: Final = "usr/share/prometheus/web"
+_READY_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 20.0
+
+Told = Callable[[str], None]
+"""Told what is done, a sentence at a time, when it takes a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The two programs."""
+
+    prometheus: Path
+    promtool: Path
+    web_files: Path | None = None
+    """Where Debian's Prometheus finds its web pages; None for one that brings them."""
+
+
+def find_tools(told: Told = lambda _: None, cache: Path = CACHE) -> Tools:
+    """The programs that are installed, those in `cache`, or those of Debian's package, which is fetched into it.
+
+    Raises:
+        Unavailable: they cannot be had; the message says what to do.
+    """
+    installed = shutil.which("prometheus"), shutil.which("promtool")
+    if installed[0] and installed[1] and _version(installed[1]) >= _OLDEST:
+        return Tools(Path(installed[0]), Path(installed[1]))
+    unpacked = cache / "debian"
+    if not unpacked.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not unpacked.is_dir():
+                _unpack(unpacked, cache / "work", told)
+    programs = unpacked / "usr" / "bin"
+    return Tools(programs / "prometheus", programs / "promtool", unpacked / _WEB_FILES)
+
+
+def _unpack(unpacked: Path, work: Path, told: Told) -> None:
+    """Fetch the package and those of its pages, and unpack them into a folder that is there whole or not at all."""
+    if not all(map(shutil.which, ("apt-get", "apt-cache", "dpkg-deb"))):
+        raise Unavailable(
+            "Prometheus is not on this machine, and without Debian's apt it cannot be fetched: install Prometheus"
+            f" {'.'.join(map(str, _OLDEST))} or newer, so that `prometheus` and `promtool` are on the search path"
+        )
+    shutil.rmtree(work, ignore_errors=True)
+    told("Fetching Prometheus from Debian's packages (20 MB, this time only)")
+    try:
+        _download(_Apt(work, lists_of_its_own=False))
+    except Unavailable:
+        # The machine has no lists of packages, or old ones.
+        shutil.rmtree(work)
+        apt = _Apt(work, lists_of_its_own=True)
+        apt.run("apt-get", "update")
+        _download(apt)
+    told("Unpacking it")
+    for package in sorted(work.glob("*.deb")):
+        _run(["dpkg-deb", "-x", str(package), str(work / "unpacked")], work)
+    (work / "unpacked").rename(unpacked)
+    shutil.rmtree(work)
+
+
+class _Apt:
+    """apt as anybody may use it: what it keeps is in a folder, and nothing of the system is changed."""
+
+    def __init__(self, folder: Path, *, lists_of_its_own: bool) -> None:
+        state, cached = folder / "state", folder / "cached"
+        for needed in (state / "lists" / "partial", cached / "archives" / "partial"):
+            needed.mkdir(parents=True)
+        # Without a user of its own: that one may not write here.
+        options = {"Dir::Cache": str(cached), "APT::Sandbox::User": "", "Acquire::Retries": "2"}
+        if lists_of_its_own:
+            options |= {"Dir::State": str(state), "Dir::State::status": "/var/lib/dpkg/status"}
+        self._folder = folder
+        self._options = [f"-o{name}={value}" for name, value in options.items()]
+
+    def run(self, program: str, *arguments: str) -> str:
+        """What a program of apt prints. Raises Unavailable."""
+        return _run([program, *self._options, *arguments], self._folder)
+
+
+def _download(apt: _Apt) -> None:
+    """The package, and those of its web pages, into the folder."""
+    first = _of_the_pages(apt, "prometheus")
+    apt.run("apt-get", "download", "prometheus", *sorted(first | _of_the_pages(apt, *first)))
+
+
+def _of_the_pages(apt: _Apt, *packages: str) -> set[str]:
+    """The packages with scripts and fonts that these need."""
+    return set(_NEEDED.findall(apt.run("apt-cache", "depends", *packages)))
+
+
+def _run(command: Sequence[str], folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Unavailable(
+            f"Prometheus cannot be fetched from Debian's packages: `{command[0]}` says: {done.stderr.strip()[-600:]}\n"
+            "Connect to the network once, or install Prometheus, so that `prometheus` and `promtool` are on the path."
+        )
+    return done.stdout
+
+
+def _version(promtool: str) -> tuple[int, int]:
+    """Of an installed one; (0, 0) when it does not say."""
+    said = subprocess.run([promtool, "--version"], capture_output=True, text=True, check=False)
+    match = re.search(r"version (\d+)\.(\d+)", said.stdout + said.stderr)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Scraped:
+    """What Prometheus reads."""
+
+    address: str
+    """HOST:PORT."""
+    interval_seconds: int = 5
+    ca_file: Path | None = None
+    """Who signed the service's certificate; None for a service without TLS."""
+    token_file: Path | None = None
+    """The bearer token; None for a service that asks for none."""
+
+
+class Prometheus:
+    """A Prometheus on the loopback interface that reads one service. As a context manager it is started and stopped.
+
+    Attributes:
+        address: where it is, as HOST:PORT.
+    """
+
+    def __init__(self, tools: Tools, folder: Path, scraped: Scraped, rules: Path, *, port: int = 0) -> None:
+        """Nothing is started yet.
+
+        Args:
+            tools: the programs.
+            folder: for its data, its settings and its log.
+            scraped: what it reads.
+            rules: the file of alert rules.
+            port: where it listens; 0 for a free one.
+        """
+        self._tools, self._folder, self._scraped, self._rules = tools, folder, scraped, rules
+        self.address = f"127.0.0.1:{port or _free_port()}"
+        self.log = folder / "prometheus.log"
+        self._process: Child | None = None
+
+    @property
+    def pages(self) -> str:
+        """The address of its pages for people: `alerts` and `graph` follow. Debian's has the older ones."""
+        return f"http://{self.address}/classic/" if self._tools.web_files else f"http://{self.address}/"
+
+    def __enter__(self) -> Self:
+        """Start, and wait until it answers.
+
+        Raises:
+            Unavailable: it does not start; the end of its log is in the message.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        settings = self._folder / "prometheus.yml"
+        # JSON is YAML.
+        settings.write_text(json.dumps(settings_for(self._scraped, self._rules), indent=2) + "\n")
+        command = [
+            str(self._tools.prometheus),
+            f"--config.file={settings}",
+            f"--storage.tsdb.path={self._folder / 'data'}",
+            f"--web.listen-address={self.address}",
+            *([f"--web.local-assets={self._tools.web_files}/"] if self._tools.web_files else []),
+        ]
+        self._process = Child(command, folder=self._folder, environment=dict(os.environ), log=self.log)
+        deadline = time.monotonic() + _READY_SECONDS
+        while not self._answers():
+            if self._process.exit_code is not None or time.monotonic() > deadline:
+                self._process.kill()
+                tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
+                raise Unavailable(f"Prometheus does not start at {self.address}:\n{tail}")
+            time.sleep(0.05)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop, and wait until it has ended."""
+        if self._process is not None:
+            self._process.stop(_STOP_SECONDS)
+
+    def wait(self, seconds: float) -> int | None:
+        """Wait until it has ended by itself; its exit code, or None when it runs after so many seconds."""
+        return self._process.wait(seconds) if self._process is not None else None
+
+    def get(self, path: str, **parameters: str) -> Any:
+        """The `data` of an answer of its API, such as of `query`.
+
+        Raises:
+            urllib.error.HTTPError: it refuses, such as an expression that is none.
+        """
+        url = f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return json.load(answer)["data"]
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{self.address}/-/ready", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+
+def settings_for(scraped: Scraped, rules: Path) -> dict[str, Any]:
+    """Prometheus' settings, to read one service under the job's name that the rules and dashboards look for."""
+    job: dict[str, Any] = {"job_name": "epistream", "static_configs": [{"targets": [scraped.address]}]}
+    if scraped.ca_file is not None:
+        job |= {"scheme": "https", "tls_config": {"ca_file": str(scraped.ca_file.resolve())}}
+    if scraped.token_file is not None:
+        job |= {"authorization": {"credentials_file": str(scraped.token_file.resolve())}}
+    interval = f"{scraped.interval_seconds}s"
+    return {
+        "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
+        "rule_files": [str(rules.resolve())],
+        "scrape_configs": [job],
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -1,0 +1,151 @@
+"""What is read of a service at the moment when Prometheus asks; in between it costs nothing.
+
+It runs on the threads of the metrics server. Every number is of one moment, but not all of them of the same.
+"""
+
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from epistream.indexer.clock import Clock
+from epistream.indexer.engine import Engine
+from epistream.indexer.namespaces import NamespaceState
+from epistream.services.consumers import Consumers
+from epistream.services.writer import Writer
+
+NAMESPACES_MAX: Final = 100
+"""How many namespaces have metrics of their own: the first by name."""
+
+SLOW_SECONDS: Final = 10.0
+"""A consumer is slow while it does not have what was committed so long ago. The objective is one second."""
+
+_BY_NAMESPACE: Final = {
+    "store_revision": "The head revision.",
+    "compacted_revision": "The oldest revision that can be resumed from and asked about.",
+    "store_items": "Items that are in answers.",
+    "store_held": "Submissions that are held.",
+    "store_merged": "Submissions that were merged, ever.",
+    "index_vectors": "Vectors in the index.",
+    "index_live_vectors": "Vectors of versions that have not ended.",
+    "watch_lag_revisions": "How far the open subscription that is furthest behind is behind the head.",
+    "watch_slow_consumers": f"Consumers that do not have what was committed {SLOW_SECONDS:g} seconds ago.",
+}
+
+
+class ServiceCollector(Collector):
+    """The state of the store, the index, the writer and the consumers."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        writer: Writer,
+        consumers: Consumers,
+        clock: Clock,
+        *,
+        encoder_ready: Callable[[], bool],
+        certificate_not_after: Callable[[], float] | None,
+        with_outbox: bool,
+    ) -> None:
+        """What is read where.
+
+        Args:
+            engine: the store and the index.
+            writer: what waits to be written.
+            consumers: who is behind.
+            clock: the service's.
+            encoder_ready: whether the encoder is loaded.
+            certificate_not_after: when the service's certificate expires, as Unix time in seconds; None without TLS.
+            with_outbox: whether anything empties the outbox, so that what waits there is worth a number.
+        """
+        self._engine, self._writer, self._consumers, self._clock = engine, writer, consumers, clock
+        self._encoder_ready, self._certificate_not_after = encoder_ready, certificate_not_after
+        self._with_outbox = with_outbox
+        self._reading = threading.Lock()
+        self._closed = False
+
+    def collect(self) -> Iterable[Metric]:
+        """Every metric that is read when Prometheus asks; none once this is closed."""
+        with self._reading:
+            return [] if self._closed else list(self._collect())
+
+    def close(self) -> None:
+        """Read no more, so that the store can be closed. Blocks until what is being read is read."""
+        with self._reading:
+            self._closed = True
+
+    def _collect(self) -> Iterator[Metric]:
+        yield from self._of_namespaces()
+        yield from self._of_the_store()
+        yield _gauge("writer_waiting_bytes", "What waits to be written.", self._writer.waiting_bytes)
+        yield _gauge("writer_waiting_max_bytes", "How much may wait to be written.", self._writer.waiting_bytes_max)
+        pending = self._engine.outbox.count() if self._with_outbox else 0
+        yield _gauge("outbox_pending", "Messages that Kafka has not yet.", pending)
+        yield _gauge("encoder_ready", "1 when the encoder is loaded.", int(self._encoder_ready()))
+        certificate = _gauge("tls_certificate_not_after_timestamp_seconds", "When the certificate expires.")
+        if self._certificate_not_after is not None:
+            certificate.add_metric([], self._certificate_not_after())
+        yield certificate
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing in advance, so that registering reads nothing."""
+        return []
+
+    def _of_namespaces(self) -> Iterator[Metric]:
+        families = {
+            name: GaugeMetricFamily(f"epistream_{name}", description, labels=["namespace"])
+            for name, description in _BY_NAMESPACE.items()
+        }
+        states = sorted(self._engine.namespaces.states(), key=lambda state: state.config.name)[:NAMESPACES_MAX]
+        for state, values in zip(states, self._values(states), strict=True):
+            for family, value in zip(families.values(), values, strict=True):
+                family.add_metric([state.config.name], value)
+        yield from families.values()
+
+    def _values(self, states: Sequence[NamespaceState]) -> Iterator[tuple[int, ...]]:
+        """Of each namespace the values of _BY_NAMESPACE, in its order."""
+        slow_us = self._clock.now_us() - round(SLOW_SECONDS * 1e6)
+        with self._engine.store.reader() as catalog:
+            for state in states:
+                number = state.config.number
+                counts = catalog.counts(number)
+                behind = self._consumers.behind(state.config.name, state.head, catalog.revision_at(number, slow_us))
+                yield (
+                    state.head,
+                    state.floor,
+                    counts.items,
+                    counts.held,
+                    counts.merged,
+                    len(state.searchable),
+                    state.searchable.live_count,
+                    behind.lag_revisions,
+                    behind.slow_consumers,
+                )
+
+    def _of_the_store(self) -> Iterator[Metric]:
+        path = self._engine.store.path
+        yield _gauge("store_size_bytes", "The size of the store's file.", _size_bytes(path))
+        yield _gauge("store_wal_bytes", "The size of the store's WAL.", _size_bytes(path.with_name(f"{path.name}-wal")))
+        yield _gauge("store_full", "1 while the store finds no space.", int(self._engine.store.full))
+        yield _gauge("disk_free_bytes", "Free where the store is.", shutil.disk_usage(path.parent).free)
+        yield _gauge(
+            "index_rebuild_duration_seconds",
+            "How long it took at the start to load the indexes, and to make what their files lacked.",
+            self._engine.index_seconds,
+        )
+
+
+def _gauge(name: str, description: str, value: float | None = None) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"epistream_{name}", description, value)
+
+
+def _size_bytes(path: Path) -> int:
+    """0 when it is not there: the WAL is gone for a moment while the store is closed."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,90 @@
+"""What a real service serves for Prometheus is what docs/metrics.md says, no more and no less."""
+
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client.core import Metric
+
+from epistream.services.scrape import NAMESPACES_MAX
+from epistream.v1 import knowledge_pb2 as pb
+from tests.support.metrics import documented, labels_of, served
+from tests.support.rpc import client_of, submission
+from tests.support.service import RunningService, running_service
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """One with Kafka's metrics; whether there is a Kafka makes no difference to which there are."""
+    with running_service(tmp_path_factory.mktemp("metrics") / "data", kafka="127.0.0.1:1") as running:
+        yield running
+        running.kill()  # nothing of it is kept, and saying good-bye to no Kafka takes a while
+
+
+@pytest.fixture(scope="module")
+def metrics(service: RunningService) -> dict[str, Metric]:
+    return served(service.metrics_address)
+
+
+def test_every_metric_is_documented_and_every_documented_one_is_served(metrics: dict[str, Metric]) -> None:
+    assert set(metrics) == set(documented())
+
+
+def test_the_types_are_those_of_the_document(metrics: dict[str, Metric]) -> None:
+    types = {name: "gauge" if metric.type == "info" else metric.type for name, metric in metrics.items()}
+    assert types == {name: row.type for name, row in documented().items()}
+
+
+def test_a_metric_without_labels_is_there_from_the_start(metrics: dict[str, Metric]) -> None:
+    missing = [name for name, row in documented().items() if not row.labels and not metrics[name].samples]
+    assert missing == ["epistream_tls_certificate_not_after_timestamp_seconds"], "this service has no certificate"
+
+
+async def test_labels_are_those_of_the_document(service: RunningService) -> None:
+    async with client_of(service.address) as client:
+        await client.make_namespace("labels")
+        await client.submit(submission("labels", 1), submission("nowhere", 1))
+    found = {name: labels_of(metric) for name, metric in served(service.metrics_address).items() if metric.samples}
+    assert {"epistream_dlq_total", "epistream_store_items", "epistream_ingest_outcomes_total"} <= set(found)
+    assert found == {name: set(documented()[name].labels) for name in found}
+
+
+async def test_what_is_there_is_counted_by_namespace(service: RunningService) -> None:
+    async with client_of(service.address) as client:
+        await client.make_namespace("counted", retained_revisions=1)
+        await client.submit_many("counted", range(1, 4))
+        same, other = submission("counted", 1), submission("counted", 1)
+        same.item_id = other.item_id = ""
+        same.submission_id, same.provenance.producer = "s-same", "others"
+        other.submission_id, other.content, other.origin = "s-other", "Fact number 9.", pb.ORIGIN_SYNTHETIC
+        outcomes = [receipt.outcome for receipt in await client.submit(same, other)]
+        assert outcomes == [pb.OUTCOME_MERGED, pb.OUTCOME_HELD]
+        await client.retract("counted", "item-3")
+    expected = {
+        "store_revision": 4,
+        "compacted_revision": 3,
+        "store_items": 2,
+        "store_held": 1,
+        "store_merged": 1,
+        "index_vectors": 3,
+        "index_live_vectors": 2,
+        "watch_lag_revisions": 0,
+        "watch_slow_consumers": 0,
+    }
+    found = {name: service.metric(f'epistream_{name}{{namespace="counted"}}') for name in expected}
+    assert found == expected
+
+
+def test_the_store_the_disk_and_the_process_have_a_size(service: RunningService) -> None:
+    assert service.metric("epistream_store_size_bytes") == (service.folder / "store.sqlite").stat().st_size
+    assert service.metric("epistream_disk_free_bytes") > 0
+    assert service.metric("epistream_writer_waiting_bytes") <= service.metric("epistream_writer_waiting_max_bytes")
+    assert service.metric("process_resident_memory_bytes") > 0
+
+
+async def test_only_a_hundred_namespaces_have_metrics_of_their_own(service: RunningService) -> None:
+    async with client_of(service.address) as client:
+        for number in range(NAMESPACES_MAX + 1):
+            await client.make_namespace(f"many-{number}")
+    metrics = served(service.metrics_address)
+    of_namespaces = [name for name, row in documented().items() if row.labels == {"namespace"}]
+    assert {len(metrics[name].samples) for name in of_namespaces} == {NAMESPACES_MAX}

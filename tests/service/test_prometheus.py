@@ -1,0 +1,225 @@
+"""Prometheus itself reads the rules, the dashboards' queries and a real service."""
+
+import asyncio
+import json
+import math
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from epistream.wire.errors import EpistreamError, Unavailable
+from k8s.components.monitoring.generate import DASHBOARDS, FOLDER
+from k8s.components.monitoring.prometheus import ROOT, Prometheus, Scraped, Tools, find_tools, settings_for
+from k8s.components.monitoring.rules import EXTRACTED, groups
+from tests.support.intake import topic_with_dead_letters
+from tests.support.kafka import Kafka
+from tests.support.metrics import documented, labels_of, served
+from tests.support.monitored import NAMESPACE, with_traffic
+from tests.support.promql import metrics_in
+from tests.support.service import RunningService, running_service
+
+PATIENCE_SECONDS = 120.0
+WINDOW_SECONDS = 10
+
+
+@pytest.fixture(scope="session")
+def tools() -> Tools:
+    try:
+        return find_tools()
+    except EpistreamError as error:
+        raise AssertionError(f"These tests need Prometheus. {error.message}") from error
+
+
+@pytest.fixture(scope="module")
+def topic(kafka: Kafka) -> str:
+    return topic_with_dead_letters(kafka)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, kafka: Kafka, topic: str) -> Iterator[RunningService]:
+    """One that reads the topic."""
+    folder = tmp_path_factory.mktemp("monitored") / "data"
+    with running_service(folder, kafka=kafka.bootstrap, kafka_topics=topic, kafka_group=topic) as running:
+        yield running
+
+
+def promtool(tools: Tools, *arguments: str, text: str = "") -> str:
+    """What promtool says; fails when it finds something."""
+    done = subprocess.run([tools.promtool, *arguments], input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_service_with_tls_and_a_token_can_be_read(tools: Tools, tmp_path: Path) -> None:
+    ca, token = tmp_path / "ca.crt", tmp_path / "token"
+    ca.touch()
+    token.touch()
+    settings = tmp_path / "prometheus.yml"
+    settings.write_text(json.dumps(settings_for(Scraped("127.0.0.1:9464", 5, ca, token), EXTRACTED)))
+    assert "is valid prometheus config" in promtool(tools, "check", "config", str(settings))
+    (job,) = json.loads(settings.read_text())["scrape_configs"]
+    assert (job["scheme"], job["tls_config"]["ca_file"]) == ("https", str(ca))
+    assert job["authorization"]["credentials_file"] == str(token)
+
+
+def test_where_it_cannot_be_had_it_is_said_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Unavailable, match=r"install Prometheus 2\.42 or newer"):
+        find_tools(cache=tmp_path)
+
+
+def test_make_monitoring_runs_one_until_it_is_told_to_stop(service: RunningService, tools: Tools) -> None:
+    del tools  # they are there, so nothing is fetched below
+    command = [sys.executable, "-m", "k8s.components.monitoring.run", "--port=0"]
+    with subprocess.Popen(
+        [*command, f"--metrics={service.metrics_address}"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            lines = [process.stdout.readline() for _ in range(4)]
+            assert service.metrics_address in lines[0]
+            for line in lines[1:3]:
+                page = re.search(r"http://\S+", line)
+                assert page is not None
+                with urllib.request.urlopen(page[0], timeout=30) as answer:  # noqa: S310 - it is HTTP
+                    assert b"<html" in answer.read()
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    nowhere = subprocess.run([*command, "--metrics=127.0.0.1:1"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert nowhere.returncode == 3
+    assert "No service serves metrics at 127.0.0.1:1" in nowhere.stdout
+
+
+def queries() -> dict[str, str]:
+    """Every query of every dashboard, as Grafana sends it when all is chosen, by where it stands."""
+    chosen = {"$job": ".+", "$instance": ".+", "$__rate_interval": f"{WINDOW_SECONDS}s"}
+    found = {}
+    for name in DASHBOARDS:
+        for panel in json.loads((FOLDER / f"{name}.json").read_text())["panels"]:
+            for target in panel.get("targets", ()):
+                expression = target["expr"]
+                for variable, value in chosen.items():
+                    expression = expression.replace(variable, value)
+                found[f"{name}: {panel['title']} ({panel['type']}) {target['refId']}"] = expression
+    return found
+
+
+def test_the_rules_are_valid(tools: Tools) -> None:
+    assert f"{sum(len(group['rules']) for group in groups())} rules found" in promtool(
+        tools, "check", "rules", str(EXTRACTED)
+    )
+
+
+def test_each_alert_fires_and_stays_silent_when_it_should(tools: Tools) -> None:
+    assert "SUCCESS" in promtool(tools, "test", "rules", str(EXTRACTED.with_name("rules_test.yaml")))
+
+
+def test_a_test_of_an_alert_can_fail(tools: Tools, tmp_path: Path) -> None:
+    tests = EXTRACTED.with_name("rules_test.yaml").read_text()
+    (tmp_path / "tests.yaml").write_text(tests)
+    broken = [
+        {**group, "rules": [{**rule, "expr": "vector(0) > 1"} if "alert" in rule else rule for rule in group["rules"]]}
+        for group in groups()
+    ]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": broken}))
+    done = subprocess.run(
+        [tools.promtool, "test", "rules", tmp_path / "tests.yaml"], capture_output=True, text=True, check=False
+    )
+    fires = [test for test in yaml.safe_load(tests)["tests"] if " fires " in test["name"]]
+    assert done.returncode == 1
+    assert (done.stdout + done.stderr).count("    expr: ") == len(fires)
+
+
+def test_every_query_of_a_dashboard_is_promql(tools: Tools, tmp_path: Path) -> None:
+    rules = [{"record": f"query:number:{n}", "expr": expression} for n, expression in enumerate(queries().values())]
+    path = tmp_path / "queries.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
+    assert f"{len(rules)} rules found" in promtool(tools, "check", "rules", str(path))
+
+
+@pytest.mark.slow
+async def test_a_prometheus_beside_a_service_has_data_for_every_query_and_rule(
+    tools: Tools, service: RunningService, kafka: Kafka, topic: str, tmp_path: Path
+) -> None:
+    scraped = Scraped(service.metrics_address, interval_seconds=1)
+    with Prometheus(tools, tmp_path / "prometheus", scraped, EXTRACTED) as prometheus:
+
+        async def watch() -> None:
+            await eventually(lambda: without_data(prometheus), "a query without data")
+            await eventually(lambda: not_in_order(prometheus), "a rule that is not in order")
+            slow = f'epistream_watch_slow_consumers{{namespace="{NAMESPACE}"}}'
+            await eventually(lambda: service.metric(slow) != 1, "not just the one that falls behind is slow")
+            await eventually(lambda: state_of(prometheus, "EpistreamSlowConsumers") != "pending", "no alert of it")
+            assert state_of(prometheus, "EpistreamDown") == "inactive"
+
+        await with_traffic(service.address, kafka, topic, watch)
+    page = service.metrics_page()
+    promtool(tools, "check", "metrics", text=page)
+    metrics = served(service.metrics_address)
+    sampled = {name: labels_of(metric) for name, metric in metrics.items() if metric.samples}
+    assert sampled == {name: set(documented()[name].labels) for name in sampled}
+    assert set(metrics) - set(sampled) <= NEVER_IN_A_GOOD_DAY
+    outcomes = {sample.labels["outcome"] for sample in metrics["epistream_ingest_outcomes_total"].samples}
+    assert outcomes == {"admitted", "revised", "merged", "held", "refused", "repeated"}
+
+
+NEVER_IN_A_GOOD_DAY = {
+    "epistream_ingest_retries_total",
+    "epistream_ingest_stopped",
+    "epistream_outbox_unpublishable_total",
+}
+"""What has no samples in this test: Kafka goes well."""
+
+
+async def eventually(what_is_wrong: Any, said: str) -> None:
+    """Wait until nothing is wrong any more."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while wrong := await asyncio.to_thread(what_is_wrong):
+        assert time.monotonic() < deadline, f"{said}: {wrong}"
+        await asyncio.sleep(0.5)
+
+
+def without_data(prometheus: Prometheus) -> list[str]:
+    """The queries that have no number over the last seconds."""
+    now = time.time()
+    missing = []
+    for name, expression in queries().items():
+        answer = prometheus.get(
+            "query_range", query=expression, start=str(now - WINDOW_SECONDS), end=str(now), step="1"
+        )
+        values = [float(value) for series in answer["result"] for _, value in series["values"]]
+        if not any(map(math.isfinite, values)):
+            missing.append(name)
+    return missing
+
+
+def not_in_order(prometheus: Prometheus) -> list[str]:
+    """The rules that are not well, or not all."""
+    rules = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+    assert len(rules) == sum(len(group["rules"]) for group in groups())
+    return [rule["name"] for rule in rules if rule["health"] != "ok"]
+
+
+def state_of(prometheus: Prometheus, alert: str) -> str:
+    """`inactive`, `pending` or `firing`."""
+    rules = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+    return str(next(rule["state"] for rule in rules if rule["name"] == alert))
+
+
+def test_every_metric_of_a_dashboard_or_a_rule_exists(service: RunningService) -> None:
+    asked = {name for expression in queries().values() for name in metrics_in(expression)}
+    asked |= {name for group in groups() for rule in group["rules"] for name in metrics_in(rule["expr"])}
+    recorded = {rule["record"] for group in groups() for rule in group["rules"] if "record" in rule}
+    families = served(service.metrics_address)
+    there = {name + suffix for name in families for suffix in ("", "_bucket", "_count", "_sum")}
+    assert asked - recorded - there == {"up"}

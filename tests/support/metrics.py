@@ -1,0 +1,52 @@
+"""What a service serves for Prometheus, read strictly, and what docs/metrics.md says of it."""
+
+import re
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from prometheus_client.core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+DOCUMENT: Final = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
+
+_OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0"
+_ROW: Final = re.compile(r"^\| `(\w+)` \| (\w+) \|(.*?)\| .+ \|$", re.MULTILINE)
+_SUFFIXES: Final = {"counter": "_total", "info": "_info"}
+_BY_ITSELF: Final = {"histogram": {"le"}}
+"""The labels that a type brings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Documented:
+    """A row of docs/metrics.md."""
+
+    type: str
+    labels: frozenset[str]
+
+
+def documented() -> dict[str, Documented]:
+    """The metrics of docs/metrics.md, by the names that queries use."""
+    rows = _ROW.findall(DOCUMENT.read_text())
+    assert len(rows) == len({name for name, _, _ in rows}), "a metric stands twice in docs/metrics.md"
+    # Values that a label may have stand behind it in parentheses.
+    return {
+        name: Documented(kind, frozenset(re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", labels))))
+        for name, kind, labels in rows
+    }
+
+
+def served(address: str) -> dict[str, Metric]:
+    """The metrics that a service at HOST:PORT serves as OpenMetrics, by the names that queries use."""
+    request = urllib.request.Request(f"http://{address}/metrics", headers={"Accept": _OPENMETRICS})
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - it is HTTP
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+        page = answer.read().decode()
+    families = text_string_to_metric_families(page)  # type: ignore[no-untyped-call] # the library's parser
+    return {family.name + _SUFFIXES.get(family.type, ""): family for family in families}
+
+
+def labels_of(metric: Metric) -> set[str]:
+    """The labels of a metric's samples."""
+    return {name for sample in metric.samples for name in sample.labels} - _BY_ITSELF.get(metric.type, set())
