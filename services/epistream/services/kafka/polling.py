@@ -10,7 +10,7 @@ from epistream.indexer.model import Arrived
 from epistream.services.kafka import poller
 from epistream.services.kafka.backlog import Backlog
 from epistream.services.kafka.keeper import Keeper
-from epistream.services.kafka.parcels import unpack
+from epistream.services.kafka.parcels import Parcel, unpack
 from epistream.services.kafka.poller import POLL_SECONDS
 from epistream.services.kafka.progress import Partition, Progress, Stopped
 
@@ -20,9 +20,16 @@ _LOG: Final = logging.getLogger(__name__)
 class Polling:
     """A poller's process, and a thread that takes in what it reads, while the backlog has room."""
 
-    def __init__(self, bootstrap: str, backlog: Backlog, progress: Progress, restarted: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        backlog: Backlog,
+        progress: Progress,
+        restarted: Callable[[], None],
+        unpack: Callable[[Parcel], Arrived] = unpack,
+    ) -> None:
         """Nothing runs before `start`. `restarted` is called when another process is begun after one that failed."""
-        self._backlog, self._progress = backlog, progress
+        self._backlog, self._progress, self._unpack = backlog, progress, unpack
         self._lock = threading.Lock()
         self._next: dict[Partition, int] = {}
         """Where a new process has to begin: after the newest record that was put into the backlog."""
@@ -62,7 +69,7 @@ class Polling:
             case {"polled": None}:
                 return True
             case {"polled": [topic, number, following, parcels]}:
-                self._put((topic, number), following, [unpack(parcel) for parcel in parcels])
+                self._put((topic, number), following, [*map(self._unpack, parcels)])
                 return True
             case {"positions": positions, "ends": ends}:
                 for partition, position in positions.items():
