@@ -8,7 +8,7 @@ export OPENBLAS_NUM_THREADS := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: audit supply breaking release-proto help run demo test robustness lint types format imports proto proto-check lock clean bench-main-path bench-encoder bench-again bench-push bench-kill bench-disk bench-hostile
+.PHONY: audit supply breaking release-proto help run demo test robustness lint types format imports proto proto-check lock clean bench-main-path bench-encoder bench-again bench-push bench-kill bench-disk bench-hostile bench-tracing
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -144,3 +144,6 @@ bench-disk: $(VENV)/dev.stamp ## Measure: how long the idle machine lets a small
 
 bench-hostile: $(VENV)/dev.stamp ## Measure: what healthy clients feel of hostile ones, and the service's memory meanwhile
 	$(BIN)/python -m bench.hostile
+
+bench-tracing: $(VENV)/dev.stamp ## Measure: what traces cost for each record, off and on
+	$(BIN)/python -m bench.tracing

@@ -1,5 +1,6 @@
 """One trace leads from the producer to the push, over Kafka and over gRPC; by default nothing of it is there."""
 
+import asyncio
 import os
 import re
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from epistream.clients import Producer
+from epistream.clients import Producer, SyncProducer
 from epistream.clients.kafka_producer import KafkaProducer
 from epistream.indexer.feed import Batch
 from epistream.indexer.model import Malformed, Record
@@ -169,6 +170,23 @@ async def test_one_trace_leads_through_a_call_to_the_push(
     assert found["epistream.prepare"].attributes()["epistream.batch_size"] == 2
     assert found["epistream.commit"].attributes()["epistream.revision"] == receipts[-1].revision
     assert found["epistream.push"].attributes()["epistream.consumer"] == "model"
+
+
+async def test_the_blocking_producer_tells_its_callers_span(
+    service: RunningService, client: Client, collected: Collector
+) -> None:
+    await client.make_namespace("blocking")
+
+    def submit() -> int:
+        with producers_tracer(collected.endpoint) as tracer, SyncProducer(service.address) as producer:
+            with tracer.start_as_current_span("send") as span:
+                producer.submit(submission("blocking", 1))
+            return span.get_span_context().trace_id
+
+    trace = await asyncio.to_thread(submit)
+    [receive] = collected.await_named("epistream.receive", trace)
+    [send] = collected.await_named("send", trace)
+    assert receive.span.parent_span_id == send.span.span_id
 
 
 async def test_what_becomes_of_a_record_is_told_also_when_it_is_refused(
