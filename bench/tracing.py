@@ -93,21 +93,24 @@ def work(count: int, endpoint: str = "", ratio: str = "") -> None:
         engine = Engine(Path(folder))
         config = ns_pb.CreateNamespaceRequest(name=NAMESPACE, encoder=ns_pb.Encoder(model="none", dimension=DIMENSION))
         engine.namespaces.create(config)
-        arrive: Any = unpack
+        traces: Any = None
         prepare: Any = engine.pipeline.prepare
         commit: Any = engine.pipeline.commit
         if ratio:
             from epistream.services.tracing import Traces
 
             traces = Traces(endpoint, float(ratio), lambda call: call())
-            arrive, prepare, commit = traces.arriving(unpack), traces.preparing(prepare), traces.committing(commit)
+            prepare, commit = traces.preparing(prepare), traces.committing(commit)
         for line in sys.stdin:
             first = int(line)
             begun = time.process_time()
-            commit(prepare([arrive(parcel) for parcel in parcels[first : first + _TURN]]))
+            arrived = [unpack(parcel) for parcel in parcels[first : first + _TURN]]
+            if traces is not None:
+                arrived = [*map(traces.arrived, arrived)]
+            commit(prepare(arrived))
             print(time.process_time() - begun, flush=True)
         engine.close()
-        if ratio:
+        if traces is not None:
             traces.stop()
 
 

@@ -195,19 +195,14 @@ class Traces:
             self._exporter.shutdown()  # it gives up what it is trying
             ending.join(_STOP_SECONDS)
 
-    def arriving(self, unpack: Callable[[Any], Arrived]) -> Callable[[Any], Arrived]:
-        """`parcels.unpack`, whose records belong to traces where they are to be followed."""
-
-        def traced(parcel: Any) -> Arrived:
-            arrived = unpack(parcel)
-            record = record_of(arrived)
-            parent = self._parent(record.headers)
-            if parent is None:
-                return arrived
-            followed = self._trace_of_record(parent, record).follow(record)
-            return followed if isinstance(arrived, Record) else replace(arrived, record=followed)
-
-        return traced
+    def arrived(self, arrived: Arrived) -> Arrived:
+        """A record that was read from Kafka just now, as part of its trace if it is followed."""
+        record = record_of(arrived)
+        parent = self._parent(record.headers)
+        if parent is None:
+            return arrived
+        followed = self._trace_of_record(parent, record).follow(record)
+        return followed if isinstance(arrived, Record) else replace(arrived, record=followed)
 
     def called(self, method: str, metadata: Metadata, submissions: int) -> Trace | None:
         """The trace of a call that has just come, for its caller to end; None when it is not followed."""

@@ -24,7 +24,6 @@ from epistream.indexer.store import Store
 from epistream.services.kafka import clients
 from epistream.services.kafka.backlog import Backlog
 from epistream.services.kafka.metrics import KafkaMetrics
-from epistream.services.kafka.parcels import unpack
 from epistream.services.kafka.polling import Polling
 from epistream.services.kafka.progress import Lag, Partition, Progress, Stopped
 from epistream.services.kafka.survey import Positions, Source, Survey
@@ -74,10 +73,10 @@ class Intake:
         self._progress, self._backlog = Progress(), Backlog()
         taken = Taken(metrics.retried, metrics.given_up, failed)
         prepare = pipeline.prepare if traces is None else traces.preparing(pipeline.prepare)
-        arrive = unpack if traces is None else traces.arriving(unpack)
+        arrived = traces.arrived if traces is not None else None
         self._taker = Taker(self._backlog, prepare, writer.submit_batch, self._progress, taken)
         restarted = partial(metrics.retried, "poll")
-        self._polling = Polling(source.bootstrap, self._backlog, self._progress, restarted, arrive)
+        self._polling = Polling(source.bootstrap, self._backlog, self._progress, restarted, arrived)
         kept = Positions(pipeline.positions, self._begin)
         self._survey = Survey(source, kept, self._progress, self._clock, self._polling.begin)
         metrics.watch_intake(self.lag, self.stopped, self._polling.poll_age_seconds)

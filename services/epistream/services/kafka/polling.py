@@ -10,7 +10,7 @@ from epistream.indexer.model import Arrived
 from epistream.services.kafka import poller
 from epistream.services.kafka.backlog import Backlog
 from epistream.services.kafka.keeper import Keeper
-from epistream.services.kafka.parcels import Parcel, unpack
+from epistream.services.kafka.parcels import unpack
 from epistream.services.kafka.poller import POLL_SECONDS
 from epistream.services.kafka.progress import Partition, Progress, Stopped
 
@@ -26,10 +26,18 @@ class Polling:
         backlog: Backlog,
         progress: Progress,
         restarted: Callable[[], None],
-        unpack: Callable[[Parcel], Arrived] = unpack,
+        arrived: Callable[[Arrived], Arrived] | None = None,
     ) -> None:
-        """Nothing runs before `start`. `restarted` is called when another process is begun after one that failed."""
-        self._backlog, self._progress, self._unpack = backlog, progress, unpack
+        """Nothing runs before `start`.
+
+        Args:
+            bootstrap: Kafka's addresses.
+            backlog: gets what is read.
+            progress: is told how far that is.
+            restarted: called when another process is begun after one that failed.
+            arrived: called with each record; what it returns is put into the backlog. None where nobody looks.
+        """
+        self._backlog, self._progress, self._arrived = backlog, progress, arrived
         self._lock = threading.Lock()
         self._next: dict[Partition, int] = {}
         """Where a new process has to begin: after the newest record that was put into the backlog."""
@@ -69,7 +77,7 @@ class Polling:
             case {"polled": None}:
                 return True
             case {"polled": [topic, number, following, parcels]}:
-                self._put((topic, number), following, [*map(self._unpack, parcels)])
+                self._put((topic, number), following, [unpack(parcel) for parcel in parcels])
                 return True
             case {"positions": positions, "ends": ends}:
                 for partition, position in positions.items():
@@ -86,6 +94,8 @@ class Polling:
 
     def _put(self, partition: Partition, following: int, records: Sequence[Arrived]) -> None:
         """Put records into the backlog; returns when there is room for more."""
+        if self._arrived is not None:
+            records = [self._arrived(record) for record in records]
         self._progress.handed_on(partition, following)
         self._backlog.put(records)
         # Only now: if something fails, a new process begins before it.
