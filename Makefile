@@ -192,3 +192,6 @@ bench-hostile: $(VENV)/dev.stamp ## Measure: what healthy clients feel of hostil
 
 bench-backup: $(VENV)/dev.stamp ## Measure: the pace of backups, what they cost the intake, and a restore
 	$(BIN)/python -m bench.backup
+
+bench-tracing: $(VENV)/dev.stamp ## Measure: what traces cost for each record, off and on
+	$(BIN)/python -m bench.tracing

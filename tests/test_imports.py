@@ -20,3 +20,13 @@ def test_numpy_is_not_loaded_before_the_service_has_set_how_many_threads_it_may_
     program = "import sys, epistream.services.__main__\nprint(sorted({'numpy', 'faiss'} & set(sys.modules)))\n"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines() == ["[]"]
+
+
+def test_clients_tell_of_traces_without_importing_opentelemetry() -> None:
+    program = (
+        "import sys, epistream.clients, epistream.clients.kafka_producer\n"
+        "from epistream.clients.tracing import traceparent\n"
+        "print(traceparent(), [name for name in sys.modules if name.startswith('opentelemetry')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["None []"]

@@ -47,6 +47,8 @@ def test_topics_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None
         ({"address": "7443"}, "address"),
         ({"address": "127.0.0.1:70000"}, "address"),
         ({"max_streams": "0"}, "max_streams"),
+        ({"trace_endpoint": "127.0.0.1:4317"}, "trace_endpoint"),
+        ({"trace_ratio": "1.1"}, "trace_ratio"),
         ({"drain_seconds": "-1"}, "drain_seconds"),
         ({"log_level": "loud"}, "log_level"),
         ({"kafka_topics": ""}, "kafka_topics"),

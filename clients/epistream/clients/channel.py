@@ -14,6 +14,7 @@ import grpc.aio
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 
+from epistream.clients import tracing
 from epistream.clients.credentials import Credentials, FilesState, ForChannel
 from epistream.clients.failures import failure
 from epistream.wire.errors import Broken, EpistreamError, InvalidInput, Unavailable
@@ -215,7 +216,7 @@ async def call(
     """The answer of an idempotent method: while the service is unavailable it is asked again, for `seconds` in all.
 
     `method` gives it as the `connection` has it at that moment. Where TLS cannot be agreed on it is asked again only
-    with newer certificates.
+    with newer certificates. The caller's trace goes with it.
 
     Raises:
         EpistreamError: the last failure.
@@ -224,9 +225,11 @@ async def call(
     deadline = now() + seconds
     backoff = Backoff()
     earlier: Unavailable | None = None
+    parent = tracing.traceparent()
+    metadata = ((tracing.HEADER, parent),) if parent is not None else None
     while True:
         try:
-            return await method()(request, timeout=max(deadline - now(), 0.0))
+            return await method()(request, timeout=max(deadline - now(), 0.0), metadata=metadata)
         except grpc.aio.AioRpcError as error:
             failed = translate(error)
             if not isinstance(failed, Unavailable):

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Final, Protocol, Self
 from urllib.parse import quote
 
+from epistream.clients import tracing
 from epistream.clients.kafka_client import translated
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import EpistreamError, InvalidInput, Unavailable
@@ -346,6 +347,8 @@ class KafkaProducer:
 
         Everything about one item goes to one partition in the order of the calls, retractions too: give a retraction
         the origin of the submissions that it is about, and it follows them.
+        The span of OpenTelemetry's that is active in the caller is told in a header, so that the service goes on with
+        its trace.
 
         Args:
             submission: what to send.
@@ -358,11 +361,14 @@ class KafkaProducer:
             InvalidInput: it has no origin, or is too large for a record.
             Unavailable: there was no room in time: it was not taken.
         """
+        headers = submission_headers(submission, cloud_events=self._cloud_events)
+        if (parent := tracing.traceparent()) is not None:
+            headers.append((tracing.HEADER, parent.encode()))
         return self._producer.send(
             topic or submission_topic(submission.origin),
             submission.SerializeToString(),
             key=submission_key(submission),
-            headers=submission_headers(submission, cloud_events=self._cloud_events),
+            headers=headers,
             timestamp_ms=_submitted_ms(submission),
         )
 

@@ -86,6 +86,7 @@ def _description(service: "Service") -> list[tuple[str, str]]:
         ("namespaces", heads or "none yet"),
         ("encoder", "none" if settings.encoder == "none" else f"{settings.encoder}, loading"),
         ("Kafka", _kafka(settings)),
+        *([("traces", f"to {settings.trace_endpoint}")] if settings.trace_endpoint else []),
     ]
 
 

@@ -6,7 +6,7 @@ Nothing here runs for each message of a stream.
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -58,6 +58,8 @@ class Call:
     """When it must have been answered, by `time.monotonic`."""
     noted: dict[str, object] = field(default_factory=dict)
     """What the audit log says of it beside who, what and how it ended."""
+    metadata: Callable[[], Iterable[tuple[str, str | bytes]] | None] = tuple
+    """What the caller sent beside the request."""
 
     def remaining_seconds(self) -> float:
         """How long there is to answer; not below zero."""
@@ -206,7 +208,7 @@ class Calls:
 
         try:
             caller = self._guard.caller_of(context)
-            call = Call(rule, caller, partial(self._record, method, context))
+            call = Call(rule, caller, partial(self._record, method, context), metadata=context.invocation_metadata)
             caller.allowance.begin_call()
             with self._admitted(bounded=bounded):
                 yield call

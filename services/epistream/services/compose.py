@@ -31,6 +31,7 @@ from epistream.services.security.tls import Tls, TlsFiles
 from epistream.services.server import Server
 from epistream.services.settings import Settings, is_loopback
 from epistream.services.subscription import Parts
+from epistream.services.tracing import Traces
 from epistream.services.writer import Prepared, Writer
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Denied, EpistreamError, InvalidInput
@@ -63,6 +64,7 @@ class Service:
         metrics: what Prometheus reads.
         tls: the certificates; None serves in plaintext.
         guard: knows who may call.
+        traces: follows submissions; None where nothing is traced.
         intake: takes submissions from Kafka; None without it.
         publisher: tells Kafka what happened; None without it.
     """
@@ -72,7 +74,7 @@ class Service:
 
         Raises:
             InvalidInput: other machines would reach it, and neither TLS and an access file nor `insecure` is set; or a
-                file of these is wrong.
+                file of these is wrong; or traces are wanted and their packages are missing.
             Unavailable: the folder or an address is in use.
             Broken: the store cannot be read.
         """
@@ -86,6 +88,7 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._failure: EpistreamError | None = None
+        self.traces = _make_traces(settings, self._loop)
         self._embedder = _make_embedder(settings.encoder)
         self._encoder_ready = asyncio.Event()
         self._guarding: asyncio.Task[None] | None = None
@@ -98,7 +101,10 @@ class Service:
 
     def _compose(self) -> None:
         settings, engine, metrics = self.settings, self.engine, self.metrics
-        self.writer = Writer(engine.pipeline.commit, committed=self._committed, failed=self._part_failed)
+        prepare, commit, traces = engine.pipeline.prepare, engine.pipeline.commit, self.traces
+        if traces is not None:
+            prepare, commit = traces.preparing(prepare), traces.committing(commit)
+        self.writer = Writer(commit, committed=self._committed, failed=self._part_failed)
         self._readers = ThreadPoolExecutor(_THREADS, "reader")
         self._pushers = ThreadPoolExecutor(_THREADS, "pusher")
         self._preparers = ThreadPoolExecutor(_THREADS, "preparer")
@@ -110,9 +116,9 @@ class Service:
             unary_seconds=settings.default_call_seconds,
             answer_bytes_max=settings.max_answer_bytes,
         )
-        ways = ingest.Ways(engine.pipeline, self._preparers, self._encoder_ready, self.writer, self._clock)
+        ways = ingest.Ways(prepare, self._preparers, self._encoder_ready, self.writer, self._clock, traces)
         consumers = Consumers()
-        parts = Parts(engine.feed, engine.epoch, consumers, metrics, self._clock, self._pushers)
+        parts = Parts(engine.feed, engine.epoch, consumers, metrics, self._clock, self._pushers, traces)
         takes = ingest.IngestServicer(ways, self._calls, submissions_max=settings.max_submissions_per_call)
         knows = knowledge.KnowledgeServicer(engine.knowledge, self._readers)
         names = namespaces.NamespaceServicer(engine.namespaces, self.writer, self._readers)
@@ -163,7 +169,14 @@ class Service:
         warn_of_plaintext(bootstrap, security)
         source = Source(bootstrap, settings.kafka_topics, settings.kafka_group, settings.kafka_start, security)
         self.intake = Intake(
-            source, engine.pipeline, engine.store, self.writer, metrics, failed=self._part_failed, clock=self._clock
+            source,
+            engine.pipeline,
+            engine.store,
+            self.writer,
+            metrics,
+            failed=self._part_failed,
+            clock=self._clock,
+            traces=self.traces,
         )
         self.publisher = Publishing(
             bootstrap,
@@ -233,6 +246,8 @@ class Service:
             self._embedder.close()
         self.engine.close()
         self._audit.close()
+        if self.traces is not None:
+            self.traces.stop()
 
     @property
     def address(self) -> str:
@@ -327,6 +342,12 @@ def warn_of_plaintext(bootstrap: str, security: KafkaSecurity) -> None:
 
 def _make_embedder(name: str) -> SentenceTransformerEmbedder | None:
     return None if name == NO_ENCODER else SentenceTransformerEmbedder(name)
+
+
+def _make_traces(settings: Settings, loop: asyncio.AbstractEventLoop) -> Traces | None:
+    if not settings.trace_endpoint:
+        return None
+    return Traces(settings.trace_endpoint, settings.trace_ratio, loop.call_soon_threadsafe)
 
 
 def _make_tls(settings: Settings, metrics: Metrics) -> Tls | None:

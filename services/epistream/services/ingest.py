@@ -16,10 +16,10 @@ from google.protobuf.message import DecodeError
 
 from epistream.indexer.clock import Clock
 from epistream.indexer.model import Malformed, Record
-from epistream.indexer.pipeline import Pipeline
 from epistream.services.calls import Call, Calls, Context, Handler
 from epistream.services.errors import undecodable
 from epistream.services.security.limits import Allowance, Room
+from epistream.services.tracing import Prepare, Trace, Traces, receiving
 from epistream.services.turns import Turn, Turns
 from epistream.services.writer import Prepared, Writer
 from epistream.v1 import ingest_service_pb2 as api
@@ -41,13 +41,15 @@ _ANSWER_SECONDS: Final = 1.0
 class Ways:
     """Where a submission goes, in order."""
 
-    pipeline: Pipeline
+    prepare: Prepare
     preparers: Executor
     """For decoding and embedding."""
     encoder_ready: asyncio.Event
     """Set when the encoder is loaded, or when there is none."""
     writer: Writer
     clock: Clock
+    traces: Traces | None = None
+    """Follows calls; None follows none."""
 
 
 class IngestServicer:
@@ -72,7 +74,7 @@ class IngestServicer:
             request = await self._parsed(raw)
             call.caller.allowance.take_submissions(len(request.submissions), len(raw))
             call.caller.require_submissions(request.submissions)
-            receipts = await self._decided(request.submissions, call, atomic=request.atomic)
+            receipts = await self._decided("Submit", request.submissions, call, atomic=request.atomic)
         call.noted |= _told(receipts)
         return api.SubmitResponse(receipts=receipts).SerializeToString()
 
@@ -92,14 +94,17 @@ class IngestServicer:
         call.caller.require_submissions([raw])
         call.caller.allowance.take_submissions(1, len(raw))
         with call.caller.allowance.in_hand(len(raw)), self._room.taken_at_once(len(raw)):
-            [receipt] = await self._decided([raw], call, atomic=False)
+            [receipt] = await self._decided("Retract", [raw], call, atomic=False)
         call.noted |= _told([receipt]) | {"item": receipt.item_id}
         return api.RetractResponse(receipt=receipt).SerializeToString()
 
-    async def _decided(self, submissions: Sequence[bytes], call: Call, *, atomic: bool) -> list[pb.Receipt]:
+    async def _decided(
+        self, method: str, submissions: Sequence[bytes], call: Call, *, atomic: bool
+    ) -> list[pb.Receipt]:
         """The receipts of a call's submissions, durable. A call that is cancelled before its turn is not written."""
-        prepared = await self._prepared(submissions, call)
-        return await asyncio.wrap_future(self._ways.writer.submit_batch(prepared, atomic=atomic))
+        with receiving(self._ways.traces, method, call.metadata, len(submissions)) as trace:
+            prepared = await self._prepared(submissions, call, trace)
+            return await asyncio.wrap_future(self._ways.writer.submit_batch(prepared, atomic=atomic))
 
     async def _submit_stream(self, context: Context, call: Call) -> None:
         call.caller.require_somewhere(call.rule)
@@ -127,11 +132,13 @@ class IngestServicer:
             request = await self._parsed(raw)
             call.caller.require_submissions(request.submissions)
             await call.caller.allowance.await_submissions(len(request.submissions), len(raw))
-            prepared = await self._prepared(request.submissions, None)
-            await turn.come()
-            deciding = await self._queued(prepared)
-            turn.over(queued=True)
-            receipts = await asyncio.wrap_future(deciding)
+            # The metadata came with the stream, which lasts: it says nothing of this batch.
+            with receiving(self._ways.traces, "SubmitStream", tuple, len(request.submissions)) as trace:
+                prepared = await self._prepared(request.submissions, None, trace)
+                await turn.come()
+                deciding = await self._queued(prepared)
+                turn.over(queued=True)
+                receipts = await asyncio.wrap_future(deciding)
         finally:
             turn.over(queued=False)
         call.record(replace(call, noted=_told(receipts)), "BATCH")
@@ -165,7 +172,7 @@ class IngestServicer:
             raise InvalidInput.at("submissions", f"{count} submissions, must be 1 to {self._submissions_max}")
         return request
 
-    async def _prepared(self, submissions: Sequence[bytes], call: Call | None) -> list[Prepared]:
+    async def _prepared(self, submissions: Sequence[bytes], call: Call | None, trace: Trace | None) -> list[Prepared]:
         """Have the pipeline prepare. Where the encoder is needed and still loading, wait within the call's deadline.
 
         Raises:
@@ -173,7 +180,9 @@ class IngestServicer:
         """
         now_us = self._ways.clock.now_us()
         records = [Record(submission, now_us) for submission in submissions]
-        prepare = partial(self._ways.pipeline.prepare, records, wait=False)
+        if trace is not None:
+            records = [*map(trace.follow, records)]
+        prepare = partial(self._ways.prepare, records, wait=False)
         try:
             return await self._in_preparer(prepare)
         except Unavailable as error:

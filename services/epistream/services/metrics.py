@@ -141,9 +141,6 @@ class Metrics:
         return Histogram(f"epistream_{name}", description, labels, buckets=_LATENCIES_SECONDS, registry=self.registry)
 
 
-_DENIALS: Final = ("unauthenticated", "permission_denied")
-
-
 def _short(name: str) -> str:
     """`OUTCOME_ADMITTED` as `admitted`."""
     return name.split("_", 1)[1].lower()

@@ -112,6 +112,16 @@ class Settings(BaseSettings):
     kafka_start: Literal["earliest", "latest"] = Field(
         "earliest", description="Where a partition begins that the store has never read."
     )
+    trace_endpoint: str = Field(
+        "",
+        description="Where spans are sent, by OTLP over gRPC, such as http://127.0.0.1:4317. Empty: nothing is traced.",
+    )
+    trace_ratio: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Which share is traced of what comes without a trace of its producer's, which decides otherwise.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least severity to log.")
     drain_seconds: float = Field(
         10.0, ge=0, le=600, description="How long calls in flight may take to end after a signal to stop."
@@ -169,6 +179,14 @@ class Settings(BaseSettings):
     def _is_address(cls, value: str) -> str:
         if value:
             split_address(value)
+        return value
+
+    @field_validator("trace_endpoint")
+    @classmethod
+    def _is_endpoint(cls, value: str) -> str:
+        scheme, _, address = value.partition("://")
+        if value and (scheme not in {"http", "https"} or not address):
+            raise ValueError(f"expected http://HOST:PORT, or https:// with TLS, found {value!r}")
         return value
 
     @classmethod

@@ -8,6 +8,7 @@ one, an idle subscription costs nothing, and a consumer that does not read stops
 import asyncio
 import math
 import random
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from epistream.services.calls import Context, read_message
 from epistream.services.consumers import Consumers
 from epistream.services.errors import undecodable, unexpected
 from epistream.services.metrics import Metrics
+from epistream.services.tracing import Traces
 from epistream.v1 import raw_pb2
 from epistream.v1 import sync_service_pb2 as api
 from epistream.wire.errors import EpistreamError, InvalidInput, Resync
@@ -45,6 +47,8 @@ class Parts:
     clock: Clock
     readers: Executor
     """For what blocks: reading the journal and snapshots."""
+    traces: Traces | None = None
+    """Is told what is pushed; None where nothing is followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +188,10 @@ class Subscription:
         self._cursor = self.stream.passed_revision = batch.last_revision
         if batch.count:
             self.stream.sent_revision = self.stream.changes_revision = self._cursor
+            begun_ns = time.time_ns()
             await self._send_changes(batch)
+            if self._parts.traces is not None:
+                self._parts.traces.pushed(self._namespace, self._wanted.request.consumer, cursor, batch, begun_ns)
 
     async def _send_changes(self, batch: Batch) -> None:
         oldest_us = batch.commit_times_us[0]

@@ -116,7 +116,7 @@ def serve(stage: Stage, root: Root, work: Path, encoder: str) -> int:
         *container["args"],
     ]
     mounted = {"/etc/epistream/settings": settings, "/mnt/check": lent}
-    _say(f"the service as the pod runs it: {' '.join([*entry.values(), *container['args']])}")
+    _say(f"the service as the pod runs it: {' '.join(program)}")
     return root.serve(command, stage.environment(), user, mounted, data)
 
 

@@ -14,6 +14,7 @@ being away delays nothing else: the service runs, and the intake goes on when Ka
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from epistream.indexer import positions
@@ -27,6 +28,7 @@ from epistream.services.kafka.polling import Polling
 from epistream.services.kafka.progress import Lag, Partition, Progress, Stopped
 from epistream.services.kafka.survey import Positions, Source, Survey
 from epistream.services.kafka.taker import Taken, Taker
+from epistream.services.tracing import Traces
 from epistream.services.writer import Writer
 from epistream.wire.errors import Broken
 
@@ -48,6 +50,7 @@ class Intake:
         *,
         failed: Callable[[Broken], None],
         clock: Clock | None = None,
+        traces: Traces | None = None,
     ) -> None:
         """Nothing runs before `start`, and Kafka need not be there.
 
@@ -59,6 +62,7 @@ class Intake:
             metrics: what is counted.
             failed: called once, on a thread of the intake, when it has ended for good.
             clock: tells how old what is behind is; the machine's when None.
+            traces: follows records; None follows none.
 
         Raises:
             Broken: the package crc32c is missing.
@@ -68,8 +72,11 @@ class Intake:
         self._clock = clock or SystemClock()
         self._progress, self._backlog = Progress(), Backlog()
         taken = Taken(metrics.retried, metrics.given_up, failed)
-        self._taker = Taker(self._backlog, pipeline.prepare, writer.submit_batch, self._progress, taken)
-        self._polling = Polling(source, self._backlog, self._progress, lambda: metrics.retried("poll"))
+        prepare = pipeline.prepare if traces is None else traces.preparing(pipeline.prepare)
+        arrived = traces.arrived if traces is not None else None
+        self._taker = Taker(self._backlog, prepare, writer.submit_batch, self._progress, taken)
+        restarted = partial(metrics.retried, "poll")
+        self._polling = Polling(source, self._backlog, self._progress, restarted, arrived)
         kept = Positions(pipeline.positions, self._begin)
         self._survey = Survey(source, kept, self._progress, self._clock, self._polling.begin)
         metrics.watch_intake(self.lag, self.stopped, self._polling.poll_age_seconds)

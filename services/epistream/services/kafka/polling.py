@@ -21,9 +21,24 @@ _LOG: Final = logging.getLogger(__name__)
 class Polling:
     """A poller's process, and a thread that takes in what it reads, while the backlog has room."""
 
-    def __init__(self, source: Source, backlog: Backlog, progress: Progress, restarted: Callable[[], None]) -> None:
-        """Nothing runs before `start`. `restarted` is called when another process is begun after one that failed."""
-        self._backlog, self._progress = backlog, progress
+    def __init__(
+        self,
+        source: Source,
+        backlog: Backlog,
+        progress: Progress,
+        restarted: Callable[[], None],
+        arrived: Callable[[Arrived], Arrived] | None = None,
+    ) -> None:
+        """Nothing runs before `start`.
+
+        Args:
+            source: where Kafka is, and how it is reached.
+            backlog: gets what is read.
+            progress: is told how far that is.
+            restarted: called when another process is begun after one that failed.
+            arrived: called with each record; what it returns is put into the backlog. None where nobody looks.
+        """
+        self._backlog, self._progress, self._arrived = backlog, progress, arrived
         self._lock = threading.Lock()
         self._next: dict[Partition, int] = {}
         """Where a new process has to begin: after the newest record that was put into the backlog."""
@@ -89,6 +104,8 @@ class Polling:
 
     def _put(self, partition: Partition, following: int, records: Sequence[Arrived]) -> None:
         """Put records into the backlog; returns when there is room for more."""
+        if self._arrived is not None:
+            records = [self._arrived(record) for record in records]
         self._progress.handed_on(partition, following)
         self._backlog.put(records)
         # Only now: if something fails, a new process begins before it.
