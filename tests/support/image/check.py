@@ -107,14 +107,8 @@ def serve(stage: Stage, root: Root, work: Path, encoder: str) -> int:
     wanted = stage.last("USER")
     assert wanted is not None
     assert wanted.rest == user, f"USER {wanted.rest}, but the pod runs as {user}"
-    command = [
-        "/opt/epistream/bin/python",
-        "/mnt/check/inside.py",
-        "7444",
-        encoder,
-        *entry.values(),
-        *container["args"],
-    ]
+    program = [*entry.values(), *container["args"]]
+    command = ["/opt/epistream/bin/python", "/mnt/check/inside.py", "7444", encoder, *program]
     mounted = {"/etc/epistream/settings": settings, "/mnt/check": lent}
     _say(f"the service as the pod runs it: {' '.join(program)}")
     return root.serve(command, stage.environment(), user, mounted, data)
