@@ -195,3 +195,6 @@ bench-backup: $(VENV)/dev.stamp ## Measure: the pace of backups, what they cost 
 
 bench-tracing: $(VENV)/dev.stamp ## Measure: what traces cost for each record, off and on
 	$(BIN)/python -m bench.tracing
+
+bench-overhead: $(VENV)/dev.stamp ## Measure: what TLS, credentials, roles and the audit log cost the main path
+	$(BIN)/python -m bench.overhead

@@ -23,12 +23,13 @@ import psutil
 from numpy.typing import NDArray
 
 from bench.records import NAMESPACE
-from epistream.clients import SyncReplica
+from epistream.clients import Credentials, SyncReplica
 from epistream.clients.kafka_producer import CappedProducer, ProducerLimits
 from epistream.services.kafka.local import LocalKafka
 from epistream.services.kafka.topics import ensure_topics
 from epistream.wire import topics
 from epistream.wire.errors import Unavailable
+from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 
 _LOOK_SECONDS: Final = 0.5
 """How often a replica to which nothing comes looks whether it is to end."""
@@ -67,14 +68,16 @@ def kafka_beside(messages: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[Path
             yield folder, kafka.bootstrap
 
 
-def produce(bootstrap: str, encoded: Path, rate: float, first: int, count: int) -> None:
+def produce(
+    bootstrap: str, encoded: Path, rate: float, first: int, count: int, security: KafkaSecurity = PLAINTEXT
+) -> None:
     """Send records of a file of encoded submissions, at `rate` a second; 0 is as fast as it goes.
 
     The clock starts when the first one is acknowledged, which counts like the others: with it kafka-python learns the
     topic, which takes it 100 ms.
     """
     messages = list(read_encoded(encoded))[first : first + count]
-    with CappedProducer(bootstrap, ProducerLimits()) as producer:
+    with CappedProducer(bootstrap, ProducerLimits(), security=security) as producer:
         key, message = messages[0]
         producer.send_page([_Sent(key, message + _stamp(time.time_ns()))]).result(120)
         begin, begin_ns = time.perf_counter(), time.time_ns()
@@ -97,12 +100,12 @@ def produce(bootstrap: str, encoded: Path, rate: float, first: int, count: int) 
         print(json.dumps({"end": time.time()}), flush=True)
 
 
-def replica(address: str, folder: Path) -> None:
+def replica(address: str, folder: Path, credentials: Credentials | None = None) -> None:
     """Follow the namespace until standard input is closed; then write down which revision was there when."""
     times: list[float] = []
     revisions: list[int] = []
     done = threading.Event()
-    with SyncReplica(folder / "replica", address, NAMESPACE, consumer="bench") as copy:
+    with SyncReplica(folder / "replica", address, NAMESPACE, consumer="bench", credentials=credentials) as copy:
 
         def note() -> None:
             if (revision := copy.revision) != revisions[-1]:
@@ -201,9 +204,10 @@ class ReplicaProcess:
         pid: its process.
     """
 
-    def __init__(self, address: str, folder: Path) -> None:
+    def __init__(self, address: str, folder: Path, credentials: Credentials | None = None) -> None:
         self._folder = folder
-        self._process = Asked("the replica", "-m", "bench.parts", "replica", address, str(folder))
+        shown = [str(credentials.tls_ca_file), str(credentials.token_file)] if credentials is not None else []
+        self._process = Asked("the replica", "-m", "bench.parts", "replica", address, str(folder), *shown)
         self.pid = self._process.pid
         self._process.hear()
 
@@ -238,12 +242,13 @@ def stopped(*processes: int, alone: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def producing(bootstrap: str, encoded: Path, rate: float, first: int, count: int) -> Iterator[float]:
+def producing(
+    bootstrap: str, encoded: Path, rate: float, first: int, count: int, security: KafkaSecurity = PLAINTEXT
+) -> Iterator[float]:
     """Produce in another process while the block runs; gives the time when the first record was acknowledged."""
+    given = [bootstrap, str(encoded), str(rate), str(first), str(count), security.to_argument()]
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.parts", "produce", bootstrap, str(encoded), str(rate), str(first), str(count)],
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-m", "bench.parts", "produce", *given], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     yield float(json.loads(process.stdout.readline())["begin"])
@@ -271,11 +276,14 @@ if __name__ == "__main__":
     as_producer = roles.add_parser("produce")
     for name, kind in (("bootstrap", str), ("encoded", Path), ("rate", float), ("first", int), ("count", int)):
         as_producer.add_argument(name, type=kind)
+    as_producer.add_argument("security", type=KafkaSecurity.from_argument)
     as_replica = roles.add_parser("replica")
     as_replica.add_argument("address")
     as_replica.add_argument("folder", type=Path)
+    as_replica.add_argument("shown", nargs="*", metavar="CA TOKEN", help="files to show who it is")
     given = parser.parse_args()
     if given.role == "produce":
-        produce(given.bootstrap, given.encoded, given.rate, given.first, given.count)
+        produce(given.bootstrap, given.encoded, given.rate, given.first, given.count, given.security)
     else:
-        replica(given.address, given.folder)
+        shown = Credentials(tls_ca_file=given.shown[0], token_file=given.shown[1]) if given.shown else None
+        replica(given.address, given.folder, shown)
