@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from epistream.services.settings import Settings
+from tests.support.certificates import Authority
 from tests.support.manifests.cluster import K8S, Cluster, objects_of, overlays, rendered
 from tests.support.manifests.graph import referenced_secrets
 from tests.support.manifests.network import Peer, reaches
@@ -16,12 +17,23 @@ FILES = sorted(K8S.rglob("settings.toml"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
-def test_the_service_takes_the_settings(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_service_takes_the_settings(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(f"EPISTREAM_{name.upper()}", raising=False)
     said = tomllib.loads(path.read_text())
-    loaded = Settings.load(config=path)
-    for name in said:
+    # Kafka's files are looked at when the settings are read; the others when the service starts.
+    authority = Authority(tmp_path)
+    authority.renew()
+    (tmp_path / "password").write_text("secret")
+    files = {
+        "kafka_ca_file": authority.ca_file,
+        "kafka_cert_file": authority.cert_file,
+        "kafka_key_file": authority.key_file,
+        "kafka_password_file": tmp_path / "password",
+    }
+    there = {name: file for name, file in files.items() if name in said}
+    loaded = Settings.load(config=path, **there)
+    for name in said.keys() - there.keys():
         value = getattr(loaded, name)
         assert (str(value) if isinstance(value, Path) else value) == said[name]
 

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from epistream.clients import Credentials
 from epistream.indexer.store import read_only
-from epistream.services.__main__ import app
 from epistream.services.kafka.redrive import ATTEMPTS_HEADER, Counts, redrive, redrive_store
 from epistream.services.kafka.redrive_command import redrive_command
 from epistream.v1 import knowledge_pb2 as pb
@@ -140,7 +139,7 @@ async def test_a_service_that_wants_credentials_gets_them(folder: Path, tmp_path
             await asyncio.to_thread(redrive_store, folder, server.address, credentials=Credentials(tls=True))
         options = (f"--folder={folder}", f"--tls-ca-file={ours.ca_file}", f"--token-file={token}", "--json")
         environment = {"EPISTREAM_ADDRESS": server.address, "XDG_CONFIG_HOME": os.devnull, "GRPC_VERBOSITY": "NONE"}
-        done = await asyncio.to_thread(CliRunner().invoke, app, ["redrive", *options], env=environment)
+        done = await asyncio.to_thread(CliRunner().invoke, commands(), ["redrive", *options], env=environment)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["store"]["outcomes"] == {"ADMITTED": 1}
     assert server.callers == [Caller("Bearer secret", None)]

@@ -13,6 +13,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from epistream.clients.cli.main import main
+from epistream.clients.cli.services import COMMANDS
 
 COMMAND: Final = (sys.executable, "-m", "epistream.clients.cli.main")
 SECONDS_MAX: Final = 60.0
@@ -34,6 +35,8 @@ class Ran:
 
 def epistream(*arguments: str, stdin: bytes = b"", **environment: str) -> Ran:
     """Runs `epistream` in this process, with these arguments, this input and these variables."""
+    # Those become another program, which would end the tests, with the exit code 0.
+    assert not arguments or arguments[0] not in COMMANDS, "use epistream_process"
     out, err = io.StringIO(), io.StringIO()
     with (
         _as_if_started(arguments, stdin, environment),

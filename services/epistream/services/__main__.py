@@ -1,6 +1,7 @@
 """`python -m epistream.services`: the processes of Epistream."""
 
 import asyncio
+import functools
 import gc
 import inspect
 import json
@@ -278,8 +279,9 @@ def _with_flags(command: Any, names: Iterable[str]) -> Any:
 app.command("up")(_with_flags(up, Settings.model_fields))
 
 
-def _add_redrive() -> None:
-    """Here, since the clients' packages load NumPy, and `main` must come before that."""
+@functools.cache
+def commands() -> typer.Typer:
+    """All commands. `redrive` is added here, since the clients' packages load NumPy, and `main` must come before."""
     from epistream.clients.cli.connection import PANEL, reaching_at
 
     target = Annotated[
@@ -291,6 +293,7 @@ def _add_redrive() -> None:
         ),
     ]
     app.command("redrive")(_with_flags(reaching_at("target", target)(redrive), KAFKA_SECURITY))
+    return app
 
 
 def main() -> None:
@@ -298,9 +301,8 @@ def main() -> None:
     # Before NumPy is loaded: BLAS threads and spinning OpenMP ones would fight over the cores (docs/decisions/0004).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    _add_redrive()
     try:
-        app()
+        commands()()
     except EpistreamError as error:  # the connection's options cannot be used
         from epistream.clients.cli.exits import exit_code, explain
 

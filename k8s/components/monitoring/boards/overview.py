@@ -18,6 +18,8 @@ from k8s.components.monitoring.boards.panels import (
 from k8s.components.monitoring.boards.queries import of, one, or_none, rate, sum_of
 from k8s.components.monitoring.grafana import Dashboard, Panel, Query, Row
 
+_NOT_AFTER: Final = "epistream_tls_certificate_not_after_timestamp_seconds"
+
 DASHBOARD: Final = Dashboard(
     "epistream-overview",
     "Epistream / Overview",
@@ -115,6 +117,32 @@ DASHBOARD: Final = Dashboard(
                 ),
                 FREE,
                 MEMORY,
+            ),
+        ),
+        Row(
+            "Is it secure?",
+            (
+                Panel(
+                    "Denied",
+                    "Callers a second that were denied: nobody knows them, or no role allows what they asked.",
+                    "ops",
+                    one(or_none(rate("epistream_auth_failures_total", by="reason")), "{{reason}}"),
+                ),
+                Panel(
+                    "Parts that failed",
+                    "Times a second that the access file or the certificates could not be used, or that a line of the"
+                    " audit log was not written.",
+                    "ops",
+                    one(or_none(rate("epistream_security_errors_total", by="part")), "{{part}}"),
+                ),
+                Panel(
+                    "Certificate ends in",
+                    "0 where the service has none.",
+                    "s",
+                    one(
+                        or_none(f"min ({of('epistream_tls_certificate_not_after_timestamp_seconds')}) - time()"), "left"
+                    ),
+                ),
             ),
         ),
     ),

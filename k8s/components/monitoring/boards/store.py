@@ -3,7 +3,7 @@
 from typing import Final
 
 from k8s.components.monitoring.boards.panels import CPU, FREE, MEMORY
-from k8s.components.monitoring.boards.queries import max_of, of, one, quantiles, rate, slowest, sum_of
+from k8s.components.monitoring.boards.queries import max_of, of, one, or_none, quantiles, rate, slowest, sum_of
 from k8s.components.monitoring.grafana import Dashboard, Panel, Query, Row
 
 DASHBOARD: Final = Dashboard(
@@ -53,6 +53,30 @@ DASHBOARD: Final = Dashboard(
                         Query(max_of("epistream_store_revision", "namespace"), "{{namespace}}: head"),
                         Query(max_of("epistream_compacted_revision", "namespace"), "{{namespace}}: oldest"),
                     ),
+                ),
+            ),
+        ),
+        Row(
+            "Backups, and a full disk",
+            (
+                Panel(
+                    "Age of the newest backup",
+                    "Of those since the service was started; 0 while there is none. EpistreamBackupMissing watches over"
+                    " more than one start.",
+                    "s",
+                    one(or_none(f"time() - max ({of('epistream_backup_last_success_timestamp_seconds')} > 0)"), "age"),
+                ),
+                Panel(
+                    "How long it took",
+                    "The newest backup, at its client's pace.",
+                    "s",
+                    one(max_of("epistream_backup_duration_seconds"), "took"),
+                ),
+                Panel(
+                    "No space",
+                    "1 while the store finds no space: writes are refused, Kafka waits, reading goes on.",
+                    "short",
+                    one(of("epistream_store_full"), "{{instance}}"),
                 ),
             ),
         ),

@@ -73,12 +73,16 @@ def redrive_command(
         explain(error)
         return exit_code(error)
     if as_json:
-        # Not by `asdict`, which makes of a Counter one of its pairs.
-        plain = {name: {f.name: getattr(count, f.name) for f in fields(count)} for name, count in counts.items()}
-        console.print_json(json.dumps(plain), indent=None)
+        _print_json(counts, console)
     else:
         _print(counts, console, dry_run=dry_run)
     return worst(_OUTCOMES.get(outcome, ExitCode.DONE) for count in counts.values() for outcome in count.outcomes)
+
+
+def _print_json(counts: Mapping[str, Counts], console: Console) -> None:
+    # Not by `asdict`, which makes of a Counter one of its pairs.
+    plain = {name: {f.name: getattr(count, f.name) for f in fields(count)} for name, count in counts.items()}
+    console.print_json(json.dumps(plain), indent=None)
 
 
 def _print(counts: Mapping[str, Counts], console: Console, *, dry_run: bool) -> None:
