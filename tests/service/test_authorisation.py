@@ -3,11 +3,13 @@
 import asyncio
 import itertools
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -186,6 +188,8 @@ async def outcome(client: Client, method: str, namespace: str) -> str:
     except grpc.aio.AioRpcError as error:
         if error.code() == grpc.StatusCode.UNAUTHENTICATED:
             return "unknown"
+        if error.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE):
+            return str(error)  # neither
         return "denied" if error.code() == grpc.StatusCode.PERMISSION_DENIED else "let in"
     return "let in"
 
@@ -331,6 +335,31 @@ async def test_the_audit_log_says_who_did_what_and_holds_no_knowledge(secured: S
     assert "eyJ" not in text
 
 
+async def test_who_is_denied_leaves_nothing_behind_however_much_was_sent(secured: Secured, root: Client) -> None:  # noqa: ARG001
+    process = psutil.Process(secured.service.pid)
+    large = ns_pb.GetNamespaceRequest(name="x" * 15_000_000)
+    async with secured.client("nobody") as unknown, secured.client("read-a") as denied:
+        for client in (unknown, denied):
+            await failure_of(client.namespaces.GetNamespace(large))
+        before, log = process.memory_info().rss, (secured.folder / "audit.jsonl").stat().st_size
+        for _ in range(15):
+            for client in (unknown, denied):
+                assert isinstance(await failure_of(client.namespaces.GetNamespace(large)), Denied)
+    assert process.memory_info().rss - before < 200 * 2**20, "450 MB were sent"
+    assert (secured.folder / "audit.jsonl").stat().st_size - log < 20_000
+
+
+async def test_callers_whom_nobody_knows_cannot_fill_the_audit_log(secured: Secured, root: Client) -> None:  # noqa: ARG001
+    before = len(secured.audit())
+    async with secured.client("nobody") as client:
+        calls = [failure_of(client.namespaces.ListNamespaces(ns_pb.ListNamespacesRequest())) for _ in range(500)]
+        begun = time.monotonic()
+        assert all(isinstance(error, Denied) for error in await asyncio.gather(*calls))
+        seconds = time.monotonic() - begun
+    lines = [line for line in secured.audit()[before:] if line["principal"] is None]
+    assert 1 <= len(lines) <= 10 * (seconds + 2)
+
+
 @pytest.fixture
 def changing(tmp_path: Path) -> Iterator[Secured]:
     yield from start(tmp_path, ACCESS)
@@ -394,6 +423,21 @@ async def test_a_stream_ends_when_its_token_runs_out_and_may_come_back_with_a_ne
         assert error.reason == "CREDENTIALS_EXPIRED"
     async with changing.client(changing.issuer.token(["watch-a"])) as client:
         await subscribe(client, "a")
+
+
+async def test_a_key_file_that_comes_after_the_access_file_that_names_it_is_read(changing: Secured) -> None:
+    new = Issuer("two")
+    async with changing.client("root") as root:
+        await root.make_namespace("a")
+    renamed = ACCESS.replace('"keys.json"', '"later.json"').replace(hash_of("watch-b"), hash_of("another"))
+    put(changing.folder / "access.toml", renamed)
+    await until_metric(changing, 'epistream_security_errors_total{part="access_file"}')
+    put(changing.folder / "later.json", json.dumps({"keys": [new.public_key()]}))
+    async with changing.client(new.token(["watch-a"])) as client, asyncio.timeout(PATIENCE_SECONDS):
+        while await outcome(client, "SyncService/Subscribe", "a") != "let in":  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.1)
+    async with changing.client("watch-b") as revoked:
+        assert await outcome(revoked, "SyncService/Subscribe", "b") == "unknown"
 
 
 async def test_a_key_that_is_taken_out_of_the_key_file_is_believed_no_more(changing: Secured) -> None:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from epistream.clients import Credentials
 from epistream.indexer.store import read_only
+from epistream.services.__main__ import commands
 from epistream.services.kafka.redrive import ATTEMPTS_HEADER, Counts, redrive, redrive_store
 from epistream.services.kafka.redrive_command import redrive_command
 from epistream.v1 import knowledge_pb2 as pb

@@ -138,6 +138,10 @@ async def test_probes_need_neither_tls_nor_credentials_and_find_health_alone(ser
         for name in ("", "epistream.v1.KnowledgeService", "epistream.v1.IngestService"):
             answer = await health.Check(health_pb2.HealthCheckRequest(service=name), timeout=20)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        unknown = health.Check(health_pb2.HealthCheckRequest(service="x" * 1000), timeout=20)
+        assert (await rpc_failure_of(unknown)).code() == grpc.StatusCode.NOT_FOUND
+        large = health.Check(health_pb2.HealthCheckRequest(service="x" * 5000), timeout=20)
+        assert (await rpc_failure_of(large)).code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         listing = Client(channel).namespaces.ListNamespaces(LISTING, timeout=20)
         assert (await rpc_failure_of(listing)).code() == grpc.StatusCode.UNIMPLEMENTED
         states = []
@@ -151,6 +155,20 @@ async def test_probes_need_neither_tls_nor_credentials_and_find_health_alone(ser
         assert await asyncio.to_thread(service.stop) == 0
         await asyncio.gather(following, return_exceptions=True)
         assert states[1:] == [health_pb2.HealthCheckResponse.NOT_SERVING], "the probes hear of it before the end"
+
+
+async def test_only_some_may_follow_the_health(authority: Authority, service: RunningService) -> None:
+    async with client_with(service.address, authority.channel_credentials()) as client:
+        health = health_pb2_grpc.HealthStub(client.channel)
+        calls = [health.Watch(health_pb2.HealthCheckRequest(service="")) for _ in range(100)]
+        for call in calls:
+            assert (await call.read()).status == health_pb2.HealthCheckResponse.SERVING
+        more = health.Watch(health_pb2.HealthCheckRequest(service=""))
+        assert (await rpc_failure_of(more.read())).code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        for call in calls:
+            call.cancel()
+        other = health.Watch(health_pb2.HealthCheckRequest(service="epistream.v1.Nothing"))
+        assert (await rpc_failure_of(other.read())).code() == grpc.StatusCode.NOT_FOUND
 
 
 async def test_reflection_is_off_where_there_is_an_access_file(authority: Authority, service: RunningService) -> None:

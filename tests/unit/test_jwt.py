@@ -10,6 +10,7 @@ from pathlib import Path
 import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import RSAAlgorithm
 
 from epistream.services.security.access import Access
 from epistream.services.security.files import Watched
@@ -147,6 +148,13 @@ def test_rsa_works_and_only_with_the_algorithms_of_the_file(tmp_path: Path) -> N
     assert access.of_token(jwt.encode(claims, key, algorithm="RS256", headers={"kid": "r"})) is not None
     assert access.of_token(jwt.encode(claims, key, algorithm="RS256")) is not None, "the only key needs no name"
     assert access.of_token(jwt.encode(claims, key, algorithm="RS512", headers={"kid": "r"})) is None
+
+
+def test_a_private_key_is_refused(tmp_path: Path) -> None:
+    key, _ = rsa_pair("r")
+    private = RSAAlgorithm.to_jwk(key, as_dict=True) | {"kid": "r"}
+    with pytest.raises(InvalidInput, match="private key"):
+        access_of(tmp_path, private)
 
 
 @pytest.mark.parametrize(

@@ -67,18 +67,28 @@ def test_calls_above_the_rate_are_told_when_to_come_back() -> None:
 
 
 @pytest.mark.parametrize("bounds", [{"submissions_per_second": 3.0}, {"bytes_per_second": 3000.0}])
-async def test_submissions_above_the_rate_are_turned_away_in_calls_and_wait_in_streams(
-    bounds: dict[str, float],
-) -> None:
+def test_submissions_above_the_rate_are_turned_away_until_they_are_paid_off(bounds: dict[str, float]) -> None:
     clock = Clock()
     allowance = Allowance(limits(**bounds), clock)
-    allowance.take_submissions(3, 3000)
-    with pytest.raises(Unavailable, match="a second: wait"):
-        allowance.take_submissions(1, 1000)
-    waiting = asyncio.create_task(allowance.await_submissions(1, 1000))
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    await asyncio.wait_for(waiting, 5)
+    allowance.admit_submissions()
+    allowance.pay(3, 3000)
+    assert allowance.delay_seconds() > 0
+    assert not allowance.idle, "what is owed is not forgotten"
+    with pytest.raises(Unavailable, match="a second: wait") as error:
+        allowance.admit_submissions()
+    assert error.value.reason == "RATE_LIMITED"
+    clock.seconds += error.value.retry_delay_seconds + 0.001
+    assert allowance.delay_seconds() == 0
+    allowance.admit_submissions()
+
+
+def test_calls_open_at_one_time_are_bounded() -> None:
+    allowance = Allowance(limits(calls=1), Clock())
+    with allowance.call(), pytest.raises(Unavailable, match="1 calls open"), allowance.call():
+        pass
+    with allowance.call():
+        assert not allowance.idle
+    assert allowance.idle
 
 
 def test_a_message_has_a_largest_size() -> None:
@@ -122,7 +132,8 @@ def test_without_limits_nothing_is_refused() -> None:
     allowance = Allowance(limits(), Clock())
     for _ in range(1000):
         allowance.begin_call()
-        allowance.take_submissions(1000, 1 << 30)
+        allowance.admit_submissions()
+        allowance.pay(1000, 1 << 30)
     allowance.check_size(1 << 40)
     with allowance.stream(), allowance.in_hand(1 << 40):
         assert not allowance.idle

@@ -6,6 +6,7 @@ Nothing here runs for each message of a stream.
 import asyncio
 import math
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -20,13 +21,20 @@ from epistream.services.errors import grpc_status, undecodable, unexpected
 from epistream.services.metrics import Metrics
 from epistream.services.security.audit import Audit
 from epistream.services.security.guard import Caller, Guard
+from epistream.services.security.limits import Bucket
 from epistream.services.security.rules import RULES, Rule
-from epistream.wire.errors import Denied, EpistreamError, InvalidInput, Unavailable
+from epistream.wire.errors import EpistreamError, InvalidInput, Unavailable
 
 _Request = TypeVar("_Request")
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 
+CALL_SECONDS_MAX: Final = 600.0
+"""A unary call is answered by then, whatever deadline it brings."""
+NOTED_CHARACTERS_MAX: Final = 100
+"""Of a namespace in the audit log: a longer one is none, and the log is not to be filled with it."""
+_UNKNOWN_LINES_PER_SECOND: Final = 10
+"""Of the audit log, about callers whom nobody knows. The metric counts all of them."""
 _RETRY_DELAY_SECONDS: Final = 0.5
 _QUIET_SECONDS: Final = 0.1
 _QUIET_TRIALS: Final = 5
@@ -74,7 +82,7 @@ class Call:
 
     def require(self, namespace: str) -> None:
         """Raises Denied unless the caller has a verb of the rule in a namespace."""
-        self.noted["namespace"] = namespace
+        self.noted["namespace"] = namespace[:NOTED_CHARACTERS_MAX]
         self.caller.require(self.rule, namespace)
 
 
@@ -103,6 +111,7 @@ class Calls:
         """
         self._metrics, self._guard, self._audit, self._calls_max = metrics, guard, audit, calls_max
         self._unary_seconds, self._answer_bytes_max = unary_seconds, answer_bytes_max
+        self._unknown = Bucket(_UNKNOWN_LINES_PER_SECOND, time.monotonic)
         self._open = 0
         self._bounded = 0
         self._turned_away = 0
@@ -142,19 +151,26 @@ class Calls:
         """
         rule = RULES[method]
 
+        async def served(raw: bytes, context: Context, call: Call) -> bytes:
+            call.caller.allowance.check_size(len(raw))
+            request = _parsed(method, parse, raw)
+            call.ask(request)
+            with call.caller.allowance.call():
+                return await self._in_time(context, answer, request, call)
+
         async def serve(raw: bytes, context: Context) -> bytes:
-            async with self._around(method, rule, context, bounded=True) as call:
-                call.caller.allowance.check_size(len(raw))
-                request = _parsed(method, parse, raw)
-                call.ask(request)
-                response = await self._in_time(context, answer, request, call)
-                if len(response) > self._answer_bytes_max:
-                    raise InvalidInput(
-                        f"the answer has {len(response):,} bytes, at most {self._answer_bytes_max:,} are sent:"
-                        " ask for less at a time",
-                        reason="TOO_LARGE",
-                    )
-            return response
+            try:
+                async with self._around(method, rule, context, bounded=True) as call:
+                    response = await served(raw, context, call)
+                    if len(response) > self._answer_bytes_max:
+                        raise InvalidInput(
+                            f"the answer has {len(response):,} bytes, at most {self._answer_bytes_max:,} are sent:"
+                            " ask for less at a time",
+                            reason="TOO_LARGE",
+                        )
+                return response
+            finally:
+                raw = b""  # an aborted call keeps this frame for a while: see `_forget`
 
         return grpc.unary_unary_rpc_method_handler(serve)
 
@@ -191,12 +207,18 @@ class Calls:
         """
         rule = RULES[method]
 
+        async def served(raw: bytes, context: Context, call: Call) -> None:
+            request = _parsed(method, parse, raw)
+            call.ask(request)
+            with call.caller.allowance.stream():
+                await send(request, context)
+
         async def serve(raw: bytes, context: Context) -> None:
-            async with self._around(method, rule, context, bounded=False) as call:
-                request = _parsed(method, parse, raw)
-                call.ask(request)
-                with call.caller.allowance.stream():
-                    await send(request, context)
+            try:
+                async with self._around(method, rule, context, bounded=False) as call:
+                    await served(raw, context, call)
+            finally:
+                raw = b""  # as in `unary`
 
         return grpc.unary_stream_rpc_method_handler(serve)
 
@@ -205,7 +227,6 @@ class Calls:
         begun = time.monotonic()
         code = "CANCELLED"
         audited, call = rule.audited, None
-
         try:
             caller = self._guard.caller_of(context)
             call = Call(rule, caller, partial(self._record, method, context), metadata=context.invocation_metadata)
@@ -214,10 +235,11 @@ class Calls:
                 yield call
             code = "OK"
         except Exception as error:  # noqa: BLE001 - the border: nothing of the inside goes further
-            ours = error if isinstance(error, EpistreamError) else unexpected(error, method)
-            status = grpc_status(ours)
+            status = _status_of(error, method)
             code = status.code.name
-            audited = audited or isinstance(ours, Denied)
+            # Of callers whom nobody knows there may be any number, so not each of them has a line.
+            audited = self._has_line(audited, code)
+            _forget(error)
             await context.abort_with_status(status)
         finally:
             if audited:
@@ -225,6 +247,14 @@ class Calls:
             self._metrics.grpc_requests.labels(method, code).inc()
             if bounded:
                 self._metrics.grpc_request_duration.labels(method).observe(time.monotonic() - begun)
+
+    def _has_line(self, audited: bool, code: str) -> bool:  # noqa: FBT001 - what the rule says
+        if code == "UNAUTHENTICATED":
+            if self._unknown.delay_seconds() > 0:
+                return False
+            self._unknown.take(1)
+            return True
+        return audited or code == "PERMISSION_DENIED"
 
     def _record(self, method: str, context: Context, call: Call | None, code: str) -> None:
         if self._audit.kept:
@@ -264,7 +294,7 @@ class Calls:
         call: Call,
     ) -> bytes:
         remaining: float | None = context.time_remaining()  # None for a call without a deadline
-        seconds = self._unary_seconds if remaining is None else remaining
+        seconds = self._unary_seconds if remaining is None else min(remaining, CALL_SECONDS_MAX)
         call.at_seconds = time.monotonic() + seconds
         limit = asyncio.timeout(seconds)
         try:
@@ -274,6 +304,22 @@ class Calls:
             if not limit.expired():
                 raise
             raise Unavailable(f"not answered within {seconds:.1f} seconds: try again", reason="DEADLINE") from error
+
+
+def _status_of(error: Exception, method: str) -> grpc.Status:
+    return grpc_status(error if isinstance(error, EpistreamError) else unexpected(error, method))
+
+
+def _forget(error: BaseException) -> None:
+    """Let go of what the frames of an error hold, such as the request.
+
+    gRPC keeps the error of an aborted call in a cycle, and so, until the next collection, up to 16 MiB of each.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        traceback.clear_frames(seen.__traceback__)
+        seen.__traceback__ = None
+        seen = seen.__cause__ or seen.__context__
 
 
 def _parsed(method: str, parse: Callable[[bytes], _Request], raw: bytes) -> _Request:

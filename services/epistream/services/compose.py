@@ -40,6 +40,10 @@ from epistream.wire.kafka_security import KafkaSecurity
 _LOG: Final = logging.getLogger(__name__)
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_ADMIT_SECONDS: Final = 10.0
+"""How long the metrics wait for the event loop to say whether somebody may read them."""
+_SPARE_CALLS: Final = 500
+"""Calls beyond those that are let in, so that who is turned away is told why, and health is answered."""
 _THREADS: Final = 4
 """Of each pool. Most of the work inside waits for the disk or for the encoder."""
 
@@ -140,6 +144,7 @@ class Service:
             settings.address,
             services,
             max_message_bytes=settings.max_message_bytes,
+            calls_max=settings.max_calls + settings.max_streams + _SPARE_CALLS,
             credentials=self.tls.grpc_credentials() if self.tls is not None else None,
             health_address=settings.health_address,
             reflects=not self.guard.guarded if settings.reflection is None else settings.reflection,
@@ -269,11 +274,16 @@ class Service:
 
         async def asked() -> bool:
             try:
-                return self.guard.caller_with(token).may_monitor()
+                caller = self.guard.caller_with(token)
             except Denied:
                 return False
+            if not caller.may_monitor():
+                self.metrics.insecure("permission_denied")
+                self._audit.record({"principal": caller.name, "method": "metrics", "code": "PERMISSION_DENIED"})
+                return False
+            return True
 
-        return not self.guard.guarded or asyncio.run_coroutine_threadsafe(asked(), self._loop).result()
+        return not self.guard.guarded or asyncio.run_coroutine_threadsafe(asked(), self._loop).result(_ADMIT_SECONDS)
 
     def _signalled(self) -> None:
         for each in _SIGNALS:

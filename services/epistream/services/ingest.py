@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeVar
@@ -70,10 +71,13 @@ class IngestServicer:
 
     async def _submit(self, raw: bytes, call: Call) -> bytes:
         call.caller.require_somewhere(call.rule)
-        with call.caller.allowance.in_hand(len(raw)), self._room.taken_at_once(len(raw)):
+        allowance = call.caller.allowance
+        with allowance.in_hand(len(raw)), self._room.taken_at_once(len(raw)):
+            allowance.admit_submissions()
+            allowance.pay(0, len(raw))
             request = await self._parsed(raw)
-            call.caller.allowance.take_submissions(len(request.submissions), len(raw))
-            call.caller.require_submissions(request.submissions)
+            allowance.pay(len(request.submissions), 0)
+            call.noted["namespaces"] = call.caller.require_submissions(request.submissions)
             receipts = await self._decided("Submit", request.submissions, call, atomic=request.atomic)
         call.noted |= _told(receipts)
         return api.SubmitResponse(receipts=receipts).SerializeToString()
@@ -91,8 +95,9 @@ class IngestServicer:
         if request.HasField("expected_version"):
             submission.expected_version = request.expected_version
         raw = submission.SerializeToString()
-        call.caller.require_submissions([raw])
-        call.caller.allowance.take_submissions(1, len(raw))
+        call.noted["namespaces"] = call.caller.require_submissions([raw])
+        call.caller.allowance.admit_submissions()
+        call.caller.allowance.pay(1, len(raw))
         with call.caller.allowance.in_hand(len(raw)), self._room.taken_at_once(len(raw)):
             [receipt] = await self._decided("Retract", [raw], call, atomic=False)
         call.noted |= _told([receipt]) | {"item": receipt.item_id}
@@ -113,14 +118,29 @@ class IngestServicer:
             while (raw := await turns.next_batch()) is not None:
                 allowance = call.caller.allowance
                 allowance.check_size(len(raw))
-                await allowance.take_room(len(raw))
-                await self._room.take(len(raw))
+                # Before there is room for it: who waits for the own rate must not take the room of others meanwhile.
+                await self._await_rate(allowance)
+                await self._take_room(allowance, len(raw))
                 turns.begin(partial(self._decided_in_turn, raw, call), partial(self._give_room, allowance, len(raw)))
             await turns.finish()
         finally:
             await turns.close()
         if self._calls.draining.is_set():
             raise Unavailable("the service is going down: go on with the next batch elsewhere", reason="DRAINING")
+
+    async def _await_rate(self, allowance: Allowance) -> None:
+        """Wait until submissions may come again, or the service goes down."""
+        while (seconds := allowance.delay_seconds()) > 0 and not self._calls.draining.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._calls.draining.wait(), seconds)
+
+    async def _take_room(self, allowance: Allowance, size: int) -> None:
+        await allowance.take_room(size)
+        try:
+            await self._room.take(size)
+        except BaseException:
+            allowance.give_room(size)
+            raise
 
     def _give_room(self, allowance: Allowance, size: int) -> None:
         allowance.give_room(size)
@@ -129,9 +149,10 @@ class IngestServicer:
     async def _decided_in_turn(self, raw: bytes, call: Call, turn: Turn) -> bytes:
         """The receipts of one batch of a stream: prepared beside other batches, written after those before it."""
         try:
+            call.caller.allowance.pay(0, len(raw))
             request = await self._parsed(raw)
+            call.caller.allowance.pay(len(request.submissions), 0)
             call.caller.require_submissions(request.submissions)
-            await call.caller.allowance.await_submissions(len(request.submissions), len(raw))
             # The metadata came with the stream, which lasts: it says nothing of this batch.
             with receiving(self._ways.traces, "SubmitStream", tuple, len(request.submissions)) as trace:
                 prepared = await self._prepared(request.submissions, None, trace)

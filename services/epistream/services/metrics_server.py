@@ -17,8 +17,10 @@ from epistream.wire.errors import Unavailable
 
 _LOG: Final = logging.getLogger(__name__)
 _BEARER: Final = "bearer "
-_SECONDS_MAX: Final = 30.0
-"""How long a client may take for its handshake, for its request, and for taking the answer."""
+_SECONDS_MAX: Final = 10.0
+"""How long a client may keep silent in its handshake, in its request, and in taking the answer."""
+_THREADS_MAX: Final = 16
+"""How many are served at one time."""
 
 
 class MetricsServer:
@@ -88,6 +90,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     def __init__(self, host: str, port: int, tls: Tls | None) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._tls = tls
+        self._slots = threading.BoundedSemaphore(_THREADS_MAX)
         self._context = tls.https_context() if tls is not None else None
         super().__init__((host, port), _Handler)
 
@@ -98,6 +101,20 @@ class _Server(ThreadingMixIn, WSGIServer):
             # The handshake comes with the first read, on the request's own thread: nobody waits for a slow client.
             connection = self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """On a thread of its own, of which there are some; who comes when all are busy is not served."""
+        if not self._slots.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """The thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._slots.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - as the library calls it
         _LOG.debug("A request for the metrics from %s failed", client_address, exc_info=True)

@@ -1,7 +1,7 @@
 """The gRPC server: the five services, health and reflection, on one address."""
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -13,6 +13,12 @@ from epistream.wire.errors import Unavailable
 
 _FLUSH_SECONDS: Final = 0.5
 """What is sent last gets this long to leave. `stop` takes this long while somebody watches the health service."""
+
+_WATCHES_MAX: Final = 100
+"""How many may follow the health at one time."""
+_PROBES_MAX: Final = 200
+_PROBE_BYTES_MAX: Final = 4096
+"""Of a request at the port that is for probes alone."""
 
 _OPTIONS: Final = (
     # Otherwise a second service binds the same port without an error, and the kernel deals out the connections.
@@ -44,6 +50,7 @@ class Server:
         services: Mapping[str, Mapping[str, Handler]],
         *,
         max_message_bytes: int,
+        calls_max: int | None = None,
         credentials: grpc.ServerCredentials | None = None,
         health_address: str = "",
         reflects: bool = True,
@@ -54,6 +61,8 @@ class Server:
             address: HOST:PORT; with port 0 a free one is taken.
             services: the handlers of each service's methods, by the service's full name.
             max_message_bytes: the largest message that is taken.
+            calls_max: how many calls and streams may be open, those of health and those that nobody knows yet among
+                them; gRPC turns away more. None for no bound.
             credentials: for TLS; None serves in plaintext.
             health_address: where the health service is served alone, in plaintext, as Kubernetes' probes need it;
                 empty for nowhere.
@@ -63,10 +72,11 @@ class Server:
             Unavailable: an address cannot be bound.
         """
         self._names = tuple(services)
-        self._server = grpc.aio.server(options=(*_OPTIONS, ("grpc.max_receive_message_length", max_message_bytes)))
+        options = (*_OPTIONS, ("grpc.max_receive_message_length", max_message_bytes))
+        self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=calls_max)
         for name, handlers in services.items():
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, dict(handlers)),))
-        self._health = health.aio.HealthServicer()
+        self._health = _Health(("", *services))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if reflects:
             names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -75,7 +85,10 @@ class Server:
         self._probed: grpc.aio.Server | None = None
         self.health_address = ""
         if health_address:
-            self._probed = grpc.aio.server(options=_OPTIONS)
+            self._probed = grpc.aio.server(
+                options=(*_OPTIONS, ("grpc.max_receive_message_length", _PROBE_BYTES_MAX)),
+                maximum_concurrent_rpcs=_PROBES_MAX,
+            )
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probed)
             self.health_address = _bound(self._probed, health_address, None)
 
@@ -96,6 +109,35 @@ class Server:
         await self._server.stop(_FLUSH_SECONDS)
         if self._probed is not None:
             await self._probed.stop(None)
+
+
+class _Health(health.aio.HealthServicer):  # type: ignore[misc] # the library has no types
+    """Anybody may ask it, so it knows only the names that are served, and lets only some follow."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self._names = frozenset(names)
+        self._watching = 0
+
+    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the contract's name
+        """Whether a service answers."""
+        await self._require_known(request.service, context)
+        return await super().Check(request, context)
+
+    async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802 - the contract's name
+        """The same, and again when it changes."""
+        await self._require_known(request.service, context)
+        if self._watching >= _WATCHES_MAX:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_WATCHES_MAX} follow the health already")
+        self._watching += 1
+        try:
+            await super().Watch(request, context)
+        finally:
+            self._watching -= 1
+
+    async def _require_known(self, name: str, context: Any) -> None:
+        if name not in self._names:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no service of this name is served")
 
 
 def _bound(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> str:

@@ -76,6 +76,7 @@ class SyncServicer:
             subscription.wake.set()
 
     async def _subscribe(self, context: Context, call: Call) -> None:
+        call.caller.require_somewhere(call.rule)
         if len(self._subscriptions) + self._opening >= self._streams_max:
             raise Unavailable(
                 f"{self._streams_max} subscriptions are open, and no more are taken: try again",

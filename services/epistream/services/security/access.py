@@ -44,6 +44,8 @@ from epistream.services.security.keys import Claims, JwtSettings, Verifier
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import FieldViolation, InvalidInput
 
+JWT_PREFIX: Final = "jwt:"
+"""What the principals of JWTs begin with; the subject follows."""
 HASH_PREFIX: Final = "sha256:"
 ANYBODY: Final = "anybody"
 """The principal of every caller where there is no access file."""
@@ -86,6 +88,8 @@ class Limits(_Model):
     """The largest request, or message of a stream."""
     in_hand_bytes: int | None = Field(None, gt=0)
     """Of its requests that are worked on at one time. One larger request is worked on alone."""
+    calls: int | None = Field(None, gt=0)
+    """Unary calls open at one time: WaitApplied may last."""
     streams: int | None = Field(None, gt=0)
     """Open at one time. A subscription that is not read holds up to 4 MiB."""
 
@@ -147,6 +151,8 @@ class _File(_Model):
     def _names_exist(self) -> "_File":
         seen: dict[str, str] = {}
         for name, principal in self.principals.items():
+            if name.startswith(JWT_PREFIX):
+                raise ValueError(f"principals.{name}: names that begin with {JWT_PREFIX} are those of JWTs")
             for role in principal.roles:
                 if role not in self.roles:
                     raise ValueError(f"principals.{name}.roles: there is no role {role!r}")
@@ -253,7 +259,7 @@ class Access:
     def _of_claims(self, claims: Claims) -> Principal:
         assert self._file is not None  # noqa: S101 - only then is there a verifier
         known = [name for name in claims.roles if name in self._file.roles]
-        return Principal(f"jwt:{claims.subject}", self._roles(known), self._file.limits, claims.expires_at)
+        return Principal(f"{JWT_PREFIX}{claims.subject}", self._roles(known), self._file.limits, claims.expires_at)
 
     def _roles(self, names: Iterable[str]) -> tuple[Role, ...]:
         assert self._file is not None  # noqa: S101 - as above

@@ -49,7 +49,7 @@ class Audit:
         """Append a line; `time` is added in front, in UTC."""
         if self._handler is None:
             return
-        text = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **line}, ensure_ascii=False)
+        text = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **line})
         self._handler.handle(logging.makeLogRecord({"msg": text}))
 
     def close(self) -> None:

@@ -25,6 +25,8 @@ Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 
 LOOK_SECONDS: Final = 1.0
 """How often the access file and the keys are looked at, and open streams' credentials for their end."""
+NAME_CHARACTERS_MAX: Final = 200
+"""Of a name in an error: a caller may have given any."""
 _BEARER: Final = "bearer "
 _CERTIFICATE_NAMES: Final = ("x509_subject_alternative_name", "x509_common_name")
 
@@ -62,6 +64,8 @@ class Guard:
         self._access = Access.unguarded() if access_file is None else Access.read(access_file, self._watched)
         self._allowances = Allowances(time.monotonic)
         self._standing: set[_Standing] = set()
+        self._complaint = ""
+        """What is wrong with the access file, so that it is said once."""
         self.generation = 0
         """Counts the changes of the access file."""
 
@@ -91,10 +95,13 @@ class Guard:
         try:
             self._access = await asyncio.to_thread(Access.read, self._path, watched)
         except InvalidInput as error:
-            self._failed("access_file")
-            _LOG.error("The access file was changed and cannot be used; what was read before still holds: %s", error)
+            self._watched.look_again()  # what it lacks may come without another change of what was read before
+            if self._complaint != str(error):
+                self._complaint = str(error)
+                self._failed("access_file")
+                _LOG.error("The access file was changed and cannot be used; what was read before holds: %s", error)
             return
-        self._watched = watched
+        self._watched, self._complaint = watched, ""
         self.generation += 1
         _LOG.info("The access file was read again: %d principals", len(self._access.principals))
         for standing in list(self._standing):
@@ -161,8 +168,14 @@ class Caller:
     def principal(self) -> Principal:
         """Who it is, asked again when the access file has changed or the proof has run out. Raises Denied."""
         expires_at = self._principal.expires_at
-        if self._generation != self._guard.generation or (expires_at is not None and time.time() >= expires_at):
-            self._principal = self._guard.identify(self._presented)
+        expired = expires_at is not None and time.time() >= expires_at
+        if self._generation != self._guard.generation or expired:
+            try:
+                self._principal = self._guard.identify(self._presented)
+            except Denied:
+                if expired and self._generation == self._guard.generation:
+                    raise _expired() from None
+                raise
             self._generation = self._guard.generation
             self.allowance = self._guard.allowance_of(self._principal)
         return self._principal
@@ -176,7 +189,7 @@ class Caller:
         """Raises Denied unless a role grants what the rule needs in a namespace."""
         principal = self.principal
         if not principal.may(rule.verbs, namespace):
-            raise self._guard.denied(principal, f"{_listed(rule.verbs)} in {namespace!r}")
+            raise self._guard.denied(principal, f"{_listed(rule.verbs)} in {_short(namespace)}")
 
     def require_everywhere(self, rule: Rule) -> None:
         """Raises Denied unless a role grants what the rule needs in all namespaces."""
@@ -198,17 +211,21 @@ class Caller:
         """Whether a role grants to read the metrics."""
         return any(Verb.MONITOR in role.verbs for role in self.principal.roles)
 
-    def require_submissions(self, submissions: Sequence[bytes]) -> None:
+    def require_submissions(self, submissions: Sequence[bytes]) -> list[str]:
         """Ask for each submission of a request, given as its encoding; none is to be taken when one may not be.
 
         What cannot be decoded has no namespace: it will be refused, and kept as a dead letter.
+
+        Returns:
+            Their namespaces; none where nobody is asked.
 
         Raises:
             Denied: one may not be submitted.
         """
         principal = self.principal
+        namespaces = set[str]()
         if not self._guard.guarded:
-            return
+            return []
         for number, raw in enumerate(submissions, 1):
             try:
                 claims = RawSubmissionClaims.FromString(raw)
@@ -216,8 +233,11 @@ class Caller:
                 continue
             producer = claims.provenance.producer
             if not principal.may_submit(claims.namespace, claims.origin, producer):
-                what = f"submit in {claims.namespace!r} with the origin {origin_name(claims.origin)} as {producer!r}"
+                who, where = _short(producer), _short(claims.namespace)
+                what = f"submit in {where} with the origin {origin_name(claims.origin)} as {who}"
                 raise self._guard.denied(principal, f"{what} (submission {number} of {len(submissions)})")
+            namespaces.add(claims.namespace)
+        return sorted(namespaces)
 
     @contextmanager
     def standing(self, rule: Rule, namespace: str, ended: Callable[[EpistreamError], None]) -> Iterator[None]:
@@ -245,13 +265,16 @@ class _Standing:
     def expire(self) -> None:
         """The credentials have run out: whoever has new ones can come back at once."""
         self.expires_at = None
-        self._ended(
-            Unavailable(
-                "your credentials have run out: open the stream again with new ones",
-                reason="CREDENTIALS_EXPIRED",
-                retry_delay_seconds=0.0,
-            )
-        )
+        self._ended(_expired())
+
+
+def _expired() -> Unavailable:
+    """Whoever has new credentials can come back at once."""
+    return Unavailable(
+        "your credentials have run out: call again, or open the stream again, with new ones",
+        reason="CREDENTIALS_EXPIRED",
+        retry_delay_seconds=0.0,
+    )
 
 
 def _presented(context: Context) -> Presented:
@@ -263,8 +286,15 @@ def _presented(context: Context) -> Presented:
     if token is not None:
         return Presented(token)
     proven = context.auth_context()
-    names = [name.decode("utf-8", "replace") for key in _CERTIFICATE_NAMES for name in proven.get(key, ())]
-    return Presented(None, tuple(names))
+    for key in _CERTIFICATE_NAMES:
+        if names := proven.get(key):
+            return Presented(None, tuple(name.decode("utf-8", "replace") for name in names))
+    return Presented(None)
+
+
+def _short(name: str) -> str:
+    """A name that a caller gave, not longer than names are."""
+    return repr(name if len(name) <= NAME_CHARACTERS_MAX else f"{name[:NAME_CHARACTERS_MAX]}…")
 
 
 def _listed(verbs: frozenset[Verb]) -> str:

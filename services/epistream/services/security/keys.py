@@ -73,6 +73,8 @@ class Verifier:
             keys = jwt.PyJWKSet.from_dict(read if isinstance(read, dict) else {})
         except (OSError, ValueError, jwt.PyJWTError) as error:
             raise InvalidInput.at("jwt.keys_file", f"{path} cannot be read as a JSON Web Key Set: {error}") from error
+        if any("d" in key for key in read["keys"]):
+            raise InvalidInput.at("jwt.keys_file", f"{path} holds a private key (d): give public keys only")
         if any(key.key_type == "oct" for key in keys.keys):
             raise InvalidInput.at("jwt.keys_file", f"{path} holds a secret key (oct): give public keys only")
         return cls(settings, keys)
@@ -103,7 +105,7 @@ class Verifier:
                 leeway=settings.leeway_seconds,
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
-        except (jwt.PyJWTError, KeyError, ValueError, TypeError):
+        except Exception:  # noqa: BLE001 - whatever a token makes of the library, it is not valid
             return None
         if not 1 <= len(decoded["sub"]) <= SUBJECT_CHARACTERS_MAX:
             return None

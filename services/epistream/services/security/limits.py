@@ -98,12 +98,14 @@ class Allowance:
         self._submissions = _bucket(limits.submissions_per_second, now)
         self._bytes = _bucket(limits.bytes_per_second, now)
         self._room = Room(limits.in_hand_bytes) if limits.in_hand_bytes is not None else None
-        self._streams = 0
+        self._streams = self._open_calls = 0
 
     @property
     def idle(self) -> bool:
-        """Whether nothing of it is in use."""
-        return not self._streams and (self._room is None or self._room.empty)
+        """Whether nothing of it is in use, and nothing owed."""
+        if self.delay_seconds() > 0 or (self._calls is not None and self._calls.delay_seconds() > 0):
+            return False
+        return not self._streams and not self._open_calls and (self._room is None or self._room.empty)
 
     def begin_call(self) -> None:
         """Count a call. Raises Unavailable, RATE_LIMITED."""
@@ -119,18 +121,21 @@ class Allowance:
                 f"the message has {size:,} bytes, you may send {most:,}: send less at a time", reason="TOO_LARGE"
             )
 
-    def take_submissions(self, count: int, size: int) -> None:
-        """Count submissions of so many bytes in all. Raises Unavailable, RATE_LIMITED."""
+    def admit_submissions(self) -> None:
+        """Raises Unavailable, RATE_LIMITED, unless submissions may come now. What comes is paid with `pay`."""
         for bucket, what, most in self._ingest():
             _refuse_delay(what, most, bucket.delay_seconds())
-        self._pay(count, size)
 
-    async def await_submissions(self, count: int, size: int) -> None:
-        """The same for a message of a stream, which waits: a stream is slowed down, not turned away."""
-        # Paid at once, so that a stream's other messages wait behind this one.
-        delay_seconds = max((bucket.delay_seconds() for bucket, _, _ in self._ingest()), default=0.0)
-        self._pay(count, size)
-        await asyncio.sleep(delay_seconds)
+    def delay_seconds(self) -> float:
+        """How long until submissions may come: a stream waits, and is not turned away."""
+        return max((bucket.delay_seconds() for bucket, _, _ in self._ingest()), default=0.0)
+
+    def pay(self, count: int, size: int) -> None:
+        """Count submissions, and bytes, into debt if need be."""
+        if self._submissions is not None:
+            self._submissions.take(count)
+        if self._bytes is not None:
+            self._bytes.take(size)
 
     @contextmanager
     def in_hand(self, size: int) -> Iterator[None]:
@@ -150,6 +155,22 @@ class Allowance:
         """Give back what `take_room` took."""
         if self._room is not None:
             self._room.give(size)
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Have a unary call open. Raises Unavailable, OVERLOADED."""
+        most = self.limits.calls
+        if most is not None and self._open_calls >= most:
+            raise Unavailable(
+                f"you have {most} calls open, and may have no more: wait for one to end",
+                reason="OVERLOADED",
+                retry_delay_seconds=_ROOM_DELAY_SECONDS,
+            )
+        self._open_calls += 1
+        try:
+            yield
+        finally:
+            self._open_calls -= 1
 
     @contextmanager
     def stream(self) -> Iterator[None]:
@@ -173,12 +194,6 @@ class Allowance:
             (self._bytes, "bytes", self.limits.bytes_per_second),
         )
         return [(bucket, what, most) for bucket, what, most in both if bucket is not None]
-
-    def _pay(self, count: int, size: int) -> None:
-        if self._submissions is not None:
-            self._submissions.take(count)
-        if self._bytes is not None:
-            self._bytes.take(size)
 
 
 class Allowances:
