@@ -157,7 +157,11 @@ def assert_a_second_one_is_refused(service: RunningService) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "seconds", [20, pytest.param(900, marks=[pytest.mark.robustness, pytest.mark.timeout(1500)], id="15 minutes")]
+    "seconds",
+    [
+        pytest.param(20, marks=pytest.mark.robustness),
+        pytest.param(900, marks=[pytest.mark.robustness, pytest.mark.timeout(1500)], id="15 minutes"),
+    ],
 )
 def test_a_kafka_that_cannot_be_reached_costs_bounded_memory_and_is_found_again(
     running: Running, seconds: float, record_property: Any

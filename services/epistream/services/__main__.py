@@ -18,7 +18,7 @@ import typer
 
 from epistream.services.security.command import access
 from epistream.services.settings import DEFAULT_ADDRESS, DEFAULT_FOLDER, KAFKA_SECURITY, Settings, is_loopback
-from epistream.wire.errors import EpistreamError, InvalidInput
+from epistream.wire.errors import Broken, EpistreamError, InvalidInput
 from epistream.wire.topics import SUBMISSIONS, dead_letter_topic
 
 if TYPE_CHECKING:
@@ -78,10 +78,12 @@ async def _serve(settings: Settings) -> int:
 def _description(service: "Service") -> list[tuple[str, str]]:
     """What is in use, for whoever started it."""
     settings, engine = service.settings, service.engine
+    scheme = "http" if service.tls is None else "https"
     heads = ", ".join(f"{n.name} at revision {n.head_revision}" for n in engine.namespaces.list())
     return [
         ("gRPC", service.address),
-        ("metrics", f"http://{service.metrics_address}/metrics" if service.metrics_address else "not served"),
+        ("metrics", f"{scheme}://{service.metrics_address}/metrics" if service.metrics_address else "not served"),
+        *([("health", f"{service.health_address}, alone and in plaintext")] if service.health_address else []),
         ("security", _security(service)),
         ("store", f"{settings.folder.resolve()}, epoch {engine.epoch}"),
         ("namespaces", heads or "none yet"),
@@ -110,6 +112,10 @@ def _kafka(settings: Settings) -> str:
     if settings.kafka is None:
         return "none: knowledge comes in over gRPC only"
     return f"{settings.kafka} over {settings.security_of_kafka().describe()}"
+
+
+_AFTER_FSCK = "Run it with --rebuild; where that cannot help either, restore a backup (docs/backup.md)"
+_AFTER_REBUILD = "Nothing was changed: restore a backup (docs/backup.md)"
 
 
 @app.command()
@@ -142,6 +148,10 @@ def fsck(
             findings = stores.check(store)
         finally:
             store.close()
+    except Broken as error:
+        # It says to run this command: here it must say what comes after.
+        said = error.message.partition(". Stop the service")[0]
+        _give_up(Broken(f"{said}. {_AFTER_REBUILD if rebuild else _AFTER_FSCK}", reason=error.reason))
     except EpistreamError as error:
         _give_up(error)
     if as_json:

@@ -7,7 +7,7 @@ from epistream.services.settings import Settings, is_loopback
 from tests.support.manifests.cluster import Cluster, Object, Pod, namespace_of, selects
 from tests.support.manifests.policy import Finding, everywhere, production
 
-STOP_MARGIN_SECONDS: Final = 15
+STOP_MARGIN_SECONDS: Final = 30
 """What closing the store may take, beyond the drain."""
 READY: Final = "epistream.v1.KnowledgeService"
 _DRAIN_SECONDS: Final = float(Settings.model_fields["drain_seconds"].default)
