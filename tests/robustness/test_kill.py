@@ -14,7 +14,7 @@ from tests.support.kill_producers import OVER_KAFKA, KafkaSide
 from tests.support.kill_rounds import kill_rounds
 from tests.support.service import running_service
 
-ROUNDS = 4
+ROUNDS = 6
 PARTITIONS = 2
 
 
