@@ -35,6 +35,7 @@ NOTED_CHARACTERS_MAX: Final = 100
 """Of a namespace in the audit log: a longer one is none, and the log is not to be filled with it."""
 _UNKNOWN_LINES_PER_SECOND: Final = 10
 """Of the audit log, about callers whom nobody knows. The metric counts all of them."""
+_HEAR_SECONDS: Final = 1.0
 _RETRY_DELAY_SECONDS: Final = 0.5
 _QUIET_SECONDS: Final = 0.1
 _QUIET_TRIALS: Final = 5
@@ -62,6 +63,8 @@ class Call:
     caller: Caller
     record: Callable[["Call", str], None]
     """Appends a line to the audit log, with a code. A call has one at its end; more are for what lasts."""
+    heard: bool = False
+    """Whether a message of the client's stream was read."""
     at_seconds: float = math.inf
     """When it must have been answered, by `time.monotonic`."""
     noted: dict[str, object] = field(default_factory=dict)
@@ -185,7 +188,7 @@ class Calls:
         rule = RULES[method]
 
         async def serve(_requests: object, context: Context) -> None:
-            async with self._around(method, rule, context, bounded=bounded) as call:
+            async with self._around(method, rule, context, bounded=bounded, listens=True) as call:
                 with call.caller.allowance.stream():
                     await converse(context, call)
 
@@ -223,7 +226,9 @@ class Calls:
         return grpc.unary_stream_rpc_method_handler(serve)
 
     @asynccontextmanager
-    async def _around(self, method: str, rule: Rule, context: Context, *, bounded: bool) -> AsyncIterator[Call]:
+    async def _around(
+        self, method: str, rule: Rule, context: Context, *, bounded: bool, listens: bool = False
+    ) -> AsyncIterator[Call]:
         begun = time.monotonic()
         code = "CANCELLED"
         audited, call = rule.audited, None
@@ -240,6 +245,8 @@ class Calls:
             # Of callers whom nobody knows there may be any number, so not each of them has a line.
             audited = self._has_line(audited, code)
             _forget(error)
+            if listens and (call is None or not call.heard):
+                await _hear(context)
             await context.abort_with_status(status)
         finally:
             if audited:
@@ -304,6 +311,14 @@ class Calls:
             if not limit.expired():
                 raise
             raise Unavailable(f"not answered within {seconds:.1f} seconds: try again", reason="DEADLINE") from error
+
+
+async def _hear(context: Context) -> None:
+    """Take a client's first message, for a moment, before its stream is refused.
+
+    A client that writes to a stream that has ended hears INTERNAL of its own gRPC, and not why (one in twenty).
+    """
+    await asyncio.wait({asyncio.create_task(read_message(context))}, timeout=_HEAR_SECONDS)
 
 
 def _status_of(error: Exception, method: str) -> grpc.Status:

@@ -116,6 +116,7 @@ class IngestServicer:
         turns = Turns(context, self._calls.draining)
         try:
             while (raw := await turns.next_batch()) is not None:
+                call.heard = True
                 allowance = call.caller.allowance
                 allowance.check_size(len(raw))
                 # Before there is room for it: who waits for the own rate must not take the room of others meanwhile.

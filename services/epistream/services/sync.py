@@ -1,6 +1,7 @@
 """The servicer of `epistream.v1.SyncService`."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
 
@@ -27,6 +28,9 @@ class SyncServicer:
         self._parts, self._namespaces = parts, namespaces
         self._streams_max, self._progress_interval_seconds = streams_max, progress_interval_seconds
         self._subscriptions: set[Subscription] = set()
+        self._of_namespaces: defaultdict[str, set[Subscription]] = defaultdict(set)
+        self._heads: dict[str, int] = {}
+        """The head of each namespace when its subscriptions were last woken."""
         self._opening = 0
         self._draining = False
         self._waking = False
@@ -71,9 +75,14 @@ class SyncServicer:
             self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
+        """Wake the subscriptions of namespaces that have moved: a thousand idle ones elsewhere cost nothing."""
         self._waking = False
-        for subscription in self._subscriptions:
-            subscription.wake.set()
+        for namespace, subscriptions in self._of_namespaces.items():
+            head = self._parts.feed.head(namespace)
+            if self._heads.get(namespace) != head:
+                self._heads[namespace] = head
+                for subscription in subscriptions:
+                    subscription.wake.set()
 
     async def _subscribe(self, context: Context, call: Call) -> None:
         call.caller.require_somewhere(call.rule)
@@ -86,12 +95,14 @@ class SyncServicer:
         self._opening += 1
         try:
             request = await first_message(context)
+            call.heard = True
             call.require(request.namespace)
             wanted = self._checked(request)
         finally:
             self._opening -= 1
         subscription = Subscription(self._parts, context, wanted)
         self._subscriptions.add(subscription)
+        self._of_namespaces[request.namespace].add(subscription)
         self._parts.metrics.watch_streams.inc()
         call.noted |= {"consumer": request.consumer, "afterRevision": wanted.after}
         call.record(call, "OPENED")
@@ -102,6 +113,7 @@ class SyncServicer:
                 await subscription.run()
         finally:
             self._subscriptions.discard(subscription)
+            self._of_namespaces[request.namespace].discard(subscription)
             self._parts.metrics.watch_streams.dec()
 
     def _checked(self, request: api.Subscription) -> Wanted:
