@@ -26,7 +26,7 @@ from epistream.clients.channel import translate
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1.knowledge_service_pb2 import SearchRequest
 from epistream.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
-from tests.support.certificates import Authority
+from tests.support.certificates import Authority, put
 from tests.support.histories import random_history, state_after
 from tests.support.scripted_server import Caller, Script, ScriptedServer
 from tests.support.waits import SECONDS_MAX, until
@@ -73,13 +73,6 @@ async def why_not_yet(address: str, credentials: Credentials | None) -> Epistrea
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await KnowledgeServiceStub(channel).Search(SearchRequest(), timeout=SECONDS_MAX)
     return translate(caught.value)
-
-
-def replace(path: Path, content: str) -> None:
-    """As Kubernetes does it: the file is another one from one moment to the next."""
-    new = path.with_suffix(".new")
-    new.write_text(content)
-    new.replace(path)
 
 
 def only(*tokens: str) -> Callable[[Caller], EpistreamError | None]:
@@ -220,7 +213,7 @@ async def test_a_token_file_is_read_again_when_it_changes(
     given = Credentials(tls_ca_file=ours.ca_file, token_file=token)
     async with KnowledgeClient(address, credentials=given) as client:
         for content in ("first", "second", ""):
-            replace(token, content)
+            put(token, content)
             await client.search("tests", "anything")
     assert [caller.authorization for caller in server.callers] == ["Bearer first", "Bearer second", "Bearer second"]
 
@@ -236,7 +229,7 @@ async def test_a_subscription_goes_on_with_the_token_that_has_replaced_its_own(
         address, "tests", "model", credentials=Credentials(token_file=token), start=Start.BEGINNING
     ) as subscriber:
         await anext(subscriber)
-        replace(token, "second")
+        put(token, "second")
         server.refuses = only("second")
         async for _ in subscriber:
             if subscriber.position is not None and subscriber.position.revision == 20:
@@ -259,7 +252,7 @@ async def test_a_subscription_whose_token_ran_out_comes_back_with_the_next(
         assert caught.value.reason == "UNAUTHENTICATED"
 
         def replaced(caller: Caller) -> EpistreamError | None:
-            replace(token, "second")  # while the call that shows the first one is on its way
+            put(token, "second")  # while the call that shows the first one is on its way
             return only("second")(caller)
 
         server.refuses = replaced
@@ -306,7 +299,7 @@ async def test_certificates_that_were_replaced_are_used_from_the_next_connection
 
     def mine(authority: Authority, name: str) -> None:
         for which, path in (authority.client(name) | {"tls_ca_file": authority.ca_file}).items():
-            replace(files[which], path.read_text())
+            put(files[which], path.read_text())
 
     mine(ours, "first")
     given = Credentials(**files)  # type: ignore[arg-type] # only the files
