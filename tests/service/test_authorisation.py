@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from epistream.services.security.rules import RULES
+from epistream.v1 import admin_service_pb2 as admin_pb
 from epistream.v1 import ingest_service_pb2 as ingest_pb
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as know_pb
@@ -34,6 +35,15 @@ ACCESS: Final = f"""
 issuer = "{ISSUER}"
 audience = "{AUDIENCE}"
 keys_file = "keys.json"
+leeway_seconds = 0
+
+[roles.lasting]
+verbs = ["read", "write", "watch", "admin"]
+namespaces = ["*"]
+
+[principals.lasting]
+roles = ["lasting"]
+token_hashes = ["{hash_of("lasting")}"]
 
 [roles.all]
 verbs = ["read", "write", "watch", "admin", "monitor"]
@@ -403,6 +413,74 @@ async def test_a_permission_that_is_taken_away_ends_the_streams_that_stood_on_it
             assert error.reason == "UNAUTHENTICATED"
 
 
+MORE_THAN_GRPC_HOLDS: Final = 48
+"""So many items of a quarter of a megabyte."""
+
+
+async def until_audited(secured: Secured, method: str, code: str) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not any((line["method"], line["code"]) == (method, code) for line in secured.audit()):  # noqa: ASYNC110 - as below
+            await asyncio.sleep(0.05)
+
+
+async def lasting_calls(client: Client) -> dict[str, Callable[[], Awaitable[EpistreamError]]]:
+    """Calls that are open and say nothing by themselves, of each method that lasts; they give what they end with."""
+    unread = client.subscribe("a", after_revision=0, consumer="unread")
+    await unread.call.write(sync_pb.SubscribeRequest(subscribe=unread.wanted))
+    await unread.next_of("subscribed")
+    backup: Any = client.admin.Backup(admin_pb.BackupRequest())
+    assert (await backup.read()).HasField("header")
+    used, unused = client.ingest.SubmitStream(), client.ingest.SubmitStream()
+    await used.write(ingest_pb.SubmitStreamRequest(submissions=[submission("a", 1)]))
+    await used.read()
+    waiting = client.sync.WaitApplied(
+        sync_pb.WaitAppliedRequest(namespace="a", revision=1, consumers=["unread"]), timeout=2 * PATIENCE_SECONDS
+    )
+    await client.sync.ListConsumers(sync_pb.ListConsumersRequest(namespace="a"))  # the calls before it have begun
+
+    async def all_of_backup() -> None:
+        while isinstance(await backup.read(), admin_pb.BackupResponse):
+            pass
+
+    return {
+        "WaitApplied": lambda: failure_of(waiting),
+        "SubmitStream": lambda: failure_of(used.read()),
+        "SubmitStream without a batch": lambda: failure_of(unused.read()),
+        "Subscribe that is not read": unread.failure,
+        "Backup that is not read": lambda: failure_of(all_of_backup()),
+    }
+
+
+@pytest.mark.parametrize(
+    ("token", "taken_away", "code", "reason"),
+    [
+        ("lasting", ('"read", "write", "watch", "admin"', '"read"'), "PERMISSION_DENIED", "PERMISSION_DENIED"),
+        ("lasting", (hash_of("lasting"), hash_of("another")), "UNAUTHENTICATED", "UNAUTHENTICATED"),
+        ("JWT", ("", ""), "UNAVAILABLE", "CREDENTIALS_EXPIRED"),
+    ],
+)
+async def test_whatever_lasts_is_cut_off_when_what_it_stood_on_is_gone(
+    changing: Secured, token: str, taken_away: tuple[str, str], code: str, reason: str
+) -> None:
+    async with changing.client("root") as root:
+        await root.make_namespace("a")
+        for number in range(MORE_THAN_GRPC_HOLDS):
+            await root.submit(submission("a", 100 + number, content=f"{number} " + "x" * 250_000))
+        shown = changing.issuer.token(["lasting"], seconds=6) if token == "JWT" else token
+        async with changing.client(shown) as client:
+            calls = await lasting_calls(client)
+            put(changing.folder / "access.toml", ACCESS.replace(*taken_away, 1))
+            # Nobody has read on, and yet they have ended.
+            for method in ("SyncService/Subscribe", "AdminService/Backup"):
+                await until_audited(changing, method, code)
+            listed = await root.sync.ListConsumers(sync_pb.ListConsumersRequest(namespace="a"))
+            assert [consumer.connected for consumer in listed.consumers] == [False]
+            ended = {name: await asyncio.wait_for(call(), PATIENCE_SECONDS) for name, call in calls.items()}
+            assert {name: error.reason for name, error in ended.items()} == dict.fromkeys(calls, reason)
+    assert changing.service.stop() == 0
+    assert "Traceback" not in changing.service.logged()
+
+
 async def until_metric(secured: Secured, name: str) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not sample(await metrics(secured, "root"), name):  # noqa: ASYNC110 - another process announces nothing
@@ -410,11 +488,8 @@ async def until_metric(secured: Secured, name: str) -> None:
 
 
 async def test_a_stream_ends_when_its_token_runs_out_and_may_come_back_with_a_new_one(changing: Secured) -> None:
-    leeway = ACCESS.replace('keys_file = "keys.json"', 'keys_file = "keys.json"\nleeway_seconds = 0')
-    put(changing.folder / "access.toml", leeway)
     async with changing.client("root") as root:
         await root.make_namespace("a")
-    await asyncio.sleep(1.5)  # the service looks at its files once a second
     short = changing.client(changing.issuer.token(["watch-a"], seconds=4))
     async with short as client, client.subscribe("a", head=True) as stream:
         await stream.next_of("subscribed")

@@ -103,11 +103,11 @@ class Subscription:
                 getattr(wanted, name).CopyFrom(value)
             else:
                 setattr(wanted, name, value)
-        self._wanted = wanted
+        self.wanted = wanted
         self.call = client.sync.Subscribe()
 
     async def __aenter__(self) -> Self:
-        await self.call.write(sync_pb.SubscribeRequest(subscribe=self._wanted))
+        await self.call.write(sync_pb.SubscribeRequest(subscribe=self.wanted))
         return self
 
     async def __aexit__(self, *_: object) -> None:

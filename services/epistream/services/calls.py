@@ -49,7 +49,7 @@ async def read_message(context: Context) -> bytes | None:
     """
     try:
         message: object = await context.read()
-    except grpc.aio.UsageError:
+    except (grpc.aio.UsageError, grpc.aio.AbortError):
         return None
     return message if isinstance(message, bytes) else None
 
@@ -181,16 +181,23 @@ class Calls:
         """Serve a method with streams both ways.
 
         Args:
-            method: its name, such as `SyncService/Subscribe`; it must have a rule, which `converse` asks.
+            method: its name, such as `SyncService/Subscribe`; it must have a rule. That its caller may do so somewhere
+                is asked here, as long as the stream lasts, and where it may is asked by `converse`.
             converse: reads from and writes to the context until the stream is to end; may raise EpistreamError.
             bounded: whether it counts for the bound.
         """
         rule = RULES[method]
 
+        async def served(context: Context, call: Call) -> None:
+            may = partial(call.caller.require_somewhere, rule)
+            may()
+            async with call.caller.standing(may):
+                await converse(context, call)
+
         async def serve(_requests: object, context: Context) -> None:
             async with self._around(method, rule, context, bounded=bounded, listens=True) as call:
                 with call.caller.allowance.stream():
-                    await converse(context, call)
+                    await served(context, call)
 
         return grpc.stream_stream_rpc_method_handler(serve)
 
@@ -214,7 +221,8 @@ class Calls:
             request = _parsed(method, parse, raw)
             call.ask(request)
             with call.caller.allowance.stream():
-                await send(request, context)
+                async with call.caller.standing(partial(call.ask, request)):
+                    await send(request, context)
 
         async def serve(raw: bytes, context: Context) -> None:
             try:
@@ -230,7 +238,7 @@ class Calls:
         self, method: str, rule: Rule, context: Context, *, bounded: bool, listens: bool = False
     ) -> AsyncIterator[Call]:
         begun = time.monotonic()
-        code = "CANCELLED"
+        code, status = "CANCELLED", None
         audited, call = rule.audited, None
         try:
             caller = self._guard.caller_of(context)
@@ -245,15 +253,17 @@ class Calls:
             # Of callers whom nobody knows there may be any number, so not each of them has a line.
             audited = self._has_line(audited, code)
             _forget(error)
-            if listens and (call is None or not call.heard):
-                await _hear(context)
-            await context.abort_with_status(status)
         finally:
             if audited:
                 self._record(method, context, call, code)
             self._metrics.grpc_requests.labels(method, code).inc()
             if bounded:
                 self._metrics.grpc_request_duration.labels(method).observe(time.monotonic() - begun)
+        # When all is let go of and recorded: a client that does not read keeps this waiting.
+        if status is not None:
+            if listens and (call is None or not call.heard):
+                await _hear(context)
+            await context.abort_with_status(status)
 
     def _has_line(self, audited: bool, code: str) -> bool:  # noqa: FBT001 - what the rule says
         if code == "UNAUTHENTICATED":

@@ -112,7 +112,6 @@ class IngestServicer:
             return await asyncio.wrap_future(self._ways.writer.submit_batch(prepared, atomic=atomic))
 
     async def _submit_stream(self, context: Context, call: Call) -> None:
-        call.caller.require_somewhere(call.rule)
         turns = Turns(context, self._calls.draining)
         try:
             while (raw := await turns.next_batch()) is not None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from epistream.indexer.namespaces import Namespaces
@@ -85,7 +86,6 @@ class SyncServicer:
                     subscription.wake.set()
 
     async def _subscribe(self, context: Context, call: Call) -> None:
-        call.caller.require_somewhere(call.rule)
         if len(self._subscriptions) + self._opening >= self._streams_max:
             raise Unavailable(
                 f"{self._streams_max} subscriptions are open, and no more are taken: try again",
@@ -109,7 +109,7 @@ class SyncServicer:
         try:
             if self._draining:
                 subscription.drain()
-            with call.caller.standing(call.rule, request.namespace, subscription.end):
+            async with call.caller.standing(partial(call.require, request.namespace)):
                 await subscription.run()
         finally:
             self._subscriptions.discard(subscription)
@@ -186,7 +186,10 @@ class SyncServicer:
         # A little before the deadline, so that the answer that names those who are behind arrives in time.
         remaining = call.remaining_seconds()
         seconds = remaining - min(0.25, remaining / 10)
-        applied = await self._parts.consumers.applied(request.namespace, request.revision, request.consumers, seconds)
+        async with call.caller.standing(partial(call.ask, request)):
+            applied = await self._parts.consumers.applied(
+                request.namespace, request.revision, request.consumers, seconds
+            )
         return api.WaitAppliedResponse(applied=applied).SerializeToString()
 
 

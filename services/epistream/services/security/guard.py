@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -24,7 +24,7 @@ _LOG: Final = logging.getLogger(__name__)
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 
 LOOK_SECONDS: Final = 1.0
-"""How often the access file and the keys are looked at, and open streams' credentials for their end."""
+"""How often the access file and the keys are looked at, and the credentials of open calls for their end."""
 NAME_CHARACTERS_MAX: Final = 200
 """Of a name in an error: a caller may have given any."""
 _BEARER: Final = "bearer "
@@ -75,7 +75,7 @@ class Guard:
         return self._access.guarded
 
     async def keep_reading(self) -> None:
-        """Look at the files, and at the credentials of open streams, until cancelled."""
+        """Look at the files, and at the credentials of calls that last, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
@@ -147,7 +147,7 @@ class Guard:
 
     @contextmanager
     def stands(self, standing: "_Standing") -> Iterator[None]:
-        """Ask again about an open stream whenever the answer may have changed."""
+        """Ask again about an open call whenever the answer may have changed."""
         self._standing.add(standing)
         try:
             yield
@@ -239,33 +239,59 @@ class Caller:
             namespaces.add(claims.namespace)
         return sorted(namespaces)
 
-    @contextmanager
-    def standing(self, rule: Rule, namespace: str, ended: Callable[[EpistreamError], None]) -> Iterator[None]:
-        """Hold a stream open on what was granted; `ended` is called, once, when it is no longer."""
-        with self._guard.stands(_Standing(self, rule, namespace, ended)):
-            yield
+    @asynccontextmanager
+    async def standing(self, ask: Callable[[], None]) -> AsyncIterator[None]:
+        """Do what lasts on what was granted: it is cut off, whatever it waits for, when that is granted no longer.
+
+        Args:
+            ask: raises Denied then; called again whenever the answer may have changed.
+
+        Raises:
+            Denied: what `ask` raised.
+            Unavailable: CREDENTIALS_EXPIRED.
+        """
+        standing = _Standing(self, ask)
+        try:
+            async with standing.limit:
+                with self._guard.stands(standing):
+                    yield
+        except TimeoutError:
+            if standing.failure is None:
+                raise
+            raise standing.failure from None
 
 
 class _Standing:
-    """What an open stream stands on."""
+    """What an open call stands on.
 
-    def __init__(self, caller: Caller, rule: Rule, namespace: str, ended: Callable[[EpistreamError], None]) -> None:
-        self._caller, self._rule, self._namespace, self._ended = caller, rule, namespace, ended
+    Attributes:
+        limit: a timeout without a time: it passes when the call is to end, and cancels what is within it.
+        failure: why it is to end.
+        expires_at: as that of a Principal.
+    """
+
+    def __init__(self, caller: Caller, ask: Callable[[], None]) -> None:
+        self._caller, self._ask = caller, ask
+        self.limit = asyncio.timeout(None)
+        self.failure: EpistreamError | None = None
         self.expires_at = caller.principal.expires_at
 
     def ask_again(self) -> None:
         """The access file has changed."""
         try:
-            self._caller.require(self._rule, self._namespace)
-        except Denied as error:
-            self._ended(error)
-        else:
+            self._ask()
             self.expires_at = self._caller.principal.expires_at
+        except EpistreamError as error:
+            self._end(error)
 
     def expire(self) -> None:
-        """The credentials have run out: whoever has new ones can come back at once."""
-        self.expires_at = None
-        self._ended(_expired())
+        """The credentials have run out."""
+        self._end(_expired())
+
+    def _end(self, error: EpistreamError) -> None:
+        if self.failure is None:
+            self.failure = error
+            self.limit.reschedule(asyncio.get_running_loop().time())
 
 
 def _expired() -> Unavailable:
