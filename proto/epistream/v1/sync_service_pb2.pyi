@@ -420,7 +420,7 @@ class ConsumerStatus(_message.Message):
     consumer: _builtins.str
     """Its name."""
     stream: _builtins.int
-    """Numbers its streams since the service started."""
+    """Numbers the streams of the namespace since the service started."""
     connected: _builtins.bool
     """True while the stream is open."""
     sent_revision: _builtins.int

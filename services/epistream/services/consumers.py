@@ -3,14 +3,14 @@
 import asyncio
 import itertools
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from epistream.wire.errors import InvalidInput, Unavailable
 
 DISCONNECTED_MAX: Final = 1000
-"""How many streams are remembered after they have ended, the newest."""
+"""How many streams of a namespace are remembered after they have ended, the newest: about a kilobyte each."""
 UNACKNOWLEDGED_MAX: Final = 1024
 """How many sent messages of a stream are remembered until they are acknowledged, the newest."""
 
@@ -22,7 +22,7 @@ class Stream:
     namespace: str
     consumer: str
     number: int
-    """Numbers the streams since the service started."""
+    """Numbers the streams of the namespace since the service started."""
     sent_revision: int
     """Everything that matches up to here was sent, or was the consumer's before."""
     passed_revision: int
@@ -58,32 +58,45 @@ class Behind:
     """How many consumers have an open subscription that lacks what is old enough to be there."""
 
 
+@dataclass(slots=True)
+class _Followers:
+    """The streams of one namespace."""
+
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    connected: set[Stream] = field(default_factory=set)
+    disconnected: deque[Stream] = field(default_factory=lambda: deque(maxlen=DISCONNECTED_MAX))
+    moved: asyncio.Event | None = None
+    """There while somebody waits until consumers have applied something."""
+
+    def wake(self) -> None:
+        """Whoever waits looks again."""
+        if self.moved is not None:
+            self.moved.set()
+            self.moved = None
+
+
 class Consumers:
     """Every stream that is open, and the newest of those that were."""
 
     def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-        self._connected: set[Stream] = set()
-        self._disconnected: deque[Stream] = deque(maxlen=DISCONNECTED_MAX)
-        self._moved = asyncio.Event()
-
-    def __len__(self) -> int:
-        """How many streams are open."""
-        return len(self._connected)
+        self._followers = defaultdict[str, _Followers](_Followers)
 
     def connect(self, namespace: str, consumer: str, after_revision: int) -> Stream:
         """A stream has opened that begins after a revision."""
-        number = next(self._numbers)
+        followers = self._followers[namespace]
+        number = next(followers.numbers)
         stream = Stream(namespace, consumer, number, after_revision, after_revision, after_revision)
-        self._connected.add(stream)
+        followers.connected.add(stream)
         return stream
 
     def disconnect(self, stream: Stream) -> None:
         """A stream has ended."""
         stream.connected = False
         stream.unacknowledged.clear()
-        self._connected.discard(stream)
-        self._disconnected.append(stream)
+        followers = self._followers[stream.namespace]
+        followers.connected.discard(stream)
+        followers.disconnected.append(stream)
+        followers.wake()
 
     def acknowledge(self, stream: Stream, revision: int, now_us: int) -> list[int]:
         """A consumer has applied everything up to `revision`.
@@ -106,14 +119,13 @@ class Consumers:
         committed_us = []
         while stream.unacknowledged and stream.unacknowledged[0][0] <= revision:
             committed_us.append(stream.unacknowledged.popleft()[1])
-        self._moved.set()
-        self._moved = asyncio.Event()
+        self._followers[stream.namespace].wake()
         return committed_us
 
     def of(self, namespace: str) -> list[Stream]:
         """The streams of a namespace, by consumer and number."""
-        streams = (s for s in itertools.chain(self._connected, self._disconnected) if s.namespace == namespace)
-        return sorted(streams, key=lambda s: (s.consumer, s.number))
+        followers = self._followers[namespace]
+        return sorted((*followers.connected, *followers.disconnected), key=lambda s: (s.consumer, s.number))
 
     def behind(self, namespace: str, head_revision: int, old_revision: int) -> Behind:
         """How far the open streams of a namespace are behind.
@@ -125,7 +137,8 @@ class Consumers:
             head_revision: its head.
             old_revision: whoever does not have this yet is slow.
         """
-        done = [(s.done_revision, s.consumer) for s in tuple(self._connected) if s.namespace == namespace]
+        followers = self._followers.get(namespace)
+        done = [(s.done_revision, s.consumer) for s in tuple(followers.connected)] if followers is not None else []
         return Behind(
             lag_revisions=max((max(0, head_revision - revision) for revision, _ in done), default=0),
             slow_consumers=len({consumer for revision, consumer in done if revision < old_revision}),
@@ -145,12 +158,14 @@ class Consumers:
         Raises:
             Unavailable: DEADLINE, naming those that have not.
         """
-        wanted = set(names) or {stream.consumer for stream in self._connected if stream.namespace == namespace}
+        followers = self._followers[namespace]
+        wanted = set(names) or {stream.consumer for stream in followers.connected}
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
                 while not wanted <= self._having_applied(namespace, revision):
-                    await self._moved.wait()
+                    followers.moved = followers.moved or asyncio.Event()
+                    await followers.moved.wait()
         except TimeoutError as error:
             behind = ", ".join(sorted(wanted - self._having_applied(namespace, revision)))
             raise Unavailable(f"revision {revision} is not yet applied by {behind}", reason="DEADLINE") from error
