@@ -45,6 +45,15 @@ namespaces = ["*"]
 roles = ["lasting"]
 token_hashes = ["{hash_of("lasting")}"]
 
+[roles.ward]
+verbs = ["watch"]
+namespaces = ["a"]
+consumers = ["ward-*"]
+
+[principals.ward]
+roles = ["ward"]
+token_hashes = ["{hash_of("ward")}"]
+
 [roles.all]
 verbs = ["read", "write", "watch", "admin", "monitor"]
 namespaces = ["*"]
@@ -281,6 +290,21 @@ async def test_a_batch_with_one_submission_that_may_not_be_is_not_taken(secured:
         assert isinstance(await failure_of(root.knowledge.Get(request)), NotFound)
 
 
+async def test_nobody_acknowledges_for_a_consumer_that_is_not_theirs(secured: Secured, root: Client) -> None:
+    await root.submit(submission("a", 61))
+    async with secured.client("ward") as client:
+        async with client.subscribe("a", after_revision=0, consumer="ward-3") as own:
+            await own.next_of("subscribed")
+        for namespace in ("a", "b", "there-is-none"):
+            async with client.subscribe(namespace, after_revision=0, consumer="advisor") as other:
+                error = await other.failure()
+            assert isinstance(error, Denied)
+            assert error.message.startswith(f"ward may not watch in '{namespace}' as 'advisor'")
+    listed = await root.sync.ListConsumers(sync_pb.ListConsumersRequest(namespace="a"))
+    assert "ward-3" in {consumer.consumer for consumer in listed.consumers}
+    assert "advisor" not in {consumer.consumer for consumer in listed.consumers}
+
+
 async def test_who_may_write_nowhere_leaves_no_dead_letter(secured: Secured, root: Client) -> None:  # noqa: ARG001
     before = await metrics(secured, "root")
     async with secured.client("read-a") as client:
@@ -411,6 +435,17 @@ async def test_a_permission_that_is_taken_away_ends_the_streams_that_stood_on_it
             error = await fails_with(kept)
             assert isinstance(error, Denied)
             assert error.reason == "UNAUTHENTICATED"
+
+
+async def test_a_consumer_that_is_given_to_others_ends_the_streams_in_its_name(changing: Secured) -> None:
+    async with changing.client("root") as root, changing.client("ward") as client:
+        await root.make_namespace("a")
+        async with client.subscribe("a", head=True, consumer="ward-3") as stream:
+            await stream.next_of("subscribed")
+            put(changing.folder / "access.toml", ACCESS.replace('"ward-*"', '"ward-4"'))
+            error = await fails_with(stream)
+        assert isinstance(error, Denied)
+        assert "as 'ward-3'" in error.message
 
 
 MORE_THAN_GRPC_HOLDS: Final = 48

@@ -23,6 +23,11 @@ namespaces = ["pharmacy"]
 origins = ["SYNTHETIC"]
 producers = ["writer-*"]
 
+[roles.follower]
+verbs = ["watch"]
+namespaces = ["pharmacy"]
+consumers = ["ward-*"]
+
 [roles.operator]
 verbs = ["admin", "monitor"]
 namespaces = ["*"]
@@ -40,6 +45,10 @@ token_hashes = ["{hash_of("writer's")}"]
 [principals.root]
 roles = ["operator"]
 token_hashes = ["{hash_of("root's")}"]
+
+[principals.ward]
+roles = ["follower", "generator"]
+token_hashes = ["{hash_of("ward's")}"]
 
 [principals.nobody]
 token_hashes = ["{hash_of("nobody's")}"]
@@ -96,6 +105,7 @@ def test_without_a_file_anybody_may_do_anything() -> None:
         assert principal.may(EVERY_VERB, "any")
         assert principal.may_everywhere(ADMIN)
         assert principal.may_submit("any", pb.ORIGIN_EXPERT, "anyone")
+        assert principal.may_subscribe("any", "anyone")
 
 
 @pytest.mark.parametrize(
@@ -147,6 +157,24 @@ def test_a_generator_cannot_pass_for_an_expert(
     assert of_token(access, "writer's").may_submit(namespace, origin, producer) is granted
 
 
+@pytest.mark.parametrize(
+    ("token", "namespace", "consumer", "granted"),
+    [
+        ("ward's", "pharmacy", "ward-3", True),
+        ("ward's", "pharmacy", "advisor", False),
+        ("ward's", "pharmacy", "", False),
+        ("ward's", "public.news", "ward-3", False),
+        ("advisor's", "pharmacy", "whoever", True),
+        ("advisor's", "other", "whoever", False),
+        ("root's", "pharmacy", "whoever", False),
+    ],
+)
+def test_a_follower_cannot_pass_for_another(
+    access: Access, token: str, namespace: str, consumer: str, granted: bool
+) -> None:
+    assert of_token(access, token).may_subscribe(namespace, consumer) is granted
+
+
 def test_limits_are_ones_own_or_everybodys(access: Access) -> None:
     assert of_token(access, "advisor's").limits.calls_per_second == 5
     assert of_token(access, "advisor's").limits.streams == 2
@@ -162,6 +190,7 @@ def test_limits_are_ones_own_or_everybodys(access: Access) -> None:
         ('[roles.a]\nverbs = ["read"]\nnamespaces = []', "roles.a.namespaces"),
         ('[roles.a]\nverbs = ["read"]', "roles.a.namespaces"),
         ('[roles.a]\nverbs = ["read"]\nnamespaces = ["a*b"]', "roles.a.namespaces"),
+        ('[roles.a]\nverbs = ["watch"]\nnamespaces = ["x"]\nconsumers = ["a*b"]', "roles.a.consumers"),
         ('[roles.a]\nverbs = ["write"]\nnamespaces = ["x"]\norigins = ["expert"]', "EXPERT"),
         ('[principals.p]\nroles = ["a"]', "there is no role 'a'"),
         ('[principals.p]\ntoken_hashes = ["secret"]', "principals.p.token_hashes"),

@@ -85,8 +85,12 @@ class Call:
 
     def require(self, namespace: str) -> None:
         """Raises Denied unless the caller has a verb of the rule in a namespace."""
-        self.noted["namespace"] = namespace[:NOTED_CHARACTERS_MAX]
+        self.note(namespace)
         self.caller.require(self.rule, namespace)
+
+    def note(self, namespace: str) -> None:
+        """Have the audit log say which namespace the call is about."""
+        self.noted["namespace"] = namespace[:NOTED_CHARACTERS_MAX]
 
 
 class Calls:

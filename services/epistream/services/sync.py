@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from typing import Final
 
 from epistream.indexer.namespaces import Namespaces
@@ -28,8 +29,8 @@ class SyncServicer:
         """`streams_max` bounds the subscriptions; `progress_interval_seconds` is for those that do not say."""
         self._parts, self._namespaces = parts, namespaces
         self._streams_max, self._progress_interval_seconds = streams_max, progress_interval_seconds
-        self._subscriptions: set[Subscription] = set()
-        self._of_namespaces: defaultdict[str, set[Subscription]] = defaultdict(set)
+        self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
+        """By namespace."""
         self._heads: dict[str, int] = {}
         """The head of each namespace when its subscriptions were last woken."""
         self._opening = 0
@@ -46,7 +47,7 @@ class SyncServicer:
     def drain(self) -> None:
         """Tell every subscription that the service goes down, and end it."""
         self._draining = True
-        for subscription in self._subscriptions:
+        for subscription in chain.from_iterable(self._subscriptions.values()):
             subscription.drain()
 
     def stop(self) -> None:
@@ -78,7 +79,7 @@ class SyncServicer:
     def _wake(self) -> None:
         """Wake the subscriptions of namespaces that have moved: a thousand idle ones elsewhere cost nothing."""
         self._waking = False
-        for namespace, subscriptions in self._of_namespaces.items():
+        for namespace, subscriptions in self._subscriptions.items():
             head = self._parts.feed.head(namespace)
             if self._heads.get(namespace) != head:
                 self._heads[namespace] = head
@@ -86,7 +87,7 @@ class SyncServicer:
                     subscription.wake.set()
 
     async def _subscribe(self, context: Context, call: Call) -> None:
-        if len(self._subscriptions) + self._opening >= self._streams_max:
+        if sum(map(len, self._subscriptions.values())) + self._opening >= self._streams_max:
             raise Unavailable(
                 f"{self._streams_max} subscriptions are open, and no more are taken: try again",
                 reason="OVERLOADED",
@@ -96,24 +97,24 @@ class SyncServicer:
         try:
             request = await first_message(context)
             call.heard = True
-            call.require(request.namespace)
+            call.note(request.namespace)
+            may = partial(call.caller.require_subscription, request.namespace, request.consumer)
+            may()
             wanted = self._checked(request)
         finally:
             self._opening -= 1
         subscription = Subscription(self._parts, context, wanted)
-        self._subscriptions.add(subscription)
-        self._of_namespaces[request.namespace].add(subscription)
+        self._subscriptions[request.namespace].add(subscription)
         self._parts.metrics.watch_streams.inc()
         call.noted |= {"consumer": request.consumer, "afterRevision": wanted.after}
         call.record(call, "OPENED")
         try:
             if self._draining:
                 subscription.drain()
-            async with call.caller.standing(partial(call.require, request.namespace)):
+            async with call.caller.standing(may):
                 await subscription.run()
         finally:
-            self._subscriptions.discard(subscription)
-            self._of_namespaces[request.namespace].discard(subscription)
+            self._subscriptions[request.namespace].discard(subscription)
             self._parts.metrics.watch_streams.dec()
 
     def _checked(self, request: api.Subscription) -> Wanted:

@@ -4,6 +4,7 @@
 [roles.reader]
 verbs = ["read", "watch"]
 namespaces = ["pharmacy", "public.*"]          # a `*` at the end stands for any rest
+consumers = ["advisor"]                        # in whose name it may subscribe; anybody's when absent
 
 [roles.generator]
 verbs = ["write"]
@@ -105,6 +106,7 @@ class Role(_Model):
     origins: tuple[str, ...] | None = None
     """Names of Origin without their prefix."""
     producers: tuple[Pattern, ...] | None = None
+    consumers: tuple[Pattern, ...] | None = None
 
     @model_validator(mode="after")
     def _origins_exist(self) -> "Role":
@@ -130,8 +132,13 @@ class Role(_Model):
             and (self.producers is None or _fits(producer, self.producers))
         )
 
+    def grants_subscription(self, namespace: str, consumer: str) -> bool:
+        """Whether it grants to subscribe in this consumer's name."""
+        return self.grants(_WATCH, namespace) and (self.consumers is None or _fits(consumer, self.consumers))
+
 
 _WRITE: Final = frozenset((Verb.WRITE,))
+_WATCH: Final = frozenset((Verb.WATCH,))
 
 
 class _Principal(_Model):
@@ -184,6 +191,10 @@ class Principal:
     def may_submit(self, namespace: str, origin: int, producer: str) -> bool:
         """Whether a role grants to submit with this origin in this producer's name."""
         return any(role.grants_submission(namespace, origin, producer) for role in self.roles)
+
+    def may_subscribe(self, namespace: str, consumer: str) -> bool:
+        """Whether a role grants to subscribe in this consumer's name."""
+        return any(role.grants_subscription(namespace, consumer) for role in self.roles)
 
 
 _ALL: Final = Role(verbs=EVERY_VERB, namespaces=("*",))

@@ -11,6 +11,7 @@ from epistream.wire.errors import InvalidInput
 
 TOKEN_BYTES: Final = 32
 TOKEN_PREFIX: Final = "eps_"  # noqa: S105 - what tokens begin with, so that scanners for leaked secrets find them
+_BOUNDS: Final = ("origins", "producers", "consumers")
 
 access = typer.Typer(help="Who may do what: make tokens, check access files.", no_args_is_help=True)
 
@@ -57,6 +58,6 @@ def check(
     for name, roles in listed.items():
         typer.echo(name)
         for role in roles:
-            only = "".join(f", {part} {' '.join(role[part])}" for part in ("origins", "producers") if part in role)
+            only = "".join(f", {part} {' '.join(role[part])}" for part in _BOUNDS if part in role)
             typer.echo(f"  {' '.join(sorted(role['verbs']))} in {' '.join(role['namespaces'])}{only}")
     typer.echo(f"{file}: {len(listed)} principals")

@@ -239,6 +239,12 @@ class Caller:
             namespaces.add(claims.namespace)
         return sorted(namespaces)
 
+    def require_subscription(self, namespace: str, consumer: str) -> None:
+        """Raises Denied unless a role grants to subscribe in this consumer's name."""
+        principal = self.principal
+        if not principal.may_subscribe(namespace, consumer):
+            raise self._guard.denied(principal, f"{Verb.WATCH} in {_short(namespace)} as {_short(consumer)}")
+
     @asynccontextmanager
     async def standing(self, ask: Callable[[], None]) -> AsyncIterator[None]:
         """Do what lasts on what was granted: it is cut off, whatever it waits for, when that is granted no longer.

@@ -38,7 +38,7 @@ def _only(verb: Verb) -> frozenset[Verb]:
 
 _BY_SUBMISSION: Final = "each submission, with its namespace, origin and producer"
 _BY_NAMESPACE: Final = "those are listed in which the caller may do something"
-_BY_SUBSCRIPTION: Final = "the first message names the namespace; asked again when the access file changes"
+_BY_SUBSCRIPTION: Final = "the first message, with its namespace and consumer; asked again when the access file changes"
 
 RULES: Final[Mapping[str, Rule]] = {
     "IngestService/Submit": Rule(_only(Verb.WRITE), within=_BY_SUBMISSION),
