@@ -16,7 +16,7 @@ from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import sync_service_pb2 as sync_pb
 from epistream.v1.raw_pb2 import RawSubscribeResponse
 from epistream.wire.errors import InvalidInput, NotFound, Resync, Unavailable
-from tests.support.rpc import PATIENCE_SECONDS, Client, client_of, failure_of, submission
+from tests.support.rpc import PATIENCE_SECONDS, SMALL_WINDOW, Client, client_of, failure_of, submission
 from tests.support.service import RunningService, running_service
 
 SOON = duration_pb2.Duration(nanos=100_000_000)
@@ -315,10 +315,13 @@ async def test_large_items_come_in_messages_that_any_client_takes(client: Client
         assert message.snapshot_end.count == count == 24
 
 
-async def test_a_subscriber_that_does_not_read_costs_nobody_else_anything(client: Client) -> None:
+async def test_a_subscriber_that_does_not_read_costs_nobody_else_anything(
+    client: Client, service: RunningService
+) -> None:
     await client.make_namespace("slow")
     async with (
-        client.subscribe("slow", after_revision=0, consumer="slow") as slow,
+        client_of(service.address, SMALL_WINDOW) as slow_client,
+        slow_client.subscribe("slow", after_revision=0, consumer="slow") as slow,
         client.subscribe("slow", after_revision=0, consumer="quick") as quick,
     ):
         await slow.next_of("subscribed")

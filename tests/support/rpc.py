@@ -28,6 +28,8 @@ from epistream.wire.status import from_status
 
 DIMENSION: Final = 16
 PATIENCE_SECONDS: Final = 20.0
+SMALL_WINDOW: Final = ("grpc.http2.bdp_probe", 0)
+"""Of a client that does not read: otherwise gRPC may take any number of megabytes for it."""
 
 
 class Client:
