@@ -4,7 +4,8 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,16 +14,21 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from epistream.services import ingest
+from epistream.services.compose import Service
+from epistream.services.security.audit import Audit
+from epistream.services.security.limits import Allowance
 from epistream.services.security.rules import RULES
+from epistream.services.settings import Settings
 from epistream.v1 import admin_service_pb2 as admin_pb
 from epistream.v1 import ingest_service_pb2 as ingest_pb
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as know_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import sync_service_pb2 as sync_pb
-from epistream.wire.errors import Denied, EpistreamError, NotFound, Unavailable
+from epistream.wire.errors import Denied, EpistreamError, InvalidInput, NotFound, Unavailable
 from tests.support.certificates import Authority, put
-from tests.support.rpc import Client, failure_of, rpc_failure_of, submission, vector
+from tests.support.rpc import DIMENSION, SMALL_WINDOW, Client, client_of, failure_of, rpc_failure_of, submission, vector
 from tests.support.security import AUDIENCE, ISSUER, Issuer, client_with, hash_of
 from tests.support.service import RunningService, running_service
 
@@ -44,6 +50,16 @@ namespaces = ["*"]
 [principals.lasting]
 roles = ["lasting"]
 token_hashes = ["{hash_of("lasting")}"]
+
+[principals.small]
+roles = ["lasting"]
+token_hashes = ["{hash_of("small")}"]
+limits = {{ message_bytes = 200 }}
+
+[principals.seldom]
+roles = ["lasting"]
+token_hashes = ["{hash_of("seldom")}"]
+limits = {{ submissions_per_second = 0.001 }}
 
 [roles.ward]
 verbs = ["watch"]
@@ -81,9 +97,9 @@ class Secured:
     def __init__(self, folder: Path, authority: Authority, issuer: Issuer, service: RunningService) -> None:
         self.folder, self.authority, self.issuer, self.service = folder, authority, issuer, service
 
-    def client(self, token: str | None) -> Any:
+    def client(self, token: str | None, *options: tuple[str, int]) -> Any:
         """A client that shows a token."""
-        return client_with(self.service.address, self.authority.channel_credentials(), token)
+        return client_with(self.service.address, self.authority.channel_credentials(), token, *options)
 
     def audit(self) -> list[dict[str, Any]]:
         """The lines of the audit log."""
@@ -305,6 +321,32 @@ async def test_nobody_acknowledges_for_a_consumer_that_is_not_theirs(secured: Se
     assert "advisor" not in {consumer.consumer for consumer in listed.consumers}
 
 
+OF_A_LATER_VERSION: Final = b"\xc2\x3e\xac\x02" + bytes(300)
+"""The field 1000 of a message, 300 bytes: nobody here knows it, and it counts as bytes."""
+
+
+async def test_no_message_is_larger_than_its_principal_may_send(secured: Secured, root: Client) -> None:  # noqa: ARG001
+    asked = sync_pb.SubscribeRequest(subscribe=sync_pb.Subscription(namespace="a", consumer="small", head=True))
+    async with secured.client("small") as client:
+        first, later = (client.stream_raw("SyncService/Subscribe") for _ in range(2))
+        await first.write(asked.SerializeToString() + OF_A_LATER_VERSION)
+        await later.write(asked.SerializeToString())
+        assert isinstance(await later.read(), bytes)
+        await later.write(OF_A_LATER_VERSION)
+
+        async def ended() -> None:
+            while isinstance(await later.read(), bytes):
+                pass
+
+        method = "/epistream.v1.AdminService/Backup"
+        backup: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = client.channel.unary_stream(method)
+        for fails in (first.read, ended, backup(OF_A_LATER_VERSION).read):
+            error = await asyncio.wait_for(failure_of(fails()), PATIENCE_SECONDS)
+            assert isinstance(error, InvalidInput)
+            assert error.reason == "TOO_LARGE"
+            assert "you may send 200" in error.message
+
+
 async def test_who_may_write_nowhere_leaves_no_dead_letter(secured: Secured, root: Client) -> None:  # noqa: ARG001
     before = await metrics(secured, "root")
     async with secured.client("read-a") as client:
@@ -502,7 +544,7 @@ async def test_whatever_lasts_is_cut_off_when_what_it_stood_on_is_gone(
         for number in range(MORE_THAN_GRPC_HOLDS):
             await root.submit(submission("a", 100 + number, content=f"{number} " + "x" * 250_000))
         shown = changing.issuer.token(["lasting"], seconds=6) if token == "JWT" else token
-        async with changing.client(shown) as client:
+        async with changing.client(shown, SMALL_WINDOW) as client:
             calls = await lasting_calls(client)
             put(changing.folder / "access.toml", ACCESS.replace(*taken_away, 1))
             # Nobody has read on, and yet they have ended.
@@ -569,3 +611,83 @@ async def test_a_key_that_is_taken_out_of_the_key_file_is_believed_no_more(chang
             error = await fails_with(stream)
             assert error.reason == "UNAUTHENTICATED"
             await subscribe(other, "a")
+
+
+# In this process, where a test can see what is waited for.
+
+
+@asynccontextmanager
+async def inside(folder: Path, issuer: Issuer) -> AsyncIterator[Client]:
+    """A client of a service in this process, with the namespace a. It shows nothing by itself."""
+    put(folder / "keys.json", json.dumps({"keys": [issuer.public_key()]}))
+    put(folder / "access.toml", ACCESS)
+    places = {"folder": folder / "data", "address": "127.0.0.1:0", "metrics_address": "127.0.0.1:0"}
+    files = {"access_file": folder / "access.toml", "audit_file": folder / "audit.jsonl"}
+    service = Service(Settings.load(encoder="none", **places, **files))
+    await service.start()
+    try:
+        async with client_of(service.address) as client:
+            encoder = ns_pb.Encoder(model="none", dimension=DIMENSION)
+            wanted = ns_pb.CreateNamespaceRequest(name="a", encoder=encoder)
+            await client.namespaces.CreateNamespace(wanted, metadata=showing("root"))
+            yield client
+    finally:
+        await service.stop()
+
+
+def showing(token: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),)
+
+
+SHORT_SECONDS: Final = 2.0
+
+
+async def test_who_runs_out_while_a_stream_is_opened_is_not_listed_as_connected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def record(_: Audit, line: Mapping[str, object]) -> None:
+        if line["code"] == "OPENED":
+            time.sleep(SHORT_SECONDS)
+
+    monkeypatch.setattr(Audit, "record", record)
+    issuer = Issuer()
+    async with inside(tmp_path, issuer) as client:
+        call = client.sync.Subscribe(metadata=showing(issuer.token(["watch-a"], seconds=SHORT_SECONDS)))
+        wanted = sync_pb.Subscription(namespace="a", consumer="late", head=True)
+        await call.write(sync_pb.SubscribeRequest(subscribe=wanted))
+        assert (await failure_of(call.read())).reason == "CREDENTIALS_EXPIRED"
+        request = sync_pb.ListConsumersRequest(namespace="a")
+        listed = await client.sync.ListConsumers(request, metadata=showing("root"))
+        assert [(consumer.consumer, consumer.connected) for consumer in listed.consumers] == [("late", False)]
+
+
+async def test_a_stream_that_waits_for_its_rate_leaves_the_room_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "IN_HAND_BYTES_MAX", 1)  # one request fills it
+    waits = asyncio.Event()
+    delay_seconds = Allowance.delay_seconds
+
+    def asked(allowance: Allowance) -> float:
+        seconds = delay_seconds(allowance)
+        if seconds > 0:
+            waits.set()
+        return seconds
+
+    monkeypatch.setattr(Allowance, "delay_seconds", asked)
+    async with inside(tmp_path, Issuer()) as client:
+        slowed, other = (client.ingest.SubmitStream(metadata=showing(token)) for token in ("seldom", "root"))
+        for number in (1, 2):
+            await slowed.write(ingest_pb.SubmitStreamRequest(submissions=[submission("a", number)]))
+        first: Any = await asyncio.wait_for(slowed.read(), PATIENCE_SECONDS)
+        assert [receipt.submission_id for receipt in first.receipts] == ["s-1"]
+        await asyncio.wait_for(waits.wait(), PATIENCE_SECONDS)
+        # The second has come and has to wait for a quarter of an hour.
+        request = ingest_pb.SubmitRequest(submissions=[submission("a", 3)])
+        called = await client.ingest.Submit(request, metadata=showing("root"))
+        await other.write(ingest_pb.SubmitStreamRequest(submissions=[submission("a", 4)]))
+        streamed: Any = await asyncio.wait_for(other.read(), PATIENCE_SECONDS)
+        # Dense: nothing of the one that waits was taken.
+        assert [receipt.revision for receipt in (*called.receipts, *streamed.receipts)] == [2, 3]
+        slowed.cancel()
+        other.cancel()

@@ -159,9 +159,7 @@ class Calls:
         rule = RULES[method]
 
         async def served(raw: bytes, context: Context, call: Call) -> bytes:
-            call.caller.allowance.check_size(len(raw))
-            request = _parsed(method, parse, raw)
-            call.ask(request)
+            request = _granted(method, parse, raw, call)
             with call.caller.allowance.call():
                 return await self._in_time(context, answer, request, call)
 
@@ -222,8 +220,7 @@ class Calls:
         rule = RULES[method]
 
         async def served(raw: bytes, context: Context, call: Call) -> None:
-            request = _parsed(method, parse, raw)
-            call.ask(request)
+            request = _granted(method, parse, raw, call)
             with call.caller.allowance.stream():
                 async with call.caller.standing(partial(call.ask, request)):
                     await send(request, context)
@@ -351,8 +348,17 @@ def _forget(error: BaseException) -> None:
         seen = seen.__cause__ or seen.__context__
 
 
-def _parsed(method: str, parse: Callable[[bytes], _Request], raw: bytes) -> _Request:
+def _granted(method: str, parse: Callable[[bytes], _Request], raw: bytes, call: Call) -> _Request:
+    """The request of a call.
+
+    Raises:
+        InvalidInput: it is larger than the caller may send, or cannot be decoded.
+        Denied: the caller may not do what it asks for.
+    """
+    call.caller.allowance.check_size(len(raw))
     try:
-        return parse(raw)
+        request = parse(raw)
     except DecodeError as error:
         raise undecodable(f"request of {method}") from error
+    call.ask(request)
+    return request

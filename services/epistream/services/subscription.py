@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 
 from epistream.indexer.clock import Clock
 from epistream.indexer.feed import Batch, Feed, Wish
-from epistream.services.calls import Context, read_message
+from epistream.services.calls import Call, Context, read_message
 from epistream.services.consumers import Consumers
 from epistream.services.errors import undecodable, unexpected
 from epistream.services.metrics import Metrics
@@ -65,32 +65,32 @@ class Wanted:
     interval_seconds: float
 
 
-async def first_message(context: Context) -> api.Subscription:
+async def first_message(context: Context, call: Call) -> api.Subscription:
     """What a client subscribes to.
 
     Raises:
-        InvalidInput: its first message is something else, or does not come.
+        InvalidInput: its first message is something else, is larger than the caller may send, or does not come.
     """
     reading = asyncio.create_task(read_message(context))
     await asyncio.wait({reading}, timeout=FIRST_MESSAGE_SECONDS)
     if not reading.done():
         raise InvalidInput(f"the first message did not come within {FIRST_MESSAGE_SECONDS:.0f} seconds: subscribe")
-    message = _parsed(reading.result() or b"")
+    message = _parsed(reading.result() or b"", call)
     if message.WhichOneof("message") != "subscribe":
         raise InvalidInput.at("subscribe", "the first message must be a subscription")
     return message.subscribe
 
 
 class Subscription:
-    """A stream from its first message to its end.
+    """A stream from its first message to its end. Whoever makes it disconnects its `stream` in the end.
 
     Attributes:
         wake: set when there may be something to do: a commit, an acknowledgement that is wrong, the end of the service.
         stream: what ListConsumers knows of it.
     """
 
-    def __init__(self, parts: Parts, context: Context, wanted: Wanted) -> None:
-        self._parts, self._context, self._wanted = parts, context, wanted
+    def __init__(self, parts: Parts, context: Context, call: Call, wanted: Wanted) -> None:
+        self._parts, self._context, self._call, self._wanted = parts, context, call, wanted
         request = wanted.request
         self._namespace = request.namespace
         self._wish = Wish.of(request.filter, include_embeddings=request.include_embeddings)
@@ -124,13 +124,10 @@ class Subscription:
             EpistreamError: what `end` was called with.
         """
         self._listening = asyncio.create_task(self._listen())
-        try:
-            await self._write(self._subscribed())
-            if self._wanted.snapshot:
-                await self._send_snapshot(self._wanted.after, compacted=self._wanted.compacted)
-            await self._follow()
-        finally:
-            self._parts.consumers.disconnect(self.stream)
+        await self._write(self._subscribed())
+        if self._wanted.snapshot:
+            await self._send_snapshot(self._wanted.after, compacted=self._wanted.compacted)
+        await self._follow()
 
     async def _listen(self) -> None:
         """Take acknowledgements until the client sends no more.
@@ -139,7 +136,7 @@ class Subscription:
         """
         try:
             while (raw := await read_message(self._context)) is not None:
-                self._take(_parsed(raw))
+                self._take(_parsed(raw, self._call))
         except EpistreamError as error:
             self.end(error)
         except Exception as error:  # noqa: BLE001 - a bug ends this stream and is logged
@@ -259,7 +256,8 @@ class Subscription:
             pass
 
 
-def _parsed(raw: bytes) -> api.SubscribeRequest:
+def _parsed(raw: bytes, call: Call) -> api.SubscribeRequest:
+    call.caller.allowance.check_size(len(raw))
     try:
         return api.SubscribeRequest.FromString(raw)
     except DecodeError as error:

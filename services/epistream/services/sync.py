@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from typing import Final
@@ -95,7 +96,7 @@ class SyncServicer:
             )
         self._opening += 1
         try:
-            request = await first_message(context)
+            request = await first_message(context, call)
             call.heard = True
             call.note(request.namespace)
             may = partial(call.caller.require_subscription, request.namespace, request.consumer)
@@ -103,19 +104,27 @@ class SyncServicer:
             wanted = self._checked(request)
         finally:
             self._opening -= 1
-        subscription = Subscription(self._parts, context, wanted)
-        self._subscriptions[request.namespace].add(subscription)
-        self._parts.metrics.watch_streams.inc()
         call.noted |= {"consumer": request.consumer, "afterRevision": wanted.after}
-        call.record(call, "OPENED")
+        with self._opened(context, call, wanted) as subscription:
+            call.record(call, "OPENED")
+            async with call.caller.standing(may):
+                await subscription.run()
+
+    @contextmanager
+    def _opened(self, context: Context, call: Call, wanted: Wanted) -> Iterator[Subscription]:
+        """A subscription that is counted, listed, woken and drained while it is open."""
+        subscription = Subscription(self._parts, context, call, wanted)
+        beside = self._subscriptions[wanted.request.namespace]
+        beside.add(subscription)
+        self._parts.metrics.watch_streams.inc()
         try:
             if self._draining:
                 subscription.drain()
-            async with call.caller.standing(may):
-                await subscription.run()
+            yield subscription
         finally:
-            self._subscriptions[request.namespace].discard(subscription)
+            beside.discard(subscription)
             self._parts.metrics.watch_streams.dec()
+            self._parts.consumers.disconnect(subscription.stream)
 
     def _checked(self, request: api.Subscription) -> Wanted:
         """What a subscription wants.
