@@ -168,6 +168,20 @@ def test_a_cancelled_batch_is_not_written() -> None:
     assert commits.groups == [["held"], ["kept"]]
 
 
+def test_a_cancelled_batch_leaves_the_queue_at_once() -> None:
+    commits = Commits()
+    with running(commits, waiting_bytes_max=10_000) as writer, held_up(commits, writer):
+        before = writer.waiting_bytes
+        assert writer.submit_batch(batch("cancelled")).cancel()
+        assert writer.waiting_bytes == before
+        kept = writer.submit_batch(batch("kept"))
+        with pytest.raises(Unavailable):
+            writer.submit_batch(batch("one more"))
+    kept.result(PATIENCE_SECONDS)
+    assert commits.groups == [["held"], ["kept"]]
+    assert writer.waiting_bytes == 0
+
+
 def test_a_bug_fails_its_group_without_telling_of_the_inside_and_the_next_goes_on() -> None:
     commits, failed = Commits(), list[Broken]()
     with running(commits, failed) as writer:

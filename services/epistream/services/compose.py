@@ -120,7 +120,7 @@ class Service:
             unary_seconds=settings.default_call_seconds,
             answer_bytes_max=settings.max_answer_bytes,
         )
-        ways = ingest.Ways(prepare, self._preparers, self._encoder_ready, self.writer, self._clock, traces)
+        ways = ingest.Ways(prepare, self._preparers, _THREADS, self._encoder_ready, self.writer, self._clock, traces)
         consumers = Consumers()
         parts = Parts(engine.feed, engine.epoch, consumers, metrics, self._clock, self._pushers, traces)
         takes = ingest.IngestServicer(ways, self._calls, submissions_max=settings.max_submissions_per_call)

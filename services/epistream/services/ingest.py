@@ -34,6 +34,8 @@ _T = TypeVar("_T")
 
 IN_HAND_BYTES_MAX: Final = 64 * 1024 * 1024
 """How much of all requests together is worked on at a time. More waits (in a stream) or is turned away (in a call)."""
+_QUEUE_SECONDS: Final = 0.02
+"""How often a batch of a stream looks whether the writer has room for it."""
 _ANSWER_SECONDS: Final = 1.0
 """What is left of a deadline for answering when the encoder was waited for in vain. Loading keeps Python busy."""
 
@@ -45,6 +47,8 @@ class Ways:
     prepare: Prepare
     preparers: Executor
     """For decoding and embedding."""
+    threads: int
+    """How many `preparers` has."""
     encoder_ready: asyncio.Event
     """Set when the encoder is loaded, or when there is none."""
     writer: Writer
@@ -60,6 +64,7 @@ class IngestServicer:
         """`submissions_max` bounds a request, and each message of a stream."""
         self._ways, self._calls, self._submissions_max = ways, calls, submissions_max
         self._room = Room(IN_HAND_BYTES_MAX)
+        self._threads = asyncio.Semaphore(ways.threads)
 
     def handlers(self) -> dict[str, Handler]:
         """The service's methods."""
@@ -79,7 +84,6 @@ class IngestServicer:
             allowance.pay(len(request.submissions), 0)
             call.noted["namespaces"] = call.caller.require_submissions(request.submissions)
             receipts = await self._decided("Submit", request.submissions, call, atomic=request.atomic)
-        call.noted |= _told(receipts)
         return api.SubmitResponse(receipts=receipts).SerializeToString()
 
     async def _retract(self, request: api.RetractRequest, call: Call) -> bytes:
@@ -100,16 +104,20 @@ class IngestServicer:
         call.caller.allowance.pay(1, len(raw))
         with call.caller.allowance.in_hand(len(raw)), self._room.taken_at_once(len(raw)):
             [receipt] = await self._decided("Retract", [raw], call, atomic=False)
-        call.noted |= _told([receipt]) | {"item": receipt.item_id}
+        call.noted["item"] = receipt.item_id
         return api.RetractResponse(receipt=receipt).SerializeToString()
 
     async def _decided(
         self, method: str, submissions: Sequence[bytes], call: Call, *, atomic: bool
     ) -> list[pb.Receipt]:
-        """The receipts of a call's submissions, durable. A call that is cancelled before its turn is not written."""
+        """The receipts of a call's submissions, durable and noted. Cancelled before its turn, nothing is written."""
         with receiving(self._ways.traces, method, call.metadata, len(submissions)) as trace:
             prepared = await self._prepared(submissions, call, trace)
-            return await asyncio.wrap_future(self._ways.writer.submit_batch(prepared, atomic=atomic))
+            deciding = self._ways.writer.submit_batch(prepared, atomic=atomic)
+            try:
+                return await _over(deciding)
+            finally:
+                call.noted |= _told(deciding)
 
     async def _submit_stream(self, context: Context, call: Call) -> None:
         turns = Turns(context, self._calls.draining)
@@ -159,20 +167,24 @@ class IngestServicer:
                 await turn.come()
                 deciding = await self._queued(prepared)
                 turn.over(queued=True)
-                receipts = await asyncio.wrap_future(deciding)
+                try:
+                    receipts = await _over(deciding)
+                finally:
+                    if told := _told(deciding):
+                        call.record(replace(call, noted=told), "BATCH")
         finally:
             turn.over(queued=False)
-        call.record(replace(call, noted=_told(receipts)), "BATCH")
         return api.SubmitStreamResponse(receipts=receipts).SerializeToString()
 
     async def _queued(self, prepared: Sequence[Prepared]) -> "Future[list[pb.Receipt]]":
         """Queue a batch of a stream, waiting for room: a stream is slowed down, not turned away."""
-        try:
-            return self._ways.writer.submit_batch(prepared)
-        except Unavailable as error:
-            if error.reason != "OVERLOADED":
-                raise
-        return await self._in_preparer(partial(self._ways.writer.submit_batch, prepared, wait=True))
+        while True:
+            try:
+                return self._ways.writer.submit_batch(prepared)
+            except Unavailable as error:
+                if error.reason != "OVERLOADED":
+                    raise
+            await asyncio.sleep(_QUEUE_SECONDS)
 
     async def _parsed(self, raw: bytes) -> RawSubmitRequest:
         """The submissions of a request, each as its bytes.
@@ -219,11 +231,39 @@ class IngestServicer:
         return await self._in_preparer(prepare)
 
     async def _in_preparer(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._ways.preparers, work)
+        # The pool would keep what waits in it, and what is cancelled there too, until a thread comes to it.
+        async with self._threads:
+            return await _over(self._ways.preparers.submit(work))
 
 
-def _told(receipts: Sequence[pb.Receipt]) -> dict[str, object]:
-    """What the audit log says of receipts: how many had which outcome, and the newest revision of each namespace."""
+async def _over(doing: "Future[_T]") -> _T:
+    """What a thread makes, once it is over.
+
+    Who is cancelled meanwhile waits too, unless it can be cancelled as well: the thread holds its bytes, and with them
+    its room.
+    """
+    over, loop = asyncio.Event(), asyncio.get_running_loop()
+    doing.add_done_callback(lambda _: loop.call_soon_threadsafe(over.set))
+    cancelled = False
+    while not doing.done():
+        try:
+            await over.wait()
+        except asyncio.CancelledError:
+            cancelled = True
+            doing.cancel()
+    if cancelled:
+        raise asyncio.CancelledError
+    return doing.result()
+
+
+def _told(deciding: "Future[list[pb.Receipt]]") -> dict[str, object]:
+    """What the audit log says of a batch: how many had which outcome, and the newest revision of each namespace.
+
+    Nothing of one that was not written.
+    """
+    if deciding.cancelled() or deciding.exception() is not None:
+        return {}
+    receipts = deciding.result()
     outcomes = Counter(pb.Outcome.Name(receipt.outcome).removeprefix("OUTCOME_") for receipt in receipts)
     revisions = {receipt.namespace: receipt.revision for receipt in receipts if receipt.revision}
     return {"outcomes": dict(outcomes), "revisions": revisions}

@@ -46,7 +46,7 @@ class Committed(Protocol):
         """`seconds` is how long the commit took."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Batch:
     prepared: Sequence[Prepared]
     atomic: bool
@@ -54,7 +54,7 @@ class _Batch:
     future: "Future[list[pb.Receipt]]" = field(default_factory=Future)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Call:
     call: Callable[[], Any]
     future: "Future[Any]" = field(default_factory=Future)
@@ -112,7 +112,7 @@ class Writer:
     ) -> "Future[list[pb.Receipt]]":
         """Have a batch committed. The future gives one receipt each, in order, when they are durable.
 
-        A future that is cancelled before its turn is not written.
+        What is cancelled before its turn is not written, and is let go of at once.
 
         Args:
             prepared: what `Pipeline.prepare` returned.
@@ -135,6 +135,7 @@ class Writer:
                     )
                 self._changed.wait()
             self._put(batch)
+        batch.future.add_done_callback(self._let_go)
         return batch.future
 
     def run(self, call: Callable[[], _T]) -> "Future[_T]":
@@ -166,6 +167,16 @@ class Writer:
         self._jobs.append(job)
         self._waiting_bytes += job.weight_bytes
         self._changed.notify_all()
+
+    def _let_go(self, future: "Future[list[pb.Receipt]]") -> None:
+        """Take a batch that was cancelled out of the queue; any other is not there any more."""
+        if not future.cancelled():
+            return
+        with self._changed:
+            for job in [job for job in self._jobs if job.future is future]:
+                self._jobs.remove(job)
+                self._waiting_bytes -= job.weight_bytes
+            self._changed.notify_all()
 
     def _work(self) -> None:
         while group := self._take():
