@@ -26,6 +26,7 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as know_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import sync_service_pb2 as sync_pb
+from epistream.v1.raw_pb2 import RawSubmitRequest
 from epistream.wire.errors import Denied, EpistreamError, InvalidInput, NotFound, Unavailable
 from tests.support.certificates import Authority, put
 from tests.support.rpc import DIMENSION, SMALL_WINDOW, Client, client_of, failure_of, rpc_failure_of, submission, vector
@@ -77,6 +78,15 @@ namespaces = ["*"]
 [principals.root]
 roles = ["all"]
 token_hashes = ["{hash_of("root")}"]
+
+[roles.writers]
+verbs = ["write"]
+namespaces = ["a"]
+producers = ["writer-*"]
+
+[principals.writer]
+roles = ["writers"]
+token_hashes = ["{hash_of("writer")}"]
 """ + "".join(
     f"""
 [roles.{verb}-{namespace}]
@@ -347,10 +357,67 @@ async def test_no_message_is_larger_than_its_principal_may_send(secured: Secured
             assert "you may send 200" in error.message
 
 
+NOT_UTF8: Final = b"\x32\x01\xff"
+"""A content that no submission can have. Who may submit it can be read all the same, from before and after it."""
+CUT_OFF: Final = b"\x32\x05x"
+"""A content that ends too early. What stands before it can be read."""
+
+
+def torn(namespace: str, producer: str, tail: bytes) -> bytes:
+    """A submission that cannot be decoded."""
+    named = pb.Submission(namespace=namespace, provenance=pb.Provenance(producer=producer))
+    return named.SerializeToString() + tail
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        pytest.param(torn("b", "writer-1", CUT_OFF), id="another namespace"),
+        pytest.param(torn("a", "somebody", CUT_OFF), id="another producer"),
+        pytest.param(torn("", "somebody", CUT_OFF), id="another producer, no namespace"),
+        pytest.param(torn("b", "writer-1", NOT_UTF8), id="another namespace that is asked about"),
+        pytest.param(torn("b", "writer-1", NOT_UTF8) + torn("a", "writer-1", b""), id="another namespace, then mine"),
+    ],
+)
+async def test_nobody_leaves_a_dead_letter_in_the_name_of_others(
+    secured: Secured,
+    root: Client,  # noqa: ARG001 - a and b exist
+    planted: bytes,
+) -> None:
+    before = await metrics(secured, "root")
+    mine = submission("a", 91, provenance=pb.Provenance(producer="writer-1"))
+    request = RawSubmitRequest(submissions=[mine.SerializeToString(), planted]).SerializeToString()
+    async with secured.client("writer") as client:
+        stream = client.stream_raw("IngestService/SubmitStream")
+        await stream.write(request)
+        for answer in (client.call_raw("IngestService/Submit", request), stream.read()):
+            assert isinstance(await failure_of(answer), Denied)
+    after = await metrics(secured, "root")
+    for name in ("epistream_dlq_total", "epistream_ingest_outcomes_total"):
+        assert sample(after, name) == sample(before, name)
+
+
+@pytest.mark.parametrize(
+    "allowed", [torn("a", "writer-1", CUT_OFF), torn("", "", CUT_OFF), torn("a", "", CUT_OFF), b"\xff\xff"]
+)
+async def test_what_cannot_be_decoded_is_kept_where_its_names_are_the_callers_own(
+    secured: Secured,
+    root: Client,  # noqa: ARG001 - a and b exist
+    allowed: bytes,
+) -> None:
+    before = await metrics(secured, "root")
+    async with secured.client("writer") as client:
+        request = RawSubmitRequest(submissions=[allowed]).SerializeToString()
+        answer = ingest_pb.SubmitResponse.FromString(await client.call_raw("IngestService/Submit", request))
+    assert [receipt.reason for receipt in answer.receipts] == [pb.REASON_MALFORMED]
+    assert sample(await metrics(secured, "root"), "epistream_dlq_total") == sample(before, "epistream_dlq_total") + 1
+
+
 async def test_who_may_write_nowhere_leaves_no_dead_letter(secured: Secured, root: Client) -> None:  # noqa: ARG001
     before = await metrics(secured, "root")
     async with secured.client("read-a") as client:
-        error = await rpc_failure_of(client.call_raw("IngestService/Submit", b"\xff\xff"))
+        request = RawSubmitRequest(submissions=[b"\xff\xff"]).SerializeToString()
+        error = await rpc_failure_of(client.call_raw("IngestService/Submit", request))
         assert error.code() == grpc.StatusCode.PERMISSION_DENIED
     after = await metrics(secured, "root")
     assert sample(after, "epistream_dlq_total") == sample(before, "epistream_dlq_total")

@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import grpc
 import pytest
 
 from epistream.indexer import deadletters
-from epistream.indexer.store import Store
+from epistream.indexer.store import read_only
 from epistream.v1 import ingest_service_pb2 as ingest_pb
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge_pb
@@ -187,18 +186,35 @@ async def test_a_submission_above_a_mebibyte_is_refused_and_the_others_go_on(cli
     assert [r.outcome for r in receipts] == [pb.OUTCOME_ADMITTED, pb.OUTCOME_REFUSED, pb.OUTCOME_ADMITTED]
 
 
-async def test_bytes_that_are_no_request_are_kept_as_a_dead_letter(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
+async def test_bytes_that_are_no_request_are_refused_and_not_kept(client: Client, service: RunningService) -> None:
+    await client.make_namespace("garbage")
+    before = newest_letter(service)
     garbage = b"\x0a\xff\xff\xff\xff\x0fgarbage"
-    with running_service(folder) as service:
-        async with client_of(service.address) as client:
-            error = await failure_of(client.call_raw("IngestService/Submit", garbage))
-            assert isinstance(error, InvalidInput)
-        assert service.metric('epistream_dlq_total{reason="malformed"}') == 1
-        assert service.stop() == 0
-    store = Store(folder)
-    with store.reader() as catalog:
-        [letter] = deadletters.read(catalog.connection, 0, 10)
-    store.close()
-    assert letter.record.value == garbage
-    assert letter.receipt.reason == pb.REASON_MALFORMED
+    stream = client.stream_raw("IngestService/SubmitStream")
+    await stream.write(garbage)
+    for answer in (client.call_raw("IngestService/Submit", garbage), stream.read()):
+        error = await failure_of(answer)
+        assert isinstance(error, InvalidInput)
+        assert "not a SubmitRequest" in error.message
+    assert newest_letter(service) == before
+    [receipt] = await client.submit(submission("garbage", 1))
+    assert receipt.outcome == pb.OUTCOME_ADMITTED
+
+
+async def test_of_a_submission_that_is_too_large_as_much_is_kept_as_one_may_have(
+    client: Client, service: RunningService
+) -> None:
+    before = newest_letter(service)
+    large = submission("any", 1, content="x" * (3 * 1024 * 1024)).SerializeToString()
+    [receipt] = (await submit_raw(client, large)).receipts
+    assert receipt.outcome == pb.OUTCOME_REFUSED
+    assert str(len(large)) in receipt.violations[0].description
+    with read_only(service.folder) as catalog:
+        [letter] = deadletters.read(catalog.connection, before, 10)
+    assert letter.record.value == large[: 1024 * 1024]
+    assert letter.receipt == receipt
+
+
+def newest_letter(service: RunningService) -> int:
+    with read_only(service.folder) as catalog:
+        return int(catalog.connection.execute("SELECT IFNULL(MAX(number), 0) FROM dead_letters").get)

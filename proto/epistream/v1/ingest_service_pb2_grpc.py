@@ -58,7 +58,8 @@ class IngestServiceServicer(object):
 
     def Submit(self, request, context):
         """Submits a batch and answers with one receipt for each submission, in order, after all of them are durable. A submission that is wrong is
-        REFUSED in its receipt, its bytes are kept as a dead letter, and the others go on, unless `atomic` is set.
+        REFUSED in its receipt, its bytes are kept as a dead letter, and the others go on, unless `atomic` is set. Bytes that are no SubmitRequest are
+        refused with INVALID_ARGUMENT and not kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -18,7 +18,8 @@ class IngestServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     Submit: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.SubmitRequest, _ingest_service_pb2.SubmitResponse]
     """Submits a batch and answers with one receipt for each submission, in order, after all of them are durable. A submission that is wrong is
-    REFUSED in its receipt, its bytes are kept as a dead letter, and the others go on, unless `atomic` is set.
+    REFUSED in its receipt, its bytes are kept as a dead letter, and the others go on, unless `atomic` is set. Bytes that are no SubmitRequest are
+    refused with INVALID_ARGUMENT and not kept.
     """
     SubmitStream: _aio.StreamStreamMultiCallable[_ingest_service_pb2.SubmitStreamRequest, _ingest_service_pb2.SubmitStreamResponse]
     """Submits without end. Each message is a batch; its receipts come back in one message as they commit, in the order of the batches."""
@@ -35,7 +36,8 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_ingest_service_pb2.SubmitRequest, _abc.Awaitable[_ingest_service_pb2.SubmitResponse]],
     ) -> _abc.Awaitable[_ingest_service_pb2.SubmitResponse]:
         """Submits a batch and answers with one receipt for each submission, in order, after all of them are durable. A submission that is wrong is
-        REFUSED in its receipt, its bytes are kept as a dead letter, and the others go on, unless `atomic` is set.
+        REFUSED in its receipt, its bytes are kept as a dead letter, and the others go on, unless `atomic` is set. Bytes that are no SubmitRequest are
+        refused with INVALID_ARGUMENT and not kept.
         """
 
     @_abc_1.abstractmethod

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from google.protobuf.message import DecodeError
 
 from epistream.indexer.clock import Clock
+from epistream.indexer.decode import RECORD_BYTES_MAX
 from epistream.indexer.model import Malformed, Record
 from epistream.services.calls import Call, Calls, Context, Handler
 from epistream.services.errors import undecodable
@@ -26,7 +27,7 @@ from epistream.services.writer import Prepared, Writer
 from epistream.v1 import ingest_service_pb2 as api
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1.raw_pb2 import RawSubmitRequest
-from epistream.wire.errors import FieldViolation, InvalidInput, Unavailable
+from epistream.wire.errors import InvalidInput, Unavailable
 
 SERVICE: Final = api.DESCRIPTOR.services_by_name["IngestService"].full_name
 
@@ -80,7 +81,7 @@ class IngestServicer:
         with allowance.in_hand(len(raw)), self._room.taken_at_once(len(raw)):
             allowance.admit_submissions()
             allowance.pay(0, len(raw))
-            request = await self._parsed(raw)
+            request = self._parsed(raw)
             allowance.pay(len(request.submissions), 0)
             call.noted["namespaces"] = call.caller.require_submissions(request.submissions)
             receipts = await self._decided("Submit", request.submissions, call, atomic=request.atomic)
@@ -112,7 +113,7 @@ class IngestServicer:
     ) -> list[pb.Receipt]:
         """The receipts of a call's submissions, durable and noted. Cancelled before its turn, nothing is written."""
         with receiving(self._ways.traces, method, call.metadata, len(submissions)) as trace:
-            prepared = await self._prepared(submissions, call, trace)
+            prepared = [_kept(one, call) for one in await self._prepared(submissions, call, trace)]
             deciding = self._ways.writer.submit_batch(prepared, atomic=atomic)
             try:
                 return await _over(deciding)
@@ -158,12 +159,12 @@ class IngestServicer:
         """The receipts of one batch of a stream: prepared beside other batches, written after those before it."""
         try:
             call.caller.allowance.pay(0, len(raw))
-            request = await self._parsed(raw)
+            request = self._parsed(raw)
             call.caller.allowance.pay(len(request.submissions), 0)
             call.caller.require_submissions(request.submissions)
             # The metadata came with the stream, which lasts: it says nothing of this batch.
             with receiving(self._ways.traces, "SubmitStream", tuple, len(request.submissions)) as trace:
-                prepared = await self._prepared(request.submissions, None, trace)
+                prepared = [_kept(one, call) for one in await self._prepared(request.submissions, None, trace)]
                 await turn.come()
                 deciding = await self._queued(prepared)
                 turn.over(queued=True)
@@ -186,20 +187,16 @@ class IngestServicer:
                     raise
             await asyncio.sleep(_QUEUE_SECONDS)
 
-    async def _parsed(self, raw: bytes) -> RawSubmitRequest:
+    def _parsed(self, raw: bytes) -> RawSubmitRequest:
         """The submissions of a request, each as its bytes.
 
         Raises:
-            InvalidInput: the bytes are no request, and were kept as a dead letter; or it has none or too many.
+            InvalidInput: the bytes are no request; or it has none or too many.
         """
         try:
             request = RawSubmitRequest.FromString(raw)
         except DecodeError as error:
-            refusal = undecodable("SubmitRequest")
-            violations = (FieldViolation("", refusal.message),)
-            letter = Malformed(Record(raw, self._ways.clock.now_us()), pb.REASON_MALFORMED, violations)
-            await asyncio.wrap_future(self._ways.writer.submit_batch([letter]))
-            raise refusal from error
+            raise undecodable("SubmitRequest") from error
         count = len(request.submissions)
         if not 1 <= count <= self._submissions_max:
             raise InvalidInput.at("submissions", f"{count} submissions, must be 1 to {self._submissions_max}")
@@ -234,6 +231,18 @@ class IngestServicer:
         # The pool would keep what waits in it, and what is cancelled there too, until a thread comes to it.
         async with self._threads:
             return await _over(self._ways.preparers.submit(work))
+
+
+def _kept(one: Prepared, call: Call) -> Prepared:
+    """What was prepared; one that will be refused as it is kept (docs/decisions/0015).
+
+    Raises:
+        Denied: it would be a dead letter under names that are not the caller's to use.
+    """
+    if not isinstance(one, Malformed):
+        return one
+    call.caller.require_names(one.namespace, one.producer)
+    return replace(one, record=replace(one.record, value=(one.record.value or b"")[:RECORD_BYTES_MAX]))
 
 
 async def _over(doing: "Future[_T]") -> _T:

@@ -136,6 +136,14 @@ class Role(_Model):
         """Whether it grants to subscribe in this consumer's name."""
         return self.grants(_WATCH, namespace) and (self.consumers is None or _fits(consumer, self.consumers))
 
+    def grants_names(self, namespace: str, producer: str) -> bool:
+        """Whether it grants to submit something with these names; an empty one is none and may be any."""
+        return (
+            not _WRITE.isdisjoint(self.verbs)
+            and (not namespace or _fits(namespace, self.namespaces))
+            and (not producer or self.producers is None or _fits(producer, self.producers))
+        )
+
 
 _WRITE: Final = frozenset((Verb.WRITE,))
 _WATCH: Final = frozenset((Verb.WATCH,))
@@ -195,6 +203,10 @@ class Principal:
     def may_subscribe(self, namespace: str, consumer: str) -> bool:
         """Whether a role grants to subscribe in this consumer's name."""
         return any(role.grants_subscription(namespace, consumer) for role in self.roles)
+
+    def may_name(self, namespace: str, producer: str) -> bool:
+        """Whether a role grants to submit something with these names; an empty one is none and may be any."""
+        return any(role.grants_names(namespace, producer) for role in self.roles)
 
 
 _ALL: Final = Role(verbs=EVERY_VERB, namespaces=("*",))

@@ -214,7 +214,7 @@ class Caller:
     def require_submissions(self, submissions: Sequence[bytes]) -> list[str]:
         """Ask for each submission of a request, given as its encoding; none is to be taken when one may not be.
 
-        What cannot be decoded has no namespace: it will be refused, and kept as a dead letter.
+        What cannot be decoded will be refused, and kept as a dead letter: ask `require_names` what may be in it.
 
         Returns:
             Their namespaces; none where nobody is asked.
@@ -265,6 +265,18 @@ class Caller:
             if standing.failure is None:
                 raise
             raise standing.failure from None
+
+    def require_names(self, namespace: str, producer: str) -> None:
+        """Ask for a dead letter with these names, as far as they could be read: it is told to others under them.
+
+        What was read of malformed bytes may be something else than `require_submissions` read, or all that could be.
+
+        Raises:
+            Denied: the caller may submit nothing with them.
+        """
+        principal = self.principal
+        if not principal.may_name(namespace, producer):
+            raise self._guard.denied(principal, f"submit in {_short(namespace)} as {_short(producer)}")
 
 
 class _Standing:
