@@ -2,13 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from epistream.clients import Credentials, Denied, KnowledgeClient, Producer, Replica, submission
+from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns
 from tests.support.certificates import Authority, put
 from tests.support.cli import epistream
@@ -70,11 +71,13 @@ async def publish(address: str, shown: Credentials, *numbers: int) -> None:
         await client.create_namespace("pharmacy", encoder=ns.Encoder(model="none", dimension=16))
     async with Producer(address, credentials=shown) as producer:
         for number in numbers:
-            made = submission(
-                f"Fact {number}.", namespace="pharmacy", producer="ada", origin="EXPERT", item_id=str(number)
-            )
-            made.embedding.float32 = vector(number)
-            await producer.submit(made)
+            await producer.submit(fact(number))
+
+
+def fact(number: int) -> pb.Submission:
+    made = submission(f"Fact {number}.", namespace="pharmacy", producer="ada", origin="EXPERT", item_id=str(number))
+    made.embedding.float32 = vector(number)
+    return made
 
 
 async def test_a_replica_follows_until_it_may_no_longer_and_answers_on(
@@ -120,6 +123,53 @@ async def test_a_replica_goes_on_over_the_end_of_its_token_where_a_new_one_was_p
         await replica.wait_for(2, 20)
         assert replica.error is None
         assert sorted(replica.item_ids()) == ["1", "2"]
+
+
+async def test_connections_that_end_by_their_age_cost_a_producer_and_a_replica_nothing(
+    authority: Authority, issuer: Issuer, tmp_path: Path
+) -> None:
+    put(tmp_path / "keys.json", json.dumps({"keys": [issuer.public_key()]}))
+    put(tmp_path / "access.toml", ACCESS)
+    audit = tmp_path / "audit.jsonl"
+    flags = authority.service_flags(mutual=True) | {
+        "access_file": str(tmp_path / "access.toml"),
+        "audit_file": str(audit),
+        "max_connection_age_seconds": "1",
+    }
+    shown = Credentials(tls_ca_file=authority.ca_file, token="root", **authority.client("root"))
+    with running_service(tmp_path / "data", flags) as service:
+        await publish(service.address, shown, 0)
+        async with (
+            Replica.open(
+                tmp_path / "replica", service.address, "pharmacy", consumer="advisor", credentials=shown
+            ) as replica,
+            Producer(service.address, credentials=shown) as producer,
+        ):
+            await replica.wait_current()
+            sent = 0
+
+            async def facts() -> AsyncIterator[pb.Submission]:
+                nonlocal sent
+                while connections(audit, "IngestService/SubmitStream") < 3 or connections(audit, SUBSCRIBE) < 4:
+                    sent += 1
+                    yield fact(sent)
+                    await asyncio.sleep(0.01)
+
+            async with asyncio.timeout(60):
+                receipts = [receipt async for receipt in producer.stream(facts())]
+            assert [receipt.revision for receipt in receipts] == list(range(2, sent + 2))
+            await replica.wait_for(sent + 1, 20)
+            assert set(replica.item_ids()) == {str(number) for number in range(sent + 1)}
+            assert replica.error is None
+
+
+SUBSCRIBE: Final = "SyncService/Subscribe"
+
+
+def connections(audit: Path, method: str) -> int:
+    """From how many a stream came that is in the audit log."""
+    lines = map(json.loads, audit.read_text().splitlines())
+    return len({line["peer"] for line in lines if line["method"] == method})
 
 
 def test_the_command_line_shows_a_token(service: RunningService, authority: Authority, tmp_path: Path) -> None:

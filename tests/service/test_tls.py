@@ -15,7 +15,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Denied
 from tests.support.certificates import Authority, put
-from tests.support.rpc import Client, client_of, failure_of, rpc_failure_of, submission
+from tests.support.rpc import (
+    PATIENCE_SECONDS,
+    Client,
+    Subscription,
+    client_of,
+    failure_of,
+    rpc_failure_of,
+    submission,
+)
 from tests.support.security import client_with, hash_of
 from tests.support.service import RunningService, running_service
 from tests.support.waits import until
@@ -38,9 +46,9 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
 
 
-def secured(authority: Authority, folder: Path, *, mutual: bool = False) -> Iterator[RunningService]:
+def secured(authority: Authority, folder: Path, *, mutual: bool = False, **more: str) -> Iterator[RunningService]:
     (folder / "access.toml").write_text(ACCESS)
-    flags = authority.service_flags(mutual=mutual) | {"access_file": str(folder / "access.toml")}
+    flags = authority.service_flags(mutual=mutual) | {"access_file": str(folder / "access.toml")} | more
     with running_service(folder / "data", flags, health_address="127.0.0.1:0") as service:
         yield service
 
@@ -53,6 +61,12 @@ def service(authority: Authority, tmp_path: Path) -> Iterator[RunningService]:
 @pytest.fixture
 def mutual(authority: Authority, tmp_path: Path) -> Iterator[RunningService]:
     yield from secured(authority, tmp_path, mutual=True)
+
+
+@pytest.fixture
+def short_lived(authority: Authority, tmp_path: Path) -> Iterator[RunningService]:
+    """A service where a connection lives for a second."""
+    yield from secured(authority, tmp_path, mutual=True, max_connection_age_seconds="1")
 
 
 def served_serial(address: str, authority: Authority) -> int:
@@ -130,6 +144,30 @@ async def test_a_client_certificate_is_needed_and_says_who_calls(
     async with client_with(mutual.address, forged) as client:
         error = await rpc_failure_of(client.namespaces.ListNamespaces(LISTING, timeout=20))
         assert error.code() == grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_client_certificate_that_runs_out_is_out_when_its_connection_ends(
+    authority: Authority, short_lived: RunningService
+) -> None:
+    brief = authority.channel_credentials("root.example", seconds=4)
+    async with client_with(short_lived.address, brief) as client:
+        await client.make_namespace("a")
+        async with client.subscribe("a", head=True) as stream:
+            await stream.next_of("subscribed")
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                ended = await rpc_failure_of(read_to_the_end(stream))
+                while await client.namespaces.ListNamespaces(LISTING).code() == grpc.StatusCode.OK:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)  # until a connection was made with what has run out
+        assert ended.code() == grpc.StatusCode.UNAVAILABLE
+        last = await rpc_failure_of(client.namespaces.ListNamespaces(LISTING, timeout=20))
+        assert last.code() == grpc.StatusCode.UNAVAILABLE
+    async with client_with(short_lived.address, authority.channel_credentials("root.example")) as client:
+        await client.namespaces.ListNamespaces(LISTING)
+
+
+async def read_to_the_end(stream: Subscription) -> None:
+    while True:
+        await stream.next()
 
 
 async def test_probes_need_neither_tls_nor_credentials_and_find_health_alone(service: RunningService) -> None:

@@ -1,6 +1,6 @@
 """Certificates of an authority of the test's own, as files and as gRPC takes them."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,11 +39,14 @@ class Authority:
         put(self.key_file, leaf.private_key_pem.bytes())
         put(self.cert_file, _chain(leaf))
 
-    def channel_credentials(self, name: str | None = None) -> grpc.ChannelCredentials:
-        """What a channel needs to this authority's services, with a certificate for a DNS name where one is given."""
+    def channel_credentials(self, name: str | None = None, *, seconds: float = 3600) -> grpc.ChannelCredentials:
+        """What a channel needs to this authority's services.
+
+        With a certificate for a DNS name where one is given, which is valid for so long.
+        """
         if name is None:
             return grpc.ssl_channel_credentials(self.ca_pem)
-        leaf = self._ca.issue_cert(name)
+        leaf = self._ca.issue_cert(name, not_after=datetime.now(UTC) + timedelta(seconds=seconds))
         return grpc.ssl_channel_credentials(self.ca_pem, leaf.private_key_pem.bytes(), _chain(leaf))
 
     def serving(self, *names: str, clients: "Authority | None" = None, expired: bool = False) -> grpc.ServerCredentials:

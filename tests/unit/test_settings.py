@@ -71,6 +71,14 @@ def test_a_wrong_file_is_refused(tmp_path: Path, content: bytes) -> None:
         Settings.load(config=tmp_path / "missing.toml")
 
 
+def test_a_connection_has_an_age_where_clients_have_certificates() -> None:
+    tls = {"tls_cert_file": "a", "tls_key_file": "b"}
+    assert Settings.load(**tls).connection_seconds is None
+    assert Settings.load(**tls, tls_client_ca_file="c").connection_seconds == 3600
+    assert Settings.load(**tls, tls_client_ca_file="c", max_connection_age_seconds="0").connection_seconds is None
+    assert Settings.load(max_connection_age_seconds="7").connection_seconds == 7
+
+
 def test_every_setting_is_described() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 

@@ -146,6 +146,7 @@ class Service:
             max_message_bytes=settings.max_message_bytes,
             calls_max=settings.max_calls + settings.max_streams + _SPARE_CALLS,
             credentials=self.tls.grpc_credentials() if self.tls is not None else None,
+            connection_seconds=settings.connection_seconds,
             health_address=settings.health_address,
             reflects=not self.guard.guarded if settings.reflection is None else settings.reflection,
         )

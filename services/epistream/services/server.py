@@ -13,6 +13,8 @@ from epistream.wire.errors import Unavailable
 
 _FLUSH_SECONDS: Final = 0.5
 """What is sent last gets this long to leave. `stop` takes this long while somebody watches the health service."""
+_GRACE_SECONDS_MAX: Final = 60
+"""When a connection's age is over, its client is told to make another; what is open then has this long to end."""
 
 _WATCHES_MAX: Final = 100
 """How many may follow the health at one time."""
@@ -52,6 +54,7 @@ class Server:
         max_message_bytes: int,
         calls_max: int | None = None,
         credentials: grpc.ServerCredentials | None = None,
+        connection_seconds: int | None = None,
         health_address: str = "",
         reflects: bool = True,
     ) -> None:
@@ -64,6 +67,8 @@ class Server:
             calls_max: how many calls and streams may be open, those of health and those that nobody knows yet among
                 them; gRPC turns away more. None for no bound.
             credentials: for TLS; None serves in plaintext.
+            connection_seconds: how long a connection may live, give or take a tenth. Calls and streams that are open
+                then have as long again, but a minute at most, before they are cut off. None for no bound.
             health_address: where the health service is served alone, in plaintext, as Kubernetes' probes need it;
                 empty for nowhere.
             reflects: whether clients may ask for the protos.
@@ -72,7 +77,7 @@ class Server:
             Unavailable: an address cannot be bound.
         """
         self._names = tuple(services)
-        options = (*_OPTIONS, ("grpc.max_receive_message_length", max_message_bytes))
+        options = (*_OPTIONS, ("grpc.max_receive_message_length", max_message_bytes), *_age(connection_seconds))
         self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=calls_max)
         for name, handlers in services.items():
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, dict(handlers)),))
@@ -138,6 +143,16 @@ class _Health(health.aio.HealthServicer):  # type: ignore[misc] # the library ha
     async def _require_known(self, name: str, context: Any) -> None:
         if name not in self._names:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no service of this name is served")
+
+
+def _age(seconds: int | None) -> tuple[tuple[str, int], ...]:
+    if seconds is None:
+        return ()
+    grace_seconds = min(seconds, _GRACE_SECONDS_MAX)
+    return (
+        ("grpc.max_connection_age_ms", seconds * 1000),
+        ("grpc.max_connection_age_grace_ms", grace_seconds * 1000),
+    )
 
 
 def _bound(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> str:

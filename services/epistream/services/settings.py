@@ -19,6 +19,8 @@ from epistream.wire.topics import SUBMISSIONS
 DEFAULT_ADDRESS: Final = "127.0.0.1:7443"
 DEFAULT_FOLDER: Final = Path("epistream-data")
 MEBIBYTE: Final = 1024 * 1024
+CONNECTION_SECONDS: Final = 3600
+"""How long a connection lives that stands on a client certificate, unless it is set."""
 KAFKA_SECURITY: Final = (
     "kafka_security",
     "kafka_sasl_mechanism",
@@ -139,6 +141,11 @@ class Settings(BaseSettings):
         1000, ge=1, description="The most unary calls and submitting streams at one time. More are turned away."
     )
     max_streams: int = Field(1000, ge=1, description="The most subscriptions at one time. More are turned away.")
+    max_connection_age_seconds: int | None = Field(
+        None,
+        ge=0,
+        description="How long a gRPC connection may live; 0 for ever. By default an hour with client certificates.",
+    )
     default_call_seconds: float = Field(
         30.0,
         gt=0,
@@ -173,6 +180,16 @@ class Settings(BaseSettings):
             InvalidInput: the settings do not fit together.
         """
         return KafkaSecurity.of_settings(self.model_dump())
+
+    @property
+    def connection_seconds(self) -> int | None:
+        """How long a gRPC connection may live; None for as long as its client likes.
+
+        A client certificate is looked at when a connection is made, and never after.
+        """
+        if self.max_connection_age_seconds is None:
+            return CONNECTION_SECONDS if self.tls_client_ca_file is not None else None
+        return self.max_connection_age_seconds or None
 
     @field_validator("address", "metrics_address", "health_address")
     @classmethod
