@@ -3,7 +3,9 @@
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from socketserver import ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -17,9 +19,11 @@ from epistream.wire.errors import Unavailable
 
 _LOG: Final = logging.getLogger(__name__)
 _BEARER: Final = "bearer "
-_SECONDS_MAX: Final = 10.0
+_SILENT_SECONDS: Final = 10.0
 """How long a client may keep silent in its handshake, in its request, and in taking the answer."""
-_THREADS_MAX: Final = 16
+REQUEST_SECONDS: Final = 30.0
+"""How long all of it may take, so that nobody holds a thread with a byte now and then."""
+THREADS_MAX: Final = 16
 """How many are served at one time."""
 
 
@@ -31,7 +35,13 @@ class MetricsServer:
     """
 
     def __init__(
-        self, registry: CollectorRegistry, address: str, *, tls: Tls | None, admits: Callable[[str | None], bool]
+        self,
+        registry: CollectorRegistry,
+        address: str,
+        *,
+        tls: Tls | None,
+        admits: Callable[[str | None], bool],
+        request_seconds: float = REQUEST_SECONDS,
     ) -> None:
         """Bind and serve.
 
@@ -40,13 +50,14 @@ class MetricsServer:
             address: HOST:PORT.
             tls: for HTTPS; None serves in plaintext.
             admits: whether who shows this bearer token, or None, may read them. Called on the server's threads.
+            request_seconds: after how long a client is cut off, from its connection to the end of the answer.
 
         Raises:
             Unavailable: the address cannot be bound.
         """
         host, port = split_address(address)
         try:
-            self._server = _Server(host, port, tls)
+            self._server = _Server(host, port, tls, request_seconds)
         except OSError as error:
             raise Unavailable(f"{address} cannot be bound for the metrics: {error}") from error
         self._server.set_app(_guarded(registry, admits))
@@ -78,7 +89,7 @@ def _guarded(registry: CollectorRegistry, admits: Callable[[str | None], bool]) 
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _SECONDS_MAX
+    timeout = _SILENT_SECONDS
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the library calls it
         _LOG.debug(format, *args)
@@ -87,27 +98,47 @@ class _Handler(WSGIRequestHandler):
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, tls: Tls | None) -> None:
+    def __init__(self, host: str, port: int, tls: Tls | None, request_seconds: float) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._tls = tls
-        self._slots = threading.BoundedSemaphore(_THREADS_MAX)
-        self._context = tls.https_context() if tls is not None else None
+        self._tls, self._request_seconds = tls, request_seconds
+        self._slots = threading.BoundedSemaphore(THREADS_MAX)
+        self._open: dict[socket.socket, float] = {}
+        """Until when each client may take."""
+        self._changing = threading.Lock()
         super().__init__((host, port), _Handler)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
-        if self._tls is not None and self._context is not None:
+        if self._tls is not None:
             self._tls.refresh()
             # The handshake comes with the first read, on the request's own thread: nobody waits for a slow client.
-            connection = self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            context = self._tls.https_context()
+            connection = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
+
+    def service_actions(self) -> None:
+        """Cut off who takes too long. Called on the accepting thread, twice a second at least."""
+        now = time.monotonic()
+        with self._changing:
+            for connection in [each for each, until in self._open.items() if until <= now]:
+                with suppress(OSError):
+                    # That of TLS would take away what the connection's thread is reading with.
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """On a thread of its own, of which there are some; who comes when all are busy is not served."""
         if not self._slots.acquire(blocking=False):
             self.shutdown_request(request)
             return
+        with self._changing:
+            self._open[request] = time.monotonic() + self._request_seconds
         super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """The end of a request: its number is another connection's from here on."""
+        with self._changing:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """The thread."""
