@@ -60,8 +60,7 @@ class Tls:
         self._files, self._failed = files, failed
         self._lock = threading.Lock()
         self._watched = Watched()
-        self._material = _read(files, self._watched)
-        self._contexts: list[ssl.SSLContext] = []
+        self._material, self._context = self._made()
 
     def not_after(self) -> float:
         """When the service's certificate expires, as Unix time in seconds."""
@@ -86,28 +85,33 @@ class Tls:
         )
 
     def https_context(self) -> ssl.SSLContext:
-        """For an HTTPS server, which calls `refresh` before it takes a connection."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(self._files.certificate, self._files.key)
-        self._contexts.append(context)
-        return context
+        """For the next connection of an HTTPS server, which calls `refresh` before."""
+        return self._context
 
     def refresh(self) -> None:
-        """Read the files again if they have changed. Blocks for some microseconds if not."""
+        """Read the files again if they have changed. Blocks for some microseconds if not. Raises nothing."""
         with self._lock:
-            if not self._watched.changed():
-                return
             try:
-                self._material = _read(self._files, self._watched)
-                for context in self._contexts:
-                    context.load_cert_chain(self._files.certificate, self._files.key)
-            except (InvalidInput, OSError) as error:  # ssl.SSLError is an OSError
+                if not self._watched.changed():
+                    return
+                self._material, self._context = self._made()
+            except Exception as error:  # noqa: BLE001 - whatever it is, what serves must go on serving
                 self._watched.look_again()
                 self._failed("tls_files")
                 _LOG.error("The certificates were changed and cannot be used; the earlier ones still are: %s", error)
             else:
                 _LOG.info("The certificates were read again")
+
+    def _made(self) -> tuple[_Material, ssl.SSLContext]:
+        """What the files make now, all of it or an error."""
+        material = _read(self._files, self._watched)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self._files.certificate, self._files.key)
+        except OSError as error:  # ssl.SSLError is one
+            raise InvalidInput.at("tls_cert_file", f"{self._files.certificate} cannot be used: {error}") from error
+        return material, context
 
 
 def _configuration(material: _Material) -> grpc.ServerCertificateConfiguration:
