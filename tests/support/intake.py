@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Broken
 from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
-from epistream.wire.topics import RECORD_BYTES_MAX
+from epistream.wire.topics import CARRIED, RECORD_BYTES_MAX
 from tests.support.kafka import Kafka
 from tests.support.knowing import DIMENSION, submission
 
@@ -84,9 +84,10 @@ def taking(
     publish: bool = False,
     around_commit: Callable[[Commit], Commit] = lambda commit: commit,
     security: KafkaSecurity = PLAINTEXT,
+    carried: Mapping[str, Collection[pb.Origin.ValueType]] = CARRIED,
 ) -> Iterator[Taking]:
     """An intake of these topics into the store in `folder`, which is stopped in the end, in the service's order."""
-    engine = Engine(folder)
+    engine = Engine(folder, carried=carried)
     failures: list[Broken] = []
     writer = Writer(around_commit(engine.pipeline.commit), committed=lambda *_: None, failed=failures.append)
     registry = CollectorRegistry()

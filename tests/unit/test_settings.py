@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from epistream.services.settings import Settings, is_loopback, split_address
+from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import InvalidInput
+from epistream.wire.topics import EXPERT
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +41,35 @@ def test_the_file_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: p
 def test_topics_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EPISTREAM_KAFKA_TOPICS", "one, two,")
     assert Settings.load().kafka_topics == ("one", "two")
+
+
+def test_a_topic_carries_the_origins_that_are_set_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.load().carried() == {
+        "epistream.submissions.expert.v1": {pb.ORIGIN_EXPERT, pb.ORIGIN_COLLABORATIVE},
+        "epistream.submissions.synthetic.v1": {pb.ORIGIN_CRAWLED, pb.ORIGIN_SYNTHETIC},
+        "epistream.submissions.updates.v1": {pb.ORIGIN_CRAWLED, pb.ORIGIN_SYNTHETIC},
+    }
+    monkeypatch.setenv("EPISTREAM_KAFKA_TOPICS", f"one,two,{EXPERT}")
+    monkeypatch.setenv("EPISTREAM_KAFKA_TOPIC_ORIGINS", f"one=CRAWLED+SYNTHETIC, {EXPERT}=EXPERT")
+    carried = Settings.load().carried()
+    assert carried["one"] == {pb.ORIGIN_CRAWLED, pb.ORIGIN_SYNTHETIC}
+    assert carried[EXPERT] == {pb.ORIGIN_EXPERT}
+    assert "two" not in carried
+
+
+@pytest.mark.parametrize(
+    ("origins", "why"),
+    [
+        ("other=EXPERT", "'other' is not among kafka_topics"),
+        ("one=EXPERT,one=CRAWLED", "'one' is there twice"),
+        ("one", "expected some of .*CRAWLED.* with . between, found ''"),
+        ("one=EXPERT+expert", "found 'expert'"),
+        ("one=UNSPECIFIED", "found 'UNSPECIFIED'"),
+    ],
+)
+def test_wrong_origins_of_topics_are_said(origins: str, why: str) -> None:
+    with pytest.raises(InvalidInput, match=why):
+        Settings.load(kafka_topics="one", kafka_topic_origins=origins)
 
 
 @pytest.mark.parametrize(

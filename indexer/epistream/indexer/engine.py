@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -30,6 +30,7 @@ from epistream.indexer.pipeline import Pipeline
 from epistream.indexer.store import Store
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken
+from epistream.wire.topics import CARRIED
 
 _log = logging.getLogger(__name__)
 
@@ -58,8 +59,11 @@ class Engine:
         *,
         clock: Clock | None = None,
         new_index: IndexFactory = FaissIndex,
+        carried: Mapping[str, Collection[pb.Origin.ValueType]] = CARRIED,
     ) -> None:
         """Open the store in `folder`, making it if there is none, and load or rebuild the index. Blocks.
+
+        `carried` has the origins that each Kafka topic carries; a topic that is not in it carries all.
 
         Raises:
             Unavailable: another process has the folder open.
@@ -77,7 +81,7 @@ class Engine:
         self.knowledge = Knowledge(self.store, self.namespaces, embedder)
         self.feed = Feed(self.store, self.namespaces)
         self.outbox = Outbox(self.store.readers)
-        self.pipeline = Pipeline(self.store, self.namespaces, embedder, clock, self._publish)
+        self.pipeline = Pipeline(self.store, self.namespaces, embedder, clock, self._publish, carried)
 
     def close(self) -> None:
         """Write the index files and let go of the store. Nothing may be in use any more."""

@@ -2,9 +2,11 @@
 
 The authority of origins decides: EXPERT over COLLABORATIVE over CRAWLED over SYNTHETIC. Knowledge of a lower
 authority never replaces, retracts or brings back what a higher one said: it is held. A higher authority that says the
-same promotes the item: a new version under its name.
+same promotes the item: a new version under its name. Before all that, a Kafka topic has to carry the origin: what was
+decided once stays decided, also where it is read again and its topic carries other origins by then.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -45,11 +47,22 @@ class Verdict:
     """The receipt of the first time, when there was one: it is the answer, and nothing is written."""
 
 
-def decide(submission: pb.Submission, found: Match, config: NamespaceConfig) -> Verdict:
-    """The verdict on `submission`, of which `found` is known."""
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A Kafka topic that a submission came in."""
+
+    topic: str
+    carries: Collection[pb.Origin.ValueType]
+    """The origins of what may come in it."""
+
+
+def decide(submission: pb.Submission, found: Match, config: NamespaceConfig, way: Way | None = None) -> Verdict:
+    """The verdict on `submission`, of which `found` is known. `way` is None where any origin may come."""
     match found:
         case Repeated(decision):
             return Verdict(decision.receipt.outcome, decision.receipt.reason, earlier=decision.receipt)
+        case _ if way is not None and submission.origin not in way.carries:
+            return _not_carried(submission, way)
         case IdReused() | Stale():
             return _refuse(submission, found)
         case Retraction(head):
@@ -89,6 +102,18 @@ def _refuse(submission: pb.Submission, found: IdReused | Stale) -> Verdict:
     text = f"expected version {found.expected}, but the item {now}: read it again, then decide"
     violation = FieldViolation("expected_version", text)
     return Verdict(pb.OUTCOME_REFUSED, pb.REASON_VERSION_CONFLICT, found.head, violations=(violation,))
+
+
+def _not_carried(submission: pb.Submission, way: Way) -> Verdict:
+    found, *carried = (
+        pb.Origin.Name(origin).removeprefix("ORIGIN_") for origin in (submission.origin, *sorted(way.carries))
+    )
+    text = (
+        f"{way.topic} carries {', '.join(carried)} only, found {found}: send it to the topic for its origin, or have"
+        " this one carry it (the setting kafka_topic_origins)"
+    )
+    violation = FieldViolation("origin", text)
+    return Verdict(pb.OUTCOME_REFUSED, pb.REASON_ORIGIN_NOT_CARRIED, violations=(violation,))
 
 
 def _retract(submission: pb.Submission, head: Head | None) -> Verdict:

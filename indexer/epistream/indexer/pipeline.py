@@ -8,7 +8,7 @@ what has ended, `match` sees to. What the service reads from Kafka was decoded w
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from epistream.indexer import deadletters, positions
 from epistream.indexer.catalog import Catalog
@@ -16,7 +16,7 @@ from epistream.indexer.clock import Clock
 from epistream.indexer.commit import Draft, Tip, write
 from epistream.indexer.decode import decode
 from epistream.indexer.embed import Embedder, EmbeddingCache, embed
-from epistream.indexer.gate import decide
+from epistream.indexer.gate import Way, decide
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView, Statements, look_ahead
 from epistream.indexer.match import match
@@ -37,8 +37,19 @@ class Pipeline:
         embedder: Embedder | None,
         clock: Clock,
         publish: Callable[[Sequence[Entry]], None],
+        carried: Mapping[str, Collection[pb.Origin.ValueType]],
     ) -> None:
-        """`publish` is told every entry after it is durable: it makes them searchable and wakes the subscriptions."""
+        """Nothing is taken in yet.
+
+        Args:
+            store: where it is kept.
+            namespaces: what is known of each.
+            embedder: makes vectors; None where producers bring them.
+            clock: says when something is committed.
+            publish: is told every entry after it is durable: it makes them searchable and wakes the subscriptions.
+            carried: the origins that a Kafka topic carries; a topic that is not in it carries all.
+        """
+        self._carried = carried
         self._store, self._namespaces, self._embedder, self._clock = store, namespaces, embedder, clock
         self._cache = EmbeddingCache()
         self._statements = Statements()
@@ -105,12 +116,18 @@ class Pipeline:
                 continue
             submission = candidate.decoded.submission
             config, view = self._namespaces.configs[submission.namespace], views[submission.namespace]
-            verdict = decide(submission, match(candidate, view, config), config)
+            verdict = decide(submission, match(candidate, view, config), config, self._way(candidate))
             receipt, entry = draft.add(candidate, verdict, config)
             if entry is not None:
                 view.add(candidate, entry)
             receipts.append(receipt)
         return receipts
+
+    def _way(self, candidate: Embedded) -> Way | None:
+        """The topic that a submission came in, where that does not carry every origin."""
+        at = candidate.decoded.record.position
+        carries = self._carried.get(at.topic) if at is not None else None
+        return Way(at.topic, carries) if at is not None and carries is not None else None
 
     def _refused_before(self, record: Record, catalog: Catalog) -> pb.Receipt | None:
         """The receipt of a Kafka record that was refused when it was first read.

@@ -166,6 +166,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """REFUSED: the producer used this submission id before, for other content."""
     REASON_UNKNOWN_ITEM: _Reason.ValueType  # 18
     """REFUSED: a retraction of an item that does not exist."""
+    REASON_ORIGIN_NOT_CARRIED: _Reason.ValueType  # 19
+    """REFUSED: the Kafka topic that it came in does not carry its origin."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a submission had its outcome."""
@@ -208,6 +210,8 @@ REASON_SUBMISSION_ID_REUSED: Reason.ValueType  # 17
 """REFUSED: the producer used this submission id before, for other content."""
 REASON_UNKNOWN_ITEM: Reason.ValueType  # 18
 """REFUSED: a retraction of an item that does not exist."""
+REASON_ORIGIN_NOT_CARRIED: Reason.ValueType  # 19
+"""REFUSED: the Kafka topic that it came in does not carry its origin."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _ChangeKind:

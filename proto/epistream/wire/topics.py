@@ -8,6 +8,9 @@ which its producer sent it. A retraction is such a record too: it goes to the to
 earlier submissions went, and never overtakes them. An item without an id of its own is keyed by its submission: nothing
 later can refer to it but a resend.
 
+A topic carries the submissions of some origins only. So Kafka's ACLs say not only who may speak, but as whom: whoever
+may write to a topic of synthetic knowledge cannot pass for an expert.
+
 The partition count of a topic is for ever: another count moves keys to other partitions, and the order of an item's
 records is lost.
 """
@@ -25,7 +28,7 @@ SYNTHETIC: Final = "epistream.submissions.synthetic.v1"
 """Submissions that nobody answers for: SYNTHETIC and CRAWLED. Kept for ever."""
 UPDATES: Final = "epistream.submissions.updates.v1"
 """Submissions of which only the newest of each item matters, such as readings; compacted. Only what its producer sends
-here by name: it is the topic of no origin."""
+here by name: it is the topic of no origin. It carries what nobody answers for, where nothing else is set."""
 CHANGES: Final = "epistream.changes.v1"
 """What was committed: `Change` messages, keyed by namespace, in the order of their revisions."""
 OUTCOMES: Final = "epistream.outcomes.v1"
@@ -40,12 +43,19 @@ SUBMISSIONS: Final = (EXPERT, SYNTHETIC, UPDATES)
 """What the service takes knowledge from."""
 
 _VERSION: Final = re.compile(r"\.v\d+$")
-_BY_ORIGIN: Final[Mapping[int, str]] = {
+_BY_ORIGIN: Final[Mapping[pb.Origin.ValueType, str]] = {
     pb.ORIGIN_EXPERT: EXPERT,
     pb.ORIGIN_COLLABORATIVE: EXPERT,
     pb.ORIGIN_SYNTHETIC: SYNTHETIC,
     pb.ORIGIN_CRAWLED: SYNTHETIC,
 }
+CARRIED: Final[Mapping[str, frozenset[pb.Origin.ValueType]]] = {
+    EXPERT: frozenset(origin for origin, topic in _BY_ORIGIN.items() if topic == EXPERT),
+    SYNTHETIC: frozenset(origin for origin, topic in _BY_ORIGIN.items() if topic == SYNTHETIC),
+    # An expert's word is kept for ever, so a compacted topic is no place for it.
+    UPDATES: frozenset(origin for origin, topic in _BY_ORIGIN.items() if topic == SYNTHETIC),
+}
+"""The origins that each of our topics carries, where nothing else is set. Any other topic carries all."""
 
 
 def dead_letter_topic(topic: str) -> str:

@@ -96,7 +96,7 @@ class Service:
         self._embedder = _make_embedder(settings.encoder)
         self._encoder_ready = asyncio.Event()
         self._guarding: asyncio.Task[None] | None = None
-        self.engine = Engine(settings.folder, self._embedder, clock=self._clock)
+        self.engine = Engine(settings.folder, self._embedder, clock=self._clock, carried=settings.carried())
         try:
             self._compose()
         except BaseException:

@@ -6,15 +6,17 @@ TOML file named by `config`, and that before the default. The descriptions here 
 
 import ipaddress
 import tomllib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import FieldViolation, InvalidInput
 from epistream.wire.kafka_security import KafkaSecurity, Mechanism, Protocol
-from epistream.wire.topics import SUBMISSIONS
+from epistream.wire.topics import CARRIED, SUBMISSIONS
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:7443"
 DEFAULT_FOLDER: Final = Path("epistream-data")
@@ -108,6 +110,11 @@ class Settings(BaseSettings):
         min_length=1,
         description="The topics to read submissions from, separated by commas.",
     )
+    kafka_topic_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="The origins that topics carry, as TOPIC=ORIGIN+ORIGIN, separated by commas. Others are refused."
+        " Not named: our topics carry what docs/kafka.md says, any other carries all.",
+    )
     kafka_group: str = Field(
         "epistream", min_length=1, description="The consumer group under which progress is shown to Kafka's tools."
     )
@@ -159,7 +166,7 @@ class Settings(BaseSettings):
         description="How often an idle subscription is told its progress, unless it says.",
     )
 
-    @field_validator("kafka_topics", mode="before")
+    @field_validator("kafka_topics", "kafka_topic_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -171,7 +178,23 @@ class Settings(BaseSettings):
         if self.tls_client_ca_file is not None and self.tls_cert_file is None:
             raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
         self.security_of_kafka()
+        self.carried()
         return self
+
+    def carried(self) -> Mapping[str, Collection[pb.Origin.ValueType]]:
+        """The origins that each topic carries; one that is not in it carries all.
+
+        Raises:
+            ValueError: `kafka_topic_origins` is wrong.
+        """
+        named: dict[str, Collection[pb.Origin.ValueType]] = {}
+        for entry in self.kafka_topic_origins:
+            topic, _, origins = entry.partition("=")
+            if topic not in self.kafka_topics or topic in named:
+                why = "is there twice" if topic in named else "is not among kafka_topics"
+                raise ValueError(f"kafka_topic_origins: the topic {topic!r} {why}")
+            named[topic] = {_origin(name) for name in origins.split("+")}
+        return {**CARRIED, **named}
 
     def security_of_kafka(self) -> KafkaSecurity:
         """How Kafka is reached.
@@ -234,6 +257,14 @@ class Settings(BaseSettings):
             raise InvalidInput(f"the settings are wrong: {listed}", *violations) from error
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise InvalidInput(f"the settings file cannot be read: {error}") from error
+
+
+def _origin(name: str) -> pb.Origin.ValueType:
+    """The origin of a name without its prefix."""
+    known = {pb.Origin.Name(origin).removeprefix("ORIGIN_"): origin for origin in sorted(pb.Origin.values()) if origin}
+    if name not in known:
+        raise ValueError(f"kafka_topic_origins: expected some of {', '.join(known)} with + between, found {name!r}")
+    return known[name]
 
 
 class _File(PydanticBaseSettingsSource):
