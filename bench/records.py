@@ -123,7 +123,7 @@ def _submission(text: str, number: int) -> pb.Submission:
     return pb.Submission(
         namespace=NAMESPACE,
         submission_id=f"record-{number}",
-        origin=pb.ORIGIN_CRAWLED if number % 4 == 0 else pb.ORIGIN_EXPERT,
+        origin=pb.ORIGIN_COLLABORATIVE if number % 4 == 0 else pb.ORIGIN_EXPERT,
         modality=pb.MODALITY_TEXT,
         content=text,
         attributes={"line": str(number % 16), "kind": "figure"},
