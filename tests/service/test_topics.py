@@ -32,6 +32,19 @@ def test_a_new_topic_has_its_settings_and_partitions(kafka: Kafka) -> None:
         assert settings(topic).items() <= configs.items()
 
 
+def test_a_new_topic_has_as_many_copies_as_the_cluster_makes_by_itself(kafka: Kafka) -> None:
+    source = f"copies-{uuid.uuid4().hex[:8]}"
+    ensure_topics(kafka.bootstrap, submission_topics=[source])
+    with KafkaAdminClient(bootstrap_servers=kafka.bootstrap) as admin:
+        node = str(admin.describe_cluster()["brokers"][0]["broker_id"])
+        answer: Any = admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, node)], config_filter="all")
+        [topic] = admin.describe_topics([source])
+    of_cluster = {name: config["value"] for name, config in answer["broker"][node].items()}
+    assert len(topic["partitions"][0]["replica_nodes"]) == int(of_cluster["default.replication.factor"])
+    assert _configs(kafka, source)["min.insync.replicas"] == of_cluster["min.insync.replicas"]
+    assert {"min.insync.replicas": "2"}.items() <= settings(source, 3).items()
+
+
 def test_dead_letters_get_as_many_partitions_as_their_source(kafka: Kafka) -> None:
     source = kafka.new_topic("grown", partitions=4)
     ensure_topics(kafka.bootstrap, submission_topics=[source])

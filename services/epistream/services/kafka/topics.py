@@ -39,11 +39,14 @@ _DEAD_LETTERS: Final = {
     "max.message.bytes": str(DEAD_LETTER_BYTES_MAX),
 }
 
+_OF_THE_CLUSTER: Final = -1
+"""So Kafka's protocol says that a topic is to have `default.replication.factor` copies; since Kafka 2.4."""
+
 
 def ensure_topics(
     bootstrap: str,
     *,
-    replication_factor: int = 1,
+    replication_factor: int | None = None,
     partitions: int = 1,
     submission_topics: Iterable[str] = SUBMISSIONS,
     timeout_seconds: float = 30.0,
@@ -56,7 +59,8 @@ def ensure_topics(
 
     Args:
         bootstrap: `host:port` of a broker, or several with commas between.
-        replication_factor: copies of each partition. With 3 or more, a write needs two of them.
+        replication_factor: copies of each partition. With 3 or more, a write needs two of them. None leaves both to the
+            cluster: its `default.replication.factor` and `min.insync.replicas`.
         partitions: of each new topic. For ever: see `epistream.wire.topics`.
         submission_topics: what the service takes knowledge from; each gets a topic for its dead letters.
         timeout_seconds: for each answer of the broker.
@@ -78,7 +82,7 @@ def ensure_topics(
         missing = {
             name: {
                 "num_partitions": count,
-                "replication_factor": replication_factor,
+                "replication_factor": _OF_THE_CLUSTER if replication_factor is None else replication_factor,
                 "configs": settings(name, replication_factor),
             }
             for name, count in wanted.items()
@@ -95,16 +99,17 @@ def ensure_topics(
     return tuple(missing)
 
 
-def settings(topic: str, replication_factor: int = 1) -> dict[str, str]:
-    """The settings that a topic is created with."""
+def settings(topic: str, replication_factor: int | None = None) -> dict[str, str]:
+    """The settings that a topic is created with, for so many copies, or for as many as the cluster makes by itself."""
+    copies = {} if replication_factor is None else {"min.insync.replicas": "2" if replication_factor > 2 else "1"}
     own = _SETTINGS.get(topic, _DEAD_LETTERS if ".dlq" in topic else _FOR_EVER)
     return {
         "compression.type": "producer",
         "max.message.bytes": str(RECORD_BYTES_MAX),
         # A producer's wrong clock is no reason to refuse its knowledge: times never decide the order.
         "message.timestamp.after.max.ms": str(2**63 - 1),
-        "min.insync.replicas": "2" if replication_factor > 2 else "1",
         "unclean.leader.election.enable": "false",
+        **copies,
         **own,
     }
 
