@@ -2,11 +2,13 @@
 
 import ssl
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import trustme
 from kafka.errors import KafkaConnectionError, SaslAuthenticationFailedError, TopicAuthorizationFailedError
 
+from epistream.clients.cli import kafka_options
 from epistream.clients.kafka_client import is_refusal, translated
 from epistream.services.compose import warn_of_plaintext
 from epistream.services.settings import Settings
@@ -138,3 +140,10 @@ def test_a_command_that_is_told_what_does_not_fit_together_says_so_and_reaches_f
     done = run(*command, "127.0.0.1:1", EPISTREAM_KAFKA_USERNAME="me")
     assert done.code == 2
     assert "kafka_username" in done.err
+
+
+def test_the_service_and_the_command_line_say_the_same_of_how_kafka_is_reached() -> None:
+    options = {option.name: get_args(option.annotation)[1].help for option in kafka_options._OPTIONS}
+    fields = {name: field.description for name, field in Settings.model_fields.items() if name in options}
+    assert options == fields
+    assert len(options) == 7

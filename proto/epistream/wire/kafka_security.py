@@ -13,6 +13,16 @@ Protocol: TypeAlias = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism: TypeAlias = Literal["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN"]
 
 _FILES: Final = ("password_file", "ca_file", "cert_file", "key_file")
+SETTINGS: Final[Mapping[str, str]] = {
+    "kafka_security": "What Kafka's listener speaks: PLAINTEXT, SSL (TLS), SASL_PLAINTEXT, SASL_SSL (a user, by TLS).",
+    "kafka_sasl_mechanism": "How the password is shown with SASL: SCRAM-SHA-256, SCRAM-SHA-512; PLAIN over SASL_SSL.",
+    "kafka_username": "The user of Kafka, with SASL.",
+    "kafka_password_file": "A file with the user's password, read anew for each connection to Kafka.",
+    "kafka_ca_file": "A PEM file with the authorities that Kafka's certificates are trusted by; else the system's.",
+    "kafka_cert_file": "A PEM file with the certificate that is shown to Kafka, where it asks for one.",
+    "kafka_key_file": "A PEM file with that certificate's key.",
+}
+"""The settings that say how Kafka is reached, and what each means: the same for the service and every command."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from epistream.services.security.command import access
-from epistream.services.settings import DEFAULT_ADDRESS, DEFAULT_FOLDER, KAFKA_SECURITY, Settings, is_loopback
+from epistream.services.settings import DEFAULT_ADDRESS, DEFAULT_FOLDER, Settings, is_loopback
 from epistream.wire.errors import Broken, EpistreamError, InvalidInput
+from epistream.wire.kafka_security import SETTINGS as KAFKA_SECURITY
 from epistream.wire.topics import SUBMISSIONS, dead_letter_topic
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import FieldViolation, InvalidInput
+from epistream.wire.kafka_security import SETTINGS as KAFKA_SECURITY
 from epistream.wire.kafka_security import KafkaSecurity, Mechanism, Protocol
 from epistream.wire.topics import CARRIED, SUBMISSIONS
 
@@ -23,16 +24,6 @@ DEFAULT_FOLDER: Final = Path("epistream-data")
 MEBIBYTE: Final = 1024 * 1024
 CONNECTION_SECONDS: Final = 3600
 """How long a connection lives that stands on a client certificate, unless it is set."""
-KAFKA_SECURITY: Final = (
-    "kafka_security",
-    "kafka_sasl_mechanism",
-    "kafka_username",
-    "kafka_password_file",
-    "kafka_ca_file",
-    "kafka_cert_file",
-    "kafka_key_file",
-)
-"""The settings that say how Kafka is reached: those of every command that speaks to it."""
 
 
 class Settings(BaseSettings):
@@ -85,26 +76,13 @@ class Settings(BaseSettings):
         None,
         description="Kafka's bootstrap servers, HOST:PORT,HOST:PORT. Without, knowledge comes in over gRPC only.",
     )
-    kafka_security: Protocol = Field(
-        "PLAINTEXT",
-        description="What Kafka's listener speaks: PLAINTEXT, SSL (TLS), SASL_PLAINTEXT or SASL_SSL (a user, by TLS).",
-    )
-    kafka_sasl_mechanism: Mechanism = Field(
-        "SCRAM-SHA-512",
-        description="How the password is shown with SASL: SCRAM-SHA-256, SCRAM-SHA-512, or PLAIN over SASL_SSL.",
-    )
-    kafka_username: str | None = Field(None, description="The user of Kafka, with SASL.")
-    kafka_password_file: Path | None = Field(
-        None, description="A file with the user's password, read anew for each connection to Kafka."
-    )
-    kafka_ca_file: Path | None = Field(
-        None,
-        description="A PEM file with the authorities that Kafka's certificates are trusted by. Empty: the system's.",
-    )
-    kafka_cert_file: Path | None = Field(
-        None, description="A PEM file with the certificate that is shown to Kafka, where it asks for one."
-    )
-    kafka_key_file: Path | None = Field(None, description="A PEM file with that certificate's key.")
+    kafka_security: Protocol = Field("PLAINTEXT", description=KAFKA_SECURITY["kafka_security"])
+    kafka_sasl_mechanism: Mechanism = Field("SCRAM-SHA-512", description=KAFKA_SECURITY["kafka_sasl_mechanism"])
+    kafka_username: str | None = Field(None, description=KAFKA_SECURITY["kafka_username"])
+    kafka_password_file: Path | None = Field(None, description=KAFKA_SECURITY["kafka_password_file"])
+    kafka_ca_file: Path | None = Field(None, description=KAFKA_SECURITY["kafka_ca_file"])
+    kafka_cert_file: Path | None = Field(None, description=KAFKA_SECURITY["kafka_cert_file"])
+    kafka_key_file: Path | None = Field(None, description=KAFKA_SECURITY["kafka_key_file"])
     kafka_topics: Annotated[tuple[str, ...], NoDecode] = Field(
         SUBMISSIONS,
         min_length=1,

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, get_type_hints
 import typer
 
 from epistream.wire.errors import InvalidInput
+from epistream.wire.kafka_security import SETTINGS, KafkaSecurity
 
 
 class ProtocolChoice(enum.StrEnum):
@@ -48,9 +49,7 @@ def with_kafka_security(command: Callable[..., None]) -> Callable[..., None]:
     return with_security
 
 
-def _security(chosen: Mapping[str, object]) -> object:
-    from epistream.wire.kafka_security import KafkaSecurity
-
+def _security(chosen: Mapping[str, object]) -> KafkaSecurity:
     try:
         return KafkaSecurity.of_settings(
             {name: value.value if isinstance(value, enum.Enum) else value for name, value in chosen.items()}
@@ -59,33 +58,16 @@ def _security(chosen: Mapping[str, object]) -> object:
         raise typer.BadParameter(error.message) from error
 
 
-def _option(name: str, kind: Any, description: str, default: object = None) -> inspect.Parameter:
+def _option(name: str, kind: Any, default: object = None) -> inspect.Parameter:
     option = typer.Option(
-        f"--{name.replace('_', '-')}", envvar=f"EPISTREAM_{name.upper()}", case_sensitive=False, help=description
+        f"--{name.replace('_', '-')}", envvar=f"EPISTREAM_{name.upper()}", case_sensitive=False, help=SETTINGS[name]
     )
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
 
 
-_OPTIONS: Final = (
-    _option(
-        "kafka_security",
-        ProtocolChoice,
-        "What Kafka's listener speaks: SSL is TLS, SASL a user with a password.",
-        ProtocolChoice.PLAINTEXT,
-    ),
-    _option(
-        "kafka_sasl_mechanism",
-        MechanismChoice,
-        "How the password is shown, with SASL.",
-        MechanismChoice.SCRAM_SHA_512,
-    ),
-    _option("kafka_username", str | None, "The user of Kafka, with SASL."),
-    _option("kafka_password_file", Path | None, "A file with the user's password."),
-    _option(
-        "kafka_ca_file",
-        Path | None,
-        "A PEM file with the authorities that Kafka's certificates are trusted by; else the system's.",
-    ),
-    _option("kafka_cert_file", Path | None, "A PEM file with the certificate to show, where Kafka asks for one."),
-    _option("kafka_key_file", Path | None, "A PEM file with that certificate's key."),
-)
+_CHOICES: Final[Mapping[str, tuple[Any, object]]] = {
+    "kafka_security": (ProtocolChoice, ProtocolChoice.PLAINTEXT),
+    "kafka_sasl_mechanism": (MechanismChoice, MechanismChoice.SCRAM_SHA_512),
+    "kafka_username": (str | None, None),
+}
+_OPTIONS: Final = tuple(_option(name, *_CHOICES.get(name, (Path | None, None))) for name in SETTINGS)
