@@ -260,6 +260,37 @@ async def test_a_subscription_whose_token_ran_out_comes_back_with_the_next(
     assert [caller.authorization for caller in server.callers] == ["Bearer first", "Bearer first", "Bearer second"]
 
 
+async def test_a_producer_whose_token_ran_out_comes_back_with_the_next(server: ScriptedServer, tmp_path: Path) -> None:
+    address = await serve(server, None)
+    token = tmp_path / "token"
+
+    def replaced(caller: Caller) -> EpistreamError | None:
+        put(token, "second")  # while the call that shows the first one is on its way
+        return only("second")(caller)
+
+    for send in (submitted, streamed):
+        token.write_text("first")
+        async with Producer(address, credentials=Credentials(token_file=token)) as producer:
+            server.refuses = only("second")
+            with pytest.raises(Denied, match="who") as caught:
+                await send(producer)
+            assert caught.value.reason == "UNAUTHENTICATED"
+            server.refuses = replaced
+            assert await send(producer) == pb.OUTCOME_ADMITTED
+    assert [caller.authorization for caller in server.callers] == 2 * ["Bearer first", "Bearer first", "Bearer second"]
+    assert len(server.receipts) == 1
+
+
+async def submitted(producer: Producer) -> pb.Outcome.ValueType:
+    (receipt,) = await producer.submit(FACT)
+    return receipt.outcome
+
+
+async def streamed(producer: Producer) -> pb.Outcome.ValueType:
+    (receipt,) = [receipt async for receipt in producer.stream(one(FACT))]
+    return receipt.outcome
+
+
 async def test_who_is_denied_is_not_kept_trying(server: ScriptedServer) -> None:
     address = await serve(server, None)
     server.refuses = lambda _: Denied("not you")

@@ -66,18 +66,18 @@ def credentials(authority: Authority, token: str) -> Credentials:
     return Credentials(tls_ca_file=authority.ca_file, token=token)
 
 
+def a_fact(number: int) -> pb.Submission:
+    made = submission(f"Fact {number}.", namespace="pharmacy", producer="ada", origin="EXPERT", item_id=str(number))
+    made.embedding.float32 = vector(number)
+    return made
+
+
 async def publish(address: str, shown: Credentials, *numbers: int) -> None:
     async with KnowledgeClient(address, credentials=shown) as client:
         await client.create_namespace("pharmacy", encoder=ns.Encoder(model="none", dimension=16))
     async with Producer(address, credentials=shown) as producer:
         for number in numbers:
-            await producer.submit(fact(number))
-
-
-def fact(number: int) -> pb.Submission:
-    made = submission(f"Fact {number}.", namespace="pharmacy", producer="ada", origin="EXPERT", item_id=str(number))
-    made.embedding.float32 = vector(number)
-    return made
+            await producer.submit(a_fact(number))
 
 
 async def test_a_replica_follows_until_it_may_no_longer_and_answers_on(
@@ -152,7 +152,7 @@ async def test_connections_that_end_by_their_age_cost_a_producer_and_a_replica_n
                 nonlocal sent
                 while connections(audit, "IngestService/SubmitStream") < 3 or connections(audit, SUBSCRIBE) < 4:
                     sent += 1
-                    yield fact(sent)
+                    yield a_fact(sent)
                     await asyncio.sleep(0.01)
 
             async with asyncio.timeout(60):
@@ -170,6 +170,42 @@ def connections(audit: Path, method: str) -> int:
     """From how many a stream came that is in the audit log."""
     lines = map(json.loads, audit.read_text().splitlines())
     return len({line["peer"] for line in lines if line["method"] == method})
+
+
+async def test_a_stream_of_submissions_goes_on_over_the_end_of_its_token(
+    service: RunningService, authority: Authority, issuer: Issuer, tmp_path: Path
+) -> None:
+    """With the next token once it is in the file; else what was taken is known, and why it went no further."""
+    await publish(service.address, credentials(authority, "root"))
+    token = tmp_path / "token"
+    put(token, issuer.token(["all"], seconds=4))
+    shown = Credentials(tls_ca_file=authority.ca_file, token_file=token)
+    steps: asyncio.Queue[range] = asyncio.Queue()
+
+    async def source() -> AsyncIterator[pb.Submission]:
+        while numbers := await steps.get():
+            for number in numbers:
+                yield a_fact(number)
+
+    async with Producer(service.address, credentials=shown) as producer:
+        receipts = producer.stream(source())
+        taken: list[pb.Receipt] = []
+
+        async def take(numbers: range) -> None:
+            await steps.put(numbers)
+            taken.extend([await anext(receipts) for _ in numbers])
+
+        await take(range(20))
+        put(token, issuer.token(["all"], seconds=8))
+        await asyncio.sleep(4.5)  # the first token has run out
+        await take(range(20, 40))
+        await asyncio.sleep(4)  # the second, too, and nobody has put another one there
+        with pytest.raises(Denied, match="does not know who calls") as caught:
+            await take(range(40, 60))
+        assert caught.value.reason == "UNAUTHENTICATED"
+    assert [receipt.submission_id for receipt in taken] == [a_fact(number).submission_id for number in range(40)]
+    assert [receipt.revision for receipt in taken] == list(range(1, 41))
+    assert {receipt.earlier for receipt in taken} == {False}
 
 
 def test_the_command_line_shows_a_token(service: RunningService, authority: Authority, tmp_path: Path) -> None:

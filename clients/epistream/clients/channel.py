@@ -17,7 +17,7 @@ from grpc_status import rpc_status
 from epistream.clients import tracing
 from epistream.clients.credentials import Credentials, FilesState, ForChannel
 from epistream.clients.failures import failure
-from epistream.wire.errors import Broken, EpistreamError, InvalidInput, Unavailable
+from epistream.wire.errors import Broken, Denied, EpistreamError, InvalidInput, Unavailable
 from epistream.wire.status import from_status
 
 Request = TypeVar("Request", bound=Message)
@@ -121,6 +121,16 @@ class Connection:
         """The state of the credentials' files now."""
         return self._credentials.files() if self._credentials is not None else ()
 
+    def passing(self, error: EpistreamError, shown: FilesState) -> Unavailable | None:
+        """`error`, where another attempt is worth it; None where it is not.
+
+        It is when the service is not available, and when it did not know who asks and the files that say it are no
+        longer those that were `shown`.
+        """
+        if isinstance(error, Denied) and error.reason == "UNAUTHENTICATED" and self.files() != shown:
+            return Unavailable(error.message, reason=error.reason, retry_delay_seconds=0.0)
+        return error if isinstance(error, Unavailable) else None
+
     def renew(self) -> bool:
         """Goes over to a new channel if the credentials' files are not those that this one was made with.
 
@@ -216,7 +226,7 @@ async def call(
     """The answer of an idempotent method: while the service is unavailable it is asked again, for `seconds` in all.
 
     `method` gives it as the `connection` has it at that moment. Where TLS cannot be agreed on it is asked again only
-    with newer certificates. The caller's trace goes with it.
+    with newer certificates, where it is not known who asks only with a newer token. The caller's trace goes with it.
 
     Raises:
         EpistreamError: the last failure.
@@ -228,12 +238,14 @@ async def call(
     parent = tracing.traceparent()
     metadata = ((tracing.HEADER, parent),) if parent is not None else None
     while True:
+        shown = connection.files()
         try:
             return await method()(request, timeout=max(deadline - now(), 0.0), metadata=metadata)
         except grpc.aio.AioRpcError as error:
-            failed = translate(error)
-            if not isinstance(failed, Unavailable):
-                raise failed from error
+            told = translate(error)
+            failed = connection.passing(told, shown)
+            if failed is None:
+                raise told from error
             renewed = connection.renew()
             if failed.reason == "DEADLINE" and earlier is not None:
                 failed = earlier  # says more than that the time is over

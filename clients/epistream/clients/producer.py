@@ -83,7 +83,8 @@ class Producer:
     """Sends knowledge to a service. Construct it inside the event loop that uses it.
 
     Whatever is sent can be sent again: the service knows a submission by its producer and id and answers with the
-    earlier receipt. Each method therefore repeats what was not answered while the service is unavailable, and raises:
+    earlier receipt. Each method therefore repeats what was not answered while the service is unavailable, and when a
+    token has run out and its file holds another one. It raises:
         InvalidInput, NotFound, Conflict, Denied, Broken: as the service says. A submission that is wrong raises
             nothing: its receipt says REFUSED and why.
         Unavailable: no answer in time, or TLS cannot be agreed on (`reason` TLS).

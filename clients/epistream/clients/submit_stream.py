@@ -57,6 +57,7 @@ class SubmitStream:
         self._answered = asyncio.Event()
         self._due_time = 0.0
         self._backoff = Backoff()
+        self._shown = connection.files()
 
     async def receipts(self) -> AsyncGenerator[pb.Receipt, None]:
         """Yields a receipt for each submission, in order. Raises as `Producer.stream` says."""
@@ -68,8 +69,11 @@ class SubmitStream:
                         async for receipts in answers:
                             for receipt in receipts:
                                 yield receipt
-                except Unavailable as error:
-                    await self._wait_after(error)
+                except EpistreamError as error:
+                    passing = self._connection.passing(error, self._shown)
+                    if passing is None:
+                        raise
+                    await self._wait_after(passing)
             await feeder
         finally:
             feeder.cancel()
@@ -91,6 +95,7 @@ class SubmitStream:
 
     async def _one_stream(self) -> AsyncGenerator[Sequence[pb.Receipt], None]:
         """The receipts of each batch, until all are answered. Raises `Unavailable` when the stream ends before."""
+        self._shown = self._connection.files()
         stub = rpc.IngestServiceStub(self._connection.channel)
         conversation: _Conversation = Conversation(stub.SubmitStream(wait_for_ready=self._connection.proven))
         writer = asyncio.create_task(self._write(conversation))

@@ -172,9 +172,10 @@ class Subscriber:
                 await self._resync(error)
             except Denied as error:
                 await self._leave_stream()
-                if error.reason != "UNAUTHENTICATED" or self._connection.files() == self._shown:
+                passing = self._connection.passing(error, self._shown)
+                if passing is None:
                     raise
-                await self._reconnect(Unavailable(error.message, reason=error.reason, retry_delay_seconds=0.0))
+                await self._reconnect(passing)
             except BaseException:
                 await self._leave_stream()
                 raise
