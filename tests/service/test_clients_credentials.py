@@ -1,6 +1,7 @@
 """Clients with credentials over real sockets: TLS, client certificates, tokens, and what is said of wrong ones."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -202,6 +203,21 @@ async def test_within_the_machine_a_token_goes_without_tls(server: ScriptedServe
     address = await serve(server, None)
     assert await answered(address, Credentials(token="secret")) == 20
     assert server.callers == [Caller("Bearer secret", None)]
+
+
+async def test_clients_that_show_a_token_can_always_be_closed(server: ScriptedServer) -> None:
+    """In a process of its own: where gRPC waits for itself, nothing in that process can say so."""
+    address = await serve(server, None)
+    command = (sys.executable, "-m", "tests.support.closing_client", address, "300")
+    client = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    try:
+        async with asyncio.timeout(10 * SECONDS_MAX):
+            told, _ = await client.communicate()
+    finally:
+        if client.returncode is None:
+            client.kill()
+            await client.wait()
+    assert told == b"300\n"
 
 
 async def test_a_token_file_is_read_again_when_it_changes(

@@ -4,6 +4,7 @@ Everything here runs in the event loop that made the channel.
 """
 
 import asyncio
+import functools
 import logging
 import random
 from collections.abc import Callable
@@ -74,6 +75,7 @@ def connect(target: str, *, credentials: Credentials | grpc.ChannelCredentials |
 
 def blocking_channel(target: str, credentials: Credentials | None = None) -> grpc.Channel:
     """As `connect`, for a program without an event loop."""
+    _keep_engine()
     parts = credentials.for_channel(target) if credentials is not None else ForChannel()
     options = (*OPTIONS, *parts.options)
     if parts.credentials is None:
@@ -82,10 +84,21 @@ def blocking_channel(target: str, credentials: Credentials | None = None) -> grp
 
 
 def _channel(target: str, parts: ForChannel) -> grpc.aio.Channel:
+    _keep_engine()
     options = (*OPTIONS, *parts.options)
     if parts.credentials is None:
         return grpc.aio.insecure_channel(target, options=options)
     return grpc.aio.secure_channel(target, parts.credentials, options=options)
+
+
+@functools.cache
+def _keep_engine() -> grpc.Channel:
+    """Has gRPC keep its threads for as long as this process lives, by a channel that never connects.
+
+    With the last channel gRPC would end them, holding Python's lock until they have ended; and one that lets go of a
+    token needs that lock: both would wait for ever (https://github.com/grpc/grpc/pull/42247).
+    """
+    return grpc.insecure_channel("ipv4:127.0.0.1:1")
 
 
 class Connection:
