@@ -16,6 +16,7 @@ POD = "/spec/template/spec"
 CONTAINER = f"{POD}/containers/0"
 JOB = "/spec/jobTemplate/spec/template/spec"
 SET, CRON, SCALER = "StatefulSet epistream", "CronJob epistream-backup", "ScaledObject epistream"
+MENDING = "CronJob epistream-maintenance"
 DENY, CLIENTS, KAFKA_WAY = "NetworkPolicy default-deny", "NetworkPolicy allow-clients", "NetworkPolicy allow-kafka"
 HPA: Object = {
     "apiVersion": "autoscaling/v2",
@@ -65,6 +66,18 @@ BREAKS: list[tuple[str, Edit]] = [
     ("one_instance_owns_the_store", add(HPA)),
     ("store_outlives_the_workload", put(SET, "/spec/persistentVolumeClaimRetentionPolicy/whenDeleted", "Delete")),
     ("store_outlives_the_workload", say('folder = "/data"', 'folder = "/tmp"')),
+    ("store_can_be_mended", remove(MENDING)),
+    ("store_can_be_mended", put(MENDING, "/spec/suspend", False)),
+    ("store_can_be_mended", put(MENDING, f"{JOB}/volumes/1/persistentVolumeClaim/claimName", "data-epistream-1")),
+    ("store_can_be_mended", put(MENDING, f"{JOB}/containers/0/volumeMounts/1/mountPath", "/store")),
+    ("store_can_be_mended", put(MENDING, f"{JOB}/containers/0/image", f"epistream@sha256:{'5' * 64}")),
+    ("store_can_be_mended", put(MENDING, f"{JOB}/securityContext/fsGroup", 20001)),
+    ("store_can_be_mended", put(CRON, f"{JOB}/containers/0/volumeMounts/0/mountPath", "/elsewhere")),
+    (
+        "store_can_be_mended",
+        put(MENDING, "/spec/jobTemplate/spec/template/metadata/labels", {"app.kubernetes.io/name": "epistream"}),
+    ),
+    ("store_can_be_mended", put(CRON, f"{JOB}/volumes/0/persistentVolumeClaim/claimName", "data-epistream-0")),
     ("rolls_one_at_a_time", put(SET, "/spec/updateStrategy/type", "OnDelete")),
     ("rolls_one_at_a_time", drop(SET, "/spec/minReadySeconds")),
     ("is_asked_for_its_health", drop(SET, f"{CONTAINER}/readinessProbe")),
@@ -123,6 +136,7 @@ BREAKS: list[tuple[str, Edit]] = [
     ("named_objects_exist", put(SET, "/spec/serviceName", "headless")),
     ("volumes_have_sources", put(CRON, f"{JOB}/containers/0/volumeMounts/0/name", "elsewhere")),
     ("volumes_have_sources", remove("PersistentVolumeClaim")),
+    ("volumes_have_sources", put(SET, "/spec/volumeClaimTemplates/0/metadata/name", "store")),
     ("volumes_have_sources", remove("ConfigMap epistream-settings-*")),
     ("secrets_are_known", put(SET, f"{POD}/volumes/0/secret/secretName", "misspelt")),
     ("secrets_are_known", put("TriggerAuthentication", "/spec/secretTargetRef/0/key", "ca.pem")),
@@ -172,6 +186,7 @@ BREAKS: list[tuple[str, Edit]] = [
     ("kafka_is_where_the_settings_say", say("kafka-kafka-bootstrap.kafka.svc", "broker.example.org")),
     ("kafka_is_where_the_settings_say", put("KafkaUser", "/metadata/labels/strimzi.io~1cluster", "other")),
     ("image_is_your_own", lambda _objects: None),
+    ("alerts_lead_to_runbooks", lambda _objects: None),
 ]
 
 
@@ -211,10 +226,20 @@ def test_two_replicas_on_one_store_are_refused_however_they_come_about(tmp_path:
 
 
 def test_what_is_left_to_fill_in_is_told_before_applying() -> None:
-    objects = copy.deepcopy(_sound(K8S / "examples/own-cluster"))
+    objects = copy.deepcopy(_sound(PRODUCTION_OVERLAY))
+    found = checks.findings(objects, production=True, applying=True)
+    assert [(finding.policy, finding.where) for finding in found] == [
+        ("alerts_lead_to_runbooks", "PrometheusRule epistream"),
+        *[("image_is_your_own", where) for where in (CRON, MENDING, SET)],
+    ]
+
+
+@pytest.mark.parametrize("name", ["own-cluster", "own-kafka"])
+def test_in_an_example_only_the_image_is_left_to_fill_in(name: str) -> None:
+    objects = copy.deepcopy(_sound(K8S / "examples" / name))
     assert {finding.policy for finding in checks.findings(objects, production=True, applying=True)} == {
         "image_is_your_own"
     }
-    for where, pointer in ((SET, f"{CONTAINER}/image"), (CRON, f"{JOB}/containers/0/image")):
+    for where, pointer in ((SET, f"{CONTAINER}/image"), ("CronJob", f"{JOB}/containers/0/image")):
         put(where, pointer, f"registry.example.org/epistream@sha256:{'5' * 64}")(objects)
     assert not checks.findings(objects, production=True, applying=True)

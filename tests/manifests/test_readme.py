@@ -1,5 +1,6 @@
 """The way from an empty folder to a rendered overlay, as k8s/README.md describes it, leads there."""
 
+import base64
 import os
 import re
 import subprocess
@@ -10,10 +11,11 @@ import pytest
 import yaml
 from cryptography import x509
 
+from epistream.services.security.access import Access
+from epistream.services.security.files import Watched
+from tests.support.cli import clean_environment
 from tests.support.manifests import checks
 from tests.support.manifests.cluster import K8S, Cluster, Object, objects_of, rendered
-
-_HASH = f"sha256:{'5' * 64}"
 
 
 def _marked_commands() -> str:
@@ -22,7 +24,9 @@ def _marked_commands() -> str:
 
 def _blocks() -> list[tuple[str, str]]:
     """Each block of commands, with the mark before it if it has one."""
-    block = re.compile(r"(^<!-- [^\n]* -->\n)?^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    block = re.compile(
+        r"(^<!-- (?:run|tests/manifests/test_readme[^\n]*) -->\n)?^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL
+    )
     return block.findall((K8S / "README.md").read_text())
 
 
@@ -32,13 +36,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("operator")
     (place / "epistream").mkdir()
     subprocess.run(["cp", "-r", K8S, place / "epistream/k8s"], check=True)
-    for name in ("backup", "monitor"):
-        (place / f"{name}.token").write_text(f"token of {name}\n")
-    environment = {
-        **os.environ,
+    environment = clean_environment({}) | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "BACKUP_HASH": _HASH,
-        "MONITOR_HASH": _HASH,
         "HOME": str(place),  # kubectl finds no cluster there, and needs none
     }
     script = f"set -eu\n{_marked_commands()}"
@@ -57,10 +56,26 @@ def test_the_rendered_overlay_is_ready_to_be_applied(place: Path) -> None:
 
 def test_nothing_of_the_example_is_left_in_it(place: Path) -> None:
     text = (place / "rendered.yaml").read_text()
-    for example in ("epistream.example.org", "events-kafka", "streaming", "fast-ssd", "203.0.113", "0" * 64):
+    for example in (
+        "wiki.example.org",
+        "epistream.example.org",
+        "events-kafka",
+        "streaming",
+        "fast-ssd",
+        "203.0.113",
+        "0" * 64,
+    ):
         assert not re.search(rf"(?<![a-z]){re.escape(example)}(?![a-z])", text), example
-    for own in ("knowledge.example.org", "logs-kafka-bootstrap.kafka-logs.svc:9093", "standard-rwo", "198.51.100.0/24"):
+    links = {rule["annotations"]["runbook_url"].partition("#")[0] for rule in _alerts(text)}
+    assert links == {"https://wiki.example.net/runbooks.md"}
+    kafka = "logs-kafka-bootstrap.events-logs.svc:9093"
+    for own in ("knowledge.example.org", kafka, "standard-rwo", "198.51.100.0/24"):
         assert own in text
+
+
+def _alerts(text: str) -> list[Object]:
+    groups = [group for item in Cluster(objects_of(text)).of("PrometheusRule") for group in item["spec"]["groups"]]
+    return [rule for group in groups for rule in group["rules"] if "alert" in rule]
 
 
 def test_the_secrets_have_the_keys_that_are_mounted(place: Path) -> None:
@@ -72,6 +87,18 @@ def test_the_secrets_have_the_keys_that_are_mounted(place: Path) -> None:
         "epistream-backup-token": {"token"},
         "epistream-monitor-token": {"token"},
     }
+
+
+def test_the_tokens_are_sent_as_they_are_and_are_those_of_the_access_file(place: Path) -> None:
+    access = Access.read(place / "access.toml", Watched())
+    for name, principal in (("backup", "backup"), ("monitor", "prometheus")):
+        secret = yaml.safe_load((place / f"secret-{name}-token.yaml").read_text())
+        token = base64.b64decode(secret["data"]["token"]).decode()
+        # The Prometheus operator hands it on as it is, and Prometheus sends none with a line break.
+        assert token == token.strip()
+        known = access.of_token(token)
+        assert known is not None
+        assert known.name == principal
 
 
 def test_the_certificate_is_for_every_name_it_is_called_by(place: Path) -> None:
@@ -90,7 +117,7 @@ def test_the_certificate_is_for_every_name_it_is_called_by(place: Path) -> None:
 
 
 def test_every_block_that_needs_no_cluster_is_run() -> None:
-    needing = ("docker", "kubectl apply", "kubectl get", "scale statefulset", "make -C", "epistream access")
+    needing = ("docker", "kubectl apply", "kubectl get", "kubectl -n", "make -C", "--address 127.0.0.1")
     assert _blocks()
     for marked, commands in _blocks():
         assert bool(marked) != any(word in commands for word in needing), commands

@@ -225,7 +225,7 @@ async def test_a_token_file_is_read_again_when_it_changes(
 ) -> None:
     address = await serve(server, ours.serving("127.0.0.1"))
     token = tmp_path / "token"
-    token.write_text("first\n")
+    token.write_text(" first \n")  # as `kubectl create secret --from-file` makes one of a file that ends with a line
     given = Credentials(tls_ca_file=ours.ca_file, token_file=token)
     async with KnowledgeClient(address, credentials=given) as client:
         for content in ("first", "second", ""):

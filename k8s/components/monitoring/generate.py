@@ -1,6 +1,6 @@
 """`make monitoring-files`: write what is made from what: the dashboards' JSON, and the rules without Kubernetes.
 
-A test (tests/unit/test_monitoring_files.py) fails when they are not what is made.
+Tests (tests/unit/test_alerts.py, test_dashboards.py) fail when they are not what is made.
 """
 
 from pathlib import Path

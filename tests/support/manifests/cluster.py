@@ -75,6 +75,16 @@ class Pod:
     def volumes(self) -> dict[str, Object]:
         return {volume["name"]: volume for volume in self.spec.get("volumes", [])}
 
+    @property
+    def claims(self) -> dict[str, str]:
+        """The claims that it names, and where they are mounted."""
+        places = {m["name"]: m["mountPath"] for c in self.containers for m in c.get("volumeMounts", [])}
+        return {
+            volume["persistentVolumeClaim"]["claimName"]: places.get(name, "")
+            for name, volume in self.volumes.items()
+            if "persistentVolumeClaim" in volume
+        }
+
 
 class Cluster:
     """All objects of one overlay."""
@@ -100,6 +110,21 @@ class Cluster:
     def service_pods(self) -> list[Pod]:
         """The pods of the service itself."""
         return [pod for pod in self.pods() if pod.owner["kind"] == "StatefulSet"]
+
+    def backup_pods(self) -> list[Pod]:
+        """The pods that take backups."""
+        return [pod for pod in self.pods() if any(c.get("args", [])[:1] == ["backup"] for c in pod.containers)]
+
+    def store_claims(self) -> dict[str, str]:
+        """The claims that the service's StatefulSets make for their pods, and where they are mounted there."""
+        found = {}
+        for pod in self.service_pods():
+            places = {m["name"]: m["mountPath"] for c in pod.containers for m in c.get("volumeMounts", [])}
+            for template in pod.owner["spec"].get("volumeClaimTemplates", []):
+                name = template["metadata"]["name"]
+                for number in range(pod.owner["spec"].get("replicas", 1)):
+                    found[f"{name}-{pod.owner['metadata']['name']}-{number}"] = places.get(name, "")
+        return found
 
     def settings(self) -> Iterator[tuple[Object, dict[str, Any]]]:
         """Each ConfigMap with settings of the service, and what they say."""

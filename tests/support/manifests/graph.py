@@ -130,7 +130,8 @@ def volumes_have_sources(cluster: Cluster) -> Iterator[Finding]:
                 ("ConfigMap", volume.get("configMap", {}).get("name")),
                 ("PersistentVolumeClaim", volume.get("persistentVolumeClaim", {}).get("claimName")),
             ):
-                if name and cluster.named(kind, name, pod.namespace) is None:
+                made = kind == "PersistentVolumeClaim" and name in cluster.store_claims()
+                if name and not made and cluster.named(kind, name, pod.namespace) is None:
                     yield pod.owner, f"volume {volume['name']}: there is no {kind} {name}"
 
 

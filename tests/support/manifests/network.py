@@ -112,8 +112,7 @@ def _peers(item: Object) -> Iterator[Object]:
 @everywhere
 def backups_reach_the_service(cluster: Cluster) -> Iterator[Finding]:
     """Both ends let the connection pass."""
-    for pod in cluster.pods():
-        if pod.owner["kind"] == "CronJob":
-            for service in cluster.service_pods():
-                if not reaches(cluster, Peer.of(pod), Peer.of(service), port_of(service, "grpc") or 0):
-                    yield pod.owner, "the network policies do not let it reach the service"
+    for pod in cluster.backup_pods():
+        for service in cluster.service_pods():
+            if not reaches(cluster, Peer.of(pod), Peer.of(service), port_of(service, "grpc") or 0):
+                yield pod.owner, "the network policies do not let it reach the service"

@@ -1,11 +1,12 @@
 """Policies about the service as a whole: one instance, its store, how it is asked, stopped, reached and secured."""
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
 from epistream.services.settings import Settings, is_loopback
 from tests.support.manifests.cluster import Cluster, Object, Pod, namespace_of, selects
-from tests.support.manifests.policy import Finding, everywhere, production
+from tests.support.manifests.policy import Finding, before_applying, everywhere, production
 
 STOP_MARGIN_SECONDS: Final = 30
 """What closing the store may take, beyond the drain."""
@@ -42,6 +43,37 @@ def store_outlives_the_workload(cluster: Cluster) -> Iterator[Finding]:
         for item, settings in cluster.settings():
             if settings.get("folder") not in durable:
                 yield item, f"folder: expected a claimed volume there, found {settings.get('folder')!r}"
+
+
+@everywhere
+def store_can_be_mended(cluster: Cluster) -> Iterator[Finding]:
+    """With the service stopped, a job can be made that has its store, image and user, and the backups beside."""
+    stores = cluster.store_claims()
+    keepers = [pod for pod in cluster.pods() if pod.claims.keys() & stores.keys()]
+    if len(keepers) != 1:
+        yield None, f"expected one CronJob to make jobs from that mount the store, found {len(keepers)}"
+    for pod in keepers:
+        if pod.owner["kind"] != "CronJob" or pod.owner["spec"].get("suspend") is not True:
+            yield pod.owner, "it mounts the store: expected a CronJob that is suspended, since only people start it"
+        if not {claim: stores[claim] for claim in pod.claims.keys() & stores.keys()}.items() <= pod.claims.items():
+            yield pod.owner, f"expected the store where the service has it, {stores}; found {pod.claims}"
+        for backup in cluster.backup_pods():
+            if not backup.claims.items() <= pod.claims.items():
+                yield pod.owner, f"expected the backups, {backup.claims}; found {pod.claims}"
+        for service in cluster.service_pods():
+            if [c["image"] for c in pod.containers] != [c["image"] for c in service.containers]:
+                yield pod.owner, "expected the image of the service"
+            if pod.spec.get("securityContext") != service.spec.get("securityContext"):
+                yield pod.owner, "expected the user and groups of the service: what it writes is theirs"
+            if _selected_alike(cluster, pod, service):
+                yield pod.owner, "a Service or a budget takes it for the service"
+
+
+def _selected_alike(cluster: Cluster, pod: Pod, service: Pod) -> bool:
+    """Whether something that selects the service's pods selects this pod, too."""
+    selectors = [{"matchLabels": item["spec"]["selector"]} for item in cluster.of("Service")]
+    selectors += [item["spec"]["selector"] for item in cluster.of("PodDisruptionBudget", "StatefulSet")]
+    return any(selects(s, pod.labels) and selects(s, service.labels) for s in selectors)
 
 
 @everywhere
@@ -173,11 +205,9 @@ def store_is_mounted_once(cluster: Cluster) -> Iterator[Finding]:
 @production
 def is_backed_up(cluster: Cluster) -> Iterator[Finding]:
     """Regularly, one at a time, into a volume, by TLS and with a token that are files."""
-    if not cluster.of("CronJob"):
+    if not cluster.backup_pods():
         yield None, "expected a CronJob that takes backups"
-    for pod in cluster.pods():
-        if pod.owner["kind"] != "CronJob":
-            continue
+    for pod in cluster.backup_pods():
         if pod.owner["spec"].get("concurrencyPolicy") != "Forbid":
             yield pod.owner, "expected concurrencyPolicy: Forbid"
         claimed = {name for name, volume in pod.volumes.items() if "persistentVolumeClaim" in volume}
@@ -202,3 +232,16 @@ def is_watched(cluster: Cluster) -> Iterator[Finding]:
         for endpoint in item["spec"]["endpoints"]:
             if endpoint.get("scheme") != "https" or "authorization" not in endpoint:
                 yield item, "expected https and an authorization"
+
+
+@before_applying
+def alerts_lead_to_runbooks(cluster: Cluster) -> Iterator[Finding]:
+    """Alertmanager passes an alert's runbook_url on as it is, so it has to be a whole address."""
+    for item in cluster.of("PrometheusRule"):
+        rules = [rule for group in item["spec"]["groups"] for rule in group["rules"] if "alert" in rule]
+        leading = [re.fullmatch(r"https?://[^/]+/[^#]+#(\w+)", rule["annotations"]["runbook_url"]) for rule in rules]
+        if not all(to and to[1] == rule["alert"].lower() for to, rule in zip(leading, rules, strict=True)):
+            yield (
+                item,
+                "runbook_url: say where your people read docs/runbooks.md, as examples/own-cluster/runbooks.yaml does",
+            )
