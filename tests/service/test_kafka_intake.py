@@ -204,7 +204,7 @@ def test_records_removed_before_they_were_read_stop_the_partition_by_name(
         why = process.intake.stopped()[topic, 0]
         assert why.reason == "OFFSET_OUT_OF_RANGE"
         assert "offset 10" in why.message
-        assert f"kafka reread --folder FOLDER {topic} 0" in why.message
+        assert f"epistream kafka reread {topic} 0 --folder FOLDER" in why.message
         sample = f'epistream_ingest_stopped{{partition="0",reason="OFFSET_OUT_OF_RANGE",topic="{topic}"}} 1.0'
         assert sample in process.metrics()
         assert process.engine.pipeline.positions()[topic, 0] == 10

@@ -211,8 +211,8 @@ _DENIED: Final = (
     f"(docs/kafka.md). It is tried again every {DENIED_SECONDS:g} seconds, and goes on where it was."
 )
 _WAY_ON: Final = (
-    " Nothing is skipped without a decision: stop the service, then run `python -m epistream.services kafka reread "
-    "--folder FOLDER {topic} {number}` to have it read from its oldest record again (what is known has no second "
+    " Nothing is skipped without a decision: stop the service, then run `epistream kafka reread {topic} {number} "
+    "--folder FOLDER` to have it read from its oldest record again (what is known has no second "
     "effect), or with an offset behind the number from there on, and start the service."
 )
 
