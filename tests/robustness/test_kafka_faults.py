@@ -27,10 +27,11 @@ from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns
 from epistream.wire.topics import CHANGES
-from tests.support.intake import admitted, facts, wait_until
+from tests.support.intake import admitted, facts
 from tests.support.kafka import Kafka
 from tests.support.knowing import DIMENSION
 from tests.support.service import RunningService, running_service
+from tests.support.waits import wait_until
 
 GROWTH_BYTES_MAX = 64 * 2**20
 SUBMISSIONS = 2_000

@@ -32,6 +32,7 @@ from tests.support.certificates import Authority, put
 from tests.support.rpc import DIMENSION, SMALL_WINDOW, Client, client_of, failure_of, rpc_failure_of, submission, vector
 from tests.support.security import AUDIENCE, ISSUER, Issuer, client_with, hash_of
 from tests.support.service import RunningService, running_service
+from tests.support.waits import until
 
 PATIENCE_SECONDS: Final = 20.0
 VERBS: Final = ("read", "write", "watch", "admin")
@@ -450,12 +451,8 @@ async def test_the_audit_log_says_who_did_what_and_holds_no_knowledge(secured: S
         await failure_of(client.submit(submission("a", 82)))
     async with secured.client("watch-a") as client:
         await subscribe(client, "a")
-    deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
-    while not any(
-        line["method"] == "SyncService/Subscribe" and line["code"] == "CANCELLED" for line in secured.audit()
-    ):
-        assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.05)
+    ended = ("SyncService/Subscribe", "CANCELLED")
+    await until(lambda: ended in [(line["method"], line["code"]) for line in secured.audit()])
     lines = secured.audit()
     [written] = [
         line
@@ -526,7 +523,7 @@ async def test_a_permission_that_is_taken_away_ends_the_streams_that_stood_on_it
             await kept.next_of("subscribed")
             # Something wrong changes nothing.
             put(access, "[roles")
-            await until_metric(changing, 'epistream_security_errors_total{part="access_file"}')
+            await until(lambda: unusable_access_files(changing))
             await root.submit(submission("a", 1))
             await lost.changes(1)
             # The role without its verb: the stream ends, a new one cannot be opened, the other goes on.
@@ -562,9 +559,7 @@ MORE_THAN_GRPC_HOLDS: Final = 48
 
 
 async def until_audited(secured: Secured, method: str, code: str) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not any((line["method"], line["code"]) == (method, code) for line in secured.audit()):  # noqa: ASYNC110 - as below
-            await asyncio.sleep(0.05)
+    await until(lambda: any((line["method"], line["code"]) == (method, code) for line in secured.audit()))
 
 
 async def lasting_calls(client: Client) -> dict[str, Callable[[], Awaitable[EpistreamError]]]:
@@ -625,10 +620,12 @@ async def test_whatever_lasts_is_cut_off_when_what_it_stood_on_is_gone(
     assert "Traceback" not in changing.service.logged()
 
 
-async def until_metric(secured: Secured, name: str) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not sample(await metrics(secured, "root"), name):  # noqa: ASYNC110 - another process announces nothing
-            await asyncio.sleep(0.1)
+async def unusable_access_files(secured: Secured) -> float:
+    return sample(await metrics(secured, "root"), 'epistream_security_errors_total{part="access_file"}')
+
+
+async def may_follow(client: Client, namespace: str) -> bool:
+    return await outcome(client, "SyncService/Subscribe", namespace) == "let in"
 
 
 async def test_a_stream_ends_when_its_token_runs_out_and_may_come_back_with_a_new_one(changing: Secured) -> None:
@@ -650,11 +647,10 @@ async def test_a_key_file_that_comes_after_the_access_file_that_names_it_is_read
         await root.make_namespace("a")
     renamed = ACCESS.replace('"keys.json"', '"later.json"').replace(hash_of("watch-b"), hash_of("another"))
     put(changing.folder / "access.toml", renamed)
-    await until_metric(changing, 'epistream_security_errors_total{part="access_file"}')
+    await until(lambda: unusable_access_files(changing))
     put(changing.folder / "later.json", json.dumps({"keys": [new.public_key()]}))
-    async with changing.client(new.token(["watch-a"])) as client, asyncio.timeout(PATIENCE_SECONDS):
-        while await outcome(client, "SyncService/Subscribe", "a") != "let in":  # noqa: ASYNC110 - as above
-            await asyncio.sleep(0.1)
+    async with changing.client(new.token(["watch-a"])) as client:
+        await until(lambda: may_follow(client, "a"))
     async with changing.client("watch-b") as revoked:
         assert await outcome(revoked, "SyncService/Subscribe", "b") == "unknown"
 
@@ -670,9 +666,7 @@ async def test_a_key_that_is_taken_out_of_the_key_file_is_believed_no_more(chang
         await stream.next_of("subscribed")
         put(changing.folder / "keys.json", json.dumps({"keys": [changing.issuer.public_key(), new.public_key()]}))
         async with changing.client(new.token(["watch-a"])) as other:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while await outcome(other, "SyncService/Subscribe", "a") != "let in":  # noqa: ASYNC110 - as above
-                    await asyncio.sleep(0.1)
+            await until(lambda: may_follow(other, "a"))
             await subscribe(client, "a")
             put(changing.folder / "keys.json", json.dumps({"keys": [new.public_key()]}))
             error = await fails_with(stream)

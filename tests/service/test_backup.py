@@ -37,12 +37,12 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns
 from epistream.wire.errors import Broken, Unavailable
 from tests.support.cli import COMMAND, clean_environment, epistream, epistream_process
-from tests.support.intake import topic_with_dead_letters, wait_until
+from tests.support.intake import topic_with_dead_letters
 from tests.support.kafka import Kafka
 from tests.support.proxies import Proxy
 from tests.support.rpc import DIMENSION, PATIENCE_SECONDS, Client, client_of, failure_of, submission
 from tests.support.service import RunningService, running_service
-from tests.support.waits import until
+from tests.support.waits import until, wait_until
 
 Result = TypeVar("Result")
 

@@ -33,10 +33,10 @@ from tests.support.bad_input import (
     good_json,
     good_submission,
 )
-from tests.support.intake import wait_until
 from tests.support.kafka import Kafka, Record
 from tests.support.rpc import DIMENSION, PATIENCE_SECONDS, Client, client_of, submission
 from tests.support.service import RunningService, running_service
+from tests.support.waits import wait_until
 
 OVER_KAFKA: Final = "over-kafka"
 """The producer of the good submissions over Kafka."""

@@ -30,7 +30,7 @@ from epistream.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 from tests.support.certificates import Authority, put
 from tests.support.histories import random_history, state_after
 from tests.support.scripted_server import Caller, Script, ScriptedServer
-from tests.support.waits import SECONDS_MAX, until
+from tests.support.waits import PATIENCE_SECONDS, until
 
 HISTORY = random_history(20, seed=1)
 FACT = submission("The limit is 5 mg.", namespace="tests", producer="ada", origin="EXPERT")
@@ -61,9 +61,9 @@ async def answered(address: str, credentials: Credentials | None) -> int:
 
 async def why_not(address: str, credentials: Credentials | None) -> EpistreamError:
     """Why there is no answer, told at once, since nobody would wait so long."""
-    async with KnowledgeClient(address, credentials=credentials, timeout_seconds=10 * SECONDS_MAX) as client:
+    async with KnowledgeClient(address, credentials=credentials, timeout_seconds=10 * PATIENCE_SECONDS) as client:
         with pytest.raises(EpistreamError) as caught:
-            async with asyncio.timeout(SECONDS_MAX):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await client.search("tests", "anything")
     return caught.value
 
@@ -72,7 +72,7 @@ async def why_not_yet(address: str, credentials: Credentials | None) -> Epistrea
     """What a first attempt is told; clients go on trying."""
     async with connect(address, credentials=credentials) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await KnowledgeServiceStub(channel).Search(SearchRequest(), timeout=SECONDS_MAX)
+            await KnowledgeServiceStub(channel).Search(SearchRequest(), timeout=PATIENCE_SECONDS)
     return translate(caught.value)
 
 

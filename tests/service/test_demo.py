@@ -10,7 +10,6 @@ import re
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,8 @@ import pytest
 
 from tests.support.cli import COMMAND, clean_environment, epistream
 from tests.support.kafka import ADDRESS_VARIABLE
-from tests.support.processes import wait_until_gone
+from tests.support.processes import is_running
+from tests.support.waits import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -45,11 +45,13 @@ class Demo:
         return self.log.read_text()
 
     def wait_for(self, words: str) -> None:
-        deadline = time.monotonic() + STEP_SECONDS
-        while words not in self.told():
-            assert self.process.poll() is None, self.told()
-            assert time.monotonic() < deadline, self.told()
-            time.sleep(0.05)
+        def said() -> bool:
+            ended = self.process.poll() is not None
+            told = self.told()
+            assert words in told or not ended, told
+            return words in told
+
+        wait_until(said, repr(words), STEP_SECONDS)
 
     def ended(self) -> int:
         return self.process.wait(STEP_SECONDS)
@@ -123,7 +125,7 @@ def test_a_demonstration_that_is_ended_early_leaves_no_process_behind(
         running.process.send_signal(number)
         code = running.ended()
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130), running.told()
-    wait_until_gone(service, 60.0)
+    wait_until(lambda: not is_running(service), "the end of the service")
 
 
 def test_a_taken_address_is_said_at_once(tmp_path: Path, address: str) -> None:

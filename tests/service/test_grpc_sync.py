@@ -2,8 +2,7 @@
 
 import asyncio
 import signal
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
@@ -18,6 +17,7 @@ from epistream.v1.raw_pb2 import RawSubscribeResponse
 from epistream.wire.errors import InvalidInput, NotFound, Resync, Unavailable
 from tests.support.rpc import PATIENCE_SECONDS, SMALL_WINDOW, Client, client_of, failure_of, submission
 from tests.support.service import RunningService, running_service
+from tests.support.waits import until
 
 SOON = duration_pb2.Duration(nanos=100_000_000)
 
@@ -32,13 +32,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
 async def client(service: RunningService) -> AsyncIterator[Client]:
     async with client_of(service.address) as client:
         yield client
-
-
-async def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
 
 
 def revisions(changes: list[pb.Change]) -> list[int]:

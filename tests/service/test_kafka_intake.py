@@ -32,14 +32,13 @@ from tests.support.intake import (
     make_namespace,
     send,
     taking,
-    wait_until,
 )
 from tests.support.kafka import Kafka
 from tests.support.knowing import submission
 from tests.support.rpc import client_of
 from tests.support.rpc import submission as numbered
 from tests.support.service import running_service
-from tests.support.waits import until
+from tests.support.waits import until, wait_until
 
 
 @pytest.fixture
@@ -366,7 +365,9 @@ def test_where_to_read_can_be_decided_only_while_no_service_runs(kafka: Kafka, f
 
 
 @pytest.mark.slow
-def test_stopping_is_quick_whatever_kafka_does(own_kafka: LocalKafka, folder: Path) -> None:
+def test_stopping_ends_everything_in_time_whatever_kafka_does(
+    own_kafka: LocalKafka, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     namespace = make_namespace(folder)
     topic = Kafka(own_kafka.bootstrap).new_topic()
     with taking(folder, own_kafka.bootstrap, topic, publish=True) as process:
@@ -374,9 +375,8 @@ def test_stopping_is_quick_whatever_kafka_does(own_kafka: LocalKafka, folder: Pa
         send(Kafka(own_kafka.bootstrap), topic, facts(namespace, range(5)))
         process.await_head(namespace, 5)
         own_kafka.kill()
-        begun = time.monotonic()
         process.intake.stop()
-        assert time.monotonic() - begun < 9
+        assert "left behind" not in caplog.text
         assert not [t for t in threading.enumerate() if t.name in {"kafka-poller", "kafka-take"}]
         assert process.intake._polling._keeper.pid is None
     own_kafka.start()

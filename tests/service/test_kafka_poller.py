@@ -15,8 +15,9 @@ from epistream.services.kafka.parcels import Parcel, unpack
 from epistream.services.kafka.progress import Progress
 from epistream.services.kafka.taker import ATTEMPTS
 from epistream.wire.topics import dead_letter_topic
-from tests.support.intake import assert_each_once, facts, make_namespace, send, taking, wait_until
+from tests.support.intake import assert_each_once, facts, make_namespace, send, taking
 from tests.support.kafka import Kafka
+from tests.support.waits import wait_until
 
 
 @pytest.fixture

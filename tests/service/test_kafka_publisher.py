@@ -21,17 +21,10 @@ from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.topics import CHANGES, OUTCOMES, dead_letter_topic
 from tests.support.bad_input import BAD_INPUT
-from tests.support.intake import (
-    TakingProcess,
-    facts,
-    make_namespace,
-    send,
-    taking,
-    topic_with_dead_letters,
-    wait_until,
-)
+from tests.support.intake import TakingProcess, facts, make_namespace, send, taking, topic_with_dead_letters
 from tests.support.kafka import Kafka, Record
 from tests.support.knowing import submission
+from tests.support.waits import wait_until
 
 OTHER_HEADERS = (("note", b"\xff\x00"), ("empty", b""))
 """What headers may be that mean nothing here."""

@@ -18,10 +18,11 @@ from epistream.v1 import namespace_service_pb2 as ns
 from epistream.wire.errors import Denied, EpistreamError, Unavailable
 from epistream.wire.topics import CHANGES, EXPERT, OUTCOMES, dead_letter_topic
 from tests.support.cli import epistream
-from tests.support.intake import facts, make_namespace, taking, wait_until
+from tests.support.intake import facts, make_namespace, taking
 from tests.support.knowing import DIMENSION
 from tests.support.secure_kafka import Acl, SecureKafka, a_secure_kafka, documented
 from tests.support.service import RunningService, running_service
+from tests.support.waits import wait_until
 
 PASSWORD = "ein langes Geheimnis"
 NEW_PASSWORD = "noch ein langes Geheimnis"

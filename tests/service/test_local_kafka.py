@@ -14,7 +14,8 @@ from epistream.clients.kafka_producer import CappedProducer, ProducerLimits
 from epistream.services.kafka.local import KafkaRuntime, LocalKafka, find_runtime
 from epistream.wire.errors import EpistreamError, Unavailable
 from tests.support.kafka import Kafka
-from tests.support.processes import is_running, wait_until_gone
+from tests.support.processes import is_running
+from tests.support.waits import wait_until
 
 _PARENT = """
 import sys
@@ -107,7 +108,7 @@ def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         assert is_running(pid)
         parent.kill()
     try:
-        wait_until_gone(pid)
+        wait_until(lambda: not is_running(pid), "the end of the process")
     finally:
         if is_running(pid):
             os.kill(pid, signal.SIGKILL)

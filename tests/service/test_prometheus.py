@@ -9,9 +9,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -26,6 +25,7 @@ from tests.support.metrics import documented, labels_of, served
 from tests.support.monitored import NAMESPACE, with_traffic
 from tests.support.promql import metrics_in
 from tests.support.service import RunningService, running_service
+from tests.support.waits import until
 
 PATIENCE_SECONDS = 120.0
 WINDOW_SECONDS = 10
@@ -184,12 +184,18 @@ NEVER_IN_A_GOOD_DAY = {
 """What has no samples in this test: Kafka goes well, and the service has no security that could fail."""
 
 
-async def eventually(what_is_wrong: Any, said: str) -> None:
+async def eventually(what_is_wrong: Callable[[], object], said: str) -> None:
     """Wait until nothing is wrong any more."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while wrong := await asyncio.to_thread(what_is_wrong):
-        assert time.monotonic() < deadline, f"{said}: {wrong}"
-        await asyncio.sleep(0.5)
+    wrong: list[object] = []
+
+    async def nothing() -> bool:
+        wrong[:] = [await asyncio.to_thread(what_is_wrong)]
+        return not wrong[0]
+
+    try:
+        await until(nothing, seconds=PATIENCE_SECONDS)
+    except AssertionError as error:
+        raise AssertionError(f"{said}: {wrong[0]}") from error
 
 
 def without_data(prometheus: Prometheus) -> list[str]:

@@ -21,12 +21,13 @@ from epistream.v1.raw_pb2 import RawSubmitRequest
 from epistream.wire.errors import Unavailable
 from epistream.wire.topics import dead_letter_topic
 from tests.support.certificates import Authority
-from tests.support.intake import Taking, facts, make_namespace, send, taking, topic_with_dead_letters, wait_until
+from tests.support.intake import Taking, facts, make_namespace, send, taking, topic_with_dead_letters
 from tests.support.kafka import Kafka
 from tests.support.knowing import DIMENSION
 from tests.support.rpc import client_of, submission
 from tests.support.scripted_server import Caller, ScriptedServer
 from tests.support.service import running_service
+from tests.support.waits import wait_until
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Our own clients on a real service that asks who they are."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -99,7 +98,7 @@ async def test_a_replica_follows_until_it_may_no_longer_and_answers_on(
             await publish(service.address, root, 2)
             assert replica.item_ids() == ["1"]
     put(tmp_path / "access.toml", ACCESS)
-    await asyncio.sleep(1.5)  # the service looks at the file once a second
+    await until(lambda: service.logged().count("The access file was read again") == 2)
     async with Replica.open(file, service.address, "pharmacy", consumer="advisor", credentials=shown) as replica:
         await replica.wait_current()
         assert sorted(replica.item_ids()) == ["1", "2"]
@@ -118,7 +117,7 @@ async def test_a_replica_goes_on_over_the_end_of_its_token_where_a_new_one_was_p
     ) as replica:
         await replica.wait_current()
         put(token, issuer.token(["follower"]))
-        await asyncio.sleep(6)  # the first token has run out
+        await until(lambda: replica.counts.reconnects == 1, "the end of the stream with the first token")
         await publish(service.address, root, 2)
         await replica.wait_for(2, 20)
         assert replica.error is None

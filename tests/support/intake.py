@@ -3,13 +3,12 @@
 import os
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -31,16 +30,7 @@ from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.wire.topics import CARRIED, RECORD_BYTES_MAX
 from tests.support.kafka import Kafka
 from tests.support.knowing import DIMENSION, submission
-
-PATIENCE_SECONDS: Final = 60.0
-
-
-def wait_until(condition: Callable[[], object], what: str = "the condition", seconds: float = PATIENCE_SECONDS) -> None:
-    """Returns when the condition holds; fails when it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come about within {seconds:g} seconds"
-        time.sleep(0.01)
+from tests.support.waits import wait_until
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Final
 
 from epistream.services.kafka import clients
 from epistream.services.kafka.local import LocalKafka, Variant, find_runtime, free_ports, new_cluster_id
-from tests.support.intake import wait_until
+from tests.support.waits import wait_until
 
 NODES: Final = 3
 _START_SECONDS: Final = 120.0

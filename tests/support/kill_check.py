@@ -3,7 +3,6 @@
 `History` is all that was seen: by the producers, by a subscriber, by a replica, by Kafka, and in the store in the end.
 """
 
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from google.protobuf.message import DecodeError
 from epistream.indexer.decode import digest
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
+from tests.support.waits import wait_until
 
 Id: TypeAlias = tuple[str, str]
 """Producer and submission id."""
@@ -83,13 +83,14 @@ class History:
     struck: list[str] = field(default_factory=list)
     """The named points at which the service killed itself, round by round."""
 
-    def wait_until(self, condition: Callable[[], bool], otherwise: str) -> None:
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for a condition; fail when it does not come in time, or when something has gone wrong meanwhile."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not condition():
+
+        def holds() -> bool:
             assert not self.faults, self.faults
-            assert time.monotonic() < deadline, otherwise
-            time.sleep(0.01)
+            return condition()
+
+        wait_until(holds, what, PATIENCE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)

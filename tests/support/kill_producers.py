@@ -130,9 +130,9 @@ class KafkaSide:
                 for partition, one in enumerate(last)
             ]
             self._note(sent, history)
-        history.wait_until(lambda: all(_is_known(client, one.item_id) for one in last), "Kafka's records are not taken")
+        history.wait_until(lambda: all(_is_known(client, one.item_id) for one in last), "the last of Kafka's records")
         while left := service.metric("epistream_outbox_pending"):  # the publisher is slow on a busy machine, but moves
-            history.wait_until(partial(_is_below, service, left), "Kafka is not told everything")
+            history.wait_until(partial(_is_below, service, left), "something more told to Kafka")
         history.told = [pb.Receipt.FromString(value) for value in self._values(OUTCOMES)]
         changes = (pb.Change.FromString(value) for value in self._values(CHANGES))
         history.published = sorted(changes, key=lambda change: change.revision)

@@ -112,10 +112,10 @@ def one_round(
     """
     if with_kafka and chance.random() < 2 / 3:
         pushed = subscriber.revisions_over_kafka
-        history.wait_until(lambda: subscriber.revisions_over_kafka > pushed, "nothing comes in over Kafka")
+        history.wait_until(lambda: subscriber.revisions_over_kafka > pushed, "a change over Kafka")
     else:
         answered = len(history.answered)
-        history.wait_until(lambda: len(history.answered) > answered, "the service answers nothing")
+        history.wait_until(lambda: len(history.answered) > answered, "an answer")
     time.sleep(chance.uniform(*KILL_AFTER_SECONDS))
     if chance.random() < 1 / 3:
         replica.kill()
@@ -217,7 +217,7 @@ class Recorder(threading.Thread):
 
     def wait_for(self, revision: int) -> None:
         """Wait until it was sent everything up to there."""
-        self._history.wait_until(lambda: self.revision >= revision, f"revision {revision} is not pushed")
+        self._history.wait_until(lambda: self.revision >= revision, f"the push of revision {revision}")
 
     def stop(self) -> None:
         """End, and wait for it."""

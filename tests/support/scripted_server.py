@@ -58,8 +58,6 @@ class Stream:
 
     subscription: sync.Subscription
     acknowledgements: list[sync.Acknowledgement] = field(default_factory=list)
-    acknowledged_at: list[float] = field(default_factory=list)
-    """The event loop's clock at each acknowledgement."""
     ended: bool = False
 
 
@@ -193,7 +191,6 @@ class ScriptedServer(
         with contextlib.suppress(grpc.aio.BaseError):  # the call has ended
             async for request in requests:
                 stream.acknowledgements.append(request.acknowledge)
-                stream.acknowledged_at.append(asyncio.get_running_loop().time())
 
     async def _messages(
         self, wanted: sync.Subscription, script: Script, context: Context

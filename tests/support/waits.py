@@ -1,13 +1,39 @@
-"""Waiting for a condition."""
+"""Waiting for what is tested where it announces nothing: each looks again and again, and fails when it does not come.
+
+The time given only keeps a test from hanging; it says nothing about how quick anything has to be.
+"""
 
 import asyncio
+import inspect
+import time
 from collections.abc import Callable
+from typing import Final
 
-SECONDS_MAX = 20
+PATIENCE_SECONDS: Final = 60.0
+_PAUSE_SECONDS: Final = 0.01
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Returns when the condition is true; fails when it is not in time."""
-    async with asyncio.timeout(SECONDS_MAX):
-        while not condition():  # noqa: ASYNC110 -- conditions of what is tested, which announces nothing
-            await asyncio.sleep(0.005)
+def wait_until(condition: Callable[[], object], what: str = "the condition", seconds: float = PATIENCE_SECONDS) -> None:
+    """Returns when the condition holds; fails when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, _missing(what, seconds)
+        time.sleep(_PAUSE_SECONDS)
+
+
+async def until(
+    condition: Callable[[], object], what: str = "the condition", seconds: float = PATIENCE_SECONDS
+) -> None:
+    """As `wait_until`, while other tasks go on. A condition may give something to await."""
+    deadline = time.monotonic() + seconds
+    while not await _told(condition()):
+        assert time.monotonic() < deadline, _missing(what, seconds)
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def _told(answer: object) -> object:
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+def _missing(what: str, seconds: float) -> str:
+    return f"{what} did not come about within {seconds:g} seconds"

@@ -10,7 +10,7 @@ import psutil
 
 from bench.machine import Meanwhile
 from bench.parts import stopped
-from tests.support.intake import wait_until
+from tests.support.waits import wait_until
 
 
 def test_waited_counts_the_part_of_a_span_in_which_the_disk_stood_still() -> None:

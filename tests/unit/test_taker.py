@@ -14,7 +14,7 @@ from epistream.services.kafka.taker import ATTEMPTS, Taken, Taker
 from epistream.services.writer import Prepared, Writer
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken, Unavailable
-from tests.support.intake import wait_until
+from tests.support.waits import wait_until
 
 TOPIC = "facts"
 
