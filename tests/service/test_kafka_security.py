@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import trustme
 
 from epistream.clients import KafkaProducer, KafkaSecurity, SyncKnowledgeClient, SyncReplica
 from epistream.clients.kafka_producer import CappedProducer, ProducerLimits
@@ -17,6 +16,7 @@ from epistream.services.kafka.redrive import redrive
 from epistream.v1 import namespace_service_pb2 as ns
 from epistream.wire.errors import Denied, EpistreamError, Unavailable
 from epistream.wire.topics import CHANGES, EXPERT, OUTCOMES, dead_letter_topic
+from tests.support.certificates import Authority
 from tests.support.cli import epistream
 from tests.support.intake import facts, make_namespace, taking
 from tests.support.knowing import DIMENSION
@@ -144,8 +144,8 @@ def test_in_and_out_over_tls_with_certificates(secure: SecureKafka, tmp_path: Pa
 def refusals(secure: SecureKafka) -> dict[str, EpistreamError]:
     """What a client gets told that cannot get in, tried all at once."""
     eve = secure.user("eve", "right")
-    stranger = replace(secure, authority=trustme.CA()).owner("stranger")
-    tls = KafkaSecurity("SSL", ca_file=secure.ca_file)
+    stranger = replace(secure, authority=Authority(secure.folder / "strange")).owner("stranger")
+    tls = KafkaSecurity("SSL", ca_file=secure.authority.ca_file)
     at_ip = secure.users.replace("localhost", "127.0.0.1")
     attempts = {
         "wrong password": (secure.users, secure.claims_to_be("mallory", "wrong")),
@@ -154,7 +154,7 @@ def refusals(secure: SecureKafka) -> dict[str, EpistreamError]:
         "unknown authority": (secure.users, replace(eve, ca_file=None)),
         "wrong host name": (at_ip, eve),
         "no certificate": (secure.certificates, tls),
-        "certificate of a stranger": (secure.certificates, replace(stranger, ca_file=secure.ca_file)),
+        "certificate of a stranger": (secure.certificates, replace(stranger, ca_file=secure.authority.ca_file)),
         "no TLS there": (secure.kafka.bootstrap, tls),
         "TLS there": (secure.users, KafkaSecurity()),
         "no ACL": (secure.users, eve),

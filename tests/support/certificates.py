@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import grpc
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 LONG_AGO: Final = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -58,13 +59,20 @@ class Authority:
         pair = (leaf.private_key_pem.bytes(), _chain(leaf))
         return grpc.ssl_server_credentials([pair], roots, require_client_auth=clients is not None)
 
-    def client(self, name: str) -> dict[str, Any]:
-        """A client certificate and its key, in the files of that name: arguments for `Credentials`."""
-        leaf = self._ca.issue_cert(common_name=name)
+    def client(self, name: str, *more: str) -> dict[str, Any]:
+        """A client certificate, for `more` names beside its own, and its key, in files: arguments for `Credentials`."""
+        leaf = self._ca.issue_cert(*more, common_name=name)
         files = {"tls_cert_file": self._folder / f"{name}.pem", "tls_key_file": self._folder / f"{name}.key"}
         files["tls_cert_file"].write_bytes(_chain(leaf))
         leaf.private_key_pem.write_to_path(str(files["tls_key_file"]))
         return files
+
+    def keystore(self, path: Path) -> None:
+        """A new certificate for `localhost` and its key, in one file as Java takes them: the key as PKCS #8."""
+        leaf = self._ca.issue_cert("localhost")
+        key = serialization.load_pem_private_key(leaf.private_key_pem.bytes(), None)
+        form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        path.write_bytes(key.private_bytes(*form) + _chain(leaf))
 
 
 def put(path: Path, content: bytes | str) -> None:

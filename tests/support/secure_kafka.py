@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import trustme
-from cryptography.hazmat.primitives import serialization
-
 from epistream.services.kafka import clients
 from epistream.services.kafka.local import LocalKafka, Variant, find_runtime, free_ports
 from epistream.services.kafka.topics import ensure_topics
 from epistream.wire.kafka_security import KafkaSecurity, Mechanism
+from tests.support.certificates import Authority
 from tests.support.kafka import Kafka
 
 _DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "kafka.md"
@@ -40,8 +38,8 @@ class SecureKafka:
         kafka: its listener on which everybody is its administrator, for what the tests prepare and look at.
         users: the address of the listener for users with a password, over TLS.
         certificates: the address of the listener for owners of a certificate.
-        folder: where passwords and certificates are.
-        authority: what it trusts certificates by.
+        folder: where passwords are.
+        authority: what it trusts certificates by, and its own certificate is from.
     """
 
     broker: LocalKafka
@@ -49,12 +47,7 @@ class SecureKafka:
     users: str
     certificates: str
     folder: Path
-    authority: trustme.CA
-
-    @property
-    def ca_file(self) -> Path:
-        """Its authority."""
-        return self.folder / "ca.pem"
+    authority: Authority
 
     def user(self, name: str, password: str, mechanism: Mechanism = "SCRAM-SHA-512") -> KafkaSecurity:
         """How this user gets in; it is made, or gets another password."""
@@ -68,15 +61,13 @@ class SecureKafka:
         """How somebody tries to get in."""
         file = self.folder / f"{name}.password"
         file.write_text(f"{password}\n")
-        return KafkaSecurity("SASL_SSL", mechanism, name, file, self.ca_file)
+        return KafkaSecurity("SASL_SSL", mechanism, name, file, self.authority.ca_file)
 
     def owner(self, name: str) -> KafkaSecurity:
         """How the owner of a certificate for this name gets in."""
-        certificate = self.authority.issue_cert(f"{name}@example.org", common_name=name)
-        cert_file, key_file = self.folder / f"{name}.pem", self.folder / f"{name}.key"
-        certificate.cert_chain_pems[0].write_to_path(cert_file)
-        certificate.private_key_pem.write_to_path(key_file)
-        return KafkaSecurity("SSL", ca_file=self.ca_file, cert_file=cert_file, key_file=key_file)
+        files = self.authority.client(name, f"{name}@example.org")  # Java takes none without such a name
+        cert_file, key_file = files["tls_cert_file"], files["tls_key_file"]
+        return KafkaSecurity("SSL", ca_file=self.authority.ca_file, cert_file=cert_file, key_file=key_file)
 
     def allow(self, *acls: Acl) -> None:
         """From now on they may."""
@@ -102,9 +93,8 @@ def documented(who: str, user: str) -> list[Acl]:
 @contextmanager
 def a_secure_kafka(folder: Path) -> Iterator[SecureKafka]:
     """One with Epistream's topics, as long as the block."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    _write_keystore(authority.issue_cert("localhost"), folder / "broker.pem")
+    authority = Authority(folder)
+    authority.keystore(folder / "broker.pem")
     users, certificates = free_ports(2)
     variant = Variant(_properties(users, certificates, folder))
     with LocalKafka(folder / "kafka", runtime=find_runtime(), variant=variant) as kafka:
@@ -133,15 +123,6 @@ def _properties(users: int, certificates: int, folder: Path) -> dict[str, str | 
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": "User:ANONYMOUS",
     }
-
-
-def _write_keystore(certificate: trustme.LeafCert, path: Path) -> None:
-    """Key and certificate in one file. Java takes PKCS #8 only."""
-    key = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
-    )
 
 
 def _acl(acl: Acl) -> Any:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-import trustme
 from kafka.errors import KafkaConnectionError, SaslAuthenticationFailedError, TopicAuthorizationFailedError
 
 from epistream.clients.cli import kafka_options
@@ -14,6 +13,7 @@ from epistream.services.compose import warn_of_plaintext
 from epistream.services.settings import Settings
 from epistream.wire.errors import Denied, InvalidInput, Unavailable
 from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
+from tests.support.certificates import Authority
 from tests.support.cli import epistream, epistream_process
 
 
@@ -28,15 +28,14 @@ def there(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def pem(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Files of an authority, of a certificate, of its key, and of another key."""
-    folder = tmp_path_factory.mktemp("pem")
-    authority = trustme.CA()
-    one, other = authority.issue_cert("localhost"), authority.issue_cert("localhost")
-    files = {name: folder / name for name in ("ca", "cert", "key", "other")}
-    authority.cert_pem.write_to_path(files["ca"])
-    one.cert_chain_pems[0].write_to_path(files["cert"])
-    one.private_key_pem.write_to_path(files["key"])
-    other.private_key_pem.write_to_path(files["other"])
-    return files
+    ours = Authority(tmp_path_factory.mktemp("pem"))
+    one, other = ours.client("one"), ours.client("other")
+    return {
+        "ca": ours.ca_file,
+        "cert": one["tls_cert_file"],
+        "key": one["tls_key_file"],
+        "other": other["tls_key_file"],
+    }
 
 
 MISSING = Path("no-such-file")
