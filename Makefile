@@ -6,6 +6,8 @@ UV := $(BIN)/uv
 # Quiet threads: NumPy's BLAS and FAISS's OpenMP would fight over the cores (docs/decisions/0004-quiet-threads.md).
 export OPENBLAS_NUM_THREADS := 1
 export OMP_WAIT_POLICY := PASSIVE
+# Python keeps what it has compiled, also where it is told not to: else every process takes twice as long to start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 # Every target that `make help` shows, and none is a file.
@@ -48,8 +50,11 @@ monitoring: $(VENV)/dev.stamp ## Start a Prometheus with the alert rules beside 
 monitoring-files: $(VENV)/dev.stamp ## Write the dashboards and the extracted rules anew
 	$(BIN)/python -m k8s.components.monitoring.generate
 
-test: $(VENV)/dev.stamp ## Set up and run the tests
-	$(BIN)/python -m pytest
+# Most tests wait for some process, so two files of tests are run at a time. Each has a Kafka of its own (0.5 GB).
+TEST_PROCESSES ?= 2
+
+test: $(VENV)/dev.stamp ## Set up and run the tests, TEST_PROCESSES=2 files at a time
+	$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder
 
 robustness: $(VENV)/dev.stamp ## What takes long: fuzzing, faults of Kafka, 200 losses of power, 200 rounds of kill -9
 	$(BIN)/python -m pytest -m robustness
