@@ -99,4 +99,4 @@ def test_whom_the_service_reaches(target: Peer, port: int, protocol: str, *, rea
 def test_no_secret_is_in_the_repository() -> None:
     assert not [item for folder in overlays() for item in objects_of(rendered(folder)) if item["kind"] == "Secret"]
     tracked = [path for path in K8S.rglob("*") if path.is_file()]
-    assert not [path for path in tracked if "PRIVATE KEY" in path.read_text()]
+    assert not [path for path in tracked if b"PRIVATE KEY" in path.read_bytes()]

@@ -117,7 +117,7 @@ async def test_a_replica_goes_on_over_the_end_of_its_token_where_a_new_one_was_p
     ) as replica:
         await replica.wait_current()
         put(token, issuer.token(["follower"]))
-        await until(lambda: replica.counts.reconnects == 1, "the end of the stream with the first token")
+        await until(lambda: replica.counts.reconnects > 0, "the end of the stream with the first token")
         await publish(service.address, root, 2)
         await replica.wait_for(2, 20)
         assert replica.error is None
