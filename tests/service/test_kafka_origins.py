@@ -21,12 +21,12 @@ from tests.support.intake import (
     send,
     taking,
     topic_with_dead_letters,
-    wait_until,
 )
 from tests.support.kafka import Kafka
 from tests.support.knowing import submission
 from tests.support.rpc import client_of
 from tests.support.service import running_service
+from tests.support.waits import wait_until
 
 GENERATED: Collection[pb.Origin.ValueType] = {pb.ORIGIN_SYNTHETIC, pb.ORIGIN_CRAWLED}
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]

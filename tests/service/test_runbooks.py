@@ -29,10 +29,10 @@ from epistream.services.kafka.topics import ensure_topics
 from epistream.wire.topics import EXPERT, dead_letter_topic
 from tests.support.certificates import put
 from tests.support.cli import COMMAND, Ran, clean_environment, epistream
-from tests.support.intake import wait_until
 from tests.support.kafka import Kafka
 from tests.support.security import hash_of
 from tests.support.service import RunningService, running_service
+from tests.support.waits import wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -1,5 +1,6 @@
 """Our own clients on a real service that asks who they are."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
