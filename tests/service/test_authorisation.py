@@ -14,8 +14,11 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from epistream.clients import Credentials
+from epistream.indexer.decode import RECORD_BYTES_MAX
 from epistream.services import ingest
 from epistream.services.compose import Service
+from epistream.services.kafka.redrive import redrive_store
 from epistream.services.security.audit import Audit
 from epistream.services.security.limits import Allowance
 from epistream.services.security.rules import RULES
@@ -414,6 +417,28 @@ async def test_what_cannot_be_decoded_is_kept_where_its_names_are_the_callers_ow
     assert sample(await metrics(secured, "root"), "epistream_dlq_total") == sample(before, "epistream_dlq_total") + 1
 
 
+async def test_what_is_left_of_a_submission_that_was_cut_is_not_another_one(
+    secured: Secured,
+    root: Client,  # noqa: ARG001 - a and b exist
+) -> None:
+    """Its sender was asked about its end, which is not kept. Somebody with more rights may send it again."""
+    others = submission("b", 92, provenance=pb.Provenance(producer="somebody"), origin=pb.ORIGIN_EXPERT)
+    begins = others.SerializeToString() + OF_A_LATER_VERSION[:2]
+    length = RECORD_BYTES_MAX - len(begins) - 3
+    begins += bytes([length & 0x7F | 0x80, length >> 7 & 0x7F | 0x80, length >> 14]) + bytes(length)
+    assert len(begins) == RECORD_BYTES_MAX
+    assert pb.Submission.FromString(begins).namespace == "b"
+    ends = pb.Submission(namespace="a", origin=pb.ORIGIN_SYNTHETIC, provenance=pb.Provenance(producer="writer-1"))
+    async with secured.client("writer") as client:
+        request = RawSubmitRequest(submissions=[begins + ends.SerializeToString()]).SerializeToString()
+        answer = ingest_pb.SubmitResponse.FromString(await client.call_raw("IngestService/Submit", request))
+    assert [receipt.outcome for receipt in answer.receipts] == [pb.OUTCOME_REFUSED]
+    shown = Credentials(token="root", tls_ca_file=secured.authority.ca_file)
+    data = secured.service.folder
+    redriven = await asyncio.to_thread(redrive_store, data, secured.service.address, credentials=shown)
+    assert redriven.outcomes.keys() == {"REFUSED"}
+
+
 async def test_who_may_write_nowhere_leaves_no_dead_letter(secured: Secured, root: Client) -> None:  # noqa: ARG001
     before = await metrics(secured, "root")
     async with secured.client("read-a") as client:
@@ -556,6 +581,33 @@ async def test_a_consumer_that_is_given_to_others_ends_the_streams_in_its_name(c
 
 MORE_THAN_GRPC_HOLDS: Final = 48
 """So many items of a quarter of a megabyte."""
+
+
+async def test_who_is_cut_off_and_does_not_read_keeps_the_places_until_it_lets_go(changing: Secured) -> None:
+    """What it has not read is still held for it, so others of its principal do not get its places meanwhile."""
+    put(changing.folder / "access.toml", ACCESS + "[limits]\nstreams = 3\n")
+    await until(lambda: "The access file was read again" in changing.service.logged())
+    async with changing.client("root") as root:
+        await root.make_namespace("a")
+        for number in range(MORE_THAN_GRPC_HOLDS):
+            await root.submit(submission("a", 100 + number, content=f"{number} " + "x" * 250_000))
+        async with changing.client(changing.issuer.token(["lasting"], seconds=6), SMALL_WINDOW) as client:
+            unread = [client.subscribe("a", after_revision=0, consumer="unread") for _ in range(3)]
+            for stream in unread:
+                await stream.call.write(sync_pb.SubscribeRequest(subscribe=stream.wanted))
+                await stream.next_of("subscribed")
+
+            async def all_cut_off() -> bool:
+                listed = await root.sync.ListConsumers(sync_pb.ListConsumersRequest(namespace="a"))
+                return not any(consumer.connected for consumer in listed.consumers)
+
+            await until(all_cut_off)
+            async with changing.client(changing.issuer.token(["lasting"])) as again:
+                error = await failure_of(subscribe(again, "a"))
+                assert isinstance(error, Unavailable)
+                assert "you have 3 streams open" in error.message
+                unread[0].call.cancel()
+                await until(lambda: may_follow(again, "a"))
 
 
 async def until_audited(secured: Secured, method: str, code: str) -> None:

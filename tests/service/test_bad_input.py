@@ -207,7 +207,7 @@ async def test_over_grpc_it_is_refused_and_kept_and_its_neighbours_are_admitted(
     assert_refused(refused, sent.bad)
     assert (before.outcome, after.outcome) == (pb.OUTCOME_ADMITTED, pb.OUTCOME_ADMITTED)
     [letter] = letters(service.folder, newest)
-    assert letter.record.value == (sent.bad.value or b"")[:RECORD_BYTES_MAX]
+    assert letter.record.value == (sent.bad.value or b"")[: RECORD_BYTES_MAX + 1]
     assert letter.record.position is None
     assert letter.receipt == refused
 
@@ -229,7 +229,7 @@ async def test_on_a_stream_it_is_refused_and_the_stream_goes_on(client: Client, 
         assert_refused(refused, one.bad)
         assert (before.outcome, after.outcome) == (pb.OUTCOME_ADMITTED, pb.OUTCOME_ADMITTED)
     kept = [letter.record.value for letter in letters(service.folder, newest)]
-    assert kept == [(one.bad.value or b"")[:RECORD_BYTES_MAX] for one in sent]
+    assert kept == [(one.bad.value or b"")[: RECORD_BYTES_MAX + 1] for one in sent]
 
 
 @dataclass(frozen=True, slots=True, repr=False)

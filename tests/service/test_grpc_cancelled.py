@@ -8,8 +8,9 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import grpc
 import pytest
@@ -18,11 +19,12 @@ import pytest_asyncio
 from epistream.indexer.clock import SystemClock
 from epistream.indexer.model import Arrived, Malformed, Record
 from epistream.services import ingest
-from epistream.services.calls import Calls
+from epistream.services.calls import Calls, Context
 from epistream.services.metrics import Metrics
 from epistream.services.security.audit import Audit
 from epistream.services.security.guard import Guard
 from epistream.services.server import Server
+from epistream.services.turns import Turn, Turns
 from epistream.services.writer import Prepared, Writer
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1.raw_pb2 import RawSubmitRequest
@@ -268,3 +270,32 @@ async def test_the_audit_log_has_the_outcome_of_a_batch_whose_stream_was_cancell
     border.committing.may_go_on.set()
     await until(lambda: border.codes() == ["BATCH", "CANCELLED"])
     assert border.audit()[0]["outcomes"] == {"ADMITTED": 1}
+
+
+class Endless:
+    """A client's stream that says nothing more."""
+
+    async def read(self) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    async def write(self, _: bytes) -> None:
+        raise AssertionError("nothing is answered")
+
+
+async def test_the_newest_batch_of_a_stream_is_let_go_of_first() -> None:
+    """The writer may take one meanwhile. Were its elder let go of before it, the elder would be missing."""
+    turns, let_go = Turns(cast("Context", Endless()), asyncio.Event()), list[int]()
+
+    async def work(number: int, _: Turn) -> bytes:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            let_go.append(number)
+        return b""
+
+    for number in range(4):
+        turns.begin(partial(work, number), lambda: None)
+    await asyncio.sleep(0.01)
+    await turns.close()
+    assert let_go == [3, 2, 1, 0]

@@ -8,7 +8,7 @@ import math
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
@@ -63,14 +63,16 @@ class Call:
     caller: Caller
     record: Callable[["Call", str], None]
     """Appends a line to the audit log, with a code. A call has one at its end; more are for what lasts."""
+    held: ExitStack
+    """What is let go of when the client has heard the end, or is gone: until then gRPC keeps what it has not read."""
+    metadata: Callable[[], Iterable[tuple[str, str | bytes]] | None] = tuple
+    """What the caller sent beside the request."""
     heard: bool = False
     """Whether a message of the client's stream was read."""
     at_seconds: float = math.inf
     """When it must have been answered, by `time.monotonic`."""
     noted: dict[str, object] = field(default_factory=dict)
     """What the audit log says of it beside who, what and how it ended."""
-    metadata: Callable[[], Iterable[tuple[str, str | bytes]] | None] = tuple
-    """What the caller sent beside the request."""
 
     def remaining_seconds(self) -> float:
         """How long there is to answer; not below zero."""
@@ -198,8 +200,8 @@ class Calls:
 
         async def serve(_requests: object, context: Context) -> None:
             async with self._around(method, rule, context, bounded=bounded, listens=True) as call:
-                with call.caller.allowance.stream():
-                    await served(context, call)
+                call.held.enter_context(call.caller.allowance.stream())
+                await served(context, call)
 
         return grpc.stream_stream_rpc_method_handler(serve)
 
@@ -221,9 +223,9 @@ class Calls:
 
         async def served(raw: bytes, context: Context, call: Call) -> None:
             request = _granted(method, parse, raw, call)
-            with call.caller.allowance.stream():
-                async with call.caller.standing(partial(call.ask, request)):
-                    await send(request, context)
+            call.held.enter_context(call.caller.allowance.stream())
+            async with call.caller.standing(partial(call.ask, request)):
+                await send(request, context)
 
         async def serve(raw: bytes, context: Context) -> None:
             try:
@@ -238,12 +240,20 @@ class Calls:
     async def _around(
         self, method: str, rule: Rule, context: Context, *, bounded: bool, listens: bool = False
     ) -> AsyncIterator[Call]:
+        with ExitStack() as held:
+            async with self._answered(method, rule, context, held, bounded=bounded, listens=listens) as call:
+                yield call
+
+    @asynccontextmanager
+    async def _answered(
+        self, method: str, rule: Rule, context: Context, held: ExitStack, *, bounded: bool, listens: bool
+    ) -> AsyncIterator[Call]:
         begun = time.monotonic()
         code, status = "CANCELLED", None
         audited, call = rule.audited, None
         try:
             caller = self._guard.caller_of(context)
-            call = Call(rule, caller, partial(self._record, method, context), metadata=context.invocation_metadata)
+            call = Call(rule, caller, partial(self._record, method, context), held, context.invocation_metadata)
             caller.allowance.begin_call()
             with self._admitted(bounded=bounded):
                 yield call
@@ -260,7 +270,7 @@ class Calls:
             self._metrics.grpc_requests.labels(method, code).inc()
             if bounded:
                 self._metrics.grpc_request_duration.labels(method).observe(time.monotonic() - begun)
-        # When all is let go of and recorded: a client that does not read keeps this waiting.
+        # When all is recorded: a client that does not read keeps this waiting.
         if status is not None:
             if listens and (call is None or not call.heard):
                 await _hear(context)

@@ -236,13 +236,15 @@ class IngestServicer:
 def _kept(one: Prepared, call: Call) -> Prepared:
     """What was prepared; one that will be refused as it is kept (docs/decisions/0015).
 
+    What was cut stays too large: it would else say what its sender was not asked about, should it be sent again.
+
     Raises:
         Denied: it would be a dead letter under names that are not the caller's to use.
     """
     if not isinstance(one, Malformed):
         return one
     call.caller.require_names(one.namespace, one.producer)
-    return replace(one, record=replace(one.record, value=(one.record.value or b"")[:RECORD_BYTES_MAX]))
+    return replace(one, record=replace(one.record, value=(one.record.value or b"")[: RECORD_BYTES_MAX + 1]))
 
 
 async def _over(doing: "Future[_T]") -> _T:

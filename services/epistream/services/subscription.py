@@ -110,18 +110,13 @@ class Subscription:
         self._drain_delay_seconds = random.uniform(*_DRAIN_DELAY_SECONDS)  # noqa: S311 - spreads clients, hides nothing
         self.wake.set()
 
-    def end(self, error: EpistreamError) -> None:
-        """End the stream with an error, as soon as what is being sent is sent."""
-        self._failure = error
-        self.wake.set()
-
     async def run(self) -> None:
-        """Push until the service goes down; ended by cancellation when the client is gone.
+        """Push until the service goes down; ended by cancellation when the client is gone, or may no longer.
 
         Raises:
             InvalidInput: the client sent something wrong.
             Resync: the client was so slow that its revision is no longer retained, and it wants no snapshot then.
-            EpistreamError: what `end` was called with.
+            EpistreamError: a bug, found while listening to it.
         """
         self._listening = asyncio.create_task(self._listen())
         await self._write(self._subscribed())
@@ -138,11 +133,18 @@ class Subscription:
             while (raw := await read_message(self._context)) is not None:
                 self._take(_parsed(raw, self._call))
         except EpistreamError as error:
-            self.end(error)
+            self._end(error)
         except Exception as error:  # noqa: BLE001 - a bug ends this stream and is logged
-            self.end(unexpected(error, "SyncService/Subscribe"))
+            self._end(unexpected(error, "SyncService/Subscribe"))
+
+    def _end(self, error: EpistreamError) -> None:
+        """End the stream with an error, as soon as what is being sent is sent."""
+        self._failure = error
+        self.wake.set()
 
     def _take(self, message: api.SubscribeRequest) -> None:
+        if not self.stream.connected:
+            return  # it was cut off, and its client has not heard it yet
         match message.WhichOneof("message"):
             case "acknowledge":
                 now_us = self._parts.clock.now_us()

@@ -34,7 +34,8 @@ class SyncServicer:
         """By namespace."""
         self._heads: dict[str, int] = {}
         """The head of each namespace when its subscriptions were last woken."""
-        self._opening = 0
+        self._streams = 0
+        """Of this method, from their beginning until gRPC has let go of them."""
         self._draining = False
         self._waking = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -88,27 +89,28 @@ class SyncServicer:
                     subscription.wake.set()
 
     async def _subscribe(self, context: Context, call: Call) -> None:
-        if sum(map(len, self._subscriptions.values())) + self._opening >= self._streams_max:
+        if self._streams >= self._streams_max:
             raise Unavailable(
                 f"{self._streams_max} subscriptions are open, and no more are taken: try again",
                 reason="OVERLOADED",
                 retry_delay_seconds=5.0,
             )
-        self._opening += 1
-        try:
-            request = await first_message(context, call)
-            call.heard = True
-            call.note(request.namespace)
-            may = partial(call.caller.require_subscription, request.namespace, request.consumer)
-            may()
-            wanted = self._checked(request)
-        finally:
-            self._opening -= 1
+        self._streams += 1
+        call.held.callback(self._let_go)
+        request = await first_message(context, call)
+        call.heard = True
+        call.note(request.namespace)
+        may = partial(call.caller.require_subscription, request.namespace, request.consumer)
+        may()
+        wanted = self._checked(request)
         call.noted |= {"consumer": request.consumer, "afterRevision": wanted.after}
         with self._opened(context, call, wanted) as subscription:
             call.record(call, "OPENED")
             async with call.caller.standing(may):
                 await subscription.run()
+
+    def _let_go(self) -> None:
+        self._streams -= 1
 
     @contextmanager
     def _opened(self, context: Context, call: Call, wanted: Wanted) -> Iterator[Subscription]:

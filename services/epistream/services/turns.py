@@ -75,7 +75,8 @@ class Turns:
         while not self._working.empty():
             if (task := self._working.get_nowait()) is not None:
                 tasks.append(task)
-        for each in tasks:
+        # The newest first: a batch that the writer takes meanwhile has none before it that is not written.
+        for each in reversed(tasks):
             each.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
