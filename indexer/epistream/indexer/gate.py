@@ -48,21 +48,21 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Topic:
     """A Kafka topic that a submission came in."""
 
-    topic: str
+    name: str
     carries: Collection[pb.Origin.ValueType]
     """The origins of what may come in it."""
 
 
-def decide(submission: pb.Submission, found: Match, config: NamespaceConfig, way: Way | None = None) -> Verdict:
-    """The verdict on `submission`, of which `found` is known. `way` is None where any origin may come."""
+def decide(submission: pb.Submission, found: Match, config: NamespaceConfig, topic: Topic | None = None) -> Verdict:
+    """The verdict on `submission`, of which `found` is known. `topic` is None where any origin may come."""
     match found:
         case Repeated(decision):
             return Verdict(decision.receipt.outcome, decision.receipt.reason, earlier=decision.receipt)
-        case _ if way is not None and submission.origin not in way.carries:
-            return _not_carried(submission, way)
+        case _ if topic is not None and submission.origin not in topic.carries:
+            return _not_carried(submission, topic)
         case IdReused() | Stale():
             return _refuse(submission, found)
         case Retraction(head):
@@ -104,12 +104,12 @@ def _refuse(submission: pb.Submission, found: IdReused | Stale) -> Verdict:
     return Verdict(pb.OUTCOME_REFUSED, pb.REASON_VERSION_CONFLICT, found.head, violations=(violation,))
 
 
-def _not_carried(submission: pb.Submission, way: Way) -> Verdict:
+def _not_carried(submission: pb.Submission, topic: Topic) -> Verdict:
     found, *carried = (
-        pb.Origin.Name(origin).removeprefix("ORIGIN_") for origin in (submission.origin, *sorted(way.carries))
+        pb.Origin.Name(origin).removeprefix("ORIGIN_") for origin in (submission.origin, *sorted(topic.carries))
     )
     text = (
-        f"{way.topic} carries {', '.join(carried)} only, found {found}: send it to the topic for its origin, or have"
+        f"{topic.name} carries {', '.join(carried)} only, found {found}: send it to the topic for its origin, or have"
         " this one carry it (the setting kafka_topic_origins)"
     )
     violation = FieldViolation("origin", text)

@@ -16,7 +16,7 @@ from epistream.indexer.clock import Clock
 from epistream.indexer.commit import Draft, Tip, write
 from epistream.indexer.decode import decode
 from epistream.indexer.embed import Embedder, EmbeddingCache, embed
-from epistream.indexer.gate import Way, decide
+from epistream.indexer.gate import Topic, decide
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView, Statements, look_ahead
 from epistream.indexer.match import match
@@ -116,18 +116,18 @@ class Pipeline:
                 continue
             submission = candidate.decoded.submission
             config, view = self._namespaces.configs[submission.namespace], views[submission.namespace]
-            verdict = decide(submission, match(candidate, view, config), config, self._way(candidate))
+            verdict = decide(submission, match(candidate, view, config), config, self._topic(candidate))
             receipt, entry = draft.add(candidate, verdict, config)
             if entry is not None:
                 view.add(candidate, entry)
             receipts.append(receipt)
         return receipts
 
-    def _way(self, candidate: Embedded) -> Way | None:
+    def _topic(self, candidate: Embedded) -> Topic | None:
         """The topic that a submission came in, where that does not carry every origin."""
         at = candidate.decoded.record.position
         carries = self._carried.get(at.topic) if at is not None else None
-        return Way(at.topic, carries) if at is not None and carries is not None else None
+        return Topic(at.topic, carries) if at is not None and carries is not None else None
 
     def _refused_before(self, record: Record, catalog: Catalog) -> pb.Receipt | None:
         """The receipt of a Kafka record that was refused when it was first read.
