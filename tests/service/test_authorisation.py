@@ -591,7 +591,7 @@ async def test_who_is_cut_off_and_does_not_read_keeps_the_places_until_it_lets_g
         await root.make_namespace("a")
         for number in range(MORE_THAN_GRPC_HOLDS):
             await root.submit(submission("a", 100 + number, content=f"{number} " + "x" * 250_000))
-        async with changing.client(changing.issuer.token(["lasting"], seconds=6), SMALL_WINDOW) as client:
+        async with changing.client(changing.issuer.token(["lasting"], seconds=10), SMALL_WINDOW) as client:
             unread = [client.subscribe("a", after_revision=0, consumer="unread") for _ in range(3)]
             for stream in unread:
                 await stream.call.write(sync_pb.SubscribeRequest(subscribe=stream.wanted))
@@ -657,7 +657,7 @@ async def test_whatever_lasts_is_cut_off_when_what_it_stood_on_is_gone(
         await root.make_namespace("a")
         for number in range(MORE_THAN_GRPC_HOLDS):
             await root.submit(submission("a", 100 + number, content=f"{number} " + "x" * 250_000))
-        shown = changing.issuer.token(["lasting"], seconds=6) if token == "JWT" else token
+        shown = changing.issuer.token(["lasting"], seconds=10) if token == "JWT" else token
         async with changing.client(shown, SMALL_WINDOW) as client:
             calls = await lasting_calls(client)
             put(changing.folder / "access.toml", ACCESS.replace(*taken_away, 1))
