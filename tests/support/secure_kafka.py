@@ -1,7 +1,7 @@
 """A Kafka that asks who is there: TLS with users, TLS with client certificates, and ACLs that allow nobody anything."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,12 +91,12 @@ def documented(who: str, user: str) -> list[Acl]:
 
 
 @contextmanager
-def a_secure_kafka(folder: Path) -> Iterator[SecureKafka]:
+def a_secure_kafka(folder: Path, jvm_options: Sequence[str] = ()) -> Iterator[SecureKafka]:
     """One with Epistream's topics, as long as the block."""
     authority = Authority(folder)
     authority.keystore(folder / "broker.pem")
     users, certificates = free_ports(2)
-    variant = Variant(_properties(users, certificates, folder))
+    variant = Variant(_properties(users, certificates, folder), jvm_options=jvm_options)
     with LocalKafka(folder / "kafka", runtime=find_runtime(), variant=variant) as kafka:
         ensure_topics(kafka.bootstrap)
         here = Kafka(kafka.bootstrap)

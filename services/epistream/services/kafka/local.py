@@ -175,6 +175,8 @@ class Variant:
     """How its folder is formatted: a user of it, or the cluster that it belongs to."""
     cluster_id: str = ""
     """The same on all nodes of a cluster; any when empty."""
+    jvm_options: Sequence[str] = ()
+    """Of its Java, after ours."""
 
 
 class LocalKafka:
@@ -315,7 +317,7 @@ class LocalKafka:
             raise Broken(f"Kafka's folder {self._folder} cannot be formatted:\n{done.stdout}{done.stderr}")
 
     def _launch(self, runtime: KafkaRuntime) -> Child:
-        command = [str(runtime.java), *_JVM_OPTIONS, "kafka.Kafka", "server.properties"]
+        command = [str(runtime.java), *_JVM_OPTIONS, *self._variant.jvm_options, "kafka.Kafka", "server.properties"]
         try:
             return Child(command, folder=self._folder, environment=_environment(runtime), log=self.log)
         except OSError as error:
