@@ -174,29 +174,19 @@ async def succeeds(client: Client) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.parametrize("streams", [False, True], ids=["a call", "a stream"])
 @pytest.mark.parametrize("stage", ["preparing", "committing"])
-async def test_a_cancelled_call_has_its_room_until_its_bytes_are_let_go_of(
-    border: Border, client: Client, stage: str
+async def test_what_is_cancelled_has_its_room_until_its_bytes_are_let_go_of(
+    border: Border,
+    client: Client,
+    stage: str,
+    streams: bool,
 ) -> None:
     held: Stage = getattr(border, stage)
     held.may_go_on.clear()
-    call = submitting(client, LARGE)
+    call = await streaming(client, LARGE) if streams else submitting(client, LARGE)
     await until(lambda: held.begun == 1)
     call.cancel()
-    await assert_no_room(client)
-    held.may_go_on.set()
-    await succeeds(client)
-
-
-@pytest.mark.parametrize("stage", ["preparing", "committing"])
-async def test_a_cancelled_stream_has_its_room_until_its_bytes_are_let_go_of(
-    border: Border, client: Client, stage: str
-) -> None:
-    held: Stage = getattr(border, stage)
-    held.may_go_on.clear()
-    stream = await streaming(client, LARGE)
-    await until(lambda: held.begun == 1)
-    stream.cancel()
     await assert_no_room(client)
     held.may_go_on.set()
     await succeeds(client)

@@ -49,7 +49,7 @@ class Pipeline:
             publish: is told every entry after it is durable: it makes them searchable and wakes the subscriptions.
             carried: the origins that a Kafka topic carries; a topic that is not in it carries all.
         """
-        self._carried = carried
+        self._topics = {name: Topic(name, carries) for name, carries in carried.items()}
         self._store, self._namespaces, self._embedder, self._clock = store, namespaces, embedder, clock
         self._cache = EmbeddingCache()
         self._statements = Statements()
@@ -126,8 +126,7 @@ class Pipeline:
     def _topic(self, candidate: Embedded) -> Topic | None:
         """The topic that a submission came in, where that does not carry every origin."""
         at = candidate.decoded.record.position
-        carries = self._carried.get(at.topic) if at is not None else None
-        return Topic(at.topic, carries) if at is not None and carries is not None else None
+        return self._topics.get(at.topic) if at is not None else None
 
     def _refused_before(self, record: Record, catalog: Catalog) -> pb.Receipt | None:
         """The receipt of a Kafka record that was refused when it was first read.
