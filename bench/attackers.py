@@ -14,7 +14,7 @@ import struct
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -157,11 +157,9 @@ async def _subscribed(attack: Attack, count: int, namespace: str, *, reading: bo
                 else:
                     await asyncio.sleep(_left(attack))
 
-    async def channel(streams: int) -> None:
-        async with attack.client() as client:
-            await asyncio.gather(*(one(client) for _ in range(streams)))
-
-    await asyncio.gather(*(channel(count // _CHANNELS or 1) for _ in range(min(count, _CHANNELS))))
+    async with AsyncExitStack() as connected:
+        clients = [await connected.enter_async_context(attack.client()) for _ in range(_CHANNELS)]
+        await asyncio.gather(*(one(clients[number % _CHANNELS]) for number in range(count)))
 
 
 def _left(attack: Attack) -> float:

@@ -4,7 +4,8 @@ The service has TLS and an access file. A healthy process asks, publishes and su
 not the service keeps up, all the time; attacks (bench/attackers.py) come and go, a quiet time before and after each.
 The service's memory is looked at five times a second.
 
-The p99 is that of ten seconds, and of those the median: one wait for the disk would else decide about a minute. With
+The p99 is that of ten seconds, and of those the median: one wait for the disk would else decide about a minute. Where
+the disk itself is slower or faster for whole minutes a small write beside them tells it: a push waits for it. With
 `--elsewhere` the attacks go to another service on the same machine, which tells what of it is the machine's.
 """
 
@@ -28,6 +29,7 @@ import numpy as np
 import psutil
 
 from bench.attackers import KINDS, NAMESPACE, WATCHED
+from bench.machine import Meanwhile, watched
 from bench.parts import Asked
 from bench.report import Figure, below, report
 from epistream.v1 import knowledge_pb2 as pb
@@ -85,16 +87,17 @@ def main() -> int:
         (folder / "access.toml").write_text(ACCESS)
         flags = authority.service_flags() | {"access_file": str(folder / "access.toml"), "max_streams": "2000"}
         service = running.enter_context(running_service(folder / "store", flags))
+        disk = running.enter_context(watched(folder))
         clients = healthy_clients(service, authority)
         attacked = service
         if arguments.elsewhere:
             attacked = running.enter_context(running_service(folder / "elsewhere", flags))
             healthy_clients(attacked, authority).finish()  # the same namespaces and items
-        quiet = felt(clients, QUIET_SECONDS)
+        quiet = felt(clients, disk, QUIET_SECONDS)
         figures: list[Figure] = []
         for kind in arguments.only or KINDS:
-            before, during = quiet, under(kind, attacked, authority, clients, figures)
-            quiet = felt(clients, QUIET_SECONDS)
+            before, during = quiet, under(kind, attacked, authority, clients, disk, figures)
+            quiet = felt(clients, disk, QUIET_SECONDS)
             figures += compared(kind, [before, quiet], during)
         clients.finish()
     return report("hostile, elsewhere" if arguments.elsewhere else "hostile", figures)
@@ -109,14 +112,14 @@ def healthy_clients(service: RunningService, authority: Authority) -> Asked:
 
 
 def under(
-    kind: str, attacked: RunningService, authority: Authority, clients: Asked, figures: list[Figure]
+    kind: str, attacked: RunningService, authority: Authority, clients: Asked, disk: Meanwhile, figures: list[Figure]
 ) -> dict[str, list[float]]:
     """What is felt under one attack; appends what the attack did, and what memory it took."""
     process = psutil.Process(attacked.pid)
     resting = process.memory_info().rss
     with memory_of(process) as most, attacking(kind, attacked.address, authority, SECONDS + 5) as attackers:
         time.sleep(3)  # until it is under way
-        during = felt(clients, SECONDS)
+        during = felt(clients, disk, SECONDS)
         done = json.loads(attackers.communicate(timeout=120)[0])
     figures += [
         Figure(f"{kind}: tried", done["done"], "times"),
@@ -131,21 +134,24 @@ def under(
 def compared(kind: str, quiet: Sequence[dict[str, list[float]]], during: dict[str, list[float]]) -> list[Figure]:
     """What is felt under an attack against what is felt before and after."""
     figures = []
-    for what, name in (("ask", "a call"), ("push", "a push")):
+    for what, name in (("ask", "a call"), ("push", "a push"), ("disk", "a write of 4 KiB beside them")):
         before = statistics.median(p99 for felt in quiet for p99 in felt[what])
         meanwhile = statistics.median(during[what])
         figures += [
             Figure(f"{kind}: p99 of {name}, quiet", before, "ms"),
             Figure(f"{kind}: the same under attack", meanwhile, "ms"),
-            below(f"{kind}: as a multiple", meanwhile / before, "times", 1.2),
         ]
+        if what != "disk":
+            figures.append(below(f"{kind}: as a multiple", meanwhile / before, "times", 1.2))
     return figures
 
 
-def felt(clients: Asked, seconds: float) -> dict[str, list[float]]:
-    """The healthy clients' p99 of each window over some time, by `ask` and `push`, milliseconds."""
+def felt(clients: Asked, disk: Meanwhile, seconds: float) -> dict[str, list[float]]:
+    """The p99 of each window over some time, milliseconds: of the healthy clients' `ask` and `push`, and of `disk`."""
+    begun = time.time()
     found: dict[str, list[float]] = json.loads(clients.ask(str(seconds)))
-    return found
+    waited = [(begin, end - begin) for begin, end in disk.writes]
+    return found | {"disk": [p99_from(waited, at) for at in windows(begun, seconds)]}
 
 
 @contextmanager
@@ -195,12 +201,17 @@ async def healthy(address: str, ca: bytes) -> None:
         while line := await asyncio.to_thread(sys.stdin.readline):
             begun, seconds = time.monotonic(), float(line)
             await asyncio.sleep(seconds)
-            windows = [begun + WINDOW_SECONDS * number for number in range(int(seconds / WINDOW_SECONDS))]
-            p99 = {"ask": [p99_from(asked, at) for at in windows], "push": [p99_from(pushed, at) for at in windows]}
+            of_both = (("ask", asked), ("push", pushed))
+            p99 = {what: [p99_from(found, at) for at in windows(begun, seconds)] for what, found in of_both}
             print(json.dumps(p99), flush=True)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+def windows(begun: float, seconds: float) -> list[float]:
+    """When each begins."""
+    return [begun + WINDOW_SECONDS * number for number in range(int(seconds / WINDOW_SECONDS))]
 
 
 def p99_from(found: Sequence[tuple[float, float]], begun: float) -> float:
@@ -245,7 +256,7 @@ async def publish(client: Client) -> None:
 
 
 async def follow(client: Client, found: list[tuple[float, float]]) -> None:
-    """When each change was due, and how long until it was here."""
+    """When each change was due, and how long until it was here; says what it has, as a replica does."""
     async with client.subscribe(WATCHED, head=True) as stream:
         while True:
             message = await stream.next()
@@ -253,6 +264,8 @@ async def follow(client: Client, found: list[tuple[float, float]]) -> None:
             for change in message.changes.changes:
                 due = float(change.knowledge.attributes["due"])
                 found.append((due, now - due))
+            if message.HasField("changes"):
+                await stream.acknowledge(message.changes.changes[-1].revision)
 
 
 if __name__ == "__main__":

@@ -105,6 +105,8 @@ async def follow_one(client: Client, namespace: str, changes: int) -> list[float
             now_us = time.time_ns() / 1000
             for change in message.changes.changes:
                 latencies.append((now_us - change.commit_time.ToMicroseconds()) / 1000)  # noqa: PERF401 - read as it is
+            if message.HasField("changes"):
+                await stream.acknowledge(message.changes.changes[-1].revision)
     return latencies
 
 

@@ -15,10 +15,11 @@ from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import sync_service_pb2 as sync_pb
 from epistream.v1.raw_pb2 import RawSubscribeResponse
 from epistream.wire.errors import InvalidInput, NotFound, Resync, Unavailable
-from tests.support.rpc import PATIENCE_SECONDS, SMALL_WINDOW, Client, client_of, failure_of, submission
+from tests.support.rpc import PATIENCE_SECONDS, SMALL_WINDOW, Client, Subscription, client_of, failure_of, submission
 from tests.support.service import RunningService, running_service
 from tests.support.waits import until
 
+PACED_CHANGES = 300
 SOON = duration_pb2.Duration(nanos=100_000_000)
 
 
@@ -328,6 +329,33 @@ async def test_a_subscriber_that_does_not_read_costs_nobody_else_anything(
         assert sent["quick"] == 50
         assert sent["slow"] < 48, "gRPC took 12 MB for a client that does not read"
         assert revisions(await slow.changes(50)) == list(range(1, 51))
+
+
+async def test_who_does_not_acknowledge_gets_the_same_in_fewer_messages(client: Client) -> None:
+    await client.make_namespace("paced")
+    async with (
+        client.subscribe("paced", head=True) as answering,
+        client.subscribe("paced", head=True) as silent,
+    ):
+        for stream in (answering, silent):
+            await stream.next_of("subscribed")
+
+        async def received(stream: Subscription, *, acknowledges: bool) -> list[list[int]]:
+            """The revisions of each message, up to the last change."""
+            messages: list[list[int]] = []
+            while not messages or messages[-1][-1] < PACED_CHANGES:
+                messages.append(revisions(list((await stream.next_of("changes")).changes.changes)))
+                if acknowledges:
+                    await stream.acknowledge(messages[-1][-1])
+            return messages
+
+        receiving = asyncio.gather(received(answering, acknowledges=True), received(silent, acknowledges=False))
+        for number in range(1, PACED_CHANGES + 1):
+            await client.submit(submission("paced", number))
+        many, few = await receiving
+    for messages in (many, few):
+        assert [revision for message in messages for revision in message] == list(range(1, PACED_CHANGES + 1))
+    assert len(few) < len(many)
 
 
 async def test_a_subscriber_that_was_too_slow_is_told_so(client: Client) -> None:

@@ -34,6 +34,10 @@ FIRST_MESSAGE_SECONDS: Final = 10.0
 """How long a client may take to say what it subscribes to."""
 _DRAIN_DELAY_SECONDS: Final = (0.1, 1.0)
 """Between these each client is asked to come back, so that not all do at once."""
+_UNANSWERED_MAX: Final = 64
+"""Whoever leaves this many messages unacknowledged is paced: decision 0016."""
+_PACE_SECONDS: Final = (0.05, 0.15)
+"""Between these such a stream waits after each message; by chance, so that those beside it are not sent to at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,6 @@ class Subscription:
     """A stream from its first message to its end. Whoever makes it disconnects its `stream` in the end.
 
     Attributes:
-        wake: set when there may be something to do: a commit, an acknowledgement that is wrong, the end of the service.
         stream: what ListConsumers knows of it.
     """
 
@@ -102,13 +105,20 @@ class Subscription:
         self._told_at = -math.inf
         self._opened_us = parts.clock.now_us()
         self._listening: asyncio.Task[None] | None = None
-        self.wake = asyncio.Event()
+        self._pacing = False
+        self._wake = asyncio.Event()
+        """Set when there may be something to do: a commit, an acknowledgement that is wrong, the end of the service."""
         self.stream: Final = parts.consumers.connect(self._namespace, request.consumer, self._cursor)
+
+    def committed(self) -> None:
+        """There is something new. A stream that is paced sees it when its time has come."""
+        if not self._pacing:
+            self._wake.set()
 
     def drain(self) -> None:
         """End the stream as soon as what is being sent is sent."""
         self._drain_delay_seconds = random.uniform(*_DRAIN_DELAY_SECONDS)  # noqa: S311 - spreads clients, hides nothing
-        self.wake.set()
+        self._wake.set()
 
     async def run(self) -> None:
         """Push until the service goes down; ended by cancellation when the client is gone, or may no longer.
@@ -140,7 +150,7 @@ class Subscription:
     def _end(self, error: EpistreamError) -> None:
         """End the stream with an error, as soon as what is being sent is sent."""
         self._failure = error
-        self.wake.set()
+        self._wake.set()
 
     def _take(self, message: api.SubscribeRequest) -> None:
         if not self.stream.connected:
@@ -158,13 +168,14 @@ class Subscription:
 
     async def _follow(self) -> None:
         while self._drain_delay_seconds is None:
-            self.wake.clear()
+            self._wake.clear()
             if self._failure is not None:
                 raise self._failure
             if self._now() >= self._progress_due():
                 await self._send_progress()
             elif self._parts.feed.head(self._namespace) > self._cursor:
                 await self._push()
+                await self._pace()
             else:
                 await self._wait_until(self._progress_due())
         drain = api.Drain(revision=self._cursor)
@@ -191,6 +202,17 @@ class Subscription:
             await self._send_changes(batch)
             if self._parts.traces is not None:
                 self._parts.traces.pushed(self._namespace, self._wanted.request.consumer, cursor, batch, begun_ns)
+
+    async def _pace(self) -> None:
+        """Wait before the next message if the consumer does not say that it has applied what it got."""
+        if len(self.stream.unacknowledged) < _UNANSWERED_MAX:
+            return
+        due = self._now() + random.uniform(*_PACE_SECONDS)  # noqa: S311 - spreads the streams, hides nothing
+        self._pacing = True
+        self._wake.clear()
+        if self._failure is None and self._drain_delay_seconds is None:
+            await self._wait_until(due)
+        self._pacing = False
 
     async def _send_changes(self, batch: Batch) -> None:
         oldest_us = batch.commit_times_us[0]
@@ -253,7 +275,7 @@ class Subscription:
     async def _wait_until(self, due: float) -> None:
         try:
             async with asyncio.timeout_at(due):
-                await self.wake.wait()
+                await self._wake.wait()
         except TimeoutError:
             pass
 

@@ -86,7 +86,7 @@ class SyncServicer:
             if self._heads.get(namespace) != head:
                 self._heads[namespace] = head
                 for subscription in subscriptions:
-                    subscription.wake.set()
+                    subscription.committed()
 
     async def _subscribe(self, context: Context, call: Call) -> None:
         if self._streams >= self._streams_max:
