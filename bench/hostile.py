@@ -1,7 +1,7 @@
 """What healthy clients feel of hostile ones: their p99 under each attack, as a multiple of that of quiet times.
 
 The service has TLS and an access file. A healthy process asks, publishes and subscribes at a steady rate, whether or
-not the service keeps up, all the time; attacks (bench/attackers.py) come and go, a quiet time before and after each.
+not the service keeps up, all the time; an attack (bench/attackers.py) comes and goes, a quiet time before and after it.
 The service's memory is looked at five times a second.
 
 The p99 is that of ten seconds, and of those the median: one wait for the disk would else decide about a minute. Where
@@ -81,6 +81,14 @@ def main() -> int:
         address, ca = arguments.healthy
         asyncio.run(healthy(address, Path(ca).read_bytes()))
         return 0
+    figures = [
+        figure for kind in arguments.only or KINDS for figure in attacked_by(kind, elsewhere=arguments.elsewhere)
+    ]
+    return report("hostile, elsewhere" if arguments.elsewhere else "hostile", figures)
+
+
+def attacked_by(kind: str, *, elsewhere: bool) -> list[Figure]:
+    """What comes of one kind of attack on a service of its own: what the kinds before have published costs searches."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as running:
         folder = Path(name)
         authority = Authority(folder)
@@ -90,17 +98,15 @@ def main() -> int:
         disk = running.enter_context(watched(folder))
         clients = healthy_clients(service, authority)
         attacked = service
-        if arguments.elsewhere:
+        if elsewhere:
             attacked = running.enter_context(running_service(folder / "elsewhere", flags))
             healthy_clients(attacked, authority).finish()  # the same namespaces and items
-        quiet = felt(clients, disk, QUIET_SECONDS)
         figures: list[Figure] = []
-        for kind in arguments.only or KINDS:
-            before, during = quiet, under(kind, attacked, authority, clients, disk, figures)
-            quiet = felt(clients, disk, QUIET_SECONDS)
-            figures += compared(kind, [before, quiet], during)
+        before = felt(clients, disk, QUIET_SECONDS)
+        during = under(kind, attacked, authority, clients, disk, figures)
+        after = felt(clients, disk, QUIET_SECONDS)
         clients.finish()
-    return report("hostile, elsewhere" if arguments.elsewhere else "hostile", figures)
+    return figures + compared(kind, [before, after], during)
 
 
 def healthy_clients(service: RunningService, authority: Authority) -> Asked:
@@ -204,9 +210,10 @@ async def healthy(address: str, ca: bytes) -> None:
             of_both = (("ask", asked), ("push", pushed))
             p99 = {what: [p99_from(found, at) for at in windows(begun, seconds)] for what, found in of_both}
             print(json.dumps(p99), flush=True)
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        while not all(task.done() for task in tasks):  # until Python 3.12 wait_for may lose a cancellation
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=1)
 
 
 def windows(begun: float, seconds: float) -> list[float]:
