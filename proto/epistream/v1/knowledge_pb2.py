@@ -22,10 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65pistream/v1/knowledge.proto\x12\x0c\x65pistream.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"8\n\x05Media\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\nmedia_type\x18\x03 \x01(\t\"\xa5\x01\n\nProvenance\x12\x10\n\x08producer\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tgenerator\x18\x04 \x01(\t\x12\x14\n\x0c\x64\x65rived_from\x18\x05 \x03(\t\x12\x0f\n\x07licence\x18\x06 \x01(\t\x12\x11\n\tsignature\x18\x07 \x01(\x0c\",\n\tEmbedding\x12\x0f\n\x07\x66loat32\x18\x01 \x01(\x0c\x12\x0e\n\x06values\x18\x02 \x03(\x02\"\x93\x04\n\nSubmission\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x15\n\rsubmission_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12$\n\x06origin\x18\x04 \x01(\x0e\x32\x14.epistream.v1.Origin\x12(\n\x08modality\x18\x05 \x01(\x0e\x32\x16.epistream.v1.Modality\x12\x0f\n\x07\x63ontent\x18\x06 \x01(\t\x12\"\n\x05media\x18\x07 \x01(\x0b\x32\x13.epistream.v1.Media\x12<\n\nattributes\x18\x08 \x03(\x0b\x32(.epistream.v1.Submission.AttributesEntry\x12,\n\nprovenance\x18\t \x01(\x0b\x32\x18.epistream.v1.Provenance\x12*\n\tembedding\x18\n \x01(\x0b\x32\x17.epistream.v1.Embedding\x12\x1d\n\x10\x65xpected_version\x18\x0b \x01(\x04H\x00\x88\x01\x01\x12\x12\n\nretraction\x18\x0c \x01(\x08\x12\x32\n\x0esubmitted_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x13\n\x11_expected_version\"\xc5\x02\n\tKnowledge\x12$\n\x06origin\x18\x01 \x01(\x0e\x32\x14.epistream.v1.Origin\x12(\n\x08modality\x18\x02 \x01(\x0e\x32\x16.epistream.v1.Modality\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12\"\n\x05media\x18\x04 \x01(\x0b\x32\x13.epistream.v1.Media\x12;\n\nattributes\x18\x05 \x03(\x0b\x32\'.epistream.v1.Knowledge.AttributesEntry\x12,\n\nprovenance\x18\x06 \x01(\x0b\x32\x18.epistream.v1.Provenance\x12\x15\n\rsubmission_id\x18\x07 \x01(\t\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"/\n\tViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\xb4\x01\n\x07\x46igures\x12\x17\n\nsimilarity\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tthreshold\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12$\n\x06origin\x18\x05 \x01(\x0e\x32\x14.epistream.v1.Origin\x12\x13\n\x0b\x64ifferences\x18\x06 \x03(\tB\r\n\x0b_similarityB\x0c\n\n_threshold\"\xe9\x02\n\x07Receipt\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08producer\x18\x02 \x01(\t\x12\x15\n\rsubmission_id\x18\x03 \x01(\t\x12&\n\x07outcome\x18\x04 \x01(\x0e\x32\x15.epistream.v1.Outcome\x12$\n\x06reason\x18\x05 \x01(\x0e\x32\x14.epistream.v1.Reason\x12&\n\x07\x66igures\x18\x06 \x01(\x0b\x32\x15.epistream.v1.Figures\x12\x0f\n\x07item_id\x18\x07 \x01(\t\x12\x0f\n\x07version\x18\x08 \x01(\x04\x12\x10\n\x08revision\x18\t \x01(\x04\x12(\n\x04time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\nviolations\x18\x0b \x03(\x0b\x32\x17.epistream.v1.Violation\x12\x0f\n\x07\x65\x61rlier\x18\x0c \x01(\x08\x12\x10\n\x08\x61ttempts\x18\r \x01(\r\"\xac\x03\n\x06\x43hange\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12&\n\x04kind\x18\x05 \x01(\x0e\x32\x18.epistream.v1.ChangeKind\x12/\n\x0b\x63ommit_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tknowledge\x18\x07 \x01(\x0b\x32\x17.epistream.v1.Knowledge\x12$\n\x06reason\x18\x08 \x01(\x0e\x32\x14.epistream.v1.Reason\x12&\n\x07\x66igures\x18\t \x01(\x0b\x32\x15.epistream.v1.Figures\x12\x11\n\tconflicts\x18\n \x03(\t\x12\x13\n\x0b\x66ingerprint\x18\x0b \x01(\x0c\x12\x19\n\x11replaced_revision\x18\x0c \x01(\x04\x12\x32\n\x0esubmitted_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tembedding\x18\x0f \x01(\x0c\"\xdb\x01\n\x06\x46ilter\x12%\n\x07origins\x18\x01 \x03(\x0e\x32\x14.epistream.v1.Origin\x12*\n\nmodalities\x18\x02 \x03(\x0e\x32\x16.epistream.v1.Modality\x12\x11\n\tproducers\x18\x03 \x03(\t\x12\x38\n\nattributes\x18\x04 \x03(\x0b\x32$.epistream.v1.Filter.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"O\n\x04\x41sOf\x12\x12\n\x08revision\x18\x01 \x01(\x04H\x00\x12*\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x42\x07\n\x05point*w\n\x06Origin\x12\x16\n\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x12\n\x0eORIGIN_CRAWLED\x10\x01\x12\x11\n\rORIGIN_EXPERT\x10\x02\x12\x14\n\x10ORIGIN_SYNTHETIC\x10\x03\x12\x18\n\x14ORIGIN_COLLABORATIVE\x10\x04*r\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x11\n\rMODALITY_TEXT\x10\x01\x12\x11\n\rMODALITY_CODE\x10\x02\x12\x12\n\x0eMODALITY_IMAGE\x10\x03\x12\x12\n\x0eMODALITY_VIDEO\x10\x04*\x88\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_ADMITTED\x10\x01\x12\x13\n\x0fOUTCOME_REVISED\x10\x02\x12\x12\n\x0eOUTCOME_MERGED\x10\x03\x12\x10\n\x0cOUTCOME_HELD\x10\x04\x12\x13\n\x0fOUTCOME_REFUSED\x10\x05*\x91\x04\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0e\n\nREASON_NEW\x10\x01\x12\x1c\n\x18REASON_NEW_WITH_CONFLICT\x10\x02\x12\x13\n\x0fREASON_REVISION\x10\x03\x12\x14\n\x10REASON_PROMOTION\x10\x04\x12\x18\n\x14REASON_REINSTATEMENT\x10\x05\x12\x15\n\x11REASON_RETRACTION\x10\x06\x12\x17\n\x13REASON_SAME_CONTENT\x10\x07\x12\x15\n\x11REASON_SAME_CLAIM\x10\x08\x12\x1c\n\x18REASON_ALREADY_RETRACTED\x10\t\x12\x1a\n\x16REASON_LOWER_AUTHORITY\x10\n\x12\x1f\n\x1bREASON_CONFLICT_WITH_EXPERT\x10\x0b\x12\x1c\n\x18REASON_RETRACTED_CONTENT\x10\x0c\x12\x12\n\x0eREASON_INVALID\x10\r\x12\x14\n\x10REASON_MALFORMED\x10\x0e\x12\x1c\n\x18REASON_UNKNOWN_NAMESPACE\x10\x0f\x12\x1b\n\x17REASON_VERSION_CONFLICT\x10\x10\x12\x1f\n\x1bREASON_SUBMISSION_ID_REUSED\x10\x11\x12\x17\n\x13REASON_UNKNOWN_ITEM\x10\x12\x12\x1d\n\x19REASON_ORIGIN_NOT_CARRIED\x10\x13*\x8d\x01\n\nChangeKind\x12\x1b\n\x17\x43HANGE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HANGE_KIND_ADMITTED\x10\x01\x12\x17\n\x13\x43HANGE_KIND_REVISED\x10\x02\x12\x19\n\x15\x43HANGE_KIND_RETRACTED\x10\x03\x12\x14\n\x10\x43HANGE_KIND_LEFT\x10\x04\x42-\n\x0fio.epistream.v1P\x01Z\x18\x65pistream/v1;epistreamv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65pistream/v1/knowledge.proto\x12\x0c\x65pistream.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x01\n\x05Media\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12(\n\x05start\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03\x65nd\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x84\x01\n\x05Tests\x12\x10\n\x08language\x18\x01 \x01(\t\x12\r\n\x05setup\x18\x02 \x01(\t\x12\x0f\n\x07\x61sserts\x18\x03 \x03(\t\x12\r\n\x05\x63heck\x18\x04 \x01(\t\x12\x13\n\x0b\x65ntry_point\x18\x05 \x01(\t\x12%\n\x05\x63\x61ses\x18\x06 \x03(\x0b\x32\x16.epistream.v1.TestCase\")\n\x08TestCase\x12\r\n\x05input\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\t\"U\n\x06Judged\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\x05place\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x12\n\x05score\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_placeB\x08\n\x06_score\"\x95\x02\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.epistream.v1.FeedbackKind\x12$\n\x06judged\x18\x02 \x03(\x0b\x32\x14.epistream.v1.Judged\x12\r\n\x05rater\x18\x03 \x01(\t\x12+\n\nrater_type\x18\x04 \x01(\x0e\x32\x17.epistream.v1.RaterType\x12\x0e\n\x06\x61spect\x18\x05 \x01(\t\x12\x11\n\trationale\x18\x06 \x01(\t\x12\x16\n\tscale_min\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tscale_max\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06\x64\x65gree\x18\t \x01(\tB\x0c\n\n_scale_minB\x0c\n\n_scale_max\"\xa5\x01\n\nProvenance\x12\x10\n\x08producer\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tgenerator\x18\x04 \x01(\t\x12\x14\n\x0c\x64\x65rived_from\x18\x05 \x03(\t\x12\x0f\n\x07licence\x18\x06 \x01(\t\x12\x11\n\tsignature\x18\x07 \x01(\x0c\",\n\tEmbedding\x12\x0f\n\x07\x66loat32\x18\x01 \x01(\x0c\x12\x0e\n\x06values\x18\x02 \x03(\x02\"\xf5\x05\n\nSubmission\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x15\n\rsubmission_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12$\n\x06origin\x18\x04 \x01(\x0e\x32\x14.epistream.v1.Origin\x12(\n\x08modality\x18\x05 \x01(\x0e\x32\x16.epistream.v1.Modality\x12\x0f\n\x07\x63ontent\x18\x06 \x01(\t\x12\"\n\x05media\x18\x07 \x01(\x0b\x32\x13.epistream.v1.Media\x12<\n\nattributes\x18\x08 \x03(\x0b\x32(.epistream.v1.Submission.AttributesEntry\x12,\n\nprovenance\x18\t \x01(\x0b\x32\x18.epistream.v1.Provenance\x12*\n\tembedding\x18\n \x01(\x0b\x32\x17.epistream.v1.Embedding\x12\x1d\n\x10\x65xpected_version\x18\x0b \x01(\x04H\x00\x88\x01\x01\x12\x12\n\nretraction\x18\x0c \x01(\x08\x12\x32\n\x0esubmitted_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06prompt\x18\x0e \x01(\t\x12\"\n\x05tests\x18\x0f \x01(\x0b\x32\x13.epistream.v1.Tests\x12*\n\rfurther_media\x18\x10 \x03(\x0b\x32\x13.epistream.v1.Media\x12(\n\x07\x64\x65tails\x18\x11 \x01(\x0b\x32\x17.google.protobuf.Struct\x12(\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x12 \x01(\x0b\x32\x16.epistream.v1.Feedback\x12,\n\nunreadable\x18\x13 \x01(\x0b\x32\x18.epistream.v1.Unreadable\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x13\n\x11_expected_version\",\n\nUnreadable\x12\x0e\n\x06record\x18\x01 \x01(\x0c\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xcf\x03\n\tKnowledge\x12$\n\x06origin\x18\x01 \x01(\x0e\x32\x14.epistream.v1.Origin\x12(\n\x08modality\x18\x02 \x01(\x0e\x32\x16.epistream.v1.Modality\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12\"\n\x05media\x18\x04 \x01(\x0b\x32\x13.epistream.v1.Media\x12;\n\nattributes\x18\x05 \x03(\x0b\x32\'.epistream.v1.Knowledge.AttributesEntry\x12,\n\nprovenance\x18\x06 \x01(\x0b\x32\x18.epistream.v1.Provenance\x12\x15\n\rsubmission_id\x18\x07 \x01(\t\x12\x0e\n\x06prompt\x18\x08 \x01(\t\x12\"\n\x05tests\x18\t \x01(\x0b\x32\x13.epistream.v1.Tests\x12*\n\rfurther_media\x18\n \x03(\x0b\x32\x13.epistream.v1.Media\x12(\n\x07\x64\x65tails\x18\x0b \x01(\x0b\x32\x17.google.protobuf.Struct\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"/\n\tViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\xb4\x01\n\x07\x46igures\x12\x17\n\nsimilarity\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tthreshold\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12$\n\x06origin\x18\x05 \x01(\x0e\x32\x14.epistream.v1.Origin\x12\x13\n\x0b\x64ifferences\x18\x06 \x03(\tB\r\n\x0b_similarityB\x0c\n\n_threshold\"\xe9\x02\n\x07Receipt\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08producer\x18\x02 \x01(\t\x12\x15\n\rsubmission_id\x18\x03 \x01(\t\x12&\n\x07outcome\x18\x04 \x01(\x0e\x32\x15.epistream.v1.Outcome\x12$\n\x06reason\x18\x05 \x01(\x0e\x32\x14.epistream.v1.Reason\x12&\n\x07\x66igures\x18\x06 \x01(\x0b\x32\x15.epistream.v1.Figures\x12\x0f\n\x07item_id\x18\x07 \x01(\t\x12\x0f\n\x07version\x18\x08 \x01(\x04\x12\x10\n\x08revision\x18\t \x01(\x04\x12(\n\x04time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\nviolations\x18\x0b \x03(\x0b\x32\x17.epistream.v1.Violation\x12\x0f\n\x07\x65\x61rlier\x18\x0c \x01(\x08\x12\x10\n\x08\x61ttempts\x18\r \x01(\r\"\xac\x03\n\x06\x43hange\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12&\n\x04kind\x18\x05 \x01(\x0e\x32\x18.epistream.v1.ChangeKind\x12/\n\x0b\x63ommit_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tknowledge\x18\x07 \x01(\x0b\x32\x17.epistream.v1.Knowledge\x12$\n\x06reason\x18\x08 \x01(\x0e\x32\x14.epistream.v1.Reason\x12&\n\x07\x66igures\x18\t \x01(\x0b\x32\x15.epistream.v1.Figures\x12\x11\n\tconflicts\x18\n \x03(\t\x12\x13\n\x0b\x66ingerprint\x18\x0b \x01(\x0c\x12\x19\n\x11replaced_revision\x18\x0c \x01(\x04\x12\x32\n\x0esubmitted_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tembedding\x18\x0f \x01(\x0c\"\xdb\x01\n\x06\x46ilter\x12%\n\x07origins\x18\x01 \x03(\x0e\x32\x14.epistream.v1.Origin\x12*\n\nmodalities\x18\x02 \x03(\x0e\x32\x16.epistream.v1.Modality\x12\x11\n\tproducers\x18\x03 \x03(\t\x12\x38\n\nattributes\x18\x04 \x03(\x0b\x32$.epistream.v1.Filter.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"O\n\x04\x41sOf\x12\x12\n\x08revision\x18\x01 \x01(\x04H\x00\x12*\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x42\x07\n\x05point*w\n\x06Origin\x12\x16\n\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x12\n\x0eORIGIN_CRAWLED\x10\x01\x12\x11\n\rORIGIN_EXPERT\x10\x02\x12\x14\n\x10ORIGIN_SYNTHETIC\x10\x03\x12\x18\n\x14ORIGIN_COLLABORATIVE\x10\x04*r\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x11\n\rMODALITY_TEXT\x10\x01\x12\x11\n\rMODALITY_CODE\x10\x02\x12\x12\n\x0eMODALITY_IMAGE\x10\x03\x12\x12\n\x0eMODALITY_VIDEO\x10\x04*\xcc\x01\n\x0c\x46\x65\x65\x64\x62\x61\x63kKind\x12\x1d\n\x19\x46\x45\x45\x44\x42\x41\x43K_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46\x45\x45\x44\x42\x41\x43K_KIND_PAIRWISE\x10\x01\x12\x19\n\x15\x46\x45\x45\x44\x42\x41\x43K_KIND_RANKING\x10\x02\x12\x18\n\x14\x46\x45\x45\x44\x42\x41\x43K_KIND_RATING\x10\x03\x12\x18\n\x14\x46\x45\x45\x44\x42\x41\x43K_KIND_BINARY\x10\x04\x12\x16\n\x12\x46\x45\x45\x44\x42\x41\x43K_KIND_EDIT\x10\x05\x12\x1a\n\x16\x46\x45\x45\x44\x42\x41\x43K_KIND_CRITIQUE\x10\x06*i\n\tRaterType\x12\x1a\n\x16RATER_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10RATER_TYPE_HUMAN\x10\x01\x12\x11\n\rRATER_TYPE_AI\x10\x02\x12\x17\n\x13RATER_TYPE_EXECUTOR\x10\x03*\x88\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_ADMITTED\x10\x01\x12\x13\n\x0fOUTCOME_REVISED\x10\x02\x12\x12\n\x0eOUTCOME_MERGED\x10\x03\x12\x10\n\x0cOUTCOME_HELD\x10\x04\x12\x13\n\x0fOUTCOME_REFUSED\x10\x05*\x91\x04\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0e\n\nREASON_NEW\x10\x01\x12\x1c\n\x18REASON_NEW_WITH_CONFLICT\x10\x02\x12\x13\n\x0fREASON_REVISION\x10\x03\x12\x14\n\x10REASON_PROMOTION\x10\x04\x12\x18\n\x14REASON_REINSTATEMENT\x10\x05\x12\x15\n\x11REASON_RETRACTION\x10\x06\x12\x17\n\x13REASON_SAME_CONTENT\x10\x07\x12\x15\n\x11REASON_SAME_CLAIM\x10\x08\x12\x1c\n\x18REASON_ALREADY_RETRACTED\x10\t\x12\x1a\n\x16REASON_LOWER_AUTHORITY\x10\n\x12\x1f\n\x1bREASON_CONFLICT_WITH_EXPERT\x10\x0b\x12\x1c\n\x18REASON_RETRACTED_CONTENT\x10\x0c\x12\x12\n\x0eREASON_INVALID\x10\r\x12\x14\n\x10REASON_MALFORMED\x10\x0e\x12\x1c\n\x18REASON_UNKNOWN_NAMESPACE\x10\x0f\x12\x1b\n\x17REASON_VERSION_CONFLICT\x10\x10\x12\x1f\n\x1bREASON_SUBMISSION_ID_REUSED\x10\x11\x12\x17\n\x13REASON_UNKNOWN_ITEM\x10\x12\x12\x1d\n\x19REASON_ORIGIN_NOT_CARRIED\x10\x13*\x8d\x01\n\nChangeKind\x12\x1b\n\x17\x43HANGE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HANGE_KIND_ADMITTED\x10\x01\x12\x17\n\x13\x43HANGE_KIND_REVISED\x10\x02\x12\x19\n\x15\x43HANGE_KIND_RETRACTED\x10\x03\x12\x14\n\x10\x43HANGE_KIND_LEFT\x10\x04\x42-\n\x0fio.epistream.v1P\x01Z\x18\x65pistream/v1;epistreamv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,42 +41,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KNOWLEDGE_ATTRIBUTESENTRY']._serialized_options = b'8\001'
   _globals['_FILTER_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_FILTER_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_ORIGIN']._serialized_start=2543
-  _globals['_ORIGIN']._serialized_end=2662
-  _globals['_MODALITY']._serialized_start=2664
-  _globals['_MODALITY']._serialized_end=2778
-  _globals['_OUTCOME']._serialized_start=2781
-  _globals['_OUTCOME']._serialized_end=2917
-  _globals['_REASON']._serialized_start=2920
-  _globals['_REASON']._serialized_end=3449
-  _globals['_CHANGEKIND']._serialized_start=3452
-  _globals['_CHANGEKIND']._serialized_end=3593
-  _globals['_MEDIA']._serialized_start=79
-  _globals['_MEDIA']._serialized_end=135
-  _globals['_PROVENANCE']._serialized_start=138
-  _globals['_PROVENANCE']._serialized_end=303
-  _globals['_EMBEDDING']._serialized_start=305
-  _globals['_EMBEDDING']._serialized_end=349
-  _globals['_SUBMISSION']._serialized_start=352
-  _globals['_SUBMISSION']._serialized_end=883
-  _globals['_SUBMISSION_ATTRIBUTESENTRY']._serialized_start=813
-  _globals['_SUBMISSION_ATTRIBUTESENTRY']._serialized_end=862
-  _globals['_KNOWLEDGE']._serialized_start=886
-  _globals['_KNOWLEDGE']._serialized_end=1211
-  _globals['_KNOWLEDGE_ATTRIBUTESENTRY']._serialized_start=813
-  _globals['_KNOWLEDGE_ATTRIBUTESENTRY']._serialized_end=862
-  _globals['_VIOLATION']._serialized_start=1213
-  _globals['_VIOLATION']._serialized_end=1260
-  _globals['_FIGURES']._serialized_start=1263
-  _globals['_FIGURES']._serialized_end=1443
-  _globals['_RECEIPT']._serialized_start=1446
-  _globals['_RECEIPT']._serialized_end=1807
-  _globals['_CHANGE']._serialized_start=1810
-  _globals['_CHANGE']._serialized_end=2238
-  _globals['_FILTER']._serialized_start=2241
-  _globals['_FILTER']._serialized_end=2460
-  _globals['_FILTER_ATTRIBUTESENTRY']._serialized_start=813
-  _globals['_FILTER_ATTRIBUTESENTRY']._serialized_end=862
-  _globals['_ASOF']._serialized_start=2462
-  _globals['_ASOF']._serialized_end=2541
+  _globals['_ORIGIN']._serialized_start=3657
+  _globals['_ORIGIN']._serialized_end=3776
+  _globals['_MODALITY']._serialized_start=3778
+  _globals['_MODALITY']._serialized_end=3892
+  _globals['_FEEDBACKKIND']._serialized_start=3895
+  _globals['_FEEDBACKKIND']._serialized_end=4099
+  _globals['_RATERTYPE']._serialized_start=4101
+  _globals['_RATERTYPE']._serialized_end=4206
+  _globals['_OUTCOME']._serialized_start=4209
+  _globals['_OUTCOME']._serialized_end=4345
+  _globals['_REASON']._serialized_start=4348
+  _globals['_REASON']._serialized_end=4877
+  _globals['_CHANGEKIND']._serialized_start=4880
+  _globals['_CHANGEKIND']._serialized_end=5021
+  _globals['_MEDIA']._serialized_start=142
+  _globals['_MEDIA']._serialized_end=294
+  _globals['_TESTS']._serialized_start=297
+  _globals['_TESTS']._serialized_end=429
+  _globals['_TESTCASE']._serialized_start=431
+  _globals['_TESTCASE']._serialized_end=472
+  _globals['_JUDGED']._serialized_start=474
+  _globals['_JUDGED']._serialized_end=559
+  _globals['_FEEDBACK']._serialized_start=562
+  _globals['_FEEDBACK']._serialized_end=839
+  _globals['_PROVENANCE']._serialized_start=842
+  _globals['_PROVENANCE']._serialized_end=1007
+  _globals['_EMBEDDING']._serialized_start=1009
+  _globals['_EMBEDDING']._serialized_end=1053
+  _globals['_SUBMISSION']._serialized_start=1056
+  _globals['_SUBMISSION']._serialized_end=1813
+  _globals['_SUBMISSION_ATTRIBUTESENTRY']._serialized_start=1743
+  _globals['_SUBMISSION_ATTRIBUTESENTRY']._serialized_end=1792
+  _globals['_UNREADABLE']._serialized_start=1815
+  _globals['_UNREADABLE']._serialized_end=1859
+  _globals['_KNOWLEDGE']._serialized_start=1862
+  _globals['_KNOWLEDGE']._serialized_end=2325
+  _globals['_KNOWLEDGE_ATTRIBUTESENTRY']._serialized_start=1743
+  _globals['_KNOWLEDGE_ATTRIBUTESENTRY']._serialized_end=1792
+  _globals['_VIOLATION']._serialized_start=2327
+  _globals['_VIOLATION']._serialized_end=2374
+  _globals['_FIGURES']._serialized_start=2377
+  _globals['_FIGURES']._serialized_end=2557
+  _globals['_RECEIPT']._serialized_start=2560
+  _globals['_RECEIPT']._serialized_end=2921
+  _globals['_CHANGE']._serialized_start=2924
+  _globals['_CHANGE']._serialized_end=3352
+  _globals['_FILTER']._serialized_start=3355
+  _globals['_FILTER']._serialized_end=3574
+  _globals['_FILTER_ATTRIBUTESENTRY']._serialized_start=1743
+  _globals['_FILTER_ATTRIBUTESENTRY']._serialized_end=1792
+  _globals['_ASOF']._serialized_start=3576
+  _globals['_ASOF']._serialized_end=3655
 # @@protoc_insertion_point(module_scope)

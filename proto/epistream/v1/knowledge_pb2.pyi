@@ -5,7 +5,9 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -85,6 +87,74 @@ MODALITY_IMAGE: Modality.ValueType  # 3
 MODALITY_VIDEO: Modality.ValueType  # 4
 """A video: `media` names it, `content` is its caption."""
 Global___Modality: _TypeAlias = Modality  # noqa: Y015
+
+class _FeedbackKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FeedbackKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeedbackKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FEEDBACK_KIND_UNSPECIFIED: _FeedbackKind.ValueType  # 0
+    """Not given. Refused."""
+    FEEDBACK_KIND_PAIRWISE: _FeedbackKind.ValueType  # 1
+    """Two items, the better one first; equal places are a tie."""
+    FEEDBACK_KIND_RANKING: _FeedbackKind.ValueType  # 2
+    """Two or more items in an order; equal places are a tie."""
+    FEEDBACK_KIND_RATING: _FeedbackKind.ValueType  # 3
+    """One item on a scale."""
+    FEEDBACK_KIND_BINARY: _FeedbackKind.ValueType  # 4
+    """One item: yes (score 1) or no (score 0)."""
+    FEEDBACK_KIND_EDIT: _FeedbackKind.ValueType  # 5
+    """The first item was edited and became the second."""
+    FEEDBACK_KIND_CRITIQUE: _FeedbackKind.ValueType  # 6
+    """One item, in words: `rationale`."""
+
+class FeedbackKind(_FeedbackKind, metaclass=_FeedbackKindEnumTypeWrapper):
+    """How a rater judged."""
+
+FEEDBACK_KIND_UNSPECIFIED: FeedbackKind.ValueType  # 0
+"""Not given. Refused."""
+FEEDBACK_KIND_PAIRWISE: FeedbackKind.ValueType  # 1
+"""Two items, the better one first; equal places are a tie."""
+FEEDBACK_KIND_RANKING: FeedbackKind.ValueType  # 2
+"""Two or more items in an order; equal places are a tie."""
+FEEDBACK_KIND_RATING: FeedbackKind.ValueType  # 3
+"""One item on a scale."""
+FEEDBACK_KIND_BINARY: FeedbackKind.ValueType  # 4
+"""One item: yes (score 1) or no (score 0)."""
+FEEDBACK_KIND_EDIT: FeedbackKind.ValueType  # 5
+"""The first item was edited and became the second."""
+FEEDBACK_KIND_CRITIQUE: FeedbackKind.ValueType  # 6
+"""One item, in words: `rationale`."""
+Global___FeedbackKind: _TypeAlias = FeedbackKind  # noqa: Y015
+
+class _RaterType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RaterTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RaterType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RATER_TYPE_UNSPECIFIED: _RaterType.ValueType  # 0
+    """Not given. Refused."""
+    RATER_TYPE_HUMAN: _RaterType.ValueType  # 1
+    """A person."""
+    RATER_TYPE_AI: _RaterType.ValueType  # 2
+    """A model."""
+    RATER_TYPE_EXECUTOR: _RaterType.ValueType  # 3
+    """A program that ran it."""
+
+class RaterType(_RaterType, metaclass=_RaterTypeEnumTypeWrapper):
+    """What kind of judge a rater is."""
+
+RATER_TYPE_UNSPECIFIED: RaterType.ValueType  # 0
+"""Not given. Refused."""
+RATER_TYPE_HUMAN: RaterType.ValueType  # 1
+"""A person."""
+RATER_TYPE_AI: RaterType.ValueType  # 2
+"""A model."""
+RATER_TYPE_EXECUTOR: RaterType.ValueType  # 3
+"""A program that ran it."""
+Global___RaterType: _TypeAlias = RaterType  # noqa: Y015
 
 class _Outcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -259,26 +329,216 @@ class Media(_message.Message):
     URI_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
     uri: _builtins.str
     """Where a consumer fetches it. Required."""
     digest: _builtins.str
     """`sha256:` and 64 lower-case hexadecimal digits of the bytes. Empty when the producer does not know it."""
     media_type: _builtins.str
     """The IANA media type, such as `image/png`. May be empty."""
+    role: _builtins.str
+    """What it is to the knowledge, where there are several: `source`, `mask`, `target`. 1 to 100 characters, or empty."""
+    @_builtins.property
+    def start(self) -> _duration_pb2.Duration:
+        """Of a recording: where the part that is meant begins. Its beginning when unset."""
+
+    @_builtins.property
+    def end(self) -> _duration_pb2.Duration:
+        """Of a recording: where the part that is meant ends. Its end when unset; not before `start`."""
+
     def __init__(
         self,
         *,
         uri: _builtins.str = ...,
         digest: _builtins.str = ...,
         media_type: _builtins.str = ...,
+        role: _builtins.str = ...,
+        start: _duration_pb2.Duration | None = ...,
+        end: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "media_type", b"media_type", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "end", b"end", "media_type", b"media_type", "role", b"role", "start", b"start", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Media: _TypeAlias = Media  # noqa: Y015
+
+@_typing.final
+class Tests(_message.Message):
+    """How a program shows that it does what it should. At least one of `asserts`, `check` and `cases` is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    SETUP_FIELD_NUMBER: _builtins.int
+    ASSERTS_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    ENTRY_POINT_FIELD_NUMBER: _builtins.int
+    CASES_FIELD_NUMBER: _builtins.int
+    language: _builtins.str
+    """The language of the program and of the tests, in lower case, such as `python`. Required. What is run says docs/execution.md; the tests of other
+    languages are kept.
+    """
+    setup: _builtins.str
+    """Code that runs first: imports, what the tests need. May be empty."""
+    check: _builtins.str
+    """A program that defines `check(candidate)` and is called with `entry_point`. May be empty."""
+    entry_point: _builtins.str
+    """The function that is tested. Required with `check`."""
+    @_builtins.property
+    def asserts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Statements that fail when the program is wrong, such as `assert add(1, 2) == 3`. At most 1,000."""
+
+    @_builtins.property
+    def cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___TestCase]:
+        """What must come of what is given. At most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        language: _builtins.str = ...,
+        setup: _builtins.str = ...,
+        asserts: _abc.Iterable[_builtins.str] | None = ...,
+        check: _builtins.str = ...,
+        entry_point: _builtins.str = ...,
+        cases: _abc.Iterable[Global___TestCase] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asserts", b"asserts", "cases", b"cases", "check", b"check", "entry_point", b"entry_point", "language", b"language", "setup", b"setup"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tests: _TypeAlias = Tests  # noqa: Y015
+
+@_typing.final
+class TestCase(_message.Message):
+    """One case of a program's tests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    input: _builtins.str
+    """Standard input; where `entry_point` is set, its arguments as a JSON array."""
+    output: _builtins.str
+    """Standard output, compared without the white space at the ends of lines and of the whole; where `entry_point` is set, the result as JSON."""
+    def __init__(
+        self,
+        *,
+        input: _builtins.str = ...,
+        output: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "output", b"output"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TestCase: _TypeAlias = TestCase  # noqa: Y015
+
+@_typing.final
+class Judged(_message.Message):
+    """An item that a rater judged."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item. Required."""
+    place: _builtins.int
+    """Its place, 1 for the best. Required for PAIRWISE and RANKING, unset for the others."""
+    score: _builtins.float
+    """Its score. Required for RATING and BINARY; may be set for PAIRWISE and RANKING."""
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        place: _builtins.int | None = ...,
+        score: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_place", b"_place", "_score", b"_score", "place", b"place", "score", b"score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_place", b"_place", "_score", b"_score", "item_id", b"item_id", "place", b"place", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__place: _TypeAlias = _typing.Literal["place"]  # noqa: Y015
+    _WhichOneofArgType__place: _TypeAlias = _typing.Literal["_place", b"_place"]  # noqa: Y015
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__place) -> _WhichOneofReturnType__place | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___Judged: _TypeAlias = Judged  # noqa: Y015
+
+@_typing.final
+class Feedback(_message.Message):
+    """What one rater says about items. It is kept as it was given, one for each rater; it changes no item by itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    JUDGED_FIELD_NUMBER: _builtins.int
+    RATER_FIELD_NUMBER: _builtins.int
+    RATER_TYPE_FIELD_NUMBER: _builtins.int
+    ASPECT_FIELD_NUMBER: _builtins.int
+    RATIONALE_FIELD_NUMBER: _builtins.int
+    SCALE_MIN_FIELD_NUMBER: _builtins.int
+    SCALE_MAX_FIELD_NUMBER: _builtins.int
+    DEGREE_FIELD_NUMBER: _builtins.int
+    kind: Global___FeedbackKind.ValueType
+    """How it was judged. Required."""
+    rater: _builtins.str
+    """Who judged, by the name that the source gives, 1 to 200 characters. Required."""
+    rater_type: Global___RaterType.ValueType
+    """What kind of judge that is. Required."""
+    aspect: _builtins.str
+    """What was looked at, such as `alignment` or `physics`. Empty for the whole. At most 100 characters."""
+    rationale: _builtins.str
+    """The rater's words. At most 64 KiB. Required for CRITIQUE."""
+    scale_min: _builtins.float
+    """Of scores: the lowest that can be given. Required for RATING."""
+    scale_max: _builtins.float
+    """Of scores: the highest that can be given. Required for RATING."""
+    degree: _builtins.str
+    """The rater's own degree of a preference, such as `slightly better`. At most 100 characters."""
+    @_builtins.property
+    def judged(self) -> _containers.RepeatedCompositeFieldContainer[Global___Judged]:
+        """What was judged, 1 to 1,000 items. Required."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___FeedbackKind.ValueType = ...,
+        judged: _abc.Iterable[Global___Judged] | None = ...,
+        rater: _builtins.str = ...,
+        rater_type: Global___RaterType.ValueType = ...,
+        aspect: _builtins.str = ...,
+        rationale: _builtins.str = ...,
+        scale_min: _builtins.float | None = ...,
+        scale_max: _builtins.float | None = ...,
+        degree: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_scale_max", b"_scale_max", "_scale_min", b"_scale_min", "scale_max", b"scale_max", "scale_min", b"scale_min"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_scale_max", b"_scale_max", "_scale_min", b"_scale_min", "aspect", b"aspect", "degree", b"degree", "judged", b"judged", "kind", b"kind", "rater", b"rater", "rater_type", b"rater_type", "rationale", b"rationale", "scale_max", b"scale_max", "scale_min", b"scale_min"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__scale_max: _TypeAlias = _typing.Literal["scale_max"]  # noqa: Y015
+    _WhichOneofArgType__scale_max: _TypeAlias = _typing.Literal["_scale_max", b"_scale_max"]  # noqa: Y015
+    _WhichOneofReturnType__scale_min: _TypeAlias = _typing.Literal["scale_min"]  # noqa: Y015
+    _WhichOneofArgType__scale_min: _TypeAlias = _typing.Literal["_scale_min", b"_scale_min"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scale_max) -> _WhichOneofReturnType__scale_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scale_min) -> _WhichOneofReturnType__scale_min | None: ...
+
+Global___Feedback: _TypeAlias = Feedback  # noqa: Y015
 
 @_typing.final
 class Provenance(_message.Message):
@@ -399,6 +659,12 @@ class Submission(_message.Message):
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     RETRACTION_FIELD_NUMBER: _builtins.int
     SUBMITTED_TIME_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    TESTS_FIELD_NUMBER: _builtins.int
+    FURTHER_MEDIA_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
+    FEEDBACK_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """The namespace that it is for. Required; it must exist (NOT_FOUND otherwise)."""
     submission_id: _builtins.str
@@ -421,6 +687,8 @@ class Submission(_message.Message):
     """
     retraction: _builtins.bool
     """Take the item back: from the answer's revision on it is in no answer. `item_id` must be set, `content`, `media` and `embedding` must not."""
+    prompt: _builtins.str
+    """What the content answers: a question, an instruction, a task. The same answer to another prompt is other knowledge. May be empty."""
     @_builtins.property
     def media(self) -> Global___Media:
         """The image or video. Required for these modalities, must be unset for the others."""
@@ -443,6 +711,30 @@ class Submission(_message.Message):
     def submitted_time(self) -> _timestamp_pb2.Timestamp:
         """When the producer sent it; the service's own clock when unset. Used to measure freshness, never for order."""
 
+    @_builtins.property
+    def tests(self) -> Global___Tests:
+        """How code is tested. Only for MODALITY_CODE."""
+
+    @_builtins.property
+    def further_media(self) -> _containers.RepeatedCompositeFieldContainer[Global___Media]:
+        """More images, videos or parts of them, at most 64. Only for IMAGE and VIDEO."""
+
+    @_builtins.property
+    def details(self) -> _struct_pb2.Struct:
+        """What else the source says, as it says it. At most 64 KiB. It decides nothing."""
+
+    @_builtins.property
+    def feedback(self) -> Global___Feedback:
+        """What a rater says about items, instead of knowledge. Then `modality`, `content`, `media`, `embedding`, `item_id` and what else belongs to
+        knowledge must be unset. `origin` and `provenance` say who hands it in.
+        """
+
+    @_builtins.property
+    def unreadable(self) -> Global___Unreadable:
+        """What the producer read at its source and could make nothing of, instead of knowledge. It is REFUSED with REASON_MALFORMED and kept as a dead
+        letter. Nothing else but `namespace`, `submission_id` and `provenance` is looked at.
+        """
+
     def __init__(
         self,
         *,
@@ -459,16 +751,48 @@ class Submission(_message.Message):
         expected_version: _builtins.int | None = ...,
         retraction: _builtins.bool = ...,
         submitted_time: _timestamp_pb2.Timestamp | None = ...,
+        prompt: _builtins.str = ...,
+        tests: Global___Tests | None = ...,
+        further_media: _abc.Iterable[Global___Media] | None = ...,
+        details: _struct_pb2.Struct | None = ...,
+        feedback: Global___Feedback | None = ...,
+        unreadable: Global___Unreadable | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "embedding", b"embedding", "expected_version", b"expected_version", "media", b"media", "provenance", b"provenance", "submitted_time", b"submitted_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "details", b"details", "embedding", b"embedding", "expected_version", b"expected_version", "feedback", b"feedback", "media", b"media", "provenance", b"provenance", "submitted_time", b"submitted_time", "tests", b"tests", "unreadable", b"unreadable"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "attributes", b"attributes", "content", b"content", "embedding", b"embedding", "expected_version", b"expected_version", "item_id", b"item_id", "media", b"media", "modality", b"modality", "namespace", b"namespace", "origin", b"origin", "provenance", b"provenance", "retraction", b"retraction", "submission_id", b"submission_id", "submitted_time", b"submitted_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "attributes", b"attributes", "content", b"content", "details", b"details", "embedding", b"embedding", "expected_version", b"expected_version", "feedback", b"feedback", "further_media", b"further_media", "item_id", b"item_id", "media", b"media", "modality", b"modality", "namespace", b"namespace", "origin", b"origin", "prompt", b"prompt", "provenance", b"provenance", "retraction", b"retraction", "submission_id", b"submission_id", "submitted_time", b"submitted_time", "tests", b"tests", "unreadable", b"unreadable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
 
 Global___Submission: _TypeAlias = Submission  # noqa: Y015
+
+@_typing.final
+class Unreadable(_message.Message):
+    """A record of a source that is not as its format says."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORD_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    record: _builtins.bytes
+    """The record as it was read, at most 512 KiB of it."""
+    reason: _builtins.str
+    """What was expected, what was found. Required, at most 1,000 characters."""
+    def __init__(
+        self,
+        *,
+        record: _builtins.bytes = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "record", b"record"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Unreadable: _TypeAlias = Unreadable  # noqa: Y015
 
 @_typing.final
 class Knowledge(_message.Message):
@@ -503,6 +827,10 @@ class Knowledge(_message.Message):
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     SUBMISSION_ID_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    TESTS_FIELD_NUMBER: _builtins.int
+    FURTHER_MEDIA_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
     origin: Global___Origin.ValueType
     """How it came to be."""
     modality: Global___Modality.ValueType
@@ -511,6 +839,8 @@ class Knowledge(_message.Message):
     """The text, the code, or the caption."""
     submission_id: _builtins.str
     """The producer's id of the submission that brought it."""
+    prompt: _builtins.str
+    """What the content answers."""
     @_builtins.property
     def media(self) -> Global___Media:
         """The image or video, for these modalities."""
@@ -523,6 +853,18 @@ class Knowledge(_message.Message):
     def provenance(self) -> Global___Provenance:
         """Who says so."""
 
+    @_builtins.property
+    def tests(self) -> Global___Tests:
+        """How code is tested."""
+
+    @_builtins.property
+    def further_media(self) -> _containers.RepeatedCompositeFieldContainer[Global___Media]:
+        """More images, videos or parts of them."""
+
+    @_builtins.property
+    def details(self) -> _struct_pb2.Struct:
+        """What else the source says."""
+
     def __init__(
         self,
         *,
@@ -533,10 +875,14 @@ class Knowledge(_message.Message):
         attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         provenance: Global___Provenance | None = ...,
         submission_id: _builtins.str = ...,
+        prompt: _builtins.str = ...,
+        tests: Global___Tests | None = ...,
+        further_media: _abc.Iterable[Global___Media] | None = ...,
+        details: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["media", b"media", "provenance", b"provenance"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details", "media", b"media", "provenance", b"provenance", "tests", b"tests"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "content", b"content", "media", b"media", "modality", b"modality", "origin", b"origin", "provenance", b"provenance", "submission_id", b"submission_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "content", b"content", "details", b"details", "further_media", b"further_media", "media", b"media", "modality", b"modality", "origin", b"origin", "prompt", b"prompt", "provenance", b"provenance", "submission_id", b"submission_id", "tests", b"tests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
