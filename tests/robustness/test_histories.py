@@ -244,17 +244,17 @@ def test_views_of_an_earlier_version_are_made_anew(tmp_path: Path) -> None:
     engine = open_engine(tmp_path)
     assert engine.store.renewed == 7
     assert stores.check(engine.store) == []
-    assert engine.store.writer.execute("SELECT value FROM meta WHERE key = 'format'").get == "2"
+    assert engine.store.writer.execute("SELECT value FROM meta WHERE key = 'format'").get == "3"
     assert list(engine.store.logical_dump()) == before
     assert engine.knowledge.history(history).changes == versions
-    engine.store.writer.execute("UPDATE meta SET value = '3' WHERE key = 'format'")
+    engine.store.writer.execute("UPDATE meta SET value = '4' WHERE key = 'format'")
     engine.close()
-    with pytest.raises(Broken, match="has format 3, this version reads format 2"):
+    with pytest.raises(Broken, match="has format 4, this version reads format 3"):
         open_engine(tmp_path)
 
     damaged = apsw.Connection(str(tmp_path / "damaged" / stores.FILE))
     damaged.execute("UPDATE journal SET record = x'ff' WHERE sequence = 4")
     damaged.close()
     for _ in range(2):  # the first leaves nothing open
-        with pytest.raises(Broken, match="cannot be brought to format 2: journal entry 4 is not what was written"):
+        with pytest.raises(Broken, match="cannot be brought to format 3: journal entry 4 is not what was written"):
             open_engine(tmp_path / "damaged")

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from epistream.clients import KnowledgeClient, NotFound, Resync, State, Unavailable
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import knowledge_service_pb2 as knowledge_pb
 from tests.support.histories import DIMENSION, random_history, state_after
 from tests.support.scripted_server import ScriptedServer
 
@@ -27,6 +29,15 @@ async def test_a_history_of_many_pages_is_whole() -> None:
         for item_id in ("item-0", "item-1", "item-2"):
             versions = [change for change in history if change.item_id == item_id]
             assert await client.history("tests", item_id, page_entries=5) == versions
+
+
+@pytest.mark.parametrize("count", [0, 4, 5])
+async def test_the_feedback_of_many_pages_is_whole(count: int) -> None:
+    async with ScriptedServer() as server, KnowledgeClient(server.address) as client:
+        submissions = [pb.Submission(submission_id=f"f-{n}") for n in range(count)]
+        server.feedback = [knowledge_pb.RecordedFeedback(submission=one) for one in submissions]
+        found = await client.list_feedback("tests", "item-1", page_entries=2)
+        assert [recorded.submission for recorded in found] == submissions
 
 
 async def test_a_difference_of_many_pages_is_whole() -> None:

@@ -141,6 +141,38 @@ def _image(submission: pb.Submission) -> None:
     submission.media.uri = "https://example.org/kettle.png"
 
 
+def _code(submission: pb.Submission) -> None:
+    """Makes it code with tests, that is right."""
+    submission.modality = pb.MODALITY_CODE
+    submission.tests.CopyFrom(pb.Tests(language="python", asserts=["assert add(1, 2) == 3"]))
+
+
+def _judging(**changed: object) -> Callable[[pb.Submission], None]:
+    """Makes it feedback that is right but for what is changed: a rating of 4 out of 5."""
+
+    def change(submission: pb.Submission) -> None:
+        for name in ("item_id", "modality", "content", "embedding", "expected_version"):
+            submission.ClearField(name)
+        rating = {
+            "kind": pb.FEEDBACK_KIND_RATING,
+            "judged": [pb.Judged(item_id="item-1", score=4)],
+            "rater": "r1",
+            "rater_type": pb.RATER_TYPE_HUMAN,
+            "scale_min": 1,
+            "scale_max": 5,
+        }
+        submission.feedback.CopyFrom(pb.Feedback(**rating | changed))  # type: ignore[arg-type] # as the caller says
+
+    return change
+
+
+_PAIR: Final = [pb.Judged(item_id="a", place=1), pb.Judged(item_id="b", place=2)]
+
+
+def _span(start: int, end: int) -> Callable[[pb.Submission], None]:
+    return _then(_set("media.start.seconds", start), _set("media.end.seconds", end))
+
+
 def _then(
     first: Callable[[pb.Submission], object], then: Callable[[pb.Submission], object]
 ) -> Callable[[pb.Submission], None]:
@@ -210,6 +242,66 @@ BAD_INPUT: Final = (
     _protobuf("a digest of another kind", _then(_image, _set("media.digest", "md5:00")), "media.digest"),
     _protobuf("a media type that is none", _then(_image, _set("media.media_type", "png")), "media.media_type"),
     _protobuf("an image without a caption", _then(_image, _clear("content")), "content"),
+    _protobuf("a role of two lines", _then(_image, _set("media.role", "a\nb")), "media.role"),
+    _protobuf("a part that ends before it begins", _then(_image, _span(5, 4)), "media.end"),
+    _protobuf("a part that begins before the beginning", _then(_image, _span(-1, 4)), "media.start"),
+    _protobuf("further media of a text", lambda s: s.further_media.add(uri="x:y"), "further_media"),
+    _protobuf(
+        "65 further media",
+        _then(_image, lambda s: s.further_media.extend([pb.Media(uri="x:y")] * 65)),
+        "further_media",
+    ),
+    _protobuf("a further medium without a URI", _then(_image, lambda s: s.further_media.add()), "further_media[0].uri"),
+    # Prompts, tests, details.
+    _protobuf("a NUL in the prompt", _set("prompt", "a\0b"), "prompt"),
+    _protobuf("a prompt of more than 256 KiB", _set("prompt", "x" * (256 * 1024 + 1)), "prompt"),
+    _protobuf("a text with tests", _then(_code, _set("modality", pb.MODALITY_TEXT)), "tests"),
+    _protobuf("tests in no language", _then(_code, _set("tests.language", "")), "tests.language"),
+    _protobuf("tests without a test", _then(_code, lambda s: s.tests.ClearField("asserts")), "tests"),
+    _protobuf("a check of nothing", _then(_code, _set("tests.check", "def check(f): ...")), "tests.entry_point"),
+    _protobuf("1,001 asserts", _then(_code, lambda s: s.tests.asserts.extend(["assert 1"] * 1000)), "tests.asserts"),
+    _protobuf("details of more than 64 KiB", lambda s: s.details.update({"x": "x" * 65536}), "details"),
+    # Feedback.
+    _protobuf("feedback with content", _then(_judging(), _set("content", "x")), "content"),
+    _protobuf("feedback that is a retraction", _then(_judging(), _set("retraction", True)), "retraction"),
+    _protobuf("feedback without an origin", _then(_judging(), _clear("origin")), "origin"),
+    _protobuf("feedback of no kind", _judging(kind=0), "feedback.kind"),
+    _protobuf("feedback of nobody", _judging(rater=""), "feedback.rater"),
+    _protobuf("feedback of an unknown kind of rater", _judging(rater_type=7), "feedback.rater_type"),
+    _protobuf("a rating of two items", _judging(judged=_PAIR), "feedback.judged"),
+    _protobuf("a rating without a score", _judging(judged=[pb.Judged(item_id="a")]), *["feedback.judged[0].score"] * 2),
+    _protobuf(
+        "a score beyond the scale", _judging(judged=[pb.Judged(item_id="a", score=6)]), "feedback.judged[0].score"
+    ),
+    _protobuf(
+        "a scale from 5 to 1", _judging(scale_min=5, scale_max=1), "feedback.judged[0].score", "feedback.scale_max"
+    ),
+    _protobuf(
+        "half a yes",
+        _judging(kind=pb.FEEDBACK_KIND_BINARY, judged=[pb.Judged(item_id="a", score=0.5)]),
+        "feedback.judged[0].score",
+    ),
+    _protobuf(
+        "a ranking without a place",
+        _judging(kind=pb.FEEDBACK_KIND_RANKING, judged=[*_PAIR, pb.Judged(item_id="c")]),
+        "feedback.judged[2].place",
+    ),
+    _protobuf(
+        "a third of two places",
+        _judging(kind=pb.FEEDBACK_KIND_PAIRWISE, judged=[_PAIR[0], pb.Judged(item_id="b", place=3)]),
+        "feedback.judged[1].place",
+    ),
+    _protobuf("a critique without words", _judging(kind=pb.FEEDBACK_KIND_CRITIQUE), "feedback.rationale"),
+    _protobuf(
+        "a scale with one end", _then(_judging(), lambda s: s.feedback.ClearField("scale_min")), "feedback.scale_max"
+    ),
+    # What the producer could not read.
+    _protobuf(
+        "a record that its producer could not read",
+        _set("unreadable.reason", "line 7 is no JSON"),
+        "unreadable",
+        reason=pb.REASON_MALFORMED,
+    ),
     # Attributes.
     _protobuf("an attribute without a key", lambda s: s.attributes.update({"": "x"}), 'attributes[""]'),
     _protobuf(
@@ -317,6 +409,15 @@ BAD_INPUT: Final = (
     _json("a version and a half", '"expectedVersion": "0"', '"expectedVersion": 1.5', "expected_version"),
     _json("a signature that is no base64", '"AQID"', '"!!!!"', "provenance.signature"),
     _json("a provenance that is a string", '"provenance": {', '"media": "x", "provenance": {', "media"),
+    _bytes("a NaN in details", b'{"details": {"a": [NaN]}}', "details", headers=JSON),
+    _bytes("a key twice in details", b'{"details": {"a": {"b": 1, "b": 2}}}', "details", headers=JSON),
+    _bytes("half a character in details", rb'{"details": {"\ud800": 1}}', "details", headers=JSON),
+    _bytes("a long whole number in details", b'{"details": {"a": 9007199254740993}}', "details", headers=JSON),
+    _bytes("details that are an array", b'{"details": [1]}', "details", headers=JSON),
+    _bytes("a span that is a number", b'{"media": {"start": 5}}', "media.start", headers=JSON),
+    _bytes("further media that are no array", b'{"furtherMedia": {"uri": "x:y"}}', "further_media", headers=JSON),
+    _bytes("a further medium that is a word", b'{"furtherMedia": ["x:y"]}', "further_media[0]", headers=JSON),
+    _bytes("a place below one", b'{"feedback": {"judged": [{"place": -1}]}}', "feedback.judged[0].place", headers=JSON),
     _bytes("a NaN in JSON", b'{"embedding": {"values": [1, NaN]}}', "embedding.values[1]", headers=JSON),
     _bytes("a number beyond float32", b'{"embedding": {"values": [1e39]}}', "embedding.values[0]", headers=JSON),
     _bytes("a number of 401 digits", b'{"embedding": {"values": [1' + b"0" * 400 + b"]}}", "embedding.values[0]"),

@@ -77,6 +77,7 @@ class ScriptedServer(
 
     def __init__(self, history: Sequence[pb.Change] = (), epoch: str = "epoch-1", dimension: int = DIMENSION) -> None:
         self.history = list(history)
+        self.feedback: list[knowledge.RecordedFeedback] = []
         self.epoch = epoch
         self.dimension = dimension
         self.floor = 0
@@ -351,6 +352,18 @@ class ScriptedServer(
         await self._fail(context)
         self.queries.append(request.text)
         return knowledge.SearchResponse(revision=len(self.history), query_embedding=self.query_vector.tobytes())
+
+    async def ListFeedback(
+        self, request: knowledge.ListFeedbackRequest, context: Context
+    ) -> knowledge.ListFeedbackResponse:
+        await self._admit(context)
+        await self._fail(context)
+        begin = int(request.page_token or 0)
+        end = begin + request.limit
+        answer = knowledge.ListFeedbackResponse(feedback=self.feedback[begin:end])
+        if end < len(self.feedback):
+            answer.next_page_token = str(end)
+        return answer
 
     async def Diff(self, request: knowledge.DiffRequest, context: Context) -> knowledge.DiffResponse:
         await self._admit(context)

@@ -270,7 +270,7 @@ def test_an_image_is_known_by_its_digest_and_caption() -> None:
     media = pb.Media(uri="s3://bucket/kettle.png", digest=f"sha256:{'0a' * 32}", media_type="image/png")
     submission.media.CopyFrom(media)
     decoded = accepted(from_grpc(submission.SerializeToString()))
-    assert decoded.fingerprint == fingerprint(pb.MODALITY_IMAGE, submission.content, media)
+    assert decoded.fingerprint == fingerprint(pb.MODALITY_IMAGE, submission.content, [media])
 
 
 def test_long_text_in_scripts_with_many_marks_is_taken() -> None:

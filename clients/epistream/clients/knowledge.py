@@ -77,6 +77,19 @@ class KnowledgeClient:
             request.after_version = page[-1].version
         return changes
 
+    async def list_feedback(
+        self, namespace: str, item_id: str, *, page_entries: int = PAGE_ENTRIES
+    ) -> list[knowledge.RecordedFeedback]:
+        """What raters said about an item, in the order in which they came, asked for in pages."""
+        found: list[knowledge.RecordedFeedback] = []
+        request = knowledge.ListFeedbackRequest(namespace=namespace, item_id=item_id, limit=page_entries)
+        while True:
+            page = await call(self._connection, lambda: self._knowledge.ListFeedback, request, self._seconds)
+            found.extend(page.feedback)
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
     async def search(
         self,
         namespace: str,

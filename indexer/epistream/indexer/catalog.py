@@ -71,6 +71,7 @@ class Counts:
     items: int
     held: int
     merged: int
+    feedback: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class Catalog:
     def counts(self, namespace: int) -> Counts:
         """The figures of a namespace now."""
         row = self.connection.execute(
-            "SELECT head, items, held, merged FROM counts WHERE namespace = ?", (namespace,)
+            "SELECT head, items, held, merged, feedback FROM counts WHERE namespace = ?", (namespace,)
         ).get
         return Counts(*row)
 
@@ -292,6 +293,15 @@ class Catalog:
             (namespace, item_id, at, limit),
         )
         return count, [journal_pb2.JournalRecord.FromString(row[0]).decision for row in rows]
+
+    def feedback(self, namespace: int, item_id: str, after: int, limit: int) -> list[tuple[int, journal_pb2.Decision]]:
+        """What raters said about an item after a sequence, the oldest first, each with its sequence."""
+        rows = self.connection.execute(
+            "SELECT f.sequence, j.record FROM feedback f JOIN journal j ON j.sequence = f.sequence"
+            " WHERE f.namespace = ? AND f.item_id = ? AND f.sequence > ? ORDER BY f.sequence LIMIT ?",
+            (namespace, item_id, after, limit),
+        )
+        return [(sequence, journal_pb2.JournalRecord.FromString(record).decision) for sequence, record in rows]
 
     def attributes(self, namespace: int, after: int) -> dict[int, dict[str, str]]:
         """The attributes of every version made above `after`, by revision."""

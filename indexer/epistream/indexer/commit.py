@@ -193,6 +193,13 @@ def _say(knowledge: pb.Knowledge, submission: pb.Submission) -> None:
     knowledge.provenance.CopyFrom(submission.provenance)
     if submission.HasField("media"):
         knowledge.media.CopyFrom(submission.media)
+        knowledge.further_media.MergeFrom(submission.further_media)
+    if submission.prompt:
+        knowledge.prompt = submission.prompt
+    if submission.HasField("tests"):
+        knowledge.tests.CopyFrom(submission.tests)
+    if submission.HasField("details"):
+        knowledge.details.CopyFrom(submission.details)
 
 
 def submitted_us(decoded: Decoded) -> int:
@@ -210,6 +217,8 @@ def _record(decoded: Decoded, receipt: pb.Receipt) -> journal_pb2.JournalRecord:
     decision.origin = decoded.submission.origin
     if receipt.outcome == pb.OUTCOME_HELD:
         decision.held.CopyFrom(decoded.submission)
+    elif receipt.outcome == pb.OUTCOME_RECORDED:
+        decision.recorded.CopyFrom(decoded.submission)
     return record
 
 

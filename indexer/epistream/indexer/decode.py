@@ -8,13 +8,15 @@ import base64
 import hashlib
 from typing import Final
 
-from epistream.indexer import formats, rules
+from epistream.indexer import formats, rules, texts
 from epistream.indexer.model import Decoded, Malformed, Record
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.canonical import fingerprint
+from epistream.wire.canonical import fingerprint, media_of
 from epistream.wire.errors import FieldViolation
 
 RECORD_BYTES_MAX: Final = 1024 * 1024
+REASON_CHARACTERS_MAX: Final = 1000
+"""Of a producer's reason why it could not read something."""
 
 _TOMBSTONE: Final = FieldViolation(
     "", "the record has no value; to take an item back, send a submission with `retraction` set"
@@ -25,8 +27,9 @@ _NOTHING: Final = fingerprint(pb.MODALITY_TEXT, "")
 def decode(record: Record) -> Decoded | Malformed:
     """The submission in a record, checked; or what is wrong with it, every field that is.
 
-    REASON_MALFORMED: the bytes are not what the record's headers say. REASON_INVALID: they are, but a field is missing
-    or wrong, or the record is too large. Raises nothing, whatever the bytes.
+    REASON_MALFORMED: the bytes are not what the record's headers say, or hold what their producer could not read.
+    REASON_INVALID: they are, but a field is missing or wrong, or the record is too large. Raises nothing, whatever the
+    bytes.
     """
     value = record.value
     if value is None:
@@ -38,6 +41,8 @@ def decode(record: Record) -> Decoded | Malformed:
         submission = formats.read(value, record)
     except formats.Unreadable as error:
         return _malformed(record, pb.REASON_MALFORMED, error.violations, error.glimpse)
+    if submission.HasField("unreadable"):
+        return _malformed(record, pb.REASON_MALFORMED, (_unreadable(submission.unreadable),), submission)
     violations = rules.violations(submission)
     if violations:
         return _malformed(record, pb.REASON_INVALID, violations, submission)
@@ -70,10 +75,15 @@ def _item_id(submission: pb.Submission) -> str:
 
 
 def _fingerprint(submission: pb.Submission) -> bytes:
-    if submission.retraction:
+    if submission.retraction or submission.HasField("feedback"):
         return _NOTHING
-    media = submission.media if submission.HasField("media") else None
-    return fingerprint(submission.modality, submission.content, media)
+    tests = submission.tests if submission.HasField("tests") else None
+    return fingerprint(submission.modality, submission.content, media_of(submission), submission.prompt, tests)
+
+
+def _unreadable(unreadable: pb.Unreadable) -> FieldViolation:
+    """What the producer says of a record that it could not read."""
+    return FieldViolation("unreadable", unreadable.reason[:REASON_CHARACTERS_MAX] or "its producer could not read it")
 
 
 def _malformed(
@@ -81,5 +91,5 @@ def _malformed(
 ) -> Malformed:
     """What was read of names is not checked, so it is cut to the length that names have."""
     read = (glimpse.namespace, glimpse.provenance.producer, glimpse.submission_id)
-    namespace, producer, submission_id = (name[: rules.ID_CHARACTERS_MAX] for name in read)
+    namespace, producer, submission_id = (name[: texts.ID_CHARACTERS_MAX] for name in read)
     return Malformed(record, reason, violations, namespace, producer, submission_id)

@@ -139,7 +139,8 @@ def embed(
     """Give each submission of a batch its vector, in their order; refuse those that do not fit their namespace.
 
     A producer's own vector is taken where the namespace takes it. All other contents that the cache does not know go
-    through the encoder in one call, each once. A retraction has no vector.
+    through the encoder in one call, each once. A retraction has no vector, and
+    feedback has none.
 
     Raises:
         Unavailable: the encoder is loading, a submission needs it, and `wait` is false.
@@ -160,10 +161,10 @@ def embed(
 
 
 def text_to_embed(submission: pb.Submission) -> str:
-    """What an encoder is given of a submission: its text or code in canonical form, or its caption."""
-    if submission.modality == pb.MODALITY_CODE:
-        return canonical_code(submission.content)
-    return canonical_text(submission.content)
+    """What an encoder is given of a submission: prompt, and text, code or caption, in canonical form."""
+    code = submission.modality == pb.MODALITY_CODE
+    content = canonical_code(submission.content) if code else canonical_text(submission.content)
+    return f"{canonical_text(submission.prompt)}\n{content}" if submission.prompt else content
 
 
 def _own_vectors(batch: Sequence[Decoded | Malformed]) -> Mapping[int, Vector | FieldViolation]:
@@ -187,7 +188,7 @@ def _settle(
     if config is None:
         text = f"there is no namespace {submission.namespace!r}: make it first"
         return _refused(candidate, "namespace", text, pb.REASON_UNKNOWN_NAMESPACE)
-    if submission.retraction:
+    if submission.retraction or submission.HasField("feedback"):
         return Embedded(candidate, None)
     unit = own.get(id(candidate))
     if unit is not None:

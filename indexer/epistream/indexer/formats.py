@@ -32,7 +32,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from epistream.indexer import jsonform, wireform
 from epistream.indexer.model import Record
-from epistream.indexer.rules import shown
+from epistream.indexer.texts import shown
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import FieldViolation
 

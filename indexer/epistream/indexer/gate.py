@@ -14,6 +14,7 @@ from epistream.indexer.catalog import Head
 from epistream.indexer.match import (
     Conflicting,
     IdReused,
+    Judgement,
     KnownItem,
     Match,
     Novel,
@@ -65,6 +66,8 @@ def decide(submission: pb.Submission, found: Match, config: NamespaceConfig, top
             return _not_carried(submission, topic)
         case IdReused() | Stale():
             return _refuse(submission, found)
+        case Judgement():
+            return Verdict(pb.OUTCOME_RECORDED, pb.REASON_FEEDBACK)
         case Retraction(head):
             return _retract(submission, head)
         case SameContent(head):

@@ -7,6 +7,7 @@ means unset.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,12 +18,13 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import Message
 
-from epistream.indexer.rules import VIOLATIONS_MAX, shown
+from epistream.indexer.rules import VIOLATIONS_MAX
+from epistream.indexer.texts import shown
 from epistream.indexer.vectors import DIMENSION_MAX
 from epistream.wire.errors import FieldViolation
 
 DEPTH_MAX: Final = 16
-"""Of objects and arrays in each other. A submission has three."""
+"""Of objects and arrays in each other. A submission has four, and more only in `details`."""
 ELEMENTS_MAX: Final = DIMENSION_MAX
 """Of one object or array. No field of a submission takes more."""
 
@@ -36,10 +38,23 @@ _EXPECTED: Final = {
     FieldDescriptor.TYPE_STRING: "a string of Unicode characters",
     FieldDescriptor.TYPE_BYTES: "a string in base64",
     FieldDescriptor.TYPE_BOOL: "true or false",
+    FieldDescriptor.TYPE_UINT32: "a whole number from 0 to 4294967295",
     FieldDescriptor.TYPE_UINT64: "a whole number that is not negative, or a string with one",
     FieldDescriptor.TYPE_FLOAT: "a number that float32 can hold",
-    FieldDescriptor.TYPE_MESSAGE: "a time such as 2026-01-31T12:00:00Z",
+    FieldDescriptor.TYPE_DOUBLE: "a number",
 }
+_WHOLE: Final = {
+    "google.protobuf.Timestamp": "a time such as 2026-01-31T12:00:00Z",
+    "google.protobuf.Duration": "seconds such as 1.5s",
+    "google.protobuf.Struct": "an object of strings of Unicode characters, finite numbers, true, false, null, arrays"
+    " and objects, no key given twice",
+}
+"""Messages with a JSON form of their own, which the library reads as a whole."""
+
+
+_REFUSED: Final = frozenset[str]()
+_WHOLE_MAX: Final = 2**53
+"""A Struct's numbers are float64: it holds whole numbers up to this exactly. A longer one is given as a string."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +112,14 @@ def _merge(tree: object, message: Message, path: str) -> Iterator[FieldViolation
             continue
         if _is_map(field):
             yield from _merge_map(value, message, field, where)
+        elif _is_nested(field) and field.is_repeated:
+            yield from _merge_list(value, message, field, where)
         elif _is_nested(field):
             part = getattr(message, field.name)
             part.SetInParent()
             yield from _merge(value, part, where)
         else:
-            leaves[field.name] = value
+            leaves[field.name] = _plain(value) if isinstance(value, _Object) else value
     yield from _merge_leaves(leaves, message, path)
 
 
@@ -124,6 +141,29 @@ def _merge_map(value: object, message: Message, field: FieldDescriptor, path: st
                 yield FieldViolation(
                     f"{path}[{shown(key)}]", f"expected a string of Unicode characters, found {_shown(entry)}"
                 )
+
+
+def _merge_list(value: object, message: Message, field: FieldDescriptor, path: str) -> Iterator[FieldViolation]:
+    if not isinstance(value, list):
+        yield FieldViolation(path, f"expected an array, found {_shown(value)}")
+    elif len(value) > ELEMENTS_MAX:
+        yield FieldViolation(path, f"at most {ELEMENTS_MAX} elements, found {len(value)}")
+    else:
+        parts = getattr(message, field.name)
+        for index, element in enumerate(value):
+            yield from _merge(element, parts.add(), f"{path}[{index}]")
+
+
+def _plain(value: object) -> object:
+    """A JSON value with dictionaries for objects; one with a key that is given twice becomes what no Struct holds."""
+    match value:
+        case _Object(pairs):
+            plain = {key: _plain(one) for key, one in pairs}
+            return plain if len(plain) == len(pairs) else _REFUSED
+        case list():
+            return [_plain(one) for one in value]
+        case _:
+            return value
 
 
 def _merge_leaves(leaves: dict[str, object], message: Message, path: str) -> Iterator[FieldViolation]:
@@ -169,8 +209,31 @@ def _is_strict(value: object, field: FieldDescriptor) -> bool:
             return field.type != FieldDescriptor.TYPE_BYTES or _BASE64.fullmatch(value) is not None
         case list():
             return len(value) <= ELEMENTS_MAX and all(_is_strict(element, field) for element in value)
+        case dict() if _kind(field) == "google.protobuf.Struct":
+            return _is_strict_struct(value)
         case _:
             return True
+
+
+def _is_strict_struct(value: object) -> bool:
+    """Whether the library takes a value of a Struct as it is: it would take NaN, and round long whole numbers."""
+    match value:
+        case bool() | None:
+            return True
+        case str():
+            return not _HALF.search(value)
+        case int():
+            return abs(value) <= _WHOLE_MAX
+        case float():
+            return math.isfinite(value)
+        case list():
+            return len(value) <= ELEMENTS_MAX and all(map(_is_strict_struct, value))
+        case dict():
+            return all(isinstance(key, str) and _is_strict_struct(key) for key in value) and all(
+                map(_is_strict_struct, value.values())
+            )
+        case _:
+            return False
 
 
 def _deeper_than(depth_max: int, text: str) -> bool:
@@ -196,19 +259,24 @@ def _is_map(field: FieldDescriptor) -> bool:
 
 
 def _is_nested(field: FieldDescriptor) -> bool:
-    """Whether it is a message whose JSON form is an object; a Timestamp's is a string."""
-    return field.message_type is not None and field.message_type.full_name != "google.protobuf.Timestamp"
+    """Whether it is a message that is read field by field."""
+    return field.message_type is not None and _kind(field) not in _WHOLE
+
+
+def _kind(field: FieldDescriptor) -> str:
+    """The full name of a field's message; empty where it holds none."""
+    return field.message_type.full_name if field.message_type is not None else ""
 
 
 def _expected(field: FieldDescriptor) -> str:
     if field.enum_type is not None:
         return "one of " + ", ".join(value.name for value in field.enum_type.values if value.number)
-    return _EXPECTED[field.type]
+    return _WHOLE.get(_kind(field)) or _EXPECTED[field.type]
 
 
 def _shown(value: object) -> str:
     match value:
-        case _Object():
+        case _Object() | dict():
             return "an object"
         case list():
             return "an array"

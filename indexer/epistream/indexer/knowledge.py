@@ -1,4 +1,4 @@
-"""What is known, and what was known: get, history, search, diff. Blocking, any thread; changes nothing."""
+"""What is known, and what was known: get, history, search, diff, feedback. Blocking, any thread; changes nothing."""
 
 from typing import Final
 
@@ -75,6 +75,26 @@ class Knowledge:
             revisions = catalog.versions(number, request.item_id, min(request.after_version, REVISION_MAX), limit)
             changes = [_change(catalog.committed(number, revision)) for revision in revisions if revision <= at]
         return api.HistoryResponse(changes=changes, revision=at)
+
+    def list_feedback(self, request: api.ListFeedbackRequest) -> api.ListFeedbackResponse:
+        """What raters said about an item, in the order in which they came.
+
+        Raises:
+            NotFound: there is no such namespace.
+            InvalidInput: no item is named, or the page token is not one.
+        """
+        state = self._namespaces.state(request.namespace)
+        limit, after = _limit(request.limit, PAGE_LIMIT), _page_token(request.page_token)
+        if not request.item_id:
+            raise InvalidInput.at("item_id", "required: the item that was judged")
+        answer = api.ListFeedbackResponse()
+        with self._store.reader() as catalog:
+            found = catalog.feedback(state.config.number, request.item_id, after, limit + 1)
+        for _, decision in found[:limit]:
+            answer.feedback.add(submission=decision.recorded, time=decision.receipt.time)
+        if len(found) > limit:
+            answer.next_page_token = str(found[limit - 1][0])
+        return answer
 
     def search(self, request: api.SearchRequest) -> api.SearchResponse:
         """The items nearest to a text or a vector.

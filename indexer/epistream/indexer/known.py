@@ -18,7 +18,7 @@ from epistream.indexer.claim import Claim, claim_of
 from epistream.indexer.commit import head_after
 from epistream.indexer.index import Neighbour, Searchable, cosines
 from epistream.indexer.journal import Entry
-from epistream.indexer.match import NOMINEES, Nominee, media_identity
+from epistream.indexer.match import NOMINEES, Nominee, about
 from epistream.indexer.model import Embedded, Malformed
 from epistream.indexer.namespaces import Namespaces
 from epistream.v1 import journal_pb2
@@ -40,7 +40,7 @@ class Statement:
 
     claim: Claim
     modality: pb.Modality.ValueType
-    media: str
+    about: str
 
 
 class Statements:
@@ -67,7 +67,7 @@ class Statements:
 def statement_of(knowledge: pb.Knowledge) -> Statement:
     """What `knowledge` says."""
     claim = claim_of(knowledge.modality, knowledge.content)
-    return Statement(claim, knowledge.modality, media_identity(knowledge.media))
+    return Statement(claim, knowledge.modality, about(knowledge))
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +245,7 @@ class BatchView:
 
     def _nominee(self, similarity: float, head: Head, knowledge: pb.Knowledge | None) -> Nominee:
         statement = statement_of(knowledge) if knowledge is not None else self._said[head.revision]
-        return Nominee(head, similarity, statement.claim, statement.modality, statement.media)
+        return Nominee(head, similarity, statement.claim, statement.modality, statement.about)
 
 
 def _at_least(threshold: float) -> float:

@@ -3,7 +3,7 @@
 The questions are asked in this order, and the first that answers wins:
 
 1. the same producer and submission id again: with the same content, `Repeated`; with other content, `IdReused`;
-2. a retraction: `Retraction` of the item's head, if there is one;
+2. feedback: `Judgement`; a retraction: `Retraction` of the item's head, if there is one;
 3. the same canonical content: as the head of the item it names, or, where it names none that exists, as the head of
 any: `SameContent`; 4. an `expected_version` that is not the head's: `Stale`;
 5. an item id that exists, with other content: `KnownItem`;
@@ -23,6 +23,7 @@ from epistream.indexer.claim import Claim, claim_of, compare
 from epistream.indexer.model import Embedded, NamespaceConfig
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.canonical import canonical_text, media_identity, media_of
 
 NOMINEES: Final = 8
 """How many of the nearest items are compared as claims. What lies beyond is kept apart: a missed merge costs a row."""
@@ -38,6 +39,11 @@ class Repeated:
 @dataclass(frozen=True, slots=True)
 class IdReused:
     """The submission's id was used before, for other content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A rater judges items; whether they are known does not matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,9 @@ class Novel:
     """Nothing known is near."""
 
 
-Match: TypeAlias = Repeated | IdReused | Retraction | SameContent | Stale | KnownItem | SameClaim | Conflicting | Novel
+Match: TypeAlias = (
+    Repeated | IdReused | Judgement | Retraction | SameContent | Stale | KnownItem | SameClaim | Conflicting | Novel
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +119,8 @@ class Nominee:
     """The cosine, computed exactly."""
     claim: Claim
     modality: pb.Modality.ValueType
-    media: str
-    """What the claim is about, for an image or video: its digest or address."""
+    about: str
+    """What the claim is about: the image or video, and the prompt that it answers."""
 
 
 class Known(Protocol):
@@ -138,6 +146,8 @@ def match(candidate: Embedded, known: Known, config: NamespaceConfig) -> Match:
     if earlier is not None:
         digest, decision = earlier
         return Repeated(decision) if digest == decoded.digest else IdReused()
+    if submission.HasField("feedback"):
+        return Judgement()
     head = known.head(decoded.item_id)
     if submission.retraction:
         return _stale(submission, head) or Retraction(head)
@@ -154,9 +164,9 @@ def match(candidate: Embedded, known: Known, config: NamespaceConfig) -> Match:
     return _nearest(submission, known.nominees(candidate, config.near_duplicate_threshold, NOMINEES))
 
 
-def media_identity(media: pb.Media) -> str:
-    """What tells one image or video from another: the digest, or the address where there is none."""
-    return media.digest or media.uri
+def about(said: pb.Submission | pb.Knowledge) -> str:
+    """What a claim is about: the images or videos, and the prompt that it answers. Empty for a text by itself."""
+    return "\n".join([*map(media_identity, media_of(said)), canonical_text(said.prompt)])
 
 
 def _stale(submission: pb.Submission, head: Head | None) -> Stale | None:
@@ -169,11 +179,12 @@ def _stale(submission: pb.Submission, head: Head | None) -> Stale | None:
 def _nearest(submission: pb.Submission, nominees: Sequence[Nominee]) -> Match:
     if not nominees:
         return Novel()
-    claim, media = claim_of(submission.modality, submission.content), media_identity(submission.media)
+    claim, subject = claim_of(submission.modality, submission.content), about(submission)
     conflicts: list[Conflict] = []
     for nominee in nominees:
-        # Two captions may say the same of two images: only claims about the same thing can agree or disagree.
-        if nominee.modality != submission.modality or nominee.media != media:
+        # Two captions may say the same of two images, two answers the same to two questions: only claims about the
+        # same thing can agree or disagree.
+        if nominee.modality != submission.modality or nominee.about != subject:
             continue
         comparison = compare(claim, nominee.claim)
         if comparison.same:

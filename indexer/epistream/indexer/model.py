@@ -78,7 +78,7 @@ class Decoded:
     record: Record
     submission: pb.Submission
     fingerprint: bytes
-    """SHA-256 of the canonical content, 32 bytes; for a retraction of the empty text."""
+    """SHA-256 of the canonical content, 32 bytes; for a retraction and feedback of the empty text."""
     item_id: str
     """The item that the submission is about; of one that names none, an id made from producer and submission id."""
     digest: bytes
@@ -124,7 +124,7 @@ class Embedded:
 
     decoded: Decoded
     vector: Vector | None
-    """None for a retraction."""
+    """None for a retraction and for feedback."""
     nearby: Nearby | None = None
     """What was found beforehand, so that the writer need not look at the whole index; None when nobody looked."""
 

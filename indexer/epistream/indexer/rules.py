@@ -1,4 +1,4 @@
-"""The rules of a submission's fields, one by one and together. Pure.
+"""The rules of a submission's fields, one by one and together. Pure. Those of feedback are in `feedback_rules`.
 
 What a namespace adds to them, and the numbers of an embedding, are embed's to check.
 
@@ -7,26 +7,30 @@ Every wrong field is found, not only the first, and each is named by its path in
 """
 
 import itertools
-import json
 import re
-import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from epistream.indexer import feedback_rules
 from epistream.indexer.model import AUTHORITY
+from epistream.indexer.texts import CONTROL, ID_CHARACTERS_MAX, line, prose, shown, unset
 from epistream.indexer.vectors import form_violations
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import FieldViolation
 
 CONTENT_BYTES_MAX: Final = 256 * 1024
-ID_CHARACTERS_MAX: Final = 200
-"""Of a submission id, an item id, a producer's name; and of a generator's and a licence's."""
 ADDRESS_CHARACTERS_MAX: Final = 2000
 """Of a source and of a URI."""
 SIGNATURE_BYTES_MAX: Final = 4096
 PARENTS_MAX: Final = 64
+FURTHER_MEDIA_MAX: Final = 64
+SPAN_SECONDS_MAX: Final = 1_000_000_000
+"""Of a part of a recording."""
+DETAILS_BYTES_MAX: Final = 64 * 1024
+TESTS_MAX: Final = 1000
+"""Of asserts, and of cases."""
 ATTRIBUTES_MAX: Final = 64
 KEY_CHARACTERS_MAX: Final = 100
 VALUE_CHARACTERS_MAX: Final = 1000
@@ -34,19 +38,12 @@ VERSION_MAX: Final = 2**63 - 1
 """The store's integers are signed."""
 TIME_SECONDS_END: Final = 7_258_118_400
 """2200-01-01T00:00:00Z. Times begin with 1970."""
-COMBINING_MARKS_MAX: Final = 30
-"""In a row. Unicode's stream-safe text allows 30 (UAX #15, section 13). Putting text into NFC takes time that grows
-with the square of the longest run: 40,000 marks in a row took 2.4 seconds."""
-SHORT_CHARACTERS: Final = 4096
-"""Text up to this length is put into NFC in 13 ms whatever is in it, so its marks need not be counted."""
 VIOLATIONS_MAX: Final = 32
 """More are not told."""
-SHOWN_CHARACTERS: Final = 60
-"""How much of a wrong value is quoted."""
 
 _NAMESPACE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
+_LANGUAGE: Final = re.compile(r"[a-z0-9][a-z0-9+#._-]{0,39}")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9.+_-]{1,100}/[A-Za-z0-9.+_-]{1,100}")
 _ORIGINS: Final = ", ".join(name for name, origin in pb.Origin.items() if origin)
@@ -60,21 +57,16 @@ def violations(submission: pb.Submission) -> tuple[FieldViolation, ...]:
     return tuple(itertools.islice(_violations(submission), VIOLATIONS_MAX))
 
 
-def shown(value: object) -> str:
-    """A value as a person may see it in a message: as JSON, and short."""
-    if isinstance(value, str) and len(value) > SHOWN_CHARACTERS:
-        value = f"{value[:SHOWN_CHARACTERS]}…"
-    text = json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
-    return text if isinstance(value, str) or len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
-
-
 def _violations(submission: pb.Submission) -> Iterator[FieldViolation]:
     yield from _names(submission)
-    yield from _kind(submission)
-    if submission.retraction:
-        yield from _retraction(submission)
+    if submission.HasField("feedback"):
+        yield from _origin(submission)
+        yield from feedback_rules.violations(submission)
     else:
-        yield from _content(submission)
+        yield from _kind(submission)
+        yield from _retraction(submission) if submission.retraction else _content(submission)
+    if submission.details.ByteSize() > DETAILS_BYTES_MAX:
+        yield FieldViolation("details", f"at most {DETAILS_BYTES_MAX} bytes, found {submission.details.ByteSize()}")
     yield from _attributes(submission)
     yield from _provenance(submission.provenance)
     if submission.HasField("embedding") and not submission.retraction:
@@ -97,16 +89,20 @@ def _names(submission: pb.Submission) -> Iterator[FieldViolation]:
         )
     if not submission.submission_id:
         yield FieldViolation("submission_id", "required: the producer's own id of this submission")
-    yield from _line("submission_id", submission.submission_id, ID_CHARACTERS_MAX)
-    yield from _line("item_id", submission.item_id, ID_CHARACTERS_MAX)
+    yield from line("submission_id", submission.submission_id, ID_CHARACTERS_MAX)
+    yield from line("item_id", submission.item_id, ID_CHARACTERS_MAX)
+
+
+def _origin(submission: pb.Submission) -> Iterator[FieldViolation]:
+    if not submission.origin:
+        yield FieldViolation("origin", f"required: one of {_ORIGINS}")
+    elif submission.origin not in AUTHORITY:
+        yield FieldViolation("origin", f"expected one of {_ORIGINS}, found {submission.origin}")
 
 
 def _kind(submission: pb.Submission) -> Iterator[FieldViolation]:
-    origin, modality = submission.origin, submission.modality
-    if not origin:
-        yield FieldViolation("origin", f"required: one of {_ORIGINS}")
-    elif origin not in AUTHORITY:
-        yield FieldViolation("origin", f"expected one of {_ORIGINS}, found {origin}")
+    yield from _origin(submission)
+    modality = submission.modality
     if modality in _WRITTEN or modality in _SEEN:
         return
     if modality:
@@ -116,44 +112,87 @@ def _kind(submission: pb.Submission) -> Iterator[FieldViolation]:
 
 
 def _content(submission: pb.Submission) -> Iterator[FieldViolation]:
-    content, modality = submission.content, submission.modality
-    if not content or content.isspace():
+    modality = submission.modality
+    if not submission.content or submission.content.isspace():
         what = "the caption" if modality in _SEEN else "the text or code"
-        yield FieldViolation("content", f"required: {what}, found {'white space only' if content else 'nothing'}")
-    elif "\0" in content:
-        yield FieldViolation("content", f"the NUL character is not allowed, found at character {content.index(chr(0))}")
-    if 4 * len(content) > CONTENT_BYTES_MAX and len(content.encode()) > CONTENT_BYTES_MAX:
-        yield FieldViolation("content", f"at most {CONTENT_BYTES_MAX} bytes of UTF-8, found {len(content.encode())}")
-    elif len(content) > SHORT_CHARACTERS and not content.isascii() and _most_marks(content) > COMBINING_MARKS_MAX:
-        yield FieldViolation(
-            "content", f"at most {COMBINING_MARKS_MAX} combining marks in a row, found {_most_marks(content)}"
-        )
+        found = "white space only" if submission.content else "nothing"
+        yield FieldViolation("content", f"required: {what}, found {found}")
+    else:
+        yield from prose("content", submission.content, CONTENT_BYTES_MAX)
+    yield from prose("prompt", submission.prompt, CONTENT_BYTES_MAX)
     if submission.HasField("media"):
         if modality in _WRITTEN:
             yield FieldViolation("media", f"must be unset for {pb.Modality.Name(modality)}")
         else:
-            yield from _media(submission.media)
+            yield from _media("media", submission.media)
     elif modality in _SEEN:
         yield FieldViolation("media", f"required for {pb.Modality.Name(modality)}: where a consumer fetches it")
+    if submission.further_media:
+        yield from _further_media(submission)
+    if submission.HasField("tests"):
+        yield from _tests(submission)
 
 
-def _media(media: pb.Media) -> Iterator[FieldViolation]:
-    if not media.uri:
-        yield FieldViolation("media.uri", "required: where a consumer fetches it")
-    elif len(media.uri) <= ADDRESS_CHARACTERS_MAX and not _URI.fullmatch(media.uri):
-        yield FieldViolation("media.uri", f"expected a URI with a scheme and no white space, found {shown(media.uri)}")
+def _further_media(submission: pb.Submission) -> Iterator[FieldViolation]:
+    if not submission.HasField("media"):
+        yield FieldViolation("further_media", "must be empty where `media` is unset: that is the first")
+    elif len(submission.further_media) > FURTHER_MEDIA_MAX:
+        yield FieldViolation("further_media", f"at most {FURTHER_MEDIA_MAX}, found {len(submission.further_media)}")
     else:
-        yield from _line("media.uri", media.uri, ADDRESS_CHARACTERS_MAX)
+        for index, media in enumerate(submission.further_media):
+            yield from _media(f"further_media[{index}]", media)
+
+
+def _media(path: str, media: pb.Media) -> Iterator[FieldViolation]:
+    if not media.uri:
+        yield FieldViolation(f"{path}.uri", "required: where a consumer fetches it")
+    elif len(media.uri) <= ADDRESS_CHARACTERS_MAX and not _URI.fullmatch(media.uri):
+        found = shown(media.uri)
+        yield FieldViolation(f"{path}.uri", f"expected a URI with a scheme and no white space, found {found}")
+    else:
+        yield from line(f"{path}.uri", media.uri, ADDRESS_CHARACTERS_MAX)
     if media.digest and not _DIGEST.fullmatch(media.digest):
         yield FieldViolation(
-            "media.digest",
+            f"{path}.digest",
             f"expected 'sha256:' and 64 lower-case hexadecimal digits, or nothing, found {shown(media.digest)}",
         )
     if media.media_type and not _MEDIA_TYPE.fullmatch(media.media_type):
         yield FieldViolation(
-            "media.media_type",
+            f"{path}.media_type",
             f"expected an IANA media type such as image/png, or nothing, found {shown(media.media_type)}",
         )
+    yield from line(f"{path}.role", media.role, KEY_CHARACTERS_MAX)
+    yield from _span(path, media)
+
+
+def _span(path: str, media: pb.Media) -> Iterator[FieldViolation]:
+    """The rules of the part of a recording that is meant."""
+    for field in ("start", "end"):
+        duration = getattr(media, field)
+        if not (0 <= duration.seconds <= SPAN_SECONDS_MAX and 0 <= duration.nanos < 1_000_000_000):
+            found = f"{duration.seconds} seconds and {duration.nanos} nanoseconds"
+            yield FieldViolation(f"{path}.{field}", f"expected 0 to {SPAN_SECONDS_MAX} seconds, found {found}")
+    start, end = (media.start.seconds, media.start.nanos), (media.end.seconds, media.end.nanos)
+    if media.HasField("end") and end < start:
+        yield FieldViolation(f"{path}.end", "must not be before `start`")
+
+
+def _tests(submission: pb.Submission) -> Iterator[FieldViolation]:
+    tests = submission.tests
+    if submission.modality != pb.MODALITY_CODE:
+        yield FieldViolation("tests", "must be unset for anything but MODALITY_CODE")
+        return
+    if not _LANGUAGE.fullmatch(tests.language):
+        found = shown(tests.language)
+        yield FieldViolation("tests.language", f"required: a language in lower case, such as python, found {found}")
+    if not (tests.asserts or tests.check or tests.cases):
+        yield FieldViolation("tests", "at least one of `asserts`, `check` and `cases` must be set")
+    for name, count in (("asserts", len(tests.asserts)), ("cases", len(tests.cases))):
+        if count > TESTS_MAX:
+            yield FieldViolation(f"tests.{name}", f"at most {TESTS_MAX}, found {count}")
+    if tests.check and not tests.entry_point:
+        yield FieldViolation("tests.entry_point", "required with `check`: the function that it is given")
+    yield from line("tests.entry_point", tests.entry_point, ID_CHARACTERS_MAX)
 
 
 def _retraction(submission: pb.Submission) -> Iterator[FieldViolation]:
@@ -161,9 +200,7 @@ def _retraction(submission: pb.Submission) -> Iterator[FieldViolation]:
         yield FieldViolation("item_id", "required for a retraction: the item to take back")
     if submission.content:
         yield FieldViolation("content", "must be empty for a retraction")
-    for field in ("media", "embedding"):
-        if submission.HasField(field):
-            yield FieldViolation(field, "must be unset for a retraction")
+    yield from unset(submission, ("media", "embedding", "prompt", "tests", "further_media", "details"), "a retraction")
 
 
 def _attributes(submission: pb.Submission) -> Iterator[FieldViolation]:
@@ -181,7 +218,7 @@ def _attributes(submission: pb.Submission) -> Iterator[FieldViolation]:
 def _attribute(key: str, value: str) -> Iterator[str]:
     if not 1 <= len(key) <= KEY_CHARACTERS_MAX:
         yield f"a key has 1 to {KEY_CHARACTERS_MAX} characters, found {len(key)}"
-    elif _CONTROL.search(key):
+    elif CONTROL.search(key):
         yield "a key has no control characters and no line ends"
     if len(value) > VALUE_CHARACTERS_MAX:
         yield f"a value has at most {VALUE_CHARACTERS_MAX} characters, found {len(value)}"
@@ -192,10 +229,10 @@ def _attribute(key: str, value: str) -> Iterator[str]:
 def _provenance(provenance: pb.Provenance) -> Iterator[FieldViolation]:
     if not provenance.producer:
         yield FieldViolation("provenance.producer", "required: the name of the producer")
-    yield from _line("provenance.producer", provenance.producer, ID_CHARACTERS_MAX)
-    yield from _line("provenance.source", provenance.source, ADDRESS_CHARACTERS_MAX)
-    yield from _line("provenance.generator", provenance.generator, ID_CHARACTERS_MAX)
-    yield from _line("provenance.licence", provenance.licence, ID_CHARACTERS_MAX)
+    yield from line("provenance.producer", provenance.producer, ID_CHARACTERS_MAX)
+    yield from line("provenance.source", provenance.source, ADDRESS_CHARACTERS_MAX)
+    yield from line("provenance.generator", provenance.generator, ID_CHARACTERS_MAX)
+    yield from line("provenance.licence", provenance.licence, ID_CHARACTERS_MAX)
     if provenance.HasField("time"):
         yield from _time("provenance.time", provenance.time)
     if len(provenance.derived_from) > PARENTS_MAX:
@@ -206,21 +243,10 @@ def _provenance(provenance: pb.Provenance) -> Iterator[FieldViolation]:
             path = f"provenance.derived_from[{index}]"
             if not item_id:
                 yield FieldViolation(path, "an item id is not empty")
-            yield from _line(path, item_id, ID_CHARACTERS_MAX)
+            yield from line(path, item_id, ID_CHARACTERS_MAX)
     if len(provenance.signature) > SIGNATURE_BYTES_MAX:
         found = len(provenance.signature)
         yield FieldViolation("provenance.signature", f"at most {SIGNATURE_BYTES_MAX} bytes, found {found}")
-
-
-def _line(field: str, text: str, characters_max: int) -> Iterator[FieldViolation]:
-    """The rules of a name or address, which may be empty: short, and on one line."""
-    if len(text) > characters_max:
-        yield FieldViolation(field, f"at most {characters_max} characters, found {len(text)}")
-    elif (found := _CONTROL.search(text)) is not None:
-        yield FieldViolation(
-            field,
-            f"no control characters or line ends are allowed, found U+{ord(found[0]):04X} at character {found.start()}",
-        )
 
 
 def _time(field: str, time: Timestamp) -> Iterator[FieldViolation]:
@@ -228,9 +254,3 @@ def _time(field: str, time: Timestamp) -> Iterator[FieldViolation]:
         yield FieldViolation(field, f"expected a time from 1970 to 2199, found {time.seconds} seconds since 1970")
     if not 0 <= time.nanos < 1_000_000_000:
         yield FieldViolation(f"{field}.nanos", f"expected 0 to 999999999, found {time.nanos}")
-
-
-def _most_marks(text: str) -> int:
-    """The length of the longest run of combining marks."""
-    runs = itertools.groupby(text, lambda character: unicodedata.combining(character) > 0)
-    return max((sum(1 for _ in run) for marks, run in runs if marks), default=0)

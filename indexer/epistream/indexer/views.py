@@ -76,18 +76,35 @@ CREATE TABLE held (
     PRIMARY KEY (namespace, sequence)
 ) WITHOUT ROWID;
 CREATE INDEX held_by_fingerprint ON held (namespace, fingerprint) WHERE resolved IS NULL;
+CREATE TABLE feedback (
+    namespace INTEGER NOT NULL,
+    item_id TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    PRIMARY KEY (namespace, item_id, sequence)
+) WITHOUT ROWID;
 CREATE TABLE counts (
     namespace INTEGER PRIMARY KEY,
     head INTEGER NOT NULL,
     items INTEGER NOT NULL,
     held INTEGER NOT NULL,
-    merged INTEGER NOT NULL
+    merged INTEGER NOT NULL,
+    feedback INTEGER NOT NULL
 );
 """
 """Item ids and fingerprints are spread over their trees, so each new item writes a page of each: what a commit writes
 is mostly that. A version that is its item's only one, as most are, is therefore found by the item, not by an index."""
 
-TABLES: Final = ("namespaces", "items", "versions", "attributes", "submissions", "corroborations", "held", "counts")
+TABLES: Final = (
+    "namespaces",
+    "items",
+    "versions",
+    "attributes",
+    "submissions",
+    "corroborations",
+    "held",
+    "feedback",
+    "counts",
+)
 """The views, in the order of a dump."""
 
 
@@ -116,16 +133,17 @@ def _apply_namespace(connection: apsw.Connection, number: int, record: journal_p
         "INSERT INTO namespaces VALUES (?1,?2,?3) ON CONFLICT (number) DO UPDATE SET namespace = ?3",
         (number, record.namespace.name, record.namespace.SerializeToString(deterministic=True)),
     )
-    connection.execute("INSERT INTO counts VALUES (?,0,0,0,0) ON CONFLICT DO NOTHING", (number,))
+    connection.execute("INSERT INTO counts VALUES (?,0,0,0,0,0) ON CONFLICT DO NOTHING", (number,))
 
 
 def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> None:
-    head, items, held, merged = connection.execute(
-        "SELECT head, items, held, merged FROM counts WHERE namespace = ?", (number,)
+    head, items, held, merged, recorded = connection.execute(
+        "SELECT head, items, held, merged, feedback FROM counts WHERE namespace = ?", (number,)
     ).get
     submissions: list[_Row] = []
     corroborations: list[_Row] = []
     holdings: list[_Row] = []
+    judged: list[_Row] = []
     changes: list[Entry] = []
     for entry in entries:
         decision = entry.record.decision
@@ -140,15 +158,20 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
             corroborations.append((number, receipt.item_id, entry.sequence, head))
         elif receipt.outcome == pb.OUTCOME_HELD:
             holdings.append((number, entry.sequence, decision.fingerprint))
+        elif receipt.outcome == pb.OUTCOME_RECORDED:
+            recorded += 1
+            names = {one.item_id for one in decision.recorded.feedback.judged}
+            judged.extend((number, name, entry.sequence) for name in sorted(names))
     connection.executemany("INSERT INTO submissions VALUES (?,?,?,?,?)", submissions)
     connection.executemany("INSERT INTO corroborations VALUES (?,?,?,?)", corroborations)
     connection.executemany("INSERT INTO held VALUES (?,?,?,NULL)", holdings)
+    connection.executemany("INSERT INTO feedback VALUES (?,?,?)", judged)
     items += _apply_changes(connection, number, changes)
     held += len(holdings)
     held -= _resolve_held(connection, number, changes) if held else 0
     connection.execute(
-        "UPDATE counts SET head = ?, items = ?, held = ?, merged = ? WHERE namespace = ?",
-        (head, items, held, merged + len(corroborations), number),
+        "UPDATE counts SET head = ?, items = ?, held = ?, merged = ?, feedback = ? WHERE namespace = ?",
+        (head, items, held, merged + len(corroborations), recorded, number),
     )
 
 

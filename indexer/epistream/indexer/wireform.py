@@ -20,6 +20,8 @@ _LENGTH: Final = 2
 _FIXED32: Final = 5
 _WIDTHS: Final = {1: 8, _FIXED32: 4}
 _VARINT_BYTES_MAX: Final = 10
+_STRUCT: Final = "google.protobuf.Struct"
+"""Its values hold such messages again, without end: not looked into."""
 _FIELDS_MAX: Final = 10_000
 """How many fields are looked at: 1 MiB of empty ones would take seconds."""
 
@@ -111,7 +113,7 @@ def _fields(data: bytes, at: int, end: int, message: Descriptor, path: str) -> I
         elif wire == _LENGTH:
             length, start = varint(data, begin, end, name)
             at = start + length
-            if field is not None and field.message_type is not None:
+            if field is not None and field.message_type is not None and field.message_type.full_name != _STRUCT:
                 yield from _fields(data, start, min(at, end), field.message_type, name)
             elif field is not None and field.type == FieldDescriptor.TYPE_STRING and at <= end:
                 text = data[start:at]

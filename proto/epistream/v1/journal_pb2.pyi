@@ -63,6 +63,7 @@ class Decision(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
     submission_digest: _builtins.bytes
     """SHA-256 over what makes two submissions of one id the same."""
     fingerprint: _builtins.bytes
@@ -77,6 +78,10 @@ class Decision(_message.Message):
     def held(self) -> _knowledge_pb2.Submission:
         """For HELD: the whole submission, as it would have been admitted."""
 
+    @_builtins.property
+    def recorded(self) -> _knowledge_pb2.Submission:
+        """For RECORDED: the whole submission."""
+
     def __init__(
         self,
         *,
@@ -85,10 +90,11 @@ class Decision(_message.Message):
         fingerprint: _builtins.bytes = ...,
         origin: _knowledge_pb2.Origin.ValueType = ...,
         held: _knowledge_pb2.Submission | None = ...,
+        recorded: _knowledge_pb2.Submission | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "receipt", b"receipt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "receipt", b"receipt", "recorded", b"recorded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "held", b"held", "origin", b"origin", "receipt", b"receipt", "submission_digest", b"submission_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "held", b"held", "origin", b"origin", "receipt", b"receipt", "recorded", b"recorded", "submission_digest", b"submission_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

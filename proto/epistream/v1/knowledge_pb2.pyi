@@ -88,6 +88,178 @@ MODALITY_VIDEO: Modality.ValueType  # 4
 """A video: `media` names it, `content` is its caption."""
 Global___Modality: _TypeAlias = Modality  # noqa: Y015
 
+class _Outcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OUTCOME_UNSPECIFIED: _Outcome.ValueType  # 0
+    """Never sent."""
+    OUTCOME_ADMITTED: _Outcome.ValueType  # 1
+    """It became a new item."""
+    OUTCOME_REVISED: _Outcome.ValueType  # 2
+    """It became a new version of an item that was known; a retraction is one too."""
+    OUTCOME_MERGED: _Outcome.ValueType  # 3
+    """The knowledge was there already: the item gained a corroboration, nothing else changed."""
+    OUTCOME_HELD: _Outcome.ValueType  # 4
+    """It waits for a person or for knowledge of higher authority. It is in no answer."""
+    OUTCOME_REFUSED: _Outcome.ValueType  # 5
+    """It was refused and changed nothing."""
+    OUTCOME_RECORDED: _Outcome.ValueType  # 6
+    """It says something about knowledge, and is kept beside it: feedback. No item changed by it."""
+
+class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
+    """What became of a submission."""
+
+OUTCOME_UNSPECIFIED: Outcome.ValueType  # 0
+"""Never sent."""
+OUTCOME_ADMITTED: Outcome.ValueType  # 1
+"""It became a new item."""
+OUTCOME_REVISED: Outcome.ValueType  # 2
+"""It became a new version of an item that was known; a retraction is one too."""
+OUTCOME_MERGED: Outcome.ValueType  # 3
+"""The knowledge was there already: the item gained a corroboration, nothing else changed."""
+OUTCOME_HELD: Outcome.ValueType  # 4
+"""It waits for a person or for knowledge of higher authority. It is in no answer."""
+OUTCOME_REFUSED: Outcome.ValueType  # 5
+"""It was refused and changed nothing."""
+OUTCOME_RECORDED: Outcome.ValueType  # 6
+"""It says something about knowledge, and is kept beside it: feedback. No item changed by it."""
+Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
+
+class _Reason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REASON_UNSPECIFIED: _Reason.ValueType  # 0
+    """Never sent."""
+    REASON_NEW: _Reason.ValueType  # 1
+    """ADMITTED: nothing known says the same."""
+    REASON_NEW_WITH_CONFLICT: _Reason.ValueType  # 2
+    """ADMITTED: nothing known says the same, but something near says something else: see `conflicts`."""
+    REASON_REVISION: _Reason.ValueType  # 3
+    """REVISED: other content under a known item id, from an authority that is not below the head's."""
+    REASON_PROMOTION: _Reason.ValueType  # 4
+    """REVISED: the same content, confirmed by a higher authority than the head's."""
+    REASON_REINSTATEMENT: _Reason.ValueType  # 5
+    """REVISED: a retracted item, or retracted content, that came back from an authority not below the one that retracted it."""
+    REASON_RETRACTION: _Reason.ValueType  # 6
+    """REVISED: the item was retracted."""
+    REASON_SAME_CONTENT: _Reason.ValueType  # 7
+    """MERGED: the canonical content is the same, byte for byte."""
+    REASON_SAME_CLAIM: _Reason.ValueType  # 8
+    """MERGED: near enough, and the claim is the same."""
+    REASON_ALREADY_RETRACTED: _Reason.ValueType  # 9
+    """MERGED: a retraction of an item that is retracted already."""
+    REASON_LOWER_AUTHORITY: _Reason.ValueType  # 10
+    """HELD: it would replace or retract knowledge of a higher authority."""
+    REASON_CONFLICT_WITH_EXPERT: _Reason.ValueType  # 11
+    """HELD: synthetic knowledge that says something else than expert knowledge near to it."""
+    REASON_RETRACTED_CONTENT: _Reason.ValueType  # 12
+    """HELD: the content of a retracted item, from an authority below the one that retracted it."""
+    REASON_INVALID: _Reason.ValueType  # 13
+    """REFUSED: a field is missing or wrong: see `violations`."""
+    REASON_MALFORMED: _Reason.ValueType  # 14
+    """REFUSED: the bytes could not be decoded as their content type says."""
+    REASON_UNKNOWN_NAMESPACE: _Reason.ValueType  # 15
+    """REFUSED: the namespace does not exist."""
+    REASON_VERSION_CONFLICT: _Reason.ValueType  # 16
+    """REFUSED: `expected_version` is not the head's version."""
+    REASON_SUBMISSION_ID_REUSED: _Reason.ValueType  # 17
+    """REFUSED: the producer used this submission id before, for other content."""
+    REASON_UNKNOWN_ITEM: _Reason.ValueType  # 18
+    """REFUSED: a retraction of an item that does not exist."""
+    REASON_ORIGIN_NOT_CARRIED: _Reason.ValueType  # 19
+    """REFUSED: the Kafka topic that it came in does not carry its origin."""
+    REASON_FEEDBACK: _Reason.ValueType  # 20
+    """RECORDED: a rater's feedback."""
+
+class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
+    """Why a submission had its outcome."""
+
+REASON_UNSPECIFIED: Reason.ValueType  # 0
+"""Never sent."""
+REASON_NEW: Reason.ValueType  # 1
+"""ADMITTED: nothing known says the same."""
+REASON_NEW_WITH_CONFLICT: Reason.ValueType  # 2
+"""ADMITTED: nothing known says the same, but something near says something else: see `conflicts`."""
+REASON_REVISION: Reason.ValueType  # 3
+"""REVISED: other content under a known item id, from an authority that is not below the head's."""
+REASON_PROMOTION: Reason.ValueType  # 4
+"""REVISED: the same content, confirmed by a higher authority than the head's."""
+REASON_REINSTATEMENT: Reason.ValueType  # 5
+"""REVISED: a retracted item, or retracted content, that came back from an authority not below the one that retracted it."""
+REASON_RETRACTION: Reason.ValueType  # 6
+"""REVISED: the item was retracted."""
+REASON_SAME_CONTENT: Reason.ValueType  # 7
+"""MERGED: the canonical content is the same, byte for byte."""
+REASON_SAME_CLAIM: Reason.ValueType  # 8
+"""MERGED: near enough, and the claim is the same."""
+REASON_ALREADY_RETRACTED: Reason.ValueType  # 9
+"""MERGED: a retraction of an item that is retracted already."""
+REASON_LOWER_AUTHORITY: Reason.ValueType  # 10
+"""HELD: it would replace or retract knowledge of a higher authority."""
+REASON_CONFLICT_WITH_EXPERT: Reason.ValueType  # 11
+"""HELD: synthetic knowledge that says something else than expert knowledge near to it."""
+REASON_RETRACTED_CONTENT: Reason.ValueType  # 12
+"""HELD: the content of a retracted item, from an authority below the one that retracted it."""
+REASON_INVALID: Reason.ValueType  # 13
+"""REFUSED: a field is missing or wrong: see `violations`."""
+REASON_MALFORMED: Reason.ValueType  # 14
+"""REFUSED: the bytes could not be decoded as their content type says."""
+REASON_UNKNOWN_NAMESPACE: Reason.ValueType  # 15
+"""REFUSED: the namespace does not exist."""
+REASON_VERSION_CONFLICT: Reason.ValueType  # 16
+"""REFUSED: `expected_version` is not the head's version."""
+REASON_SUBMISSION_ID_REUSED: Reason.ValueType  # 17
+"""REFUSED: the producer used this submission id before, for other content."""
+REASON_UNKNOWN_ITEM: Reason.ValueType  # 18
+"""REFUSED: a retraction of an item that does not exist."""
+REASON_ORIGIN_NOT_CARRIED: Reason.ValueType  # 19
+"""REFUSED: the Kafka topic that it came in does not carry its origin."""
+REASON_FEEDBACK: Reason.ValueType  # 20
+"""RECORDED: a rater's feedback."""
+Global___Reason: _TypeAlias = Reason  # noqa: Y015
+
+class _ChangeKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHANGE_KIND_UNSPECIFIED: _ChangeKind.ValueType  # 0
+    """Never sent."""
+    CHANGE_KIND_ADMITTED: _ChangeKind.ValueType  # 1
+    """A new item."""
+    CHANGE_KIND_REVISED: _ChangeKind.ValueType  # 2
+    """A new version of an item."""
+    CHANGE_KIND_RETRACTED: _ChangeKind.ValueType  # 3
+    """The item was retracted: it is in no answer from this revision on."""
+    CHANGE_KIND_LEFT: _ChangeKind.ValueType  # 4
+    """Only in a filtered subscription: the item's new version no longer matches the filter. Drop it as if it had been retracted. It has no
+    `knowledge`.
+    """
+
+class ChangeKind(_ChangeKind, metaclass=_ChangeKindEnumTypeWrapper):
+    """What a change did."""
+
+CHANGE_KIND_UNSPECIFIED: ChangeKind.ValueType  # 0
+"""Never sent."""
+CHANGE_KIND_ADMITTED: ChangeKind.ValueType  # 1
+"""A new item."""
+CHANGE_KIND_REVISED: ChangeKind.ValueType  # 2
+"""A new version of an item."""
+CHANGE_KIND_RETRACTED: ChangeKind.ValueType  # 3
+"""The item was retracted: it is in no answer from this revision on."""
+CHANGE_KIND_LEFT: ChangeKind.ValueType  # 4
+"""Only in a filtered subscription: the item's new version no longer matches the filter. Drop it as if it had been retracted. It has no
+`knowledge`.
+"""
+Global___ChangeKind: _TypeAlias = ChangeKind  # noqa: Y015
+
 class _FeedbackKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -156,170 +328,6 @@ RATER_TYPE_EXECUTOR: RaterType.ValueType  # 3
 """A program that ran it."""
 Global___RaterType: _TypeAlias = RaterType  # noqa: Y015
 
-class _Outcome:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    OUTCOME_UNSPECIFIED: _Outcome.ValueType  # 0
-    """Never sent."""
-    OUTCOME_ADMITTED: _Outcome.ValueType  # 1
-    """It became a new item."""
-    OUTCOME_REVISED: _Outcome.ValueType  # 2
-    """It became a new version of an item that was known; a retraction is one too."""
-    OUTCOME_MERGED: _Outcome.ValueType  # 3
-    """The knowledge was there already: the item gained a corroboration, nothing else changed."""
-    OUTCOME_HELD: _Outcome.ValueType  # 4
-    """It waits for a person or for knowledge of higher authority. It is in no answer."""
-    OUTCOME_REFUSED: _Outcome.ValueType  # 5
-    """It was refused and changed nothing."""
-
-class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
-    """What became of a submission."""
-
-OUTCOME_UNSPECIFIED: Outcome.ValueType  # 0
-"""Never sent."""
-OUTCOME_ADMITTED: Outcome.ValueType  # 1
-"""It became a new item."""
-OUTCOME_REVISED: Outcome.ValueType  # 2
-"""It became a new version of an item that was known; a retraction is one too."""
-OUTCOME_MERGED: Outcome.ValueType  # 3
-"""The knowledge was there already: the item gained a corroboration, nothing else changed."""
-OUTCOME_HELD: Outcome.ValueType  # 4
-"""It waits for a person or for knowledge of higher authority. It is in no answer."""
-OUTCOME_REFUSED: Outcome.ValueType  # 5
-"""It was refused and changed nothing."""
-Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
-
-class _Reason:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    REASON_UNSPECIFIED: _Reason.ValueType  # 0
-    """Never sent."""
-    REASON_NEW: _Reason.ValueType  # 1
-    """ADMITTED: nothing known says the same."""
-    REASON_NEW_WITH_CONFLICT: _Reason.ValueType  # 2
-    """ADMITTED: nothing known says the same, but something near says something else: see `conflicts`."""
-    REASON_REVISION: _Reason.ValueType  # 3
-    """REVISED: other content under a known item id, from an authority that is not below the head's."""
-    REASON_PROMOTION: _Reason.ValueType  # 4
-    """REVISED: the same content, confirmed by a higher authority than the head's."""
-    REASON_REINSTATEMENT: _Reason.ValueType  # 5
-    """REVISED: a retracted item, or retracted content, that came back from an authority not below the one that retracted it."""
-    REASON_RETRACTION: _Reason.ValueType  # 6
-    """REVISED: the item was retracted."""
-    REASON_SAME_CONTENT: _Reason.ValueType  # 7
-    """MERGED: the canonical content is the same, byte for byte."""
-    REASON_SAME_CLAIM: _Reason.ValueType  # 8
-    """MERGED: near enough, and the claim is the same."""
-    REASON_ALREADY_RETRACTED: _Reason.ValueType  # 9
-    """MERGED: a retraction of an item that is retracted already."""
-    REASON_LOWER_AUTHORITY: _Reason.ValueType  # 10
-    """HELD: it would replace or retract knowledge of a higher authority."""
-    REASON_CONFLICT_WITH_EXPERT: _Reason.ValueType  # 11
-    """HELD: synthetic knowledge that says something else than expert knowledge near to it."""
-    REASON_RETRACTED_CONTENT: _Reason.ValueType  # 12
-    """HELD: the content of a retracted item, from an authority below the one that retracted it."""
-    REASON_INVALID: _Reason.ValueType  # 13
-    """REFUSED: a field is missing or wrong: see `violations`."""
-    REASON_MALFORMED: _Reason.ValueType  # 14
-    """REFUSED: the bytes could not be decoded as their content type says."""
-    REASON_UNKNOWN_NAMESPACE: _Reason.ValueType  # 15
-    """REFUSED: the namespace does not exist."""
-    REASON_VERSION_CONFLICT: _Reason.ValueType  # 16
-    """REFUSED: `expected_version` is not the head's version."""
-    REASON_SUBMISSION_ID_REUSED: _Reason.ValueType  # 17
-    """REFUSED: the producer used this submission id before, for other content."""
-    REASON_UNKNOWN_ITEM: _Reason.ValueType  # 18
-    """REFUSED: a retraction of an item that does not exist."""
-    REASON_ORIGIN_NOT_CARRIED: _Reason.ValueType  # 19
-    """REFUSED: the Kafka topic that it came in does not carry its origin."""
-
-class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
-    """Why a submission had its outcome."""
-
-REASON_UNSPECIFIED: Reason.ValueType  # 0
-"""Never sent."""
-REASON_NEW: Reason.ValueType  # 1
-"""ADMITTED: nothing known says the same."""
-REASON_NEW_WITH_CONFLICT: Reason.ValueType  # 2
-"""ADMITTED: nothing known says the same, but something near says something else: see `conflicts`."""
-REASON_REVISION: Reason.ValueType  # 3
-"""REVISED: other content under a known item id, from an authority that is not below the head's."""
-REASON_PROMOTION: Reason.ValueType  # 4
-"""REVISED: the same content, confirmed by a higher authority than the head's."""
-REASON_REINSTATEMENT: Reason.ValueType  # 5
-"""REVISED: a retracted item, or retracted content, that came back from an authority not below the one that retracted it."""
-REASON_RETRACTION: Reason.ValueType  # 6
-"""REVISED: the item was retracted."""
-REASON_SAME_CONTENT: Reason.ValueType  # 7
-"""MERGED: the canonical content is the same, byte for byte."""
-REASON_SAME_CLAIM: Reason.ValueType  # 8
-"""MERGED: near enough, and the claim is the same."""
-REASON_ALREADY_RETRACTED: Reason.ValueType  # 9
-"""MERGED: a retraction of an item that is retracted already."""
-REASON_LOWER_AUTHORITY: Reason.ValueType  # 10
-"""HELD: it would replace or retract knowledge of a higher authority."""
-REASON_CONFLICT_WITH_EXPERT: Reason.ValueType  # 11
-"""HELD: synthetic knowledge that says something else than expert knowledge near to it."""
-REASON_RETRACTED_CONTENT: Reason.ValueType  # 12
-"""HELD: the content of a retracted item, from an authority below the one that retracted it."""
-REASON_INVALID: Reason.ValueType  # 13
-"""REFUSED: a field is missing or wrong: see `violations`."""
-REASON_MALFORMED: Reason.ValueType  # 14
-"""REFUSED: the bytes could not be decoded as their content type says."""
-REASON_UNKNOWN_NAMESPACE: Reason.ValueType  # 15
-"""REFUSED: the namespace does not exist."""
-REASON_VERSION_CONFLICT: Reason.ValueType  # 16
-"""REFUSED: `expected_version` is not the head's version."""
-REASON_SUBMISSION_ID_REUSED: Reason.ValueType  # 17
-"""REFUSED: the producer used this submission id before, for other content."""
-REASON_UNKNOWN_ITEM: Reason.ValueType  # 18
-"""REFUSED: a retraction of an item that does not exist."""
-REASON_ORIGIN_NOT_CARRIED: Reason.ValueType  # 19
-"""REFUSED: the Kafka topic that it came in does not carry its origin."""
-Global___Reason: _TypeAlias = Reason  # noqa: Y015
-
-class _ChangeKind:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _ChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeKind.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    CHANGE_KIND_UNSPECIFIED: _ChangeKind.ValueType  # 0
-    """Never sent."""
-    CHANGE_KIND_ADMITTED: _ChangeKind.ValueType  # 1
-    """A new item."""
-    CHANGE_KIND_REVISED: _ChangeKind.ValueType  # 2
-    """A new version of an item."""
-    CHANGE_KIND_RETRACTED: _ChangeKind.ValueType  # 3
-    """The item was retracted: it is in no answer from this revision on."""
-    CHANGE_KIND_LEFT: _ChangeKind.ValueType  # 4
-    """Only in a filtered subscription: the item's new version no longer matches the filter. Drop it as if it had been retracted. It has no
-    `knowledge`.
-    """
-
-class ChangeKind(_ChangeKind, metaclass=_ChangeKindEnumTypeWrapper):
-    """What a change did."""
-
-CHANGE_KIND_UNSPECIFIED: ChangeKind.ValueType  # 0
-"""Never sent."""
-CHANGE_KIND_ADMITTED: ChangeKind.ValueType  # 1
-"""A new item."""
-CHANGE_KIND_REVISED: ChangeKind.ValueType  # 2
-"""A new version of an item."""
-CHANGE_KIND_RETRACTED: ChangeKind.ValueType  # 3
-"""The item was retracted: it is in no answer from this revision on."""
-CHANGE_KIND_LEFT: ChangeKind.ValueType  # 4
-"""Only in a filtered subscription: the item's new version no longer matches the filter. Drop it as if it had been retracted. It has no
-`knowledge`.
-"""
-Global___ChangeKind: _TypeAlias = ChangeKind  # noqa: Y015
-
 @_typing.final
 class Media(_message.Message):
     """Where the bytes of an image or video are. Epistream keeps the reference, never the bytes."""
@@ -365,180 +373,6 @@ class Media(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Media: _TypeAlias = Media  # noqa: Y015
-
-@_typing.final
-class Tests(_message.Message):
-    """How a program shows that it does what it should. At least one of `asserts`, `check` and `cases` is set."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LANGUAGE_FIELD_NUMBER: _builtins.int
-    SETUP_FIELD_NUMBER: _builtins.int
-    ASSERTS_FIELD_NUMBER: _builtins.int
-    CHECK_FIELD_NUMBER: _builtins.int
-    ENTRY_POINT_FIELD_NUMBER: _builtins.int
-    CASES_FIELD_NUMBER: _builtins.int
-    language: _builtins.str
-    """The language of the program and of the tests, in lower case, such as `python`. Required. What is run says docs/execution.md; the tests of other
-    languages are kept.
-    """
-    setup: _builtins.str
-    """Code that runs first: imports, what the tests need. May be empty."""
-    check: _builtins.str
-    """A program that defines `check(candidate)` and is called with `entry_point`. May be empty."""
-    entry_point: _builtins.str
-    """The function that is tested. Required with `check`."""
-    @_builtins.property
-    def asserts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Statements that fail when the program is wrong, such as `assert add(1, 2) == 3`. At most 1,000."""
-
-    @_builtins.property
-    def cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___TestCase]:
-        """What must come of what is given. At most 1,000."""
-
-    def __init__(
-        self,
-        *,
-        language: _builtins.str = ...,
-        setup: _builtins.str = ...,
-        asserts: _abc.Iterable[_builtins.str] | None = ...,
-        check: _builtins.str = ...,
-        entry_point: _builtins.str = ...,
-        cases: _abc.Iterable[Global___TestCase] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asserts", b"asserts", "cases", b"cases", "check", b"check", "entry_point", b"entry_point", "language", b"language", "setup", b"setup"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Tests: _TypeAlias = Tests  # noqa: Y015
-
-@_typing.final
-class TestCase(_message.Message):
-    """One case of a program's tests."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    INPUT_FIELD_NUMBER: _builtins.int
-    OUTPUT_FIELD_NUMBER: _builtins.int
-    input: _builtins.str
-    """Standard input; where `entry_point` is set, its arguments as a JSON array."""
-    output: _builtins.str
-    """Standard output, compared without the white space at the ends of lines and of the whole; where `entry_point` is set, the result as JSON."""
-    def __init__(
-        self,
-        *,
-        input: _builtins.str = ...,
-        output: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "output", b"output"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TestCase: _TypeAlias = TestCase  # noqa: Y015
-
-@_typing.final
-class Judged(_message.Message):
-    """An item that a rater judged."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ITEM_ID_FIELD_NUMBER: _builtins.int
-    PLACE_FIELD_NUMBER: _builtins.int
-    SCORE_FIELD_NUMBER: _builtins.int
-    item_id: _builtins.str
-    """The item. Required."""
-    place: _builtins.int
-    """Its place, 1 for the best. Required for PAIRWISE and RANKING, unset for the others."""
-    score: _builtins.float
-    """Its score. Required for RATING and BINARY; may be set for PAIRWISE and RANKING."""
-    def __init__(
-        self,
-        *,
-        item_id: _builtins.str = ...,
-        place: _builtins.int | None = ...,
-        score: _builtins.float | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_place", b"_place", "_score", b"_score", "place", b"place", "score", b"score"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_place", b"_place", "_score", b"_score", "item_id", b"item_id", "place", b"place", "score", b"score"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__place: _TypeAlias = _typing.Literal["place"]  # noqa: Y015
-    _WhichOneofArgType__place: _TypeAlias = _typing.Literal["_place", b"_place"]  # noqa: Y015
-    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
-    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__place) -> _WhichOneofReturnType__place | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
-
-Global___Judged: _TypeAlias = Judged  # noqa: Y015
-
-@_typing.final
-class Feedback(_message.Message):
-    """What one rater says about items. It is kept as it was given, one for each rater; it changes no item by itself."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    KIND_FIELD_NUMBER: _builtins.int
-    JUDGED_FIELD_NUMBER: _builtins.int
-    RATER_FIELD_NUMBER: _builtins.int
-    RATER_TYPE_FIELD_NUMBER: _builtins.int
-    ASPECT_FIELD_NUMBER: _builtins.int
-    RATIONALE_FIELD_NUMBER: _builtins.int
-    SCALE_MIN_FIELD_NUMBER: _builtins.int
-    SCALE_MAX_FIELD_NUMBER: _builtins.int
-    DEGREE_FIELD_NUMBER: _builtins.int
-    kind: Global___FeedbackKind.ValueType
-    """How it was judged. Required."""
-    rater: _builtins.str
-    """Who judged, by the name that the source gives, 1 to 200 characters. Required."""
-    rater_type: Global___RaterType.ValueType
-    """What kind of judge that is. Required."""
-    aspect: _builtins.str
-    """What was looked at, such as `alignment` or `physics`. Empty for the whole. At most 100 characters."""
-    rationale: _builtins.str
-    """The rater's words. At most 64 KiB. Required for CRITIQUE."""
-    scale_min: _builtins.float
-    """Of scores: the lowest that can be given. Required for RATING."""
-    scale_max: _builtins.float
-    """Of scores: the highest that can be given. Required for RATING."""
-    degree: _builtins.str
-    """The rater's own degree of a preference, such as `slightly better`. At most 100 characters."""
-    @_builtins.property
-    def judged(self) -> _containers.RepeatedCompositeFieldContainer[Global___Judged]:
-        """What was judged, 1 to 1,000 items. Required."""
-
-    def __init__(
-        self,
-        *,
-        kind: Global___FeedbackKind.ValueType = ...,
-        judged: _abc.Iterable[Global___Judged] | None = ...,
-        rater: _builtins.str = ...,
-        rater_type: Global___RaterType.ValueType = ...,
-        aspect: _builtins.str = ...,
-        rationale: _builtins.str = ...,
-        scale_min: _builtins.float | None = ...,
-        scale_max: _builtins.float | None = ...,
-        degree: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_scale_max", b"_scale_max", "_scale_min", b"_scale_min", "scale_max", b"scale_max", "scale_min", b"scale_min"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_scale_max", b"_scale_max", "_scale_min", b"_scale_min", "aspect", b"aspect", "degree", b"degree", "judged", b"judged", "kind", b"kind", "rater", b"rater", "rater_type", b"rater_type", "rationale", b"rationale", "scale_max", b"scale_max", "scale_min", b"scale_min"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__scale_max: _TypeAlias = _typing.Literal["scale_max"]  # noqa: Y015
-    _WhichOneofArgType__scale_max: _TypeAlias = _typing.Literal["_scale_max", b"_scale_max"]  # noqa: Y015
-    _WhichOneofReturnType__scale_min: _TypeAlias = _typing.Literal["scale_min"]  # noqa: Y015
-    _WhichOneofArgType__scale_min: _TypeAlias = _typing.Literal["_scale_min", b"_scale_min"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__scale_max) -> _WhichOneofReturnType__scale_max | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__scale_min) -> _WhichOneofReturnType__scale_min | None: ...
-
-Global___Feedback: _TypeAlias = Feedback  # noqa: Y015
 
 @_typing.final
 class Provenance(_message.Message):
@@ -767,32 +601,6 @@ class Submission(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
 
 Global___Submission: _TypeAlias = Submission  # noqa: Y015
-
-@_typing.final
-class Unreadable(_message.Message):
-    """A record of a source that is not as its format says."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    RECORD_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
-    record: _builtins.bytes
-    """The record as it was read, at most 512 KiB of it."""
-    reason: _builtins.str
-    """What was expected, what was found. Required, at most 1,000 characters."""
-    def __init__(
-        self,
-        *,
-        record: _builtins.bytes = ...,
-        reason: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "record", b"record"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Unreadable: _TypeAlias = Unreadable  # noqa: Y015
 
 @_typing.final
 class Knowledge(_message.Message):
@@ -1220,3 +1028,203 @@ class AsOf(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_point) -> _WhichOneofReturnType_point | None: ...
 
 Global___AsOf: _TypeAlias = AsOf  # noqa: Y015
+
+@_typing.final
+class Tests(_message.Message):
+    """How a program shows that it does what it should. At least one of `asserts`, `check` and `cases` is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    SETUP_FIELD_NUMBER: _builtins.int
+    ASSERTS_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    ENTRY_POINT_FIELD_NUMBER: _builtins.int
+    CASES_FIELD_NUMBER: _builtins.int
+    language: _builtins.str
+    """The language of the program and of the tests, in lower case, such as `python`. Required. What is run says docs/execution.md; the tests of other
+    languages are kept.
+    """
+    setup: _builtins.str
+    """Code that runs first: imports, what the tests need. May be empty."""
+    check: _builtins.str
+    """A program that defines `check(candidate)` and is called with `entry_point`. May be empty."""
+    entry_point: _builtins.str
+    """The function that is tested. Required with `check`."""
+    @_builtins.property
+    def asserts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Statements that fail when the program is wrong, such as `assert add(1, 2) == 3`. At most 1,000."""
+
+    @_builtins.property
+    def cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___TestCase]:
+        """What must come of what is given. At most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        language: _builtins.str = ...,
+        setup: _builtins.str = ...,
+        asserts: _abc.Iterable[_builtins.str] | None = ...,
+        check: _builtins.str = ...,
+        entry_point: _builtins.str = ...,
+        cases: _abc.Iterable[Global___TestCase] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asserts", b"asserts", "cases", b"cases", "check", b"check", "entry_point", b"entry_point", "language", b"language", "setup", b"setup"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tests: _TypeAlias = Tests  # noqa: Y015
+
+@_typing.final
+class TestCase(_message.Message):
+    """One case of a program's tests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    input: _builtins.str
+    """Standard input; where `entry_point` is set, its arguments as a JSON array."""
+    output: _builtins.str
+    """Standard output, compared without the white space at the ends of lines and of the whole; where `entry_point` is set, the result as JSON."""
+    def __init__(
+        self,
+        *,
+        input: _builtins.str = ...,
+        output: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "output", b"output"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TestCase: _TypeAlias = TestCase  # noqa: Y015
+
+@_typing.final
+class Judged(_message.Message):
+    """An item that a rater judged."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item. Required."""
+    place: _builtins.int
+    """Its place, 1 for the best. Required for PAIRWISE and RANKING, unset for the others."""
+    score: _builtins.float
+    """Its score. Required for RATING and BINARY; may be set for PAIRWISE and RANKING."""
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        place: _builtins.int | None = ...,
+        score: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_place", b"_place", "_score", b"_score", "place", b"place", "score", b"score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_place", b"_place", "_score", b"_score", "item_id", b"item_id", "place", b"place", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__place: _TypeAlias = _typing.Literal["place"]  # noqa: Y015
+    _WhichOneofArgType__place: _TypeAlias = _typing.Literal["_place", b"_place"]  # noqa: Y015
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__place) -> _WhichOneofReturnType__place | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___Judged: _TypeAlias = Judged  # noqa: Y015
+
+@_typing.final
+class Feedback(_message.Message):
+    """What one rater says about items. It is kept as it was given, one for each rater; it changes no item by itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    JUDGED_FIELD_NUMBER: _builtins.int
+    RATER_FIELD_NUMBER: _builtins.int
+    RATER_TYPE_FIELD_NUMBER: _builtins.int
+    ASPECT_FIELD_NUMBER: _builtins.int
+    RATIONALE_FIELD_NUMBER: _builtins.int
+    SCALE_MIN_FIELD_NUMBER: _builtins.int
+    SCALE_MAX_FIELD_NUMBER: _builtins.int
+    DEGREE_FIELD_NUMBER: _builtins.int
+    kind: Global___FeedbackKind.ValueType
+    """How it was judged. Required."""
+    rater: _builtins.str
+    """Who judged, by the name that the source gives, 1 to 200 characters. Required."""
+    rater_type: Global___RaterType.ValueType
+    """What kind of judge that is. Required."""
+    aspect: _builtins.str
+    """What was looked at, such as `alignment` or `physics`. Empty for the whole. At most 100 characters."""
+    rationale: _builtins.str
+    """The rater's words. At most 64 KiB. Required for CRITIQUE."""
+    scale_min: _builtins.float
+    """Of scores: the lowest that can be given. Required for RATING."""
+    scale_max: _builtins.float
+    """Of scores: the highest that can be given. Required for RATING."""
+    degree: _builtins.str
+    """The rater's own degree of a preference, such as `slightly better`. At most 100 characters."""
+    @_builtins.property
+    def judged(self) -> _containers.RepeatedCompositeFieldContainer[Global___Judged]:
+        """What was judged, 1 to 1,000 items. Required."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___FeedbackKind.ValueType = ...,
+        judged: _abc.Iterable[Global___Judged] | None = ...,
+        rater: _builtins.str = ...,
+        rater_type: Global___RaterType.ValueType = ...,
+        aspect: _builtins.str = ...,
+        rationale: _builtins.str = ...,
+        scale_min: _builtins.float | None = ...,
+        scale_max: _builtins.float | None = ...,
+        degree: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_scale_max", b"_scale_max", "_scale_min", b"_scale_min", "scale_max", b"scale_max", "scale_min", b"scale_min"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_scale_max", b"_scale_max", "_scale_min", b"_scale_min", "aspect", b"aspect", "degree", b"degree", "judged", b"judged", "kind", b"kind", "rater", b"rater", "rater_type", b"rater_type", "rationale", b"rationale", "scale_max", b"scale_max", "scale_min", b"scale_min"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__scale_max: _TypeAlias = _typing.Literal["scale_max"]  # noqa: Y015
+    _WhichOneofArgType__scale_max: _TypeAlias = _typing.Literal["_scale_max", b"_scale_max"]  # noqa: Y015
+    _WhichOneofReturnType__scale_min: _TypeAlias = _typing.Literal["scale_min"]  # noqa: Y015
+    _WhichOneofArgType__scale_min: _TypeAlias = _typing.Literal["_scale_min", b"_scale_min"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scale_max) -> _WhichOneofReturnType__scale_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scale_min) -> _WhichOneofReturnType__scale_min | None: ...
+
+Global___Feedback: _TypeAlias = Feedback  # noqa: Y015
+
+@_typing.final
+class Unreadable(_message.Message):
+    """A record of a source that is not as its format says."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORD_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    record: _builtins.bytes
+    """The record as it was read, at most 512 KiB of it."""
+    reason: _builtins.str
+    """What was expected, what was found. Required, at most 1,000 characters."""
+    def __init__(
+        self,
+        *,
+        record: _builtins.bytes = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "record", b"record"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Unreadable: _TypeAlias = Unreadable  # noqa: Y015

@@ -55,6 +55,11 @@ class KnowledgeServiceStub(object):
                 request_serializer=epistream_dot_v1_dot_knowledge__service__pb2.DiffRequest.SerializeToString,
                 response_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.DiffResponse.FromString,
                 _registered_method=True)
+        self.ListFeedback = channel.unary_unary(
+                '/epistream.v1.KnowledgeService/ListFeedback',
+                request_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackRequest.SerializeToString,
+                response_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackResponse.FromString,
+                _registered_method=True)
 
 
 class KnowledgeServiceServicer(object):
@@ -89,6 +94,13 @@ class KnowledgeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListFeedback(self, request, context):
+        """What raters said about an item, one for each submission of feedback, in the order in which they came.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KnowledgeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +123,11 @@ def add_KnowledgeServiceServicer_to_server(servicer, server):
                     servicer.Diff,
                     request_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.DiffRequest.FromString,
                     response_serializer=epistream_dot_v1_dot_knowledge__service__pb2.DiffResponse.SerializeToString,
+            ),
+            'ListFeedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFeedback,
+                    request_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackRequest.FromString,
+                    response_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +239,33 @@ class KnowledgeService(object):
             '/epistream.v1.KnowledgeService/Diff',
             epistream_dot_v1_dot_knowledge__service__pb2.DiffRequest.SerializeToString,
             epistream_dot_v1_dot_knowledge__service__pb2.DiffResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFeedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/epistream.v1.KnowledgeService/ListFeedback',
+            epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackRequest.SerializeToString,
+            epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -24,6 +24,8 @@ class KnowledgeServiceStub:
     """The items nearest to a text or a vector, among those that the filter lets through, at a point in time."""
     Diff: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.DiffRequest, _knowledge_service_pb2.DiffResponse]
     """What changed between two points: one entry for each item that is not the same at both."""
+    ListFeedback: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListFeedbackRequest, _knowledge_service_pb2.ListFeedbackResponse]
+    """What raters said about an item, one for each submission of feedback, in the order in which they came."""
 
 class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers what is known, and what was known."""
@@ -59,5 +61,13 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_knowledge_service_pb2.DiffRequest, _abc.Awaitable[_knowledge_service_pb2.DiffResponse]],
     ) -> _abc.Awaitable[_knowledge_service_pb2.DiffResponse]:
         """What changed between two points: one entry for each item that is not the same at both."""
+
+    @_abc_1.abstractmethod
+    def ListFeedback(
+        self,
+        request: _knowledge_service_pb2.ListFeedbackRequest,
+        context: _aio.ServicerContext[_knowledge_service_pb2.ListFeedbackRequest, _abc.Awaitable[_knowledge_service_pb2.ListFeedbackResponse]],
+    ) -> _abc.Awaitable[_knowledge_service_pb2.ListFeedbackResponse]:
+        """What raters said about an item, one for each submission of feedback, in the order in which they came."""
 
 def add_KnowledgeServiceServicer_to_server(servicer: KnowledgeServiceServicer, server: _aio.Server) -> None: ...

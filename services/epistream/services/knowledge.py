@@ -32,6 +32,9 @@ class KnowledgeServicer:
             ),
             "Search": calls.unary("KnowledgeService/Search", api.SearchRequest.FromString, self._asking(known.search)),
             "Diff": calls.unary("KnowledgeService/Diff", api.DiffRequest.FromString, self._asking(known.diff)),
+            "ListFeedback": calls.unary(
+                "KnowledgeService/ListFeedback", api.ListFeedbackRequest.FromString, self._asking(known.list_feedback)
+            ),
         }
 
     def _asking(self, ask: Callable[[_Request], Message]) -> Callable[[_Request, Call], Awaitable[bytes]]:

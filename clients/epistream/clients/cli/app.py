@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from epistream.clients.cli import namespaces, services
-from epistream.clients.cli.ask import diff, get, history, search
+from epistream.clients.cli.ask import diff, feedback, get, history, search
 from epistream.clients.cli.backup import backup
 from epistream.clients.cli.demo import demo
 from epistream.clients.cli.exits import HELP
@@ -58,7 +58,7 @@ def _passed_on(name: str) -> Callable[[typer.Context], None]:
 
 for publish in (submit, produce, retract):
     app.command(rich_help_panel="Publish")(publish)
-for ask in (search, get, history, diff):
+for ask in (search, get, history, diff, feedback):
     app.command(rich_help_panel="Ask")(ask)
 for follow in (watch, namespaces.consumers):
     app.command(rich_help_panel="Follow")(follow)

@@ -1,4 +1,4 @@
-"""`epistream get`, `search`, `history` and `diff`: what is known, and what was known."""
+"""`epistream get`, `search`, `history`, `diff` and `feedback`: what is known, was known, and is said of it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -117,6 +117,28 @@ def history(
 
     changes = ask(service, timeout, lambda client: client.history(namespace, item_id))
     show.show(changes, as_json=as_json, table=lambda: show.changes_table(changes))
+
+
+@reaching
+def feedback(
+    item_id: Annotated[str, typer.Argument(metavar="ITEM", help="The item.")],
+    *,
+    service: Service,
+    namespace: options.Namespace,
+    timeout: options.Timeout = options.DEFAULT_SECONDS,
+    as_json: options.Json = False,
+) -> None:
+    """Show what raters said about an item, in the order in which they came.
+
+    With --json each line is one submission of feedback, with the time at which it was recorded.
+
+    Example:
+      epistream feedback limit -n pharmacy
+    """
+    from epistream.clients.cli import show
+
+    found = ask(service, timeout, lambda client: client.list_feedback(namespace, item_id))
+    show.show(found, as_json=as_json, table=lambda: show.feedback_table(found))
 
 
 @reaching

@@ -15,6 +15,7 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge
 from epistream.v1 import namespace_service_pb2 as ns
 from epistream.v1 import sync_service_pb2 as sync
+from epistream.wire.canonical import media_of
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -30,6 +31,7 @@ _COLOURS: Final = {
     pb.OUTCOME_MERGED: "blue",
     pb.OUTCOME_HELD: "yellow",
     pb.OUTCOME_REFUSED: "red",
+    pb.OUTCOME_RECORDED: "magenta",
 }
 
 
@@ -109,6 +111,7 @@ def print_item(answer: knowledge.GetResponse) -> None:
 
     change, known = answer.change, answer.change.knowledge
     lines = [
+        *([f"prompt: {known.prompt}", ""] if known.prompt else ()),
         known.content,
         "",
         f"origin      {_origin(known.origin)}",
@@ -160,6 +163,30 @@ def changes_table(changes: Sequence[pb.Change]) -> "Table":
     return table
 
 
+def feedback_table(found: Sequence[knowledge.RecordedFeedback]) -> "Table":
+    """What raters said."""
+    table = _table("", "rater", "how", "of what", "says", "in words", "recorded")
+    for recorded in found:
+        said = recorded.submission.feedback
+        _add(
+            table,
+            f"{said.rater} ({pb.RaterType.Name(said.rater_type).removeprefix('RATER_TYPE_')})",
+            pb.FeedbackKind.Name(said.kind).removeprefix("FEEDBACK_KIND_"),
+            said.aspect,
+            ", ".join(map(_judged, said.judged)),
+            said.rationale,
+            when(recorded.time),
+        )
+    return table
+
+
+def _judged(judged: pb.Judged) -> str:
+    """Such as `a: place 1, score 5`."""
+    place = [f"place {judged.place}"] if judged.HasField("place") else []
+    score = [f"score {judged.score:g}"] if judged.HasField("score") else []
+    return f"{judged.item_id}: {', '.join([*place, *score])}" if place or score else judged.item_id
+
+
 def diff_table(answer: knowledge.DiffResponse) -> "Table":
     """What is not the same at two points."""
     table = _table(f"from revision {answer.from_revision} to {answer.to_revision}", "item", "before", "after")
@@ -171,7 +198,17 @@ def diff_table(answer: knowledge.DiffResponse) -> "Table":
 def namespaces_table(namespaces: Iterable[ns.Namespace]) -> "Table":
     """Namespaces with their figures."""
     table = _table(
-        "", "namespace", "items", "head", "merged", "held", "encoder", "threshold", "own vectors", "resumable from"
+        "",
+        "namespace",
+        "items",
+        "head",
+        "merged",
+        "held",
+        "feedback",
+        "encoder",
+        "threshold",
+        "own vectors",
+        "resumable from",
     )
     for namespace in namespaces:
         _add(
@@ -181,6 +218,7 @@ def namespaces_table(namespaces: Iterable[ns.Namespace]) -> "Table":
             str(namespace.head_revision),
             str(namespace.merged_count),
             str(namespace.held_count),
+            str(namespace.feedback_count),
             f"{namespace.encoder.model} ({namespace.encoder.dimension})",
             f"{namespace.policy.near_duplicate_threshold:g}",
             "taken" if namespace.policy.accept_producer_embeddings else "not taken",
@@ -282,9 +320,16 @@ def _provenance(known: pb.Knowledge) -> list[tuple[str, str]]:
         ("generator", provenance.generator),
         ("derived", ", ".join(provenance.derived_from)),
         ("licence", provenance.licence),
-        ("media", known.media.uri),
+        ("media", ", ".join(media.uri for media in media_of(known))),
+        ("tests", ", ".join(_tests(known.tests)) if known.HasField("tests") else ""),
     )
     return [(name, value) for name, value in fields if value]
+
+
+def _tests(tests: pb.Tests) -> list[str]:
+    """What tests there are, such as `3 asserts`."""
+    counts = (("asserts", len(tests.asserts)), ("cases", len(tests.cases)), ("check", int(bool(tests.check))))
+    return [f"{count} {name}" if name != "check" else name for name, count in counts if count]
 
 
 def _origin(origin: "pb.Origin.ValueType") -> str:

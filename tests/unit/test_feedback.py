@@ -1,0 +1,91 @@
+"""What raters say is kept beside the items, each submission once, and changes none of them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from epistream.indexer import store as stores
+from epistream.indexer.engine import Engine
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import knowledge_service_pb2 as api
+from epistream.wire.errors import InvalidInput
+from tests.support.knowing import NAMESPACE, commit, open_engine, submission
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_engine(tmp_path)
+    yield engine
+    engine.close()
+
+
+def ranking(id: str, rater: str, **places: int) -> pb.Submission:  # noqa: A002 - as in the contract
+    """A rater's ranking of items; of equal places a tie."""
+    feedback = pb.Feedback(kind=pb.FEEDBACK_KIND_RANKING, rater=rater, rater_type=pb.RATER_TYPE_HUMAN)
+    for item_id, place in places.items():
+        feedback.judged.add(item_id=item_id, place=place)
+    made = pb.Submission(namespace=NAMESPACE, submission_id=id, origin=pb.ORIGIN_EXPERT, feedback=feedback)
+    made.provenance.producer = "panel"
+    return made
+
+
+def listed(engine: Engine, item_id: str, limit: int = 0, token: str = "") -> api.ListFeedbackResponse:
+    request = api.ListFeedbackRequest(namespace=NAMESPACE, item_id=item_id, limit=limit, page_token=token)
+    return engine.knowledge.list_feedback(request)
+
+
+def test_feedback_is_recorded_as_it_was_given_and_changes_no_item(engine: Engine) -> None:
+    commit(engine, submission("Tides come twice a day.", id="1", item="a"), submission("No.", id="2", item="b"))
+    head = engine.namespaces.get(NAMESPACE).head_revision
+    sent = ranking("f1", "r1", a=1, b=2, c=2)
+    sent.details.update({"batch": "w12", "seconds": 3.5})
+    (receipt,) = commit(engine, sent)
+    assert (receipt.outcome, receipt.reason, receipt.revision) == (pb.OUTCOME_RECORDED, pb.REASON_FEEDBACK, 0)
+    for item_id in ("a", "b", "c"):  # of `c` nothing else is known
+        assert [recorded.submission for recorded in listed(engine, item_id).feedback] == [sent]
+    assert listed(engine, "a").feedback[0].time == receipt.time
+    known = engine.namespaces.get(NAMESPACE)
+    assert (known.head_revision, known.feedback_count, known.item_count) == (head, 1, 2)
+
+
+def test_feedback_that_is_sent_again_is_recorded_once(engine: Engine) -> None:
+    sent = ranking("f1", "r1", a=1, b=1)
+    (first,) = commit(engine, sent)
+    before = list(engine.store.logical_dump())
+    (again,) = commit(engine, sent)
+    assert again.earlier
+    assert again.outcome == first.outcome
+    assert list(engine.store.logical_dump()) == before
+    (other,) = commit(engine, ranking("f1", "r2", a=1, b=1))
+    assert other.reason == pb.REASON_SUBMISSION_ID_REUSED
+
+
+def test_each_raters_feedback_is_listed_in_pages_in_the_order_in_which_it_came(engine: Engine) -> None:
+    sent = [ranking(f"f{n}", f"r{n}", a=1, b=2) for n in range(5)]
+    commit(engine, *sent)
+    found, token = [], ""
+    while True:
+        page = listed(engine, "a", limit=2, token=token)
+        assert len(page.feedback) <= 2
+        found += [recorded.submission for recorded in page.feedback]
+        token = page.next_page_token
+        if not token:
+            break
+    assert found == sent
+    with pytest.raises(InvalidInput, match="item_id"):
+        listed(engine, "")
+
+
+def test_feedback_survives_a_restart_and_the_views_that_are_made_anew(tmp_path: Path) -> None:
+    engine = open_engine(tmp_path)
+    sent = ranking("f1", "r1", a=1, b=2)
+    commit(engine, sent)
+    before = list(engine.store.logical_dump())
+    stores.rebuild(engine.store)
+    assert stores.check(engine.store) == []
+    assert list(engine.store.logical_dump()) == before
+    engine.close()
+    engine = open_engine(tmp_path)
+    assert [recorded.submission for recorded in listed(engine, "b").feedback] == [sent]
+    engine.close()
