@@ -1,0 +1,364 @@
+"""Diversity from a spectrum: of how many kinds are the items of a window?
+
+With unit rows z_i, K = ZZ'/n has eigenvalues l_i that add up to 1. Of them
+
+    VS_q = exp(H_q(l)),  H_q = ln(Σ l_i^q) / (1 - q), Shannon's for q = 1     the Vendi score of order q
+    RKE  = VS_2 = 1 / Σ l_i² = 1 / ‖S‖_F²                                     needs no eigenvalues
+    VS_∞ = 1 / max l_i
+
+(Friedman & Dieng, TMLR 2023; Pasarkar & Dieng, AISTATS 2024; Jalali et al., NeurIPS 2023). The eigenvalues of
+S = Z'Z/n, d by d, are the same apart from zeros, so a window of any n costs O(n d² + d³). Low orders see rare kinds,
+which vanish first in a collapse; high orders see one kind that dominates. VS_∞ <= RKE <= VS_1 <= min(n, d). An example:
+three copies of one item and one of another at a right angle have l = (3/4, 1/4), VS_1 = 1.75, RKE = 1.6, VS_∞ = 1.33.
+
+The effective rank of Roy & Vetterli (2007) takes the singular values, not their squares: another number, named apart.
+
+A figure alone says nothing: it grows with n and depends on the encoder. It is compared with as many items of a frozen
+human window, whose mean is taken off everything first, since embeddings lie in a narrow cone and every ratio would be
+near one.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from epistream.indexer.plausibility import Neighbourhood
+from epistream.indexer.sealed import Arrays, seal, unseal
+
+ORDERS: Final = (0.5, 1.0, 2.0, math.inf)
+ITEMS_MIN: Final = 32
+"""Fewer are not compared: the figures of so few are near n, whatever they are."""
+
+_STATE: Final = 1
+_BLOCK: Final = 64
+"""Vectors are added to S so many at a time: one product costs a tenth of as many updates."""
+_SPLITS: Final = 12
+_SUPPORT_ITEMS: Final = 256
+_SURE: Final = 1.96
+"""Standard errors on each side of an interval that holds the true figure 95 times in 100."""
+_Rows: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Diversity:
+    """The figures of one window."""
+
+    items: int
+    """n."""
+    vendi_half: float
+    """VS_0.5."""
+    vendi: float
+    """VS_1."""
+    rke: float
+    """VS_2."""
+    vendi_inf: float
+    """VS_∞."""
+    effective_rank: float
+    """exp of Shannon's entropy of the normalised singular values s_i / Σ s (Roy & Vetterli)."""
+
+    @property
+    def scores(self) -> tuple[float, float, float, float]:
+        """VS_q in the order of ORDERS."""
+        return self.vendi_half, self.vendi, self.rke, self.vendi_inf
+
+
+def diversity(rows: ArrayLike) -> Diversity:
+    """The figures of unit rows, (n, d). A row of zeros counts as an item without a direction."""
+    matrix = np.asarray(rows, np.float64)
+    return _figures(_eigenvalues(matrix), len(matrix), min(matrix.shape))
+
+
+class HumanWindow:
+    """What a frozen set of people's items looks like. Frozen, and named by its content; any thread.
+
+    What it answers is remembered: the first comparison of 10,000 items takes a second, a later one with the same n half
+    of it.
+    """
+
+    def __init__(self, vectors: ArrayLike, pair_ids: Sequence[str] = ()) -> None:
+        """Unit vectors (n, d) of one encoder; `pair_ids`: of each the prompt that it answers, "" for none."""
+        self.vectors: Final = np.ascontiguousarray(vectors, np.float32)
+        self.pair_ids: Final = tuple(pair_ids) or ("",) * len(self.vectors)
+        if self.vectors.ndim != 2 or not len(self.vectors) or len(self.pair_ids) != len(self.vectors):
+            raise ValueError(f"expected a row for each pair id, found {self.vectors.shape} and {len(self.pair_ids)}")
+        self.mean: Final[_Rows] = self.vectors.astype(np.float64).mean(axis=0)
+        self.version: Final = hashlib.sha256(self.vectors.astype("<f4").tobytes()).hexdigest()[:16]
+        self._spreads: dict[tuple[int, ...] | int, _Spread] = {}
+        self._neighbourhood: Neighbourhood | None = None
+
+    def centred(self, vectors: ArrayLike) -> _Rows:
+        """Rows less the window's mean, at length one again, float64. A row that is the mean has no direction: zeros."""
+        rows = np.asarray(vectors, np.float64) - self.mean
+        lengths = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
+        centred: _Rows = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 1e-12)
+        return centred
+
+    def spread(self, places: int | tuple[int, ...]) -> "_Spread":
+        """The figures of these places of the window, or of so many that are drawn once and for all."""
+        if places not in self._spreads:
+            rows = list(places) if isinstance(places, tuple) else drawn(len(self.vectors), 0)[:places]
+            self._spreads[places] = _spread(self.centred(self.vectors[rows]))
+        return self._spreads[places]
+
+    def support(self, vectors: NDArray[np.float32]) -> float:
+        """How much rows lie where people's items do: the mean rank of the newest 256, 1/2 for items of the same kind.
+
+        Less says that they are about something else. For windows of at least ITEMS_MIN.
+        """
+        if self._neighbourhood is None:
+            self._neighbourhood = Neighbourhood(self.vectors)
+        return float(self._neighbourhood.rank(vectors[-_SUPPORT_ITEMS:]).mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A producer's window against as many human items. The tuples are in the order of ORDERS."""
+
+    items: int
+    """n, on both sides."""
+    matched: bool
+    """Whether both sides answer the same prompts. Where not, varied prompts make any producer look diverse."""
+    human_version: str
+    produced: Diversity
+    human: Diversity
+    ratio: tuple[float, ...]
+    """VS_q of the producer over VS_q of people."""
+    low: tuple[float, ...]
+    """The lower end of the ratio's interval, from split halves."""
+    high: tuple[float, ...]
+    """Its upper end."""
+    support: float
+    """How much the producer's items lie where people's do, about 1/2 for the same kind of text: see HumanWindow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """No comparison, and why."""
+
+    reason: str
+    """BELOW_MINIMUM."""
+    items: int
+
+
+def compare(human: HumanWindow, vectors: ArrayLike, pair_ids: Sequence[str] = ()) -> Comparison | Missing:
+    """Compare items, oldest first, (n, d) unit vectors of the window's encoder, with as many of the human window.
+
+    Where at least ITEMS_MIN prompts are answered on both sides, only those are compared, the newest answer of each;
+    else the newest items with a draw from the window. Takes about a second for 10,000 items of 384 dimensions.
+
+    The interval: the logarithm of VS_q of random halves of a sample varies as that of the whole sample does (the
+    delete-half jackknife, Shao & Wu, Annals of Statistics 17:1176, 1989), on both sides. The halves are drawn from n
+    alone, so that the same windows have the same interval.
+    """
+    rows = np.asarray(vectors, np.float32)
+    pairs = _pairs(human.pair_ids, pair_ids)
+    matched = len(pairs) >= ITEMS_MIN
+    if matched:
+        rows = rows[[theirs for _, theirs in pairs]]
+        people = human.spread(tuple(ours for ours, _ in pairs))
+    else:
+        items = min(len(rows), len(human.vectors))
+        if items < ITEMS_MIN:
+            return Missing("BELOW_MINIMUM", items)
+        rows = rows[-items:]
+        people = human.spread(items)
+    own = _spread(human.centred(rows))
+    ratio = np.array(own.diversity.scores) / np.array(people.diversity.scores)
+    margin = np.exp(_SURE * np.sqrt(np.square(own.errors) + np.square(people.errors)))
+    return Comparison(
+        items=len(rows),
+        matched=matched,
+        human_version=human.version,
+        produced=own.diversity,
+        human=people.diversity,
+        ratio=tuple(ratio.tolist()),
+        low=tuple((ratio / margin).tolist()),
+        high=tuple((ratio * margin).tolist()),
+        support=human.support(rows),
+    )
+
+
+def slope(ratios: Sequence[float]) -> float | None:
+    """The change of a ratio from window to window, by least squares; None for fewer than three windows."""
+    if len(ratios) < 3:
+        return None
+    middle, mean = (len(ratios) - 1) / 2, math.fsum(ratios) / len(ratios)
+    along = math.fsum((place - middle) * (ratio - mean) for place, ratio in enumerate(ratios))
+    return along / math.fsum((place - middle) ** 2 for place in range(len(ratios)))
+
+
+def drawn(items: int, seed: int) -> NDArray[np.intp]:
+    """A random order of 0 … items - 1, the same for ever: SplitMix64, since what NumPy draws may change with NumPy."""
+    with np.errstate(over="ignore"):
+        mixed = np.arange(1, items + 1, dtype=np.uint64) + np.uint64(seed << 32)
+        mixed *= np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.argsort(mixed ^ (mixed >> np.uint64(31)), kind="stable")
+
+
+class Window:
+    """The newest `size` vectors of a stream, and n S = Σ z z' of them, kept as they come. One thread at a time.
+
+    Vectors are kept as they came, float32; what is added to S and taken off again is made from them in the same way, so
+    S stays what a computation from nothing makes of them, to 1e-12. It is made anew each time the buffer was filled.
+    Reading changes nothing: the state depends on what was observed only.
+    """
+
+    def __init__(self, size: int, human: HumanWindow) -> None:
+        """Empty. `human` gives the mean that is taken off."""
+        if size < 1:
+            raise ValueError(f"a window holds at least one item, found {size}")
+        self._human, self._size, self._count, self._added = human, size, 0, 0
+        dimension = human.vectors.shape[1]
+        self._block = min(_BLOCK, size)
+        self._rows = np.zeros((size, dimension), np.float32)
+        self._pair_ids = [""] * size
+        self._replaced = np.zeros((self._block, dimension), np.float32)
+        """What the rows that are not in _scatter yet stand in the place of."""
+        self._scatter: _Rows = np.zeros((dimension, dimension), np.float64)
+
+    def __len__(self) -> int:
+        return min(self._count, self._size)
+
+    @property
+    def count(self) -> int:
+        """How many were observed, also those that have left."""
+        return self._count
+
+    def observe(self, vector: ArrayLike, pair_id: str = "") -> None:
+        """Take in a unit vector; the oldest leaves a full window. 10 µs at d = 384, most of it once in 64 times."""
+        row = np.asarray(vector, np.float32)
+        if row.shape != self._rows.shape[1:]:
+            raise ValueError(f"expected a vector of {self._rows.shape[1]} dimensions, found the shape {row.shape}")
+        place = self._count % self._size
+        self._replaced[self._count - self._added] = self._rows[place]
+        self._rows[place], self._pair_ids[place] = row, pair_id
+        self._count += 1
+        if self._count - self._added == self._block:
+            filled = self._count // self._size > self._added // self._size
+            self._scatter = self._anew() if filled else self._current()
+            self._added = self._count
+
+    def vectors(self) -> tuple[NDArray[np.float32], list[str]]:
+        """The vectors and the pair ids, oldest first; a copy."""
+        start = self._count % self._size if self._count >= self._size else 0
+        order = [*range(start, len(self)), *range(start)]
+        return self._rows[order], [self._pair_ids[place] for place in order]
+
+    def rke(self) -> float:
+        """VS_2 = (tr S)² / ‖S‖_F², without eigenvalues; 1 for no items."""
+        scatter = self._current()
+        norm = float(np.square(scatter).sum())
+        return float(np.trace(scatter)) ** 2 / norm if norm > 0 else 1.0
+
+    def diversity(self) -> Diversity:
+        """The figures of the window as it is: an eigenproblem of d by d, 20 ms at d = 384."""
+        items = len(self)
+        return _figures(
+            np.linalg.eigvalsh(self._current()).astype(np.float64, copy=False), items, min(items, self._rows.shape[1])
+        )
+
+    def compare(self) -> Comparison | Missing:
+        """See the function `compare`."""
+        return compare(self._human, *self.vectors())
+
+    def to_bytes(self) -> bytes:
+        """The state, 4 n d + 8 d² bytes and a little. `from_bytes` goes on from it bit for bit."""
+        figures = {
+            "size": self._size,
+            "count": self._count,
+            "added": self._added,
+            "human_version": self._human.version,
+            "pair_ids": self._pair_ids[: len(self)],
+        }
+        arrays: Arrays = {"rows": self._rows[: len(self)], "replaced": self._replaced, "scatter": self._scatter}
+        return seal("window", _STATE, figures, arrays)
+
+    @classmethod
+    def from_bytes(cls, state: bytes, human: HumanWindow) -> Self:
+        """What `to_bytes` made, with the human window that it was made with.
+
+        Raises:
+            Broken: it is damaged (CORRUPT), or another version's.
+            ValueError: it was made with another human window.
+        """
+        figures, arrays = unseal("window", _STATE, state)
+        if figures["human_version"] != human.version:
+            raise ValueError(f"made with the human window {figures['human_version']}, not with {human.version}")
+        made = cls(figures["size"], human)
+        made._count, made._added = figures["count"], figures["added"]
+        made._rows[: len(made)], made._pair_ids[: len(made)] = arrays["rows"], figures["pair_ids"]
+        made._replaced, made._scatter = arrays["replaced"], arrays["scatter"]
+        return made
+
+    def _current(self) -> _Rows:
+        """The sum n S with all rows in it: _scatter, and what came and left since."""
+        fresh = range(self._added, self._count)
+        if not fresh:
+            return self._scatter
+        came = self._human.centred(self._rows[[number % self._size for number in fresh]])
+        left = self._human.centred(self._replaced[[number - self._added for number in fresh if number >= self._size]])
+        current: _Rows = self._scatter + came.T @ came - left.T @ left
+        return current
+
+    def _anew(self) -> _Rows:
+        centred = self._human.centred(self._rows)
+        anew: _Rows = centred.T @ centred
+        return anew
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """A sample's figures, and how much they would vary from sample to sample."""
+
+    diversity: Diversity
+    errors: _Rows
+    """Standard errors of ln VS_q in the order of ORDERS."""
+
+
+def _spread(rows: _Rows) -> _Spread:
+    half = len(rows) // 2
+    logs: list[_Rows] = []
+    for split in range(1, _SPLITS + 1):
+        order = drawn(len(rows), split)
+        logs.extend(np.log(diversity(rows[part]).scores) for part in (order[:half], order[half : 2 * half]))
+    return _Spread(diversity(rows), np.std(logs, axis=0))
+
+
+def _eigenvalues(rows: _Rows) -> _Rows:
+    wide = len(rows) < rows.shape[1]
+    found: _Rows = np.linalg.eigvalsh(rows @ rows.T if wide else rows.T @ rows).astype(np.float64, copy=False)
+    return found
+
+
+def _figures(eigenvalues: _Rows, items: int, kinds_max: int) -> Diversity:
+    """The figures of a spectrum, of any scale. The order of the orders holds exactly: rounding is cut off."""
+    found = np.maximum(eigenvalues, 0.0)
+    total = float(found.sum())
+    if not items or total <= 0:
+        return Diversity(items, 1.0, 1.0, 1.0, 1.0, 1.0)
+    shares = found[found > total * 1e-14] / total
+    roots = np.sqrt(shares)
+    singular = roots / roots.sum()
+    inf = max(1.0 / float(shares.max()), 1.0)
+    rke = max(1.0 / float(np.square(shares).sum()), inf)
+    shannon = max(math.exp(-float((shares * np.log(shares)).sum())), rke)
+    half = max(float(roots.sum()) ** 2, shannon)
+    rank = math.exp(-float((singular * np.log(singular)).sum()))
+    half, shannon, rke, inf = (min(score, float(kinds_max)) for score in (half, shannon, rke, inf))
+    return Diversity(items, half, shannon, rke, inf, rank)
+
+
+def _pairs(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[int, int]]:
+    """The places of both sides' answers to the same prompts, by prompt: people's first, the others' newest."""
+    first: dict[str, int] = {}
+    for place, pair_id in enumerate(ours):
+        first.setdefault(pair_id, place)
+    newest = {pair_id: place for place, pair_id in enumerate(theirs)}
+    return [(first[pair_id], newest[pair_id]) for pair_id in sorted(first.keys() & newest.keys()) if pair_id]

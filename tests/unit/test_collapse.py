@@ -1,0 +1,304 @@
+"""The collapse watch: who is noticed and who is not, how far copies go, and what consumers get of what is real."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from epistream.indexer.collapse import (
+    CLEARED_AFTER,
+    FLOOR,
+    FLOOR_WINDOW,
+    Alarm,
+    Ancestry,
+    NoAncestry,
+    RealShareFloor,
+    generation_of,
+    within_cap,
+)
+from epistream.indexer.spectrum import Comparison, Diversity, HumanWindow, Missing, compare, drawn
+from epistream.wire.errors import Broken
+from tests.support.samples import STREAMS, TRAJECTORIES, needs_samples, rows, values, where
+
+REGIMES = ["replace", "accumulate", "accumulate_10pct_real_subsample"]
+PEOPLE = ["crawl:c4", "crawl:wikipedia", "human_experts_truthfulqa", "human_seed_authors", "human_experts"]
+
+
+def comparison(ratio: float, margin: float = 1.05, support: float = 0.5) -> Comparison:
+    figures = Diversity(100, 1, 1, 1, 1, 1)
+    return Comparison(
+        items=100,
+        matched=False,
+        human_version="v",
+        produced=figures,
+        human=figures,
+        ratio=(ratio,) * 4,
+        low=(ratio / margin,) * 4,
+        high=(ratio * margin,) * 4,
+        support=support,
+    )
+
+
+def after(*found: Comparison | Missing, alarm: Alarm | None = None) -> Alarm:
+    state = alarm or Alarm()
+    for one in found:
+        state = state.after(one)
+    return state
+
+
+# The alarm.
+
+
+def test_the_alarm_is_raised_beyond_doubt_only() -> None:
+    assert not after(comparison(1.0)).on
+    assert not after(comparison(0.92, margin=1.05)).on
+    assert after(comparison(0.85, margin=1.05)).on
+    assert not after(comparison(0.85, margin=1.2)).on
+
+
+def test_it_stays_on_until_the_ratio_has_recovered_for_some_windows() -> None:
+    alarm = after(comparison(0.7), comparison(0.94), *[comparison(0.96)] * (CLEARED_AFTER - 1))
+    assert alarm.on
+    assert after(comparison(0.94), *[comparison(0.96)] * (CLEARED_AFTER - 1), alarm=alarm).on
+    assert not after(comparison(0.96), alarm=alarm).on
+
+
+def test_a_window_that_cannot_be_compared_changes_nothing() -> None:
+    alarm = after(comparison(0.7), comparison(0.96))
+
+    assert after(Missing("BELOW_MINIMUM", 3), alarm=alarm) == alarm
+
+
+def test_text_about_something_else_is_drift_and_no_collapse() -> None:
+    alarm = after(*[comparison(0.5, support=0.2)] * 3)
+
+    assert alarm.drifted
+    assert not alarm.on
+
+
+def test_who_has_drifted_is_measured_by_its_own_first_window() -> None:
+    assert after(comparison(0.6, support=0.2), comparison(0.4, support=0.2)).on
+
+
+def test_drifting_does_not_clear_the_alarm() -> None:
+    assert after(comparison(0.7), *[comparison(0.5, support=0.2)] * 5).on
+
+
+def test_the_slope_is_that_of_the_newest_ratios() -> None:
+    assert after(comparison(1.0), comparison(0.9)).slope is None
+    assert after(*[comparison(1 - place / 10) for place in range(4)]).slope == pytest.approx(-0.1)
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 1.5), st.floats(1, 1.5), st.floats(0, 1)), max_size=40), st.integers(0, 40))
+def test_a_restored_alarm_goes_on_the_same(windows: list[tuple[float, float, float]], cut: int) -> None:
+    found = [comparison(*window) for window in windows]
+
+    restored = Alarm.from_bytes(after(*found[:cut]).to_bytes())
+
+    assert after(*found[cut:], alarm=restored) == after(*found)
+
+
+# On the samples.
+
+
+def people_of(regime: str) -> HumanWindow:
+    """The texts that a trajectory begins with, each once."""
+    return HumanWindow(np.unique(where(TRAJECTORIES, regime=regime, generation=0), axis=0))
+
+
+def found_in(human: HumanWindow, vectors: NDArray[np.float32]) -> Comparison:
+    found = compare(human, vectors)
+    assert isinstance(found, Comparison)
+    return found
+
+
+def trajectory(regime: str) -> list[tuple[int, Comparison]]:
+    generations = sorted(set(values(TRAJECTORIES, "generation")) - {0})
+    human = people_of(regime)
+    return [(g, found_in(human, where(TRAJECTORIES, regime=regime, generation=g))) for g in generations]
+
+
+def spearman(pairs: Sequence[tuple[float, float]]) -> float:
+    a, b = (np.argsort(np.argsort([pair[side] for pair in pairs])) for side in (0, 1))
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+@needs_samples
+@pytest.mark.slow
+def test_r17_the_alarm_is_raised_by_generation_2_of_replace_and_stays_on() -> None:
+    found = trajectory("replace")
+    states: list[tuple[int, Alarm]] = []
+    for generation, one in found:
+        states.append((generation, after(one, alarm=states[-1][1] if states else None)))
+
+    ratios = [(float(generation), one.ratio[1]) for generation, one in found]
+    assert min(generation for generation, state in states if state.on) <= 2
+    assert all(state.on for generation, state in states if generation >= 2)
+    assert ratios[-1][1] < ratios[0][1] - 0.10
+    assert spearman(ratios) <= -0.8
+
+
+@needs_samples
+@pytest.mark.slow
+@pytest.mark.parametrize("source", PEOPLE)
+def test_r18_people_against_people_raise_no_alarm(source: str) -> None:
+    """Sources of fewer than 64 texts have halves that are too small to be compared, which is no alarm either."""
+    everything = where(STREAMS, producer=source)
+    raised = 0
+    for split in range(100):
+        order, half = drawn(len(everything), split), len(everything) // 2
+        found = compare(HumanWindow(everything[order[:half]]), everything[order[half : 2 * half]])
+        assert isinstance(found, Comparison) == (half >= 32)
+        raised += Alarm().after(found).on
+    assert raised <= 5
+
+
+@needs_samples
+@pytest.mark.slow
+def test_r18_people_of_another_source_are_no_collapse() -> None:
+    for ours in PEOPLE:
+        human = HumanWindow(where(STREAMS, producer=ours))
+        for theirs in PEOPLE:
+            assert not Alarm().after(found_in(human, where(STREAMS, producer=theirs))).on, (ours, theirs)
+
+
+@needs_samples
+@pytest.mark.slow
+def test_r19_a_store_that_accumulates_stays_diverse_and_one_that_replaces_does_not() -> None:
+    ratios = {}
+    for regime in ("accumulate", "replace"):
+        human = people_of(regime)
+        for generation in sorted(set(values(TRAJECTORIES, "generation"))):
+            kept = range(generation + 1) if regime == "accumulate" else [generation]
+            store = np.concatenate([where(TRAJECTORIES, regime=regime, generation=g) for g in kept])
+            ratios[regime, generation] = found_in(human, store[drawn(len(store), 1)]).ratio[1]
+    assert ratios["accumulate", 9] >= 0.6
+    assert all(ratios["accumulate", g] > ratios["replace", g] for r, g in ratios if g > 0)
+
+
+@needs_samples
+@pytest.mark.slow
+def test_r20_models_that_answer_the_same_prompts_as_people_are_compared_on_those() -> None:
+    people = [row for row in rows(STREAMS) if row["producer"] == "human_experts"]
+    human = HumanWindow(where(STREAMS, producer="human_experts"), [row["pair_id"] for row in people])
+    for producer in values(STREAMS, "producer"):
+        pairs = [str(row["pair_id"]) for row in rows(STREAMS) if row["producer"] == producer]
+        found = compare(human, where(STREAMS, producer=producer), pairs)
+        assert isinstance(found, Comparison)
+        shared = {row["pair_id"] for row in people} & set(pairs) - {"None"}
+        assert found.matched == (len(shared) >= 32), producer
+        assert not found.matched or found.items == len(shared)
+
+
+# Generations.
+
+
+def known(**items: Ancestry) -> dict[str, Ancestry]:
+    return {"human": Ancestry(0), "first": Ancestry(1, ("human",)), "second": Ancestry(2, ("first", "human")), **items}
+
+
+def test_r24_a_generation_is_one_and_the_largest_of_its_parents() -> None:
+    assert generation_of("new", [], known().get) == Ancestry(1)
+    assert generation_of("new", ["human"], known().get) == Ancestry(1, ("human",))
+    assert generation_of("new", ["human", "second"], known().get) == Ancestry(3, ("human", "second"))
+
+
+def test_r24_unknown_parents_have_no_generation() -> None:
+    assert generation_of("new", ["human", "lost"], known().get) == NoAncestry("UNKNOWN_PARENT", "lost")
+
+
+def test_r24_cycles_have_no_generation() -> None:
+    assert generation_of("first", ["second"], known().get) == NoAncestry("CYCLE", "first")
+    assert generation_of("new", ["new"], known().get) == NoAncestry("CYCLE", "new")
+    others = known(a=Ancestry(1, ("b",)), b=Ancestry(1, ("a",)))
+    assert generation_of("new", ["a"], others.get) == Ancestry(2, ("a",))
+
+
+def test_ancestors_are_bounded() -> None:
+    endless = generation_of("new", ["1"], lambda item: Ancestry(1, (str(int(item) + 1),)))
+
+    assert endless == NoAncestry("TOO_MANY_ANCESTORS", "new")
+
+
+def test_r24_copies_of_copies_of_copies_are_taken_where_they_were_verified() -> None:
+    assert within_cap(2, verified=False)
+    assert not within_cap(3, verified=False)
+    assert within_cap(3, verified=True)
+
+
+# The floor.
+
+
+def offered(floor: RealShareFloor, synthetic: Sequence[bool]) -> list[int]:
+    return [item for number, made in enumerate(synthetic) for item in floor.offer(number, synthetic=made)]
+
+
+def test_the_example_of_the_floor() -> None:
+    floor = RealShareFloor(0.5, 10)
+
+    assert offered(floor, [True, True, False, True, False]) == [2, 0, 4, 1]
+    assert floor.waiting == (3,)
+
+
+@given(
+    st.lists(st.booleans(), max_size=400),
+    st.sampled_from([0.0, 0.1, 0.25, 1 / 3, 0.62, 1.0]),
+    st.integers(1, 60),
+    st.integers(0, 400),
+)
+def test_r22_no_window_is_below_the_floor_and_nothing_is_lost_or_out_of_order(
+    synthetic: list[bool], share: float, window: int, cut: int
+) -> None:
+    floor = RealShareFloor(share, window)
+    delivered = offered(floor, synthetic[:cut])
+    floor = RealShareFloor.from_bytes(floor.to_bytes())
+    delivered += [n for i, made in enumerate(synthetic[cut:], cut) for n in floor.offer(i, synthetic=made)]
+
+    real = np.cumsum([0, *(not synthetic[item] for item in delivered)])
+    for end in range(1, len(delivered) + 1):
+        start = max(0, end - window)
+        assert real[end] - real[start] >= share * (end - start) - 1e-9
+    assert sorted([*delivered, *floor.waiting]) == list(range(len(synthetic)))
+    for kind in (True, False):
+        of_kind = [item for item in delivered if synthetic[item] == kind]
+        assert all(a < b for a, b in pairwise(of_kind))
+    assert share > 0 or not floor.waiting
+
+
+@settings(max_examples=5)
+@given(st.integers(0, 2**32 - 1))
+def test_r22_at_nine_in_ten_synthetic_consumers_get_the_floor_in_every_thousand(seed: int) -> None:
+    synthetic = (np.random.default_rng(seed).random(20_000) < 0.9).tolist()
+    floor = RealShareFloor()
+
+    delivered = offered(floor, synthetic)
+
+    real = np.array([not synthetic[item] for item in delivered])
+    shares = np.convolve(real, np.ones(FLOOR_WINDOW), "valid") / FLOOR_WINDOW
+    assert shares.min() >= FLOOR
+    assert floor.real_share is not None
+    assert floor.real_share >= FLOOR
+    assert len(delivered) + len(floor.waiting) == 20_000
+    assert len(delivered) > 15_000
+
+
+def test_what_was_retracted_waits_no_longer() -> None:
+    floor = RealShareFloor(0.5, 10)
+    offered(floor, [True, True, True])
+
+    floor.withdraw([0, 2])
+
+    assert floor.waiting == (1,)
+    assert floor.offer(3, synthetic=False) == [3, 1]
+
+
+@pytest.mark.parametrize("state", [b"", b"ESTATE", RealShareFloor().to_bytes()[:-1], Alarm().to_bytes() + b"0"])
+def test_damaged_state_is_refused(state: bytes) -> None:
+    with pytest.raises(Broken):
+        RealShareFloor.from_bytes(state)
+    with pytest.raises(Broken):
+        Alarm.from_bytes(state)

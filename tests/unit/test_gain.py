@@ -1,0 +1,234 @@
+"""Information gain: what its figures add up to, what rounding may do to them, and that they are the same everywhere."""
+
+import hashlib
+import itertools
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from epistream.indexer.gain import DRIFT_MAX, Gains, Posterior, greedy
+from epistream.wire.errors import Broken
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def unit(seed: int, count: int, dimension: int) -> NDArray[np.float32]:
+    """Unit vectors, many of them near copies or copies of others."""
+    random = np.random.default_rng(seed)
+    kinds = random.standard_normal((max(1, count // 3), dimension))
+    rows = kinds[random.integers(0, len(kinds), count)]
+    rows += random.choice([0, 1e-6, 0.1, 3.0], (count, 1)) * random.standard_normal((count, dimension))
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+def precision(rows: NDArray[np.float32], prior: float, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    wide = rows.astype(np.float64)
+    return prior * np.eye(rows.shape[1]) + (wide * weights[:, None]).T @ wide
+
+
+def logdet(matrix: NDArray[np.float64]) -> float:
+    return float(np.linalg.slogdet(matrix)[1])
+
+
+@given(seeds, st.integers(1, 60), st.integers(1, 24), st.sampled_from([0.01, 0.1, 1.0, 10.0]), st.integers(1, 20))
+def test_r16_gains_add_up_to_half_the_growth_of_logdet(
+    seed: int, count: int, dimension: int, prior: float, rebuild_every: int
+) -> None:
+    rows = unit(seed, count, dimension)
+    weights = np.random.default_rng(seed).choice([1.0, 0.25], count)
+    posterior = Posterior(dimension, prior=prior, rebuild_every=rebuild_every)
+
+    gains = [posterior.observe(row, weight) for row, weight in zip(rows, weights, strict=True)]
+
+    expected = logdet(precision(rows, prior, weights))
+    assert math.fsum(gains) == pytest.approx(0.5 * (expected - dimension * math.log(prior)), abs=1e-8)
+    assert posterior.gained == pytest.approx(math.fsum(gains), abs=1e-10)
+    assert posterior.logdet == pytest.approx(expected, abs=1e-8)
+    assert all(0 <= gain < math.inf for gain in gains)
+    assert posterior.gained <= dimension / 2 * math.log1p(count / (dimension * prior)) + 1e-6
+
+
+@given(seeds, st.integers(1, 40), st.integers(1, 24))
+def test_r16_a_second_copy_gains_what_the_first_left(seed: int, count: int, dimension: int) -> None:
+    rows = unit(seed, count, dimension)
+    posterior = Posterior(dimension)
+    for row in rows[:-1]:
+        posterior.observe(row)
+
+    left = math.expm1(2 * posterior.observe(rows[-1]))
+
+    assert posterior.gain(rows[-1]) == pytest.approx(0.5 * math.log1p(left / (1 + left)), abs=1e-9)
+
+
+@given(seeds, st.lists(st.integers(1, 7), min_size=1, max_size=12), st.integers(1, 20))
+def test_r16_scores_are_the_same_bits_however_a_stream_is_cut(seed: int, cuts: list[int], dimension: int) -> None:
+    rows = unit(seed, sum(cuts), dimension)
+    posterior = Posterior(dimension)
+    for row in unit(seed + 1, 10, dimension):
+        posterior.observe(row)
+    whole = posterior.score(rows)
+
+    parts = [posterior.score(part) for part in np.split(rows, np.cumsum(cuts)[:-1])]
+
+    assert np.concatenate(parts).tobytes() == whole.tobytes()
+    assert np.all((whole >= 0) & (whole <= 1))
+
+
+def test_a_direction_that_is_known_m_times_has_half_the_logarithm_of_one_and_one_over_one_plus_m() -> None:
+    posterior = Posterior(3)
+    first = np.array([1, 0, 0], np.float32)
+
+    assert [posterior.observe(first) for _ in range(4)] == pytest.approx(
+        [0.5 * math.log1p(1 / (1 + m)) for m in range(4)]
+    )
+    assert posterior.score(np.eye(3)) == pytest.approx([math.log1p(1 / 5) / math.log(2), 1, 1])
+
+
+def test_the_inverse_stays_one_and_what_is_kept_does_not_depend_on_the_number_observed() -> None:
+    rows = unit(7, 3000, 48)
+    posterior, never_rebuilt = Posterior(48, rebuild_every=1000), Posterior(48, rebuild_every=10**9)
+    sizes = set()
+    for count, row in enumerate(rows):
+        posterior.observe(row)
+        never_rebuilt.observe(row)
+        if count % 500 == 0:
+            sizes.add(len(posterior.to_bytes()) // 1000)
+
+    assert 0 < posterior.drift < 1e-10 < DRIFT_MAX
+    np.testing.assert_allclose(posterior.score(rows[:50]), never_rebuilt.score(rows[:50]), rtol=1e-9)
+    expected = np.linalg.inv(precision(rows, 1.0, np.ones(len(rows)))) @ rows[:50].astype(float).T
+    np.testing.assert_allclose(posterior.pull(rows[:50]), expected.T, atol=1e-11)
+    assert len(sizes) == 1
+
+
+PROGRAM = """
+import hashlib, sys
+from epistream.indexer.gain import Gains
+from tests.unit.test_gain import unit
+gains = Gains(384)
+for place, row in enumerate(unit(3, 300, 384)):
+    gains.observe(row, anchored=place % 3 == 0)
+    if place == int(sys.argv[1]):
+        gains = Gains.from_bytes(gains.to_bytes())
+print(hashlib.sha256(gains.to_bytes()).hexdigest())
+"""
+
+
+def test_the_same_observations_make_the_same_bits_in_another_process_and_after_a_restore() -> None:
+    gains = Gains(384)
+    for place, row in enumerate(unit(3, 300, 384)):
+        gains.observe(row, anchored=place % 3 == 0)
+    ours = hashlib.sha256(gains.to_bytes()).hexdigest()
+
+    for restored_at in ("-1", "10", "250"):
+        ran = subprocess.run([sys.executable, "-c", PROGRAM, restored_at], capture_output=True, text=True, check=True)
+        assert ran.stdout.strip() == ours
+
+
+@given(seeds, st.integers(1, 30), st.integers(1, 30), st.integers(1, 9))
+def test_a_restored_state_goes_on_bit_for_bit_across_rebuilds(
+    seed: int, before: int, after: int, rebuild_every: int
+) -> None:
+    rows = unit(seed, before + after, 8)
+    posterior = Posterior(8, rebuild_every=rebuild_every)
+    for row in rows[:before]:
+        posterior.observe(row)
+    restored = Posterior.from_bytes(posterior.to_bytes())
+
+    for row in rows[before:]:
+        assert posterior.observe(row) == restored.observe(row)
+
+    assert posterior.to_bytes() == restored.to_bytes()
+
+
+@given(st.data())
+def test_damaged_state_is_refused(data: st.DataObject) -> None:
+    posterior = Posterior(4)
+    posterior.observe(np.eye(4)[0])
+    state = bytearray(posterior.to_bytes())
+    if data.draw(st.booleans()):
+        state[data.draw(st.integers(0, len(state) - 1))] ^= data.draw(st.integers(1, 255))
+    else:
+        del state[data.draw(st.integers(0, len(state) - 1)) :]
+
+    with pytest.raises(Broken) as raised:
+        Posterior.from_bytes(bytes(state))
+
+    assert raised.value.reason == "CORRUPT"
+
+
+def test_another_kind_of_state_is_refused() -> None:
+    with pytest.raises(Broken) as raised:
+        Posterior.from_bytes(Gains(4).to_bytes())
+
+    assert raised.value.reason == "UNKNOWN_STATE"
+
+
+def test_a_frozen_copy_stays_as_it_is() -> None:
+    gains = Gains(6)
+    rows = unit(1, 20, 6)
+    gains.observe(rows[0], anchored=True)
+    frozen, before = gains.frozen(), gains.to_bytes()
+
+    for row in rows:
+        gains.observe(row, anchored=True)
+
+    assert frozen.to_bytes() == before != gains.to_bytes()
+
+
+def test_synthetic_items_move_what_is_known_less_and_what_people_said_not_at_all() -> None:
+    rows = unit(2, 2, 6)
+    by_people, synthetic = Gains(6, synthetic_weight=0.25), Gains(6, synthetic_weight=0.25)
+    by_people.observe(rows[0], anchored=True)
+    untouched = synthetic.human.to_bytes()
+
+    gain = synthetic.observe(rows[0], anchored=False)
+
+    assert synthetic.human.to_bytes() == untouched
+    assert gain.known == gain.human == pytest.approx(0.5 * math.log1p(0.25), abs=1e-6)
+    assert synthetic.score(rows[:1])[0] > by_people.score(rows[:1])[0]
+    assert synthetic.score(rows[:1])[1] == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [np.full(4, np.nan), np.array([np.inf, 0, 0, 0]), np.ones(3), np.ones((1, 4))])
+def test_what_is_no_vector_changes_nothing(wrong: NDArray[np.float64]) -> None:
+    gains = Gains(4)
+    before = gains.to_bytes()
+
+    with pytest.raises(ValueError, match=r"expected a vector|finite"):
+        gains.observe(wrong, anchored=True)
+
+    assert gains.to_bytes() == before
+
+
+@given(seeds, st.integers(2, 9), st.integers(1, 4))
+def test_a_greedy_choice_is_as_good_as_one_minus_one_over_e_of_the_best(seed: int, count: int, wanted: int) -> None:
+    rows = unit(seed, count, 4)
+    posterior = Posterior(4, prior=0.1)
+    posterior.observe(rows[0])
+
+    chosen = greedy(posterior, rows, wanted)
+
+    def told(places: tuple[int, ...]) -> float:
+        copy = posterior.frozen()
+        return math.fsum(copy.observe(rows[place]) for place in places)
+
+    places = tuple(place for place, _ in chosen)
+    gains = [gain for _, gain in chosen]
+    best = max(told(others) for others in itertools.combinations(range(count), min(wanted, count)))
+    assert len(set(places)) == min(wanted, count)
+    assert math.fsum(gains) == pytest.approx(told(places), abs=1e-8)
+    assert math.fsum(gains) >= (1 - 1 / math.e) * best - 1e-9
+    assert all(later <= earlier + 1e-9 for earlier, later in itertools.pairwise(gains))
+
+
+def test_a_greedy_choice_takes_one_of_near_copies() -> None:
+    rows = np.eye(5, dtype=np.float32)[[0, 0, 0, 0, 1, 2]]
+
+    assert sorted(place for place, _ in greedy(Posterior(5), rows, 3)) == [0, 4, 5]

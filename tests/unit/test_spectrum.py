@@ -1,0 +1,215 @@
+"""The diversity of windows: streamed as from nothing, in order, compared at equal n and on the same prompts."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from epistream.indexer.spectrum import (
+    ITEMS_MIN,
+    Comparison,
+    Diversity,
+    HumanWindow,
+    Missing,
+    Window,
+    compare,
+    diversity,
+    drawn,
+    slope,
+)
+from epistream.wire.errors import Broken
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def unit(seed: int, count: int, dimension: int, kinds: int = 10**6) -> NDArray[np.float32]:
+    """Unit vectors around `kinds` directions at most."""
+    random = np.random.default_rng(seed)
+    rows = random.standard_normal((count, dimension))
+    if kinds < count:
+        rows = random.standard_normal((kinds, dimension))[random.integers(0, kinds, count)] + 0.2 * rows
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+def from_nothing(rows: NDArray[np.float32], human: HumanWindow) -> Diversity:
+    """The figures by their definitions, from the n by n similarities."""
+    centred = rows.astype(np.float64) - human.vectors.astype(np.float64).mean(axis=0)
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    shares = np.linalg.eigvalsh(centred @ centred.T / len(rows)).clip(0)
+    positive = shares[shares > 1e-14]
+    singular = np.sqrt(positive) / np.sqrt(positive).sum()
+    return Diversity(
+        len(rows),
+        float(np.sqrt(positive).sum() ** 2),
+        math.exp(-float((positive * np.log(positive)).sum())),
+        1 / float(np.square(shares).sum()),
+        1 / float(shares.max()),
+        math.exp(-float((singular * np.log(singular)).sum())),
+    )
+
+
+def test_three_of_one_kind_and_one_of_another() -> None:
+    found = diversity(np.eye(4)[[0, 0, 0, 1]])
+
+    assert found.items == 4
+    assert found.rke == pytest.approx(1.6)
+    assert found.vendi_inf == pytest.approx(4 / 3)
+    assert found.vendi == pytest.approx(math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)))
+    assert found.vendi_half == pytest.approx((math.sqrt(0.75) + math.sqrt(0.25)) ** 2)
+
+
+def test_the_effective_rank_is_of_singular_values_not_of_their_squares() -> None:
+    found = diversity(np.eye(4)[[0, 0, 0, 1]])
+
+    shares = np.sqrt([3, 1]) / np.sqrt([3, 1]).sum()
+    assert found.effective_rank == pytest.approx(math.exp(-float((shares * np.log(shares)).sum())))
+    assert found.effective_rank != pytest.approx(found.vendi, rel=0.01)
+
+
+@pytest.mark.parametrize("kinds", [3, 10**6])
+def test_r15_a_stream_of_ten_thousand_has_the_figures_of_a_computation_from_nothing(kinds: int) -> None:
+    human = HumanWindow(unit(1, 200, 64))
+    window = Window(700, human)
+    stream = unit(2, 10_000, 64, kinds)
+    for row in stream:
+        window.observe(row)
+
+    found, expected = window.diversity(), from_nothing(stream[-700:], human)
+
+    assert found.scores == pytest.approx(expected.scores, rel=1e-9)
+    assert found.effective_rank == pytest.approx(expected.effective_rank, rel=1e-6)
+    assert window.rke() == pytest.approx(expected.rke, rel=1e-9)
+    np.testing.assert_array_equal(window.vectors()[0], stream[-700:])
+
+
+@given(seeds, st.integers(1, 150), st.integers(1, 90), st.integers(1, 12), st.integers(1, 30))
+def test_r15_figures_are_those_from_nothing_and_in_order(
+    seed: int, count: int, size: int, dimension: int, kinds: int
+) -> None:
+    human = HumanWindow(unit(seed, 50, dimension + 1))
+    window = Window(size, human)
+    stream = unit(seed + 1, count, dimension + 1, kinds)
+    for row in stream:
+        window.observe(row)
+
+    found = window.diversity()
+
+    assert found.vendi_inf <= found.rke <= found.vendi <= min(len(window), dimension + 1)
+    assert found.vendi <= found.vendi_half
+    assert window.rke() == pytest.approx(found.rke, rel=1e-9)
+    assert found.scores[1:] == pytest.approx(from_nothing(stream[-size:], human).scores[1:], rel=1e-9)
+
+
+@given(seeds, st.integers(0, 200), st.integers(0, 200), st.integers(1, 100))
+def test_a_restored_window_goes_on_bit_for_bit_and_reading_changes_nothing(
+    seed: int, before: int, after: int, size: int
+) -> None:
+    human = HumanWindow(unit(seed, 40, 6))
+    window = Window(size, human)
+    stream = unit(seed + 1, before + after, 6)
+    for place, row in enumerate(stream[:before]):
+        window.observe(row, f"p{place}")
+    restored = Window.from_bytes(window.to_bytes(), human)
+
+    for row in stream[before:]:
+        window.observe(row)
+        restored.observe(row)
+        restored.rke()
+
+    assert window.to_bytes() == restored.to_bytes()
+    assert window.diversity() == restored.diversity()
+
+
+def test_a_window_is_not_restored_from_damaged_bytes_or_with_other_people() -> None:
+    human = HumanWindow(unit(1, 40, 6))
+    state = Window(5, human).to_bytes()
+
+    with pytest.raises(Broken):
+        Window.from_bytes(state[:-40] + bytes(40), human)
+    with pytest.raises(ValueError, match="human window"):
+        Window.from_bytes(state, HumanWindow(unit(2, 40, 6)))
+
+
+def test_an_empty_window_and_items_without_a_direction_have_figures() -> None:
+    human = HumanWindow(np.tile(unit(1, 1, 6), (40, 1)))
+    window = Window(5, human)
+    assert window.diversity().scores == (1, 1, 1, 1)
+    assert window.rke() == 1
+
+    window.observe(human.vectors[0])
+
+    assert window.diversity().scores == (1, 1, 1, 1)
+
+
+def test_r20_too_few_items_have_no_figures_but_a_reason() -> None:
+    human = HumanWindow(unit(1, 200, 16))
+
+    assert compare(human, unit(2, ITEMS_MIN - 1, 16)) == Missing("BELOW_MINIMUM", ITEMS_MIN - 1)
+    assert compare(HumanWindow(unit(1, 9, 16)), unit(2, 200, 16)) == Missing("BELOW_MINIMUM", 9)
+    assert Window(500, human).compare() == Missing("BELOW_MINIMUM", 0)
+
+
+def test_r20_both_sides_answer_the_same_prompts_where_there_are_enough() -> None:
+    people, machine = unit(1, 100, 16), unit(2, 90, 16)
+    human = HumanWindow(people, [f"p{place}" for place in range(100)])
+    pairs = [f"p{place * 2}" if place < 40 else "" for place in range(90)]
+
+    found = compare(human, machine, pairs)
+
+    assert isinstance(found, Comparison)
+    assert (found.matched, found.items) == (True, 40)
+    order = sorted(range(40), key=lambda place: f"p{place * 2}")
+    expected = diversity(human.centred(machine[order])).vendi
+    assert found.produced.vendi == pytest.approx(expected)
+    assert found.human.vendi == pytest.approx(diversity(human.centred(people[[2 * place for place in order]])).vendi)
+
+
+def test_r20_else_as_many_of_each_are_compared_and_it_is_said() -> None:
+    human = HumanWindow(unit(1, 100, 16), [f"p{place}" for place in range(100)])
+
+    found = compare(human, unit(2, 60, 16), [f"p{place}" for place in range(31)] + [""] * 29)
+
+    assert isinstance(found, Comparison)
+    assert not found.matched
+    assert found.items == found.produced.items == found.human.items == 60
+    assert found.human_version == human.version
+
+
+def test_an_interval_holds_the_ratio_of_samples_of_one_kind_and_not_that_of_a_few_kinds() -> None:
+    human = HumanWindow(unit(1, 300, 32))
+
+    same, few = compare(human, unit(2, 200, 32)), compare(human, unit(3, 200, 32, kinds=5))
+
+    assert isinstance(same, Comparison)
+    assert isinstance(few, Comparison)
+    assert same.low[1] < 1 < same.high[1]
+    assert few.high[1] < 0.5
+    assert all(low <= ratio <= high for low, ratio, high in zip(few.low, few.ratio, few.high, strict=True))
+
+
+def test_the_same_windows_have_the_same_comparison() -> None:
+    rows = unit(1, 120, 32)
+
+    assert compare(HumanWindow(rows), unit(2, 100, 32)) == compare(HumanWindow(rows), unit(2, 100, 32))
+
+
+@given(st.integers(0, 300), st.integers(0, 50))
+@settings(max_examples=30)
+def test_drawn_is_an_order_of_all(items: int, seed: int) -> None:
+    assert sorted(drawn(items, seed).tolist()) == list(range(items))
+
+
+def test_drawn_is_the_same_for_ever() -> None:
+    assert drawn(8, 1).tolist() == DRAWN
+    assert drawn(8, 2).tolist() != DRAWN
+
+
+DRAWN = [6, 3, 0, 7, 4, 5, 2, 1]
+
+
+def test_a_slope_needs_three_windows() -> None:
+    assert slope([1.0, 0.5]) is None
+    assert slope([1.0, 0.9, 0.8, 0.7]) == pytest.approx(-0.1)
