@@ -203,3 +203,9 @@ bench-tracing: $(VENV)/dev.stamp ## Measure: what traces cost for each record, o
 
 bench-overhead: $(VENV)/dev.stamp ## Measure: what TLS, credentials, roles and the audit log cost the main path
 	$(BIN)/python -m bench.overhead
+
+bench-gain: $(VENV)/dev.stamp ## Measure: what an accepted record costs the posteriors, and a window of 10,000 compared with people
+	$(BIN)/python -m bench.gain
+
+bench-collapse: $(VENV)/dev.stamp ## Measure: whom the collapse watch notices, and what consumers get of what is real. Draws docs/collapse.png
+	$(BIN)/python -m bench.collapse

@@ -1,0 +1,150 @@
+"""Whom the collapse watch notices: loops of a model that learns from itself, people; and what consumers get.
+
+On the sample data in ../shared/data, with the packaged encoder. Writes the plot of docs/gate.md, docs/collapse.png.
+"""
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from bench.report import Figure, at_least, below, report
+from epistream.indexer.collapse import FLOOR, FLOOR_WINDOW, RAISED_BELOW, Alarm, RealShareFloor
+from epistream.indexer.spectrum import ITEMS_MIN, Comparison, HumanWindow, compare, drawn
+from tests.support.samples import DATA, STREAMS, TRAJECTORIES, rows, values, where
+
+PLOT: Final = Path(__file__).parents[1] / "docs" / "collapse.png"
+SPLITS: Final = 100
+_OFFERED: Final = 100_000
+_SYNTHETIC: Final = 0.9
+_NEVER: Final = 99
+_VENDI: Final = 1
+"""The place of VS_1 among the orders."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--plot", type=Path, default=PLOT)
+    plot = parser.parse_args().plot
+    if not DATA.is_dir():
+        sys.exit(f"the sample data is not there: {DATA}")
+    found = {regime: trajectory(regime) for regime in values(TRAJECTORIES, "regime")}
+    draw(found, plot)
+    return report("collapse", [*loops(found), *people(), *floor()])
+
+
+def trajectory(regime: str) -> dict[int, Comparison]:
+    """The generations of a loop against the people that it began with."""
+    human = HumanWindow(np.unique(where(TRAJECTORIES, regime=regime, generation=0), axis=0))
+    found = {}
+    for generation in sorted(set(values(TRAJECTORIES, "generation")) - {0}):
+        one = compare(human, where(TRAJECTORIES, regime=regime, generation=generation))
+        assert isinstance(one, Comparison)
+        found[generation] = one
+    return found
+
+
+def loops(found: dict[str, dict[int, Comparison]]) -> list[Figure]:
+    """When the alarm is raised, and the ratios. The sample has the generations 1, 3, 6 and 9."""
+    figures = []
+    for regime, generations in found.items():
+        alarm, raised, on = Alarm(), _NEVER, []
+        for generation, one in generations.items():
+            alarm = alarm.after(one)
+            raised = min(raised, generation) if alarm.on else raised
+            on.append(alarm.on)
+        name = f"{regime}: raised at generation ({_NEVER}: never)"
+        figures.append(below(name, raised, "", 3) if regime == "replace" else Figure(name, raised, ""))
+        first, last = min(generations), max(generations)
+        figures.extend(
+            Figure(f"{regime}: ratio at generation {g}", generations[g].ratio[_VENDI], "") for g in (first, last)
+        )
+        if regime == "replace":
+            fall = generations[first].ratio[_VENDI] - generations[last].ratio[_VENDI]
+            figures.append(at_least("replace: fall of the ratio", fall, "", 0.10))
+            stays = any(on) and all(on[on.index(True) :])
+            figures.append(at_least("replace: stays on from then", float(stays), "", 1))
+    return figures
+
+
+def people() -> list[Figure]:
+    """How often the alarm is raised where nothing is wrong."""
+    sources = [p for p in values(STREAMS, "producer") if not p.startswith("model:")]
+    figures = []
+    for source in sources:
+        everything = where(STREAMS, producer=source)
+        half = len(everything) // 2
+        if half < ITEMS_MIN:
+            figures.append(Figure(f"{source}: too few to compare, halves of", half, "texts"))
+            continue
+        raised = 0
+        for split in range(SPLITS):
+            order = drawn(len(everything), split)
+            found = compare(HumanWindow(everything[order[:half]]), everything[order[half : 2 * half]])
+            raised += Alarm().after(found).on
+        figures.append(below(f"{source}: raised in {SPLITS} splits of {half} texts", raised, "", 5.5))
+    crossed = [
+        Alarm().after(compare(HumanWindow(where(STREAMS, producer=a)), where(STREAMS, producer=b)))
+        for a in sources
+        for b in sources
+        if a != b
+    ]
+    figures.append(below("raised by people of another source", sum(alarm.on for alarm in crossed), "pairs", 0.5))
+    figures.append(Figure("of which drifted", sum(alarm.drifted for alarm in crossed), f"of {len(crossed)}"))
+    models = [p for p in values(STREAMS, "producer") if p.startswith("model:")]
+    human = [row for row in rows(STREAMS) if row["producer"] == "human_experts"]
+    window = HumanWindow(where(STREAMS, producer="human_experts"), [str(row["pair_id"]) for row in human])
+    for model in models:
+        pairs = [str(row["pair_id"]) for row in rows(STREAMS) if row["producer"] == model]
+        one = compare(window, where(STREAMS, producer=model), pairs)
+        assert isinstance(one, Comparison)
+        kind = "matched" if one.matched else "unmatched"
+        figures.append(Figure(f"{model}: ratio, {one.items} {kind}", one.ratio[_VENDI], ""))
+    return figures
+
+
+def floor() -> list[Figure]:
+    """What consumers get at nine synthetic items in ten."""
+    random, watched = np.random.default_rng(1), RealShareFloor()
+    synthetic = random.random(_OFFERED) < _SYNTHETIC
+    waited: list[int] = []
+    delivered = []
+    for number in range(_OFFERED):
+        delivered += watched.offer(number, synthetic=bool(synthetic[number]))
+        waited.append(len(watched.waiting))
+    real = ~synthetic[delivered]
+    shares = np.convolve(real, np.ones(FLOOR_WINDOW), "valid") / FLOOR_WINDOW
+    lost = _OFFERED - len(delivered) - len(watched.waiting)
+    return [
+        at_least(f"least real share in {FLOOR_WINDOW} deliveries", float(shares.min()), "", FLOOR),
+        below("items lost", lost, f"of {_OFFERED}", 1),
+        Figure("deferred at one time, median", statistics.median(waited), ""),
+        Figure("deferred at one time, at most", max(waited), ""),
+    ]
+
+
+def draw(found: dict[str, dict[int, Comparison]], path: Path) -> None:
+    """The ratio of VS_1 by generation, with its interval."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Picture
+
+    picture = Picture(figsize=(7, 4), dpi=120, layout="constrained")
+    FigureCanvasAgg(picture)
+    axes = picture.subplots()
+    for shift, (regime, generations) in enumerate(found.items()):
+        at = [generation + (shift - 1) / 8 for generation in generations]
+        ratios = [one.ratio[_VENDI] for one in generations.values()]
+        low = [one.ratio[_VENDI] - one.low[_VENDI] for one in generations.values()]
+        high = [one.high[_VENDI] - one.ratio[_VENDI] for one in generations.values()]
+        axes.errorbar([0, *at], [1, *ratios], [[0, *low], [0, *high]], marker="o", capsize=3, label=regime)
+    axes.axhline(RAISED_BELOW, linestyle="--", color="grey", label="raised when the interval is below")
+    axes.set(xlabel="generation", ylabel="VS₁ over people's VS₁, equal n", ylim=(0.5, 1.1))
+    axes.legend()
+    picture.savefig(path, metadata={"Software": ""})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

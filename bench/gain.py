@@ -1,0 +1,102 @@
+"""What the gate's figures cost: one accepted record in the posteriors, and a window of 10,000 compared with people.
+
+One thread, embeddings drawn at random: the time does not depend on what they are. Each figure is the median of windows
+of updates, so that one that another process interrupted does not decide.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.report import Figure, below, report
+from epistream.indexer.gain import Gains, Posterior
+from epistream.indexer.spectrum import HumanWindow, Window
+
+DIMENSION: Final = 384
+ACCEPTED: Final = 20_000
+WINDOW: Final = 10_000
+_AT_ONCE: Final = 500
+_UPDATE_MICROSECONDS: Final = 150
+_REFRESH_SECONDS: Final = 2
+_GROWTH: Final = 1.25
+
+
+def main() -> int:
+    rows = unit_vectors(ACCEPTED)
+    gains = Gains(DIMENSION)
+    updates = windows(rows, lambda row: gains.observe(row, anchored=True))
+    synthetic = windows(rows[: 10 * _AT_ONCE], lambda row: gains.observe(row, anchored=False))
+    saved = timed(gains.to_bytes)
+    restored = timed(lambda: Gains.from_bytes(gains.to_bytes()))
+    scoring = timed(lambda: gains.known.score(rows[:1000])) * 1000
+    few = 4 * _AT_ONCE
+    first, last = updates[: few // _AT_ONCE], updates[-(few // _AT_ONCE) :]
+    return report(
+        "gain",
+        [
+            below(
+                "update of both posteriors, an item from people", statistics.median(updates), "µs", _UPDATE_MICROSECONDS
+            ),
+            below("the same, mean with the rebuilds", statistics.mean(updates), "µs", _UPDATE_MICROSECONDS),
+            below("update, synthetic", statistics.median(synthetic), "µs", _UPDATE_MICROSECONDS),
+            below(f"the last {few} over the first", statistics.median(last) / statistics.median(first), "", _GROWTH),
+            Figure("score of one record against one posterior", scoring, "µs"),
+            Figure("rebuild, once in 4,096", rebuild_milliseconds(rows), "ms"),
+            Figure("drift before the newest rebuild", gains.known.drift, ""),
+            Figure("state of both", len(gains.to_bytes()) / 2**20, "MiB"),
+            Figure("saving it", saved * 1000, "ms"),
+            Figure("saving and restoring it", restored * 1000, "ms"),
+            *window_figures(rows),
+        ],
+    )
+
+
+def window_figures(rows: NDArray[np.float32]) -> Iterable[Figure]:
+    human = HumanWindow(rows[:WINDOW])
+    window = Window(WINDOW, human)
+    yield Figure("one record into a window", statistics.median(windows(rows, window.observe)), "µs")
+    yield Figure("first comparison of 10,000, once for a human window", timed(window.compare, 1), "s")
+    yield below("refresh of a window of 10,000: comparison", timed(window.compare, 3), "s", _REFRESH_SECONDS)
+    yield Figure("refresh of its spectrum alone", timed(window.diversity) * 1000, "ms")
+    yield Figure("refresh of RKE", timed(window.rke) * 1000, "ms")
+
+
+def unit_vectors(count: int) -> NDArray[np.float32]:
+    found = np.random.default_rng(1).standard_normal((count, DIMENSION))
+    return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), np.float32)
+
+
+def windows(rows: NDArray[np.float32], act: Callable[[NDArray[np.float32]], object]) -> list[float]:
+    """Microseconds for one, in each window of so many."""
+    found = []
+    for start in range(0, len(rows), _AT_ONCE):
+        began = time.perf_counter()
+        for row in rows[start : start + _AT_ONCE]:
+            act(row)
+        found.append((time.perf_counter() - began) / _AT_ONCE * 1e6)
+    return found
+
+
+def timed(act: Callable[[], object], times: int = 5) -> float:
+    """Seconds, the median."""
+    found = []
+    for _ in range(times):
+        began = time.perf_counter()
+        act()
+        found.append(time.perf_counter() - began)
+    return statistics.median(found)
+
+
+def rebuild_milliseconds(rows: NDArray[np.float32]) -> float:
+    """By how much longer an update takes that rebuilds."""
+    always, never = Posterior(DIMENSION, rebuild_every=1), Posterior(DIMENSION, rebuild_every=10**9)
+    return (timed(lambda: always.observe(rows[0])) - timed(lambda: never.observe(rows[0]))) * 1000
+
+
+if __name__ == "__main__":
+    sys.exit(main())
