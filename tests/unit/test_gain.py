@@ -50,6 +50,8 @@ def test_r16_gains_add_up_to_half_the_growth_of_logdet(
     assert math.fsum(gains) == pytest.approx(0.5 * (expected - dimension * math.log(prior)), abs=1e-8)
     assert posterior.gained == pytest.approx(math.fsum(gains), abs=1e-10)
     assert posterior.logdet == pytest.approx(expected, abs=1e-8)
+    assert posterior.count == count
+    assert posterior.drift == 0 or count >= rebuild_every
     assert all(0 <= gain < math.inf for gain in gains)
     assert posterior.gained <= dimension / 2 * math.log1p(count / (dimension * prior)) + 1e-6
 

@@ -15,6 +15,7 @@ from epistream.indexer.spectrum import (
     HumanWindow,
     Missing,
     Window,
+    _figures,
     compare,
     diversity,
     drawn,
@@ -49,6 +50,11 @@ def from_nothing(rows: NDArray[np.float32], human: HumanWindow) -> Diversity:
         1 / float(shares.max()),
         math.exp(-float((singular * np.log(singular)).sum())),
     )
+
+
+def exactly(scatter: NDArray[np.float64]) -> Diversity:
+    """The figures of a hundred items with this n S, with the same last bits."""
+    return _figures(np.linalg.eigvalsh(scatter).astype(np.float64), 100, 6)
 
 
 def test_three_of_one_kind_and_one_of_another() -> None:
@@ -121,6 +127,21 @@ def test_a_restored_window_goes_on_bit_for_bit_and_reading_changes_nothing(
 
     assert window.to_bytes() == restored.to_bytes()
     assert window.diversity() == restored.diversity()
+
+
+def test_a_window_that_was_filled_again_has_forgotten_all_before_to_the_last_bit() -> None:
+    human = HumanWindow(unit(1, 40, 6))
+    window, new = Window(100, human), Window(100, human)
+    before, rows = unit(2, 1500, 6), unit(3, 100, 6)
+    for row in [*before, *rows]:
+        window.observe(row)
+    for row in rows:
+        new.observe(row)
+
+    # 1,600 is a whole number of blocks of 64, at which the sum is made anew; the new window has one of 36 to add.
+    assert window.rke() == pytest.approx(new.rke(), rel=1e-12)
+    centred = human.centred(rows)
+    assert window.diversity() == exactly(centred.T @ centred)
 
 
 def test_a_window_is_not_restored_from_damaged_bytes_or_with_other_people() -> None:
