@@ -28,20 +28,20 @@ def unit(seed: int, count: int, dimension: int) -> NDArray[np.float32]:
 
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 40), min_size=1, max_size=6))
 @settings(max_examples=50)
-def test_a_rank_is_the_same_bits_however_a_stream_is_cut(seed: int, cuts: list[int]) -> None:
-    neighbourhood = Neighbourhood(unit(1, 100, 48))
-    asked = unit(seed, sum(cuts), 48)
+def test_a_distance_is_the_same_bits_however_a_stream_is_cut(seed: int, cuts: list[int]) -> None:
+    neighbourhood = Neighbourhood(unit(1, 100, 384))
+    asked = unit(seed, sum(cuts), 384)
 
-    parts = [neighbourhood.rank(part) for part in np.split(asked, np.cumsum(cuts)[:-1])]
+    parts = [neighbourhood.distance(part) for part in np.split(asked, np.cumsum(cuts)[:-1])]
 
-    assert np.concatenate(parts).tobytes() == neighbourhood.rank(asked).tobytes()
+    assert np.concatenate(parts).tobytes() == neighbourhood.distance(asked).tobytes()
 
 
 def test_a_rank_is_the_share_of_people_that_lie_as_far_out() -> None:
     window = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1]])
     neighbourhood = Neighbourhood(window, neighbour=1)  # distances to the nearest other: 0.2, 0.04, 0.04, 0.2
 
-    asked = np.array([[0.8, 0.6], [0.96, 0.28], [-1, 0]])  # 0, 0.04 and 1 away from the nearest
+    asked = np.array([[0.8, 0.6], [0.97, 0.2431049], [-1, 0]])  # 0, 0.03 and 1 away from the nearest
 
     assert neighbourhood.rank(asked) == pytest.approx([1, 1, 1 / 5])
     assert neighbourhood.rank([[0.99503719, -0.09950372]]) == pytest.approx([1])
