@@ -1,0 +1,1 @@
+"""What runs in the sandbox: Python's standard library and nothing else."""

@@ -1,0 +1,387 @@
+"""The process of the tests: runs them against the program, which is in another process, and says how each went.
+
+Functions of the program are here as `Remote`: a call hands plain data over and gets plain data back, and the tests
+compare that here. What is not plain data stays with the program; such a `Remote` equals nothing but itself.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import sys
+import types
+
+from .values import Channel, pack, pack_function, unpack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # It takes longer to load than all else here.
+    from collections.abc import Iterator
+    from typing import Any
+
+_MAY_PASS = frozenset(
+    name
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type)
+    and issubclass(kind, Exception)
+    and not issubclass(kind, StopIteration | StopAsyncIteration)
+)
+"""What a program raises is raised here as the same. One that ends an iteration would make `all(map(f, xs))` true."""
+_REASON_CHARACTERS = 300
+_OUTPUT_BYTES = 1024 * 1024
+
+
+class ProgramEnded(BaseException):
+    """The program's process is gone, or says what is no answer: nothing more can be asked."""
+
+
+class Undecidable(BaseException):
+    """The tests ask for what would have to be believed of the program's own objects."""
+
+
+class ProgramRaised(Exception):
+    """The program raised something of its own, or what would end the tests."""
+
+
+class Program:
+    """The other end: what is asked of the program, and what became of it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._channel = Channel(descriptor)
+        self.calls = 0
+        self.ended = ""
+        self.undecidable = ""
+        self.load_error: list[str] | None = None
+
+    def loaded(self) -> None:
+        """Wait until it is loaded. Raises ProgramEnded; `load_error` says what it raised."""
+        answer = self._answer()
+        self.load_error = answer[1:] if answer[0] == "e" else None
+
+    def ask(self, operation: str, *arguments: Any) -> Any:
+        """What it answers. Raises what it raised, ProgramEnded, and Undecidable for what cannot be handed over."""
+        try:
+            message = [operation, *(pack(each, self._hand) for each in arguments)]
+            self._channel.send(message)
+        except OSError as error:
+            raise self._end("its process ended") from error
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self.refuse(f"the tests hand over {error}") from error
+        answer = self._answer()
+        if answer[0] == "e":
+            raise _as_raised(*answer[1:])
+        try:
+            return unpack(answer[1], self._find)
+        except (ValueError, TypeError, LookupError, OverflowError, RecursionError, ArithmeticError) as error:
+            raise self._end("its answer cannot be read") from error
+
+    def refuse(self, why: str) -> Undecidable:
+        """Note that it cannot be decided, however the tests take it."""
+        self.undecidable = self.undecidable or why
+        return Undecidable(why)
+
+    def _answer(self) -> list[Any]:
+        if self.ended:
+            raise ProgramEnded(self.ended)
+        try:
+            answer = self._channel.receive()
+        except EOFError as error:
+            raise self._end("its process ended") from error
+        except (ValueError, RecursionError) as error:
+            raise self._end("its answer cannot be read") from error
+        if not isinstance(answer, list) or not _is_answer(answer):
+            raise self._end("its answer cannot be read")
+        return answer
+
+    def _end(self, why: str) -> ProgramEnded:
+        self.ended = self.ended or why
+        return ProgramEnded(why)
+
+    def _hand(self, value: Any) -> list[Any]:
+        if type(value) is Remote:
+            return ["h", _HANDLE.__get__(value)]
+        if isinstance(value, types.FunctionType):
+            return pack_function(value)
+        name = getattr(value, "__name__", "") if isinstance(value, type | types.BuiltinFunctionType) else ""
+        if name and vars(builtins).get(name) is value:
+            return ["n", name]
+        raise TypeError(f"an object of {type(value).__name__}")
+
+    def _find(self, tag: str, held: Any) -> Any:
+        if tag != "h" or not isinstance(held, int):
+            raise ValueError("no such form")
+        return Remote(self, held)
+
+
+class Remote:
+    """An object of the program, by its handle."""
+
+    __slots__ = ("_handle", "_program")
+
+    def __init__(self, program: Program, handle: int) -> None:
+        _PROGRAM.__set__(self, program)
+        _HANDLE.__set__(self, handle)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Call it there, with copies of the arguments."""
+        program = _PROGRAM.__get__(self)
+        program.calls += 1
+        return program.ask("call", self, list(arguments), named)
+
+    def __getattr__(self, name: str) -> Any:
+        """Its attribute there."""
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        return _PROGRAM.__get__(self).ask("get", self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _PROGRAM.__get__(self).ask("set", self, name, value)
+
+    def __getitem__(self, key: Any) -> Any:
+        return _PROGRAM.__get__(self).ask("item", self, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        _PROGRAM.__get__(self).ask("put", self, key, value)
+
+    def __contains__(self, value: Any) -> bool:
+        return _PROGRAM.__get__(self).ask("in", self, value) is True
+
+    def __len__(self) -> int:
+        length = _PROGRAM.__get__(self).ask("len", self)
+        return length if type(length) is int else -1
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Any]:
+        program = _PROGRAM.__get__(self)
+        iterator = program.ask("iter", self)
+        if type(iterator) is not Remote:
+            yield from iterator
+            return
+        while values := program.ask("next", iterator):
+            yield from values
+
+    def __next__(self) -> Any:
+        program = _PROGRAM.__get__(self)
+        raise program.refuse("`next` of an iterator of the program: the tests should make a list of it")
+
+    def __str__(self) -> str:
+        return _text(_PROGRAM.__get__(self).ask("str", self))
+
+    def __repr__(self) -> str:
+        return _text(_PROGRAM.__get__(self).ask("repr", self))
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if type(other) is Remote:
+            raise _PROGRAM.__get__(self).refuse("both sides of a comparison are objects of the program")
+        return False
+
+    def __hash__(self) -> int:
+        return object.__hash__(self)
+
+
+_PROGRAM: Any = Remote.__dict__["_program"]
+_HANDLE: Any = Remote.__dict__["_handle"]
+
+
+def _is_answer(answer: list[Any]) -> bool:
+    if len(answer) == 2:
+        return bool(answer[0] == "v")
+    return len(answer) == 3 and answer[0] == "e" and all(isinstance(each, str) for each in answer)
+
+
+def _text(value: Any) -> str:
+    return value if type(value) is str else ""
+
+
+def _as_raised(kind: str, text: str) -> Exception:
+    if kind in _MAY_PASS:
+        made: type[Exception] = getattr(builtins, kind)
+        try:
+            return made(text)
+        except TypeError:
+            return ProgramRaised(f"{kind}: {text}")
+    return ProgramRaised(f"{kind}: {text}")
+
+
+def judge_functions(tests: dict[str, Any], descriptor: int) -> dict[str, Any]:
+    """Run the asserts, the check and the cases of a function. Returns what was found, as plain data."""
+    program = Program(descriptor)
+    failed: list[list[str]] = []
+    try:
+        program.loaded()
+        if program.load_error is None:
+            failed = _Tests(tests, program).run()
+    except ProgramEnded:
+        pass
+    load_error = None if program.load_error is None else ": ".join(program.load_error)[:_REASON_CHARACTERS]
+    return {
+        "failed": failed,
+        "calls": program.calls,
+        "ended": program.ended,
+        "undecidable": program.undecidable,
+        "load_error": load_error,
+    }
+
+
+class _Tests:
+    """The names that the tests see, and the tests."""
+
+    def __init__(self, tests: dict[str, Any], program: Program) -> None:
+        self._tests = tests
+        self._program = program
+        self._failed: list[list[str]] = []
+        self._names: dict[str, Any] = {"__name__": "tests"}
+        self._own: set[str] = set()
+        self._shadows: dict[str, Remote] = {}
+
+    def run(self) -> list[list[str]]:
+        """The tests that failed: the name, `fail` or `error`, and the reason. Raises ProgramEnded."""
+        tests = self._tests
+        try:
+            parts = [compile(tests[part], f"<{part}>", "exec") for part in ("setup", "check")]
+            asserts = [compile(text, f"<asserts[{at}]>", "exec") for at, text in enumerate(tests["asserts"])]
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            return [["tests", "error", f"the tests are no Python: {error}"[:_REASON_CHARACTERS]]]
+        self._bind({name for code in (*parts, *asserts) for name in _names_in(code)} | {tests["entry_point"]} - {""})
+        if not self._try("setup", lambda: self._execute(parts[0])):
+            return self._failed
+        for at, code in enumerate(asserts):
+            self._try(f"asserts[{at}]", lambda code=code: self._execute(code))
+        if tests["check"]:
+            self._try("check", lambda: self._check(parts[1]))
+        if tests["entry_point"]:
+            for at, case in enumerate(tests["cases"]):
+                self._try(f"cases[{at}]", lambda case=case: self._case(case))
+        return self._failed
+
+    def _bind(self, wanted: set[str]) -> None:
+        """Make the program's names known, but those of Python itself: they are Python's, whatever the program says."""
+        found = self._program.ask("names", sorted(wanted))
+        for name, (origin, module, part) in found.items() if isinstance(found, dict) else ():
+            library = _from_library(module, part) if origin == "module" else None
+            if library is not None:
+                self._names[name] = library
+            elif name in vars(builtins) or name in sys.stdlib_module_names:
+                self._shadows[name] = self._program.ask("get", None, name)
+            else:
+                self._names[name] = self._program.ask("get", None, name)
+                self._own.add(name)
+
+    def _execute(self, code: types.CodeType) -> None:
+        """Run statements. One that uses no other name of the program tests the one that is called like Python's own."""
+        shadows = {} if self._own & _names_in(code) else self._shadows
+        self._names.update(shadows)
+        try:
+            exec(code, self._names)  # noqa: S102 - it is what the sandbox is for
+        finally:
+            for name in shadows:
+                self._names.pop(name, None)
+
+    def _check(self, code: types.CodeType) -> None:
+        self._execute(code)
+        self._names["check"](self._candidate())
+
+    def _case(self, case: dict[str, str]) -> None:
+        arguments, expected = json.loads(case["input"]), json.loads(case["output"])
+        found = _as_json(self._candidate()(*arguments))
+        if found != expected:
+            raise AssertionError(f"{found!r} instead of {expected!r}")
+
+    def _candidate(self) -> Any:
+        name = self._tests["entry_point"]
+        return self._shadows[name] if name in self._shadows else self._names[name]
+
+    def _try(self, name: str, test: Any) -> bool:
+        try:
+            test()
+        except (ProgramEnded, Undecidable):
+            pass
+        except AssertionError as error:
+            self._failed.append([name, "fail", _reason(error)])
+        except BaseException as error:  # noqa: BLE001 - also a test that ends the process has not passed
+            self._failed.append([name, "error", _reason(error)])
+        else:
+            return not (self._program.ended or self._program.undecidable)
+        return False
+
+
+def _names_in(code: types.CodeType) -> set[str]:
+    inner = (each for each in code.co_consts if isinstance(each, types.CodeType))
+    return set(code.co_names).union(*map(_names_in, inner))
+
+
+def _from_library(module: str, part: str) -> Any:
+    """What the program took from Python's library, taken from there again; None if it did not."""
+    if module.partition(".")[0] not in sys.stdlib_module_names:
+        return None
+    try:
+        __import__(module)
+        return getattr(sys.modules[module], part) if part else sys.modules[module]
+    except (ImportError, AttributeError, ValueError):
+        return None
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_as_json(each) for each in value]
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else json.dumps(key): _as_json(each) for key, each in value.items()}
+    return value
+
+
+def _reason(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"[:_REASON_CHARACTERS]
+    except BaseException:  # noqa: BLE001 - a message may be a program too
+        return type(error).__name__
+
+
+def judge_script(case: dict[str, str], name: str, descriptor: int) -> dict[str, Any]:
+    """Give a script its input, and compare what it writes. Returns what was found, as plain data."""
+    found, whole = _exchange(case["input"].encode("utf-8", "surrogatepass"), descriptor)
+    failed = []
+    if not whole:
+        failed.append([name, "fail", f"it writes more than {_OUTPUT_BYTES} bytes"])
+    elif _lines(found.decode("utf-8", "replace")) != _lines(case["output"]):
+        failed.append([name, "fail", f"{found[:100]!r} is not the output"[:_REASON_CHARACTERS]])
+    return {"failed": failed, "calls": 1, "ended": "", "undecidable": "", "load_error": None}
+
+
+def _exchange(sent: bytes, descriptor: int) -> tuple[bytes, bool]:
+    """Write and read at the same time, so that neither waits for the other."""
+    import os
+    import select
+    from _socket import SHUT_WR, socket
+
+    end = socket(fileno=descriptor)
+    parts: list[bytes] = []
+    length, rest = 0, memoryview(sent)
+    if not rest:
+        end.shutdown(SHUT_WR)
+    while length <= _OUTPUT_BYTES:
+        readable, writable, _ = select.select([descriptor], [descriptor] if rest else [], [])
+        if writable:
+            try:
+                rest = rest[os.write(descriptor, rest[:4096]) :]
+            except ConnectionError:
+                rest = memoryview(b"")
+            if not rest:
+                end.shutdown(SHUT_WR)
+        if readable:
+            try:
+                part = os.read(descriptor, 1 << 16)
+            except ConnectionError:
+                part = b""
+            if not part:
+                return b"".join(parts), True
+            parts.append(part)
+            length += len(part)
+    return b"", False
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.strip().splitlines()]

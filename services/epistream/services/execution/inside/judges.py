@@ -1,0 +1,75 @@
+"""The first process of the tests' sandbox: it forks a process for each run of them."""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+
+from . import judge
+from .forked import TALK, become
+from .values import Channel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # It takes longer to load than all else here.
+    from typing import Any, NoReturn
+
+_REPORT = 4
+"""The descriptor that the tests' process reports to."""
+
+
+class Judges:
+    """The sandbox of the tests."""
+
+    def __init__(self, told: dict[str, Any], control: int) -> None:
+        self._control = control
+        self._filter = bytes.fromhex(told["filter"])
+        self._tests = told["tests"]
+
+    def ready(self) -> dict[str, Any]:
+        """Nothing but that it is."""
+        gc.freeze()
+        return {}
+
+    def stop(self) -> int:
+        """Nothing runs between two things that it is told."""
+        return 0
+
+    def do(self, asked: dict[str, Any], descriptor: int) -> dict[str, Any]:
+        """Run the tests in a process of their own. Returns what they report, `None` when they end without."""
+        readable, writable = os.pipe()
+        child = os.fork()
+        if child == 0:
+            become({TALK: descriptor, _REPORT: writable}, asked["cpu_seconds"], self._filter)
+            self._run(asked)
+        os.close(descriptor)
+        os.close(writable)
+        # When the service closes the connection, the tests are ended too.
+        ready, _, _ = select.select([readable, self._control], [], [])
+        report = None
+        if readable in ready:
+            report = _read(readable)
+        os.close(readable)
+        os.kill(child, signal.SIGKILL)
+        return {"report": report, "status": os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}
+
+    def _run(self, asked: dict[str, Any]) -> NoReturn:
+        try:
+            case = asked["case"]
+            if case is None:
+                report = judge.judge_functions(self._tests, TALK)
+            else:
+                report = judge.judge_script(self._tests["cases"][case], f"cases[{case}]", TALK)
+            Channel(_REPORT).send(report)
+        finally:
+            os._exit(0)
+
+
+def _read(descriptor: int) -> Any:
+    """The report; None when there is none."""
+    try:
+        return Channel(descriptor).receive()
+    except (EOFError, ValueError, RecursionError):
+        return None

@@ -1,0 +1,140 @@
+"""The process of one program: loads it, and does with its functions what the tests' process asks for.
+
+It knows nothing of what the tests expect: it is told arguments, and tells results. The program shares this process and
+may change whatever is here: all that comes out of it is data that the tests' process judges.
+"""
+
+import os
+import sys
+import types
+from itertools import islice
+from typing import Any, Final
+
+from .values import Channel, pack, unpack, unpack_function
+
+STREAM_CHUNK: Final = 1000
+"""So many values of an iterator go in one message."""
+
+
+def run_script(code: types.CodeType, descriptor: int) -> None:
+    """Run it as a script whose standard input and output are the descriptor."""
+    os.dup2(descriptor, 0)
+    os.dup2(descriptor, 1)
+    os.close(descriptor)
+    module = _module("__main__")
+    try:
+        exec(code, module.__dict__)  # noqa: S102 - it is what the sandbox is for
+    finally:
+        sys.stdout.flush()
+
+
+def serve(code: types.CodeType, descriptor: int) -> None:
+    """Load it, and answer until the other side closes."""
+    channel = Channel(descriptor)
+    module = _module("program")
+    served = Served(module)
+    try:
+        exec(code, module.__dict__)  # noqa: S102 - it is what the sandbox is for
+    except BaseException as error:  # noqa: BLE001 - whatever it raises is its answer
+        channel.send(_raised(error))
+    else:
+        channel.send(["v", None])
+    while True:
+        try:
+            asked = channel.receive()
+        except EOFError:
+            return
+        channel.send(served.answer(asked))
+
+
+def _module(name: str) -> types.ModuleType:
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    return module
+
+
+class Served:
+    """The objects of the program that the tests' process has handles of."""
+
+    def __init__(self, module: types.ModuleType) -> None:
+        self._module = module
+        self._kept: list[Any] = []
+
+    def answer(self, asked: list[Any]) -> list[Any]:
+        """`["v", value]`, or `["e", type, text]` for what was raised."""
+        try:
+            done = _OPERATIONS[asked[0]](self, *(unpack(each, self._find) for each in asked[1:]))
+            return ["v", pack(done, self._keep)]
+        except BaseException as error:  # noqa: BLE001 - whatever it raises is its answer
+            return _raised(error)
+
+    def _keep(self, value: Any) -> list[Any]:
+        self._kept.append(value)
+        return ["h", len(self._kept) - 1, callable(value)]
+
+    def _find(self, tag: str, held: Any) -> Any:
+        if tag == "f":
+            return unpack_function(held)
+        if tag == "n":
+            import builtins
+
+            return getattr(builtins, held)
+        return self._kept[held]
+
+    def names(self, wanted: list[str]) -> dict[str, Any]:
+        """Of these names those that the program has, and what they are: a module, something of one, or its own."""
+        found = {name: self._module.__dict__[name] for name in wanted if name in self._module.__dict__}
+        return {name: _origin(name, value) for name, value in found.items()}
+
+    def get(self, owner: Any, name: str) -> Any:
+        """An attribute; without an owner, a name of the program."""
+        return self._module.__dict__[name] if owner is None else getattr(owner, name)
+
+    def call(self, function: Any, arguments: list[Any], named: dict[str, Any]) -> Any:
+        """What it returns."""
+        return function(*arguments, **named)
+
+    def next(self, iterator: Any) -> list[Any]:
+        """The next values of an iterator, none at its end."""
+        return list(islice(iterator, STREAM_CHUNK))
+
+
+def _origin(name: str, value: Any) -> list[str]:
+    if isinstance(value, types.ModuleType):
+        return ["module", value.__name__, ""]
+    module = getattr(value, "__module__", None)
+    if isinstance(module, str) and module in sys.stdlib_module_names:
+        return ["module", module, str(getattr(value, "__name__", name))]
+    return ["own", "", ""]
+
+
+def _set(_: Served, owner: Any, name: str, value: Any) -> None:
+    setattr(owner, name, value)
+
+
+def _put(_: Served, owner: Any, key: Any, value: Any) -> None:
+    owner[key] = value
+
+
+_OPERATIONS: Final[dict[str, Any]] = {
+    "names": Served.names,
+    "get": Served.get,
+    "call": Served.call,
+    "next": Served.next,
+    "set": _set,
+    "put": _put,
+    "item": lambda _, owner, key: owner[key],
+    "in": lambda _, owner, value: value in owner,
+    "len": lambda _, owner: len(owner),
+    "iter": lambda _, owner: iter(owner),
+    "str": lambda _, owner: str(owner),
+    "repr": lambda _, owner: repr(owner),
+}
+
+
+def _raised(error: BaseException) -> list[str]:
+    try:
+        text = str(error)[:500]
+    except BaseException:  # noqa: BLE001 - a message may be a program too
+        text = ""
+    return ["e", str(type(error).__name__)[:100], text]

@@ -1,0 +1,97 @@
+"""The first process of the program's sandbox: it forks a process for the program, and for each of its mutants."""
+
+import ast
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+from . import mutants, program
+from .forked import TALK, become
+
+_COMMON: Final = ("bisect", "collections", "functools", "heapq", "itertools", "math", "re", "string")
+"""What programs import most, loaded once for all runs, as `typing` is above."""
+
+
+class Programs:
+    """Runs the program and its mutants, one at a time, each in a process of its own."""
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self._filter = bytes.fromhex(told["filter"])
+        self._work = told["work"]
+        self._child = 0
+        self._error = ""
+        self._changes: list[mutants.Change] = []
+        self._tree = ast.Module(body=[], type_ignores=[])
+        try:
+            self._tree = ast.parse(told["content"], "<program>")
+            self._changes = mutants.changes(self._tree, told["named"])
+            compile(self._tree, "<program>", "exec", dont_inherit=True)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            self._error = f"{type(error).__name__}: {error}"
+
+    def ready(self) -> dict[str, Any]:
+        """The kinds of the changes that can be made, and what is wrong with the program."""
+        for name in _COMMON:
+            __import__(name)
+        # What is here is not looked at again by the collector of each run, and so not copied.
+        gc.freeze()
+        return {"changes": [kind for kind, _ in self._changes], "error": self._error}
+
+    def do(self, asked: dict[str, Any], descriptor: int) -> dict[str, Any]:
+        """Start a run, or end it and say how it ended."""
+        if asked["do"] == "stop":
+            return {"status": self.stop(), "clean": self._cleared()}
+        self._child = os.fork()
+        if self._child == 0:
+            become({TALK: descriptor}, asked["cpu_seconds"], self._filter)
+            self._run(asked)
+        os.close(descriptor)
+        return {}
+
+    def _run(self, asked: dict[str, Any]) -> NoReturn:
+        status = 1
+        try:
+            if asked["mutant"] is not None:
+                self._changes[asked["mutant"]][1]()
+                ast.fix_missing_locations(self._tree)
+            code = compile(self._tree, "<program>", "exec", dont_inherit=True)
+            del self._tree, self._changes
+            run = program.run_script if asked["script"] else program.serve
+            run(code, TALK)
+            status = 0
+        except SystemExit as error:
+            status = 0 if error.code in (None, 0) else 1
+        except BaseException:  # noqa: BLE001 - of a script that ends so the last words are kept
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(status)
+
+    def stop(self) -> int:
+        """End the run, if there is one. Returns its exit status, negative for the signal that ended it."""
+        if not self._child:
+            return 0
+        child, self._child = self._child, 0
+        # One that has ended, or is about to, keeps its own status.
+        os.kill(child, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def _cleared(self) -> bool:
+        """Leave no file for the next run. Returns whether there is none."""
+        for folder, folders, files in os.walk(self._work, topdown=False):
+            for name in files:
+                _remove(os.unlink, f"{folder}/{name}")
+            for name in folders:
+                path = f"{folder}/{name}"
+                _remove(os.unlink if os.path.islink(path) else os.rmdir, path)  # noqa: PTH114 - nor is pathlib loaded
+        return not os.listdir(self._work)  # noqa: PTH208 - nor is pathlib loaded
+
+
+def _remove(remove: Callable[[str], None], path: str) -> None:
+    try:
+        remove(path)
+    except OSError:
+        # Then the folder is not empty.
+        return

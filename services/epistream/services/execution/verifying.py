@@ -1,0 +1,239 @@
+"""Runs a program's tests in two sandboxes, one for the program and one for the tests, and says what came of it."""
+
+import compileall
+import logging
+import re
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from epistream.services.execution import filters
+from epistream.services.execution.inside.mutants import chosen
+from epistream.services.execution.isolation import INSIDE, Isolation, NoIsolation, NoSandbox, find_isolation
+from epistream.services.execution.sandbox import OutOfTime, Sandbox, SandboxEnded
+from epistream.services.execution.verdict import Failed, Limits, Result, Verdict
+from epistream.v1 import knowledge_pb2 as pb
+
+LEAST_KILL_RATE: Final = 0.5
+"""Tests that notice fewer of the mutants are vacuous."""
+DEFAULT_LIMITS: Final = Limits()
+_log = logging.getLogger(__name__)
+_DEFINED: Final = re.compile(r"\b(?:def|class)\s+(\w+)")
+_WORD: Final = re.compile(r"[^\W\d]\w*")
+_FAILED_MOST: Final = 100
+_OUT_OF_CPU: Final = (-27, -24)
+"""SIGPROF and SIGXCPU."""
+_VERDICTS: Final = {"fail": Verdict.FAIL, "error": Verdict.ERROR}
+
+
+class Verifier:
+    """Runs tests. May be used by several threads at once: each verification has sandboxes of its own.
+
+    Args:
+        isolation: how programs are kept away from this machine.
+    """
+
+    def __init__(self, isolation: Isolation) -> None:
+        self._isolation = isolation
+        if isinstance(isolation, NoSandbox):
+            _log.warning("Code is run WITHOUT A SANDBOX, as the settings ask: a program can read this machine's files")
+        # Compiled once here: a sandbox cannot keep what it compiles.
+        compileall.compile_dir(INSIDE, quiet=2)
+
+    @classmethod
+    def find(cls, bubblewrap: Path | None = None, *, allow_none: bool = False) -> "Verifier":
+        """One with the isolation that this machine has. Raises NoIsolation as `find_isolation`."""
+        return cls(find_isolation(bubblewrap, allow_none=allow_none))
+
+    def verify(self, content: str, tests: pb.Tests, limits: Limits = DEFAULT_LIMITS) -> Result:
+        """Run the tests of a program. Blocks for up to `limits.wall_seconds` and about a second.
+
+        Args:
+            content: the program.
+            tests: its tests.
+            limits: what it may use.
+
+        Raises:
+            NoIsolation: the sandbox cannot be started. That says nothing about the program.
+        """
+        began = time.monotonic()
+        result = _without_running(tests) or self._run(content, tests, limits, began + limits.wall_seconds)
+        return replace(result, seconds=time.monotonic() - began, isolation=self._isolation.description)
+
+    def _run(self, content: str, tests: pb.Tests, limits: Limits, deadline: float) -> Result:
+        with (
+            Sandbox("program", self._isolation, limits) as program,
+            Sandbox("tests", self._isolation, limits) as judge,
+        ):
+            runs = _Runs(program, judge, tests, limits, deadline)
+            try:
+                result = runs.started(content) or runs.verdict()
+            except OutOfTime:
+                result = Result(verdict=Verdict.TIMEOUT, reason=f"not done in {limits.wall_seconds:g} s")
+            except SandboxEnded as ended:
+                if not runs.python:
+                    raise NoIsolation(f"The sandbox does not start: {ended}") from ended
+                result = Result(verdict=Verdict.ERROR, reason=f"its sandbox broke: {ended}")
+            return replace(result, output=bytes(program.written).decode("utf-8", "replace"), interpreter=runs.python)
+
+
+def _without_running(tests: pb.Tests) -> Result | None:
+    if not (tests.asserts or tests.check or tests.cases):
+        return Result(verdict=Verdict.NO_TESTS, reason="it has no tests")
+    if tests.language.lower() != "python":
+        return Result(verdict=Verdict.NO_TESTS, reason=f"tests in {tests.language or 'no language'} are not run here")
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What one run of all tests came to."""
+
+    failed: tuple[Failed, ...] = ()
+    calls: int = 0
+    seconds: float = 0.0
+
+
+class _Runs:
+    """The runs of one verification: the program's, and its mutants'."""
+
+    def __init__(self, program: Sandbox, judge: Sandbox, tests: pb.Tests, limits: Limits, deadline: float) -> None:
+        self.python = ""
+        """The version of the interpreter, once it runs."""
+        self._program, self._judge = program, judge
+        self._tests, self._limits, self._deadline = tests, limits, deadline
+        self._changes: list[str] = []
+
+    def started(self, content: str) -> Result | None:
+        """Start both. Returns the result when the program is none. Raises OutOfTime, SandboxEnded."""
+        told = {"filter": filters.running().hex(), "limits": _process_limits(self._limits)}
+        named = _named(content, self._tests)
+        self._program.tell({**told, "content": content, "named": named, "work": self._program.work}, self._deadline)
+        self._judge.tell({**told, "tests": _as_data(self._tests)}, self._deadline)
+        ready = self._program.answer(self._deadline, [self._judge])
+        self._judge.answer(self._deadline, [self._program])
+        self.python, self._changes = ready["python"], ready["changes"]
+        if ready["error"]:
+            failed = Failed("program", Verdict.ERROR, ready["error"])
+            return Result(verdict=Verdict.ERROR, reason=f"program: {failed.reason}", failed=(failed,))
+        return None
+
+    def verdict(self) -> Result:
+        """Run the program; when it passes, its mutants. Raises OutOfTime, SandboxEnded."""
+        outcome = self._outcome(None, self._limits.cpu_seconds, self._deadline)
+        if outcome.failed:
+            first = outcome.failed[0]
+            return Result(verdict=first.verdict, reason=f"{first.test}: {first.reason}", failed=outcome.failed)
+        if not outcome.calls:
+            return Result(verdict=Verdict.VACUOUS, reason="the tests use nothing of the program")
+        tried = chosen(self._changes, self._limits.mutants)
+        killed = sum(self._notices(mutant, outcome.seconds) for mutant in tried)
+        enough = bool(tried) and killed >= LEAST_KILL_RATE * len(tried)
+        return Result(
+            verdict=Verdict.VERIFIED if enough else Verdict.VACUOUS,
+            reason=f"every test passes, and {killed} of {len(tried)} mutants are noticed",
+            mutants=len(tried),
+            killed=killed,
+        )
+
+    def _notices(self, mutant: int, seconds: float) -> bool:
+        """Whether the tests notice the mutant, also by its taking several times as long as the program."""
+        deadline = min(self._deadline, time.monotonic() + 1.0 + 8 * seconds)
+        return bool(self._outcome(mutant, 0.2 + 4 * seconds, deadline).failed)
+
+    def _outcome(self, mutant: int | None, cpu_seconds: float, deadline: float) -> _Outcome:
+        """Run all tests, those of a mutant up to the first that fails."""
+        began = time.monotonic()
+        failed: list[Failed] = []
+        calls = 0
+        for case in self._parts():
+            outcome = self._part(mutant, case, cpu_seconds, deadline)
+            failed += outcome.failed
+            calls += outcome.calls
+            if failed and (mutant is not None or len(failed) >= _FAILED_MOST):
+                break
+        return _Outcome(tuple(failed[:_FAILED_MOST]), calls, time.monotonic() - began)
+
+    def _parts(self) -> Iterator[int | None]:
+        """What needs a process of its own: each case of a script by its number, and None for all other tests."""
+        if self._tests.asserts or self._tests.check or self._tests.entry_point:
+            yield None
+        if not self._tests.entry_point:
+            yield from range(len(self._tests.cases))
+
+    def _part(self, mutant: int | None, case: int | None, cpu_seconds: float, deadline: float) -> _Outcome:
+        asked = {"do": "run", "mutant": mutant, "case": case, "script": case is not None, "cpu_seconds": cpu_seconds}
+        its_end, tests_end = socket.socketpair()
+        with its_end, tests_end:
+            self._program.tell(asked, self._deadline, its_end.fileno())
+            self._judge.tell(asked, self._deadline, tests_end.fileno())
+        both = [self._program, self._judge]
+        self._program.answer(self._deadline, both)
+        try:
+            report, stopped = self._judge.answer(deadline, both), None
+        except OutOfTime:
+            if mutant is None or deadline >= self._deadline:
+                raise
+            # A mutant that waits. Without it, its tests end.
+            stopped = self._stop()
+            report = self._judge.answer(self._deadline, both)
+        stopped = stopped or self._stop()
+        if not stopped["clean"]:
+            raise SandboxEnded("it left files that cannot be removed")
+        return _read(report, stopped["status"], case)
+
+    def _stop(self) -> dict[str, Any]:
+        self._program.tell({"do": "stop"}, self._deadline)
+        return self._program.answer(self._deadline, [self._judge])
+
+
+def _process_limits(limits: Limits) -> dict[str, int]:
+    return {
+        "RLIMIT_AS": limits.memory_bytes,
+        "RLIMIT_CPU": int(limits.cpu_seconds) + 2,
+        "RLIMIT_FSIZE": limits.work_bytes,
+        "RLIMIT_NOFILE": limits.open_files,
+        "RLIMIT_CORE": 0,
+        "RLIMIT_MEMLOCK": 0,
+        "RLIMIT_MSGQUEUE": 0,
+    }
+
+
+def _named(content: str, tests: pb.Tests) -> list[str]:
+    """The names of the program's own that its tests mention: all that its sandbox is told of them before they run."""
+    words = set(_WORD.findall("\n".join([tests.setup, *tests.asserts, tests.check, tests.entry_point])))
+    return sorted(words & set(_DEFINED.findall(content)))
+
+
+def _as_data(tests: pb.Tests) -> dict[str, Any]:
+    return {
+        "setup": tests.setup,
+        "asserts": list(tests.asserts),
+        "check": tests.check,
+        "entry_point": tests.entry_point,
+        "cases": [{"input": case.input, "output": case.output} for case in tests.cases],
+    }
+
+
+def _read(answer: dict[str, Any], status: int, case: int | None) -> _Outcome:
+    """What the tests' process reports. It ran what is not trusted: nothing but the expected form is taken."""
+    report = answer.get("report")
+    name = "tests" if case is None else f"cases[{case}]"
+    if not isinstance(report, dict):
+        return _Outcome((Failed(name, Verdict.ERROR, "the tests end without a report"),))
+    failed = [
+        Failed(str(each[0])[:100], _VERDICTS.get(str(each[1]), Verdict.ERROR), str(each[2])[:500])
+        for each in report.get("failed", ())
+        if isinstance(each, list) and len(each) == 3
+    ]
+    told = [report[kind] for kind in ("load_error", "ended", "undecidable") if report.get(kind)]
+    failed += [Failed("program", Verdict.ERROR, str(each)[:500]) for each in told]
+    if status in _OUT_OF_CPU:
+        failed.insert(0, Failed("program", Verdict.TIMEOUT, "it used up its CPU time"))
+    elif case is not None and status:
+        failed.insert(0, Failed(name, Verdict.ERROR, f"it ends with {status}"))
+    calls = report.get("calls")
+    return _Outcome(tuple(failed), calls if isinstance(calls, int) else 0)
