@@ -1,11 +1,9 @@
 """Prometheus itself on this machine: what is installed, or Debian's package, unpacked without being root.
 
 It is taken from the search path when it is there. Otherwise apt fetches the package and those of its web pages (20 MB,
-the first time only) and dpkg unpacks them into the project's cache. apt verifies what it fetches as always; where the
-machine has no lists of packages it fetches its own into the cache, so nothing of the system is changed.
+the first time only) and dpkg unpacks them into the project's cache.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -15,13 +13,13 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
 from epistream.services.kafka.child import Child
 from epistream.wire.errors import Unavailable
+from k8s.debian import Apt, Told, unpacked
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 CACHE: Final = ROOT / ".cache" / "prometheus"
@@ -32,9 +30,6 @@ _NEEDED: Final = re.compile(r"^  Depends: ((?:libjs|fonts)-[a-z0-9.+-]+)$", re.M
 _WEB_FILES: Final = "usr/share/prometheus/web"
 _READY_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 20.0
-
-Told = Callable[[str], None]
-"""Told what is done, a sentence at a time, when it takes a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,79 +51,20 @@ def find_tools(told: Told = lambda _: None, cache: Path = CACHE) -> Tools:
     installed = shutil.which("prometheus"), shutil.which("promtool")
     if installed[0] and installed[1] and _version(installed[1]) >= _OLDEST:
         return Tools(Path(installed[0]), Path(installed[1]))
-    unpacked = cache / "debian"
-    if not unpacked.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        with (cache / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not unpacked.is_dir():
-                _unpack(unpacked, cache / "work", told)
-    programs = unpacked / "usr" / "bin"
-    return Tools(programs / "prometheus", programs / "promtool", unpacked / _WEB_FILES)
+    folder = unpacked(cache, f"Prometheus {'.'.join(map(str, _OLDEST))} or newer", _download, told)
+    programs = folder / "usr" / "bin"
+    return Tools(programs / "prometheus", programs / "promtool", folder / _WEB_FILES)
 
 
-def _unpack(unpacked: Path, work: Path, told: Told) -> None:
-    """Fetch the package and those of its pages, and unpack them into a folder that is there whole or not at all."""
-    if not all(map(shutil.which, ("apt-get", "apt-cache", "dpkg-deb"))):
-        raise Unavailable(
-            "Prometheus is not on this machine, and without Debian's apt it cannot be fetched: install Prometheus"
-            f" {'.'.join(map(str, _OLDEST))} or newer, so that `prometheus` and `promtool` are on the search path"
-        )
-    shutil.rmtree(work, ignore_errors=True)
-    told("Fetching Prometheus from Debian's packages (20 MB, this time only)")
-    try:
-        _download(_Apt(work, lists_of_its_own=False))
-    except Unavailable:
-        # The machine has no lists of packages, or old ones.
-        shutil.rmtree(work)
-        apt = _Apt(work, lists_of_its_own=True)
-        apt.run("apt-get", "update")
-        _download(apt)
-    told("Unpacking it")
-    for package in sorted(work.glob("*.deb")):
-        _run(["dpkg-deb", "-x", str(package), str(work / "unpacked")], work)
-    (work / "unpacked").rename(unpacked)
-    shutil.rmtree(work)
-
-
-class _Apt:
-    """apt as anybody may use it: what it keeps is in a folder, and nothing of the system is changed."""
-
-    def __init__(self, folder: Path, *, lists_of_its_own: bool) -> None:
-        state, cached = folder / "state", folder / "cached"
-        for needed in (state / "lists" / "partial", cached / "archives" / "partial"):
-            needed.mkdir(parents=True)
-        # Without a user of its own: that one may not write here.
-        options = {"Dir::Cache": str(cached), "APT::Sandbox::User": "", "Acquire::Retries": "2"}
-        if lists_of_its_own:
-            options |= {"Dir::State": str(state), "Dir::State::status": "/var/lib/dpkg/status"}
-        self._folder = folder
-        self._options = [f"-o{name}={value}" for name, value in options.items()]
-
-    def run(self, program: str, *arguments: str) -> str:
-        """What a program of apt prints. Raises Unavailable."""
-        return _run([program, *self._options, *arguments], self._folder)
-
-
-def _download(apt: _Apt) -> None:
+def _download(apt: Apt) -> None:
     """The package, and those of its web pages, into the folder."""
     first = _of_the_pages(apt, "prometheus")
     apt.run("apt-get", "download", "prometheus", *sorted(first | _of_the_pages(apt, *first)))
 
 
-def _of_the_pages(apt: _Apt, *packages: str) -> set[str]:
+def _of_the_pages(apt: Apt, *packages: str) -> set[str]:
     """The packages with scripts and fonts that these need."""
     return set(_NEEDED.findall(apt.run("apt-cache", "depends", *packages)))
-
-
-def _run(command: Sequence[str], folder: Path) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Unavailable(
-            f"Prometheus cannot be fetched from Debian's packages: `{command[0]}` says: {done.stderr.strip()[-600:]}\n"
-            "Connect to the network once, or install Prometheus, so that `prometheus` and `promtool` are on the path."
-        )
-    return done.stdout
 
 
 def _version(promtool: str) -> tuple[int, int]:

@@ -37,7 +37,7 @@ class Limits:
     """At a time."""
     output_bytes: int = 16 * 1024
     """So much of what it writes is kept; what follows is read and thrown away."""
-    mutants: int = 8
+    mutants: int = 6
     """At most so many are tried."""
 
 

@@ -13,29 +13,38 @@ _NO_NEW_PRIVILEGES, _SECCOMP, _FILTER = 38, 22, 2
 _NOT_ISOLATED = 101
 
 
-def become(descriptors: dict[int, int], cpu_seconds: float, allowed: bytes) -> None:
-    """Take from this process all but its standard streams and these descriptors, most calls, and all but some CPU time.
-
-    Args:
-        descriptors: by the number that each is to have.
-        cpu_seconds: after which the process is ended.
-        allowed: the seccomp filter. Where the kernel does not take it, the process is ended.
-    """
-    # Out of each other's way first: a descriptor may have the number that another one is to get.
-    aside = {number: os.dup2(held, _ASIDE + number) for number, held in descriptors.items()}
-    for number, put_aside in aside.items():
-        os.dup2(put_aside, number)
-    os.closerange(max(descriptors) + 1, _MOST_OPEN)
-    resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
-    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
-    libc = ctypes.CDLL(None, use_errno=True)
-    held = ctypes.create_string_buffer(allowed, len(allowed))
-    program = _FilterProgram(len(allowed) // 8, ctypes.cast(held, ctypes.c_void_p))
-    if libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) or libc.prctl(_SECCOMP, _FILTER, ctypes.byref(program), 0, 0):
-        os._exit(_NOT_ISOLATED)
-
-
 class _FilterProgram(ctypes.Structure):
     """The kernel's `struct sock_fprog`."""
 
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+class Confinement:
+    """Takes from a forked process what it does not need. Made before the fork, so that it costs each of them little.
+
+    Args:
+        allowed: the seccomp filter.
+    """
+
+    def __init__(self, allowed: bytes) -> None:
+        self._prctl = ctypes.CDLL(None).prctl
+        self._held = ctypes.create_string_buffer(allowed, len(allowed))
+        self._program = _FilterProgram(len(allowed) // 8, ctypes.cast(self._held, ctypes.c_void_p))
+
+    def enter(self, descriptors: dict[int, int], cpu_seconds: float) -> None:
+        """Keep the standard streams and these descriptors, few calls, and some CPU time.
+
+        Args:
+            descriptors: by the number that each is to have.
+            cpu_seconds: after which the process is ended. So it is at once where the kernel does not take the filter.
+        """
+        # Out of each other's way first: a descriptor may have the number that another one is to get.
+        aside = {number: os.dup2(held, _ASIDE + number) for number, held in descriptors.items()}
+        for number, put_aside in aside.items():
+            os.dup2(put_aside, number)
+        os.closerange(max(descriptors) + 1, _MOST_OPEN)
+        resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+        signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+        no_new = self._prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+        if no_new or self._prctl(_SECCOMP, _FILTER, ctypes.byref(self._program), 0, 0):
+            os._exit(_NOT_ISOLATED)

@@ -207,14 +207,29 @@ def _as_raised(kind: str, text: str) -> Exception:
     return ProgramRaised(f"{kind}: {text}")
 
 
-def judge_functions(tests: dict[str, Any], descriptor: int) -> dict[str, Any]:
+class Compiled:
+    """The code of the tests, once for all runs. Nothing of it is run here."""
+
+    def __init__(self, tests: dict[str, Any]) -> None:
+        self.error = ""
+        """Why it is no Python; empty when it is."""
+        try:
+            self.setup, self.check = (compile(tests[part], f"<{part}>", "exec") for part in ("setup", "check"))
+            self.asserts = [compile(text, f"<asserts[{at}]>", "exec") for at, text in enumerate(tests["asserts"])]
+            codes = (self.setup, self.check, *self.asserts)
+            self.names = {name for code in codes for name in _names_in(code)} | {tests["entry_point"]} - {""}
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            self.error = f"the tests are no Python: {error}"[:_REASON_CHARACTERS]
+
+
+def judge_functions(tests: dict[str, Any], compiled: Compiled, descriptor: int) -> dict[str, Any]:
     """Run the asserts, the check and the cases of a function. Returns what was found, as plain data."""
     program = Program(descriptor)
     failed: list[list[str]] = []
     try:
         program.loaded()
         if program.load_error is None:
-            failed = _Tests(tests, program).run()
+            failed = _Tests(tests, compiled, program).run()
     except ProgramEnded:
         pass
     load_error = None if program.load_error is None else ": ".join(program.load_error)[:_REASON_CHARACTERS]
@@ -230,8 +245,9 @@ def judge_functions(tests: dict[str, Any], descriptor: int) -> dict[str, Any]:
 class _Tests:
     """The names that the tests see, and the tests."""
 
-    def __init__(self, tests: dict[str, Any], program: Program) -> None:
+    def __init__(self, tests: dict[str, Any], compiled: Compiled, program: Program) -> None:
         self._tests = tests
+        self._compiled = compiled
         self._program = program
         self._failed: list[list[str]] = []
         self._names: dict[str, Any] = {"__name__": "tests"}
@@ -240,19 +256,16 @@ class _Tests:
 
     def run(self) -> list[list[str]]:
         """The tests that failed: the name, `fail` or `error`, and the reason. Raises ProgramEnded."""
-        tests = self._tests
-        try:
-            parts = [compile(tests[part], f"<{part}>", "exec") for part in ("setup", "check")]
-            asserts = [compile(text, f"<asserts[{at}]>", "exec") for at, text in enumerate(tests["asserts"])]
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            return [["tests", "error", f"the tests are no Python: {error}"[:_REASON_CHARACTERS]]]
-        self._bind({name for code in (*parts, *asserts) for name in _names_in(code)} | {tests["entry_point"]} - {""})
-        if not self._try("setup", lambda: self._execute(parts[0])):
+        tests, compiled = self._tests, self._compiled
+        if compiled.error:
+            return [["tests", "error", compiled.error]]
+        self._bind(compiled.names)
+        if not self._try("setup", lambda: self._execute(compiled.setup)):
             return self._failed
-        for at, code in enumerate(asserts):
+        for at, code in enumerate(compiled.asserts):
             self._try(f"asserts[{at}]", lambda code=code: self._execute(code))
         if tests["check"]:
-            self._try("check", lambda: self._check(parts[1]))
+            self._try("check", lambda: self._check(compiled.check))
         if tests["entry_point"]:
             for at, case in enumerate(tests["cases"]):
                 self._try(f"cases[{at}]", lambda case=case: self._case(case))

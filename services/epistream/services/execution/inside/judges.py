@@ -8,7 +8,7 @@ import select
 import signal
 
 from . import judge
-from .forked import TALK, become
+from .forked import TALK, Confinement
 from .values import Channel
 
 TYPE_CHECKING = False
@@ -25,8 +25,9 @@ class Judges:
 
     def __init__(self, told: dict[str, Any], control: int) -> None:
         self._control = control
-        self._filter = bytes.fromhex(told["filter"])
+        self._confinement = Confinement(bytes.fromhex(told["filter"]))
         self._tests = told["tests"]
+        self._compiled = judge.Compiled(self._tests)
 
     def ready(self) -> dict[str, Any]:
         """Nothing but that it is."""
@@ -42,7 +43,7 @@ class Judges:
         readable, writable = os.pipe()
         child = os.fork()
         if child == 0:
-            become({TALK: descriptor, _REPORT: writable}, asked["cpu_seconds"], self._filter)
+            self._confinement.enter({TALK: descriptor, _REPORT: writable}, asked["cpu_seconds"])
             self._run(asked)
         os.close(descriptor)
         os.close(writable)
@@ -59,7 +60,7 @@ class Judges:
         try:
             case = asked["case"]
             if case is None:
-                report = judge.judge_functions(self._tests, TALK)
+                report = judge.judge_functions(self._tests, self._compiled, TALK)
             else:
                 report = judge.judge_script(self._tests["cases"][case], f"cases[{case}]", TALK)
             Channel(_REPORT).send(report)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from . import mutants, program
-from .forked import TALK, become
+from .forked import TALK, Confinement
 
 _COMMON: Final = ("bisect", "collections", "functools", "heapq", "itertools", "math", "re", "string")
 """What programs import most, loaded once for all runs, as `typing` is above."""
@@ -19,7 +19,7 @@ class Programs:
     """Runs the program and its mutants, one at a time, each in a process of its own."""
 
     def __init__(self, told: dict[str, Any]) -> None:
-        self._filter = bytes.fromhex(told["filter"])
+        self._confinement = Confinement(bytes.fromhex(told["filter"]))
         self._work = told["work"]
         self._child = 0
         self._error = ""
@@ -46,7 +46,7 @@ class Programs:
             return {"status": self.stop(), "clean": self._cleared()}
         self._child = os.fork()
         if self._child == 0:
-            become({TALK: descriptor}, asked["cpu_seconds"], self._filter)
+            self._confinement.enter({TALK: descriptor}, asked["cpu_seconds"])
             self._run(asked)
         os.close(descriptor)
         return {}
