@@ -201,6 +201,12 @@ bench-backup: $(VENV)/dev.stamp ## Measure: the pace of backups, what they cost 
 bench-tracing: $(VENV)/dev.stamp ## Measure: what traces cost for each record, off and on
 	$(BIN)/python -m bench.tracing
 
+bench-execution: $(VENV)/dev.stamp ## Measure: how many programs a second are verified by their tests, in the sandbox
+	$(BIN)/python -m bench.execution
+
+bubblewrap: $(VENV)/dev.stamp ## Fetch bubblewrap from Debian's packages where it is not installed, and print where it is
+	@$(BIN)/python -m tests.support.bubblewrap
+
 bench-overhead: $(VENV)/dev.stamp ## Measure: what TLS, credentials, roles and the audit log cost the main path
 	$(BIN)/python -m bench.overhead
 

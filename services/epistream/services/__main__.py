@@ -187,6 +187,28 @@ def restore(
         _give_up(error)
 
 
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="A submission of code with its tests, as JSON; - is standard input.")],
+    *,
+    bubblewrap: Annotated[
+        Path | None, typer.Option(help="The bubblewrap program; the one on the search path where it is not given.")
+    ] = None,
+    no_sandbox: Annotated[
+        bool, typer.Option("--no-sandbox", help="Go on where nothing can be isolated. The code may do harm then.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Run the tests of a submission's code in a sandbox. Exit code 1 where it is not verified."""
+    from epistream.services.execution.command import verify_command
+
+    try:
+        verified = verify_command(file, bubblewrap, allow_none=no_sandbox, as_json=as_json)
+    except EpistreamError as error:
+        _give_up(error)
+    raise typer.Exit(0 if verified else 1)
+
+
 @kafka.command("up")
 def kafka_up(
     folder: Annotated[Path, typer.Option(help="The folder for Kafka's data.")] = Path("epistream-kafka"),

@@ -1,4 +1,4 @@
-"""`epistream up`, `kafka`, `access`, `redrive`, `restore` and `fsck`: commands of the service's own processes.
+"""`epistream up`, `kafka`, `access`, `redrive`, `restore`, `fsck`, `verify`: commands of the service's processes.
 
 This process becomes `python -m epistream.services …`, so that the clients need nothing of the service.
 """
@@ -18,6 +18,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "redrive": "Send dead letters to their topics again.",
     "restore": "Make a store from a backup: `epistream restore FILE --folder FOLDER`.",
     "fsck": "Verify a store, or rebuild its views from the journal.",
+    "verify": "Run the tests of code in a sandbox: `epistream verify FILE`.",
 }
 """What is passed on, and what each does."""
 

@@ -125,6 +125,11 @@ class Sandbox:
                 elif not outputs[descriptor].drain():
                     poll.unregister(descriptor)
 
+    def stop_keeping(self) -> None:
+        """Keep what it has written, and throw away what it writes from now on."""
+        self.drain()
+        self._most = len(self.written)
+
     def last_words(self) -> str:
         """The end of what it wrote: what the tool says when it cannot start."""
         self.drain()

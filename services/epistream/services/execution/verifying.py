@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 _DEFINED: Final = re.compile(r"\b(?:def|class)\s+(\w+)")
 _WORD: Final = re.compile(r"[^\W\d]\w*")
 _FAILED_MOST: Final = 100
+_BYTES_MOST: Final = 1024 * 1024
 _OUT_OF_CPU: Final = (-27, -24)
 """SIGPROF and SIGXCPU."""
 _VERDICTS: Final = {"fail": Verdict.FAIL, "error": Verdict.ERROR}
@@ -60,7 +61,7 @@ class Verifier:
             NoIsolation: the sandbox cannot be started. That says nothing about the program.
         """
         began = time.monotonic()
-        result = _without_running(tests) or self._run(content, tests, limits, began + limits.wall_seconds)
+        result = _without_running(content, tests) or self._run(content, tests, limits, began + limits.wall_seconds)
         return replace(result, seconds=time.monotonic() - began, isolation=self._isolation.description)
 
     def _run(self, content: str, tests: pb.Tests, limits: Limits, deadline: float) -> Result:
@@ -77,14 +78,17 @@ class Verifier:
                 if not runs.python:
                     raise NoIsolation(f"The sandbox does not start: {ended}") from ended
                 result = Result(verdict=Verdict.ERROR, reason=f"its sandbox broke: {ended}")
+            program.drain()
             return replace(result, output=bytes(program.written).decode("utf-8", "replace"), interpreter=runs.python)
 
 
-def _without_running(tests: pb.Tests) -> Result | None:
+def _without_running(content: str, tests: pb.Tests) -> Result | None:
     if not (tests.asserts or tests.check or tests.cases):
         return Result(verdict=Verdict.NO_TESTS, reason="it has no tests")
     if tests.language.lower() != "python":
         return Result(verdict=Verdict.NO_TESTS, reason=f"tests in {tests.language or 'no language'} are not run here")
+    if len(content) + tests.ByteSize() > _BYTES_MOST:
+        return Result(verdict=Verdict.ERROR, reason=f"the program and its tests are longer than {_BYTES_MOST} bytes")
     return None
 
 
@@ -109,13 +113,15 @@ class _Runs:
 
     def started(self, content: str) -> Result | None:
         """Start both. Returns the result when the program is none. Raises OutOfTime, SandboxEnded."""
+        self.python = self._program.answer(self._deadline)["python"]
+        self._judge.answer(self._deadline, [self._program])
         told = {"filter": filters.running().hex(), "limits": _process_limits(self._limits)}
         named = _named(content, self._tests)
         self._program.tell({**told, "content": content, "named": named, "work": self._program.work}, self._deadline)
         self._judge.tell({**told, "tests": _as_data(self._tests)}, self._deadline)
         ready = self._program.answer(self._deadline, [self._judge])
         self._judge.answer(self._deadline, [self._program])
-        self.python, self._changes = ready["python"], ready["changes"]
+        self._changes = ready["changes"]
         if ready["error"]:
             failed = Failed("program", Verdict.ERROR, ready["error"])
             return Result(verdict=Verdict.ERROR, reason=f"program: {failed.reason}", failed=(failed,))
@@ -124,6 +130,8 @@ class _Runs:
     def verdict(self) -> Result:
         """Run the program; when it passes, its mutants. Raises OutOfTime, SandboxEnded."""
         outcome = self._outcome(None, self._limits.cpu_seconds, self._deadline)
+        # What its mutants write says nothing.
+        self._program.stop_keeping()
         if outcome.failed:
             first = outcome.failed[0]
             return Result(verdict=first.verdict, reason=f"{first.test}: {first.reason}", failed=outcome.failed)
@@ -220,13 +228,19 @@ def _as_data(tests: pb.Tests) -> dict[str, Any]:
 
 def _read(answer: dict[str, Any], status: int, case: int | None) -> _Outcome:
     """What the tests' process reports. It ran what is not trusted: nothing but the expected form is taken."""
-    report = answer.get("report")
+    said = answer.get("report")
+    report = said if isinstance(said, dict) else {}
     name = "tests" if case is None else f"cases[{case}]"
-    if not isinstance(report, dict):
-        return _Outcome((Failed(name, Verdict.ERROR, "the tests end without a report"),))
+    listed = report.get("failed")
+    if not isinstance(listed, list):
+        late = answer.get("status") in _OUT_OF_CPU
+        verdict, reason = (
+            (Verdict.TIMEOUT, "used up their CPU time") if late else (Verdict.ERROR, "end without a report")
+        )
+        return _Outcome((Failed(name, verdict, f"the tests {reason}"),))
     failed = [
         Failed(str(each[0])[:100], _VERDICTS.get(str(each[1]), Verdict.ERROR), str(each[2])[:500])
-        for each in report.get("failed", ())
+        for each in listed
         if isinstance(each, list) and len(each) == 3
     ]
     told = [report[kind] for kind in ("load_error", "ended", "undecidable") if report.get(kind)]

@@ -87,7 +87,7 @@ class Program:
             answer = self._channel.receive()
         except EOFError as error:
             raise self._end("its process ended") from error
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, MemoryError) as error:
             raise self._end("its answer cannot be read") from error
         if not isinstance(answer, list) or not _is_answer(answer):
             raise self._end("its answer cannot be read")
@@ -144,7 +144,8 @@ class Remote:
         _PROGRAM.__get__(self).ask("put", self, key, value)
 
     def __contains__(self, value: Any) -> bool:
-        return _PROGRAM.__get__(self).ask("in", self, value) is True
+        # By its values: asked for this one, it could always say yes.
+        return any(each == value for each in self)
 
     def __len__(self) -> int:
         length = _PROGRAM.__get__(self).ask("len", self)

@@ -4,6 +4,7 @@ It knows nothing of what the tests expect: it is told arguments, and tells resul
 may change whatever is here: all that comes out of it is data that the tests' process judges.
 """
 
+import io
 import os
 import sys
 import types
@@ -31,6 +32,9 @@ def run_script(code: types.CodeType, descriptor: int) -> None:
 def serve(code: types.CodeType, descriptor: int) -> None:
     """Load it, and answer until the other side closes."""
     channel = Channel(descriptor)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What it has written is kept however it ends.
+        sys.stdout.reconfigure(line_buffering=True)
     module = _module("program")
     served = Served(module)
     try:
@@ -124,7 +128,6 @@ _OPERATIONS: Final[dict[str, Any]] = {
     "set": _set,
     "put": _put,
     "item": lambda _, owner, key: owner[key],
-    "in": lambda _, owner, value: value in owner,
     "len": lambda _, owner: len(owner),
     "iter": lambda _, owner: iter(owner),
     "str": lambda _, owner: str(owner),

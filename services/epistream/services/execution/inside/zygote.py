@@ -33,11 +33,12 @@ def main(role: str) -> None:
     os.dup2(os.open("/dev/null", os.O_RDWR), 0)
     os.closerange(_CONTROL + 1, 4096)
     control = socket(fileno=_CONTROL)
+    channel = Channel(_CONTROL)
+    channel.send({"python": sys.version.split()[0]})
     told, _ = _receive(control)
     _limit(told["limits"])
     worker = _worker(role, told)
-    channel = Channel(_CONTROL)
-    channel.send({"python": sys.version.split()[0], **worker.ready()})
+    channel.send(worker.ready())
     while True:
         try:
             asked, descriptor = _receive(control)

@@ -1,0 +1,265 @@
+"""Tests of programs are run in the real sandbox, and the verdict says what came of them."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from epistream.services.execution.isolation import NoIsolation, NoSandbox, find_isolation
+from epistream.services.execution.verdict import Limits, Result, Verdict
+from epistream.services.execution.verifying import Verifier
+from epistream.v1 import knowledge_pb2 as pb
+from tests.support.bubblewrap import find_bubblewrap
+from tests.support.code_sample import SAMPLE, sampled
+from tests.support.sandbox import real_verifier
+
+SQUARE = "def f(x):\n    return x * x\n"
+POINT = """
+class Point:
+    def __init__(self, x, y): self.x, self.y = x, y
+    def moved(self, by): return Point(self.x + by, self.y)
+    def __repr__(self): return f"Point({self.x}, {self.y})"
+    def __len__(self): return 2
+    def __getitem__(self, at): return (self.x, self.y)[at]
+def far(points, least):
+    return [repr(p) for p in points if p.x >= least]
+"""
+
+
+@pytest.fixture(scope="session")
+def verifier() -> Verifier:
+    return real_verifier()
+
+
+def asserts(*statements: str, setup: str = "") -> pb.Tests:
+    return pb.Tests(language="python", asserts=statements, setup=setup)
+
+
+def cases(*pairs: tuple[str, str], entry_point: str = "") -> pb.Tests:
+    made = [pb.TestCase(input=given, output=expected) for given, expected in pairs]
+    return pb.Tests(language="python", cases=made, entry_point=entry_point)
+
+
+@pytest.mark.skipif(not SAMPLE.exists(), reason=f"no sample data at {SAMPLE}")
+def test_verdicts_agree_with_those_of_published_programs(verifier: Verifier) -> None:
+    programs = list(sampled())
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda each: verifier.verify(each.content, each.tests), programs))
+    verified = [result.verdict == Verdict.VERIFIED for result in results]
+    wrongly = [each.name for each, said in zip(programs, verified, strict=True) if said and not each.verified]
+    agreed = sum(said == each.verified for each, said in zip(programs, verified, strict=True))
+    assert wrongly == []
+    assert agreed >= 0.995 * len(programs), f"{agreed} of {len(programs)}"
+
+
+PASSING = {
+    "a comparison": (SQUARE, asserts("assert f(2) == 4", "assert f(3) == 9")),
+    "a check": (SQUARE, pb.Tests(language="python", check="def check(c):\n    assert c(3) == 9", entry_point="f")),
+    "cases of a function": (SQUARE, cases(("[2]", "4"), ("[-3]", "9"), entry_point="f")),
+    "cases of a script": (
+        "for line in open(0):\n    print(int(line) ** 2, '')\n",
+        cases(("2\n3\n", "4\n9"), ("-5\n", "25\n\n")),
+    ),
+    "a setup": (SQUARE, asserts("assert isclose(f(0.1), 0.01)", "assert f(2) == 4", setup="from math import isclose")),
+    "what the program imports": ("import math\n" + SQUARE, asserts("assert math.isclose(f(0.1), 0.01)")),
+    "an exception": (
+        "def f(x):\n    if x < 0:\n        raise ValueError('negative')\n    return x + 1\n",
+        asserts(
+            "assert f(1) == 2",
+            "try:\n    f(-1)\nexcept ValueError as e:\n    assert 'neg' in str(e)\nelse:\n    assert 0",
+        ),
+    ),
+    "objects": (
+        POINT,
+        asserts(
+            "assert Point(1, 2).moved(2).x == 3",
+            "assert far([Point(1, 2), Point(5, 6)], 3) == ['Point(5, 6)']",
+            "p = Point(1, 2)\np.x = 9\nassert (p.x, len(p), p[0], list(p), str(p)) == (9, 2, 9, [9, 2], 'Point(9, 2)')",
+            setup="q = Point(3, 4)\nassert q.y == 4",
+        ),
+    ),
+    "a generator": ("def f(n):\n    for i in range(n): yield i * i\n", asserts("assert list(f(3)) == [0, 1, 4]")),
+    "a function handed over": (
+        "def f(g, xs):\n    return [g(x) for x in xs]\n",
+        asserts("assert f(lambda x: x + 1, (1, 2)) == [2, 3]", "assert f(str, [1]) == ['1']"),
+    ),
+    "values of many types": (
+        (
+            "from decimal import Decimal\nfrom fractions import Fraction\nfrom datetime import date, timedelta\n"
+            "from collections import Counter, deque, namedtuple\nP = namedtuple('P', 'a b')\n"
+            "def f():\n    return [None, 2 ** 70, 1.5, 1j, b'a', {1: (2,)}, {3}, frozenset(), range(3), P(1, 2), "
+            "Decimal('0.1'), Fraction(1, 3), date(2024, 1, 2), timedelta(1), Counter('aab'), deque([1])]\n"
+        ),
+        asserts(
+            "assert f() == [None, 2 ** 70, 1.5, 1j, b'a', {1: (2,)}, {3}, frozenset(), range(3), (1, 2), D('0.1'),"
+            " F(1, 3), date(2024, 1, 2), timedelta(1), Counter('aab'), deque([1])]",
+            setup="from decimal import Decimal as D\nfrom fractions import Fraction as F\n"
+            "from datetime import date, timedelta\nfrom collections import Counter, deque",
+        ),
+    ),
+    "a function called like one of Python's": ("def sum(a, b):\n    return a + b\n", asserts("assert sum(1, 2) == 3")),
+    "text of every kind": ("def f(s):\n    return s[::-1]\n", asserts(r"assert f('a\ud800\x00é') == 'é\x00\ud800a'")),
+}
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_a_program_that_passes_good_tests_is_verified(verifier: Verifier, name: str) -> None:
+    content, tests = PASSING[name]
+    result = verifier.verify(content, tests)
+    assert result.verdict == Verdict.VERIFIED, result
+    assert result.failed == ()
+    assert result.kill_rate is not None
+    assert result.kill_rate >= 0.5
+    assert result.isolation.startswith("bubblewrap")
+    assert result.interpreter == sys.version.split()[0]
+
+
+FAILING = {
+    "one assert": (SQUARE, asserts("assert f(2) == 4", "assert f(2) == 5"), Verdict.FAIL, ["asserts[1]"]),
+    "a check": (
+        SQUARE,
+        pb.Tests(language="python", check="def check(c):\n    assert c(3) == 8", entry_point="f"),
+        Verdict.FAIL,
+        ["check"],
+    ),
+    "a case": (SQUARE, cases(("[2]", "4"), ("[3]", "8"), entry_point="f"), Verdict.FAIL, ["cases[1]"]),
+    "a script's case": ("print(input())", cases(("a", "a"), ("b", "c")), Verdict.FAIL, ["cases[1]"]),
+    "a script that crashes": ("print(4)\n1 / 0", cases(("", "4")), Verdict.ERROR, ["cases[0]"]),
+    "an exception": ("def f(x):\n    return 1 / 0\n", asserts("assert f(2) == 4"), Verdict.ERROR, ["asserts[0]"]),
+    "no such function": ("x = 1\n", asserts("assert f(2) == 4"), Verdict.ERROR, ["asserts[0]"]),
+    "no Python": ("def f(:\n", asserts("assert f(2) == 4"), Verdict.ERROR, ["program"]),
+    "tests that are no Python": (SQUARE, asserts("assert f(2) = 4"), Verdict.ERROR, ["tests"]),
+    "an error while it is loaded": ("1 / 0\n", asserts("assert f(2) == 4"), Verdict.ERROR, ["program"]),
+    "a setup that fails": (SQUARE, asserts("assert f(2) == 4", setup="import nothing"), Verdict.ERROR, ["setup"]),
+    "tests that end": (SQUARE, asserts("import os\nos._exit(0)"), Verdict.ERROR, ["tests"]),
+    "tests that leave": (SQUARE, asserts("raise SystemExit(0)", "assert f(2) == 4"), Verdict.ERROR, ["asserts[0]"]),
+    "objects of the program compared": (
+        POINT,
+        asserts("assert Point(1, 2) == Point(1, 2)"),
+        Verdict.ERROR,
+        ["program"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_a_program_that_does_not_pass_is_told_which_test_and_why(verifier: Verifier, name: str) -> None:
+    content, tests, verdict, failed = FAILING[name]
+    result = verifier.verify(content, tests)
+    assert result.verdict == verdict, result
+    assert [each.test for each in result.failed] == failed
+    assert all(each.reason for each in result.failed)
+    assert result.mutants == 0
+
+
+@pytest.mark.parametrize("report", ["{}", "[]", "null", '{"failed": 7}', '{"failed": {}}', "[" * 10000, "no JSON"])
+def test_tests_that_report_nonsense_are_an_error(verifier: Verifier, report: str) -> None:
+    forged = f"import os\nr = {report!r}.encode()\nos.write(4, len(r).to_bytes(4, 'big') + r)\nos._exit(0)"
+    result = verifier.verify(SQUARE, asserts(forged))
+    assert (result.verdict, result.failed[0].test) == (Verdict.ERROR, "tests")
+
+
+def test_tests_that_take_too_long_time_out(verifier: Verifier) -> None:
+    result = verifier.verify(SQUARE, asserts("f(2)\nwhile True: pass"), Limits(cpu_seconds=0.3))
+    assert result.verdict == Verdict.TIMEOUT
+
+
+def test_a_program_that_is_too_long_is_not_run(verifier: Verifier) -> None:
+    result = verifier.verify(SQUARE + "#" * 1024 * 1024, asserts("assert f(2) == 4"))
+    assert (result.verdict, result.interpreter) == (Verdict.ERROR, "")
+
+
+VACUOUS = {
+    "nothing asserted": asserts("assert True"),
+    "called, and not looked at": asserts("f(2)", "assert True"),
+    "true of almost anything": asserts("assert f(2) != 17"),
+    "its type": asserts("assert str(f(2))"),
+}
+
+
+@pytest.mark.parametrize("name", VACUOUS)
+def test_tests_that_most_wrong_programs_pass_are_vacuous(verifier: Verifier, name: str) -> None:
+    result = verifier.verify("def f(x):\n    y = x * x\n    return y + 0\n", VACUOUS[name])
+    assert result.verdict == Verdict.VACUOUS, result
+
+
+@pytest.mark.parametrize("tests", [pb.Tests(language="python"), pb.Tests(language="go", asserts=["f(2) == 4"])])
+def test_a_program_without_tests_that_can_be_run_is_not_verified(verifier: Verifier, tests: pb.Tests) -> None:
+    result = verifier.verify(SQUARE, tests)
+    assert result.verdict == Verdict.NO_TESTS
+    assert result.kill_rate is None
+
+
+def test_a_program_that_takes_too_long_times_out(verifier: Verifier) -> None:
+    loops = "def f(x):\n    while True: pass\n"
+    burnt = verifier.verify(loops, asserts("assert f(2) == 4"), Limits(cpu_seconds=0.3))
+    waited = verifier.verify(
+        "import time\n" + loops.replace("pass", "time.sleep(1)"), asserts("f(2)"), Limits(wall_seconds=1)
+    )
+    assert (burnt.verdict, waited.verdict) == (Verdict.TIMEOUT, Verdict.TIMEOUT)
+
+
+def test_the_verdict_is_the_same_each_time_and_in_each_thread(verifier: Verifier) -> None:
+    tests = asserts("assert f({'b', 'a', 'c'}) == 'abc'", "assert f({'z'}) == 'z'")
+    content = "def f(s):\n    out = ''\n    for each in sorted(s):\n        out = out + each\n    return out\n"
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: verifier.verify(content, tests), range(8)))
+    assert {(result.verdict, result.killed, result.mutants) for result in results} == {
+        (Verdict.VERIFIED, results[0].killed, results[0].mutants)
+    }
+
+
+def test_what_it_writes_is_kept_up_to_a_bound(verifier: Verifier) -> None:
+    result = verifier.verify(
+        "print('héllo' + 'x' * 100000)\n" + SQUARE, asserts("assert f(2) == 4", "assert f(3) == 9")
+    )
+    assert result.output.startswith("héllo")
+    assert len(result.output.encode()) <= Limits().output_bytes
+
+
+def test_nothing_is_run_without_isolation_unless_that_is_asked_for(tmp_path: Path) -> None:
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\necho bubblewrap 0.8.0\ntest $1 = --version || { echo no namespaces >&2; exit 1; }\n")
+    broken.chmod(0o755)
+    for program, said in ((broken, "no namespaces"), (tmp_path / "none", "is no bubblewrap")):
+        with pytest.raises(NoIsolation, match=f"(?s){said}.*Install bubblewrap") as raised:
+            find_isolation(program)
+        assert raised.value.reason == "NO_ISOLATION"
+        assert find_isolation(program, allow_none=True) == NoSandbox()
+
+
+def test_elsewhere_nothing_is_run_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    with pytest.raises(NoIsolation, match="Linux only"):
+        find_isolation(allow_none=True)
+
+
+def test_without_a_sandbox_it_says_so_loudly(caplog: pytest.LogCaptureFixture) -> None:
+    result: Result = Verifier(NoSandbox()).verify(SQUARE, asserts("assert f(2) == 4", "assert f(3) == 9"))
+    assert result.verdict == Verdict.VERIFIED
+    assert "NONE: no sandbox" in result.isolation
+    assert "WITHOUT A SANDBOX" in caplog.text
+
+
+def run_verify(file: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "epistream.services", "verify", str(file), "--bubblewrap", str(find_bubblewrap())]
+    return subprocess.run([*command, *flags], check=False, capture_output=True, text=True, timeout=60)
+
+
+def test_the_command_line_verifies_a_submission(tmp_path: Path) -> None:
+    file = tmp_path / "submission.json"
+    tests = {"language": "python", "asserts": ["assert f(2) == 4", "assert f(3) == 9"]}
+    file.write_text(json.dumps({"modality": "MODALITY_CODE", "content": SQUARE, "tests": tests}))
+    done = run_verify(file, "--json")
+    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (0, "verified")
+
+    file.write_text(json.dumps({"modality": "MODALITY_CODE", "content": "def f(x):\n    return x\n", "tests": tests}))
+    done = run_verify(file)
+    assert done.returncode == 1
+    assert done.stdout.startswith("fail: asserts[0]")
+
+    file.write_text(json.dumps({"modality": "MODALITY_TEXT", "content": "no code"}))
+    assert run_verify(file).returncode == 2
