@@ -150,7 +150,7 @@ class _Runs:
     def _notices(self, mutant: int, seconds: float) -> bool:
         """Whether the tests notice the mutant, also by its taking several times as long as the program."""
         deadline = min(self._deadline, time.monotonic() + 1.0 + 8 * seconds)
-        return bool(self._outcome(mutant, 0.2 + 4 * seconds, deadline).failed)
+        return bool(self._outcome(mutant, 0.05 + 4 * seconds, deadline).failed)
 
     def _outcome(self, mutant: int | None, cpu_seconds: float, deadline: float) -> _Outcome:
         """Run all tests, those of a mutant up to the first that fails."""

@@ -32,6 +32,7 @@ class Judges:
     def ready(self) -> dict[str, Any]:
         """Nothing but that it is."""
         gc.freeze()
+        gc.enable()
         return {}
 
     def stop(self) -> int:

@@ -38,6 +38,7 @@ class Programs:
             __import__(name)
         # What is here is not looked at again by the collector of each run, and so not copied.
         gc.freeze()
+        gc.enable()
         return {"changes": [kind for kind, _ in self._changes], "error": self._error}
 
     def do(self, asked: dict[str, Any], descriptor: int) -> dict[str, Any]:
