@@ -59,9 +59,7 @@ def unpacked(cache: Path, program: str, download: Callable[[Apt], None], told: T
 
 def _unpack(folder: Path, work: Path, program: str, download: Callable[[Apt], None], told: Told) -> None:
     if not all(map(shutil.which, ("apt-get", "apt-cache", "dpkg-deb"))):
-        raise Unavailable(
-            f"{program} is not on this machine, and without Debian's apt it cannot be fetched: install it"
-        )
+        raise Unavailable(f"Without Debian's apt it cannot be fetched: install {program}")
     shutil.rmtree(work, ignore_errors=True)
     told(f"Fetching {program} from Debian's packages (this time only)")
     try:
@@ -82,5 +80,7 @@ def _unpack(folder: Path, work: Path, program: str, download: Callable[[Apt], No
 def _run(command: Sequence[str], folder: Path) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise Unavailable(f"`{command[0]}` says: {done.stderr.strip()[-600:]}\nConnect to the network once.")
+        raise Unavailable(
+            f"`{command[0]}` says: {done.stderr.strip()[-600:]}\nConnect to the network once, or install it."
+        )
     return done.stdout
