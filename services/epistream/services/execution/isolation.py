@@ -23,7 +23,9 @@ _OLDEST: Final = (0, 8)
 _ENVIRONMENT: Final = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
 """All of it. The hash seed is fixed, so that the same program does the same each time."""
 # The collector has nothing to find while the modules are loaded, and would look a dozen times.
-_START: Final = "import gc, sys; gc.disable(); sys.path.append({folder!r}); from inside.zygote import main; main({role!r})"
+_START: Final = (
+    "import gc, sys; gc.disable(); sys.path.append({folder!r}); from inside.zygote import main; main({role!r})"
+)
 
 
 class NoIsolation(Unavailable):
