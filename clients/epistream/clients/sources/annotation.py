@@ -1,0 +1,287 @@
+"""Stage II, annotation: what people wrote, showed, or judged."""
+
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+from typing import Final
+
+from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict, preference
+from epistream.clients.sources.programs import asserted, given, pairs, parsed
+from epistream.clients.sources.record import Fields, Json, UnreadableRecord, shown
+from epistream.v1 import knowledge_pb2 as pb
+
+DEGREES: Final = ("significantly better", "better", "slightly better", "negligibly better or unsure")
+SAFETY: Final = ("preferred_safe", "both_safe", "both_unsafe")
+OUTPUTS_MAX: Final = 1000
+NUMBER_END: Final = 1e100
+"""Sums of what is smaller are finite; not a number is not smaller."""
+_STEPS: Final = "steps/"
+_INSTRUCTION: Final = f"{_STEPS}observation/natural_language_instruction"
+DIMENSIONS_MAX: Final = 16
+"""Of wider fields, such as an embedding of 512, no statistics are kept."""
+
+
+def instruct_gpt(record: Fields) -> Iterator[Draft]:
+    """A demonstration; a ranking of several outputs; or a row of the published evaluation samples."""
+    if "demonstration" in record:
+        key, prompt, content = record.digest(), record.text("prompt"), record.text("demonstration")
+        yield Item(
+            key=key,
+            content=content,
+            prompt=prompt,
+            origin=pb.ORIGIN_EXPERT,
+            modality=pb.MODALITY_TEXT,
+            labels={"labeler": record.maybe_name("labeler")},
+            details=record.rest(),
+        )
+    elif "outputs" in record:
+        yield from _ranked_outputs(record)
+    else:
+        yield from _evaluation_sample(record)
+
+
+def llama(record: Fields) -> Iterator[Draft]:
+    """A comparison of two answers, with its degree, and of Llama 3 an edited answer that is better than both."""
+    key, prompt, degree = record.digest(), record.text("prompt"), record.choice("degree", *DEGREES)
+    model = record.name("model", "llama-2-chat")
+    labels = {
+        "safety": record.choice("safety", *SAFETY) if "safety" in record else "",
+        "batch": record.maybe_name("batch"),
+    }
+    answers = [("chosen", pb.ORIGIN_COLLABORATIVE), ("rejected", pb.ORIGIN_SYNTHETIC)]
+    if "edited" in record:
+        answers.append(("edited", pb.ORIGIN_COLLABORATIVE))
+    rater, time = record.name("rater", "annotator"), record.maybe_time("time")
+    texts = {name: record.text(name) for name, _ in answers}
+    rest = record.rest()
+    for name, origin in answers:
+        yield Item(
+            key=f"{key}/{name}",
+            content=texts[name],
+            prompt=prompt,
+            origin=origin,
+            modality=pb.MODALITY_TEXT,
+            time=time,
+            generator=model,
+            parents=(f"{key}/chosen",) if name == "edited" else (),
+            labels=labels,
+            negative=name == "rejected",
+            details=rest,
+        )
+    yield preference(f"{key}/chosen", f"{key}/rejected", rater=rater, degree=degree)
+    if "edited" in texts:
+        judged = (Judged(f"{key}/chosen"), Judged(f"{key}/edited"))
+        yield Verdict(kind=pb.FEEDBACK_KIND_EDIT, judged=judged, rater=rater)
+
+
+def human_eval(record: Fields) -> Iterator[Draft]:
+    """A task of HumanEval with its solution."""
+    prompt, entry_point = record.text("prompt"), record.name("entry_point")
+    yield Item(
+        key=record.name("task_id"),
+        content=prompt + record.text("canonical_solution"),
+        prompt=prompt,
+        origin=pb.ORIGIN_EXPERT,
+        modality=pb.MODALITY_CODE,
+        tests=pb.Tests(language="python", check=record.text("test"), entry_point=entry_point),
+        labels={"language": "python", "entry_point": entry_point},
+        details=record.rest(),
+    )
+
+
+def mbpp(record: Fields) -> Iterator[Draft]:
+    """A task of MBPP with its solution: of the whole set, or of the sanitized one, which calls its text `prompt`."""
+    sanitized = "text" not in record
+    imports = record.texts("test_imports") if sanitized else []
+    setup = "\n".join([*imports, record.words("test_setup_code")]).strip("\n")
+    asserts = record.texts("test_list", 1) + record.texts("challenge_test_list")
+    yield Item(
+        key=str(record.integer("task_id", 0)),
+        content=record.text("code"),
+        prompt=record.text("prompt" if sanitized else "text"),
+        origin=pb.ORIGIN_EXPERT,
+        modality=pb.MODALITY_CODE,
+        tests=asserted(asserts, setup),
+        labels={"language": "python"},
+        details=record.rest(),
+    )
+
+
+def apps(record: Fields) -> Iterator[Draft]:
+    """A problem of APPS: each of its solutions is an item, with the problem's tests, outputs as they stand there."""
+    key, question = record.name("problem_id"), record.text("question")
+    solutions = parsed(record, "solutions")
+    if not isinstance(solutions, list) or not solutions:
+        raise UnreadableRecord(record.path("solutions"), "a list of at least 1 solution", shown(solutions))
+    texts = Fields({"solutions": solutions}).texts("solutions")
+    metadata = Fields(parsed(record, "metadata") or {}, "metadata")
+    about = metadata if "metadata" in record else record
+    source, difficulty = about.maybe_address("url"), about.maybe_name("difficulty")
+    tests, rest = _apps_tests(record), {**metadata.rest(), **record.rest()}
+    for i, solution in enumerate(texts):
+        yield Item(
+            key=f"{key}/{i}",
+            content=solution,
+            prompt=question,
+            origin=pb.ORIGIN_EXPERT,
+            modality=pb.MODALITY_CODE,
+            source=source,
+            tests=tests,
+            labels={"language": "python", "difficulty": difficulty, "problem": key},
+            details=rest,
+        )
+
+
+def magic_brush(record: Fields) -> Iterator[Draft]:
+    """A turn of an editing session: an instruction, the image before, the mask, and the image after."""
+    image, turn = record.name("img_id"), record.integer("turn_index", 1, 1000)
+    media = tuple(
+        Part(
+            uri=f"{image}/{turn}-{role}.png",
+            role=role,
+            media_type="image/png",
+            content=record.bytes_or_none(f"{role}_img"),
+        )
+        for role in ("source", "mask", "target")
+    )
+    if any(part.content is None for part in media if part.role != "mask"):
+        raise record.wrong("target_img" if media[0].content else "source_img", "the bytes of an image")
+    yield Item(
+        key=f"{image}/{turn}",
+        content=record.text("instruction"),
+        origin=pb.ORIGIN_EXPERT,
+        modality=pb.MODALITY_IMAGE,
+        media=media,
+        parents=(f"{image}/{turn - 1}",) if turn > 1 else (),
+        labels={"image": image},
+        details=record.rest(),
+    )
+
+
+def rt_1(record: Fields) -> Iterator[Draft]:
+    """An episode of RT-1: the instruction; of the numbers only their statistics, since the episode holds them."""
+    file, offset, features = record.address("file"), record.integer("offset", 0), record.object("features")
+    instruction = _instruction(features)
+    length = len(features.items(f"{_STEPS}is_first", 1))
+    rest = {name.removeprefix(_STEPS): _statistics(values, length) for name, values in features.rest().items()}
+    yield Item(
+        key=f"{file}/{offset}",
+        content=instruction,
+        origin=pb.ORIGIN_EXPERT,
+        modality=pb.MODALITY_VIDEO,
+        media=(Part(uri=f"{file}#offset={offset}", role="episode"),),
+        labels={"steps": str(length)},
+        details={"steps": length, "fields": {name: value for name, value in rest.items() if value}, **record.rest()},
+    )
+
+
+def mobile_aloha(record: Fields) -> Iterator[Draft]:
+    """An episode of Mobile ALOHA. The format has no words: `task` has to be said by who imports it."""
+    file, datasets, attributes = record.address("file"), record.object("datasets"), record.object("attributes")
+    task = record.text("task")
+    length = _shape(datasets, "/action")[0]
+    cameras = [name for name in datasets.rest() if name.startswith("/observations/images/")]
+    for name in ("/observations/qpos", "/observations/qvel"):
+        if _shape(datasets, name)[0] != length:
+            raise datasets.wrong(name, f"a shape of {length} steps, as /action")
+    yield Item(
+        key=file,
+        content=task,
+        origin=pb.ORIGIN_EXPERT,
+        modality=pb.MODALITY_VIDEO,
+        media=(Part(uri=file, role="episode", media_type="application/x-hdf5"),),
+        labels={"task": task, "steps": str(length)},
+        details={
+            "steps": length,
+            "cameras": [PurePosixPath(name).name for name in cameras],
+            "attributes": attributes.rest(),
+            "datasets": record.raw("datasets"),
+            **record.rest(),
+        },
+    )
+
+
+def _ranked_outputs(record: Fields) -> Iterator[Draft]:
+    key, prompt = record.digest(), record.text("prompt")
+    outputs = record.texts("outputs", 2, OUTPUTS_MAX)
+    ranks = record.items("rank", len(outputs), len(outputs))
+    places = [Fields({"rank": r}, f"rank[{i}]").integer("rank", 1, OUTPUTS_MAX) for i, r in enumerate(ranks)]
+    labeler, model = record.name("labeler"), record.name("model", "instruct-gpt")
+    rest = record.rest()
+    for i, output in enumerate(outputs):
+        yield Item(
+            key=f"{key}/{i}",
+            content=output,
+            prompt=prompt,
+            origin=pb.ORIGIN_SYNTHETIC,
+            modality=pb.MODALITY_TEXT,
+            generator=model,
+            details=rest,
+        )
+    judged = tuple(Judged(f"{key}/{i}", place) for i, place in enumerate(places))
+    yield Verdict(kind=pb.FEEDBACK_KIND_RANKING, judged=judged, rater=labeler)
+
+
+def _evaluation_sample(record: Fields) -> Iterator[Draft]:
+    """A row of `automatic-eval-samples`: of TruthfulQA (`question`, `answer`), or of TL;DR (`context`, `sample`)."""
+    asks, answers = ("context", "sample") if "context" in record else ("question", "answer")
+    key, prompt, content = record.digest(), record.text(asks), record.text(answers)
+    scores = {name: record.number(name, 0, 1) for name in ("true", "info") if name in record}
+    model = record.name("model_type", "instruct-gpt")
+    yield Item(
+        key=key,
+        content=content,
+        prompt=prompt,
+        origin=pb.ORIGIN_SYNTHETIC,
+        modality=pb.MODALITY_TEXT,
+        generator=model,
+        labels={"prompt_type": record.maybe_name("prompt_type")},
+        details=record.rest(),
+    )
+    for aspect, score in scores.items():
+        yield Verdict(
+            kind=pb.FEEDBACK_KIND_RATING,
+            judged=(Judged(key, score=score),),
+            rater="truthfulqa-judge",
+            rater_type=pb.RATER_TYPE_AI,
+            aspect=aspect,
+            scale=(0, 1),
+        )
+
+
+def _apps_tests(record: Fields) -> pb.Tests | None:
+    """Of standard input and output, or of a function where the problem names one."""
+    said = parsed(record, "input_output")
+    if said is None:
+        return None
+    fields = Fields(said, "input_output")
+    entry_point = fields.maybe_name("fn_name")
+    inputs, outputs = fields.raw("inputs"), fields.raw("outputs")
+    return given(pairs(inputs, outputs, "input_output", as_json=bool(entry_point)), "python", entry_point)
+
+
+def _instruction(features: Fields) -> str:
+    """The one instruction of all steps."""
+    said = {value for value in features.items(_INSTRUCTION, 1) if isinstance(value, bytes | str)}
+    texts = sorted(v.decode(errors="surrogateescape") if isinstance(v, bytes) else v for v in said)
+    if len(texts) != 1:
+        raise features.wrong(_INSTRUCTION, f"one instruction for all steps; there are {len(texts)}")
+    return Fields({"instruction": texts[0]}).text("instruction")
+
+
+def _statistics(values: Json, length: int) -> Json:
+    """Least, mean and greatest of each dimension; None of what are no numbers of each step."""
+    if not isinstance(values, list | tuple) or not values or len(values) % length:
+        return None
+    if not all(isinstance(value, int | float) and abs(value) < NUMBER_END for value in values):
+        return None
+    width = len(values) // length
+    columns: Sequence[Sequence[float]] = [values[i::width] for i in range(width)] if width <= DIMENSIONS_MAX else []
+    return [[min(column), statistics.fmean(column), max(column)] for column in columns]
+
+
+def _shape(datasets: Fields, name: str) -> list[int]:
+    shape = datasets.object(name).items("shape", 2, 2)
+    if not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in shape):
+        raise datasets.wrong(name, "a shape of two sizes, steps first")
+    return list(shape)

@@ -1,0 +1,334 @@
+"""Stage IV, collaboration: what people, models and programs made and judged together."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict, preference
+from epistream.clients.sources.programs import asserted, given, pairs, parsed
+from epistream.clients.sources.record import Fields, Json, UnreadableRecord, is_line, shown
+from epistream.v1 import knowledge_pb2 as pb
+
+ASPECT_CHARACTERS_MAX: Final = 100
+_SHARE: Final = re.compile(r"(\d{1,9})/(\d{1,9})(?:\W.*)?", re.DOTALL)
+"""Such as `2/3, IndexError`: passed, of how many, and what was said."""
+_LANGUAGES: Final = {0: "unknown", 1: "python2", 2: "cpp", 3: "python", 4: "java"}
+"""Of a solution of CodeContests, by its number; PYTHON is Python 2 there."""
+_NAMES: Final = {"UNKNOWN_LANGUAGE": 0, "PYTHON": 1, "CPP": 2, "PYTHON3": 3, "JAVA": 4}
+_SITES: Final = {1: "codechef", 2: "codeforces", 3: "hackerearth", 4: "codejam", 6: "atcoder", 7: "aizu"}
+"""Of a problem of CodeContests, by its `source`; names are unique within one."""
+_TURN: Final = "\n\nHuman:"
+_ANSWER: Final = "\n\nAssistant:"
+_EXECUTOR: Final = "sandbox"
+
+
+def constitutional_ai(record: Fields) -> Iterator[Draft]:
+    """A revision by a principle; a pair of hh-rlhf; a sample; or a principle's own prompts, by its name."""
+    if "revision" in record:
+        yield from _revision(record)
+    elif "chosen" in record:
+        yield from _dialogues(record)
+    elif "key" in record:
+        yield _principle(record)
+    else:
+        yield _sample(record)
+
+
+def super_brain(record: Fields) -> Iterator[Draft]:
+    """A heuristic that a person and a model evolved together, with its fitness on each aim."""
+    dyad, generation = record.name("dyad"), record.integer("prompt_gen", 0, 10**6)
+    parent = record.maybe_name("parent")
+    key = record.name("id") if "id" in record else f"p{generation}/{record.digest()}"
+    heuristic, fitness = record.text("heuristic"), record.object("fitness")
+    scores = {aim: fitness.number(aim, 0, 1) for aim in fitness.rest()}
+    if not all(aim and is_line(aim, ASPECT_CHARACTERS_MAX) for aim in scores):
+        raise record.wrong("fitness", f"names of aims of 1 to {ASPECT_CHARACTERS_MAX} characters on one line")
+    yield Item(
+        key=key,
+        content=heuristic,
+        origin=pb.ORIGIN_COLLABORATIVE,
+        modality=pb.MODALITY_TEXT,
+        producer=dyad,
+        generator=record.name("model", dyad.rpartition("+")[2]),
+        parents=(parent,) if parent else (),
+        labels={"prompt_generation": str(generation)},
+        details=record.rest(),
+    )
+    for aim, score in scores.items():
+        yield Verdict(
+            kind=pb.FEEDBACK_KIND_RATING,
+            judged=(Judged(key, score=score),),
+            rater="fitness",
+            rater_type=pb.RATER_TYPE_EXECUTOR,
+            aspect=aim,
+            scale=(0, 1),
+        )
+
+
+def rlef(record: Fields) -> Iterator[Draft]:
+    """A program that was mended turn by turn: every turn is an item that was derived from the one before."""
+    key, prompt, model = record.digest(), record.text("prompt"), record.name("model", "deepseek-coder-v2")
+    turns = [(turn.text("code"), turn.words("public")) for turn in record.objects("turns", 1, 1000)]
+    shares = [_share(public, f"turns[{i}].public") for i, (_, public) in enumerate(turns)]
+    private = record.words("private")
+    final = _share(private, "private")
+    tests, language = asserted(record.texts("tests"), language="python"), record.name("language", "python")
+    rest, last = record.rest(), len(turns) - 1
+    for i, (code, _) in enumerate(turns):
+        yield Item(
+            key=f"{key}/{i}",
+            content=code,
+            prompt=prompt,
+            origin=pb.ORIGIN_COLLABORATIVE if i == last else pb.ORIGIN_SYNTHETIC,
+            modality=pb.MODALITY_CODE,
+            generator=model,
+            parents=(f"{key}/{i - 1}",) if i else (),
+            tests=tests,
+            labels={"language": language, "turn": str(i)},
+            negative=i != last,
+            details=rest if i == last else {},
+        )
+    for i, (_, public) in enumerate(turns):
+        yield from _executed(f"{key}/{i}", shares[i], "public tests", public)
+    yield from _executed(f"{key}/{last}", final, "private tests", private)
+
+
+def code_contests(record: Fields) -> Iterator[Draft]:
+    """A problem of CodeContests: each solution is an item with the problem's tests, wrong ones as negative items."""
+    site = _SITES.get(record.integer("source", 0, 100), "") if "source" in record else ""
+    name = "/".join(filter(None, (site, record.name("name"))))
+    prompt = record.text("description")
+    cases = [case for kind in ("public", "private", "generated") for case in _cases(record, f"{kind}_tests")]
+    solutions = [(False, *one) for one in _solutions(record, "solutions")]
+    solutions += [(True, *one) for one in _solutions(record, "incorrect_solutions")]
+    if not solutions:
+        raise record.wrong("solutions", "at least 1 solution, right or wrong")
+    rest = record.rest()
+    tests = {language: given(cases, language) for _, language, _ in solutions}
+    keys = []
+    for i, (wrong, language, solution) in enumerate(solutions):
+        keys.append((f"{name}/{i}", wrong))
+        yield Item(
+            key=f"{name}/{i}",
+            content=solution,
+            prompt=prompt,
+            origin=pb.ORIGIN_COLLABORATIVE,
+            modality=pb.MODALITY_CODE,
+            tests=tests[language],
+            labels={"language": language, "problem": name, "site": site},
+            negative=wrong,
+            details=rest,
+        )
+    for key, wrong in keys:
+        yield _verdict_of_program(key, float(not wrong), "judge", "all tests")
+
+
+def movie_gen(record: Fields) -> Iterator[Draft]:
+    """A prompt of the bench: of a video, or of the sound of one."""
+    audio = "video_prompt" in record
+    content = record.text("video_prompt" if audio else "prompt")
+    details = {name: record.words(name) for name in ("audio_prompt", "music_prompt") if name in record}
+    key = f"audio-{record.name('id')}" if audio else record.digest()
+    yield Item(
+        key=key,
+        content=content,
+        origin=pb.ORIGIN_COLLABORATIVE,
+        modality=pb.MODALITY_VIDEO,
+        generator="movie-gen",
+        media=(Part(uri=f"{key}.mp4"),),
+        labels={
+            "concept": "" if audio else record.name("concept"),
+            "motion": "" if audio else record.name("motion_level"),
+        },
+        details={**details, **record.rest()},
+    )
+
+
+def video_physics(record: Fields) -> Iterator[Draft]:
+    """A video of a model and what people think of it: whether it is as its caption says, and as physics has it.
+
+    VideoPhy answers both with yes or no, VideoPhy-2 gives one `score` from 1 to 5 (of `aspect`, which is physics unless
+    it is said), and a row of its rules has a `rule` that the video should keep and no caption.
+    """
+    path, rule = record.address("videopath"), record.words("rule")
+    aspect = record.choice("aspect", "alignment", "physics") if "aspect" in record else "physics"
+    answers = (("sa", "alignment"), ("pc", "physics"))
+    binary = {about: record.integer(name, 0, 1) for name, about in answers if name in record}
+    score = record.integer("score", 1, 5) if "score" in record else None
+    if not binary and score is None and not rule:
+        raise record.wrong("pc", "0 or 1, or a score, or a rule")
+    rater, model = record.name("rater", "annotators"), record.name("model", "text-to-video")
+    if "caption" in record or not rule:
+        yield Item(
+            key=path,
+            content=record.text("caption"),
+            origin=pb.ORIGIN_COLLABORATIVE,
+            modality=pb.MODALITY_VIDEO,
+            generator=model,
+            media=(Part(uri=path, media_type="video/mp4" if path.endswith(".mp4") else ""),),
+            details={**({"rule": rule} if rule else {}), **record.rest()},
+        )
+    for about, answer in binary.items():
+        judged = (Judged(path, score=answer),)
+        yield Verdict(kind=pb.FEEDBACK_KIND_BINARY, judged=judged, rater=rater, aspect=about)
+    if score is not None:
+        judged = (Judged(path, score=score),)
+        yield Verdict(kind=pb.FEEDBACK_KIND_RATING, judged=judged, rater=rater, aspect=aspect, scale=(1, 5))
+    if rule:
+        judged = (Judged(path),)
+        yield Verdict(kind=pb.FEEDBACK_KIND_CRITIQUE, judged=judged, rater=rater, aspect="physics", rationale=rule)
+
+
+def _revision(record: Fields) -> Iterator[Draft]:
+    key, prompt, model = record.digest(), record.text("prompt"), record.name("model", "claude")
+    initial, critique, revision = record.text("initial"), record.text("critique"), record.text("revision")
+    principle, rest = record.maybe_name("principle"), record.rest()
+    for name, content, origin in (
+        ("initial", initial, pb.ORIGIN_SYNTHETIC),
+        ("revision", revision, pb.ORIGIN_COLLABORATIVE),
+    ):
+        yield Item(
+            key=f"{key}/{name}",
+            content=content,
+            prompt=prompt,
+            origin=origin,
+            modality=pb.MODALITY_TEXT,
+            generator=model,
+            parents=(f"{key}/initial",) if name == "revision" else (),
+            labels={"principle": principle},
+            negative=name == "initial",
+            details=rest,
+        )
+    yield Verdict(
+        kind=pb.FEEDBACK_KIND_CRITIQUE,
+        judged=(Judged(f"{key}/initial"),),
+        rater=model,
+        rater_type=pb.RATER_TYPE_AI,
+        aspect=principle,
+        rationale=critique,
+    )
+
+
+def _dialogues(record: Fields) -> Iterator[Draft]:
+    """A pair of hh-rlhf: two dialogues that differ in the last answer, which is the content."""
+    key = record.digest()
+    rest_of: dict[str, tuple[str, str]] = {}
+    for name in ("chosen", "rejected"):
+        prompt, mark, answer = record.text(name).rpartition(_ANSWER)
+        if not mark or not answer.strip() or _TURN in answer:
+            raise record.wrong(name, "a dialogue that ends with an answer of the assistant")
+        rest_of[name] = (prompt.strip(), answer.strip())
+    rest = record.rest()
+    for name, (prompt, answer) in rest_of.items():
+        yield Item(
+            key=f"{key}/{name}",
+            content=answer,
+            prompt=prompt,
+            origin=pb.ORIGIN_COLLABORATIVE if name == "chosen" else pb.ORIGIN_SYNTHETIC,
+            modality=pb.MODALITY_TEXT,
+            generator="claude",
+            licence="MIT",
+            negative=name == "rejected",
+            details=rest,
+        )
+    yield preference(f"{key}/chosen", f"{key}/rejected", rater="annotator")
+
+
+def _principle(record: Fields) -> Item:
+    name, said = record.name("key"), record.object("value")
+    critique = said.raw("prompt")
+    request = critique[0] if isinstance(critique, list | tuple) and len(critique) == 1 else critique
+    if not isinstance(request, str):
+        raise said.wrong("prompt", "a text, or a list of one")
+    return Item(
+        key=f"principle/{name}",
+        content=said.text("edit_request"),
+        prompt=request,
+        origin=pb.ORIGIN_EXPERT,
+        modality=pb.MODALITY_TEXT,
+        labels={"principle": name},
+        details=said.rest(),
+    )
+
+
+def _sample(record: Fields) -> Item:
+    """A row of the samples: the prompt is called `rl_prompt`, and each model's answer by the model's name."""
+    model = "comparison_model" if "comparison_model" in record else "response"
+    return Item(
+        key=record.digest(),
+        content=record.text(model),
+        prompt=record.text("rl_prompt"),
+        origin=pb.ORIGIN_SYNTHETIC,
+        modality=pb.MODALITY_TEXT,
+        generator=model if model != "response" else "claude",
+        details=record.rest(),
+    )
+
+
+def _share(said: str, path: str) -> float | None:
+    """What share of tests was passed; None where nothing is said."""
+    if not said:
+        return None
+    found = _SHARE.fullmatch(said)
+    if found is None or not 0 < int(found[2]) >= int(found[1]):
+        raise UnreadableRecord(path, "tests passed, such as 2/3, then what was said", shown(said))
+    return int(found[1]) / int(found[2])
+
+
+def _executed(key: str, share: float | None, aspect: str, said: str) -> Iterator[Verdict]:
+    if share is not None:
+        yield _verdict_of_program(key, share, _EXECUTOR, aspect, said, graded=True)
+
+
+def _verdict_of_program(
+    key: str, score: float, rater: str, aspect: str, said: str = "", *, graded: bool = False
+) -> Verdict:
+    return Verdict(
+        kind=pb.FEEDBACK_KIND_RATING if graded else pb.FEEDBACK_KIND_BINARY,
+        judged=(Judged(key, score=score),),
+        rater=rater,
+        rater_type=pb.RATER_TYPE_EXECUTOR,
+        aspect=aspect,
+        rationale=said,
+        scale=(0, 1) if graded else None,
+    )
+
+
+def _cases(record: Fields, name: str) -> Iterator[tuple[str, str]]:
+    """Tests as messages, or as two lists as Parquet has them."""
+    value = parsed(record, name)
+    if isinstance(value, list | tuple):
+        tests = [Fields(each, f"{name}[{i}]") for i, each in enumerate(value)]
+        value = {"input": [each.raw("input") for each in tests], "output": [each.raw("output") for each in tests]}
+    both = Fields(value or {}, name)
+    yield from pairs(_lines(both.raw("input")), _lines(both.raw("output")), name)
+
+
+def _lines(values: Json) -> Json:
+    """A test without an input reads nothing."""
+    return ["" if value is None else value for value in values] if isinstance(values, list | tuple) else values or []
+
+
+def _solutions(record: Fields, name: str) -> Iterator[tuple[str, str]]:
+    """The language and the text of each, from messages or from two lists."""
+    value = parsed(record, name)
+    if isinstance(value, list | tuple):
+        each = [Fields(one, f"{name}[{i}]") for i, one in enumerate(value)]
+        languages: Sequence[Json] = [one.raw("language") for one in each]
+        texts = [one.text("solution") for one in each]
+    else:
+        both = Fields(value or {}, name)
+        languages, texts = both.items("language"), both.texts("solution")
+    if len(languages) != len(texts):
+        raise UnreadableRecord(f"{name}.language", f"a list of {len(texts)}, as solution", f"one of {len(languages)}")
+    for i, (language, text) in enumerate(zip(languages, texts, strict=True)):
+        yield _language(language, f"{name}.language[{i}]"), text
+
+
+def _language(said: Json, path: str) -> str:
+    number = _NAMES.get(said, said) if isinstance(said, str) else said
+    if number is None:
+        return _LANGUAGES[0]
+    if isinstance(number, bool) or not isinstance(number, int) or number not in _LANGUAGES:
+        raise UnreadableRecord(path, f"one of {', '.join(_NAMES)}, or its number", shown(said))
+    return _LANGUAGES[number]

@@ -1,0 +1,157 @@
+"""Stage I, crawl: what was collected from the web. No person has judged it."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from epistream.clients.sources.drafts import Draft, Item, Part
+from epistream.clients.sources.record import ADDRESS_CHARACTERS_MAX, NAME_CHARACTERS_MAX, Fields, digest, is_line
+from epistream.v1 import knowledge_pb2 as pb
+
+_DURATION: Final = re.compile(r"PT(?:(\d{1,4})H)?(?:(\d{1,4})M)?(?:(\d{1,6}(?:\.\d{1,9})?)S)?")
+_DAY_SECONDS: Final = 86_400.0
+
+
+def common_crawl(record: Fields) -> Iterator[Draft]:
+    """A record of a WET file: the text of a page."""
+    headers = record.object("headers")
+    headers.choice("WARC-Type", "conversion")
+    yield Item(
+        key=headers.name("WARC-Record-ID").strip("<>"),
+        content=record.text("text"),
+        origin=pb.ORIGIN_CRAWLED,
+        modality=pb.MODALITY_TEXT,
+        source=headers.address("WARC-Target-URI"),
+        time=headers.time("WARC-Date"),
+        labels={"language": headers.maybe_name("WARC-Identified-Content-Language")},
+        details={"headers": headers.rest(), **record.rest()},
+    )
+
+
+def c4(record: Fields) -> Iterator[Draft]:
+    """A row of C4: the cleaned text of a page."""
+    yield Item(
+        key=record.digest(),
+        content=record.text("text"),
+        origin=pb.ORIGIN_CRAWLED,
+        modality=pb.MODALITY_TEXT,
+        source=record.address("url"),
+        time=record.time("timestamp"),
+        details=record.rest(),
+    )
+
+
+def codex(record: Fields) -> Iterator[Draft]:
+    """A file of a repository. A later commit of the same file is a new version of it."""
+    repository, path, commit = record.address("repo"), record.address("path"), record.maybe_name("commit")
+    yield Item(
+        key=f"{repository}/{path}",
+        content=record.text("content"),
+        origin=pb.ORIGIN_CRAWLED,
+        modality=pb.MODALITY_CODE,
+        source=_source(record, "path", f"{repository}/{path}{'@' if commit else ''}{commit}"),
+        licence=record.maybe_name("license"),
+        labels={"language": record.maybe_name("lang") or "python", "repository": repository},
+        details=record.rest(),
+    )
+
+
+def the_stack(record: Fields) -> Iterator[Draft]:
+    """A row of The Stack: a file, and where it was found starred most often."""
+    repository, path = record.address("max_stars_repo_name"), record.maybe_address("max_stars_repo_path")
+    head, licences = record.maybe_name("max_stars_repo_head_hexsha"), record.names("max_stars_repo_licenses")
+    parts = ("https://github.com", repository, f"blob/{head}" if head and path else "", path)
+    yield Item(
+        key=record.name("hexsha"),
+        content=record.text("content"),
+        origin=pb.ORIGIN_CRAWLED,
+        modality=pb.MODALITY_CODE,
+        source=_source(record, "max_stars_repo_path", "/".join(filter(None, parts))),
+        time=record.maybe_time("max_stars_repo_stars_event_min_datetime"),
+        licence=_licences(licences),
+        labels={"language": record.name("lang").lower(), "repository": repository},
+        details={"max_stars_repo_licenses": licences, **record.rest()},
+    )
+
+
+def laion(record: Fields) -> Iterator[Draft]:
+    """A row of LAION-5B: a link to an image and its alternative text."""
+    url = record.address("URL")
+    yield Item(
+        key=digest(url),
+        content=record.text("TEXT"),
+        origin=pb.ORIGIN_CRAWLED,
+        modality=pb.MODALITY_IMAGE,
+        source=url,
+        licence=record.maybe_name("LICENSE").strip("?"),
+        media=(Part(uri=url),),
+        labels={"language": record.maybe_name("LANGUAGE")},
+        details={"width": record.integer("WIDTH", 0), "height": record.integer("HEIGHT", 0), **record.rest()},
+    )
+
+
+def webvid(record: Fields) -> Iterator[Draft]:
+    """A row of WebVid-10M: a stock video and its caption. The same video again is a new version."""
+    url = record.address("contentUrl")
+    yield Item(
+        key=str(record.integer("videoid", 0)),
+        content=record.text("name"),
+        origin=pb.ORIGIN_CRAWLED,
+        modality=pb.MODALITY_VIDEO,
+        source=url,
+        media=(Part(uri=url, end_seconds=_seconds(record, "duration")),),
+        details=record.rest(),
+    )
+
+
+def kinetics(record: Fields) -> Iterator[Draft]:
+    """A clip of Kinetics-400: a row of the CSV, or an entry of the JSON by the id of its video."""
+    if "key" in record:
+        video, entry = record.name("key"), record.object("value")
+        annotations = entry.object("annotations")
+        label, (start, end) = annotations.text("label"), _segment(annotations)
+        split, details = entry.maybe_name("subset"), entry.rest()
+    else:
+        video, label, split = record.name("youtube_id"), record.text("label"), record.maybe_name("split")
+        start, end = record.number("time_start", 0, _DAY_SECONDS), record.number("time_end", 0, _DAY_SECONDS)
+        details = record.rest()
+    if end < start:
+        raise record.wrong("time_end", f"a time not before time_start, {start:g}")
+    url = f"https://www.youtube.com/watch?v={video}"
+    yield Item(
+        key=f"{video}/{start:g}-{end:g}",
+        content=label,
+        origin=pb.ORIGIN_CRAWLED,
+        modality=pb.MODALITY_VIDEO,
+        source=url,
+        media=(Part(uri=url, start_seconds=start, end_seconds=end),),
+        labels={"label": label, "split": split},
+        details=details,
+    )
+
+
+def _segment(annotations: Fields) -> tuple[float, float]:
+    start, end = annotations.items("segment", 2, 2)
+    segment = Fields({"start": start, "end": end}, annotations.path("segment"))
+    return segment.number("start", 0, _DAY_SECONDS), segment.number("end", 0, _DAY_SECONDS)
+
+
+def _seconds(record: Fields, name: str) -> float:
+    found = _DURATION.fullmatch(record.address(name))
+    if found is None or not any(found.groups()):
+        raise record.wrong(name, "a duration in ISO 8601, such as PT00H00M21S")
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def _source(record: Fields, name: str, source: str) -> str:
+    """An address that is put together of several fields, of which `name` is the longest."""
+    if not is_line(source, ADDRESS_CHARACTERS_MAX):
+        raise record.wrong(name, f"an address of at most {ADDRESS_CHARACTERS_MAX} characters in all")
+    return source
+
+
+def _licences(names: list[str]) -> str:
+    """All of them in one, as SPDX has it."""
+    whole = " AND ".join(names)
+    return whole if len(whole) <= NAME_CHARACTERS_MAX else "LicenseRef-several"

@@ -1,0 +1,41 @@
+"""What there is to say about a work, in words."""
+
+from typing import Final
+
+from epistream.clients.sources.work import STAGES, Work
+from epistream.v1 import knowledge_pb2 as pb
+
+COLUMNS: Final = ("name", "work", "stage", "modality", "origin", "read from", "record", "licence", "not published")
+
+
+def row(work: Work) -> tuple[str, ...]:
+    """The cells of the work under COLUMNS."""
+    return (
+        work.name,
+        work.title,
+        work.stage,
+        modality_name(work),
+        origin_name(work),
+        ", ".join(kind.name for kind in work.formats),
+        work.published,
+        work.licence or "of each record, or unknown",
+        work.unpublished or "nothing is kept back",
+    )
+
+
+def described(work: Work) -> list[tuple[str, str]]:
+    """The same with its names, and what the adapter does."""
+    cells = dict(zip(COLUMNS, row(work), strict=True))
+    cells["stage"] = f"{work.stage}, {STAGES[work.stage]}"
+    cells["read from"] = ", ".join(f"{kind.name} ({kind.files or 'a folder for each record'})" for kind in work.formats)
+    return [*cells.items(), ("becomes", " ".join((work.adapter.__doc__ or "").split()))]
+
+
+def modality_name(work: Work) -> str:
+    """Such as `TEXT`."""
+    return pb.Modality.Name(work.modality).removeprefix("MODALITY_")
+
+
+def origin_name(work: Work) -> str:
+    """Such as `EXPERT`."""
+    return pb.Origin.Name(work.origin).removeprefix("ORIGIN_")

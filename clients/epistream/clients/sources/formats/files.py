@@ -1,0 +1,134 @@
+"""The formats that are read, the files of a path, and their records as one stream that can be resumed."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from epistream.clients.sources.formats import documents, episodes, folders, lines, tables, tfrecord, web
+from epistream.clients.sources.formats.piece import CannotRead, Piece, Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format of files."""
+
+    name: str
+    pattern: str
+    """A regular expression that matches the end of its files' names; empty for a folder."""
+    read: Reader
+    in_bytes: bool = False
+    """Whether a place in a file is a byte of it."""
+    also: str = ""
+    """As `pattern`, for names that another format of the work has first."""
+
+    @property
+    def files(self) -> str:
+        """The ends of its files' names, for people, such as `.jsonl`."""
+        ends = re.sub(r"\\|\[.*", "", self.pattern)
+        return ends.replace("(.gz)?", ", also .gz").replace("(", "").replace(")", "").replace("|", " or .")
+
+
+JSON_LINES: Final = Format(
+    "JSON Lines", r"\.(jsonl|ndjson)(\.gz)?", lines.json_lines, in_bytes=True, also=r"\.json(\.gz)?"
+)
+JSON: Final = Format("JSON", r"\.json(\.gz)?", documents.json_documents)
+TEXT: Final = Format("text", r"\.txt(\.gz)?", lines.text_lines, in_bytes=True)
+CSV: Final = Format("CSV", r"\.csv(\.gz)?", tables.csv_rows)
+PARQUET: Final = Format("Parquet", r"\.parquet", tables.parquet_rows)
+WET: Final = Format("WET", r"\.(wet|warc)(\.gz)?", web.warc_records)
+HDF5: Final = Format("HDF5", r"\.(hdf5|h5)", episodes.hdf5_episode)
+RLDS: Final = Format("RLDS TFRecord", r"\.tfrecord[^/]*", tfrecord.examples, in_bytes=True)
+CONTEST_PROBLEMS: Final = Format("TFRecord of protobuf", r"\.tfrecord[^/]*", tfrecord.contest_problems, in_bytes=True)
+PROBLEM_FOLDERS: Final = Format("folders", "", folders.problem_folders)
+FORMATS: Final = (JSON_LINES, JSON, TEXT, CSV, PARQUET, WET, HDF5, RLDS, CONTEST_PROBLEMS, PROBLEM_FOLDERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place between two records."""
+
+    file: str
+    """Relative to the path that is read."""
+    offset: int
+    """In the reader's own unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A piece, and where to go on after it."""
+
+    piece: Piece
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file to read."""
+
+    path: Path
+    name: str
+    """Relative to the path that was given."""
+    format: Format
+
+    @property
+    def size(self) -> int | None:
+        """What the last place in it is; None when that is not known before it is read."""
+        known = self.format.in_bytes and not self.name.endswith(".gz")
+        return self.path.stat().st_size if known else None
+
+
+def files_of(path: Path, formats: Sequence[Format]) -> list[File]:
+    """The files to read: the path itself, or those in it that are of one of the formats, by their names.
+
+    Raises:
+        CannotRead: there is none.
+    """
+    if PROBLEM_FOLDERS in formats and folders.is_problems(path):
+        return [File(path, ".", PROBLEM_FOLDERS)]
+    inside = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    found = [
+        File(file, file.relative_to(path).as_posix() if path.is_dir() else file.name, kind)
+        for file in inside
+        if (kind := _format(file.name, formats)) is not None
+    ]
+    if not found:
+        raise CannotRead(f"{path} cannot be read: expected {_names(formats)}{_hint(path)}")
+    if not path.exists():
+        raise CannotRead(f"{path} cannot be read: there is no such file")
+    return found
+
+
+def read(files: Sequence[File], start: Position | None = None) -> Iterator[Read]:
+    """The records of some files, one after the other, from a position on. Raises as a Reader does."""
+    remaining = list(files)
+    while start is not None and remaining and remaining[0].name != start.file:
+        remaining.pop(0)
+    if start is not None and not remaining:
+        raise CannotRead(
+            f"There is no {start.file} any more, where reading was to go on; start again without the state."
+        )
+    for file in remaining:
+        offset = start.offset if start is not None and file.name == start.file else 0
+        for piece in file.format.read(file.path, offset):
+            yield Read(piece, Position(file.name, piece.next))
+
+
+def _format(name: str, formats: Sequence[Format]) -> Format | None:
+    for pattern, kind in [*((kind.pattern, kind) for kind in formats), *((kind.also, kind) for kind in formats)]:
+        if pattern and re.search(f"(?:{pattern})$", name):
+            return kind
+    return None
+
+
+def _names(formats: Sequence[Format]) -> str:
+    return " or ".join(f"{kind.name} ({kind.files or 'a folder for each record'})" for kind in formats)
+
+
+def _hint(path: Path) -> str:
+    if ".riegeli" in path.name:
+        return (
+            ". Riegeli files cannot be read: convert them to TFRecord, or take the Parquet files of the same data set"
+        )
+    return ", by the end of a file's name"

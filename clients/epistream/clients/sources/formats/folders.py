@@ -1,0 +1,41 @@
+"""APPS: a folder for each problem, read as the columns of its data card. The place is the number of folders before."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from epistream.clients.sources.formats.piece import Piece, reading
+from epistream.clients.sources.record import Json
+
+_FILES: Final = {
+    "question": "question.txt",
+    "solutions": "solutions.json",
+    "input_output": "input_output.json",
+    "metadata": "metadata.json",
+    "starter_code": "starter_code.py",
+}
+_MARK: Final = _FILES["question"]
+
+
+def is_problems(path: Path) -> bool:
+    """Whether it is a folder of problems, or one problem."""
+    return path.is_dir() and bool(_folders(path))
+
+
+def problem_folders(path: Path, start: int) -> Iterator[Piece]:
+    """The problems in the order of their folders' names."""
+    for number, folder in enumerate(_folders(path), 1):
+        if number > start:
+            with reading(folder):
+                record: dict[str, Json] = {"problem_id": folder.name}
+                for column, name in _FILES.items():
+                    file = folder / name
+                    if file.is_file():
+                        record[column] = file.read_bytes().decode(errors="surrogateescape")
+            yield Piece(record, number)
+
+
+def _folders(path: Path) -> list[Path]:
+    if (path / _MARK).is_file():
+        return [path]
+    return sorted(folder for folder in path.iterdir() if (folder / _MARK).is_file())

@@ -1,0 +1,57 @@
+"""Tables: CSV, which may be compressed with gzip, and Parquet. The place in the file is the number of rows before."""
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from epistream.clients.sources.formats.piece import Piece, needed, opened, reading
+
+BATCH_ROWS: Final = 64
+"""Rows with images are large."""
+FIELD_CHARACTERS_MAX: Final = 16 * 1024 * 1024
+
+
+def csv_rows(path: Path, start: int) -> Iterator[Piece]:
+    """The rows below the first, which names the columns. A row with other columns is a piece with an error."""
+    csv.field_size_limit(FIELD_CHARACTERS_MAX)
+    with reading(path), io.TextIOWrapper(opened(path), "utf-8-sig", "surrogateescape", newline="") as file:
+        rows = csv.reader(file)
+        columns = next(rows, [])
+        for number in itertools.count(1):
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield Piece(None, number, f"expected a row of CSV: {error}")
+                continue
+            if number > start and row:
+                yield _row(columns, row, number)
+
+
+def parquet_rows(path: Path, start: int) -> Iterator[Piece]:
+    """The rows; groups of rows that lie before the start are not read."""
+    pyarrow, parquet = needed("pyarrow", "Parquet"), needed("pyarrow.parquet", "Parquet")
+    with reading(path, pyarrow.ArrowException, ValueError), parquet.ParquetFile(path) as file:
+        number = 0
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if number + rows <= start:
+                number += rows
+                continue
+            for batch in file.iter_batches(BATCH_ROWS, row_groups=[group]):
+                for value in batch.to_pylist():
+                    number += 1
+                    if number > start:
+                        yield Piece(value, number)
+
+
+def _row(columns: list[str], row: list[str], number: int) -> Piece:
+    if len(row) == len(columns):
+        return Piece(dict(zip(columns, row, strict=True)), number)
+    raw = json.dumps(row).encode()
+    return Piece(None, number, f"expected {len(columns)} columns, found {len(row)}", raw)

@@ -1,0 +1,159 @@
+"""An import: the records of some files, each with its submissions, and where to go on when it was interrupted."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from epistream.clients.sources.formats.files import File, Position, Read, read
+from epistream.clients.sources.formats.piece import CannotRead
+from epistream.clients.sources.record import Json, UnreadableRecord, digest, plain
+from epistream.clients.sources.submissions import submissions
+from epistream.clients.sources.work import Work
+from epistream.v1 import knowledge_pb2 as pb
+
+RAW_BYTES_MAX: Final = 512 * 1024
+REASON_CHARACTERS_MAX: Final = 1000
+_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is imported, and how."""
+
+    work: Work
+    files: tuple[File, ...]
+    namespace: str
+    producer: str = ""
+    """Who says so where a record names nobody; the work when empty."""
+    media_base: str = ""
+    """What stands before relative paths of media."""
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """Fields to add to each record that lacks them."""
+
+    @property
+    def identity(self) -> str:
+        """Stands for all that decides what becomes of a record."""
+        return digest(self.work.name, self.namespace, self.producer, self.media_base, dict(self.extra))
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A record, ready to be sent."""
+
+    submissions: tuple[pb.Submission, ...]
+    position: Position
+    """Where to go on when all of them are acknowledged."""
+    unreadable: str = ""
+    """Why nothing could be made of it; then its only submission says so."""
+
+
+def prepared(job: Job, start: Position | None = None) -> Iterator[Prepared]:
+    """The records from a position on. Raises as `files.read`."""
+    for one in read(job.files, start):
+        reason = one.piece.error
+        if not reason:
+            try:
+                made = submissions(job.work, _with_extra(one.piece.value, job.extra), job.media_base)
+                yield Prepared(tuple(_addressed(job, each) for each in made), one.position)
+                continue
+            except UnreadableRecord as error:
+                reason = error.message
+        yield Prepared((_unreadable(job, one, reason),), one.position, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far an import is: everything before is acknowledged."""
+
+    identity: str
+    position: Position
+    records: int
+
+    def save(self, path: Path) -> None:
+        """Writes it, whole or not at all. Raises CannotRead where it cannot be written."""
+        text = json.dumps(
+            {"version": _VERSION, "import": self.identity, "records": self.records, **_place(self.position)}
+        )
+        new = path.with_name(f"{path.name}.new")
+        try:
+            with new.open("w", encoding="utf-8") as file:
+                file.write(f"{text}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(path)
+        except OSError as error:
+            raise CannotRead(f"{path} cannot be written: {error}. Name another place with --state") from error
+
+    @classmethod
+    def load(cls, path: Path, job: Job) -> "State | None":
+        """What was kept of the same import; None where nothing was.
+
+        Raises:
+            CannotRead: the file is of another import, or is no state.
+        """
+        if not path.exists():
+            return None
+        try:
+            said = json.loads(path.read_text("utf-8"))
+            state = cls(said["import"], Position(said["file"], int(said["offset"])), int(said["records"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CannotRead(
+                f"{path} is no state of an import: {error}. Remove it, or name another with --state"
+            ) from error
+        if said.get("version") != _VERSION or state.identity != job.identity:
+            raise CannotRead(
+                f"{path} is of an import with another source, namespace or options. Begin anew with --again, or name "
+                "another state with --state"
+            )
+        return state
+
+
+def state_path(path: Path, work: Work) -> Path:
+    """Where the state is kept when nothing is said: beside the input."""
+    whole = path.resolve()
+    return whole.with_name(f"{whole.name}.{work.name}.import-state")
+
+
+def _place(position: Position) -> dict[str, str | int]:
+    return {"file": position.file, "offset": position.offset}
+
+
+def _with_extra(value: Json, extra: Mapping[str, str]) -> Json:
+    return {**extra, **value} if extra and isinstance(value, Mapping) else value
+
+
+def _addressed(job: Job, submission: pb.Submission) -> pb.Submission:
+    submission.namespace = job.namespace
+    if job.producer and submission.provenance.producer == job.work.name:
+        submission.provenance.producer = job.producer
+    return submission
+
+
+def _unreadable(job: Job, one: Read, reason: str) -> pb.Submission:
+    """Says what was read, before which place, and why nothing could be made of it."""
+    made = pb.Submission(
+        provenance=pb.Provenance(
+            producer=job.producer or job.work.name, source=f"{quote(one.position.file)}#{one.position.offset}"
+        ),
+        unreadable=pb.Unreadable(
+            record=_raw(one)[:RAW_BYTES_MAX], reason=reason[:REASON_CHARACTERS_MAX].encode(errors="replace").decode()
+        ),
+    )
+    made.submission_id = hashlib.sha256(made.SerializeToString(deterministic=True)).hexdigest()
+    made.namespace = job.namespace
+    return made
+
+
+def _raw(one: Read) -> bytes:
+    """The record as it was read: its bytes, or as JSON where the format's library keeps those to itself."""
+    if one.piece.raw:
+        return one.piece.raw
+    try:
+        return json.dumps(plain(one.piece.value), ensure_ascii=False).encode(errors="replace")
+    except (ValueError, RecursionError):  # thousands of digits, or of objects in each other
+        return b""

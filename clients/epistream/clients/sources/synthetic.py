@@ -1,0 +1,292 @@
+"""Stage III, synthesis: what models made, with the model, the prompt, and what it was made from."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict
+from epistream.clients.sources.record import Fields, Json, digest
+from epistream.v1 import knowledge_pb2 as pb
+
+_CODE_MARK: Final = "```"
+_MIRA_CAPTIONS: Final = ("main_object", "background", "style", "camera", "short")
+_DAY_SECONDS: Final = 86_400.0
+FRAMES_MAX: Final = 10**9
+
+
+def self_instruct(record: Fields) -> Iterator[Draft]:
+    """A seed task of a person; a generated instruction; a training row; or a prediction of a model."""
+    if "instances" in record:
+        yield from _seed_task(record)
+        return
+    if "completion" in record:
+        prompt, content, model = record.text("prompt"), record.text("completion"), "davinci"
+    elif "response" in record:
+        asked = _asked(record.text("instruction"), record.words("input"))
+        prompt, content, model = asked, record.text("response"), record.name("model", "davinci")
+    else:
+        asked = _asked(record.text("instruction"), record.words("input"))
+        prompt, content, model = asked, record.text("output"), record.name("model", "davinci")
+    seeds = tuple(record.names("seed_ids"))
+    yield Item(
+        key=digest(prompt, content, model),
+        content=content,
+        prompt=prompt,
+        origin=pb.ORIGIN_SYNTHETIC,
+        modality=pb.MODALITY_TEXT,
+        generator=model,
+        parents=seeds,
+        details=record.rest(),
+    )
+
+
+def phi(record: Fields) -> Iterator[Draft]:
+    """A page of a synthetic textbook, or an exercise: a docstring and its completion."""
+    exercise = "completion" in record
+    prompt = record.text("docstring") if exercise else ""
+    content = f"{prompt}\n{record.text('completion')}" if exercise else record.text("text")
+    yield Item(
+        key=digest(prompt, content),
+        content=content,
+        prompt=prompt,
+        origin=pb.ORIGIN_SYNTHETIC,
+        modality=pb.MODALITY_CODE if exercise else pb.MODALITY_TEXT,
+        generator=record.name("generator", "gpt-3.5"),
+        labels={
+            "topic": record.maybe_name("topic"),
+            "audience": record.maybe_name("audience"),
+            "language": "python" if exercise else "",
+        },
+        details=record.rest(),
+    )
+
+
+def evol_instruct(record: Fields) -> Iterator[Draft]:
+    """An evolved instruction and its answer; or an output of WizardCoder for a task."""
+    if "completion" in record or "all_code" in record:
+        yield from _wizard_coder(record)
+        return
+    content = record.text("output")
+    parent = record.maybe_name("evolved_from")
+    yield Item(
+        key=record.name("id") if "id" in record else record.digest(),
+        content=content,
+        prompt=record.text("instruction"),
+        origin=pb.ORIGIN_SYNTHETIC,
+        modality=pb.MODALITY_CODE if _is_code(content) else pb.MODALITY_TEXT,
+        generator=record.name("generator", "gpt-3.5-turbo"),
+        parents=(parent,) if parent else (),
+        labels={"evolution": record.maybe_name("op"), "skill": record.maybe_name("Skill")},
+        details=record.rest(),
+    )
+
+
+def oss_instruct(record: Fields) -> Iterator[Draft]:
+    """A problem and its solution, which a model made from a snippet of real code: the snippet is an item, too."""
+    language, seed = record.name("lang").lower(), record.text("seed")
+    snippet = f"seed-{digest(seed)}"
+    key = str(record.integer("index", 0)) if "index" in record else record.digest()
+    problem, solution = record.text("problem"), record.text("solution")
+    fingerprint = record.maybe_name("openai_fingerprint")
+    labels = {"language": language}
+    yield Item(
+        key=snippet,
+        content=seed,
+        origin=pb.ORIGIN_CRAWLED,
+        modality=pb.MODALITY_CODE,
+        labels=labels,
+    )
+    yield Item(
+        key=key,
+        content=solution,
+        prompt=problem,
+        origin=pb.ORIGIN_SYNTHETIC,
+        modality=pb.MODALITY_CODE,
+        generator=f"gpt-3.5-turbo-1106{'@' if fingerprint else ''}{fingerprint}"[:200],
+        parents=(snippet,),
+        labels=labels,
+        details=record.rest(),
+    )
+
+
+def dalle_3(record: Fields) -> Iterator[Draft]:
+    """A recaption of an image; a line of a file of sample prompts; or a verdict of DrawBench on an image."""
+    if "key" in record:
+        yield from _draw_bench(record)
+    elif "caption" in record:
+        yield from _recaption(record)
+    else:
+        yield _image_of_prompt(record)
+
+
+def share_gpt_4_video(record: Fields) -> Iterator[Draft]:
+    """A video: the caption of all of it is an item, and each caption of a part one that was derived from it."""
+    video = record.name("video_id")
+    path = record.maybe_address("video_path") or f"{video}.mp4"
+    captions = [_caption(each) for each in record.objects("captions", 1)]
+    times = [_second(record, "timestamp", i, value) for i, value in enumerate(record.items("timestamp"))]
+    frames = [_frame(record, i, value) for i, value in enumerate(record.items("keyframe"))]
+    rest = record.rest()
+    whole = next((text for index, text in captions if index == "-1"), captions[0][1] if len(captions) == 1 else "")
+    parts = [each for each in captions if each[0] != "-1"]
+    whole = whole or "\n".join(text for _, text in parts)
+    yield _captioned(video, whole, (Part(uri=path, media_type="video/mp4"),), rest)
+    if len(captions) == 1:
+        return
+    for i, (index, text) in enumerate(parts):
+        part = Part(uri=path, media_type="video/mp4", start_seconds=_at(times, i), end_seconds=_at(times, i + 1))
+        frame_range = {"frame_range": [_at(frames, i), _at(frames, i + 1)]} if frames else {}
+        yield _captioned(f"{video}/{index}", text, (part,), frame_range, parents=(video,))
+
+
+def mira_data(record: Fields) -> Iterator[Draft]:
+    """A clip and its dense caption; the five others are in its details, to be compared with it."""
+    video, first, last = record.name("video_id"), record.integer("start_frame", 0), record.integer("end_frame", 0)
+    fps = record.number("fps", 0.01, 1000)
+    if last < first:
+        raise record.wrong("end_frame", f"a frame not before start_frame, {first}")
+    if last / fps > _DAY_SECONDS:
+        raise record.wrong("end_frame", "a frame of the first day")
+    captions = {f"{name}_caption": record.words(f"{name}_caption") for name in _MIRA_CAPTIONS}
+    part = Part(uri=f"{video}.mp4", start_seconds=first / fps, end_seconds=last / fps)
+    frames = {"start_frame": first, "end_frame": last, "fps": fps}
+    yield _captioned(
+        f"{video}/{first}-{last}",
+        record.text("dense_caption"),
+        (part,),
+        {"captions": {k: v for k, v in captions.items() if v}, **frames, **record.rest()},
+    )
+
+
+def _seed_task(record: Fields) -> Iterator[Draft]:
+    key, instruction = record.name("id"), record.text("instruction")
+    instances = [(each.words("input"), each.text("output")) for each in record.objects("instances", 1)]
+    rest = record.rest()
+    for i, (given, content) in enumerate(instances):
+        yield Item(
+            key=key if i == 0 else f"{key}/{i}",
+            content=content,
+            prompt=_asked(instruction, given),
+            origin=pb.ORIGIN_EXPERT,
+            modality=pb.MODALITY_TEXT,
+            details=rest,
+        )
+
+
+def _asked(instruction: str, given: str) -> str:
+    return f"{instruction}\n{given}" if given else instruction
+
+
+def _wizard_coder(record: Fields) -> Iterator[Draft]:
+    task = record.name("task_id")
+    content = record.text("all_code") if "all_code" in record else record.text("completion")
+    yield Item(
+        key=f"{task}/{digest(content)}",
+        content=content,
+        prompt=record.words("prompt"),
+        origin=pb.ORIGIN_SYNTHETIC,
+        modality=pb.MODALITY_CODE,
+        generator=record.name("generator", "wizardcoder-15b"),
+        licence="CC-BY-NC-4.0",
+        labels={"task": task},
+        details=record.rest(),
+    )
+
+
+def _is_code(content: str) -> bool:
+    return _CODE_MARK in content or content.startswith(("def ", "class ", "import ", "#include"))
+
+
+def _recaption(record: Fields) -> Iterator[Draft]:
+    """The alternative text is an item that the caption was derived from; both are of the same image."""
+    caption, alt, model = record.text("caption"), record.words("alt"), record.name("generator", "dall-e-3-captioner")
+    key = record.digest()
+    image = Part(uri=record.maybe_address("url") or f"{key}.png")
+    rest = record.rest()
+    if alt:
+        yield Item(key=f"{key}/alt", content=alt, origin=pb.ORIGIN_CRAWLED, modality=pb.MODALITY_IMAGE, media=(image,))
+    yield Item(
+        key=key,
+        content=caption,
+        origin=pb.ORIGIN_SYNTHETIC,
+        modality=pb.MODALITY_IMAGE,
+        generator=model,
+        parents=(f"{key}/alt",) if alt else (),
+        media=(image,),
+        details=rest,
+    )
+
+
+def _image_of_prompt(record: Fields) -> Item:
+    """Line n of a file of prompts: image n was made of it."""
+    file, offset = record.address("file"), record.integer("offset", 0)
+    return Item(
+        key=f"{file}/{offset}",
+        content=record.text("text"),
+        origin=pb.ORIGIN_SYNTHETIC,
+        modality=pb.MODALITY_IMAGE,
+        generator="dall-e-3",
+        media=(Part(uri=f"{file.removesuffix('.txt')}#offset={offset}"),),
+        details=record.rest(),
+    )
+
+
+def _draw_bench(record: Fields) -> Iterator[Draft]:
+    """What a model says of an image: whether it is as its prompt, which the published file leaves out, and why."""
+    path, said = record.address("key"), record.object("value")
+    correct, response = said.raw("correct"), said.text("response")
+    if not isinstance(correct, bool):
+        raise said.wrong("correct", "true or false")
+    if "prompt" in said:
+        yield Item(
+            key=path,
+            content=said.text("prompt"),
+            origin=pb.ORIGIN_SYNTHETIC,
+            modality=pb.MODALITY_IMAGE,
+            generator=said.name("generator", "dall-e-3"),
+            media=(Part(uri=path),),
+            details=said.rest(),
+        )
+    yield Verdict(
+        kind=pb.FEEDBACK_KIND_BINARY,
+        judged=(Judged(path, score=float(correct)),),
+        rater="gpt-4v",
+        rater_type=pb.RATER_TYPE_AI,
+        aspect="alignment",
+        rationale=response,
+    )
+
+
+def _captioned(
+    key: str, caption: str, media: tuple[Part, ...], details: Mapping[str, Json], parents: tuple[str, ...] = ()
+) -> Item:
+    return Item(
+        key=key,
+        content=caption,
+        origin=pb.ORIGIN_SYNTHETIC,
+        modality=pb.MODALITY_VIDEO,
+        generator="gpt-4v",
+        parents=parents,
+        media=media,
+        details=details,
+    )
+
+
+def _caption(fields: Fields) -> tuple[str, str]:
+    return fields.name("idx"), fields.text("content")
+
+
+def _second(record: Fields, name: str, i: int, value: object) -> float:
+    """A time in a recording: seconds, or `HH:MM:SS.fff`."""
+    path = record.path(f"{name}[{i}]")
+    if isinstance(value, str) and value.count(":") == 2:
+        hours, minutes, seconds = (Fields({"part": part}, path).number("part", 0, 10_000) for part in value.split(":"))
+        value = hours * 3600 + minutes * 60 + seconds
+    return Fields({"seconds": value}, path).number("seconds", 0, _DAY_SECONDS)
+
+
+def _frame(record: Fields, i: int, value: object) -> int:
+    return Fields({"frame": value}, record.path(f"keyframe[{i}]")).integer("frame", 0, FRAMES_MAX)
+
+
+def _at(values: list[float] | list[int], i: int) -> float | None:
+    return values[i] if i < len(values) else None

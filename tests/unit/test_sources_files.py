@@ -1,0 +1,227 @@
+"""Files of the published formats: read as a stream, resumed at any record, and refused where they are damaged."""
+
+import gzip
+import json
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from epistream.clients.sources.formats import files
+from epistream.clients.sources.formats.files import Position, files_of, read
+from epistream.clients.sources.formats.lines import LINE_BYTES_MAX
+from epistream.clients.sources.formats.piece import CannotRead, NeedsExtra
+from epistream.clients.sources.formats.tfrecord import masked_crc32c
+from epistream.clients.sources.table import BY_NAME, WORKS
+from tests.support import sources
+
+MANY = 7
+
+
+def several(name: str) -> list[Any]:
+    """Some records of a work, each of them another."""
+    record = BY_NAME[name].example
+    if name == "apps":
+        return [{**record, "problem_id": f"{i:04}"} for i in range(MANY)]
+    if name == "rt-1":
+        return [{"features": {**record["features"], "steps/reward": [0.0, float(i)]}} for i in range(MANY)]
+    key = next(key for key, value in record.items() if isinstance(value, str))
+    return [{**record, key: f"{record[key]} {i}"} for i in range(MANY)]
+
+
+@pytest.mark.parametrize("name", [work.name for work in WORKS if work.name not in {"mobile-aloha", "common-crawl"}])
+def test_reading_can_go_on_after_any_record(name: str, tmp_path: Path) -> None:
+    file, write = sources.PUBLISHED[name]
+    write(tmp_path / file, several(name))
+    found = files_of(tmp_path / file, BY_NAME[name].formats)
+    all_of_it = list(read(found))
+    assert len(all_of_it) == MANY
+    assert all(before.piece.value != after.piece.value for before, after in pairwise(all_of_it))
+    for number, one in enumerate(all_of_it, 1):
+        assert list(read(found, one.position)) == all_of_it[number:]
+
+
+@pytest.mark.parametrize("ending", ["wet", "wet.gz"])
+def test_pages_are_read_and_reading_can_go_on(ending: str, tmp_path: Path) -> None:
+    example = BY_NAME["common-crawl"].example
+    path = tmp_path / f"CC.warc.{ending}"
+    sources.wet(path, [{**example, "text": f"Lake {i} is 12 km long, überall.\n"} for i in range(MANY)])
+    found = files_of(path, [files.WET])
+    all_of_it = list(read(found))
+    assert [one.piece.value["text"] for one in all_of_it] == [
+        f"Lake {i} is 12 km long, überall.\n" for i in range(MANY)
+    ]
+    for number, one in enumerate(all_of_it, 1):
+        assert list(read(found, one.position)) == all_of_it[number:]
+
+
+def test_an_episode_is_one_record_of_its_file(tmp_path: Path) -> None:
+    for number in (7, 8):
+        sources.hdf5(tmp_path / f"episode_{number}.hdf5", [BY_NAME["mobile-aloha"].example])
+    found = files_of(tmp_path, [files.HDF5])
+    first, second = read(found)
+    assert [one.piece.value["file"] for one in (first, second)] == ["episode_7.hdf5", "episode_8.hdf5"]
+    assert list(read(found, first.position)) == [second]
+    assert list(read(found, second.position)) == []
+
+
+def test_the_files_of_a_folder_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    for name, text in (("b.jsonl", "2"), ("a.jsonl", "1"), ("more/c.jsonl.gz", "3"), ("README.md", "4")):
+        sources.json_lines(tmp_path / name, [{"text": text}])
+    found = files_of(tmp_path, [files.JSON_LINES])
+    assert [one.position.file for one in read(found)] == ["a.jsonl", "b.jsonl", "more/c.jsonl.gz"]
+    after = Position("b.jsonl", (tmp_path / "b.jsonl").stat().st_size)
+    assert [one.piece.value for one in read(found, after)] == [{"text": "3"}]
+    with pytest.raises(CannotRead, match=r"no gone\.jsonl any more"):
+        list(read(found, Position("gone.jsonl", 0)))
+
+
+def test_a_line_that_is_no_json_does_not_end_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\n\n{"a": \n\xff\n' + b"[" * 100_000 + b"\n" + b"9" * 5000 + b'\n{"a": 2}')
+    found = [one.piece for one in read(files_of(path, [files.JSON_LINES]))]
+    assert [one.value for one in found if not one.error] == [{"a": 1}, {"a": 2}]
+    assert [one.error.partition(":")[0] for one in found if one.error] == [
+        "expected JSON",
+        "expected UTF-8, found byte 0xff at 0",
+        "expected JSON, found too many objects and arrays in each other",
+        "expected JSON, found a number that is too long",
+    ]
+    assert found[1].raw == b'{"a": \n'
+
+
+def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'"' + b"x" * (2 * LINE_BYTES_MAX) + b'"\n{"a": 2}\n')
+    long, after = (one.piece for one in read(files_of(path, [files.JSON_LINES])))
+    assert long.error == f"expected a line of at most {LINE_BYTES_MAX} bytes"
+    assert after.value == {"a": 2}
+
+
+def test_json_is_an_array_or_an_object_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(' [{"a": 1.5}, 7, {"a": [null]}]')
+    assert [one.piece.value for one in read(files_of(path, [files.JSON]))] == [{"a": 1.5}, 7, {"a": [None]}]
+    path.write_text('{"v1": {"a": 1}, "v2": {"a": 2}}')
+    assert [one.piece.value for one in read(files_of(path, [files.JSON]))] == [
+        {"key": "v1", "value": {"a": 1}},
+        {"key": "v2", "value": {"a": 2}},
+    ]
+
+
+def test_a_row_with_other_columns_is_told_and_the_next_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(b'a,b\n1,2\n3\n"4\n5",6\n\xff,7\n')
+    found = [one.piece for one in read(files_of(path, [files.CSV]))]
+    assert [one.value for one in found] == [
+        {"a": "1", "b": "2"},
+        None,
+        {"a": "4\n5", "b": "6"},
+        {"a": "\udcff", "b": "7"},
+    ]
+    assert found[1].error == "expected 2 columns, found 1"
+
+
+def test_groups_of_rows_before_the_start_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"a": list(range(MANY))}), path, row_group_size=2)
+    damaged = bytearray(path.read_bytes())
+    with pq.ParquetFile(path) as file:
+        column = file.metadata.row_group(0).column(0)
+        start = column.dictionary_page_offset or column.data_page_offset
+        damaged[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    path.write_bytes(damaged)
+    found = files_of(path, [files.PARQUET])
+    assert [one.piece.value["a"] for one in read(found, Position("x.parquet", 2))] == [2, 3, 4, 5, 6]
+    with pytest.raises(CannotRead):
+        list(read(found))
+
+
+def test_a_payload_with_a_wrong_checksum_is_told_and_the_next_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.tfrecord"
+    good = sources.framed(b"\n\x01n")
+    path.write_bytes(good[:-5] + b"X" + good[-4:] + sources.framed(b"\xff") + good)
+    found = [one.piece for one in read(files_of(path, [files.CONTEST_PROBLEMS]))]
+    assert [one.value for one in found] == [None, None, {"name": "n"}]
+    assert found[0].error.startswith("expected the checksum of the payload at byte 0")
+    assert found[1].error.startswith("expected a protobuf message at byte 19")
+
+
+@pytest.mark.parametrize("content", [b"\x01\x02", b"\x01" * 12, sources.framed(b"abc")[:-6]])
+def test_a_wrong_length_ends_the_file(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.tfrecord"
+    path.write_bytes(content)
+    with pytest.raises(CannotRead, match="at byte 0"):
+        list(read(files_of(path, [files.RLDS])))
+
+
+def test_the_checksum_is_that_of_tensorflow() -> None:
+    # CRC32C of "123456789" is 0xE3069283 (RFC 3720, B.4 has the algorithm); rotated by 15 bits, plus the constant.
+    rotated = (0xE3069283 >> 15 | 0xE3069283 << 17) & 0xFFFFFFFF
+    assert masked_crc32c(b"123456789") == (rotated + 0xA282EAD8) & 0xFFFFFFFF
+
+
+DAMAGED = {
+    "x.jsonl.gz": (files.JSON_LINES, gzip.compress(b'{"a": 1}\n' * 9)[:-9]),
+    "x.json": (files.JSON, b'[{"a": 1}, {"a": '),
+    "y.json": (files.JSON, b"7"),
+    "z.json": (files.JSON, b""),
+    "x.parquet": (files.PARQUET, b"PAR1nothingPAR1"),
+    "x.warc.wet": (files.WET, b"HELLO\r\n\r\n"),
+    "x.hdf5": (files.HDF5, b"\x89HDF\r\n\x1a\nnothing"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_is_told_by_its_name(name: str, tmp_path: Path) -> None:
+    kind, content = DAMAGED[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CannotRead, match=name):
+        list(read(files_of(tmp_path / name, [kind])))
+
+
+def test_a_file_of_no_known_name_is_refused_with_the_names_that_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "code_contests_train.riegeli-00000-of-00128"
+    path.touch()
+    with pytest.raises(CannotRead, match="Riegeli files cannot be read"):
+        files_of(path, BY_NAME["codecontests"].formats)
+    with pytest.raises(CannotRead, match=r"expected JSON Lines \(\.jsonl or \.ndjson, also \.gz\)"):
+        files_of(tmp_path, BY_NAME["c4"].formats)
+    with pytest.raises(CannotRead, match="there is no such file"):
+        files_of(tmp_path / "gone.jsonl", BY_NAME["c4"].formats)
+
+
+def test_a_missing_library_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    path.touch()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(NeedsExtra, match=r'needs pyarrow: pip install "epistream\[sources\]"'):
+        list(read(files_of(path, [files.PARQUET])))
+
+
+def test_a_pickle_in_a_file_is_nothing_but_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    touched = tmp_path / "touched"
+    pickle = f"cos\nsystem\n(S'touch {touched}'\ntR.".encode()
+    pq.write_table(pa.table({"a": [pickle]}), path)
+    (one,) = read(files_of(path, [files.PARQUET]))
+    assert one.piece.value == {"a": pickle}
+    assert not touched.exists()
+
+
+def test_a_json_document_is_a_stream(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    with path.open("w") as file:
+        file.write("[")
+        file.writelines(f"{json.dumps({'a': i})}," for i in range(10_000))
+        file.write("oops")
+    stream = read(files_of(path, [files.JSON]))
+    assert next(stream).piece.value == {"a": 0}
+    assert sum(1 for _ in zip(range(5000), stream, strict=False)) == 5000
+    with pytest.raises(CannotRead):
+        list(stream)

@@ -1,0 +1,138 @@
+"""Mapping files: fields by their paths, constants, templates."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf.json_format import MessageToDict
+
+from epistream.clients.sources.formats.files import files_of
+from epistream.clients.sources.importing import Job, prepared
+from epistream.clients.sources.mapping import WrongMapping, load, parse
+from epistream.clients.sources.record import UnreadableRecord
+from epistream.clients.sources.submissions import submissions
+from epistream.indexer.rules import violations
+from epistream.v1 import knowledge_pb2 as pb
+from tests.support.sources_reference import example_mapping
+
+NOTE = {"note": {"text": "The limit is 5 mg."}, "ward": "north", "number": 7, "written": "2026-01-02", "nurse": "Ada"}
+LEAST = {"work": "w", "origin": "expert", "modality": "text", "content": "{text}"}
+
+
+def test_the_mapping_of_the_documents_maps(tmp_path: Path) -> None:
+    path = tmp_path / "notes.yaml"
+    path.write_text(example_mapping())
+    work = load(path)
+    (made,) = submissions(work, NOTE)
+    made.namespace = "n"
+    assert violations(made) == ()
+    assert made.item_id == "clinic-notes:north-7"
+    assert made.content == "The limit is 5 mg."
+    assert made.origin == pb.ORIGIN_EXPERT
+    assert made.provenance.producer == "clinic-notes"
+    assert made.provenance.licence == "CC-BY-4.0"
+    assert made.provenance.time.ToJsonString() == "2026-01-02T00:00:00Z"
+    assert dict(made.attributes) == {"ward": "north", "source_work": "clinic-notes", "standing": "positive"}
+    assert MessageToDict(made.details) == {"nurse": "Ada"}
+
+
+def test_everything_that_a_mapping_can_say() -> None:
+    work = parse(
+        {
+            **LEAST,
+            "modality": "image",
+            "stage": "III",
+            "content": "{{{caption}}} of {shots.1.camera}",
+            "prompt": "{asked}",
+            "source": "https://a.example/{id}",
+            "generator": "{by}",
+            "producer": "{by}-import",
+            "derived_from": ["{parent}", "{absent}"],
+            "media": [
+                {"uri": "{shots.0.file}", "role": "source", "media_type": "image/png"},
+                {"uri": "{shots.1.file}"},
+            ],
+            "attributes": {"seen": "{seen}", "absent": "{absent}"},
+        },
+        "x.yaml",
+    )
+    record = {
+        "id": 3,
+        "caption": "a cup",
+        "asked": "What is it?",
+        "by": "m1",
+        "parent": "p",
+        "seen": True,
+        "shots": [{"file": "a b.png"}, {"file": "https://i.example/2.png", "camera": "left"}],
+    }
+    (made,) = submissions(work, record, "https://base.example/")
+    made.namespace = "n"
+    assert violations(made) == ()
+    assert made.content == "{a cup} of left"
+    assert made.media.uri == "https://base.example/a%20b.png"
+    assert made.further_media[0].uri == "https://i.example/2.png"
+    assert dict(made.attributes) == {"seen": "true", "stage": "III", "source_work": "w", "standing": "positive"}
+    assert list(made.provenance.derived_from) == ["w:p"]
+    assert (made.provenance.generator, made.provenance.producer) == ("m1", "m1-import")
+    assert not made.HasField("details")
+
+
+def test_code_has_its_tests() -> None:
+    said = {**LEAST, "modality": "CODE", "tests": {"language": "python", "asserts": "{tests}", "setup": "import math"}}
+    (made,) = submissions(
+        parse(said, "x"), {"text": "def f(): return 1", "tests": "assert f() == 1\n\nassert f() != 2"}
+    )
+    assert list(made.tests.asserts) == ["assert f() == 1", "assert f() != 2"]
+    assert made.tests.setup == "import math"
+
+
+def test_a_record_without_its_content_or_id_is_refused() -> None:
+    work = parse({**LEAST, "id": "{key}"}, "x")
+    for record, field in (({"key": 1}, "content"), ({"text": "a"}, "id"), ({"key": 1, "text": ["a"]}, "text")):
+        with pytest.raises(UnreadableRecord) as caught:
+            submissions(work, record)
+        assert caught.value.path == field
+
+
+def test_the_format_is_that_of_the_files_name_unless_it_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "facts.dat.csv"
+    path.write_text("text,n\nfive,5\nsix,6\n")
+    for more in ({}, {"format": "csv"}):
+        work = parse({**LEAST, **more}, "x")
+        job = Job(work=work, files=tuple(files_of(path, work.formats)), namespace="n")
+        assert [one.submissions[0].content for one in prepared(job)] == ["five", "six"]
+
+
+WRONG: list[tuple[Any, str]] = [
+    (["work"], "expected names and what they mean, found a list of 1"),
+    ({**LEAST, "colour": "red"}, "nothing is called 'colour'"),
+    ({k: v for k, v in LEAST.items() if k != "origin"}, "origin: required"),
+    ({**LEAST, "origin": "people"}, "origin: expected one of CRAWLED, EXPERT, SYNTHETIC, COLLABORATIVE"),
+    ({**LEAST, "work": "My Notes"}, "work: expected 1 to 60"),
+    ({**LEAST, "content": ["{text}"]}, "content: expected a text, found a list of 1"),
+    ({**LEAST, "content": "{text"}, "content: expected a text with fields"),
+    ({**LEAST, "content": "{text!r}"}, "content: expected fields such as"),
+    ({**LEAST, "content": "{text:>9}"}, "content: expected fields such as"),
+    ({**LEAST, "format": "XML"}, "format: expected one of json lines, json"),
+    ({**LEAST, "media": {"uri": "x"}}, "media: expected a list"),
+    ({**LEAST, "media": [{"url": "x"}]}, "nothing is called 'url'"),
+    ({**LEAST, "attributes": {7: "x"}}, "attributes: expected names"),
+]
+
+
+@pytest.mark.parametrize(("said", "message"), WRONG)
+def test_a_mapping_that_is_wrong_is_told_where(said: Any, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(yaml.safe_dump(said))
+    with pytest.raises(WrongMapping) as caught:
+        load(path)
+    assert str(path) in caught.value.message
+    assert message in caught.value.message
+
+
+def test_a_mapping_makes_no_objects(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("work: !!python/object/apply:os.system ['true']\n")
+    with pytest.raises(WrongMapping, match="is not YAML"):
+        load(path)
