@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from epistream.clients.cli import namespaces, services
+from epistream.clients.cli import namespaces, services, sources
 from epistream.clients.cli.ask import diff, feedback, get, history, search
 from epistream.clients.cli.backup import backup
 from epistream.clients.cli.demo import demo
 from epistream.clients.cli.exits import HELP
+from epistream.clients.cli.importing import import_records
 from epistream.clients.cli.produce import produce
 from epistream.clients.cli.submit import retract, submit
 from epistream.clients.cli.watch import watch
@@ -58,6 +59,8 @@ def _passed_on(name: str) -> Callable[[typer.Context], None]:
 
 for publish in (submit, produce, retract):
     app.command(rich_help_panel="Publish")(publish)
+app.command("import", rich_help_panel="Publish")(import_records)
+app.add_typer(sources.app, name="sources", rich_help_panel="Publish")
 for ask in (search, get, history, diff, feedback):
     app.command(rich_help_panel="Ask")(ask)
 for follow in (watch, namespaces.consumers):

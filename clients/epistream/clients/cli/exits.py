@@ -57,7 +57,7 @@ def exit_code(error: EpistreamError) -> ExitCode:
             return ExitCode.UNREACHABLE
         case Broken():
             return ExitCode.BROKEN
-        case Wrong():
+        case EpistreamError(reason="USAGE"):
             return ExitCode.USAGE
         case _:
             return ExitCode.REFUSED

@@ -74,6 +74,11 @@ def outcome_name(outcome: "pb.Outcome.ValueType") -> str:
     return pb.Outcome.Name(outcome).removeprefix("OUTCOME_")
 
 
+def reason_name(reason: "pb.Reason.ValueType") -> str:
+    """Such as `SAME_CONTENT`."""
+    return pb.Reason.Name(reason).removeprefix("REASON_")
+
+
 def outcome_colour(outcome: "pb.Outcome.ValueType") -> str:
     """The colour that an outcome is shown in."""
     return _COLOURS.get(outcome, "white")
@@ -81,7 +86,7 @@ def outcome_colour(outcome: "pb.Outcome.ValueType") -> str:
 
 def receipt_text(receipt: pb.Receipt) -> str:
     """A receipt in words: what became of the submission, why, and the figures that led to it."""
-    parts = [f"{outcome_name(receipt.outcome)} ({pb.Reason.Name(receipt.reason).removeprefix('REASON_')})"]
+    parts = [f"{outcome_name(receipt.outcome)} ({reason_name(receipt.reason)})"]
     if receipt.item_id:
         revision = f", revision {receipt.revision}" if receipt.revision else ""
         parts.append(f"{receipt.item_id} version {receipt.version}{revision}")
@@ -155,7 +160,7 @@ def changes_table(changes: Sequence[pb.Change]) -> "Table":
             str(change.version),
             str(change.revision),
             kind_name(change),
-            pb.Reason.Name(change.reason).removeprefix("REASON_"),
+            reason_name(change.reason),
             when(change.commit_time),
             f"{change.knowledge.provenance.producer} ({_origin(change.knowledge.origin)})",
             change.knowledge.content,

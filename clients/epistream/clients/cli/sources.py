@@ -1,0 +1,87 @@
+"""`epistream sources …`: the published works that `epistream import` knows."""
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from epistream.clients.cli.exits import Wrong
+
+if TYPE_CHECKING:
+    from epistream.clients.sources.work import Work
+
+app = typer.Typer(
+    help="The published works that can be imported: list and describe them.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="The work, such as c4 or humaneval.")]
+
+
+@app.command("list")
+def list_all() -> None:
+    """List all works: stage, modality, origin, published format, licence.
+
+    Example:
+      epistream sources list
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    from epistream.clients.cli.show import output
+    from epistream.clients.sources.describe import COLUMNS, row
+    from epistream.clients.sources.table import WORKS
+
+    table = Table(show_edge=False, pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(column, overflow="fold")
+    for work in WORKS:
+        table.add_row(*(Text(cell) for cell in row(work)))
+    output().print(table)
+
+
+@app.command()
+def describe(name: _Name) -> None:
+    """Describe a work: its format, its licence, what of it is not published.
+
+    Example:
+      epistream sources describe humaneval
+    """
+    from epistream.clients.cli.show import output
+    from epistream.clients.sources.describe import described
+
+    for label, value in described(work_of(name)):
+        output().print(f"{label:<14}{value}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def example(name: _Name) -> None:
+    """Print an invented record of a work, and the submissions that become of it.
+
+    Everything is JSON: the record first, then each submission on a line. Bytes
+    are shown by their length and digest.
+
+    Example:
+      epistream sources example pick-a-pic
+    """
+    from epistream.clients.cli.show import print_json
+    from epistream.clients.sources.record import plain
+    from epistream.clients.sources.submissions import submissions
+
+    work = work_of(name)
+    print(json.dumps(plain(work.example), ensure_ascii=False))
+    print_json(submissions(work, work.example))
+
+
+def work_of(name: str) -> "Work":
+    """The work of a name.
+
+    Raises:
+        Wrong: there is none.
+    """
+    from epistream.clients.sources.table import BY_NAME
+
+    if name not in BY_NAME:
+        raise Wrong(f"No work is called {name!r}. There are: {', '.join(BY_NAME)}")
+    return BY_NAME[name]
