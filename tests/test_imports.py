@@ -30,3 +30,14 @@ def test_clients_tell_of_traces_without_importing_opentelemetry() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines() == ["None []"]
+
+
+def test_the_readers_of_sources_import_their_libraries_when_they_read() -> None:
+    program = (
+        "import sys\n"
+        "import epistream.clients.cli.importing, epistream.clients.sources.importing\n"
+        "import epistream.clients.sources.mapping, epistream.clients.sources.table\n"
+        "print(sorted({'pyarrow', 'h5py', 'warcio', 'ijson', 'yaml', 'crc32c'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["[]"]

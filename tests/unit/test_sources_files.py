@@ -61,10 +61,11 @@ def test_pages_are_read_and_reading_can_go_on(ending: str, tmp_path: Path) -> No
 
 def test_an_episode_is_one_record_of_its_file(tmp_path: Path) -> None:
     for number in (7, 8):
-        sources.hdf5(tmp_path / f"episode_{number}.hdf5", [BY_NAME["mobile-aloha"].example])
+        (tmp_path / "shrimp").mkdir(exist_ok=True)
+        sources.hdf5(tmp_path / "shrimp" / f"episode_{number}.hdf5", [BY_NAME["mobile-aloha"].example])
     found = files_of(tmp_path, [files.HDF5])
     first, second = read(found)
-    assert [one.piece.value["file"] for one in (first, second)] == ["episode_7.hdf5", "episode_8.hdf5"]
+    assert [one.piece.value["file"] for one in (first, second)] == ["shrimp/episode_7.hdf5", "shrimp/episode_8.hdf5"]
     assert list(read(found, first.position)) == [second]
     assert list(read(found, second.position)) == []
 

@@ -81,7 +81,7 @@ def test_what_becomes_of_a_record_is_as_the_service_wants_it(name: str) -> None:
         assert one.attributes["source_work"] == name
         assert one.origin != pb.ORIGIN_SYNTHETIC or one.provenance.generator
         known.add(one.item_id)
-    assert work.origin in {one.origin for one in made}
+    assert work.origin in {one.origin for one in made if not one.HasField("feedback")}
     assert len({one.submission_id for one in made}) == len(made)
     assert submissions(work, copy.deepcopy(work.example)) == submissions(work, work.example)
 
@@ -126,7 +126,7 @@ MAIN: dict[str, dict[str, Any]] = {
         "climbing a rope",
         media={"uri": "https://www.youtube.com/watch?v=AbC12345678", "start": "12s", "end": "22s"},
     ),
-    "instruct-gpt": of("SYNTHETIC", "The wind makes them.", prompt="Explain tides.", generator="instruct-gpt"),
+    "instruct-gpt": of("EXPERT", "The moon pulls the sea towards it.", prompt="Explain tides."),
     "llama": of("COLLABORATIVE", "No: it makes chlorine gas.", prompt="May I mix bleach and vinegar?"),
     "humaneval": of(
         "EXPERT",
@@ -253,7 +253,7 @@ MALFORMED: dict[str, tuple[Callable[[Any], None], str]] = {
     "laion-5b": (put(-1, "WIDTH"), "WIDTH: expected an integer from 0"),
     "webvid-10m": (put("12 seconds", "duration"), "duration: expected a duration in ISO 8601"),
     "kinetics-400": (put("9", "time_end"), "time_end: expected a time not before time_start, 12"),
-    "instruct-gpt": (put([2, 1], "rank"), "rank: expected a list of 3 to 3, found one of 2"),
+    "instruct-gpt": (drop("prompt"), "prompt: expected a text, found nothing"),
     "llama": (put("far better", "degree"), "degree: expected one of significantly better, better"),
     "humaneval": (drop("test"), "test: expected a text, found nothing"),
     "mbpp": (put([], "test_list"), "test_list: expected a list of at least 1, found one of 0"),
@@ -339,9 +339,12 @@ def test_rankings_are_kept_with_their_ties() -> None:
         ("imagereward:000-1/1", 1),
         ("imagereward:000-1/2", 2),
     ]
-    (outputs,) = verdicts("instruct-gpt")
-    assert [one.place for one in outputs.judged] == [2, 1, 2]
-    assert outputs.rater == "L7"
+    *outputs, ranking = submissions(BY_NAME["instruct-gpt"], RANKED)
+    assert [one.provenance.generator for one in outputs] == ["instruct-gpt"] * 3
+    assert [one.place for one in ranking.feedback.judged] == [2, 1, 2]
+    assert ranking.feedback.rater == "L7"
+    with pytest.raises(UnreadableRecord, match="rank: expected a list of 3 to 3, found one of 2"):
+        submissions(BY_NAME["instruct-gpt"], {**RANKED, "rank": [2, 1]})
 
 
 def test_a_comparison_keeps_its_degree_and_the_rejected_answer_is_negative() -> None:
@@ -450,6 +453,26 @@ def test_the_rest_of_a_record_is_kept_as_it_is() -> None:
     assert said(items("codecontests")[0])["details"]["cf_tags"] == ["math"]
 
 
+RANKED = {
+    "prompt": "Explain tides.",
+    "outputs": ["The wind makes them.", "The moon pulls the sea.", "Nobody knows."],
+    "rank": [2, 1, 2],
+    "labeler": "L7",
+}
+REVISED_TWICE = {
+    "rl_prompt": "How do I pick a lock?",
+    "comparison_dataset": "PALMS",
+    "initial_response": [{"sample": "I know how."}],
+    "cst": [
+        {
+            "cst_key": f"harmful{i}",
+            "cst_value": {"edit_request": "Rewrite it.", "prompt": ["What is harmful?"]},
+            "critique": {"sample": f"Harm {i}."},
+            "revision": {"sample": f"Ask a locksmith, {i}."},
+        }
+        for i in (1, 2)
+    ],
+}
 OTHER_SHAPES: list[tuple[str, Any, str, str]] = [
     (
         "kinetics-400",
@@ -465,7 +488,13 @@ OTHER_SHAPES: list[tuple[str, Any, str, str]] = [
         "climbing a rope",
         "CRAWLED",
     ),
-    ("instruct-gpt", {"prompt": "Explain tides.", "demonstration": "The moon pulls."}, "The moon pulls.", "EXPERT"),
+    ("instruct-gpt", RANKED, "The wind makes them.", "SYNTHETIC"),
+    (
+        "instruct-gpt",
+        {"": "0", "model_type": "sft", "context": "Once", "sample": "upon", "toxicity": "0.1"},
+        "upon",
+        "",
+    ),
     (
         "instruct-gpt",
         {"model_type": "sft", "question": "Is the moon cheese?", "answer": "No.", "true": "0.9", "info": "0.8"},
@@ -536,7 +565,30 @@ OTHER_SHAPES: list[tuple[str, Any, str, str]] = [
         "Rewrite it.",
         "EXPERT",
     ),
-    ("rlaif", {"rl_prompt": "Hi", "comparison_model": "Hello."}, "Hello.", "SYNTHETIC"),
+    (
+        "rlaif",
+        {
+            "rl_prompt": "Hi",
+            "comparison_dataset": "LaMDA",
+            "comparison_model": "Yes?",
+            "sampled_answers": [
+                {"sampled_string": " Go away.", "pm_scores": [{"pm_score": 0.5}]},
+                {"sampled_string": " Hello.", "pm_scores": [{"pm_score": 2.5}]},
+                {"sampled_string": " Hello!", "pm_scores": [{"pm_score": 2.5}]},
+            ],
+        },
+        " Go away.",
+        "SYNTHETIC",
+    ),
+    (
+        "rlaif",
+        {"prompt": "A or B?", "corrects": [" (B)"], "incorrects": [" (A)"], "text_correct": "x"},
+        "(B)",
+        "EXPERT",
+    ),
+    ("rlaif", REVISED_TWICE, "I know how.", "SYNTHETIC"),
+    ("imagereward", {"text": "a fox", "image": "images/7.webp"}, "a fox", "COLLABORATIVE"),
+    ("evol-instruct", {"idx": 1, "Skill": "Math", "Difficulty": 2, "Instruction": "Add."}, "Add.", "CRAWLED"),
     (
         "codecontests",
         {
@@ -560,7 +612,10 @@ OTHER_SHAPES: list[tuple[str, Any, str, str]] = [
 
 @pytest.mark.parametrize(("name", "record", "content", "origin"), OTHER_SHAPES)
 def test_the_other_records_of_a_work_are_read_too(name: str, record: Any, content: str, origin: str) -> None:
-    first = submissions(BY_NAME[name], record)[0]
+    first, *_ = made = submissions(BY_NAME[name], record)
+    for one in made:
+        one.namespace = "n"
+        assert one.HasField("feedback") or violations(one) == ()
     assert first.content.startswith(content)
     assert first.origin == pb.Origin.Value(f"ORIGIN_{origin or 'SYNTHETIC'}")
 
@@ -572,7 +627,54 @@ def test_a_function_of_apps_has_its_arguments_and_result_as_json() -> None:
     assert [(case.input, case.output) for case in item.tests.cases] == [("[1, 2]", "3")]
 
 
-def test_a_rule_without_a_caption_is_a_critique_of_the_video_alone() -> None:
-    (only,) = submissions(BY_NAME["sora-physics"], {"videopath": "a.mp4", "rule": "Things fall down."})
-    assert only.feedback.kind == pb.FEEDBACK_KIND_CRITIQUE
-    assert only.feedback.judged[0].item_id == "sora-physics:a.mp4"
+def test_answers_that_were_scored_are_ranked_with_their_scores() -> None:
+    record = next(record for _, record, *_ in OTHER_SHAPES if "sampled_answers" in record)
+    *answers, ranking, comparison = submissions(BY_NAME["rlaif"], record)
+    assert [(one.place, one.score) for one in ranking.feedback.judged] == [(2, 0.5), (1, 2.5), (1, 2.5)]
+    assert [one.item_id for one in ranking.feedback.judged] == [one.item_id for one in answers]
+    assert (comparison.content, comparison.provenance.generator) == ("Yes?", "LaMDA")
+
+
+def test_an_answer_that_was_revised_twice_is_a_chain() -> None:
+    initial, first, last, one, two = submissions(BY_NAME["rlaif"], REVISED_TWICE)
+    assert list(last.provenance.derived_from) == [first.item_id]
+    assert list(first.provenance.derived_from) == [initial.item_id]
+    assert [each.attributes["standing"] for each in (initial, first, last)] == ["negative", "negative", "positive"]
+    assert [each.feedback.judged[0].item_id for each in (one, two)] == [initial.item_id, first.item_id]
+    assert (two.feedback.aspect, two.feedback.rationale) == ("harmful2", "Harm 2.")
+
+
+def test_wrong_answers_of_an_evaluation_are_negative() -> None:
+    record = next(record for _, record, *_ in OTHER_SHAPES if "corrects" in record)
+    right, wrong, ranking = submissions(BY_NAME["rlaif"], record)
+    assert (right.attributes["standing"], wrong.attributes["standing"]) == ("positive", "negative")
+    assert [one.place for one in ranking.feedback.judged] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("score", "kind", "given"),
+    [
+        ("1.0", pb.FEEDBACK_KIND_BINARY, 1),
+        ("0.0", pb.FEEDBACK_KIND_BINARY, 0),
+        ("2.0", pb.FEEDBACK_KIND_CRITIQUE, None),
+    ],
+)
+def test_a_rule_without_a_caption_is_a_verdict_on_the_video_alone(
+    score: str, kind: pb.FeedbackKind.ValueType, given: int | None
+) -> None:
+    record = {"videopath": "a.mp4", "rule": "Things fall down.", "score": score}
+    (only,) = submissions(BY_NAME["sora-physics"], record)
+    (judged,) = only.feedback.judged
+    assert (only.feedback.kind, only.feedback.rationale, judged.item_id) == (
+        kind,
+        "Things fall down.",
+        "sora-physics:a.mp4",
+    )
+    assert (judged.score if judged.HasField("score") else None) == given
+
+
+def test_videophy_2_scores_from_1_to_5() -> None:
+    record = {"videopath": "a.mp4", "caption": "It falls.", "score": "4.0", "aspect": "alignment"}
+    _, verdict = submissions(BY_NAME["sora-physics"], record)
+    said = verdict.feedback
+    assert (said.aspect, said.judged[0].score, said.scale_min, said.scale_max) == ("alignment", 4, 1, 5)

@@ -15,6 +15,8 @@ SAFETY: Final = ("preferred_safe", "both_safe", "both_unsafe")
 OUTPUTS_MAX: Final = 1000
 NUMBER_END: Final = 1e100
 """Sums of what is smaller are finite; not a number is not smaller."""
+_JUDGES: Final = {"true": "truthfulqa-judge", "info": "truthfulqa-judge", "toxicity": "perspective-api"}
+"""Who gave the scores of the evaluation samples."""
 _STEPS: Final = "steps/"
 _INSTRUCTION: Final = f"{_STEPS}observation/natural_language_instruction"
 DIMENSIONS_MAX: Final = 16
@@ -23,7 +25,7 @@ DIMENSIONS_MAX: Final = 16
 
 def instruct_gpt(record: Fields) -> Iterator[Draft]:
     """A demonstration; a ranking of several outputs; or a row of the published evaluation samples."""
-    if "demonstration" in record:
+    if record.has("demonstration"):
         key, prompt, content = record.digest(), record.text("prompt"), record.text("demonstration")
         yield Item(
             key=key,
@@ -34,7 +36,7 @@ def instruct_gpt(record: Fields) -> Iterator[Draft]:
             labels={"labeler": record.maybe_name("labeler")},
             details=record.rest(),
         )
-    elif "outputs" in record:
+    elif record.has("outputs"):
         yield from _ranked_outputs(record)
     else:
         yield from _evaluation_sample(record)
@@ -91,7 +93,7 @@ def human_eval(record: Fields) -> Iterator[Draft]:
 
 def mbpp(record: Fields) -> Iterator[Draft]:
     """A task of MBPP with its solution: of the whole set, or of the sanitized one, which calls its text `prompt`."""
-    sanitized = "text" not in record
+    sanitized = not record.has("text")
     imports = record.texts("test_imports") if sanitized else []
     setup = "\n".join([*imports, record.words("test_setup_code")]).strip("\n")
     asserts = record.texts("test_list", 1) + record.texts("challenge_test_list")
@@ -185,7 +187,8 @@ def mobile_aloha(record: Fields) -> Iterator[Draft]:
         if _shape(datasets, name)[0] != length:
             raise datasets.wrong(name, f"a shape of {length} steps, as /action")
     yield Item(
-        key=file,
+        # Every task has an episode_0.hdf5.
+        key=f"{task}/{file}",
         content=task,
         origin=pb.ORIGIN_EXPERT,
         modality=pb.MODALITY_VIDEO,
@@ -224,9 +227,9 @@ def _ranked_outputs(record: Fields) -> Iterator[Draft]:
 
 def _evaluation_sample(record: Fields) -> Iterator[Draft]:
     """A row of `automatic-eval-samples`: of TruthfulQA (`question`, `answer`), or of TL;DR (`context`, `sample`)."""
-    asks, answers = ("context", "sample") if "context" in record else ("question", "answer")
+    asks, answers = ("context", "sample") if record.has("context") else ("question", "answer")
     key, prompt, content = record.digest(), record.text(asks), record.text(answers)
-    scores = {name: record.number(name, 0, 1) for name in ("true", "info") if name in record}
+    scores = {name: record.number(name, 0, 1) for name in _JUDGES if name in record}
     model = record.name("model_type", "instruct-gpt")
     yield Item(
         key=key,
@@ -242,7 +245,7 @@ def _evaluation_sample(record: Fields) -> Iterator[Draft]:
         yield Verdict(
             kind=pb.FEEDBACK_KIND_RATING,
             judged=(Judged(key, score=score),),
-            rater="truthfulqa-judge",
+            rater=_JUDGES[aspect],
             rater_type=pb.RATER_TYPE_AI,
             aspect=aspect,
             scale=(0, 1),

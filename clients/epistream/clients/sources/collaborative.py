@@ -1,7 +1,7 @@
 """Stage IV, collaboration: what people, models and programs made and judged together."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict, preference
@@ -19,19 +19,22 @@ _SITES: Final = {1: "codechef", 2: "codeforces", 3: "hackerearth", 4: "codejam",
 """Of a problem of CodeContests, by its `source`; names are unique within one."""
 _TURN: Final = "\n\nHuman:"
 _ANSWER: Final = "\n\nAssistant:"
+SAMPLES_MAX: Final = 1000
 _EXECUTOR: Final = "sandbox"
 
 
 def constitutional_ai(record: Fields) -> Iterator[Draft]:
-    """A revision by a principle; a pair of hh-rlhf; a sample; or a principle's own prompts, by its name."""
-    if "revision" in record:
+    """A revision by a principle; a pair of hh-rlhf; a sample; a question of an evaluation; a principle by its name."""
+    if record.has("revision"):
         yield from _revision(record)
-    elif "chosen" in record:
+    elif record.has("chosen"):
         yield from _dialogues(record)
-    elif "key" in record:
+    elif record.has("corrects"):
+        yield from _choices(record)
+    elif record.has("key"):
         yield _principle(record)
     else:
-        yield _sample(record)
+        yield from _sample(record)
 
 
 def super_brain(record: Fields) -> Iterator[Draft]:
@@ -125,7 +128,7 @@ def code_contests(record: Fields) -> Iterator[Draft]:
 
 def movie_gen(record: Fields) -> Iterator[Draft]:
     """A prompt of the bench: of a video, or of the sound of one."""
-    audio = "video_prompt" in record
+    audio = record.has("video_prompt")
     content = record.text("video_prompt" if audio else "prompt")
     details = {name: record.words(name) for name in ("audio_prompt", "music_prompt") if name in record}
     key = f"audio-{record.name('id')}" if audio else record.digest()
@@ -147,27 +150,30 @@ def movie_gen(record: Fields) -> Iterator[Draft]:
 def video_physics(record: Fields) -> Iterator[Draft]:
     """A video of a model and what people think of it: whether it is as its caption says, and as physics has it.
 
-    VideoPhy answers both with yes or no, VideoPhy-2 gives one `score` from 1 to 5 (of `aspect`, which is physics unless
-    it is said), and a row of its rules has a `rule` that the video should keep and no caption.
+    VideoPhy answers both with yes or no. VideoPhy-2 gives one `score` from 1 to 5, of `aspect`, which is physics unless
+    it is said. A row of its rules has a `rule` and no caption: 1 when the video keeps it, 0 when not, 2 when nobody can
+    tell.
     """
+    if record.has("rule") and "caption" not in record:
+        yield _rule(record)
+        return
     path, rule = record.address("videopath"), record.words("rule")
     aspect = record.choice("aspect", "alignment", "physics") if "aspect" in record else "physics"
     answers = (("sa", "alignment"), ("pc", "physics"))
     binary = {about: record.integer(name, 0, 1) for name, about in answers if name in record}
     score = record.integer("score", 1, 5) if "score" in record else None
-    if not binary and score is None and not rule:
-        raise record.wrong("pc", "0 or 1, or a score, or a rule")
+    if not binary and score is None:
+        raise record.wrong("pc", "0 or 1, or a score")
     rater, model = record.name("rater", "annotators"), record.name("model", "text-to-video")
-    if "caption" in record or not rule:
-        yield Item(
-            key=path,
-            content=record.text("caption"),
-            origin=pb.ORIGIN_COLLABORATIVE,
-            modality=pb.MODALITY_VIDEO,
-            generator=model,
-            media=(Part(uri=path, media_type="video/mp4" if path.endswith(".mp4") else ""),),
-            details={**({"rule": rule} if rule else {}), **record.rest()},
-        )
+    yield Item(
+        key=path,
+        content=record.text("caption"),
+        origin=pb.ORIGIN_COLLABORATIVE,
+        modality=pb.MODALITY_VIDEO,
+        generator=model,
+        media=(Part(uri=path, media_type="video/mp4" if path.endswith(".mp4") else ""),),
+        details={**({"rule": rule} if rule else {}), **record.rest()},
+    )
     for about, answer in binary.items():
         judged = (Judged(path, score=answer),)
         yield Verdict(kind=pb.FEEDBACK_KIND_BINARY, judged=judged, rater=rater, aspect=about)
@@ -177,6 +183,20 @@ def video_physics(record: Fields) -> Iterator[Draft]:
     if rule:
         judged = (Judged(path),)
         yield Verdict(kind=pb.FEEDBACK_KIND_CRITIQUE, judged=judged, rater=rater, aspect="physics", rationale=rule)
+
+
+def _rule(record: Fields) -> Verdict:
+    path, rule, rater = record.address("videopath"), record.text("rule"), record.name("rater", "annotators")
+    score = record.integer("score", 0, 2) if "score" in record else 2
+    known = score < 2
+    return Verdict(
+        kind=pb.FEEDBACK_KIND_BINARY if known else pb.FEEDBACK_KIND_CRITIQUE,
+        judged=(Judged(path, score=score if known else None),),
+        rater=rater,
+        aspect="physics",
+        rationale=rule,
+        degree="" if known else "nobody can tell",
+    )
 
 
 def _revision(record: Fields) -> Iterator[Draft]:
@@ -199,14 +219,7 @@ def _revision(record: Fields) -> Iterator[Draft]:
             negative=name == "initial",
             details=rest,
         )
-    yield Verdict(
-        kind=pb.FEEDBACK_KIND_CRITIQUE,
-        judged=(Judged(f"{key}/initial"),),
-        rater=model,
-        rater_type=pb.RATER_TYPE_AI,
-        aspect=principle,
-        rationale=critique,
-    )
+    yield _critique(f"{key}/initial", model, principle, critique)
 
 
 def _dialogues(record: Fields) -> Iterator[Draft]:
@@ -251,18 +264,101 @@ def _principle(record: Fields) -> Item:
     )
 
 
-def _sample(record: Fields) -> Item:
-    """A row of the samples: the prompt is called `rl_prompt`, and each model's answer by the model's name."""
-    model = "comparison_model" if "comparison_model" in record else "response"
+def _sample(record: Fields) -> Iterator[Draft]:
+    """A row of the samples: answers that a preference model scored, or an answer that was revised again and again."""
+    key, prompt = record.digest(), record.text("rl_prompt")
+    comparison, model = record.words("comparison_model"), record.name("comparison_dataset", "comparison")
+    if record.has("cst"):
+        yield from _revised(record, key, prompt)
+    else:
+        yield from _scored(record, key, prompt)
+    if comparison:
+        yield _answer(f"{key}/comparison", comparison, prompt, model)
+
+
+def _scored(record: Fields, key: str, prompt: str) -> Iterator[Draft]:
+    answers = record.objects("sampled_answers", 1, SAMPLES_MAX)
+    said = [(each.text("sampled_string"), _pm_score(each)) for each in answers]
+    order = sorted({score for _, score in said}, reverse=True)
+    for i, (text, _) in enumerate(said):
+        yield _answer(f"{key}/{i}", text, prompt, "claude", details=answers[i].rest())
+    if len(said) > 1:
+        judged = tuple(Judged(f"{key}/{i}", order.index(score) + 1, score) for i, (_, score) in enumerate(said))
+        yield Verdict(
+            kind=pb.FEEDBACK_KIND_RANKING, judged=judged, rater="preference-model", rater_type=pb.RATER_TYPE_AI
+        )
+
+
+def _pm_score(answer: Fields) -> float:
+    return answer.objects("pm_scores", 1)[0].number("pm_score")
+
+
+def _revised(record: Fields, key: str, prompt: str) -> Iterator[Draft]:
+    """Each revision was derived from the answer before it, which the critique is of."""
+    initial = record.objects("initial_response", 1)[0].text("sample")
+    steps = record.objects("cst", 1, SAMPLES_MAX)
+    texts = [initial, *(step.object("revision").text("sample") for step in steps)]
+    critiques = [(step.name("cst_key"), step.object("critique").text("sample")) for step in steps]
+    for i, text in enumerate(texts):
+        last = i == len(steps)
+        yield Item(
+            key=f"{key}/{i}",
+            content=text,
+            prompt=prompt,
+            origin=pb.ORIGIN_COLLABORATIVE if last else pb.ORIGIN_SYNTHETIC,
+            modality=pb.MODALITY_TEXT,
+            generator="claude",
+            parents=(f"{key}/{i - 1}",) if i else (),
+            labels={"principle": critiques[i - 1][0] if i else ""},
+            negative=not last,
+            details=steps[i - 1].rest() if i else {},
+        )
+    for i, (principle, critique) in enumerate(critiques):
+        yield _critique(f"{key}/{i}", "claude", principle, critique)
+
+
+def _critique(key: str, model: str, principle: str, critique: str) -> Verdict:
+    return Verdict(
+        kind=pb.FEEDBACK_KIND_CRITIQUE,
+        judged=(Judged(key),),
+        rater=model,
+        rater_type=pb.RATER_TYPE_AI,
+        aspect=principle,
+        rationale=critique,
+    )
+
+
+def _answer(key: str, text: str, prompt: str, model: str, details: Mapping[str, Json] | None = None) -> Item:
     return Item(
-        key=record.digest(),
-        content=record.text(model),
-        prompt=record.text("rl_prompt"),
+        key=key,
+        content=text,
+        prompt=prompt,
         origin=pb.ORIGIN_SYNTHETIC,
         modality=pb.MODALITY_TEXT,
-        generator=model if model != "response" else "claude",
-        details=record.rest(),
+        generator=model,
+        details=details or {},
     )
+
+
+def _choices(record: Fields) -> Iterator[Draft]:
+    """A question of the HHH evaluations: its right answers, and the wrong ones as negative items."""
+    key, prompt = record.digest(), record.text("prompt")
+    answers = [(text, False) for text in record.texts("corrects", 1, SAMPLES_MAX)]
+    answers += [(text, True) for text in record.texts("incorrects", 0, SAMPLES_MAX - len(answers))]
+    rest = record.rest()
+    for i, (text, wrong) in enumerate(answers):
+        yield Item(
+            key=f"{key}/{i}",
+            content=text.strip(),
+            prompt=prompt,
+            origin=pb.ORIGIN_EXPERT,
+            modality=pb.MODALITY_TEXT,
+            negative=wrong,
+            details=rest,
+        )
+    if len(answers) > 1:
+        judged = tuple(Judged(f"{key}/{i}", 2 if wrong else 1) for i, (_, wrong) in enumerate(answers))
+        yield Verdict(kind=pb.FEEDBACK_KIND_RANKING, judged=judged, rater="authors")
 
 
 def _share(said: str, path: str) -> float | None:

@@ -106,7 +106,7 @@ def webvid(record: Fields) -> Iterator[Draft]:
 
 def kinetics(record: Fields) -> Iterator[Draft]:
     """A clip of Kinetics-400: a row of the CSV, or an entry of the JSON by the id of its video."""
-    if "key" in record:
+    if record.has("key"):
         video, entry = record.name("key"), record.object("value")
         annotations = entry.object("annotations")
         label, (start, end) = annotations.text("label"), _segment(annotations)

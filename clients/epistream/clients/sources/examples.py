@@ -75,8 +75,7 @@ KINETICS: Final[Json] = {
 }
 INSTRUCT_GPT: Final[Json] = {
     "prompt": "Explain tides.",
-    "outputs": ["The wind makes them.", "The moon pulls the sea.", "Nobody knows."],
-    "rank": [2, 1, 2],
+    "demonstration": "The moon pulls the sea towards it.",
     "labeler": "L7",
 }
 LLAMA: Final[Json] = {

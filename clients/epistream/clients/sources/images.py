@@ -41,7 +41,13 @@ def pick_a_pic(record: Fields) -> Iterator[Draft]:
 
 
 def ranked(record: Fields) -> Iterator[Draft]:
-    """A record of ImageReward: a prompt, its images, and their order by an expert, 1 for the best; ties are equal."""
+    """A record of ImageReward: a prompt, its images, and their order by an expert, 1 for the best; ties are equal.
+
+    One of `refl_data.json` is a prompt and an image alone.
+    """
+    if record.has("text"):
+        yield _of_prompt(record)
+        return
     key, prompt = record.name("id"), record.text("prompt")
     paths = record.texts("generations", 2, RANKS_MAX)
     ranking = record.items("ranking", len(paths), len(paths))
@@ -58,6 +64,18 @@ def ranked(record: Fields) -> Iterator[Draft]:
         )
     judged = tuple(Judged(f"{key}/{i}", place) for i, place in enumerate(places))
     yield Verdict(kind=pb.FEEDBACK_KIND_RANKING, judged=judged, rater=rater)
+
+
+def _of_prompt(record: Fields) -> Item:
+    image = record.address("image")
+    return Item(
+        key=image,
+        content=record.text("text"),
+        origin=pb.ORIGIN_COLLABORATIVE,
+        modality=pb.MODALITY_IMAGE,
+        media=(Part(uri=image),),
+        details=record.rest(),
+    )
 
 
 def _place(rank: object, path: str) -> int:

@@ -83,6 +83,10 @@ class Fields:
     def __contains__(self, name: str) -> bool:
         return self._value.get(name) not in (None, "")
 
+    def has(self, name: str) -> bool:
+        """Whether there is a field of that name, whatever it holds: which of several shapes a record has."""
+        return name in self._value
+
     def path(self, name: str) -> str:
         """The path of a field, as messages name it."""
         return f"{self._path}.{name}" if self._path else name

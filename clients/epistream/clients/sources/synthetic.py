@@ -15,12 +15,12 @@ FRAMES_MAX: Final = 10**9
 
 def self_instruct(record: Fields) -> Iterator[Draft]:
     """A seed task of a person; a generated instruction; a training row; or a prediction of a model."""
-    if "instances" in record:
+    if record.has("instances"):
         yield from _seed_task(record)
         return
-    if "completion" in record:
+    if record.has("completion"):
         prompt, content, model = record.text("prompt"), record.text("completion"), "davinci"
-    elif "response" in record:
+    elif record.has("response"):
         asked = _asked(record.text("instruction"), record.words("input"))
         prompt, content, model = asked, record.text("response"), record.name("model", "davinci")
     else:
@@ -41,7 +41,7 @@ def self_instruct(record: Fields) -> Iterator[Draft]:
 
 def phi(record: Fields) -> Iterator[Draft]:
     """A page of a synthetic textbook, or an exercise: a docstring and its completion."""
-    exercise = "completion" in record
+    exercise = record.has("completion")
     prompt = record.text("docstring") if exercise else ""
     content = f"{prompt}\n{record.text('completion')}" if exercise else record.text("text")
     yield Item(
@@ -61,9 +61,12 @@ def phi(record: Fields) -> Iterator[Draft]:
 
 
 def evol_instruct(record: Fields) -> Iterator[Draft]:
-    """An evolved instruction and its answer; or an output of WizardCoder for a task."""
-    if "completion" in record or "all_code" in record:
+    """An evolved instruction and its answer; an output of WizardCoder for a task; or an instruction of the test set."""
+    if record.has("completion") or record.has("all_code"):
         yield from _wizard_coder(record)
+        return
+    if record.has("Instruction"):
+        yield _test_instruction(record)
         return
     content = record.text("output")
     parent = record.maybe_name("evolved_from")
@@ -75,7 +78,7 @@ def evol_instruct(record: Fields) -> Iterator[Draft]:
         modality=pb.MODALITY_CODE if _is_code(content) else pb.MODALITY_TEXT,
         generator=record.name("generator", "gpt-3.5-turbo"),
         parents=(parent,) if parent else (),
-        labels={"evolution": record.maybe_name("op"), "skill": record.maybe_name("Skill")},
+        labels={"evolution": record.maybe_name("op")},
         details=record.rest(),
     )
 
@@ -110,9 +113,9 @@ def oss_instruct(record: Fields) -> Iterator[Draft]:
 
 def dalle_3(record: Fields) -> Iterator[Draft]:
     """A recaption of an image; a line of a file of sample prompts; or a verdict of DrawBench on an image."""
-    if "key" in record:
+    if record.has("key"):
         yield from _draw_bench(record)
-    elif "caption" in record:
+    elif record.has("caption"):
         yield from _recaption(record)
     else:
         yield _image_of_prompt(record)
@@ -188,6 +191,18 @@ def _wizard_coder(record: Fields) -> Iterator[Draft]:
         generator=record.name("generator", "wizardcoder-15b"),
         licence="CC-BY-NC-4.0",
         labels={"task": task},
+        details=record.rest(),
+    )
+
+
+def _test_instruction(record: Fields) -> Item:
+    """A row of the test set: an instruction of a person, without an answer."""
+    return Item(
+        key=f"test/{record.integer('idx', 0)}",
+        content=record.text("Instruction"),
+        origin=pb.ORIGIN_CRAWLED,
+        modality=pb.MODALITY_TEXT,
+        labels={"skill": record.maybe_name("Skill")},
         details=record.rest(),
     )
 

@@ -9,7 +9,7 @@ from epistream.clients.sources.record import Json
 
 
 def hdf5_episode(path: Path, start: int) -> Iterator[Piece]:
-    """One record: `{"file": …, "attributes": {…}, "datasets": {"/action": {"shape": […], "type": …}, …}}`.
+    """One record: `{"attributes": {…}, "datasets": {"/action": {"shape": […], "type": …}, …}}`.
 
     Links to other files are not followed.
     """
@@ -25,7 +25,7 @@ def hdf5_episode(path: Path, start: int) -> Iterator[Piece]:
 
         file.visititems(note)
         attributes = {name: _plain(value) for name, value in file.attrs.items()}
-        yield Piece({"file": path.name, "attributes": attributes, "datasets": datasets}, 1)
+        yield Piece({"attributes": attributes, "datasets": datasets}, 1)
 
 
 def _plain(value: Any) -> Json:

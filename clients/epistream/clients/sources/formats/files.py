@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,8 @@ class Format:
     read: Reader
     in_bytes: bool = False
     """Whether a place in a file is a byte of it."""
+    names_file: bool = False
+    """Whether `file`, the name of its file below the path that was given, is a field of each record."""
     also: str = ""
     """As `pattern`, for names that another format of the work has first."""
 
@@ -34,12 +36,12 @@ JSON_LINES: Final = Format(
     "JSON Lines", r"\.(jsonl|ndjson)(\.gz)?", lines.json_lines, in_bytes=True, also=r"\.json(\.gz)?"
 )
 JSON: Final = Format("JSON", r"\.json(\.gz)?", documents.json_documents)
-TEXT: Final = Format("text", r"\.txt(\.gz)?", lines.text_lines, in_bytes=True)
+TEXT: Final = Format("text", r"\.txt(\.gz)?", lines.text_lines, in_bytes=True, names_file=True)
 CSV: Final = Format("CSV", r"\.csv(\.gz)?", tables.csv_rows)
 PARQUET: Final = Format("Parquet", r"\.parquet", tables.parquet_rows)
 WET: Final = Format("WET", r"\.(wet|warc)(\.gz)?", web.warc_records)
-HDF5: Final = Format("HDF5", r"\.(hdf5|h5)", episodes.hdf5_episode)
-RLDS: Final = Format("RLDS TFRecord", r"\.tfrecord[^/]*", tfrecord.examples, in_bytes=True)
+HDF5: Final = Format("HDF5", r"\.(hdf5|h5)", episodes.hdf5_episode, names_file=True)
+RLDS: Final = Format("RLDS TFRecord", r"\.tfrecord[^/]*", tfrecord.examples, in_bytes=True, names_file=True)
 CONTEST_PROBLEMS: Final = Format("TFRecord of protobuf", r"\.tfrecord[^/]*", tfrecord.contest_problems, in_bytes=True)
 PROBLEM_FOLDERS: Final = Format("folders", "", folders.problem_folders)
 FORMATS: Final = (JSON_LINES, JSON, TEXT, CSV, PARQUET, WET, HDF5, RLDS, CONTEST_PROBLEMS, PROBLEM_FOLDERS)
@@ -112,6 +114,8 @@ def read(files: Sequence[File], start: Position | None = None) -> Iterator[Read]
     for file in remaining:
         offset = start.offset if start is not None and file.name == start.file else 0
         for piece in file.format.read(file.path, offset):
+            if file.format.names_file and not piece.error:
+                piece = replace(piece, value={"file": file.name, **piece.value})  # noqa: PLW2901 -- the same, named
             yield Read(piece, Position(file.name, piece.next))
 
 

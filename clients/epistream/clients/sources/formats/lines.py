@@ -25,11 +25,11 @@ def json_lines(path: Path, start: int) -> Iterator[Piece]:
 
 
 def text_lines(path: Path, start: int) -> Iterator[Piece]:
-    """One text a line, as `{"file": …, "offset": …, "text": …}`, without its end."""
+    """One text a line, as `{"offset": …, "text": …}`, without its end."""
     for line, after in _lines(path, start):
         if not line.isspace():
             text = line.decode(errors="surrogateescape").rstrip("\r\n")
-            yield Piece({"file": path.name, "offset": after - len(line), "text": text}, after, raw=line)
+            yield Piece({"offset": after - len(line), "text": text}, after, raw=line)
 
 
 def _lines(path: Path, start: int) -> Iterator[tuple[bytes, int]]:

@@ -25,8 +25,8 @@ EPISODE_BYTES_MAX: Final = 8 * RECORD_BYTES_MAX
 
 
 def examples(path: Path, start: int) -> Iterator[Piece]:
-    """Records that are a tf.train.Example, as RLDS keeps episodes: `{"file": …, "offset": …, "features": {…}}`."""
-    return _pieces(path, start, lambda offset, payload: _placed(path, offset, {"features": example_record(payload)}))
+    """Records that are a tf.train.Example, as RLDS keeps episodes: `{"offset": …, "features": {…}}`."""
+    return _pieces(path, start, lambda offset, payload: {"offset": offset, "features": example_record(payload)})
 
 
 def contest_problems(path: Path, start: int) -> Iterator[Piece]:
@@ -38,10 +38,6 @@ def masked_crc32c(content: bytes) -> int:
     """The checksum of TFRecord: CRC32C, rotated by 15 bits, plus a constant."""
     crc: int = needed("crc32c", "TFRecord").crc32c(content)
     return ((crc >> 15 | crc << 17) + _MASK) & 0xFFFFFFFF
-
-
-def _placed(path: Path, offset: int, record: dict[str, Json]) -> Json:
-    return {"file": path.name, "offset": offset, **record}
 
 
 def _pieces(path: Path, start: int, decode: Callable[[int, bytes], Json]) -> Iterator[Piece]:
