@@ -16,6 +16,7 @@ from epistream.clients.sources.formats.files import Position, files_of, read
 from epistream.clients.sources.formats.lines import LINE_BYTES_MAX
 from epistream.clients.sources.formats.piece import CannotRead, NeedsExtra
 from epistream.clients.sources.formats.tfrecord import masked_crc32c
+from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import BY_NAME, WORKS
 from tests.support import sources
 
@@ -80,6 +81,18 @@ def test_the_files_of_a_folder_are_read_in_the_order_of_their_names(tmp_path: Pa
     assert [one.piece.value for one in read(found, after)] == [{"text": "3"}]
     with pytest.raises(CannotRead, match=r"no gone\.jsonl any more"):
         list(read(found, Position("gone.jsonl", 0)))
+
+
+def test_both_halves_of_apps_are_read_and_their_problems_are_told_apart(tmp_path: Path) -> None:
+    for half in ("test", "train"):
+        sources.problem_folders(tmp_path / half, [{**BY_NAME["apps"].example, "question": f"Of {half}."}])
+    (tmp_path / "README").mkdir()
+    found = files_of(tmp_path, BY_NAME["apps"].formats)
+    both = list(read(found))
+    assert [one.position for one in both] == [Position("test", 1), Position("train", 1)]
+    assert list(read(found, both[0].position)) == both[1:]
+    ids = [made.item_id for one in both for made in submissions(BY_NAME["apps"], one.piece.value)]
+    assert len(set(ids)) == 2
 
 
 def test_a_line_that_is_no_json_does_not_end_the_file(tmp_path: Path) -> None:

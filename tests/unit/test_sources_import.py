@@ -107,6 +107,7 @@ def test_the_sources_are_listed_and_described() -> None:
     listed = epistream("sources", "list")
     assert listed.code == 0
     assert all(work.name in listed.out for work in WORKS)
+    assert len(listed.out.splitlines()) == len(WORKS) + 2, "a line for each"
     described = epistream("sources", "describe", "codex").out
     assert "I, crawl" in described
     assert "159 GB of Python files. The shape is the paper's" in described

@@ -87,6 +87,11 @@ def test_code_has_its_tests() -> None:
     assert made.tests.setup == "import math"
 
 
+def test_another_mapping_is_another_import() -> None:
+    one, other = (Job(work=parse({**LEAST, **more}, "x"), files=(), namespace="n") for more in ({}, {"source": "a"}))
+    assert one.identity != other.identity
+
+
 def test_a_record_without_its_content_or_id_is_refused() -> None:
     work = parse({**LEAST, "id": "{key}"}, "x")
     for record, field in (({"key": 1}, "content"), ({"text": "a"}, "id"), ({"key": 1, "text": ["a"]}, "text")):

@@ -21,7 +21,7 @@ _Name = Annotated[str, typer.Argument(metavar="NAME", help="The work, such as c4
 
 @app.command("list")
 def list_all() -> None:
-    """List all works: stage, modality, origin, published format, licence.
+    """List all works: stage, modality, origin, formats, licence, and whether their records are published.
 
     Example:
       epistream sources list
@@ -30,14 +30,14 @@ def list_all() -> None:
     from rich.text import Text
 
     from epistream.clients.cli.show import output
-    from epistream.clients.sources.describe import COLUMNS, row
+    from epistream.clients.sources.describe import BRIEF, brief
     from epistream.clients.sources.table import WORKS
 
     table = Table(show_edge=False, pad_edge=False)
-    for column in COLUMNS:
+    for column in BRIEF:
         table.add_column(column, overflow="fold")
     for work in WORKS:
-        table.add_row(*(Text(cell) for cell in row(work)))
+        table.add_row(*(Text(cell) for cell in brief(work)))
     output().print(table)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict, preference
 from epistream.clients.sources.programs import asserted, given, pairs, parsed
-from epistream.clients.sources.record import Fields, Json, UnreadableRecord, shown
+from epistream.clients.sources.record import Fields, Json, UnreadableRecord, digest, shown
 from epistream.v1 import knowledge_pb2 as pb
 
 DEGREES: Final = ("significantly better", "better", "slightly better", "negligibly better or unsure")
@@ -111,7 +111,9 @@ def mbpp(record: Fields) -> Iterator[Draft]:
 
 def apps(record: Fields) -> Iterator[Draft]:
     """A problem of APPS: each of its solutions is an item, with the problem's tests, outputs as they stand there."""
-    key, question = record.name("problem_id"), record.text("question")
+    problem, question = record.name("problem_id"), record.text("question")
+    # The ids of the two halves, train and test, are the same.
+    key = f"{problem}-{digest(question)[:8]}"
     solutions = parsed(record, "solutions")
     if not isinstance(solutions, list) or not solutions:
         raise UnreadableRecord(record.path("solutions"), "a list of at least 1 solution", shown(solutions))
@@ -129,7 +131,7 @@ def apps(record: Fields) -> Iterator[Draft]:
             modality=pb.MODALITY_CODE,
             source=source,
             tests=tests,
-            labels={"language": "python", "difficulty": difficulty, "problem": key},
+            labels={"language": "python", "difficulty": difficulty, "problem": problem},
             details=rest,
         )
 

@@ -5,7 +5,19 @@ from typing import Final
 from epistream.clients.sources.work import STAGES, Work
 from epistream.v1 import knowledge_pb2 as pb
 
+BRIEF: Final = ("name", "stage", "modality", "origin", "read from", "licence", "published")
+"""The columns that fit on a line of a terminal."""
 COLUMNS: Final = ("name", "work", "stage", "modality", "origin", "read from", "record", "licence", "not published")
+
+
+def brief(work: Work) -> tuple[str, ...]:
+    """The cells of the work under BRIEF."""
+    cells = dict(zip(COLUMNS, row(work), strict=True))
+    nothing = work.unpublished.startswith("all of it")
+    cells |= {"licence": work.licence or "varies", "published": "no" if nothing else "in part"}
+    if not work.unpublished:
+        cells["published"] = "yes"
+    return tuple(cells[column] for column in BRIEF)
 
 
 def row(work: Work) -> tuple[str, ...]:

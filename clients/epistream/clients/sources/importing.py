@@ -38,7 +38,9 @@ class Job:
     @property
     def identity(self) -> str:
         """Stands for all that decides what becomes of a record."""
-        return digest(self.work.name, self.namespace, self.producer, self.media_base, dict(self.extra))
+        return digest(
+            self.work.name, self.work.mapping, self.namespace, self.producer, self.media_base, dict(self.extra)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from typing import Any, Final
 from epistream.clients.sources.drafts import Draft, Item, Part
 from epistream.clients.sources.formats.files import FORMATS, PROBLEM_FOLDERS, Format
 from epistream.clients.sources.formats.piece import needed, reading
-from epistream.clients.sources.record import Fields, Json, UnreadableRecord, shown
+from epistream.clients.sources.record import Fields, Json, UnreadableRecord, digest, shown
 from epistream.clients.sources.work import STAGES, Work
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import EpistreamError
@@ -97,6 +97,7 @@ def parse(said: Json, name: str) -> Work:
         unpublished="",
         adapter=_adapter(said, name, pb.Origin.Value(f"ORIGIN_{origin}"), pb.Modality.Value(f"MODALITY_{modality}")),
         example={},
+        mapping=digest(said),
     )
 
 

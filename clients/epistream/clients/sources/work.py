@@ -43,3 +43,5 @@ class Work:
     adapter: Adapter
     example: Json
     """An invented record."""
+    mapping: str = ""
+    """The digest of the mapping file that describes it; empty for a work of the table."""

@@ -87,8 +87,8 @@ def files_of(path: Path, formats: Sequence[Format]) -> list[File]:
     Raises:
         CannotRead: there is none.
     """
-    if PROBLEM_FOLDERS in formats and folders.is_problems(path):
-        return [File(path, ".", PROBLEM_FOLDERS)]
+    if PROBLEM_FOLDERS in formats and path.is_dir() and (problems := folders.with_problems(path)):
+        return [File(folder, folder.relative_to(path).as_posix(), PROBLEM_FOLDERS) for folder in problems]
     inside = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     found = [
         File(file, file.relative_to(path).as_posix() if path.is_dir() else file.name, kind)

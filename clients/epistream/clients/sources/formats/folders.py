@@ -17,9 +17,10 @@ _FILES: Final = {
 _MARK: Final = _FILES["question"]
 
 
-def is_problems(path: Path) -> bool:
-    """Whether it is a folder of problems, or one problem."""
-    return path.is_dir() and bool(_folders(path))
+def with_problems(path: Path) -> list[Path]:
+    """The folder itself where it is one of problems, or one problem; else those in it, such as `train` and `test`."""
+    inside = sorted(folder for folder in path.iterdir() if folder.is_dir())
+    return [path] if _folders(path) else [folder for folder in inside if _folders(folder)]
 
 
 def problem_folders(path: Path, start: int) -> Iterator[Piece]:
