@@ -156,6 +156,14 @@ def test_groups_of_rows_before_the_start_are_not_read(tmp_path: Path) -> None:
         list(read(found))
 
 
+def test_times_in_nanoseconds_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    times = pa.array([1_675_397_106_123_456_789, None], pa.timestamp("ns", "UTC"))
+    pq.write_table(pa.table({"created_at": times}), path)
+    first, second = (one.piece.value["created_at"] for one in read(files_of(path, [files.PARQUET])))
+    assert (first.isoformat(), second) == ("2023-02-03T04:05:06.123456+00:00", None)
+
+
 def test_a_payload_with_a_wrong_checksum_is_told_and_the_next_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x.tfrecord"
     good = sources.framed(b"\n\x01n")

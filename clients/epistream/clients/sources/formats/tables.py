@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from epistream.clients.sources.formats.piece import Piece, needed, opened, reading
 
@@ -37,6 +37,7 @@ def parquet_rows(path: Path, start: int) -> Iterator[Piece]:
     """The rows; groups of rows that lie before the start are not read."""
     pyarrow, parquet = needed("pyarrow", "Parquet"), needed("pyarrow.parquet", "Parquet")
     with reading(path, pyarrow.ArrowException, ValueError), parquet.ParquetFile(path) as file:
+        schema = _in_microseconds(pyarrow, file.schema_arrow)
         number = 0
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
@@ -44,10 +45,18 @@ def parquet_rows(path: Path, start: int) -> Iterator[Piece]:
                 number += rows
                 continue
             for batch in file.iter_batches(BATCH_ROWS, row_groups=[group]):
-                for value in batch.to_pylist():
+                for value in batch.cast(schema, safe=False).to_pylist():
                     number += 1
                     if number > start:
                         yield Piece(value, number)
+
+
+def _in_microseconds(pyarrow: Any, schema: Any) -> Any:
+    """The schema with times that Python can say: of nanoseconds it knows nothing."""
+    timestamp, is_time = pyarrow.timestamp, pyarrow.types.is_timestamp
+    return pyarrow.schema(
+        [field.with_type(timestamp("us", field.type.tz)) if is_time(field.type) else field for field in schema]
+    )
 
 
 def _row(columns: list[str], row: list[str], number: int) -> Piece:
