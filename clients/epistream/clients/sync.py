@@ -302,6 +302,12 @@ class SyncKnowledgeClient:
         """As `KnowledgeClient.history`."""
         return run(self._client.history(namespace, item_id, page_entries=page_entries))
 
+    def list_feedback(
+        self, namespace: str, item_id: str, *, page_entries: int = PAGE_ENTRIES
+    ) -> list[knowledge.RecordedFeedback]:
+        """As `KnowledgeClient.list_feedback`."""
+        return run(self._client.list_feedback(namespace, item_id, page_entries=page_entries))
+
     def search(
         self,
         namespace: str,
