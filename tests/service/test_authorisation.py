@@ -200,6 +200,9 @@ CALLS: Final[dict[str, Calling]] = {
     ),
     "KnowledgeService/Search": search,
     "KnowledgeService/Diff": diff,
+    "KnowledgeService/ListFeedback": lambda client, namespace: client.knowledge.ListFeedback(
+        know_pb.ListFeedbackRequest(namespace=namespace, item_id="item-1")
+    ),
     "SyncService/Subscribe": subscribe,
     "SyncService/ListConsumers": lambda client, namespace: client.sync.ListConsumers(
         sync_pb.ListConsumersRequest(namespace=namespace)

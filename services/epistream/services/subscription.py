@@ -161,6 +161,8 @@ class Subscription:
                 revision = message.acknowledge.applied_revision
                 for committed_us in self._parts.consumers.acknowledge(self.stream, revision, now_us):
                     self._parts.metrics.applied_latency.observe(max(0, now_us - committed_us) / 1e6)
+                if self._pacing and not self._is_silent:
+                    self._wake.set()
             case "subscribe":
                 raise InvalidInput.at("subscribe", "a stream has one subscription: open another stream for another")
             case _:
@@ -204,8 +206,11 @@ class Subscription:
                 self._parts.traces.pushed(self._namespace, self._wanted.request.consumer, cursor, batch, begun_ns)
 
     async def _pace(self) -> None:
-        """Wait before the next message if the consumer does not say that it has applied what it got."""
-        if len(self.stream.unacknowledged) < _UNANSWERED_MAX:
+        """Wait before the next message if the consumer does not say that it has applied what it got.
+
+        Not while it is behind the head: its messages are full then, and it would fall further behind.
+        """
+        if not self._is_silent or self._parts.feed.head(self._namespace) > self._cursor:
             return
         due = self._now() + random.uniform(*_PACE_SECONDS)  # noqa: S311 - spreads the streams, hides nothing
         self._pacing = True
@@ -213,6 +218,10 @@ class Subscription:
         if self._failure is None and self._drain_delay_seconds is None:
             await self._wait_until(due)
         self._pacing = False
+
+    @property
+    def _is_silent(self) -> bool:
+        return len(self.stream.unacknowledged) >= _UNANSWERED_MAX
 
     async def _send_changes(self, batch: Batch) -> None:
         oldest_us = batch.commit_times_us[0]
