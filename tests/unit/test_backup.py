@@ -73,6 +73,17 @@ def filled(folder: Path) -> Engine:
     commit_in_batches(engine, sent, 7)
     commit(engine, retraction("i-3", id="gone"), submission("Fact 30.", id="again", producer="bob"))
     commit(engine, submission("Fact 50 is wrong.", id="held", item="i-10", origin=pb.ORIGIN_SYNTHETIC))
+    judged = pb.Submission(namespace=NAMESPACE, submission_id="f", origin=pb.ORIGIN_EXPERT)
+    judged.provenance.producer = "panel"
+    judged.feedback.MergeFrom(
+        pb.Feedback(
+            kind=pb.FEEDBACK_KIND_BINARY,
+            judged=[pb.Judged(item_id="i-10", score=1)],
+            rater="r",
+            rater_type=pb.RATER_TYPE_HUMAN,
+        )
+    )
+    commit(engine, judged)
     commit_from_kafka(engine, [submission(f"From Kafka {n}.", id=f"k-{n}") for n in range(5)], 2)
     letters = [record(pb.Submission(content="of nobody"), Position("facts", 1, n, leader_epoch=3)) for n in range(3)]
     engine.pipeline.commit(engine.pipeline.prepare([*letters, record(pb.Submission(content="over gRPC"))]))
