@@ -4,10 +4,12 @@ The authority of origins decides: EXPERT over COLLABORATIVE over CRAWLED over SY
 authority never replaces, retracts or brings back what a higher one said: it is held. A higher authority that says the
 same promotes the item: a new version under its name. Before all that, a Kafka topic has to carry the origin: what was
 decided once stays decided, also where it is read again and its topic carries other origins by then.
+
+What is held can be decided again: `decide_again`.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from epistream.indexer.catalog import Head
@@ -24,7 +26,7 @@ from epistream.indexer.match import (
     SameContent,
     Stale,
 )
-from epistream.indexer.model import AUTHORITY, NamespaceConfig
+from epistream.indexer.model import AUTHORITY, NamespaceConfig, Ruling
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import FieldViolation
 
@@ -88,6 +90,38 @@ def decide(submission: pb.Submission, found: Match, config: NamespaceConfig, top
             return Verdict(pb.OUTCOME_ADMITTED, pb.REASON_NEW)
         case _:
             assert_never(found)
+
+
+def confirmed(submission: pb.Submission, origin: pb.Origin.ValueType) -> pb.Submission:
+    """What a held submission is when somebody answers for it: of that origin, where its authority is the higher one.
+
+    A synthetic submission that an expert lets in is expert knowledge from then on: else the next synthetic one could
+    replace it. Its provenance still says which model made it.
+    """
+    if AUTHORITY[origin] <= AUTHORITY[submission.origin]:
+        return submission
+    said = pb.Submission()
+    said.CopyFrom(submission)
+    said.origin = origin
+    return said
+
+
+def decide_again(submission: pb.Submission, found: Match, config: NamespaceConfig, ruling: Ruling) -> Verdict:
+    """The verdict on a submission that was held, as `confirmed`, of which `found` is known now.
+
+    Who lets it in ends the reason for which it was held, and nothing else: it may say what is known by now, and merges.
+    The authority of who decides counts, so what an expert lets in may revise what an expert said. Where that does not
+    suffice, or the version that the producer expected is the head's no more, the verdict is HELD or REFUSED, which is
+    no decision of a person's: the submission waits on. The gate itself rejects what came too late, and may have to hold
+    for another reason what it lets go of.
+    """
+    if not ruling.admits:
+        return Verdict(pb.OUTCOME_REJECTED, pb.REASON_REVIEW_REJECTED)
+    verdict = decide(submission, found, config)
+    if verdict.outcome in (pb.OUTCOME_HELD, pb.OUTCOME_REFUSED):
+        late = verdict.outcome == pb.OUTCOME_REFUSED and not ruling.decided_by
+        return replace(verdict, outcome=pb.OUTCOME_REJECTED) if late else verdict
+    return replace(verdict, reason=pb.REASON_REVIEW_ADMITTED if ruling.decided_by else pb.REASON_RELEASED)
 
 
 def _refuse(submission: pb.Submission, found: IdReused | Stale) -> Verdict:
