@@ -78,6 +78,8 @@ def config(model: str = "hash", dimension: int = DIMENSION, *, accept: bool = Tr
         accept_producer_embeddings=accept,
         retained_revisions=0,
         policy_version=1,
+        anchor_items=500,
+        anchor_after=0,
     )
 
 

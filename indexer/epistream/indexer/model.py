@@ -101,6 +101,8 @@ class NamespaceConfig:
     accept_producer_embeddings: bool
     retained_revisions: int
     policy_version: int
+    anchor_items: int
+    anchor_after: int
 
 
 @dataclass(frozen=True, slots=True)

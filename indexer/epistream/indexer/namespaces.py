@@ -21,6 +21,9 @@ from epistream.wire.errors import Conflict, FieldViolation, InvalidInput, NotFou
 DEFAULT_THRESHOLD: Final = 0.95
 """docs/decisions/0002-threshold.md: above it the default encoder finds form-only differences, below mostly others."""
 
+_BOUNDS: Final = {"anchor_items": (64, 10_000)}
+"""Of whole numbers in a policy."""
+
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
@@ -144,6 +147,7 @@ class Namespaces:
         return [self.get(name) for name in sorted(self._states)]
 
     def _take(self, number: int, recorded: ns_pb.Namespace) -> NamespaceState:
+        recorded = _completed(recorded)
         config = _config(number, recorded)
         state = NamespaceState(config, recorded, self._new_searchable(config.encoder.dimension))
         self._states = {**self._states, recorded.name: state}
@@ -193,13 +197,27 @@ def _config(number: int, recorded: ns_pb.Namespace) -> NamespaceConfig:
         accept_producer_embeddings=recorded.policy.accept_producer_embeddings,
         retained_revisions=recorded.policy.retained_revisions,
         policy_version=recorded.policy_version,
+        anchor_items=recorded.policy.anchor_items,
+        anchor_after=recorded.policy.anchor_after,
     )
 
 
 def _defaults() -> ns_pb.Policy:
     return ns_pb.Policy(
-        near_duplicate_threshold=DEFAULT_THRESHOLD, accept_producer_embeddings=True, retained_revisions=0
+        near_duplicate_threshold=DEFAULT_THRESHOLD,
+        accept_producer_embeddings=True,
+        retained_revisions=0,
+        anchor_items=500,
+        anchor_after=0,
     )
+
+
+def _completed(recorded: ns_pb.Namespace) -> ns_pb.Namespace:
+    """With the default of each field of the policy that was not there yet when it was recorded."""
+    completed = ns_pb.Namespace()
+    completed.policy.CopyFrom(_defaults())
+    completed.MergeFrom(recorded)
+    return completed
 
 
 def _masked(request: ns_pb.UpdatePolicyRequest) -> list[str] | None:
@@ -223,3 +241,6 @@ def _merge(policy: ns_pb.Policy, given: ns_pb.Policy, path: str, fields: list[st
         raise InvalidInput.at(
             f"{path}.near_duplicate_threshold", f"{policy.near_duplicate_threshold} must be a cosine from 0.5 to 1"
         )
+    for name, (least, most) in _BOUNDS.items():
+        if not least <= getattr(policy, name) <= most:
+            raise InvalidInput.at(f"{path}.{name}", f"{getattr(policy, name)} must be {least:,} to {most:,}")

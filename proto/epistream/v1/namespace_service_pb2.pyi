@@ -55,31 +55,49 @@ class Policy(_message.Message):
     NEAR_DUPLICATE_THRESHOLD_FIELD_NUMBER: _builtins.int
     ACCEPT_PRODUCER_EMBEDDINGS_FIELD_NUMBER: _builtins.int
     RETAINED_REVISIONS_FIELD_NUMBER: _builtins.int
+    ANCHOR_ITEMS_FIELD_NUMBER: _builtins.int
+    ANCHOR_AFTER_FIELD_NUMBER: _builtins.int
     near_duplicate_threshold: _builtins.float
     """From this cosine on two items are compared as claims, 0.5 to 1; 0.95 when unset."""
     accept_producer_embeddings: _builtins.bool
     """Take embeddings of producers. True when unset."""
     retained_revisions: _builtins.int
     """How many of the newest revisions can be resumed from and asked about; 0, as when unset, is all of them. Nothing is deleted by it."""
+    anchor_items: _builtins.int
+    """How many items of people each anchor window has, 64 to 10,000; 500 when unset. Synthetic knowledge is measured against these windows, one for each
+    modality: the first so many items that are not SYNTHETIC. Until there are so many, nothing is measured.
+    """
+    anchor_after: _builtins.int
+    """The anchor windows begin after this revision; 0, as when unset, is the very beginning. Set it to freeze newer ones."""
     def __init__(
         self,
         *,
         near_duplicate_threshold: _builtins.float | None = ...,
         accept_producer_embeddings: _builtins.bool | None = ...,
         retained_revisions: _builtins.int | None = ...,
+        anchor_items: _builtins.int | None = ...,
+        anchor_after: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_retained_revisions", b"_retained_revisions", "accept_producer_embeddings", b"accept_producer_embeddings", "near_duplicate_threshold", b"near_duplicate_threshold", "retained_revisions", b"retained_revisions"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_anchor_after", b"_anchor_after", "_anchor_items", b"_anchor_items", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_retained_revisions", b"_retained_revisions", "accept_producer_embeddings", b"accept_producer_embeddings", "anchor_after", b"anchor_after", "anchor_items", b"anchor_items", "near_duplicate_threshold", b"near_duplicate_threshold", "retained_revisions", b"retained_revisions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_retained_revisions", b"_retained_revisions", "accept_producer_embeddings", b"accept_producer_embeddings", "near_duplicate_threshold", b"near_duplicate_threshold", "retained_revisions", b"retained_revisions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_anchor_after", b"_anchor_after", "_anchor_items", b"_anchor_items", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_retained_revisions", b"_retained_revisions", "accept_producer_embeddings", b"accept_producer_embeddings", "anchor_after", b"anchor_after", "anchor_items", b"anchor_items", "near_duplicate_threshold", b"near_duplicate_threshold", "retained_revisions", b"retained_revisions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accept_producer_embeddings: _TypeAlias = _typing.Literal["accept_producer_embeddings"]  # noqa: Y015
     _WhichOneofArgType__accept_producer_embeddings: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings"]  # noqa: Y015
+    _WhichOneofReturnType__anchor_after: _TypeAlias = _typing.Literal["anchor_after"]  # noqa: Y015
+    _WhichOneofArgType__anchor_after: _TypeAlias = _typing.Literal["_anchor_after", b"_anchor_after"]  # noqa: Y015
+    _WhichOneofReturnType__anchor_items: _TypeAlias = _typing.Literal["anchor_items"]  # noqa: Y015
+    _WhichOneofArgType__anchor_items: _TypeAlias = _typing.Literal["_anchor_items", b"_anchor_items"]  # noqa: Y015
     _WhichOneofReturnType__near_duplicate_threshold: _TypeAlias = _typing.Literal["near_duplicate_threshold"]  # noqa: Y015
     _WhichOneofArgType__near_duplicate_threshold: _TypeAlias = _typing.Literal["_near_duplicate_threshold", b"_near_duplicate_threshold"]  # noqa: Y015
     _WhichOneofReturnType__retained_revisions: _TypeAlias = _typing.Literal["retained_revisions"]  # noqa: Y015
     _WhichOneofArgType__retained_revisions: _TypeAlias = _typing.Literal["_retained_revisions", b"_retained_revisions"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__accept_producer_embeddings) -> _WhichOneofReturnType__accept_producer_embeddings | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anchor_after) -> _WhichOneofReturnType__anchor_after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anchor_items) -> _WhichOneofReturnType__anchor_items | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__near_duplicate_threshold) -> _WhichOneofReturnType__near_duplicate_threshold | None: ...
     @_typing.overload
