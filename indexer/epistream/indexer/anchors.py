@@ -5,7 +5,7 @@ SYNTHETIC, above the revision `anchor_after`, each by the first version in which
 journal and these two fields of the policy. What is revised or retracted later stays in it: a window that changed
 afterwards would change what it has said. An operator freezes a newer one by raising `anchor_after`.
 
-Until there are so many there is no window, and whoever asks gets `Missing` with the reason NO_ANCHOR.
+Until there are so many there is no window, and whoever asks gets `Missing` with the reason NO_ANCHORS.
 """
 
 import hashlib
@@ -99,13 +99,13 @@ class Anchors:
             window = self._grown(catalog, config, modality)
         if window.anchor is not None and window.revisions[-1] <= at:
             return window.anchor
-        return Missing("NO_ANCHOR", bisect_right(window.revisions, at))
+        return Missing("NO_ANCHORS", bisect_right(window.revisions, at))
 
     def _grown(self, catalog: Catalog, config: NamespaceConfig, modality: pb.Modality.ValueType) -> _Growing:
-        key, extent = (config.number, modality), (config.anchor_items, config.anchor_after)
+        key, extent = (config.number, modality), (config.policy.anchor_items, config.policy.anchor_after)
         window = self._windows.get(key)
         if window is None or window.extent != extent:
-            window = self._windows[key] = _Growing(extent, config.anchor_after)
+            window = self._windows[key] = _Growing(extent, config.policy.anchor_after)
         if window.anchor is None and (head := catalog.counts(config.number).head) > window.seen:
             _grow(window, catalog, config, modality, head)
         return window
@@ -121,12 +121,12 @@ def _grow(
     window: _Growing, catalog: Catalog, config: NamespaceConfig, modality: pb.Modality.ValueType, head: int
 ) -> None:
     for revision, item_id in catalog.said_by_people(config.number, modality, window.seen, head):
-        if len(window.revisions) == config.anchor_items:
+        if len(window.revisions) == config.policy.anchor_items:
             break
         if item_id not in window.items:
             window.items.add(item_id)
             window.revisions.append(revision)
-    if len(window.revisions) == config.anchor_items:
+    if len(window.revisions) == config.policy.anchor_items:
         window.anchor = _read(catalog, config.number, window.revisions)
         window.items.clear()
     window.seen = head

@@ -12,6 +12,7 @@ from epistream.indexer import deadletters, positions, views
 from epistream.indexer.catalog import Head
 from epistream.indexer.gate import Verdict
 from epistream.indexer.journal import Entry, chain
+from epistream.indexer.lineage import Lineage
 from epistream.indexer.model import Decoded, Embedded, Malformed, NamespaceConfig, Position, Record
 from epistream.indexer.store import Store
 from epistream.v1 import journal_pb2
@@ -62,7 +63,9 @@ class Draft:
         self.refused.append((malformed.record, receipt))
         return receipt
 
-    def add(self, embedded: Embedded, verdict: Verdict, config: NamespaceConfig) -> tuple[pb.Receipt, Entry | None]:
+    def add(
+        self, embedded: Embedded, verdict: Verdict, lineage: Lineage, config: NamespaceConfig
+    ) -> tuple[pb.Receipt, Entry | None]:
         """The receipt of a decided submission, and the entry that keeps it; none for an earlier or refused one."""
         decoded = embedded.decoded
         if verdict.earlier is not None:
@@ -71,6 +74,8 @@ class Draft:
             receipt.earlier = True
             return receipt, None
         receipt = _receipt(decoded.submission, verdict)
+        if lineage.generation:
+            _trace(receipt.figures, lineage, config)
         if verdict.outcome == pb.OUTCOME_REFUSED:
             receipt.time.FromMicroseconds(self.now_us)
             self.refused.append((decoded.record, receipt))
@@ -83,6 +88,7 @@ class Draft:
             tip.revision += 1
             receipt.revision = tip.revision
             change = _change(decoded, verdict, receipt)
+            change.generation = lineage.generation
         elif verdict.outcome == pb.OUTCOME_MERGED and verdict.head is not None:
             receipt.item_id, receipt.version = verdict.head.item_id, verdict.head.version
         entry = self._chain(config.number, _record(decoded, receipt), change, embedded)
@@ -136,6 +142,7 @@ def head_after(entry: Entry) -> Head | None:
         change.knowledge.origin,
         change.kind == pb.CHANGE_KIND_RETRACTED,
         change.fingerprint,
+        change.generation,
     )
 
 
@@ -160,6 +167,11 @@ def _receipt(submission: pb.Submission, verdict: Verdict) -> pb.Receipt:
     for violation in verdict.violations:
         receipt.violations.add(field=violation.field, description=violation.description)
     return receipt
+
+
+def _trace(figures: pb.Figures, lineage: Lineage, config: NamespaceConfig) -> None:
+    figures.generation, figures.generation_max = lineage.generation, config.policy.generation_max
+    figures.unknown_parents.extend(lineage.unknown)
 
 
 def _change(decoded: Decoded, verdict: Verdict, receipt: pb.Receipt) -> pb.Change:
@@ -215,6 +227,9 @@ def _record(decoded: Decoded, receipt: pb.Receipt) -> journal_pb2.JournalRecord:
     decision.receipt.CopyFrom(receipt)
     decision.submission_digest, decision.fingerprint = decoded.digest, decoded.fingerprint
     decision.origin = decoded.submission.origin
+    own = decoded.submission.item_id
+    if receipt.outcome == pb.OUTCOME_MERGED and own not in ("", receipt.item_id):
+        decision.alias = own
     if receipt.outcome == pb.OUTCOME_HELD:
         decision.held.CopyFrom(decoded.submission)
     elif receipt.outcome == pb.OUTCOME_RECORDED:

@@ -3,7 +3,8 @@
 The authority of origins decides: EXPERT over COLLABORATIVE over CRAWLED over SYNTHETIC. Knowledge of a lower
 authority never replaces, retracts or brings back what a higher one said: it is held. A higher authority that says the
 same promotes the item: a new version under its name. Before all that, a Kafka topic has to carry the origin: what was
-decided once stays decided, also where it is read again and its topic carries other origins by then.
+decided once stays decided, also where it is read again and its topic carries other origins by then. And synthetic
+knowledge has to say where it comes from, before anybody looks at what it says.
 """
 
 from collections.abc import Collection
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from epistream.indexer.catalog import Head
+from epistream.indexer.lineage import Lineage
 from epistream.indexer.match import (
     Conflicting,
     IdReused,
@@ -57,8 +59,17 @@ class Topic:
     """The origins of what may come in it."""
 
 
-def decide(submission: pb.Submission, found: Match, config: NamespaceConfig, topic: Topic | None = None) -> Verdict:
-    """The verdict on `submission`, of which `found` is known. `topic` is None where any origin may come."""
+def decide(
+    submission: pb.Submission,
+    found: Match,
+    lineage: Lineage,
+    config: NamespaceConfig,
+    topic: Topic | None = None,
+) -> Verdict:
+    """The verdict on `submission`, of which `found` is known, and which comes from where `lineage` says.
+
+    `topic` is None where any origin may come.
+    """
     match found:
         case Repeated(decision):
             return Verdict(decision.receipt.outcome, decision.receipt.reason, earlier=decision.receipt)
@@ -70,6 +81,19 @@ def decide(submission: pb.Submission, found: Match, config: NamespaceConfig, top
             return Verdict(pb.OUTCOME_RECORDED, pb.REASON_FEEDBACK)
         case Retraction(head):
             return _retract(submission, head)
+        case _ if (reason := _astray(submission, lineage, config)) is not None:
+            return Verdict(pb.OUTCOME_HELD, reason)
+        case _:
+            return _beside(submission, found, config)
+
+
+def _beside(
+    submission: pb.Submission,
+    found: SameContent | KnownItem | SameClaim | Conflicting | Novel,
+    config: NamespaceConfig,
+) -> Verdict:
+    """The verdict on knowledge, beside what is known already."""
+    match found:
         case SameContent(head):
             return _same_content(submission, head)
         case KnownItem(head):
@@ -81,13 +105,26 @@ def decide(submission: pb.Submission, found: Match, config: NamespaceConfig, top
             higher = AUTHORITY[submission.origin] > AUTHORITY[head.origin]
             outcome = pb.OUTCOME_REVISED if higher else pb.OUTCOME_MERGED
             reason = pb.REASON_PROMOTION if higher else pb.REASON_SAME_CLAIM
-            return Verdict(outcome, reason, head, similarity, config.near_duplicate_threshold)
+            return Verdict(outcome, reason, head, similarity, config.policy.near_duplicate_threshold)
         case Conflicting():
             return _conflicting(submission, found, config)
         case Novel():
             return Verdict(pb.OUTCOME_ADMITTED, pb.REASON_NEW)
         case _:
             assert_never(found)
+
+
+def _astray(submission: pb.Submission, lineage: Lineage, config: NamespaceConfig) -> pb.Reason.ValueType | None:
+    """Why synthetic knowledge is held for where it comes from; None for any other."""
+    if submission.origin != pb.ORIGIN_SYNTHETIC:
+        return None
+    if config.policy.require_generator and not submission.provenance.generator:
+        return pb.REASON_NO_GENERATOR
+    if lineage.unknown:
+        return pb.REASON_UNKNOWN_PARENT
+    if lineage.cycle:
+        return pb.REASON_CYCLE
+    return pb.REASON_GENERATION if lineage.generation > config.policy.generation_max else None
 
 
 def _refuse(submission: pb.Submission, found: IdReused | Stale) -> Verdict:
@@ -152,7 +189,7 @@ def _conflicting(submission: pb.Submission, found: Conflicting, config: Namespac
         pb.REASON_CONFLICT_WITH_EXPERT if held else pb.REASON_NEW_WITH_CONFLICT,
         shown.head,
         shown.similarity,
-        config.near_duplicate_threshold,
+        config.policy.near_duplicate_threshold,
         shown.differences,
         tuple(conflict.head.item_id for conflict in found.conflicts),
     )

@@ -161,7 +161,7 @@ def match(candidate: Embedded, known: Known, config: NamespaceConfig) -> Match:
         return KnownItem(head)
     if candidate.vector is None:
         return Novel()
-    return _nearest(submission, known.nominees(candidate, config.near_duplicate_threshold, NOMINEES))
+    return _nearest(submission, known.nominees(candidate, config.policy.near_duplicate_threshold, NOMINEES))
 
 
 def about(said: pb.Submission | pb.Knowledge) -> str:

@@ -19,6 +19,7 @@ from epistream.indexer.embed import Embedder, EmbeddingCache, embed
 from epistream.indexer.gate import Topic, decide
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView, Statements, look_ahead
+from epistream.indexer.lineage import trace
 from epistream.indexer.match import match
 from epistream.indexer.model import Arrived, Embedded, Malformed, Record, record_of
 from epistream.indexer.namespaces import Namespaces
@@ -116,8 +117,10 @@ class Pipeline:
                 continue
             submission = candidate.decoded.submission
             config, view = self._namespaces.configs[submission.namespace], views[submission.namespace]
-            verdict = decide(submission, match(candidate, view, config), config, self._topic(candidate))
-            receipt, entry = draft.add(candidate, verdict, config)
+            lineage = trace(submission, candidate.decoded.item_id, view)
+            found = match(candidate, view, config)
+            verdict = decide(submission, found, lineage, config, self._topic(candidate))
+            receipt, entry = draft.add(candidate, verdict, lineage, config)
             if entry is not None:
                 view.add(candidate, entry)
             receipts.append(receipt)
@@ -158,7 +161,7 @@ class Pipeline:
         for name, batch in batches.items():
             config = self._namespaces.configs[name]
             searchable = self._namespaces.state(name).searchable
-            threshold = config.near_duplicate_threshold
+            threshold = config.policy.near_duplicate_threshold
             views[name] = BatchView(config.number, catalog, searchable, self._statements, batch, threshold)
         return views
 

@@ -144,7 +144,7 @@ class Missing:
     """No comparison, and why."""
 
     reason: str
-    """BELOW_MINIMUM; NO_ANCHOR where there are not enough items of people yet."""
+    """BELOW_MINIMUM; NO_ANCHORS where there are not enough items of people yet."""
     items: int
     """How many there are."""
 

@@ -64,12 +64,17 @@ class Decision(_message.Message):
     ORIGIN_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     RECORDED_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
     submission_digest: _builtins.bytes
     """SHA-256 over what makes two submissions of one id the same."""
     fingerprint: _builtins.bytes
     """SHA-256 of the canonical content."""
     origin: _knowledge_pb2.Origin.ValueType
     """How it came to be."""
+    alias: _builtins.str
+    """For MERGED: the item that the submission was about, where that is another than the one it was merged into. Its name stands for that item in
+    `derived_from`.
+    """
     @_builtins.property
     def receipt(self) -> _knowledge_pb2.Receipt:
         """As it was sent to the producer."""
@@ -91,10 +96,11 @@ class Decision(_message.Message):
         origin: _knowledge_pb2.Origin.ValueType = ...,
         held: _knowledge_pb2.Submission | None = ...,
         recorded: _knowledge_pb2.Submission | None = ...,
+        alias: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "receipt", b"receipt", "recorded", b"recorded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "held", b"held", "origin", b"origin", "receipt", b"receipt", "recorded", b"recorded", "submission_digest", b"submission_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "fingerprint", b"fingerprint", "held", b"held", "origin", b"origin", "receipt", b"receipt", "recorded", b"recorded", "submission_digest", b"submission_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
