@@ -282,15 +282,19 @@ class Catalog:
 
     def contents(self, namespace: int, revisions: Iterable[int]) -> dict[int, bytes]:
         """The encoded changes of many revisions. Raises Broken if one is missing."""
+        return {one.revision: one.change for one in self.chosen(namespace, revisions)}
+
+    def chosen(self, namespace: int, revisions: Iterable[int]) -> list[Committed]:
+        """The changes of many revisions, in their order. Raises Broken if one is missing."""
         wanted = list(revisions)
         rows = self.connection.execute(
             f"SELECT {_CHAINED} FROM json_each(?) r CROSS JOIN journal j INDEXED BY journal_by_revision"  # noqa: S608
             " ON j.namespace = ? AND j.revision = r.value",
             (json.dumps(wanted), namespace),
         )
-        changes = {row[0]: _committed(namespace, *row).change for row in rows}
-        _demand(wanted, changes, namespace)
-        return changes
+        found = {row[0]: _committed(namespace, *row) for row in rows}
+        _demand(wanted, found, namespace)
+        return [found[revision] for revision in wanted]
 
     def changes(self, namespace: int, after: int, until: int, limit: int) -> list[Committed]:
         """At most `limit` changes above `after` and not above `until`, in order."""
@@ -380,6 +384,20 @@ class Catalog:
             origin, modality, producer, *entry = row
             committed = _committed(namespace, *entry)
             yield IndexRow(committed.revision, origin, modality, producer, committed.embedding or b"")
+
+    def said_by_people(
+        self, namespace: int, modality: pb.Modality.ValueType, after: int, until: int
+    ) -> Iterator[tuple[int, str]]:
+        """Revision and item of every version that is not SYNTHETIC, above `after` and not above `until`, in order.
+
+        Without retractions; so each has a vector.
+        """
+        return self.connection.execute(
+            "SELECT revision, item_id FROM versions WHERE namespace = ? AND revision > ? AND revision <= ?"  # noqa: S608
+            f" AND modality = ? AND origin <> {pb.ORIGIN_SYNTHETIC} AND kind <> {pb.CHANGE_KIND_RETRACTED}"
+            " ORDER BY revision",
+            (namespace, after, until, modality),
+        )
 
     def ends(self, namespace: int, after: int) -> list[tuple[int, int]]:
         """Versions that ended above `after`, each with the revision that ended it, in the order of their ends."""

@@ -26,6 +26,7 @@ _RANGES: Final = (
     ("generation_max", 1, 1000, "a number"),
     ("worth_min", 0, 1, "a share"),
     ("real_share_floor", 0, 1, "a share"),
+    ("anchor_items", 64, 10_000, "a number"),
 )
 """What the figures of a policy may be: name, lowest, highest, what it is."""
 
@@ -222,6 +223,8 @@ def _defaults() -> ns_pb.Policy:
         guard=ns_pb.GUARD_MEASURE,
         worth_min=0.0,
         real_share_floor=0.1,
+        anchor_items=500,
+        anchor_after=0,
     )
 
 

@@ -85,6 +85,8 @@ class Policy(_message.Message):
     GUARD_FIELD_NUMBER: _builtins.int
     WORTH_MIN_FIELD_NUMBER: _builtins.int
     REAL_SHARE_FLOOR_FIELD_NUMBER: _builtins.int
+    ANCHOR_ITEMS_FIELD_NUMBER: _builtins.int
+    ANCHOR_AFTER_FIELD_NUMBER: _builtins.int
     near_duplicate_threshold: _builtins.float
     """From this cosine on two items are compared as claims, 0.5 to 1; 0.95 when unset."""
     accept_producer_embeddings: _builtins.bool
@@ -107,6 +109,12 @@ class Policy(_message.Message):
     """Of any 1,000 changes in a row at least this share is not SYNTHETIC, 0 to 1; 0.1 when unset, 0 for a namespace of synthetic knowledge alone. SYNTHETIC
     knowledge above it is HELD with REASON_DEFERRED, in its order, and goes on by itself as soon as the share allows it.
     """
+    anchor_items: _builtins.int
+    """How many items of people each anchor window has, 64 to 10,000; 500 when unset. Synthetic knowledge is measured against these windows, one for each
+    modality: the first so many items that are not SYNTHETIC. Until there are so many, nothing is measured.
+    """
+    anchor_after: _builtins.int
+    """The anchor windows begin after this revision; 0, as when unset, is the very beginning. Set it to freeze newer ones."""
     def __init__(
         self,
         *,
@@ -118,13 +126,19 @@ class Policy(_message.Message):
         guard: Global___Guard.ValueType | None = ...,
         worth_min: _builtins.float | None = ...,
         real_share_floor: _builtins.float | None = ...,
+        anchor_items: _builtins.int | None = ...,
+        anchor_after: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_generation_max", b"_generation_max", "_guard", b"_guard", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_real_share_floor", b"_real_share_floor", "_require_generator", b"_require_generator", "_retained_revisions", b"_retained_revisions", "_worth_min", b"_worth_min", "accept_producer_embeddings", b"accept_producer_embeddings", "generation_max", b"generation_max", "guard", b"guard", "near_duplicate_threshold", b"near_duplicate_threshold", "real_share_floor", b"real_share_floor", "require_generator", b"require_generator", "retained_revisions", b"retained_revisions", "worth_min", b"worth_min"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_anchor_after", b"_anchor_after", "_anchor_items", b"_anchor_items", "_generation_max", b"_generation_max", "_guard", b"_guard", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_real_share_floor", b"_real_share_floor", "_require_generator", b"_require_generator", "_retained_revisions", b"_retained_revisions", "_worth_min", b"_worth_min", "accept_producer_embeddings", b"accept_producer_embeddings", "anchor_after", b"anchor_after", "anchor_items", b"anchor_items", "generation_max", b"generation_max", "guard", b"guard", "near_duplicate_threshold", b"near_duplicate_threshold", "real_share_floor", b"real_share_floor", "require_generator", b"require_generator", "retained_revisions", b"retained_revisions", "worth_min", b"worth_min"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_generation_max", b"_generation_max", "_guard", b"_guard", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_real_share_floor", b"_real_share_floor", "_require_generator", b"_require_generator", "_retained_revisions", b"_retained_revisions", "_worth_min", b"_worth_min", "accept_producer_embeddings", b"accept_producer_embeddings", "generation_max", b"generation_max", "guard", b"guard", "near_duplicate_threshold", b"near_duplicate_threshold", "real_share_floor", b"real_share_floor", "require_generator", b"require_generator", "retained_revisions", b"retained_revisions", "worth_min", b"worth_min"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_anchor_after", b"_anchor_after", "_anchor_items", b"_anchor_items", "_generation_max", b"_generation_max", "_guard", b"_guard", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_real_share_floor", b"_real_share_floor", "_require_generator", b"_require_generator", "_retained_revisions", b"_retained_revisions", "_worth_min", b"_worth_min", "accept_producer_embeddings", b"accept_producer_embeddings", "anchor_after", b"anchor_after", "anchor_items", b"anchor_items", "generation_max", b"generation_max", "guard", b"guard", "near_duplicate_threshold", b"near_duplicate_threshold", "real_share_floor", b"real_share_floor", "require_generator", b"require_generator", "retained_revisions", b"retained_revisions", "worth_min", b"worth_min"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accept_producer_embeddings: _TypeAlias = _typing.Literal["accept_producer_embeddings"]  # noqa: Y015
     _WhichOneofArgType__accept_producer_embeddings: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings"]  # noqa: Y015
+    _WhichOneofReturnType__anchor_after: _TypeAlias = _typing.Literal["anchor_after"]  # noqa: Y015
+    _WhichOneofArgType__anchor_after: _TypeAlias = _typing.Literal["_anchor_after", b"_anchor_after"]  # noqa: Y015
+    _WhichOneofReturnType__anchor_items: _TypeAlias = _typing.Literal["anchor_items"]  # noqa: Y015
+    _WhichOneofArgType__anchor_items: _TypeAlias = _typing.Literal["_anchor_items", b"_anchor_items"]  # noqa: Y015
     _WhichOneofReturnType__generation_max: _TypeAlias = _typing.Literal["generation_max"]  # noqa: Y015
     _WhichOneofArgType__generation_max: _TypeAlias = _typing.Literal["_generation_max", b"_generation_max"]  # noqa: Y015
     _WhichOneofReturnType__guard: _TypeAlias = _typing.Literal["guard"]  # noqa: Y015
@@ -141,6 +155,10 @@ class Policy(_message.Message):
     _WhichOneofArgType__worth_min: _TypeAlias = _typing.Literal["_worth_min", b"_worth_min"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__accept_producer_embeddings) -> _WhichOneofReturnType__accept_producer_embeddings | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anchor_after) -> _WhichOneofReturnType__anchor_after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anchor_items) -> _WhichOneofReturnType__anchor_items | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__generation_max) -> _WhichOneofReturnType__generation_max | None: ...
     @_typing.overload
