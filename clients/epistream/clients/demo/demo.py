@@ -161,7 +161,8 @@ async def _start_kafka(
             else:
                 bar.update(task, description="Starting Apache Kafka", total=None)
 
-        child = Child("Kafka", ["kafka", "up", f"--folder={folder / 'kafka'}"], folder / "kafka-command.log")
+        command = ["kafka", "up", f"--folder={folder / 'kafka'}", "--port=0"]
+        child = Child("Kafka", command, folder / "kafka-command.log")
         stack.push_async_callback(child.stop)
         try:
             address = await kafka_ready(child, jars)
