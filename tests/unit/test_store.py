@@ -1,4 +1,4 @@
-"""Stores of earlier formats, tests/golden/store-N.sql: what they held is what today's version answers."""
+"""The store: stores of earlier formats (tests/golden/store-N.sql), and how SQLite is used."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,10 +10,11 @@ import pytest
 
 from epistream.indexer.engine import Engine
 from epistream.indexer.feed import Wish
-from epistream.indexer.store import FILE, check
+from epistream.indexer.store import FILE, Store, check
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.v1 import sync_service_pb2 as sync
+from epistream.wire.errors import Broken
 from epistream.wire.topics import EXPERT
 from tests.support.knowing import NAMESPACE, HandClock, commit, direction, submission
 
@@ -66,3 +67,16 @@ def test_a_store_of_an_earlier_format_knows_what_it_has_taken_in(older: Engine) 
 def test_subscribers_of_a_store_of_an_earlier_format_go_on_where_they_were(older: Engine) -> None:
     changes = sync.Changes.FromString(older.feed.replay(NAMESPACE, 2, Wish()).body).changes
     assert [(c.revision, c.item_id) for c in changes] == [(3, "limit"), (4, "gone"), (5, "gone"), (6, "kafka")]
+
+
+def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
+    with closing(Store(tmp_path)) as store:
+        assert (store.writer.pragma("journal_mode"), store.writer.pragma("synchronous")) == ("wal", 2)  # 2: FULL
+
+
+def test_a_sqlite_that_corrupts_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: "3.51.2")
+    with pytest.raises(Broken, match=r"SQLite 3\.51\.2 can corrupt the store: install apsw"):
+        Store(tmp_path)
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: "3.51.3")
+    Store(tmp_path).close()
