@@ -16,12 +16,12 @@ from epistream.v1 import knowledge_service_pb2 as api
 from epistream.v1 import sync_service_pb2 as sync
 from epistream.wire.errors import Broken
 from epistream.wire.topics import EXPERT
-from tests.support.knowing import NAMESPACE, HandClock, commit, direction, submission
+from tests.support.knowing import NAMESPACE, HandClock, commit, direction, pending, submission
 
 GOLDEN: Final = Path(__file__).parent.parent / "golden"
 
 
-@pytest.fixture(params=["1", "2"])
+@pytest.fixture(params=["1", "2", "3"])
 def older(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """Today's engine over a store of that format.
 
@@ -60,6 +60,7 @@ def test_a_store_of_an_earlier_format_knows_what_it_has_taken_in(older: Engine) 
     namespace = older.namespaces.get(NAMESPACE)
     assert (namespace.head_revision, namespace.item_count, namespace.held_count, namespace.merged_count) == (6, 3, 1, 1)
     assert older.pipeline.positions() == {(EXPERT, 0): 43}
+    assert [one.decision.held.content for one in pending(older)] == ["The daily limit is 50 mg."]
     [letter] = older.store.dead_letters(0, 10)
     assert letter.record.value == b"\xff no record"
 
