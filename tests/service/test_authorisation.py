@@ -5,15 +5,16 @@ import itertools
 from typing import Final
 
 import grpc
+import pytest
 
 from epistream.services.security.rules import RULES
 from epistream.v1 import ingest_service_pb2 as ingest_pb
 from epistream.v1 import knowledge_service_pb2 as know_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import sync_service_pb2 as sync_pb
-from epistream.wire.errors import Denied, InvalidInput, NotFound
+from epistream.wire.errors import Denied, InvalidInput, NotFound, Unavailable
 from tests.support.every_call import CALLS, outcome
-from tests.support.rpc import Client, failure_of, submission
+from tests.support.rpc import Client, failure_of, rpc_failure_of, submission, told_by
 from tests.support.secured import NAMESPACES, PATIENCE_SECONDS, VERBS, Secured
 
 NEEDS: Final = {
@@ -148,3 +149,19 @@ async def test_no_message_is_larger_than_its_principal_may_send(secured: Secured
             assert isinstance(error, InvalidInput)
             assert error.reason == "TOO_LARGE"
             assert "you may send 200" in error.message
+
+
+@pytest.mark.parametrize("who", ["hasty", "seldom"])
+async def test_who_is_over_a_rate_is_told_when_to_come_back(
+    secured: Secured,
+    root: Client,  # noqa: ARG001 - a exists
+    who: str,
+) -> None:
+    async with secured.client(who) as client:
+        await client.submit(submission("a", 61))
+        refused = await rpc_failure_of(client.submit(submission("a", 61)))
+    assert refused.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    error = told_by(refused)
+    assert isinstance(error, Unavailable)
+    assert error.reason == "RATE_LIMITED"
+    assert error.retry_delay_seconds > 0

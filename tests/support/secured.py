@@ -40,6 +40,11 @@ roles = ["lasting"]
 token_hashes = ["{hash_of("seldom")}"]
 limits = {{ submissions_per_second = 0.001 }}
 
+[principals.hasty]
+roles = ["lasting"]
+token_hashes = ["{hash_of("hasty")}"]
+limits = {{ calls_per_second = 0.001 }}
+
 [roles.ward]
 verbs = ["watch"]
 namespaces = ["a"]
