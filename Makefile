@@ -23,15 +23,17 @@ $(UV):
 
 # Which locked requirements to install: all of them, or (TORCH=cpu, after the wheel of the README) all but torch's CUDA libraries.
 FLAVOUR := $(if $(filter cpu,$(TORCH)),-cpu)
+CUDA := On Linux the default torch brings CUDA libraries: about 6 GB on disk. See README, 'Without CUDA'.
+HINT := $(if $(FLAVOUR),, $(CUDA))
 
 $(VENV)/run.stamp: requirements/run$(FLAVOUR).txt pyproject.toml | $(UV)
-	@echo "Setting up $(VENV) from requirements/run$(FLAVOUR).txt. On Linux the default torch brings CUDA libraries: about 6 GB on disk. See README, 'Without CUDA'."
+	@echo "Setting up $(VENV) from $<.$(HINT)"
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r $<
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev$(FLAVOUR).txt pyproject.toml | $(UV)
-	@echo "Setting up $(VENV) from requirements/dev$(FLAVOUR).txt. On Linux the default torch brings CUDA libraries: about 6 GB on disk. See README, 'Without CUDA'."
+	@echo "Setting up $(VENV) from $<.$(HINT)"
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r $<
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@ $(VENV)/run.stamp
