@@ -215,7 +215,7 @@ def test_a_file_of_no_known_name_is_refused_with_the_names_that_are_known(tmp_pa
     with pytest.raises(CannotRead, match=r"expected JSON Lines \(\.jsonl or \.ndjson, also \.gz\)"):
         files_of(tmp_path, BY_NAME["c4"].formats)
     with pytest.raises(CannotRead, match="there is no such file"):
-        files_of(tmp_path / "gone.jsonl", BY_NAME["c4"].formats)
+        files_of(tmp_path / "gone", BY_NAME["c4"].formats)
 
 
 def test_a_missing_library_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ WRONG: list[tuple[Any, str]] = [
     ({**LEAST, "colour": "red"}, "nothing is called 'colour'"),
     ({k: v for k, v in LEAST.items() if k != "origin"}, "origin: required"),
     ({**LEAST, "origin": "people"}, "origin: expected one of CRAWLED, EXPERT, SYNTHETIC, COLLABORATIVE"),
+    ({**LEAST, "origin": "SYNTHETIC"}, "generator: required with the origin SYNTHETIC"),
     ({**LEAST, "work": "My Notes"}, "work: expected 1 to 60"),
     ({**LEAST, "content": ["{text}"]}, "content: expected a text, found a list of 1"),
     ({**LEAST, "content": "{text"}, "content: expected a text with fields"),

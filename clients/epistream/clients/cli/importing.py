@@ -112,7 +112,7 @@ def _job(
     work, path = _named(arguments, mapping)
     if not namespace and not dry_run:
         raise typer.BadParameter("a namespace is needed: --namespace, or EPISTREAM_NAMESPACE")
-    files = tuple(files_of(path, work.formats))
+    files = tuple(files_of(path, work.formats, work.first))
     job = Job(work=work, files=files, namespace=namespace, producer=producer, media_base=media_base, extra=extra)
     return job, path
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict, preference
+from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict, lineage, preference
 from epistream.clients.sources.programs import asserted, given, pairs, parsed
 from epistream.clients.sources.record import Fields, Json, UnreadableRecord, is_line, shown
 from epistream.v1 import knowledge_pb2 as pb
@@ -21,6 +21,9 @@ _TURN: Final = "\n\nHuman:"
 _ANSWER: Final = "\n\nAssistant:"
 SAMPLES_MAX: Final = 1000
 _EXECUTOR: Final = "sandbox"
+_HELPFUL, _TRAINED, _ASSISTANT = "helpful-rlhf", "rl-cai", "hh-assistant-52b"
+"""Models by what their papers call them: that whose answers were criticised and revised, that which was trained on the
+revisions, and that of the dialogues of hh-rlhf."""
 
 
 def constitutional_ai(record: Fields) -> Iterator[Draft]:
@@ -40,8 +43,7 @@ def constitutional_ai(record: Fields) -> Iterator[Draft]:
 def super_brain(record: Fields) -> Iterator[Draft]:
     """A heuristic that a person and a model evolved together, with its fitness on each aim."""
     dyad, generation = record.name("dyad"), record.integer("prompt_gen", 0, 10**6)
-    parent = record.maybe_name("parent")
-    key = record.name("id") if "id" in record else f"p{generation}/{record.digest()}"
+    key, parents = lineage(record, "parent", f"p{generation}/{record.digest()}")
     heuristic, fitness = record.text("heuristic"), record.object("fitness")
     scores = {aim: fitness.number(aim, 0, 1) for aim in fitness.rest()}
     if not all(aim and is_line(aim, ASPECT_CHARACTERS_MAX) for aim in scores):
@@ -53,7 +55,7 @@ def super_brain(record: Fields) -> Iterator[Draft]:
         modality=pb.MODALITY_TEXT,
         producer=dyad,
         generator=record.name("model", dyad.rpartition("+")[2]),
-        parents=(parent,) if parent else (),
+        parents=parents,
         labels={"prompt_generation": str(generation)},
         details=record.rest(),
     )
@@ -75,7 +77,8 @@ def rlef(record: Fields) -> Iterator[Draft]:
     shares = [_share(public, f"turns[{i}].public") for i, (_, public) in enumerate(turns)]
     private = record.words("private")
     final = _share(private, "private")
-    tests, language = asserted(record.texts("tests"), language="python"), record.name("language", "python")
+    language = record.language("language", "python")
+    tests = asserted(record.texts("tests"), language=language)
     rest, last = record.rest(), len(turns) - 1
     for i, (code, _) in enumerate(turns):
         yield Item(
@@ -200,7 +203,7 @@ def _rule(record: Fields) -> Verdict:
 
 
 def _revision(record: Fields) -> Iterator[Draft]:
-    key, prompt, model = record.digest(), record.text("prompt"), record.name("model", "claude")
+    key, prompt, model = record.digest(), record.text("prompt"), record.name("model", _HELPFUL)
     initial, critique, revision = record.text("initial"), record.text("critique"), record.text("revision")
     principle, rest = record.maybe_name("principle"), record.rest()
     for name, content, origin in (
@@ -239,7 +242,7 @@ def _dialogues(record: Fields) -> Iterator[Draft]:
             prompt=prompt,
             origin=pb.ORIGIN_COLLABORATIVE if name == "chosen" else pb.ORIGIN_SYNTHETIC,
             modality=pb.MODALITY_TEXT,
-            generator="claude",
+            generator=_ASSISTANT,
             licence="MIT",
             negative=name == "rejected",
             details=rest,
@@ -281,7 +284,7 @@ def _scored(record: Fields, key: str, prompt: str) -> Iterator[Draft]:
     said = [(each.text("sampled_string"), _pm_score(each)) for each in answers]
     order = sorted({score for _, score in said}, reverse=True)
     for i, (text, _) in enumerate(said):
-        yield _answer(f"{key}/{i}", text, prompt, "claude", details=answers[i].rest())
+        yield _answer(f"{key}/{i}", text, prompt, _TRAINED, details=answers[i].rest())
     if len(said) > 1:
         judged = tuple(Judged(f"{key}/{i}", order.index(score) + 1, score) for i, (_, score) in enumerate(said))
         yield Verdict(
@@ -307,14 +310,14 @@ def _revised(record: Fields, key: str, prompt: str) -> Iterator[Draft]:
             prompt=prompt,
             origin=pb.ORIGIN_COLLABORATIVE if last else pb.ORIGIN_SYNTHETIC,
             modality=pb.MODALITY_TEXT,
-            generator="claude",
+            generator=_HELPFUL,
             parents=(f"{key}/{i - 1}",) if i else (),
             labels={"principle": critiques[i - 1][0] if i else ""},
             negative=not last,
             details=steps[i - 1].rest() if i else {},
         )
     for i, (principle, critique) in enumerate(critiques):
-        yield _critique(f"{key}/{i}", "claude", principle, critique)
+        yield _critique(f"{key}/{i}", _HELPFUL, principle, critique)
 
 
 def _critique(key: str, model: str, principle: str, critique: str) -> Verdict:

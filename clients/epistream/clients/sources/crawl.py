@@ -77,6 +77,7 @@ def the_stack(record: Fields) -> Iterator[Draft]:
 def laion(record: Fields) -> Iterator[Draft]:
     """A row of LAION-5B: a link to an image and its alternative text."""
     url = record.address("URL")
+    size = {name.lower(): record.maybe_integer(name, 0) for name in ("WIDTH", "HEIGHT")}
     yield Item(
         key=digest(url),
         content=record.text("TEXT"),
@@ -86,7 +87,7 @@ def laion(record: Fields) -> Iterator[Draft]:
         licence=record.maybe_name("LICENSE").strip("?"),
         media=(Part(uri=url),),
         labels={"language": record.maybe_name("LANGUAGE")},
-        details={"width": record.integer("WIDTH", 0), "height": record.integer("HEIGHT", 0), **record.rest()},
+        details={**size, **record.rest()},
     )
 
 

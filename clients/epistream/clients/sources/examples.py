@@ -180,6 +180,7 @@ PHI: Final[Json] = {
     "text": "A function that calls itself needs a case that does not.",
 }
 EVOL_INSTRUCT: Final[Json] = {
+    "file": "alpaca_evol_instruct_70k.json",
     "instruction": "Now also handle negative numbers.",
     "output": "def root(x):\n    return complex(x) ** 0.5",
     "evolved_from": "e12",

@@ -84,6 +84,8 @@ def parse(said: Json, name: str) -> Work:
     if not isinstance(work, str) or not work or set(work) - _NAME_CHARACTERS or len(work) > 60:
         raise WrongMapping(f"{name}: work: expected 1 to 60 of a-z, 0-9, '-', '_' and '.', found {shown(work)}")
     origin = _choice(said, "origin", name, [each.removeprefix("ORIGIN_") for each in pb.Origin.keys()[1:]])
+    if origin == "SYNTHETIC" and "generator" not in said:
+        raise WrongMapping(f"{name}: generator: required with the origin SYNTHETIC: the model that made it")
     modality = _choice(said, "modality", name, [each.removeprefix("MODALITY_") for each in pb.Modality.keys()[1:]])
     return Work(
         name=work,

@@ -28,6 +28,7 @@ INTEGER_END: Final = 10**300
 SHOWN_CHARACTERS: Final = 60
 _TIMES: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 """What the service takes as a time: from the first to before the second."""
+_LANGUAGE: Final = re.compile(r"[a-z0-9][a-z0-9+#._-]{0,39}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -143,6 +144,12 @@ class Fields:
             raise self.wrong(name, expected)
         return int(number)
 
+    def maybe_integer(self, name: str, low: int = -SAFE_INTEGER, high: int = SAFE_INTEGER) -> int | None:
+        """As `integer`; None when it is not there, or is no number, as Parquet has it in a column of others."""
+        value = self._value.get(name)
+        absent = name not in self or (isinstance(value, float) and math.isnan(value))
+        return None if absent else self.integer(name, low, high)
+
     def number(self, name: str, low: float = -math.inf, high: float = math.inf) -> float:
         """A finite number in a range; a text that is one, as CSV has it, too."""
         expected = "a number" if math.isinf(low) else f"a number from {low:g} to {high:g}"
@@ -151,14 +158,20 @@ class Fields:
             raise self.wrong(name, expected)
         return number
 
-    def bytes_or_none(self, name: str) -> bytes | None:
-        """Bytes, as Parquet has them; None when not there. `{"bytes": …}`, as images are in Parquet, counts."""
-        value = self._take(name)
-        if isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes):
-            value = value["bytes"]
-        if value is None or isinstance(value, bytes):
-            return value
-        raise self.wrong(name, "bytes, or nothing")
+    def image(self, name: str) -> tuple[bytes | None, str]:
+        """The bytes of an image, as Parquet has them, and its path: `{"bytes": …, "path": …}`, or bytes alone.
+
+        None, and an empty path, when it is not there.
+        """
+        value, path = self._take(name), ""
+        if isinstance(value, Mapping):
+            path = Fields(value, self.path(name)).maybe_address("path")
+            value = value.get("bytes", b"")
+        elif value is None:
+            return None, ""
+        if not isinstance(value, bytes) or not value:
+            raise self.wrong(name, "bytes, or nothing")
+        return value, path
 
     def time(self, name: str) -> datetime:
         """A time from 1970 to 2199, in ISO 8601 or as Parquet has it. Without a zone it is UTC."""
@@ -177,6 +190,13 @@ class Fields:
         if value not in allowed:
             raise self.wrong(name, f"one of {', '.join(allowed)}")
         return str(value)
+
+    def language(self, name: str, default: str) -> str:
+        """The language of a program and of its tests, in lower case, as the service takes it."""
+        value = self.name(name, default).lower()
+        if not _LANGUAGE.fullmatch(value):
+            raise self.wrong(name, "a language such as python or c++")
+        return value
 
     def object(self, name: str) -> "Fields":
         """An object."""

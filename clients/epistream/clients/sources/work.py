@@ -34,6 +34,8 @@ class Work:
     """Of its main item; what stands beside it may have another."""
     formats: tuple[Format, ...]
     """What its files can be read as."""
+    first: str = ""
+    """A regular expression of the names of files that others were derived from, and that are read before them."""
     published: str
     """What a record is, in a line."""
     licence: str
