@@ -24,7 +24,13 @@ ADDED_BY_HAND: Final = {"mobile-aloha": {"task": "wipe the wine off the table"}}
 
 def written(name: str, record: Any, folder: Path) -> Path:
     """The file with a record in the format that the work `name` publishes."""
-    file, write = PUBLISHED[name]
+    file, _ = PUBLISHED[name]
+    return written_as(file, name, record, folder)
+
+
+def written_as(file: str, name: str, record: Any, folder: Path) -> Path:
+    """The same, in a file of another name."""
+    _, write = PUBLISHED[name]
     write(folder / file, [record])
     return folder / file
 

@@ -1,0 +1,134 @@
+"""R32 end to end: each of the 31 works, imported from its published format into a real service, with a record that is
+malformed before one that is not.
+"""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from epistream.clients import SyncKnowledgeClient
+from epistream.clients.sources.importing import Prepared, prepared
+from epistream.clients.sources.table import BY_NAME
+from epistream.indexer import deadletters
+from epistream.indexer.deadletters import DeadLetter
+from epistream.indexer.encoder import PACKAGED_MODEL
+from epistream.indexer.store import read_only
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns
+from tests.support.cli import Ran, epistream
+from tests.support.service import RunningService, running_service
+from tests.support.source_records import ADDED_BY_HAND, job_of, malformed, written_as
+from tests.support.sources import PUBLISHED
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    with running_service(tmp_path_factory.mktemp("sources") / "data", encoder=PACKAGED_MODEL) as service:
+        yield service
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A work's file with a malformed record, its file with a valid one, and a namespace of their own for them."""
+
+    work: str
+    folder: Path
+    namespace: str
+    service: RunningService
+
+    def run(self, *options: str) -> Ran:
+        added = [f"--set={name}={value}" for name, value in ADDED_BY_HAND.get(self.work, {}).items()]
+        return self._epistream("import", self.work, str(self.folder), "--timeout", "200", *added, *options)
+
+    def records(self) -> list[Prepared]:
+        """What is sent."""
+        return list(prepared(job_of(self.work, self.folder, self.namespace)))
+
+    def counts(self) -> tuple[int, int]:
+        """The namespace's items and its newest revision."""
+        found = self._epistream("namespaces", "get", self.namespace, "--json").messages(ns.Namespace)[0]
+        return found.item_count, found.head_revision
+
+    def letters(self) -> list[DeadLetter]:
+        with read_only(self.service.folder) as catalog:
+            found = deadletters.read(catalog.connection, 0, 10_000)
+        return [letter for letter in found if letter.receipt.namespace == self.namespace]
+
+    def create(self) -> None:
+        assert self._epistream("namespaces", "create", self.namespace).code == 0
+
+    def _epistream(self, *arguments: str) -> Ran:
+        where = {"EPISTREAM_ADDRESS": self.service.address, "EPISTREAM_NAMESPACE": self.namespace}
+        return epistream(*arguments, stdin=b"", **where)
+
+
+@pytest.fixture(params=list(BY_NAME))
+def imported(request: pytest.FixtureRequest, service: RunningService, tmp_path: Path) -> Imported:
+    work, folder = request.param, tmp_path / "published"
+    folder.mkdir()
+    wrong, _ = malformed(work)
+    file, _ = PUBLISHED[work]
+    written_as(f"0-{file}", work, wrong, folder)
+    written_as(f"1-{file}", work, BY_NAME[work].example, folder)
+    made = Imported(work, folder, f"{work}-{uuid.uuid4().hex[:12]}", service)
+    made.create()
+    return made
+
+
+def knowledge_of(submission: pb.Submission) -> pb.Knowledge:
+    """What an item says after a submission."""
+    kept = pb.Knowledge(
+        origin=submission.origin,
+        modality=submission.modality,
+        content=submission.content,
+        attributes=submission.attributes,
+        provenance=submission.provenance,
+        submission_id=submission.submission_id,
+        prompt=submission.prompt,
+        further_media=submission.further_media,
+    )
+    for name in ("media", "tests", "details"):
+        if submission.HasField(name):
+            getattr(kept, name).CopyFrom(getattr(submission, name))
+    return kept
+
+
+def test_a_work_is_imported_whole_and_what_is_malformed_is_kept_with_its_reason(imported: Imported) -> None:
+    _, reason = malformed(imported.work)
+    done = imported.run()
+    assert done.code == 2, "one record is unreadable"
+    assert f"{imported.work}: 2 records, 1 of them unreadable; 2 so far" in done.out, done.err
+    assert reason in done.err
+
+    wrong, right = imported.records()
+    (letter,) = imported.letters()
+    assert letter.receipt.reason == pb.REASON_MALFORMED
+    assert reason in letter.receipt.violations[0].description
+    kept = pb.Submission.FromString(letter.record.value or b"")
+    assert kept.unreadable.record == wrong.submissions[0].unreadable.record != b""
+
+    items = [one for one in right.submissions if not one.HasField("feedback")]
+    judged = [one for one in right.submissions if one.HasField("feedback")]
+    with SyncKnowledgeClient(imported.service.address) as client:
+        for one in items:
+            assert client.get(imported.namespace, one.item_id).change.knowledge == knowledge_of(one)
+        for one in judged:
+            for item in one.feedback.judged:
+                found = client.list_feedback(imported.namespace, item.item_id)
+                assert one in [each.submission for each in found]
+    assert imported.counts() == (len(items), len(items)), "each is an item of its own"
+
+    assert "0 records" in imported.run().out, "it goes on at the end"
+    again = imported.run("--again")
+    assert again.code == 2
+    assert imported.counts() == (len(items), len(items))
+    with SyncKnowledgeClient(imported.service.address) as client:
+        found = client.list_feedback(imported.namespace, items[0].item_id)
+        assert len(found) == sum(
+            any(item.item_id == items[0].item_id for item in one.feedback.judged) for one in judged
+        )
