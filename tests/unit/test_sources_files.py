@@ -126,6 +126,9 @@ def test_json_is_an_array_or_an_object_by_name(tmp_path: Path) -> None:
         {"key": "v1", "value": {"a": 1}},
         {"key": "v2", "value": {"a": 2}},
     ]
+    path.write_text("")
+    with pytest.raises(CannotRead, match="expected a JSON array or object, found nothing"):
+        list(read(files_of(path, [files.JSON])))
 
 
 def test_a_row_with_other_columns_is_told_and_the_next_is_read(tmp_path: Path) -> None:

@@ -98,6 +98,10 @@ def test_a_record_without_its_content_or_id_is_refused() -> None:
         with pytest.raises(UnreadableRecord) as caught:
             submissions(work, record)
         assert caught.value.path == field
+    with pytest.raises(
+        UnreadableRecord, match=r"content: expected the fields that .*text.* names, found a record that"
+    ):
+        submissions(work, {"key": 1, "txt": "a"})
 
 
 def test_the_format_is_that_of_the_files_name_unless_it_is_said(tmp_path: Path) -> None:

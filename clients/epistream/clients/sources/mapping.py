@@ -125,7 +125,11 @@ def _adapter(
 
     def adapt(record: Fields) -> Iterator[Draft]:
         whole = record.rest()
-        made = {key: one(whole) or "" for key, one in fields.items()}
+        found = {key: one(whole) for key, one in fields.items()}
+        for key in ("content", "id"):
+            if key in found and found[key] is None:
+                raise UnreadableRecord(key, f"the fields that {shown(said[key])} names", "a record that lacks one")
+        made = {key: value or "" for key, value in found.items()}
         checked = Fields(made)
         yield Item(
             key=checked.name("id") if "id" in fields else record.digest(),
