@@ -19,9 +19,11 @@ from epistream.indexer.store import read_only
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns
 from tests.support.cli import Ran, epistream
+from tests.support.samples import DATA, needs_samples, rows
 from tests.support.service import RunningService, running_service
-from tests.support.source_records import ADDED_BY_HAND, job_of, malformed, written_as
-from tests.support.sources import PUBLISHED
+from tests.support.source_records import ADDED_BY_HAND, job_of, malformed, said, written_as
+from tests.support.source_samples import SAMPLES
+from tests.support.sources import PUBLISHED, csv_table, json_array, json_lines, json_object
 
 pytestmark = pytest.mark.slow
 
@@ -132,3 +134,47 @@ def test_a_work_is_imported_whole_and_what_is_malformed_is_kept_with_its_reason(
         assert len(found) == sum(
             any(item.item_id == items[0].item_id for item in one.feedback.judged) for one in judged
         )
+
+
+@needs_samples
+@pytest.mark.parametrize("name", SAMPLES)
+def test_real_records_are_imported_whole(name: str, service: RunningService, tmp_path: Path) -> None:
+    work, file, records = SAMPLES[name]
+    writers = {".gz": json_lines, ".jsonl": json_lines, ".csv": csv_table}
+    found = list(records())
+    write = writers.get(Path(file).suffix) or (json_object if "key" in found[0] else json_array)
+    write(tmp_path / file, found)
+    imported = Imported(work, tmp_path / file, f"{name}-{uuid.uuid4().hex[:12]}", service)
+    imported.create()
+
+    done = imported.run()
+    assert f"{work}: {len(found)} records, 0 of them unreadable" in done.out, done.err
+    reasons = {row[1] for row in (line.replace("│", " ").split() for line in done.out.splitlines()) if len(row) == 3}
+    assert not reasons & {"INVALID", "MALFORMED", "UNKNOWN_PARENT", "NO_GENERATOR", "CYCLE"}, done.out
+    with SyncKnowledgeClient(service.address) as client:
+        for record in imported.records():
+            for one in record.submissions:
+                for item in one.feedback.judged:
+                    kept = client.list_feedback(imported.namespace, item.item_id)
+                    assert one in [each.submission for each in kept]
+
+
+@needs_samples
+def test_records_of_no_work_are_imported_by_a_mapping(service: RunningService, tmp_path: Path) -> None:
+    mapping = tmp_path / "dune.yaml"
+    mapping.write_text(
+        'work: dune\norigin: EXPERT\nmodality: TEXT\ncontent: "{statement}"\nid: "{id}"\nlicence: "{license}"\n'
+        'attributes:\n  date: "{date_text}"\n'
+    )
+    namespace = f"dune-{uuid.uuid4().hex[:12]}"
+    where = {"EPISTREAM_ADDRESS": service.address, "EPISTREAM_NAMESPACE": namespace}
+    assert epistream("namespaces", "create", namespace, **where).code == 0
+    path = DATA / "updates_dune_sample.jsonl"
+    done = epistream("import", "--mapping", str(mapping), str(path), "--state", str(tmp_path / "state"), **where)
+    assert done.code == 0, done.err
+    assert f"dune: {len(rows(path))} records, 0 of them unreadable" in done.out
+    with SyncKnowledgeClient(service.address) as client:
+        for row in rows(path):
+            knowledge = client.get(namespace, f"dune:{row['id']}").change.knowledge
+            assert (knowledge.content, knowledge.provenance.licence) == (row["statement"], row["license"])
+            assert said(knowledge.details)["queries"] == row["queries"]

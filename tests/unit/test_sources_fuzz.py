@@ -97,11 +97,10 @@ def assert_taken_or_refused(work: Work, record: Any) -> None:
     for one in made:
         MessageToJson(one)
         assert one.ByteSize() <= 1 << 20
-        if one.HasField("feedback"):
-            assert_feedback(one.feedback)
-            continue
         one.namespace = "n"
         assert violations(one) == ()
+        if one.HasField("feedback"):
+            continue
         assert one.details.ByteSize() <= 64 * 1024
         for media in one.further_media:
             alike = pb.Submission()
@@ -112,20 +111,6 @@ def assert_taken_or_refused(work: Work, record: Any) -> None:
             assert len(media.role) <= 100
             assert not media.HasField("end") or media.start.ToNanoseconds() <= media.end.ToNanoseconds()
     assert submissions(work, copy.deepcopy(record)) == submissions(work, record)
-
-
-def assert_feedback(feedback: pb.Feedback) -> None:
-    assert 1 <= len(feedback.judged) <= 1000
-    assert 1 <= len(feedback.rater) <= 200
-    assert feedback.rater_type
-    assert max(len(feedback.aspect), len(feedback.degree)) <= 100
-    for judged in feedback.judged:
-        assert 1 <= len(judged.item_id) <= 200
-        ordered = feedback.kind in (pb.FEEDBACK_KIND_PAIRWISE, pb.FEEDBACK_KIND_RANKING)
-        assert judged.HasField("place") == ordered
-    if feedback.kind == pb.FEEDBACK_KIND_RATING:
-        assert all(feedback.scale_min <= judged.score <= feedback.scale_max for judged in feedback.judged)
-    assert feedback.kind != pb.FEEDBACK_KIND_CRITIQUE or feedback.rationale
 
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)

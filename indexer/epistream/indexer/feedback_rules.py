@@ -76,8 +76,8 @@ def _judged(feedback: pb.Feedback) -> Iterator[FieldViolation]:
         if judged.HasField("place") != (feedback.kind in _PLACED):
             must = "required for" if feedback.kind in _PLACED else "must be unset for"
             yield FieldViolation(f"{path}.place", f"{must} {name}")
-        elif judged.HasField("place") and not 1 <= judged.place <= count:
-            yield FieldViolation(f"{path}.place", f"expected 1 to {count}, found {judged.place}")
+        elif judged.HasField("place") and not 1 <= judged.place <= most:
+            yield FieldViolation(f"{path}.place", f"expected 1 to {most}, found {judged.place}")
         if feedback.kind in _SCORED and not judged.HasField("score"):
             yield FieldViolation(f"{path}.score", f"required for {name}")
         yield from _score(f"{path}.score", judged.score, feedback)
