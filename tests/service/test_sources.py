@@ -21,7 +21,7 @@ from epistream.v1 import namespace_service_pb2 as ns
 from tests.support.cli import Ran, epistream
 from tests.support.samples import DATA, needs_samples, rows
 from tests.support.service import RunningService, running_service
-from tests.support.source_records import ADDED_BY_HAND, job_of, malformed, said, written_as
+from tests.support.source_records import ADDED_BY_HAND, job_of, malformed, said, shape, written_as
 from tests.support.source_samples import SAMPLES
 from tests.support.sources import PUBLISHED, csv_table, json_array, json_lines, json_object
 
@@ -134,6 +134,24 @@ def test_a_work_is_imported_whole_and_what_is_malformed_is_kept_with_its_reason(
         assert len(found) == sum(
             any(item.item_id == items[0].item_id for item in one.feedback.judged) for one in judged
         )
+
+
+def test_what_a_model_made_of_seed_tasks_is_taken_with_them_and_held_without(
+    service: RunningService, tmp_path: Path
+) -> None:
+    """R24: of a folder the seed tasks are read first, though their file comes later by its name."""
+    made, seeds = tmp_path / "machine_generated_instructions.jsonl", tmp_path / "seed_tasks.jsonl"
+    json_lines(made, [shape("self-instruct", "seed_ids")])
+    json_lines(seeds, [shape("self-instruct", "instances")])
+    alone, whole = (
+        Imported("self-instruct", path, f"seeds-{uuid.uuid4().hex[:12]}", service) for path in (made, tmp_path)
+    )
+    for imported in (alone, whole):
+        imported.create()
+    assert "UNKNOWN_PARENT" in alone.run().out
+    assert alone.counts() == (0, 0)
+    assert whole.run().code == 0
+    assert whole.counts() == (2, 2)
 
 
 @needs_samples
