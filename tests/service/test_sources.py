@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from epistream.clients import SyncKnowledgeClient
+from epistream.clients.sources.examples import EXAMPLES
 from epistream.clients.sources.importing import Prepared, prepared
 from epistream.clients.sources.table import BY_NAME
 from epistream.indexer import deadletters
@@ -76,7 +77,7 @@ def imported(request: pytest.FixtureRequest, service: RunningService, tmp_path: 
     wrong, _ = malformed(work)
     file, _ = PUBLISHED[work]
     written_as(f"0-{file}", work, wrong, folder)
-    written_as(f"1-{file}", work, BY_NAME[work].example, folder)
+    written_as(f"1-{file}", work, EXAMPLES[work], folder)
     made = Imported(work, folder, f"{work}-{uuid.uuid4().hex[:12]}", service)
     made.create()
     return made
@@ -186,9 +187,11 @@ def test_records_of_no_work_are_imported_by_a_mapping(service: RunningService, t
     )
     namespace = f"dune-{uuid.uuid4().hex[:12]}"
     where = {"EPISTREAM_ADDRESS": service.address, "EPISTREAM_NAMESPACE": namespace}
-    assert epistream("namespaces", "create", namespace, **where).code == 0
+    assert epistream("namespaces", "create", namespace, stdin=b"", **where).code == 0
     path = DATA / "updates_dune_sample.jsonl"
-    done = epistream("import", "--mapping", str(mapping), str(path), "--state", str(tmp_path / "state"), **where)
+    done = epistream(
+        "import", "--mapping", str(mapping), str(path), "--state", str(tmp_path / "state"), stdin=b"", **where
+    )
     assert done.code == 0, done.err
     assert f"dune: {len(rows(path))} records, 0 of them unreadable" in done.out
     with SyncKnowledgeClient(service.address) as client:

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
+from epistream.clients.sources.examples import EXAMPLES
 from epistream.clients.sources.formats.files import files_of
 from epistream.clients.sources.importing import Job
 from epistream.clients.sources.submissions import submissions
@@ -50,21 +51,21 @@ def said(message: Message) -> dict[str, Any]:
 def items(name: str, record: Any = None) -> list[pb.Submission]:
     """The items of a record of a work, of its example where none is given."""
     work = BY_NAME[name]
-    made = submissions(work, work.example if record is None else record)
+    made = submissions(work, EXAMPLES[work.name] if record is None else record)
     return [one for one in made if not one.HasField("feedback")]
 
 
 def verdicts(name: str, record: Any = None) -> list[pb.Feedback]:
     """What raters say in a record of a work, of its example where none is given."""
     work = BY_NAME[name]
-    made = submissions(work, work.example if record is None else record)
+    made = submissions(work, EXAMPLES[work.name] if record is None else record)
     return [one.feedback for one in made if one.HasField("feedback")]
 
 
 def malformed(name: str) -> tuple[Any, str]:
     """A record of a work with a mistake in it, and what has to be said of it."""
     change, reason = MALFORMED[name]
-    record = copy.deepcopy(BY_NAME[name].example)
+    record = copy.deepcopy(EXAMPLES[name])
     change(record)
     return record, reason
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from epistream.clients.sources.examples import EXAMPLES
 from epistream.clients.sources.record import UnreadableRecord
 from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import BY_NAME
@@ -36,7 +37,7 @@ def test_a_comparison_keeps_its_degree_and_the_rejected_answer_is_negative() -> 
 
 
 def test_an_edit_of_llama_3_comes_after_what_was_edited() -> None:
-    record = {**BY_NAME["llama"].example, "edited": "No: it makes chlorine gas. Open a window.", "time": "2023-05-01"}
+    record = {**EXAMPLES["llama"], "edited": "No: it makes chlorine gas. Open a window.", "time": "2023-05-01"}
     made = submissions(BY_NAME["llama"], record)
     edited = next(one for one in made if one.item_id.endswith("/edited"))
     assert list(edited.provenance.derived_from) == [made[0].item_id]
@@ -51,7 +52,7 @@ def test_magicbrush_has_its_three_images_by_their_roles() -> None:
     assert [media.role for media in (item.media, *item.further_media)] == ["source", "mask", "target"]
     assert all(media.digest for media in (item.media, *item.further_media))
     assert item.media.uri == "magicbrush:139-output1.png", "as the record names it"
-    example = BY_NAME["magicbrush"].example
+    example = EXAMPLES["magicbrush"]
     (unmasked,) = items("magicbrush", {**example, "mask_img": None, "target_img": b"PNG"})
     assert [media.role for media in (unmasked.media, *unmasked.further_media)] == ["source", "target"]
     assert unmasked.further_media[0].uri == "magicbrush:139/2-target.png"
@@ -67,7 +68,7 @@ def test_episodes_keep_statistics_and_shapes_and_no_arrays() -> None:
     assert details["steps"] == 5
     assert aloha.media.uri == "mobile-aloha:episode_7.hdf5"
     with pytest.raises(UnreadableRecord, match="--set task=TEXT"):
-        items("mobile-aloha", {**BY_NAME["mobile-aloha"].example, "task": None})
+        items("mobile-aloha", {**EXAMPLES["mobile-aloha"], "task": None})
 
 
 def test_a_function_of_apps_has_its_arguments_and_result_as_json() -> None:

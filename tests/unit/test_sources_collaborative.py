@@ -2,23 +2,12 @@
 
 import pytest
 
+from epistream.clients.sources.examples import EXAMPLES
 from epistream.clients.sources.record import UnreadableRecord
 from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import BY_NAME
 from epistream.v1 import knowledge_pb2 as pb
-from tests.support.source_records import REVISED_TWICE, items, said, shape, verdicts
-
-
-def test_a_revision_comes_from_the_first_answer_that_was_criticised() -> None:
-    initial, revision = items("rlaif")
-    assert list(revision.provenance.derived_from) == [initial.item_id]
-    assert revision.content == "Talk to him, or to somebody who can mediate."
-    assert revision.attributes["principle"] == "harmful0"
-    (critique,) = verdicts("rlaif")
-    assert critique.kind == pb.FEEDBACK_KIND_CRITIQUE
-    assert critique.rater_type == pb.RATER_TYPE_AI
-    assert critique.rationale == "The answer helps to do harm."
-    assert critique.aspect == "harmful0"
+from tests.support.source_records import items, said, verdicts
 
 
 def test_programs_that_were_run_carry_the_executors_verdicts() -> None:
@@ -48,30 +37,6 @@ def test_fitness_and_physics_are_verdicts_by_their_aspects() -> None:
         ("FEEDBACK_KIND_BINARY", "physics"),
         ("FEEDBACK_KIND_CRITIQUE", "physics"),
     ]
-
-
-def test_answers_that_were_scored_are_ranked_with_their_scores() -> None:
-    record = shape("rlaif", "sampled_answers")
-    *answers, ranking, comparison = submissions(BY_NAME["rlaif"], record)
-    assert [(one.place, one.score) for one in ranking.feedback.judged] == [(2, 0.5), (1, 2.5), (1, 2.5)]
-    assert [one.item_id for one in ranking.feedback.judged] == [one.item_id for one in answers]
-    assert (comparison.content, comparison.provenance.generator) == ("Yes?", "LaMDA")
-
-
-def test_an_answer_that_was_revised_twice_is_a_chain() -> None:
-    initial, first, last, one, two = submissions(BY_NAME["rlaif"], REVISED_TWICE)
-    assert list(last.provenance.derived_from) == [first.item_id]
-    assert list(first.provenance.derived_from) == [initial.item_id]
-    assert [each.attributes["standing"] for each in (initial, first, last)] == ["negative", "negative", "positive"]
-    assert [each.feedback.judged[0].item_id for each in (one, two)] == [initial.item_id, first.item_id]
-    assert (two.feedback.aspect, two.feedback.rationale) == ("harmful2", "Harm 2.")
-
-
-def test_wrong_answers_of_an_evaluation_are_negative() -> None:
-    record = shape("rlaif", "corrects")
-    right, wrong, ranking = submissions(BY_NAME["rlaif"], record)
-    assert (right.attributes["standing"], wrong.attributes["standing"]) == ("positive", "negative")
-    assert [one.place for one in ranking.feedback.judged] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -107,12 +72,12 @@ def test_a_heuristic_comes_from_another_only_where_heuristics_have_ids() -> None
     (alone,) = items("superbrain")
     assert not alone.provenance.derived_from
     assert said(alone)["details"]["parent"] == "p2"
-    (named,) = items("superbrain", {**BY_NAME["superbrain"].example, "id": "p3"})
+    (named,) = items("superbrain", {**EXAMPLES["superbrain"], "id": "p3"})
     assert (named.item_id, list(named.provenance.derived_from)) == ("superbrain:p3", ["superbrain:p2"])
 
 
 def test_a_program_and_its_tests_are_of_the_language_that_the_record_names() -> None:
-    example = BY_NAME["rlef"].example
+    example = EXAMPLES["rlef"]
     _, last = items("rlef", {**example, "language": "C++"})
     assert (last.tests.language, last.attributes["language"]) == ("c++", "c++")
     with pytest.raises(UnreadableRecord, match="language: expected a language such as python"):

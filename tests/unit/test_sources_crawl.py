@@ -2,11 +2,11 @@
 
 import pytest
 
+from epistream.clients.sources.examples import EXAMPLES
 from epistream.clients.sources.record import UnreadableRecord
-from epistream.clients.sources.table import BY_NAME
 from tests.support.source_records import items, said
 
-LINK = BY_NAME["laion-5b"].example
+LINK = EXAMPLES["laion-5b"]
 
 
 @pytest.mark.parametrize("unknown", [None, float("nan")])
@@ -27,7 +27,7 @@ def test_a_licence_that_nobody_knows_is_that_of_the_links() -> None:
 
 
 def test_the_same_video_again_is_the_same_item() -> None:
-    example = BY_NAME["webvid-10m"].example
+    example = EXAMPLES["webvid-10m"]
     first, again = (items("webvid-10m", {**example, "name": name})[0] for name in ("Waves", "Waves at dusk"))
     assert first.item_id == again.item_id
     assert first.submission_id != again.submission_id

@@ -9,6 +9,7 @@ from google.protobuf.json_format import MessageToJson
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from epistream.clients.sources.examples import EXAMPLES
 from epistream.clients.sources.mapping import WrongMapping, parse
 from epistream.clients.sources.record import UnreadableRecord
 from epistream.clients.sources.submissions import submissions
@@ -49,7 +50,7 @@ VALUES = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(TEXTS, inner, max_size=4)),
     max_leaves=10,
 )
-EXAMPLES = [(work, work.example) for work in WORKS] + [
+RECORDS = [(work, EXAMPLES[work.name]) for work in WORKS] + [
     (work, record) for work in WORKS for name, record, *_ in OTHER_SHAPES if work.name == name
 ]
 
@@ -71,7 +72,7 @@ def places(record: Any) -> list[tuple[str | int, ...]]:
 @st.composite
 def nearly_right(draw: st.DrawFn) -> tuple[Work, Any]:
     """A record as it should be, with some values replaced or taken out, and some added."""
-    work, record = draw(st.sampled_from(EXAMPLES))
+    work, record = draw(st.sampled_from(RECORDS))
     record = copy.deepcopy(record)
     for _ in range(draw(st.integers(1, 3))):
         *above, last = draw(st.sampled_from(places(record)))
@@ -127,7 +128,7 @@ def test_a_record_that_is_nearly_right_is_mapped_or_refused(drawn: tuple[Work, A
     assert_taken_or_refused(*drawn)
 
 
-@pytest.mark.parametrize(("work", "record"), EXAMPLES, ids=lambda each: each.name if isinstance(each, Work) else "")
+@pytest.mark.parametrize(("work", "record"), RECORDS, ids=lambda each: each.name if isinstance(each, Work) else "")
 def test_every_value_may_be_missing_null_too_long_or_of_another_kind(work: Work, record: Any) -> None:
     others: list[Any] = [None, "", 7, -1, "x" * 300_000, [], {}, ["\ud800"], True, float("nan")]
     for *above, last in places(record):
@@ -145,11 +146,11 @@ def test_values_that_are_too_deep_are_refused_before_they_are_looked_at() -> Non
     for _ in range(100_000):
         deep = [deep]
     with pytest.raises(UnreadableRecord, match="at most 32 deep in each other"):
-        submissions(WORKS[1], {**WORKS[1].example, "more": deep})
+        submissions(WORKS[1], {**EXAMPLES["c4"], "more": deep})
 
 
 def test_details_that_are_too_long_are_replaced_by_their_digest_the_longest_first() -> None:
-    record = {**WORKS[1].example, "long": "x" * 70_000, "short": "y" * 1000, "number": 2**60, "nothing": None}
+    record = {**EXAMPLES["c4"], "long": "x" * 70_000, "short": "y" * 1000, "number": 2**60, "nothing": None}
     (made,) = submissions(WORKS[1], record)
     details = json.loads(MessageToJson(made))["details"]
     assert set(details["long"]) == {"bytes", "sha256"}
@@ -161,7 +162,7 @@ def test_details_that_are_too_long_are_replaced_by_their_digest_the_longest_firs
 def test_tests_that_do_not_fit_are_left_out_from_the_end_and_counted() -> None:
     work = next(work for work in WORKS if work.name == "codecontests")
     cases = [{"input": f"{i} {'x' * 500}", "output": "y"} for i in range(2000)]
-    made = submissions(work, {**work.example, "generated_tests": cases})[0]
+    made = submissions(work, {**EXAMPLES[work.name], "generated_tests": cases})[0]
     assert made.tests.ByteSize() <= 256 * 1024
     assert [case.input for case in made.tests.cases][:3] == ["3\n", "0\n", cases[0]["input"]]
     assert json.loads(MessageToJson(made))["details"]["tests_left_out"] == 2002 - len(made.tests.cases)

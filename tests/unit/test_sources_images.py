@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
+from epistream.clients.sources.examples import EXAMPLES
 from epistream.clients.sources.record import UnreadableRecord
-from epistream.clients.sources.table import BY_NAME
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.source_records import items, said, shape, verdicts
 
@@ -13,7 +13,7 @@ from tests.support.source_records import items, said, shape, verdicts
 def test_an_images_bytes_are_kept_as_their_digest() -> None:
     first, _ = items("pick-a-pic")
     assert first.media.uri == "https://p.example/a1.png"
-    assert first.media.digest == f"sha256:{hashlib.sha256(BY_NAME['pick-a-pic'].example['jpg_0']).hexdigest()}"
+    assert first.media.digest == f"sha256:{hashlib.sha256(EXAMPLES['pick-a-pic']['jpg_0']).hexdigest()}"
     assert b"fox" not in first.SerializeToString().replace(b"a red fox", b"")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from epistream.clients.sources.examples import EXAMPLES
 from epistream.clients.sources.formats.files import Position, files_of
 from epistream.clients.sources.formats.piece import CannotRead
 from epistream.clients.sources.importing import Job, State, prepared, state_path
@@ -15,12 +16,12 @@ from tests.support.cli import epistream
 from tests.support.sources import json_lines
 from tests.support.sources_reference import BEGIN, DOCUMENT, reference
 
-C4 = BY_NAME["c4"]
+C4, PAGE = BY_NAME["c4"], EXAMPLES["c4"]
 
 
 def c4_file(folder: Path) -> Path:
     path = folder / "c4.jsonl"
-    json_lines(path, [C4.example, {**C4.example, "text": 5}, {**C4.example, "text": "Pears keep for a week."}])
+    json_lines(path, [EXAMPLES["c4"], {**PAGE, "text": 5}, {**PAGE, "text": "Pears keep for a week."}])
     return path
 
 
@@ -38,9 +39,9 @@ def test_a_dry_run_prints_what_would_be_sent_and_keeps_nothing(tmp_path: Path) -
     path = c4_file(tmp_path)
     done = epistream("import", "c4", str(path), "-n", "web", "--dry-run")
     first, wrong, last = done.messages(pb.Submission)
-    assert (first.namespace, first.content, last.content) == ("web", C4.example["text"], "Pears keep for a week.")
+    assert (first.namespace, first.content, last.content) == ("web", PAGE["text"], "Pears keep for a week.")
     assert wrong.unreadable.reason == "text: expected a text, found 5"
-    assert json.loads(wrong.unreadable.record) == {**C4.example, "text": 5}
+    assert json.loads(wrong.unreadable.record) == {**PAGE, "text": 5}
     assert done.code == 2
     assert "c4.jsonl, before" in done.err
     assert list(tmp_path.iterdir()) == [path]
@@ -120,9 +121,9 @@ def test_an_example_is_a_record_and_what_becomes_of_it(name: str) -> None:
     done = epistream("sources", "example", name)
     assert done.code == 0, done.err
     record, *made = done.out.splitlines()
-    assert json.loads(record).keys() == BY_NAME[name].example.keys()
+    assert json.loads(record).keys() == EXAMPLES[name].keys()
     assert [json.loads(line)["submission_id"] for line in made] == [
-        one.submission_id for one in submissions(BY_NAME[name], BY_NAME[name].example)
+        one.submission_id for one in submissions(BY_NAME[name], EXAMPLES[name])
     ]
 
 

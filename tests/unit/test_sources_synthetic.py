@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from epistream.clients.sources.examples import EXAMPLES
 from epistream.clients.sources.importing import prepared
 from epistream.clients.sources.table import BY_NAME
 from epistream.v1 import knowledge_pb2 as pb
@@ -43,7 +44,7 @@ def test_the_licence_of_an_evolved_instruction_is_that_of_its_file() -> None:
 
 
 def test_snippets_that_differ_in_line_ends_only_are_one_seed() -> None:
-    example = BY_NAME["oss-instruct"].example
+    example = EXAMPLES["oss-instruct"]
     first, other = (items("oss-instruct", {**example, "seed": seed}) for seed in ("a = 1\nb = 2\n", "a = 1 \r\nb = 2"))
     assert first[0].item_id == other[0].item_id
     assert list(other[1].provenance.derived_from) == [first[0].item_id]
@@ -71,7 +72,7 @@ def test_line_n_of_a_file_of_prompts_is_image_n(tmp_path: Path) -> None:
 def test_what_a_model_made_names_its_model_and_only_what_came_before_it() -> None:
     """R24: else the service holds it."""
     elsewhere = {"evol-instruct:e12", "self-instruct:seed_task_0"}
-    records = [(work.name, work.example) for work in BY_NAME.values()] + [
+    records = [(work.name, EXAMPLES[work.name]) for work in BY_NAME.values()] + [
         (each.work, each.record) for each in OTHER_SHAPES
     ]
     for name, record in records:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from epistream.clients.sources.examples import EXAMPLES
 from epistream.clients.sources.importing import Prepared, prepared
 from epistream.clients.sources.record import UnreadableRecord
 from epistream.clients.sources.submissions import submissions
@@ -32,8 +33,8 @@ def test_there_are_the_thirty_one_works() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_record_in_the_published_format_becomes_what_the_example_becomes(name: str, tmp_path: Path) -> None:
     work = BY_NAME[name]
-    expected = submissions(work, work.example)
-    (record,) = in_its_format(name, work.example, tmp_path)
+    expected = submissions(work, EXAMPLES[work.name])
+    (record,) = in_its_format(name, EXAMPLES[work.name], tmp_path)
     assert record.unreadable == ""
     for one in record.submissions:
         assert one.namespace == "n"
@@ -44,7 +45,7 @@ def test_a_record_in_the_published_format_becomes_what_the_example_becomes(name:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_becomes_of_a_record_is_as_the_service_wants_it(name: str) -> None:
     work = BY_NAME[name]
-    made = submissions(work, work.example)
+    made = submissions(work, EXAMPLES[work.name])
     known: set[str] = set()
     for one in made:
         one.namespace = "n"
@@ -61,7 +62,7 @@ def test_what_becomes_of_a_record_is_as_the_service_wants_it(name: str) -> None:
         known.add(one.item_id)
     assert work.origin in {one.origin for one in made if not one.HasField("feedback")}
     assert len({one.submission_id for one in made}) == len(made)
-    assert submissions(work, copy.deepcopy(work.example)) == submissions(work, work.example)
+    assert submissions(work, copy.deepcopy(EXAMPLES[work.name])) == submissions(work, EXAMPLES[work.name])
 
 
 def of(origin: str, content: str, **more: Any) -> dict[str, Any]:

@@ -95,10 +95,7 @@ def parse(said: Json, name: str) -> Work:
         origin=pb.Origin.Value(f"ORIGIN_{origin}"),
         formats=_formats(said, name),
         published=f"as {name} says",
-        licence="",
-        unpublished="",
         adapter=_adapter(said, name, pb.Origin.Value(f"ORIGIN_{origin}"), pb.Modality.Value(f"MODALITY_{modality}")),
-        example={},
         mapping=digest(said),
     )
 
