@@ -4,14 +4,10 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from epistream.indexer.texts import ID_CHARACTERS_MAX, line, prose, unset
+from epistream.indexer.texts import line, prose, unset
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import FieldViolation
-
-JUDGED_MAX: Final = 1000
-RATIONALE_BYTES_MAX: Final = 64 * 1024
-WORD_CHARACTERS_MAX: Final = 100
-"""Of an aspect, and of a degree."""
+from epistream.wire.limits import ID_CHARACTERS_MAX, JUDGED_MAX, RATIONALE_BYTES_MAX, WORD_CHARACTERS_MAX
 
 _OF_KNOWLEDGE: Final = (
     "item_id",

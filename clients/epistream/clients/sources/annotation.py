@@ -9,10 +9,10 @@ from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict,
 from epistream.clients.sources.programs import asserted, given, pairs, parsed
 from epistream.clients.sources.record import Fields, Json, UnreadableRecord, digest, shown
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.limits import JUDGED_MAX
 
 DEGREES: Final = ("significantly better", "better", "slightly better", "negligibly better or unsure")
 SAFETY: Final = ("preferred_safe", "both_safe", "both_unsafe")
-OUTPUTS_MAX: Final = 1000
 NUMBER_END: Final = 1e100
 """Sums of what is smaller are finite; not a number is not smaller."""
 _JUDGES: Final = {"true": "truthfulqa-judge", "info": "truthfulqa-judge", "toxicity": "perspective-api"}
@@ -209,9 +209,8 @@ def _edited(record: Fields, role: str, otherwise: str) -> Part | None:
 
 def _ranked_outputs(record: Fields) -> Iterator[Draft]:
     key, prompt = record.digest(), record.text("prompt")
-    outputs = record.texts("outputs", 2, OUTPUTS_MAX)
-    ranks = record.items("rank", len(outputs), len(outputs))
-    places = [Fields({"rank": r}, f"rank[{i}]").integer("rank", 1, OUTPUTS_MAX) for i, r in enumerate(ranks)]
+    outputs = record.texts("outputs", 2, JUDGED_MAX)
+    places = record.places("rank", len(outputs))
     labeler, model = record.name("labeler"), record.name("model", "instruct-gpt")
     rest = record.rest()
     for i, output in enumerate(outputs):

@@ -8,8 +8,8 @@ from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict,
 from epistream.clients.sources.programs import asserted, given, pairs, parsed
 from epistream.clients.sources.record import Fields, Json, UnreadableRecord, is_line, shown
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.limits import WORD_CHARACTERS_MAX
 
-ASPECT_CHARACTERS_MAX: Final = 100
 _SHARE: Final = re.compile(r"(\d{1,9})/(\d{1,9})(?:\W.*)?", re.DOTALL)
 """Such as `2/3, IndexError`: passed, of how many, and what was said."""
 _LANGUAGES: Final = {0: "unknown", 1: "python2", 2: "cpp", 3: "python", 4: "java"}
@@ -26,8 +26,8 @@ def super_brain(record: Fields) -> Iterator[Draft]:
     key, parents = lineage(record, "parent", f"p{generation}/{record.digest()}")
     heuristic, fitness = record.text("heuristic"), record.object("fitness")
     scores = {aim: fitness.number(aim, 0, 1) for aim in fitness.rest()}
-    if not all(aim and is_line(aim, ASPECT_CHARACTERS_MAX) for aim in scores):
-        raise record.wrong("fitness", f"names of aims of 1 to {ASPECT_CHARACTERS_MAX} characters on one line")
+    if not all(aim and is_line(aim, WORD_CHARACTERS_MAX) for aim in scores):
+        raise record.wrong("fitness", f"names of aims of 1 to {WORD_CHARACTERS_MAX} characters on one line")
     yield Item(
         key=key,
         content=heuristic,

@@ -6,10 +6,10 @@ from typing import Final
 from epistream.clients.sources.drafts import Draft, Item, Judged, Verdict, preference
 from epistream.clients.sources.record import Fields, Json
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.limits import JUDGED_MAX
 
 _TURN: Final = "\n\nHuman:"
 _ANSWER: Final = "\n\nAssistant:"
-SAMPLES_MAX: Final = 1000
 _HELPFUL, _TRAINED, _ASSISTANT = "helpful-rlhf", "rl-cai", "hh-assistant-52b"
 """Models by what their papers call them: that whose answers were criticised and revised, that which was trained on the
 revisions, and that of the dialogues of hh-rlhf."""
@@ -107,7 +107,7 @@ def _sample(record: Fields) -> Iterator[Draft]:
 
 
 def _scored(record: Fields, key: str, prompt: str) -> Iterator[Draft]:
-    answers = record.objects("sampled_answers", 1, SAMPLES_MAX)
+    answers = record.objects("sampled_answers", 1, JUDGED_MAX)
     said = [(each.text("sampled_string"), _pm_score(each)) for each in answers]
     order = sorted({score for _, score in said}, reverse=True)
     for i, (text, _) in enumerate(said):
@@ -126,7 +126,7 @@ def _pm_score(answer: Fields) -> float:
 def _revised(record: Fields, key: str, prompt: str) -> Iterator[Draft]:
     """Each revision was derived from the answer before it, which the critique is of."""
     initial = record.objects("initial_response", 1)[0].text("sample")
-    steps = record.objects("cst", 1, SAMPLES_MAX)
+    steps = record.objects("cst", 1, JUDGED_MAX)
     texts = [initial, *(step.object("revision").text("sample") for step in steps)]
     critiques = [(step.name("cst_key"), step.object("critique").text("sample")) for step in steps]
     for i, text in enumerate(texts):
@@ -173,8 +173,8 @@ def _answer(key: str, text: str, prompt: str, model: str, details: Mapping[str, 
 def _choices(record: Fields) -> Iterator[Draft]:
     """A question of the HHH evaluations: its right answers, and the wrong ones as negative items."""
     key, prompt = record.digest(), record.text("prompt")
-    answers = [(text, False) for text in record.texts("corrects", 1, SAMPLES_MAX)]
-    answers += [(text, True) for text in record.texts("incorrects", 0, SAMPLES_MAX - len(answers))]
+    answers = [(text, False) for text in record.texts("corrects", 1, JUDGED_MAX)]
+    answers += [(text, True) for text in record.texts("incorrects", 0, JUDGED_MAX - len(answers))]
     rest = record.rest()
     for i, (text, wrong) in enumerate(answers):
         yield Item(

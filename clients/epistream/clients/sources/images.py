@@ -6,10 +6,10 @@ from typing import Final
 from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict, preference
 from epistream.clients.sources.record import Fields, Json, digest
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.limits import JUDGED_MAX
 
 _LABELS: Final = {(1.0, 0.0): False, (0.0, 1.0): True, (0.5, 0.5): None}
 """Whether the second image is the better one; None for a tie."""
-RANKS_MAX: Final = 1000
 _RATINGS: Final = {
     "overall_rating": "",
     "image_text_alignment_rating": "alignment",
@@ -65,9 +65,8 @@ def _of_prompt(record: Fields) -> Item:
 
 def _ranked(record: Fields) -> Iterator[Draft]:
     key, prompt = record.name("id"), record.text("prompt")
-    paths = record.texts("generations", 2, RANKS_MAX)
-    ranking = record.items("ranking", len(paths), len(paths))
-    places = [_place(rank, record.path(f"ranking[{i}]")) for i, rank in enumerate(ranking)]
+    paths = record.texts("generations", 2, JUDGED_MAX)
+    places = record.places("ranking", len(paths))
     rater, rest = record.name("rater", "expert"), record.rest()
     for i, path in enumerate(paths):
         yield _image(f"{key}/{i}", prompt, Part(uri=path), rest)
@@ -100,10 +99,6 @@ def _image(key: str, prompt: str, part: Part, details: Mapping[str, Json]) -> It
         media=(part,),
         details=details,
     )
-
-
-def _place(rank: object, path: str) -> int:
-    return Fields({"rank": rank}, path).integer("rank", 1, RANKS_MAX)
 
 
 def _choice(record: Fields, i: int) -> tuple[str, Part, str]:

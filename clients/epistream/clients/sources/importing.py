@@ -15,9 +15,9 @@ from epistream.clients.sources.record import Json, UnreadableRecord, digest, pla
 from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.work import Work
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.limits import REASON_CHARACTERS_MAX
 
 RAW_BYTES_MAX: Final = 512 * 1024
-REASON_CHARACTERS_MAX: Final = 1000
 _VERSION: Final = 1
 
 

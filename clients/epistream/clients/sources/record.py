@@ -6,30 +6,31 @@ A record is what JSON can say, and bytes and times beside, since Parquet has tho
 import hashlib
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Final, TypeAlias
 
 from epistream.wire.errors import EpistreamError
+from epistream.wire.limits import (
+    ADDRESS_CHARACTERS_MAX,
+    CONTENT_BYTES_MAX,
+    CONTROL,
+    ID_CHARACTERS_MAX,
+    JUDGED_MAX,
+    LANGUAGE,
+    TIME_END,
+)
 
 Json: TypeAlias = Any
 """What JSON can say."""
 DEPTH_MAX: Final = 32
 """How deep values may be in each other."""
-TEXT_BYTES_MAX: Final = 256 * 1024
-"""Of a content, as the service takes it, and of a prompt."""
-NAME_CHARACTERS_MAX: Final = 200
-ADDRESS_CHARACTERS_MAX: Final = 2000
 SAFE_INTEGER: Final = 2**53
 """Integers up to here are kept exactly by a number of `details`."""
 INTEGER_END: Final = 10**300
 """Python takes long to write longer ones, and then refuses."""
 SHOWN_CHARACTERS: Final = 60
-_TIMES: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
-"""What the service takes as a time: from the first to before the second."""
-_LANGUAGE: Final = re.compile(r"[a-z0-9][a-z0-9+#._-]{0,39}")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_FIRST_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class UnreadableRecord(EpistreamError):
@@ -44,7 +45,7 @@ class UnreadableRecord(EpistreamError):
     default_reason = "MALFORMED"
 
     def __init__(self, path: str, expected: str, found: str) -> None:
-        where = path if len(path) <= NAME_CHARACTERS_MAX else f"{path[:NAME_CHARACTERS_MAX]}…"
+        where = path if len(path) <= ID_CHARACTERS_MAX else f"{path[:ID_CHARACTERS_MAX]}…"
         super().__init__(f"{where or 'the record'}: expected {expected}, found {found}")
         self.path = path
         self.expected = expected
@@ -119,7 +120,7 @@ class Fields:
             if default:
                 return default
             raise self.wrong(name, "a name")
-        return self._line(name, value, NAME_CHARACTERS_MAX)
+        return self._line(name, value, ID_CHARACTERS_MAX)
 
     def maybe_name(self, name: str) -> str:
         """As `name`; empty when it is not there."""
@@ -194,7 +195,7 @@ class Fields:
     def language(self, name: str, default: str) -> str:
         """The language of a program and of its tests, in lower case, as the service takes it."""
         value = self.name(name, default).lower()
-        if not _LANGUAGE.fullmatch(value):
+        if not LANGUAGE.fullmatch(value):
             raise self.wrong(name, "a language such as python or c++")
         return value
 
@@ -222,7 +223,15 @@ class Fields:
 
     def names(self, name: str) -> list[str]:
         """A list of names."""
-        return [self._line(f"{name}[{i}]", value, NAME_CHARACTERS_MAX) for i, value in enumerate(self.items(name))]
+        return [self._line(f"{name}[{i}]", value, ID_CHARACTERS_MAX) for i, value in enumerate(self.items(name))]
+
+    def places(self, name: str, count: int) -> list[int]:
+        """The place of each of so many, 1 for the best."""
+        ranks = self.items(name, count, count)
+        return [
+            Fields({"rank": rank}, f"{self.path(name)}[{i}]").integer("rank", 1, JUDGED_MAX)
+            for i, rank in enumerate(ranks)
+        ]
 
     def raw(self, name: str) -> Json:
         """Whatever is there, or None."""
@@ -255,7 +264,7 @@ class Fields:
     def _line(self, name: str, value: Json, characters_max: int) -> str:
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value) if abs(value) < 10**characters_max else ""
-        if not isinstance(value, str) or not value.strip() or len(value) > characters_max or _CONTROL.search(value):
+        if not isinstance(value, str) or not value.strip() or len(value) > characters_max or CONTROL.search(value):
             expected = f"one line of 1 to {characters_max} characters"
             raise UnreadableRecord(self.path(name), expected, shown(value))
         return value
@@ -267,8 +276,8 @@ def checked_text(value: str, path: str) -> str:
         raise UnreadableRecord(path, "a text", "white space only" if value else "an empty text")
     if "\0" in value:
         raise UnreadableRecord(path, "a text without NUL", f"NUL at character {value.index(chr(0))}")
-    if 4 * len(value) > TEXT_BYTES_MAX and len(value.encode()) > TEXT_BYTES_MAX:
-        raise UnreadableRecord(path, f"at most {TEXT_BYTES_MAX} bytes of UTF-8", str(len(value.encode())))
+    if 4 * len(value) > CONTENT_BYTES_MAX and len(value.encode()) > CONTENT_BYTES_MAX:
+        raise UnreadableRecord(path, f"at most {CONTENT_BYTES_MAX} bytes of UTF-8", str(len(value.encode())))
     return value
 
 
@@ -280,7 +289,7 @@ def digest(*values: Json) -> str:
 
 def is_line(text: str, characters_max: int) -> bool:
     """Whether it is one line without control characters, and not longer than that."""
-    return len(text) <= characters_max and not _CONTROL.search(text)
+    return len(text) <= characters_max and not CONTROL.search(text)
 
 
 def plain(value: Json) -> Json:
@@ -325,7 +334,7 @@ def _time(value: Json) -> datetime | None:
         aware = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
         return None
-    return aware if _TIMES[0] <= aware < _TIMES[1] else None
+    return aware if _FIRST_TIME <= aware < TIME_END else None
 
 
 def _check(value: Json, path: str, depth: int) -> None:
