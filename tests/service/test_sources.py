@@ -22,8 +22,9 @@ from epistream.v1 import namespace_service_pb2 as ns
 from tests.support.cli import Ran, epistream
 from tests.support.samples import DATA, needs_samples, rows
 from tests.support.service import RunningService, running_service
-from tests.support.source_records import ADDED_BY_HAND, job_of, malformed, said, shape, written_as
+from tests.support.source_records import ADDED_BY_HAND, job_of, malformed, said, written_as
 from tests.support.source_samples import SAMPLES
+from tests.support.source_shapes import shape
 from tests.support.sources import PUBLISHED, csv_table, json_array, json_lines, json_object
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,8 @@ from epistream.clients.sources.record import UnreadableRecord
 from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import BY_NAME
 from epistream.v1 import knowledge_pb2 as pb
-from tests.support.source_records import RANKED, items, said, shape, verdicts
+from tests.support.source_records import items, said, verdicts
+from tests.support.source_shapes import RANKED, shape
 
 
 def test_rankings_are_kept_with_their_ties() -> None:

@@ -3,7 +3,8 @@
 from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import BY_NAME
 from epistream.v1 import knowledge_pb2 as pb
-from tests.support.source_records import REVISED_TWICE, items, shape, verdicts
+from tests.support.source_records import items, verdicts
+from tests.support.source_shapes import REVISED_TWICE, shape
 
 
 def test_a_revision_comes_from_the_first_answer_that_was_criticised() -> None:

@@ -17,7 +17,7 @@ from epistream.clients.sources.table import WORKS
 from epistream.clients.sources.work import Work
 from epistream.indexer.rules import violations
 from epistream.v1 import knowledge_pb2 as pb
-from tests.support.source_records import OTHER_SHAPES
+from tests.support.source_shapes import OTHER_SHAPES
 
 TEXTS = st.text(st.characters(), max_size=12) | st.sampled_from(
     [

@@ -7,7 +7,8 @@ import pytest
 from epistream.clients.sources.examples import EXAMPLES
 from epistream.clients.sources.record import UnreadableRecord
 from epistream.v1 import knowledge_pb2 as pb
-from tests.support.source_records import items, said, shape, verdicts
+from tests.support.source_records import items, said, verdicts
+from tests.support.source_shapes import shape
 
 
 def test_an_images_bytes_are_kept_as_their_digest() -> None:

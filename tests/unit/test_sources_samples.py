@@ -55,6 +55,7 @@ def test_rows_of_self_instruct() -> None:
 
 
 def test_rankings_of_imagereward_are_kept_losslessly() -> None:
+    """R29, up to what is submitted: tests/service/test_sources.py reads them from the service again."""
     ranked = [each for each in mapped("imagereward") if "ranking" in each[0]]
     for record, items, (ranking,) in ranked:
         assert [item.media.uri for item in items] == [f"imagereward:{uri}" for uri in record["generations"]]

@@ -6,7 +6,8 @@ from epistream.clients.sources.examples import EXAMPLES
 from epistream.clients.sources.importing import prepared
 from epistream.clients.sources.table import BY_NAME
 from epistream.v1 import knowledge_pb2 as pb
-from tests.support.source_records import OTHER_SHAPES, items, job_of, said, shape
+from tests.support.source_records import items, job_of, said
+from tests.support.source_shapes import OTHER_SHAPES, shape
 from tests.support.sources import json_lines
 
 

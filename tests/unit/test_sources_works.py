@@ -13,7 +13,8 @@ from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import BY_NAME, WORKS
 from epistream.indexer.rules import violations
 from epistream.v1 import knowledge_pb2 as pb
-from tests.support.source_records import OTHER_SHAPES, items, job_of, malformed, said, verdicts, written
+from tests.support.source_records import items, job_of, malformed, said, verdicts, written
+from tests.support.source_shapes import OTHER_SHAPES
 
 NAMES = [work.name for work in WORKS]
 
