@@ -2,6 +2,7 @@
 malformed before one that is not.
 """
 
+import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,13 +20,17 @@ from epistream.indexer.encoder import PACKAGED_MODEL
 from epistream.indexer.store import read_only
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns
+from epistream.wire.topics import dead_letter_topic
 from tests.support.cli import Ran, epistream
+from tests.support.intake import topic_with_dead_letters
+from tests.support.kafka import Kafka
 from tests.support.samples import DATA, needs_samples, rows
 from tests.support.service import RunningService, running_service
 from tests.support.source_records import ADDED_BY_HAND, job_of, malformed, said, written_as
 from tests.support.source_samples import SAMPLES
 from tests.support.source_shapes import shape
 from tests.support.sources import PUBLISHED, csv_table, json_array, json_lines, json_object
+from tests.support.waits import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -200,3 +205,27 @@ def test_records_of_no_work_are_imported_by_a_mapping(service: RunningService, t
             knowledge = client.get(namespace, f"dune:{row['id']}").change.knowledge
             assert (knowledge.content, knowledge.provenance.licence) == (row["statement"], row["license"])
             assert said(knowledge.details)["queries"] == row["queries"]
+
+
+def test_over_kafka_an_import_has_the_same_effect(kafka: Kafka, tmp_path: Path) -> None:
+    """Items, feedback, and what is malformed, which goes to the topic of dead letters."""
+    topic = topic_with_dead_letters(kafka)
+    wrong, reason = malformed("rlaif")
+    json_lines(tmp_path / "critiques.jsonl", [wrong, EXAMPLES["rlaif"]])
+    settings = {"kafka": kafka.bootstrap, "kafka_topics": topic, "kafka_group": topic}
+    with running_service(tmp_path / "data", encoder=PACKAGED_MODEL, **settings) as service:
+        imported = Imported("rlaif", tmp_path / "critiques.jsonl", "answers", service)
+        imported.create()
+        dry = imported.run("--dry-run")
+        sent = epistream("produce", "-", "-k", kafka.bootstrap, "--topic", topic, stdin=dry.out.encode())
+        assert sent.code == 0, sent.err
+        wait_until(lambda: imported.counts() == (2, 2), "both items")
+        wait_until(lambda: service.metric("epistream_outbox_pending") == 0, "that Kafka is told")
+        with SyncKnowledgeClient(service.address) as client:
+            initial = imported.records()[1].submissions[0]
+            (critique,) = client.list_feedback("answers", initial.item_id)
+            assert critique.submission.feedback.rationale == "The answer helps to do harm."
+    (letter,) = kafka.read(dead_letter_topic(topic))
+    kept = pb.Submission.FromString(letter.value or b"").unreadable
+    assert json.loads(kept.record) == wrong
+    assert reason in kept.reason

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from google.protobuf.json_format import MessageToJson
 
+from epistream.clients.cli.jsonl import Defaults, parse
 from epistream.clients.sources.examples import EXAMPLES
 from epistream.clients.sources.formats.files import Position, files_of
 from epistream.clients.sources.formats.piece import CannotRead
@@ -12,8 +14,10 @@ from epistream.clients.sources.importing import Job, State, prepared, state_path
 from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import BY_NAME, WORKS
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.topics import submission_topic
 from tests.support.cli import epistream
-from tests.support.sources import json_lines
+from tests.support.source_records import job_of, malformed, written_as
+from tests.support.sources import PUBLISHED, json_lines
 from tests.support.sources_reference import BEGIN, DOCUMENT, reference
 
 C4, PAGE = BY_NAME["c4"], EXAMPLES["c4"]
@@ -45,6 +49,23 @@ def test_a_dry_run_prints_what_would_be_sent_and_keeps_nothing(tmp_path: Path) -
     assert done.code == 2
     assert "c4.jsonl, before" in done.err
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_what_a_dry_run_prints_can_be_sent_to_kafka(name: str, tmp_path: Path) -> None:
+    """`epistream import … --dry-run | epistream produce -` sends what an import sends, whatever it is."""
+    record, _ = malformed(name)
+    file, _ = PUBLISHED[name]
+    paths = [written_as(f"{i}-{file}", name, each, tmp_path) for i, each in enumerate((EXAMPLES[name], record))]
+    sent = [one for path in paths for each in prepared(job_of(name, path)) for one in each.submissions]
+    defaults = Defaults(attributes={"by": "me"})
+    for submission in sent:
+        read = parse(MessageToJson(submission, preserving_proto_field_name=True).encode(), defaults)
+        read.ClearField("submitted_time")
+        if submission.content:
+            assert read.attributes.pop("by") == "me"
+        assert read == submission
+        assert submission_topic(read.origin)
 
 
 def test_a_limit_counts_records(tmp_path: Path) -> None:

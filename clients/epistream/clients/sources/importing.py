@@ -137,8 +137,12 @@ def _addressed(job: Job, submission: pb.Submission) -> pb.Submission:
 
 
 def _unreadable(job: Job, one: Read, reason: str) -> pb.Submission:
-    """Says what was read, before which place, and why nothing could be made of it."""
+    """Says what was read, before which place, and why nothing could be made of it.
+
+    The service does not look at the origin: it names the topic, where this is sent over Kafka.
+    """
     made = pb.Submission(
+        origin=job.work.origin,
         provenance=pb.Provenance(
             producer=job.producer or job.work.name, source=f"{quote(one.position.file)}#{one.position.offset}"
         ),
