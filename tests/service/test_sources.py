@@ -212,8 +212,9 @@ def test_over_kafka_an_import_has_the_same_effect(kafka: Kafka, tmp_path: Path) 
     topic = topic_with_dead_letters(kafka)
     wrong, reason = malformed("rlaif")
     json_lines(tmp_path / "critiques.jsonl", [wrong, EXAMPLES["rlaif"]])
-    settings = {"kafka": kafka.bootstrap, "kafka_topics": topic, "kafka_group": topic}
-    with running_service(tmp_path / "data", encoder=PACKAGED_MODEL, **settings) as service:
+    settings = {"kafka-topics": topic, "kafka-group": topic}
+    data = tmp_path / "data"
+    with running_service(data, settings, encoder=PACKAGED_MODEL, kafka=kafka.bootstrap) as service:
         imported = Imported("rlaif", tmp_path / "critiques.jsonl", "answers", service)
         imported.create()
         dry = imported.run("--dry-run")
