@@ -47,8 +47,15 @@ def submission(
     attributes: Mapping[str, str] | None = None,
     expected_version: int | None = None,
     namespace: str = NAMESPACE,
+    generator: str | None = None,
+    derived_from: Sequence[str] = (),
 ) -> pb.Submission:
-    """A submission of text with a vector of its own; of the same content the same vector, where none is given."""
+    """A submission of text with a vector of its own; of the same content the same vector, where none is given.
+
+    What is SYNTHETIC names a generator, where nothing else is said.
+    """
+    if generator is None:
+        generator = "gpt" if origin == pb.ORIGIN_SYNTHETIC else ""
     if vector is None:
         seed = int.from_bytes(content.encode(), "little") % (2**63)
         vector = direction(*np.random.default_rng(seed).standard_normal(DIMENSION))
@@ -60,7 +67,7 @@ def submission(
         modality=pb.MODALITY_TEXT,
         content=content,
         attributes=attributes,
-        provenance=pb.Provenance(producer=producer),
+        provenance=pb.Provenance(producer=producer, generator=generator, derived_from=derived_from),
         embedding=pb.Embedding(float32=vector.astype("<f4").tobytes()),
     )
     if expected_version is not None:

@@ -112,6 +112,7 @@ class Draft:
             tip.revision += 1
             receipt.revision = tip.revision
             change = _change(decoded, verdict, receipt)
+            change.generation = verdict.lineage.generation
         elif verdict.outcome == pb.OUTCOME_MERGED and verdict.head is not None:
             receipt.item_id, receipt.version = verdict.head.item_id, verdict.head.version
         _keep(record.decision, decoded, receipt)
@@ -161,6 +162,7 @@ def head_after(entry: Entry) -> Head | None:
         change.knowledge.origin,
         change.kind == pb.CHANGE_KIND_RETRACTED,
         change.fingerprint,
+        change.generation,
     )
 
 
@@ -182,6 +184,10 @@ def _receipt(submission: pb.Submission, verdict: Verdict) -> pb.Receipt:
             figures.item_id, figures.version = verdict.head.item_id, verdict.head.version
             figures.origin = pb.Origin.ValueType(verdict.head.origin)
         figures.differences.extend(verdict.differences)
+    if verdict.lineage.generation:
+        receipt.figures.generation = verdict.lineage.generation
+        receipt.figures.generation_max = verdict.generation_max
+        receipt.figures.unknown_parents.extend(verdict.lineage.unknown)
     for violation in verdict.violations:
         receipt.violations.add(field=violation.field, description=violation.description)
     return receipt
@@ -239,6 +245,9 @@ def _keep(decision: journal_pb2.Decision, decoded: Decoded, receipt: pb.Receipt)
     decision.receipt.CopyFrom(receipt)
     decision.submission_digest, decision.fingerprint = decoded.digest, decoded.fingerprint
     decision.origin = decoded.submission.origin
+    own = decoded.submission.item_id
+    if receipt.outcome == pb.OUTCOME_MERGED and own not in ("", receipt.item_id):
+        decision.alias = own
     if receipt.outcome == pb.OUTCOME_HELD:
         decision.held.CopyFrom(decoded.submission)
     elif receipt.outcome == pb.OUTCOME_RECORDED:

@@ -3,7 +3,8 @@
 The authority of origins decides: EXPERT over COLLABORATIVE over CRAWLED over SYNTHETIC. Knowledge of a lower
 authority never replaces, retracts or brings back what a higher one said: it is held. A higher authority that says the
 same promotes the item: a new version under its name. Before all that, a Kafka topic has to carry the origin: what was
-decided once stays decided, also where it is read again and its topic carries other origins by then.
+decided once stays decided, also where it is read again and its topic carries other origins by then. And synthetic
+knowledge has to say where it comes from, before anybody looks at what it says.
 
 What is held can be decided again: `decide_again`.
 """
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from epistream.indexer.catalog import Head
+from epistream.indexer.lineage import NO_MODEL, Lineage
 from epistream.indexer.match import (
     Conflicting,
     IdReused,
@@ -46,6 +48,10 @@ class Verdict:
     """The items near by that say something else."""
     violations: tuple[FieldViolation, ...] = ()
     """For REFUSED."""
+    lineage: Lineage = NO_MODEL
+    """Where the submission comes from."""
+    generation_max: int = 0
+    """The policy's, for what has a generation."""
     earlier: pb.Receipt | None = None
     """The receipt of the first time, when there was one: it is the answer, and nothing is written."""
 
@@ -59,8 +65,17 @@ class Topic:
     """The origins of what may come in it."""
 
 
-def decide(submission: pb.Submission, found: Match, config: NamespaceConfig, topic: Topic | None = None) -> Verdict:
-    """The verdict on `submission`, of which `found` is known. `topic` is None where any origin may come."""
+def decide(
+    submission: pb.Submission,
+    found: Match,
+    lineage: Lineage,
+    config: NamespaceConfig,
+    topic: Topic | None = None,
+) -> Verdict:
+    """The verdict on `submission`, of which `found` is known, and which comes from where `lineage` says.
+
+    `topic` is None where any origin may come.
+    """
     match found:
         case Repeated(decision):
             return Verdict(decision.receipt.outcome, decision.receipt.reason, earlier=decision.receipt)
@@ -72,6 +87,19 @@ def decide(submission: pb.Submission, found: Match, config: NamespaceConfig, top
             return Verdict(pb.OUTCOME_RECORDED, pb.REASON_FEEDBACK)
         case Retraction(head):
             return _retract(submission, head)
+        case _:
+            reason = _astray(submission, lineage, config)
+            verdict = Verdict(pb.OUTCOME_HELD, reason) if reason else _beside(submission, found, config)
+            return replace(verdict, lineage=lineage, generation_max=config.policy.generation_max)
+
+
+def _beside(
+    submission: pb.Submission,
+    found: SameContent | KnownItem | SameClaim | Conflicting | Novel,
+    config: NamespaceConfig,
+) -> Verdict:
+    """The verdict on knowledge, beside what is known already."""
+    match found:
         case SameContent(head):
             return _same_content(submission, head)
         case KnownItem(head):
@@ -83,13 +111,26 @@ def decide(submission: pb.Submission, found: Match, config: NamespaceConfig, top
             higher = AUTHORITY[submission.origin] > AUTHORITY[head.origin]
             outcome = pb.OUTCOME_REVISED if higher else pb.OUTCOME_MERGED
             reason = pb.REASON_PROMOTION if higher else pb.REASON_SAME_CLAIM
-            return Verdict(outcome, reason, head, similarity, config.near_duplicate_threshold)
+            return Verdict(outcome, reason, head, similarity, config.policy.near_duplicate_threshold)
         case Conflicting():
             return _conflicting(submission, found, config)
         case Novel():
             return Verdict(pb.OUTCOME_ADMITTED, pb.REASON_NEW)
         case _:
             assert_never(found)
+
+
+def _astray(submission: pb.Submission, lineage: Lineage, config: NamespaceConfig) -> pb.Reason.ValueType | None:
+    """Why synthetic knowledge is held for where it comes from; None for what is not."""
+    if submission.origin != pb.ORIGIN_SYNTHETIC:
+        return None
+    if config.policy.require_generator and not submission.provenance.generator:
+        return pb.REASON_NO_GENERATOR
+    if lineage.unknown:
+        return pb.REASON_UNKNOWN_PARENT
+    if lineage.cycle:
+        return pb.REASON_CYCLE
+    return pb.REASON_GENERATION if lineage.generation > config.policy.generation_max else None
 
 
 def confirmed(submission: pb.Submission, origin: pb.Origin.ValueType) -> pb.Submission:
@@ -106,7 +147,9 @@ def confirmed(submission: pb.Submission, origin: pb.Origin.ValueType) -> pb.Subm
     return said
 
 
-def decide_again(submission: pb.Submission, found: Match, config: NamespaceConfig, ruling: Ruling) -> Verdict:
+def decide_again(
+    submission: pb.Submission, found: Match, lineage: Lineage, config: NamespaceConfig, ruling: Ruling
+) -> Verdict:
     """The verdict on a submission that was held, as `confirmed`, of which `found` is known now.
 
     Who lets it in ends the reason for which it was held, and nothing else: it may say what is known by now, and merges.
@@ -117,7 +160,7 @@ def decide_again(submission: pb.Submission, found: Match, config: NamespaceConfi
     """
     if not ruling.admits:
         return Verdict(pb.OUTCOME_REJECTED, pb.REASON_REVIEW_REJECTED)
-    verdict = decide(submission, found, config)
+    verdict = decide(submission, found, lineage, config)
     if verdict.outcome in (pb.OUTCOME_HELD, pb.OUTCOME_REFUSED):
         late = verdict.outcome == pb.OUTCOME_REFUSED and not ruling.decided_by
         return replace(verdict, outcome=pb.OUTCOME_REJECTED) if late else verdict
@@ -186,7 +229,7 @@ def _conflicting(submission: pb.Submission, found: Conflicting, config: Namespac
         pb.REASON_CONFLICT_WITH_EXPERT if held else pb.REASON_NEW_WITH_CONFLICT,
         shown.head,
         shown.similarity,
-        config.near_duplicate_threshold,
+        config.policy.near_duplicate_threshold,
         shown.differences,
         tuple(conflict.head.item_id for conflict in found.conflicts),
     )

@@ -167,7 +167,7 @@ def match_again(candidate: Embedded, known: Known, config: NamespaceConfig) -> M
         return KnownItem(head)
     if candidate.vector is None:
         return Novel()
-    return _nearest(submission, known.nominees(candidate, config.near_duplicate_threshold, NOMINEES))
+    return _nearest(submission, known.nominees(candidate, config.policy.near_duplicate_threshold, NOMINEES))
 
 
 def about(said: pb.Submission | pb.Knowledge) -> str:

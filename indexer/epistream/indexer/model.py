@@ -100,9 +100,8 @@ class NamespaceConfig:
     """Its number in the store."""
     name: str
     encoder: ns_pb.Encoder
-    near_duplicate_threshold: float
-    accept_producer_embeddings: bool
-    retained_revisions: int
+    policy: ns_pb.Policy
+    """Every field set. Replaced, never changed."""
     policy_version: int
 
 

@@ -22,6 +22,7 @@ from epistream.indexer.embed import Embedder, EmbeddingCache, embed
 from epistream.indexer.gate import Topic, Verdict, confirmed, decide, decide_again
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView, Statements, look_ahead
+from epistream.indexer.lineage import trace
 from epistream.indexer.match import match, match_again
 from epistream.indexer.model import Arrived, Embedded, Malformed, Record, Ruling, record_of
 from epistream.indexer.namespaces import Namespaces
@@ -189,7 +190,9 @@ class Pipeline:
                 continue
             submission = candidate.decoded.submission
             config, view = self._namespaces.configs[submission.namespace], views[submission.namespace]
-            verdict = decide(submission, match(candidate, view, config), config, self._topic(candidate))
+            lineage = trace(submission, candidate.decoded.item_id, view)
+            found = match(candidate, view, config)
+            verdict = decide(submission, found, lineage, config, self._topic(candidate))
             receipt, entry = draft.add(candidate, verdict, config)
             if entry is not None:
                 view.add(candidate, entry)
@@ -213,7 +216,8 @@ class Pipeline:
             if ruling.held.sequence not in waiting:
                 raise Conflict(f"{_named(submission)} is not held any more: list what is", reason="NOT_HELD")
             waiting.remove(ruling.held.sequence)
-            verdict = decide_again(submission, match_again(candidate, view, config), config, ruling)
+            lineage = trace(submission, candidate.decoded.item_id, view)
+            verdict = decide_again(submission, match_again(candidate, view, config), lineage, config, ruling)
             if ruling.decided_by:
                 _require_decision(submission, verdict)
             receipt, entry = draft.release(ruling, candidate, verdict, config)
@@ -264,7 +268,7 @@ class Pipeline:
         for name, batch in batches.items():
             config = self._namespaces.configs[name]
             searchable = self._namespaces.state(name).searchable
-            threshold = config.near_duplicate_threshold
+            threshold = config.policy.near_duplicate_threshold
             views[name] = BatchView(config.number, catalog, searchable, self._statements, batch, threshold)
         return views
 

@@ -30,6 +30,7 @@ CREATE TABLE items (
     retracted INTEGER NOT NULL,
     fingerprint BLOB NOT NULL,
     first_revision INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
     PRIMARY KEY (namespace, item_id)
 ) WITHOUT ROWID;
 CREATE INDEX items_by_fingerprint ON items (namespace, fingerprint);
@@ -70,6 +71,19 @@ CREATE TABLE corroborations (
     revision INTEGER NOT NULL,
     PRIMARY KEY (namespace, item_id, sequence)
 ) WITHOUT ROWID;
+CREATE TABLE aliases (
+    namespace INTEGER NOT NULL,
+    item_id TEXT NOT NULL,
+    merged_into TEXT NOT NULL,
+    PRIMARY KEY (namespace, item_id)
+) WITHOUT ROWID;
+CREATE TABLE parents (
+    namespace INTEGER NOT NULL,
+    item_id TEXT NOT NULL,
+    parent TEXT NOT NULL,
+    PRIMARY KEY (namespace, item_id, parent)
+) WITHOUT ROWID;
+CREATE INDEX parents_by_parent ON parents (namespace, parent, item_id);
 CREATE TABLE held (
     namespace INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
@@ -111,6 +125,8 @@ TABLES: Final = (
     "attributes",
     "submissions",
     "corroborations",
+    "aliases",
+    "parents",
     "held",
     "feedback",
     "counts",
@@ -158,6 +174,7 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
     submissions: list[_Row] = []
     newer: list[_Row] = []
     corroborations: list[_Row] = []
+    aliases: list[_Row] = []
     holdings: list[_Row] = []
     judged: list[_Row] = []
     changes: list[Entry] = []
@@ -174,6 +191,8 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
             head = entry.change.revision
         elif receipt.outcome == pb.OUTCOME_MERGED:
             corroborations.append((number, receipt.item_id, entry.sequence, head))
+            if decision.alias:
+                aliases.append((number, decision.alias, receipt.item_id))
         elif receipt.outcome == pb.OUTCOME_HELD:
             holdings.append(_held_row(number, entry))
         elif receipt.outcome == pb.OUTCOME_REJECTED:
@@ -184,6 +203,7 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
             judged.extend((number, name, entry.sequence) for name in sorted(names))
     connection.executemany("INSERT INTO submissions VALUES (?,?,?,?,?)", submissions)
     connection.executemany("INSERT INTO corroborations VALUES (?,?,?,?)", corroborations)
+    connection.executemany("INSERT OR REPLACE INTO aliases VALUES (?,?,?)", aliases)
     connection.executemany(
         "UPDATE submissions SET sequence = ? WHERE namespace = ? AND producer = ? AND submission_id = ?", newer
     )
@@ -219,10 +239,11 @@ def _apply_changes(connection: apsw.Connection, number: int, entries: Sequence[E
         [(change.revision, number, change.replaced_revision) for change in changes if change.replaced_revision],
     )
     connection.executemany(
-        "INSERT INTO items VALUES (?1,?2,?3,?4,?5,?6,?7,?4) ON CONFLICT (namespace, item_id) DO UPDATE"
-        " SET version = ?3, revision = ?4, origin = ?5, retracted = ?6, fingerprint = ?7",
+        "INSERT INTO items VALUES (?1,?2,?3,?4,?5,?6,?7,?4,?8) ON CONFLICT (namespace, item_id) DO UPDATE"
+        " SET version = ?3, revision = ?4, origin = ?5, retracted = ?6, fingerprint = ?7, generation = ?8",
         [_item_row(number, change) for change in changes],
     )
+    _apply_parents(connection, number, changes)
     connection.executemany(
         "INSERT INTO attributes VALUES (?,?,?,?)",
         [(number, c.revision, name, value) for c in changes for name, value in sorted(c.knowledge.attributes.items())],
@@ -230,9 +251,32 @@ def _apply_changes(connection: apsw.Connection, number: int, entries: Sequence[E
     return sum(after.values()) - sum(bool(there) for there in before.values())
 
 
+<<<<<<< HEAD
 def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> Mapping[int, Sequence[int]]:
     """Mark what was held before and is decided now, or said by a version. Returns as `_apply_decisions`."""
     resolved: defaultdict[int, list[int]] = defaultdict(list)
+=======
+def _apply_parents(connection: apsw.Connection, number: int, changes: Sequence[pb.Change]) -> None:
+    """Write what the newest version of each item was derived from."""
+    newest = {change.item_id: change for change in changes}
+    connection.executemany(
+        "DELETE FROM parents WHERE namespace = ? AND item_id = ?",
+        [(number, name) for name, change in newest.items() if change.replaced_revision],
+    )
+    connection.executemany(
+        "INSERT INTO parents VALUES (?,?,?)",
+        [
+            (number, name, parent)
+            for name, change in newest.items()
+            for parent in sorted(set(change.knowledge.provenance.derived_from))
+        ],
+    )
+
+
+def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> int:
+    """Mark what was held before and is decided now, or said by a version. Returns how many."""
+    resolved = 0
+>>>>>>> main
     for entry in entries:
         change, releases = entry.change, entry.record.decision.releases
         if releases:
@@ -284,4 +328,5 @@ def _version_row(number: int, change: pb.Change) -> _Row:
 def _item_row(number: int, change: pb.Change) -> _Row:
     retracted = int(change.kind == pb.CHANGE_KIND_RETRACTED)
     origin = change.knowledge.origin
-    return (number, change.item_id, change.version, change.revision, origin, retracted, change.fingerprint)
+    fingerprint, generation = change.fingerprint, change.generation
+    return (number, change.item_id, change.version, change.revision, origin, retracted, fingerprint, generation)
