@@ -288,6 +288,9 @@ def _require_decision(submission: pb.Submission, verdict: Verdict) -> None:
     """Raises where a person's word does not end it: HELD and REFUSED are no decisions of a person."""
     if verdict.outcome == pb.OUTCOME_HELD and verdict.head is not None:
         raise _against(_named(submission), verdict.head.item_id, pb.Origin.ValueType(verdict.head.origin))
+    if verdict.outcome == pb.OUTCOME_HELD:
+        reason = pb.Reason.Name(verdict.reason).removeprefix("REASON_")
+        raise Denied(f"{_named(submission)} stays held, for {reason}: somebody with authority must decide")
     if verdict.outcome == pb.OUTCOME_REFUSED:
         why = "; ".join(violation.description for violation in verdict.violations)
         raise Conflict(f"{_named(submission)} came too late, reject it: {why}", *verdict.violations)

@@ -114,11 +114,11 @@ def rank(waiting: Sequence[Waiting], dimension: int) -> list[Ranked]:
     due = sorted((one for one in waiting if one.age_seconds >= DUE_SECONDS), key=lambda one: -one.age_seconds)
     others = [one for one in waiting if one.age_seconds < DUE_SECONDS]
     posterior = Posterior(dimension, prior=PRIOR)
-    most = _most_gain()
     ranked = []
     for one in due:
-        gained = posterior.observe(one.vector) if one.vector is not None else most
+        gained = posterior.gain(one.vector) if one.vector is not None else _most_gain()
         ranked.append(_ranked(one, densities[one.review_id], gained, math.inf))
+        _observe(one, posterior)
     for disputed in (True, False):
         band = [one for one in others if one.disputed == disputed]
         ranked += _spread(_chosen(band, densities, posterior))
@@ -135,7 +135,7 @@ def _chosen(band: Sequence[Waiting], densities: dict[int, float], posterior: Pos
         one = with_vector[row]
         chosen.append(_ranked(one, densities[one.review_id], gained, _ageing(one)))
     for one in with_vector:
-        posterior.observe(one.vector if one.vector is not None else ())
+        _observe(one, posterior)
     without = [_ranked(one, 1.0, _most_gain(), _ageing(one)) for one in band if one.vector is None]
     # Values fall along the choice, since gains only shrink: so both merge by their values.
     return sorted([*chosen, *without], key=lambda one: -one.priority.value)
@@ -156,6 +156,11 @@ def _ranked(one: Waiting, density: float, gained: float, ageing: float) -> Ranke
     due = math.isinf(ageing)
     priority = Priority(value, uncertainty(one), density, gained, ageing, due, one.disputed)
     return Ranked(one.review_id, one.producer, priority)
+
+
+def _observe(one: Waiting, posterior: Posterior) -> None:
+    if one.vector is not None:
+        posterior.observe(one.vector)
 
 
 def _worth(one: Waiting, density: float) -> float:

@@ -251,11 +251,6 @@ def _apply_changes(connection: apsw.Connection, number: int, entries: Sequence[E
     return sum(after.values()) - sum(bool(there) for there in before.values())
 
 
-<<<<<<< HEAD
-def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> Mapping[int, Sequence[int]]:
-    """Mark what was held before and is decided now, or said by a version. Returns as `_apply_decisions`."""
-    resolved: defaultdict[int, list[int]] = defaultdict(list)
-=======
 def _apply_parents(connection: apsw.Connection, number: int, changes: Sequence[pb.Change]) -> None:
     """Write what the newest version of each item was derived from."""
     newest = {change.item_id: change for change in changes}
@@ -273,10 +268,9 @@ def _apply_parents(connection: apsw.Connection, number: int, changes: Sequence[p
     )
 
 
-def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> int:
-    """Mark what was held before and is decided now, or said by a version. Returns how many."""
-    resolved = 0
->>>>>>> main
+def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> Mapping[int, Sequence[int]]:
+    """Mark what was held before and is decided now, or said by a version. Returns as `_apply_decisions`."""
+    resolved: defaultdict[int, list[int]] = defaultdict(list)
     for entry in entries:
         change, releases = entry.change, entry.record.decision.releases
         if releases:
