@@ -261,5 +261,11 @@ def test_the_command_line_verifies_a_submission(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stdout.startswith("fail: asserts[0]")
 
+    commands = "print('\\x1b]0;mine\\x07')\n"
+    file.write_text(json.dumps({"modality": "MODALITY_CODE", "content": commands + SQUARE, "tests": tests}))
+    done = run_verify(file)
+    assert "]0;mine" in done.stdout
+    assert "\x1b" not in done.stdout
+
     file.write_text(json.dumps({"modality": "MODALITY_TEXT", "content": "no code"}))
     assert run_verify(file).returncode == 2
