@@ -76,6 +76,11 @@ class Result:
     """The version of Python that ran it."""
 
     @property
+    def passed(self) -> bool:
+        """Whether every test passed, whatever the tests are worth."""
+        return self.verdict in (Verdict.VERIFIED, Verdict.VACUOUS)
+
+    @property
     def kill_rate(self) -> float | None:
         """From 0 to 1; None where no mutant was tried."""
         return self.killed / self.mutants if self.mutants else None
