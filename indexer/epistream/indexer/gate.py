@@ -4,7 +4,8 @@ The authority of origins decides: EXPERT over COLLABORATIVE over CRAWLED over SY
 authority never replaces, retracts or brings back what a higher one said: it is held. A higher authority that says the
 same promotes the item: a new version under its name. Before all that, a Kafka topic has to carry the origin: what was
 decided once stays decided, also where it is read again and its topic carries other origins by then. And synthetic
-knowledge has to say where it comes from, before anybody looks at what it says.
+knowledge has to say where it comes from, before anybody looks at what it says. Last, where the policy asks for it, code
+waits until its tests were run.
 
 What is held can be decided again: `decide_again`.
 """
@@ -76,6 +77,13 @@ def decide(
 
     `topic` is None where any origin may come.
     """
+    verdict = _decide(submission, found, lineage, config, topic)
+    return _until_verified(submission, verdict) if config.policy.verify_code else verdict
+
+
+def _decide(
+    submission: pb.Submission, found: Match, lineage: Lineage, config: NamespaceConfig, topic: Topic | None
+) -> Verdict:
     match found:
         case Repeated(decision):
             return Verdict(decision.receipt.outcome, decision.receipt.reason, earlier=decision.receipt)
@@ -120,6 +128,14 @@ def _beside(
             assert_never(found)
 
 
+def _until_verified(submission: pb.Submission, verdict: Verdict) -> Verdict:
+    """The verdict, but that code becomes a version only when its tests were run, or an expert answers for it."""
+    becomes = verdict.earlier is None and verdict.outcome in (pb.OUTCOME_ADMITTED, pb.OUTCOME_REVISED)
+    if not becomes or submission.modality != pb.MODALITY_CODE or submission.origin == pb.ORIGIN_EXPERT:
+        return verdict
+    return replace(verdict, outcome=pb.OUTCOME_HELD, reason=pb.REASON_UNVERIFIED)
+
+
 def _astray(submission: pb.Submission, lineage: Lineage, config: NamespaceConfig) -> pb.Reason.ValueType | None:
     """Why synthetic knowledge is held for where it comes from; None for what is not."""
     if submission.origin != pb.ORIGIN_SYNTHETIC:
@@ -158,9 +174,12 @@ def decide_again(
     no decision of a person's: the submission waits on. The gate itself rejects what came too late, and may have to hold
     for another reason what it lets go of.
     """
+    by_program = ruling.origin == pb.ORIGIN_SYNTHETIC
     if not ruling.admits:
-        return Verdict(pb.OUTCOME_REJECTED, pb.REASON_REVIEW_REJECTED)
-    verdict = decide(submission, found, lineage, config)
+        return Verdict(pb.OUTCOME_REJECTED, pb.REASON_FAILED_TESTS if by_program else pb.REASON_REVIEW_REJECTED)
+    # Who lets code in answers for it, be it a person or what has run its tests; the gate itself does not.
+    decided = _decide if ruling.decided_by else decide
+    verdict = decided(submission, found, lineage, config, None)
     if verdict.outcome in (pb.OUTCOME_HELD, pb.OUTCOME_REFUSED):
         late = verdict.outcome == pb.OUTCOME_REFUSED and not ruling.decided_by
         return replace(verdict, outcome=pb.OUTCOME_REJECTED) if late else verdict
