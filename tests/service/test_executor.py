@@ -73,11 +73,11 @@ def test_each_version_gets_its_verdict_as_feedback(service: RunningService, code
 
     done = run_executor(service.address)
 
-    assert {(each["item_id"], each["version"], each["verdict"]) for each in done} == {
-        ("add", 1, "fail"),
-        ("add", 2, "verified"),
-        ("stripped", 1, "no_tests"),
-        ("vacuous", 1, "vacuous"),
+    assert {(each["item_id"], each["which"], each["verdict"]) for each in done} == {
+        ("add", "version 1", "fail"),
+        ("add", "version 2", "verified"),
+        ("stripped", "version 1", "no_tests"),
+        ("vacuous", "version 1", "vacuous"),
     }
     by_version = {each.feedback.degree: each for each in code.feedback("add")}
     said = by_version["verified"].feedback
@@ -168,10 +168,10 @@ def test_r28_a_harmless_update_breaks_nothing(service: RunningService, code: Cod
     code.submit("total", TOTAL, *TOTALS, derived_from=["add"])
     code.submit("add", ADD, *ADDS)
     code.submit("add", ADD.replace("a + b", "b + a"), *ADDS)
-    done = {(each["item_id"], each["version"]): each for each in run_executor(service.address)}
+    done = {(each["item_id"], each["which"]): each for each in run_executor(service.address)}
     # It came before what it needs, and passes since that is there.
     assert code.verdicts("total") == ["error", "verified"]
-    assert done["add", 2]["regression_survival"] == 1.0
+    assert done["add", "version 2"]["regression_survival"] == 1.0
     assert [each.feedback.judged[0].score for each in code.feedback("add", "regression")] == [1.0]
 
 

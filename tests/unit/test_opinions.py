@@ -4,15 +4,15 @@ import pytest
 
 from epistream.indexer import feedback_rules
 from epistream.services.execution.judging import Judged, Survival
-from epistream.services.execution.opinions import ASPECT, REGRESSION, of_survival, of_verdict, opinion_id
+from epistream.services.execution.opinions import ASPECT, REGRESSION, Subject, of_survival, of_verdict, opinion_id
 from epistream.services.execution.verdict import Failed, Result, Verdict
 from epistream.v1 import knowledge_pb2 as pb
 
 SANDBOX = "rules 1, bubblewrap 0.8.0 with seccomp, Python 3.11.2"
 
 
-def version(number: int = 1, fingerprint: bytes = b"one", item_id: str = "item") -> pb.Change:
-    return pb.Change(namespace="programs", item_id=item_id, version=number, fingerprint=fingerprint)
+def version(number: int = 1, fingerprint: bytes = b"one", item_id: str = "item") -> Subject:
+    return Subject.of_change(pb.Change(namespace="programs", item_id=item_id, version=number, fingerprint=fingerprint))
 
 
 @pytest.mark.parametrize("verdict", Verdict)

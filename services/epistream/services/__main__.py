@@ -214,7 +214,7 @@ def execute(
     namespace: Annotated[str, typer.Option("--namespace", "-n", envvar="EPISTREAM_NAMESPACE", help="The namespace.")],
     service: "Reached",
     name: Annotated[
-        str, typer.Option(help="In whose name: as a consumer, as the producer of its feedback, as the rater.")
+        str, typer.Option(help="In whose name: as a consumer, as the producer of its feedback, as a reviewer.")
     ] = "executor",
     at_a_time: Annotated[
         int | None, typer.Option(min=1, help="How many tests are run at one time; one for each core by itself.")
@@ -229,8 +229,8 @@ def execute(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Follow the code of a namespace, run the tests of each version in a sandbox, and submit what came of it."""
+    from epistream.services.execution.assessing import Place
     from epistream.services.execution.execute_command import execute_command
-    from epistream.services.execution.executor import Place
 
     _log_to_stderr("info")
     place = Place(service.address, namespace, service.credentials, name)

@@ -4,10 +4,12 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from epistream.services.execution.executor import Done, Executor, Place
+from epistream.services.execution.assessing import Assessed, Place
+from epistream.services.execution.executor import execute
 from epistream.services.execution.opinions import survival_told
 from epistream.services.execution.verdict import printable
 from epistream.services.execution.verifying import Verifier
@@ -30,46 +32,46 @@ def execute_command(
 
     Raises:
         NoIsolation: there is no sandbox here, and none is not allowed.
-        EpistreamError: as `Executor.run`.
+        EpistreamError: as `execute`.
     """
     verifier = Verifier.find(bubblewrap, allow_none=allow_none)
     cores = len(os.sched_getaffinity(0))
     print_one = _print_json if as_json else _print
     if not as_json:
         print(f"following the code of {place.namespace} as {place.name}: {verifier.version}", flush=True)
-    asyncio.run(_run(Executor(place, verifier, at_a_time or cores, print_one), once=once))
+    asyncio.run(_run(place, verifier, print_one, at_a_time or cores, once=once))
 
 
-async def _run(executor: Executor, *, once: bool) -> None:
-    loop = asyncio.get_running_loop()
-    running = asyncio.create_task(executor.run(once=once))
+async def _run(
+    place: Place, verifier: Verifier, print_one: Callable[[Assessed], None], at_a_time: int, *, once: bool
+) -> None:
+    stopped = asyncio.Event()
     for each in _SIGNALS:
-        loop.add_signal_handler(each, lambda: asyncio.create_task(executor.stop()))
-    await running
+        asyncio.get_running_loop().add_signal_handler(each, stopped.set)
+    await execute(place, verifier, print_one, at_a_time=at_a_time, once=once, stopped=stopped)
 
 
-def _print(done: Done) -> None:
-    result = done.judged.result
+def _print(found: Assessed) -> None:
+    result = found.judged.result
     noticed = f", {result.killed} of {result.mutants} mutants noticed" if result.mutants else ""
-    where = f"{done.change.item_id} version {done.change.version}, revision {done.change.revision}"
+    where = f"{found.subject.item_id} {found.subject.which}"
     print(printable(f"{result.verdict:<9} {where} ({result.seconds:.2f} s{noticed}): {result.reason}"), flush=True)
-    if done.survival.share is not None:
-        for line in survival_told(done.change, done.survival):
+    if found.survival.share is not None:
+        for line in survival_told(found.subject, found.survival):
             print(printable(f"          {line}"), flush=True)
 
 
-def _print_json(done: Done) -> None:
-    result, survival = done.judged.result, done.survival
+def _print_json(found: Assessed) -> None:
+    result, survival = found.judged.result, found.survival
     said = {
-        "item_id": done.change.item_id,
-        "version": done.change.version,
-        "revision": done.change.revision,
+        "item_id": found.subject.item_id,
+        "which": found.subject.which,
         "verdict": result.verdict,
         "reason": result.reason,
         "seconds": result.seconds,
         "mutants": result.mutants,
         "killed": result.killed,
-        "before": done.judged.before,
+        "before": found.judged.before,
         "regression_survival": survival.share,
         "broken": [*survival.broken],
     }

@@ -6,250 +6,183 @@ be ended at any time, and a version that it was at is run again.
 
 import asyncio
 import contextlib
-import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final
 
-from epistream.clients.credentials import Credentials
 from epistream.clients.cursor import Changes, Event, SnapshotBegin, SnapshotEnd, SnapshotItems, Start, Subscribed
 from epistream.clients.knowledge import KnowledgeClient
 from epistream.clients.producer import Producer
 from epistream.clients.subscriber import Subscriber
-from epistream.services.execution import opinions
+from epistream.services.execution.assessing import Assessed, Assessor, Place
 from epistream.services.execution.dependants import Dependants
-from epistream.services.execution.judging import Beside, Judged, Judging, Survival
+from epistream.services.execution.held import HeldCode
+from epistream.services.execution.judging import Beside, Judging
 from epistream.services.execution.verifying import Verifier
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.errors import NotFound, Resync, Unavailable
 
-NAME: Final = "executor"
 _CODE: Final = pb.Filter(modalities=[pb.MODALITY_CODE])
-_WAIT_SECONDS: Final = 1.0
-_log = logging.getLogger(__name__)
-_T = TypeVar("_T")
+_REVIEW_SECONDS: Final = 1.0
+"""How often it is asked whether something is held."""
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """One version that was run, for whoever watches."""
+async def execute(
+    place: Place,
+    verifier: Verifier,
+    told: Callable[[Assessed], None],
+    *,
+    at_a_time: int,
+    once: bool,
+    stopped: asyncio.Event,
+) -> None:
+    """Run the code of a namespace until it is stopped; with `once`, all that the namespace has now.
 
-    change: pb.Change
-    judged: Judged
-    survival: Survival
+    Args:
+        place: the service, the namespace, and in whose name.
+        verifier: what runs the tests.
+        told: called with what was run.
+        at_a_time: how many tests are run at one time.
+        once: end then.
+        stopped: leaves what is under way undone, when it is set.
+
+    Raises:
+        NoIsolation: the sandbox cannot be started any more.
+        EpistreamError: as iterating over a `Subscriber` does, and calls of the service.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        threads = stack.enter_context(ThreadPoolExecutor(at_a_time, "epistream-executor"))
+        client = await stack.enter_async_context(KnowledgeClient(place.target, credentials=place.credentials))
+        producer = await stack.enter_async_context(Producer(place.target, credentials=place.credentials))
+        assessor = Assessor(place, client, producer, Judging(verifier, threads), verifier.version)
+        held = await stack.enter_async_context(HeldCode(place, client, assessor, Dependants(), told))
+        subscriber = await stack.enter_async_context(
+            Subscriber(
+                place.target,
+                place.namespace,
+                place.name,
+                credentials=place.credentials,
+                # Each version, not only the heads; the heads where the service does not have all any more.
+                start=Start.BEGINNING,
+                filter=_CODE,
+                auto_snapshot=True,
+            )
+        )
+        # As many again wait for what they need to be read, so that no core has to.
+        executor = Executor(subscriber, assessor, held, told, asyncio.Semaphore(2 * at_a_time))
+        try:
+            async with asyncio.TaskGroup() as group:
+                following = group.create_task(executor.follow(group, once=once))
+                stopping = group.create_task(_stop(stopped, subscriber))
+                following.add_done_callback(lambda _: stopping.cancel())
+        except BaseExceptionGroup as failures:
+            if not stopped.is_set():
+                raise failures.exceptions[0] from None
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the executor works, and in whose name."""
+class _Stopped(Exception):
+    """Somebody wants it to end."""
 
-    target: str
-    """HOST:PORT of the service."""
-    namespace: str
-    credentials: Credentials | None = None
-    name: str = NAME
-    """As a consumer, as the producer of its feedback, and as the rater."""
+
+async def _stop(stopped: asyncio.Event, subscriber: Subscriber) -> None:
+    await stopped.wait()
+    await subscriber.aclose()
+    raise _Stopped
 
 
 class Executor:
-    """Runs until it is stopped.
+    """Follows the code, and has each version assessed.
 
     Args:
-        place: the service and the namespace.
-        verifier: what runs the tests.
-        at_a_time: how many are run at one time.
-        told: called with each version that was run.
+        subscriber: the namespace's code from the beginning on.
+        assessor: says what the tests say.
+        held: decides what waits for them.
+        told: called with what was run.
+        room: how much is under way at a time.
     """
 
-    def __init__(self, place: Place, verifier: Verifier, at_a_time: int, told: Callable[[Done], None]) -> None:
-        self._place, self._sandbox, self._told = place, verifier.version, told
-        self._threads = ThreadPoolExecutor(at_a_time, "epistream-executor")
-        self._judging = Judging(verifier, self._threads)
-        # As many again wait for what they need to be read, so that no core does.
-        self._room = asyncio.Semaphore(2 * at_a_time)
-        self._known = Dependants()
+    def __init__(
+        self,
+        subscriber: Subscriber,
+        assessor: Assessor,
+        held: HeldCode,
+        told: Callable[[Assessed], None],
+        room: asyncio.Semaphore,
+    ) -> None:
+        self._subscriber, self._assessor, self._held = subscriber, assessor, held
+        self._told, self._room = told, room
         self._open: dict[asyncio.Task[None], int] = {}
-        self._failure: BaseException | None = None
-        self._stopped = self._snapshot = False
+        self._snapshot = False
         self._said_up_to = 0
         """Of what was there when this began, something may have been said already."""
 
-    async def run(self, *, once: bool = False) -> None:
-        """Follow the namespace until `stop`; with `once`, until all that it has now is judged.
+    async def follow(self, group: asyncio.TaskGroup, *, once: bool) -> None:
+        """Take what comes, run it in the group. With `once` it ends when all is taken and what is held is decided."""
+        reviewing = None if once else group.create_task(self._review())
+        async for event in self._subscriber:
+            await self._take(event, group)
+            if once and self._has_all():
+                break
+        if once:
+            await asyncio.gather(*self._open)
+            await self._held.review(self._revision, self._room)
+        elif reviewing is not None:
+            reviewing.cancel()
 
-        Raises:
-            NoIsolation: the sandbox cannot be started any more.
-            EpistreamError: as iterating over a `Subscriber` does, and submitting.
-        """
-        place = self._place
-        async with contextlib.AsyncExitStack() as stack:
-            stack.callback(self._threads.shutdown)
-            self._client = await stack.enter_async_context(KnowledgeClient(place.target, credentials=place.credentials))
-            self._producer = await stack.enter_async_context(Producer(place.target, credentials=place.credentials))
-            self._subscriber = await stack.enter_async_context(
-                Subscriber(
-                    place.target,
-                    place.namespace,
-                    place.name,
-                    credentials=place.credentials,
-                    # Each version, not only the heads; the heads where the service does not have all any more.
-                    start=Start.BEGINNING,
-                    filter=_CODE,
-                    auto_snapshot=True,
-                )
-            )
-            stack.push_async_callback(self._leave)
-            async for event in self._subscriber:
-                await self._take(event)
-                if once and self._has_all():
-                    break
-            await asyncio.gather(*self._open, return_exceptions=True)
-        if self._failure is not None:
-            raise self._failure
-
-    async def stop(self) -> None:
-        """Take nothing more, and leave what is under way undone."""
-        self._stopped = True
-        for task in self._open:
-            task.cancel()
-        await self._subscriber.aclose()
-
-    async def _leave(self) -> None:
-        for task in self._open:
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+    @property
+    def _revision(self) -> int:
+        position = self._subscriber.position
+        return 0 if position is None else position.revision
 
     def _has_all(self) -> bool:
-        position = self._subscriber.position
-        return not self._snapshot and position is not None and position.revision >= self._subscriber.head_revision
+        """Whether it has taken all that the service has, as far as it has heard."""
+        here = self._subscriber.position is not None and not self._snapshot
+        return here and self._revision >= self._subscriber.head_revision
 
-    async def _take(self, event: Event) -> None:
+    async def _take(self, event: Event, group: asyncio.TaskGroup) -> None:
         match event:
             case Subscribed(_, head_revision):
                 self._said_up_to = self._said_up_to or head_revision
             case SnapshotBegin():
                 self._snapshot = True
-                self._known.clear()
+                self._held.known.clear()
             case SnapshotItems(changes) | Changes(changes):
                 for change in changes:
-                    await self._begin(change)
+                    await self._begin(change, group.create_task)
             case SnapshotEnd():
                 self._snapshot = False
             case _:
                 pass
         self._acknowledge()
 
-    async def _begin(self, change: pb.Change) -> None:
+    async def _begin(self, change: pb.Change, start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]) -> None:
         """Have a version run, when there is room for it."""
-        self._known.take(change)
+        self._held.take(change)
         if change.kind in (pb.CHANGE_KIND_RETRACTED, pb.CHANGE_KIND_LEFT):
             return
-        beside = Beside.of(change.item_id, change.knowledge.provenance.derived_from, self._known)
+        beside = Beside.of(change.item_id, change.knowledge.provenance.derived_from, self._held.known)
         await self._room.acquire()
-        if self._stopped:
-            return
-        task = asyncio.create_task(self._judge(change, beside))
+        task = start(self._judge(change, beside))
         self._open[task] = change.revision
         task.add_done_callback(self._ended)
+
+    async def _judge(self, change: pb.Change, beside: Beside) -> None:
+        if change.revision > self._said_up_to or not await self._assessor.has_said(change):
+            self._told(await self._assessor.of_version(change, beside))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._open[task]
         self._room.release()
-        if not task.cancelled() and (failure := task.exception()) is not None:
-            # It is not this version's: the executor cannot go on.
-            self._failure = self._failure or failure
-            self._closing = asyncio.create_task(self.stop())
-        self._acknowledge()
+        if not task.cancelled() and task.exception() is None:
+            self._acknowledge()
 
     def _acknowledge(self) -> None:
         """Say that all is judged up to before the oldest that is under way."""
-        position = self._subscriber.position
-        if position is not None and not self._snapshot and self._failure is None:
-            self._subscriber.acknowledge(min([position.revision + 1, *self._open.values()]) - 1)
+        if not self._snapshot:
+            self._subscriber.acknowledge(min([self._revision + 1, *self._open.values()]) - 1)
 
-    async def _judge(self, change: pb.Change, beside: Beside) -> None:
-        if change.revision <= self._said_up_to and await self._has_said(change):
-            return
-        reader = _Reader(self._client, change.namespace, change.revision)
-        judged = await self._judging.judge(change.knowledge, beside.before, reader.knowledge)
-        survival = await self._survival(change, beside, reader)
-        because = f"{change.item_id} version {change.version}"
-        said = [
-            opinions.of_verdict(change, judged, self._place.name, self._sandbox),
-            opinions.of_survival(change, survival, self._place.name, self._sandbox),
-            *[await self._again(name, because, beside, reader) for name in (*survival.broken, *survival.mended)],
-        ]
-        # The verdict last: where it is there, all of it is.
-        await self._submit([each for each in reversed(said) if each is not None])
-        self._told(Done(change, judged, survival))
-
-    async def _survival(self, change: pb.Change, beside: Beside, reader: "_Reader") -> Survival:
-        if not beside.dependants:
-            return Survival()
-        old = await reader.at(change.revision - 1).knowledge(change.item_id)
-        code = old.content if old is not None and old.modality == pb.MODALITY_CODE else None
-        return await self._judging.survival(change.item_id, code, change.knowledge.content, beside, reader.knowledge)
-
-    async def _again(self, name: str, because: str, beside: Beside, reader: "_Reader") -> pb.Submission | None:
-        """The verdict on a dependant, whose tests say something else since another item's new version."""
-        dependant = await reader.change(name)
-        if dependant is None:
-            return None
-        judged = await self._judging.judge(dependant.knowledge, beside.dependants[name], reader.knowledge)
-        return opinions.of_verdict(dependant, judged, self._place.name, self._sandbox, because)
-
-    async def _has_said(self, change: pb.Change) -> bool:
-        """Whether the service has the verdict on this version by this sandbox."""
-        wanted = opinions.opinion_id(opinions.ASPECT, change, self._sandbox)
-        feedback = await _patiently(lambda: self._client.list_feedback(change.namespace, change.item_id))
-        return any(
-            (each.submission.submission_id, each.submission.provenance.producer) == (wanted, self._place.name)
-            for each in feedback
-        )
-
-    async def _submit(self, said: Sequence[pb.Submission]) -> None:
-        for receipt in await _patiently(lambda: self._producer.submit(*said)):
-            if receipt.outcome == pb.OUTCOME_REFUSED and receipt.reason != pb.REASON_SUBMISSION_ID_REUSED:
-                why = "; ".join(each.description for each in receipt.violations)
-                _log.warning("%s was refused: %s", receipt.submission_id, why)
-
-
-class _Reader:
-    """Items as they were at one revision, each asked for once."""
-
-    def __init__(self, client: KnowledgeClient, namespace: str, revision: int) -> None:
-        self._client, self._namespace, self._revision = client, namespace, revision
-        self._read: dict[str, pb.Change | None] = {}
-
-    def at(self, revision: int) -> "_Reader":
-        """The same for another revision."""
-        return _Reader(self._client, self._namespace, revision)
-
-    async def knowledge(self, item_id: str) -> pb.Knowledge | None:
-        change = await self.change(item_id)
-        return None if change is None else change.knowledge
-
-    async def change(self, item_id: str) -> pb.Change | None:
-        """The item's version at that revision; None where there was none, or none is kept any more."""
-        if item_id not in self._read:
-            self._read[item_id] = await _patiently(lambda: self._ask(item_id))
-        return self._read[item_id]
-
-    async def _ask(self, item_id: str) -> pb.Change | None:
-        if not self._revision:
-            return None
-        try:
-            return (await self._client.get(self._namespace, item_id, as_of=self._revision)).change
-        except (NotFound, Resync):
-            return None
-
-
-async def _patiently(ask: Callable[[], Awaitable[_T]]) -> _T:
-    """What it answers, once the service can be reached. Raises what else it raises."""
-    while True:
-        try:
-            return await ask()
-        except Unavailable as error:
-            _log.warning("The service cannot be reached, and is asked again: %s", error.message)
-            await asyncio.sleep(_WAIT_SECONDS)
+    async def _review(self) -> None:
+        """Decide what is held, as it comes, once all that may depend on it is known."""
+        while True:
+            await asyncio.sleep(_REVIEW_SECONDS)
+            if self._has_all():
+                await self._held.review(self._revision, self._room)

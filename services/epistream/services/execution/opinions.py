@@ -5,11 +5,13 @@ The same version run again by the same sandbox has the same submission id: it is
 
 import hashlib
 from collections.abc import Iterator
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Self
 
 from epistream.services.execution.judging import Judged, Survival
 from epistream.services.execution.verdict import Verdict, printable
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import review_service_pb2 as api
 
 ASPECT: Final = "execution"
 REGRESSION: Final = "regression"
@@ -18,60 +20,95 @@ _FAILED_MOST: Final = 20
 _NAMED_MOST: Final = 20
 
 
-def opinion_id(kind: str, change: pb.Change, sandbox: str, because: str = "") -> str:
-    """The submission id of what is said of one version: of its content, so that another store's is another.
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Code that is judged: a version, or what would become one."""
+
+    namespace: str
+    item_id: str
+    which: str
+    """For people, such as `version 3`."""
+    identity: str
+    """Of no other in any store."""
+    knowledge: pb.Knowledge
+
+    @classmethod
+    def of_change(cls, change: pb.Change) -> Self:
+        """A version."""
+        which = f"version {change.version}"
+        return cls(change.namespace, change.item_id, which, change.fingerprint.hex(), change.knowledge)
+
+    @classmethod
+    def of_review(cls, review: api.Review) -> Self:
+        """A submission that is held."""
+        sent = review.submission
+        knowledge = pb.Knowledge(
+            origin=sent.origin,
+            modality=sent.modality,
+            content=sent.content,
+            provenance=sent.provenance,
+            tests=sent.tests,
+        )
+        identity = f"{sent.provenance.producer} {sent.submission_id}"
+        return cls(review.namespace, review.item_id, f"review {review.review_id}", identity, knowledge)
+
+
+def opinion_id(kind: str, subject: Subject, sandbox: str, because: str = "") -> str:
+    """The submission id of what is said.
 
     Args:
         kind: ASPECT or REGRESSION.
-        change: the version.
-        sandbox: what runs it, with its version.
-        because: the version of another item that gave occasion; empty for the version's own.
+        subject: what it is said of.
+        sandbox: what ran it, with its version.
+        because: what gave occasion to run it again; empty for the first time.
     """
-    parts = [kind, change.item_id, str(change.version), change.fingerprint.hex(), sandbox, because]
+    parts = [kind, subject.item_id, subject.which, subject.identity, sandbox, because]
     return f"{kind}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:40]}"
 
 
-def of_verdict(change: pb.Change, judged: Judged, rater: str, sandbox: str, because: str = "") -> pb.Submission:
+def of_verdict(subject: Subject, judged: Judged, rater: str, sandbox: str, because: str = "") -> pb.Submission:
     """Whether a version is verified, with the verdict's word and why."""
     result = judged.result
     feedback = pb.Feedback(
         kind=pb.FEEDBACK_KIND_BINARY,
-        judged=[pb.Judged(item_id=change.item_id, score=float(result.verdict == Verdict.VERIFIED))],
+        judged=[pb.Judged(item_id=subject.item_id, score=float(result.verdict == Verdict.VERIFIED))],
         aspect=ASPECT,
         degree=str(result.verdict),
-        rationale=_joined([*_told(change, judged), *([f"run again for {because}"] if because else []), sandbox]),
+        rationale=_joined([*_told(subject, judged), *([f"run again for {because}"] if because else []), sandbox]),
     )
-    return _submission(change.namespace, opinion_id(ASPECT, change, sandbox, because), feedback, rater)
+    return _submission(subject.namespace, opinion_id(ASPECT, subject, sandbox, because), feedback, rater)
 
 
-def of_survival(change: pb.Change, survival: Survival, rater: str, sandbox: str) -> pb.Submission | None:
+def of_survival(
+    subject: Subject, survival: Survival, rater: str, sandbox: str, because: str = ""
+) -> pb.Submission | None:
     """The share of the dependants that still pass with a new version; None where none passed before it."""
     if survival.share is None:
         return None
     feedback = pb.Feedback(
         kind=pb.FEEDBACK_KIND_RATING,
-        judged=[pb.Judged(item_id=change.item_id, score=survival.share)],
+        judged=[pb.Judged(item_id=subject.item_id, score=survival.share)],
         aspect=REGRESSION,
         scale_min=0.0,
         scale_max=1.0,
-        rationale=_joined([*survival_told(change, survival), sandbox]),
+        rationale=_joined([*survival_told(subject, survival), sandbox]),
     )
-    return _submission(change.namespace, opinion_id(REGRESSION, change, sandbox), feedback, rater)
+    return _submission(subject.namespace, opinion_id(REGRESSION, subject, sandbox, because), feedback, rater)
 
 
-def survival_told(change: pb.Change, survival: Survival) -> Iterator[str]:
+def survival_told(subject: Subject, survival: Survival) -> Iterator[str]:
     """What a new version did to its dependants, for people."""
     passing = len(survival.passed_before)
-    yield f"version {change.version}: {passing - len(survival.broken)} of {passing} dependants still pass"
+    yield f"{subject.which}: {passing - len(survival.broken)} of {passing} dependants still pass"
     if survival.left_out:
         yield f"{survival.left_out} more dependants were not run"
     yield from (f"broken: {name}: {why}" for name, why in [*survival.broken.items()][:_NAMED_MOST])
 
 
-def _told(change: pb.Change, judged: Judged) -> Iterator[str]:
+def _told(subject: Subject, judged: Judged) -> Iterator[str]:
     result = judged.result
-    yield f"version {change.version}: {result.verdict}: {result.reason}"
-    yield f"run: {_counted(change.knowledge.tests)}"
+    yield f"{subject.which}: {result.verdict}: {result.reason}"
+    yield f"run: {_counted(subject.knowledge.tests)}"
     if judged.before:
         yield f"with the code before it of {', '.join(judged.before[:_NAMED_MOST])}"
     yield from (f"{each.test}: {each.verdict}: {each.reason}" for each in result.failed[:_FAILED_MOST])
