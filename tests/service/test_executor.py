@@ -63,7 +63,7 @@ def code(service: RunningService) -> Iterator[CodeNamespace]:
         yield namespace
 
 
-def test_each_version_gets_its_verdict_as_feedback(service: RunningService, code: CodeNamespace) -> None:
+def test_r27_each_version_gets_its_verdict_as_feedback(service: RunningService, code: CodeNamespace) -> None:
     code.submit("add", WRONG, *ADDS)
     code.submit("add", ADD, *ADDS)
     code.submit(

@@ -36,9 +36,9 @@ def executors_are_given_little(cluster: Cluster) -> Iterator[Finding]:
     """The service's CA and a token. The token is known to the executor and to no program: those see no volume."""
     for pod in cluster.executor_pods():
         for volume in pod.volumes.values():
-            secret = volume.get("secret")
-            keys = {item["key"] for item in secret.get("items", [])} or {"*"} if secret else set()
-            for key in sorted(keys):
+            secret = volume.get("secret", {"items": [], "secretName": ""})
+            keys = [item["key"] for item in secret.get("items", [{"key": "*"}])]
+            for key in keys:
                 if (secret["secretName"], key) not in _SECRETS:
                     yield pod.owner, f"volume {volume['name']}: expected nothing of {secret['secretName']}, found {key}"
 

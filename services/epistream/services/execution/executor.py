@@ -23,7 +23,9 @@ from epistream.v1 import knowledge_pb2 as pb
 
 _CODE: Final = pb.Filter(modalities=[pb.MODALITY_CODE])
 _REVIEW_SECONDS: Final = 1.0
-"""How often it is asked whether something is held."""
+"""How often it is asked whether something is held, at most: the more there is to list, the less often."""
+_LISTING_SHARE: Final = 0.2
+"""Of the time."""
 
 
 async def execute(
@@ -182,7 +184,8 @@ class Executor:
 
     async def _review(self) -> None:
         """Decide what is held, as it comes, once all that may depend on it is known."""
+        seconds = 0.0
         while True:
-            await asyncio.sleep(_REVIEW_SECONDS)
+            await asyncio.sleep(max(_REVIEW_SECONDS, seconds / _LISTING_SHARE))
             if self._has_all():
-                await self._held.review(self._revision, self._room)
+                seconds = await self._held.review(self._revision, self._room)

@@ -6,6 +6,7 @@ people, with the verdict as feedback: tests that cannot be decided here, tests t
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, Final, Self
 
@@ -25,15 +26,18 @@ from epistream.v1 import review_service_pb2_grpc as rpc
 from epistream.wire.errors import Conflict, Denied, InvalidInput, NotFound
 
 LEASE_SECONDS: Final = 15 * 60
-_PAGE: Final = 100
+_PAGE: Final = 10
+_TAKEN_MOST: Final = 50
+"""So many are taken at a time, each of up to a mebibyte."""
 _COMMENT_CHARACTERS: Final = 4000
 _log = logging.getLogger(__name__)
 
 
 def ruling(found: Assessed) -> api.ReviewVerdict.ValueType:
     """What the tests decide of code that is held; UNSPECIFIED where they decide nothing."""
-    verdict = found.judged.result.verdict
-    if verdict == Verdict.VERIFIED and not found.survival.broken:
+    verdict, survival = found.judged.result.verdict, found.survival
+    # Whoever has made many dependants must not hide behind them the one that breaks.
+    if verdict == Verdict.VERIFIED and not survival.broken and not survival.left_out:
         return api.REVIEW_VERDICT_ADMIT
     return api.REVIEW_VERDICT_REJECT if verdict == Verdict.FAIL else api.REVIEW_VERDICT_UNSPECIFIED
 
@@ -72,8 +76,11 @@ class HeldCode:
             del self._left[review_id]
             self._because[review_id] = f"{change.item_id} version {change.version}"
 
-    async def review(self, revision: int, room: asyncio.Semaphore) -> None:
-        """Decide all that waits, with what is known at this revision, as many at a time as there is room for.
+    async def review(self, revision: int, room: asyncio.Semaphore) -> float:
+        """Decide some of what waits, with what is known at this revision, as many at a time as there is room for.
+
+        Returns:
+            How long the service took to say what waits, seconds.
 
         Raises:
             NoIsolation: the sandbox cannot be started any more.
@@ -81,14 +88,18 @@ class HeldCode:
         """
         namespace = await patiently(lambda: self._client.namespace(self._place.namespace))
         if not (namespace.policy.verify_code and namespace.held_count):
-            return
+            return 0.0
+        began = time.monotonic()
+        waiting = await self._waiting()
+        seconds = time.monotonic() - began
         try:
             async with asyncio.TaskGroup() as group:
-                for each in await self._waiting():
+                for each in waiting:
                     await room.acquire()
                     group.create_task(self._review(each, revision)).add_done_callback(lambda _: room.release())
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
+        return seconds
 
     async def __aenter__(self) -> Self:
         return self
@@ -97,7 +108,7 @@ class HeldCode:
         await self._connection.aclose()
 
     async def _waiting(self) -> list[api.Review]:
-        """All that waits and is not left to people."""
+        """The first of what waits and is not left to people."""
         found: list[api.Review] = []
         request = api.ListReviewsRequest(
             namespace=self._place.namespace,
@@ -108,7 +119,7 @@ class HeldCode:
         while True:
             page = await self._call(lambda: self._stub.ListReviews, request)
             found += [each for each in page.reviews if each.review_id not in self._left]
-            if not page.next_page_token:
+            if not page.next_page_token or len(found) >= _TAKEN_MOST:
                 return found
             request.page_token = page.next_page_token
 

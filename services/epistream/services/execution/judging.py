@@ -19,6 +19,8 @@ from epistream.v1 import knowledge_pb2 as pb
 
 DEPENDANTS_MOST: Final = 50
 """So many dependants of one version are run, the nearest: each may take half a minute."""
+BEFORE_MOST: Final = 100
+"""What goes back to more than this is run alone: all of it would have to be read, and is too long to be run."""
 _WITHOUT_MUTANTS: Final = replace(DEFAULT_LIMITS, mutants=0)
 """Whether a dependant still passes is asked, not how good its tests are."""
 _log = logging.getLogger(__name__)
@@ -71,8 +73,10 @@ class Beside:
     def of(cls, item_id: str, parents: Sequence[str], known: Dependants) -> "Beside":
         """What is around an item with these parents."""
         names = known.of(item_id)
-        dependants = {name: known.before(name, known.parents(name)) for name in names[:DEPENDANTS_MOST]}
-        return cls(known.before(item_id, parents), dependants, max(len(names) - DEPENDANTS_MOST, 0))
+        before = {name: known.before(name, known.parents(name)) for name in names[:DEPENDANTS_MOST]}
+        dependants = {name: others for name, others in before.items() if len(others) <= BEFORE_MOST}
+        own = known.before(item_id, parents)
+        return cls(own if len(own) <= BEFORE_MOST else (), dependants, len(names) - len(dependants))
 
 
 class Judging:
