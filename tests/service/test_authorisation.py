@@ -28,6 +28,7 @@ from epistream.v1 import ingest_service_pb2 as ingest_pb
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as know_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.v1 import review_service_pb2 as review_pb
 from epistream.v1 import sync_service_pb2 as sync_pb
 from epistream.v1.raw_pb2 import RawSubmitRequest
 from epistream.wire.errors import Denied, EpistreamError, InvalidInput, NotFound, Unavailable
@@ -38,8 +39,9 @@ from tests.support.service import RunningService, running_service
 from tests.support.waits import until
 
 PATIENCE_SECONDS: Final = 20.0
-VERBS: Final = ("read", "write", "watch", "admin")
+VERBS: Final = ("read", "write", "review", "watch", "admin")
 NAMESPACES: Final = ("a", "b")
+REVIEWER: Final = review_pb.Reviewer(name="dr-ada", origin=pb.ORIGIN_EXPERT)
 
 ACCESS: Final = f"""
 [jwt]
@@ -76,12 +78,22 @@ roles = ["ward"]
 token_hashes = ["{hash_of("ward")}"]
 
 [roles.all]
-verbs = ["read", "write", "watch", "admin", "monitor"]
+verbs = ["read", "write", "review", "watch", "admin", "monitor"]
 namespaces = ["*"]
 
 [principals.root]
 roles = ["all"]
 token_hashes = ["{hash_of("root")}"]
+
+[roles.reviewers]
+verbs = ["review"]
+namespaces = ["a"]
+origins = ["COLLABORATIVE"]
+producers = ["dr-*"]
+
+[principals.reviewer]
+roles = ["reviewers"]
+token_hashes = ["{hash_of("reviewer")}"]
 
 [roles.writers]
 verbs = ["write"]
@@ -203,6 +215,31 @@ CALLS: Final[dict[str, Calling]] = {
     "KnowledgeService/ListFeedback": lambda client, namespace: client.knowledge.ListFeedback(
         know_pb.ListFeedbackRequest(namespace=namespace, item_id="item-1")
     ),
+    "ReviewService/ListReviews": lambda client, namespace: client.reviews.ListReviews(
+        review_pb.ListReviewsRequest(namespace=namespace)
+    ),
+    "ReviewService/GetReview": lambda client, namespace: client.reviews.GetReview(
+        review_pb.GetReviewRequest(namespace=namespace, review_id=1)
+    ),
+    "ReviewService/ClaimReview": lambda client, namespace: client.reviews.ClaimReview(
+        review_pb.ClaimReviewRequest(namespace=namespace, review_id=1, reviewer=REVIEWER)
+    ),
+    "ReviewService/DecideReview": lambda client, namespace: client.reviews.DecideReview(
+        review_pb.DecideReviewRequest(
+            namespace=namespace, review_id=1, reviewer=REVIEWER, verdict=review_pb.REVIEW_VERDICT_REJECT
+        )
+    ),
+    "ReviewService/CommentReview": lambda client, namespace: client.reviews.CommentReview(
+        review_pb.CommentReviewRequest(namespace=namespace, subject_id=1, reviewer=REVIEWER, text="Why?")
+    ),
+    "ReviewService/ListConflicts": lambda client, namespace: client.reviews.ListConflicts(
+        review_pb.ListConflictsRequest(namespace=namespace)
+    ),
+    "ReviewService/ResolveConflict": lambda client, namespace: client.reviews.ResolveConflict(
+        review_pb.ResolveConflictRequest(
+            namespace=namespace, conflict_id=1, reviewer=REVIEWER, standing_item_ids=["item-1"]
+        )
+    ),
     "SyncService/Subscribe": subscribe,
     "SyncService/ListConsumers": lambda client, namespace: client.sync.ListConsumers(
         sync_pb.ListConsumersRequest(namespace=namespace)
@@ -220,10 +257,11 @@ CALLS: Final[dict[str, Calling]] = {
 NEEDS: Final = {
     "IngestService": {"write"},
     "KnowledgeService": {"read"},
+    "ReviewService": {"review"},
     "SyncService": {"watch"},
     "NamespaceService/CreateNamespace": {"admin"},
     "NamespaceService/UpdatePolicy": {"admin"},
-    "NamespaceService/GetNamespace": {"read", "write", "watch", "admin"},
+    "NamespaceService/GetNamespace": {"read", "write", "review", "watch", "admin"},
     "AdminService/Backup": set[str](),
 }
 """Which verb suffices in the namespace, written out beside the rules. For a backup none does: it is of everything."""
@@ -321,6 +359,22 @@ async def test_a_batch_with_one_submission_that_may_not_be_is_not_taken(secured:
     for namespace, item in (("a", "item-71"), ("b", "item-71"), ("b", "item-72")):
         request = know_pb.GetRequest(namespace=namespace, item_id=item)
         assert isinstance(await failure_of(root.knowledge.Get(request)), NotFound)
+
+
+async def test_nobody_reviews_in_a_name_or_with_an_authority_that_is_not_theirs(
+    secured: Secured,
+    root: Client,  # noqa: ARG001 - a and b exist
+) -> None:
+    async with secured.client("reviewer") as client:
+        for name, origin, allowed in (
+            ("dr-ada", pb.ORIGIN_COLLABORATIVE, True),
+            ("dr-ada", pb.ORIGIN_EXPERT, False),
+            ("mallory", pb.ORIGIN_COLLABORATIVE, False),
+        ):
+            reviewer = review_pb.Reviewer(name=name, origin=origin)
+            request = review_pb.ClaimReviewRequest(namespace="a", review_id=1, reviewer=reviewer)
+            error = await failure_of(client.reviews.ClaimReview(request))
+            assert isinstance(error, NotFound if allowed else Denied), (name, origin, error)
 
 
 async def test_nobody_acknowledges_for_a_consumer_that_is_not_theirs(secured: Secured, root: Client) -> None:
