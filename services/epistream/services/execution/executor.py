@@ -13,9 +13,9 @@ from typing import Any, Final
 from epistream.clients.cursor import Changes, Event, SnapshotBegin, SnapshotEnd, SnapshotItems, Start, Subscribed
 from epistream.clients.knowledge import KnowledgeClient
 from epistream.clients.producer import Producer
+from epistream.clients.reviews import ReviewClient
 from epistream.clients.subscriber import Subscriber
 from epistream.services.execution.assessing import Assessed, Assessor, Place
-from epistream.services.execution.dependants import Dependants
 from epistream.services.execution.held import HeldCode
 from epistream.services.execution.judging import Beside, Judging
 from epistream.services.execution.verifying import Verifier
@@ -56,7 +56,10 @@ async def execute(
         client = await stack.enter_async_context(KnowledgeClient(place.target, credentials=place.credentials))
         producer = await stack.enter_async_context(Producer(place.target, credentials=place.credentials))
         assessor = Assessor(place, client, producer, Judging(verifier, threads), verifier.version)
-        held = await stack.enter_async_context(HeldCode(place, client, assessor, Dependants(), told))
+        reviews = await stack.enter_async_context(
+            ReviewClient(place.target, reviewer=place.name, origin="SYNTHETIC", credentials=place.credentials)
+        )
+        held = HeldCode(place.namespace, reviews, client, assessor, told)
         subscriber = await stack.enter_async_context(
             Subscriber(
                 place.target,

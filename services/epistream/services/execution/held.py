@@ -5,16 +5,15 @@ people, with the verdict as feedback: tests that cannot be decided here, tests t
 """
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final, Self
+from typing import Final
 
-from google.protobuf.duration_pb2 import Duration
-
-from epistream.clients.channel import CALL_TIMEOUT_SECONDS, Connection, call
 from epistream.clients.knowledge import KnowledgeClient
-from epistream.services.execution.assessing import Assessed, Assessor, Place
+from epistream.clients.reviews import ReviewClient
+from epistream.services.execution.assessing import Assessed, Assessor
 from epistream.services.execution.dependants import Dependants
 from epistream.services.execution.judging import Beside
 from epistream.services.execution.opinions import Subject
@@ -22,10 +21,8 @@ from epistream.services.execution.reading import patiently
 from epistream.services.execution.verdict import Verdict, printable
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import review_service_pb2 as api
-from epistream.v1 import review_service_pb2_grpc as rpc
 from epistream.wire.errors import Conflict, Denied, InvalidInput, NotFound
 
-LEASE_SECONDS: Final = 15 * 60
 _PAGE: Final = 10
 _TAKEN_MOST: Final = 50
 """So many are taken at a time, each of up to a mebibyte."""
@@ -33,38 +30,40 @@ _COMMENT_CHARACTERS: Final = 4000
 _log = logging.getLogger(__name__)
 
 
-def ruling(found: Assessed) -> api.ReviewVerdict.ValueType:
-    """What the tests decide of code that is held; UNSPECIFIED where they decide nothing."""
+def ruling(found: Assessed) -> bool | None:
+    """Whether code that is held is let in, as its tests decide it; None where they decide nothing."""
     verdict, survival = found.judged.result.verdict, found.survival
     # Whoever has made many dependants must not hide behind them the one that breaks.
     if verdict == Verdict.VERIFIED and not survival.broken and not survival.left_out:
-        return api.REVIEW_VERDICT_ADMIT
-    return api.REVIEW_VERDICT_REJECT if verdict == Verdict.FAIL else api.REVIEW_VERDICT_UNSPECIFIED
+        return True
+    return False if verdict == Verdict.FAIL else None
 
 
 class HeldCode:
     """Reviews what is held for REASON_UNVERIFIED.
 
     Args:
-        place: the service, the namespace, and in whose name.
-        client: to read there.
+        namespace: where.
+        client: to review there, as a program.
+        reading: to read there.
         assessor: runs the tests.
-        known: what depends on what, as it is followed.
         told: called with what was run.
+
+    Attributes:
+        known: what depends on what, as it is followed.
     """
 
     def __init__(
         self,
-        place: Place,
-        client: KnowledgeClient,
+        namespace: str,
+        client: ReviewClient,
+        reading: KnowledgeClient,
         assessor: Assessor,
-        known: Dependants,
         told: Callable[[Assessed], None],
     ) -> None:
-        self._place, self._client, self._assessor = place, client, assessor
-        self.known, self._told = known, told
-        self._reviewer = api.Reviewer(name=place.name, origin=pb.ORIGIN_SYNTHETIC)
-        self._connection = Connection(place.target, place.credentials)
+        self._namespace, self._client, self._reading = namespace, client, reading
+        self._assessor, self._told = assessor, told
+        self.known = Dependants()
         self._left: dict[int, frozenset[str]] = {}
         """Reviews that are people's now, with what each is derived from."""
         self._because: dict[int, str] = {}
@@ -86,7 +85,7 @@ class HeldCode:
             NoIsolation: the sandbox cannot be started any more.
             EpistreamError: as calls of a service do.
         """
-        namespace = await patiently(lambda: self._client.namespace(self._place.namespace))
+        namespace = await patiently(lambda: self._reading.namespace(self._namespace))
         if not (namespace.policy.verify_code and namespace.held_count):
             return 0.0
         began = time.monotonic()
@@ -101,47 +100,38 @@ class HeldCode:
             raise failures.exceptions[0] from None
         return seconds
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._connection.aclose()
-
     async def _waiting(self) -> list[api.Review]:
         """The first of what waits and is not left to people."""
         found: list[api.Review] = []
-        request = api.ListReviewsRequest(
-            namespace=self._place.namespace,
-            reasons=[pb.REASON_UNVERIFIED],
-            modalities=[pb.MODALITY_CODE],
-            limit=_PAGE,
-        )
+        token = ""
         while True:
-            page = await self._call(lambda: self._stub.ListReviews, request)
+            page = await patiently(
+                functools.partial(
+                    self._client.reviews,
+                    self._namespace,
+                    reasons=[pb.REASON_UNVERIFIED],
+                    modalities=[pb.MODALITY_CODE],
+                    limit=_PAGE,
+                    page_token=token,
+                )
+            )
             found += [each for each in page.reviews if each.review_id not in self._left]
-            if not page.next_page_token or len(found) >= _TAKEN_MOST:
+            token = page.next_page_token
+            if not token or len(found) >= _TAKEN_MOST:
                 return found
-            request.page_token = page.next_page_token
 
     async def _review(self, review: api.Review, revision: int) -> None:
+        claim = functools.partial(self._client.claim, self._namespace, review.review_id)
         try:
-            await self._claim(review, LEASE_SECONDS)
+            await patiently(claim)
             if not await self._decide(review, revision):
                 self._leave(review)
-                await self._claim(review, 0)
+                await patiently(lambda: claim(seconds=0))
         except (Conflict, NotFound, Denied, InvalidInput) as error:
             # Somebody else has it, or has decided it, or knowledge of a higher authority is in the way by now.
             self._leave(review)
-            _log.info("review %d is left to people: %s", review.review_id, error.message)
-
-    async def _claim(self, review: api.Review, seconds: int) -> None:
-        request = api.ClaimReviewRequest(
-            namespace=review.namespace,
-            review_id=review.review_id,
-            reviewer=self._reviewer,
-            lease=Duration(seconds=seconds),
-        )
-        await self._call(lambda: self._stub.ClaimReview, request)
+            level = logging.WARNING if isinstance(error, Denied) else logging.INFO
+            _log.log(level, "review %d is left to people: %s", review.review_id, error.message)
 
     async def _decide(self, review: api.Review, revision: int) -> bool:
         """Run it, and end the review where the tests decide it. Returns whether they do."""
@@ -150,23 +140,12 @@ class HeldCode:
         because = self._because.pop(review.review_id, "")
         found = await self._assessor.of_held(subject, beside, revision, because)
         self._told(found)
-        request = api.DecideReviewRequest(
-            namespace=review.namespace,
-            review_id=review.review_id,
-            reviewer=self._reviewer,
-            verdict=ruling(found),
-            comment=printable(found.judged.result.reason)[:_COMMENT_CHARACTERS],
-        )
-        if request.verdict != api.REVIEW_VERDICT_UNSPECIFIED:
-            await self._call(lambda: self._stub.DecideReview, request)
-        return request.verdict != api.REVIEW_VERDICT_UNSPECIFIED
+        ruled = ruling(found)
+        if ruled is not None:
+            end = self._client.admit if ruled else self._client.reject
+            comment = printable(found.judged.result.reason)[:_COMMENT_CHARACTERS]
+            await patiently(lambda: end(self._namespace, review.review_id, comment))
+        return ruled is not None
 
     def _leave(self, review: api.Review) -> None:
         self._left[review.review_id] = frozenset(review.submission.provenance.derived_from)
-
-    @property
-    def _stub(self) -> rpc.ReviewServiceStub:
-        return rpc.ReviewServiceStub(self._connection.channel)
-
-    async def _call(self, method: Callable[[], Any], request: Any) -> Any:
-        return await patiently(lambda: call(self._connection, method, request, CALL_TIMEOUT_SECONDS))
