@@ -228,6 +228,7 @@ def _defaults() -> ns_pb.Policy:
         guard=ns_pb.GUARD_MEASURE,
         worth_min=0.0,
         real_share_floor=0.1,
+        verify_code=False,
         anchor_items=500,
         anchor_after=0,
     )

@@ -30,6 +30,14 @@ _Retained = Annotated[
     int | None, typer.Option("--retained", min=0, help="How many of the newest revisions can be resumed from; 0: all.")
 ]
 
+_VerifyCode = Annotated[
+    bool | None,
+    typer.Option(
+        "--verify-code/--no-verify-code",
+        help="Whether code that is not an expert's is held until its tests were run (`epistream execute`).",
+    ),
+]
+
 
 @app.command("list")
 @reaching
@@ -89,6 +97,7 @@ def create(
     threshold: _Threshold = None,
     own_vectors: _OwnVectors = None,
     retained: _Retained = None,
+    verify_code: _VerifyCode = None,
     service: Service,
     timeout: options.Timeout = options.DEFAULT_SECONDS,
     as_json: options.Json = False,
@@ -103,7 +112,10 @@ def create(
     from epistream.v1 import namespace_service_pb2 as ns
 
     policy = ns.Policy(
-        near_duplicate_threshold=threshold, accept_producer_embeddings=own_vectors, retained_revisions=retained
+        near_duplicate_threshold=threshold,
+        accept_producer_embeddings=own_vectors,
+        retained_revisions=retained,
+        verify_code=verify_code,
     )
     wanted = ns.Encoder(model=encoder, dimension=dimension) if encoder or dimension else None
     made = ask(service, timeout, lambda client: client.create_namespace(name, encoder=wanted, policy=policy))
@@ -118,23 +130,28 @@ def policy(
     threshold: _Threshold = None,
     own_vectors: _OwnVectors = None,
     retained: _Retained = None,
+    verify_code: _VerifyCode = None,
     service: Service,
     timeout: options.Timeout = options.DEFAULT_SECONDS,
     as_json: options.Json = False,
 ) -> None:
     """Change the policy of a namespace: what is given; the rest stays.
 
-    Example:
+    Examples:
       epistream namespaces policy pharmacy --threshold 0.97
+      epistream namespaces policy programs --verify-code
     """
     from epistream.clients.cli import show
     from epistream.v1 import namespace_service_pb2 as ns
 
     wanted = ns.Policy(
-        near_duplicate_threshold=threshold, accept_producer_embeddings=own_vectors, retained_revisions=retained
+        near_duplicate_threshold=threshold,
+        accept_producer_embeddings=own_vectors,
+        retained_revisions=retained,
+        verify_code=verify_code,
     )
     if wanted == ns.Policy():
-        raise typer.BadParameter("nothing to change: give --threshold, --own-vectors, --no-own-vectors or --retained")
+        raise typer.BadParameter("nothing to change: give --threshold, --own-vectors, --retained or --verify-code")
     changed = ask(service, timeout, lambda client: client.update_policy(name, wanted))
     show.show([changed], as_json=as_json, table=lambda: show.namespaces_table([changed]))
 
