@@ -203,6 +203,9 @@ CALLS: Final[dict[str, Calling]] = {
     "KnowledgeService/ListFeedback": lambda client, namespace: client.knowledge.ListFeedback(
         know_pb.ListFeedbackRequest(namespace=namespace, item_id="item-1")
     ),
+    "KnowledgeService/ListAlarms": lambda client, namespace: client.knowledge.ListAlarms(
+        know_pb.ListAlarmsRequest(namespace=namespace)
+    ),
     "SyncService/Subscribe": subscribe,
     "SyncService/ListConsumers": lambda client, namespace: client.sync.ListConsumers(
         sync_pb.ListConsumersRequest(namespace=namespace)

@@ -321,6 +321,7 @@ def test_ctrl_c_ends_what_waits_for_input(there: Namespace) -> None:
         ("diff", "1"),
         ("watch",),
         ("consumers",),
+        ("alarms",),
         ("namespaces", "list"),
         ("produce", "-", "-k", "127.0.0.1:1"),
     ],

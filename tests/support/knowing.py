@@ -118,6 +118,15 @@ def commit(engine: Engine, *sent: pb.Submission, atomic: bool = False) -> list[p
     return engine.pipeline.commit(engine.pipeline.prepare([record(one) for one in sent]), atomic=atomic)
 
 
+def watch(engine: Engine) -> list[pb.CollapseAlarm]:
+    """Have the collapse watch look at all that is due; what it found, in order."""
+    found = []
+    while (window := engine.collapse_watch.next()) is not None:
+        found.append(engine.collapse_watch.compare(window))
+        assert engine.collapse_watch.record(window, found[-1])
+    return found
+
+
 def commit_in_batches(engine: Engine, sent: Sequence[pb.Submission], size: int) -> list[pb.Receipt]:
     """Submit in batches of a size."""
     return [r for start in range(0, len(sent), size) for r in commit(engine, *sent[start : start + size])]

@@ -31,6 +31,16 @@ _OF_ITEM: Final = (
 
 _IN_ANSWERS: Final = f"revision <= :at AND (ended IS NULL OR ended > :at) AND kind <> {pb.CHANGE_KIND_RETRACTED}"
 
+_GENERATED: Final = (
+    "FROM versions INDEXED BY versions_by_generator WHERE namespace = :n AND producer = :p AND modality = :m"
+    f" AND origin = {pb.ORIGIN_SYNTHETIC} AND kind <> {pb.CHANGE_KIND_RETRACTED}"
+)
+"""The SYNTHETIC versions of a producer, without retractions; so each has a vector."""
+_GENERATED_BY_ALL: Final = (
+    "FROM versions WHERE namespace = :n AND modality = :m"
+    f" AND origin = {pb.ORIGIN_SYNTHETIC} AND kind <> {pb.CHANGE_KIND_RETRACTED}"
+)
+
 _CHAINED: Final = (
     "j.revision, j.change, j.embedding, j.record, j.digest,"
     " (SELECT p.digest FROM journal p WHERE p.sequence = j.sequence - 1)"
@@ -85,6 +95,17 @@ class IndexRow:
     modality: int
     producer: str
     embedding: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unwatched:
+    """A producer of SYNTHETIC knowledge, or all of them, a window of whom is due."""
+
+    producer: str
+    """Empty for all of them."""
+    modality: pb.Modality.ValueType
+    known: pb.CollapseAlarm
+    """What is known from the window before; empty at the first."""
 
 
 class Catalog:
@@ -369,6 +390,78 @@ class Catalog:
             " ORDER BY revision",
             (namespace, after, until, modality),
         )
+
+    def alarms(
+        self, namespace: int, *, on: bool = False, producer: str | None = None, limit: int = -1
+    ) -> list[pb.CollapseAlarm]:
+        """What is known of the producers of SYNTHETIC knowledge, at most `limit`, all where it is negative.
+
+        First those whose alarm is on, then those whose newest window ended last. With `on` only the first; with
+        `producer` only of that one.
+        """
+        rows = self.connection.execute(
+            "SELECT alarm FROM alarms WHERE namespace = ?1 AND raised >= ?2 AND producer = IFNULL(?3, producer)"
+            " ORDER BY raised DESC, revision DESC, producer, modality LIMIT ?4",
+            (namespace, on, producer, limit),
+        )
+        return [pb.CollapseAlarm.FromString(alarm) for (alarm,) in rows]
+
+    def alarm(self, namespace: int, producer: str, modality: int) -> pb.CollapseAlarm:
+        """What is known of one producer; empty where nothing is."""
+        alarm = self.connection.execute(
+            "SELECT alarm FROM alarms WHERE namespace = ? AND producer = ? AND modality = ?",
+            (namespace, producer, modality),
+        ).get
+        return pb.CollapseAlarm.FromString(alarm or b"")
+
+    def unwatched(self, namespace: int, every: int) -> Unwatched | None:
+        """A producer that had a multiple of `every` versions accepted since its newest window.
+
+        Of several the one whose newest window ended first.
+        """
+        row = self.connection.execute(
+            "SELECT g.producer, g.modality, a.alarm FROM generated g LEFT JOIN alarms a"
+            " ON a.namespace = g.namespace AND a.producer = g.producer AND a.modality = g.modality"
+            " WHERE g.namespace = ?1 AND g.accepted / ?2 > IFNULL(a.accepted, 0) / ?2"
+            " ORDER BY IFNULL(a.revision, 0), g.producer, g.modality LIMIT 1",
+            (namespace, every),
+        ).get
+        return Unwatched(row[0], row[1], pb.CollapseAlarm.FromString(row[2] or b"")) if row is not None else None
+
+    def unwatched_count(self, namespace: int, every: int) -> int:
+        """How many windows are due."""
+        due: int = self.connection.execute(
+            "SELECT TOTAL(g.accepted / ?2 - IFNULL(a.accepted, 0) / ?2) FROM generated g LEFT JOIN alarms a"
+            " ON a.namespace = g.namespace AND a.producer = g.producer AND a.modality = g.modality"
+            " WHERE g.namespace = ?1",
+            (namespace, every),
+        ).get
+        return int(due)
+
+    def nth_generated(self, namespace: int, producer: str, modality: int, after: int, nth: int) -> int:
+        """The revision of the nth SYNTHETIC version of a producer above `after`, 1 for the first; empty: of all."""
+        revision: int = self.connection.execute(
+            f"SELECT revision {_GENERATED if producer else _GENERATED_BY_ALL} AND revision > :after"
+            " ORDER BY revision LIMIT 1 OFFSET :skipped",
+            {"n": namespace, "p": producer, "m": modality, "after": after, "skipped": nth - 1},
+        ).get
+        return revision
+
+    def newest_generated(self, namespace: int, producer: str, modality: int, at: int, limit: int) -> list[int]:
+        """The newest SYNTHETIC versions of a producer up to the revision `at`, at most `limit`, the oldest first."""
+        rows = self.connection.execute(
+            f"SELECT revision {_GENERATED} AND revision <= :at ORDER BY revision DESC LIMIT :limit",
+            {"n": namespace, "p": producer, "m": modality, "at": at, "limit": limit},
+        )
+        return [revision for (revision,) in rows][::-1]
+
+    def in_answers(self, namespace: int, modality: int, at: int) -> list[int]:
+        """The versions of a modality that are in answers at a revision, the oldest first."""
+        rows = self.connection.execute(
+            f"SELECT revision FROM versions WHERE namespace = :n AND modality = :m AND {_IN_ANSWERS} ORDER BY revision",  # noqa: S608
+            {"n": namespace, "m": modality, "at": at},
+        )
+        return [revision for (revision,) in rows]
 
     def ends(self, namespace: int, after: int) -> list[tuple[int, int]]:
         """Versions that ended above `after`, each with the revision that ended it, in the order of their ends."""

@@ -10,6 +10,7 @@ from typing import Final
 
 from epistream.indexer import deadletters, positions, views
 from epistream.indexer.catalog import Head
+from epistream.indexer.collapse import RAISED_BELOW
 from epistream.indexer.gate import Verdict
 from epistream.indexer.journal import Entry, chain
 from epistream.indexer.lineage import Lineage
@@ -98,6 +99,10 @@ class Draft:
         """The entry of a namespace that was made or whose policy changed."""
         return self._chain(number, record, None, None)
 
+    def add_watched(self, number: int, alarm: pb.CollapseAlarm) -> Entry:
+        """The entry of a window that was compared with what people wrote."""
+        return self._chain(number, journal_pb2.JournalRecord(watched=alarm), None, None)
+
     def _chain(
         self, number: int, record: journal_pb2.JournalRecord, change: pb.Change | None, embedded: Embedded | None
     ) -> Entry:
@@ -164,6 +169,10 @@ def _receipt(submission: pb.Submission, verdict: Verdict) -> pb.Receipt:
             figures.item_id, figures.version = verdict.head.item_id, verdict.head.version
             figures.origin = pb.Origin.ValueType(verdict.head.origin)
         figures.differences.extend(verdict.differences)
+    if verdict.alarm is not None:
+        figures = receipt.figures
+        figures.collapse_ratio, figures.collapse_bar = verdict.alarm.recent[-1], RAISED_BELOW
+        figures.collapse_since_revision = verdict.alarm.since_revision
     for violation in verdict.violations:
         receipt.violations.add(field=violation.field, description=violation.description)
     return receipt

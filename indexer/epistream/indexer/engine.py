@@ -12,6 +12,7 @@ import numpy as np
 
 from epistream.indexer.anchors import Anchors
 from epistream.indexer.clock import Clock, SystemClock
+from epistream.indexer.collapse_watch import CollapseWatch
 from epistream.indexer.embed import Embedder
 from epistream.indexer.feed import Feed
 from epistream.indexer.index import (
@@ -47,6 +48,7 @@ class Engine:
         store: the journal, the views and the positions in Kafka.
         namespaces: made and described here; making and changing runs on the writer thread.
         anchors: what synthetic knowledge is measured against.
+        collapse_watch: finds who says less and less.
         pipeline: takes knowledge in.
         knowledge: answers questions.
         feed: what is pushed.
@@ -83,6 +85,7 @@ class Engine:
         self.anchors = Anchors()
         self.knowledge = Knowledge(self.store, self.namespaces, embedder)
         self.feed = Feed(self.store, self.namespaces)
+        self.collapse_watch = CollapseWatch(self.store, self.namespaces, self.anchors, clock, self.feed.wake)
         self.outbox = Outbox(self.store.readers)
         self.pipeline = Pipeline(self.store, self.namespaces, embedder, clock, self._publish, carried)
 

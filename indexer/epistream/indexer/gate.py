@@ -28,6 +28,7 @@ from epistream.indexer.match import (
 )
 from epistream.indexer.model import AUTHORITY, NamespaceConfig
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import FieldViolation
 
 
@@ -46,6 +47,8 @@ class Verdict:
     """The items near by that say something else."""
     violations: tuple[FieldViolation, ...] = ()
     """For REFUSED."""
+    alarm: pb.CollapseAlarm | None = None
+    """For REASON_COLLAPSE: that of the producer."""
     earlier: pb.Receipt | None = None
     """The receipt of the first time, when there was one: it is the answer, and nothing is written."""
 
@@ -65,10 +68,11 @@ def decide(
     lineage: Lineage,
     config: NamespaceConfig,
     topic: Topic | None = None,
+    alarm: pb.CollapseAlarm | None = None,
 ) -> Verdict:
     """The verdict on `submission`, of which `found` is known, and which comes from where `lineage` says.
 
-    `topic` is None where any origin may come.
+    `topic` is None where any origin may come; `alarm` is the collapse alarm of its producer, where it is on.
     """
     match found:
         case Repeated(decision):
@@ -83,6 +87,8 @@ def decide(
             return _retract(submission, head)
         case _ if (reason := _astray(submission, lineage, config)) is not None:
             return Verdict(pb.OUTCOME_HELD, reason)
+        case _ if alarm is not None and _holds_collapsed(submission, config):
+            return Verdict(pb.OUTCOME_HELD, pb.REASON_COLLAPSE, alarm=alarm)
         case _:
             return _beside(submission, found, config)
 
@@ -125,6 +131,11 @@ def _astray(submission: pb.Submission, lineage: Lineage, config: NamespaceConfig
     if lineage.cycle:
         return pb.REASON_CYCLE
     return pb.REASON_GENERATION if lineage.generation > config.policy.generation_max else None
+
+
+def _holds_collapsed(submission: pb.Submission, config: NamespaceConfig) -> bool:
+    """Whether it is held where the collapse alarm of its producer is on."""
+    return submission.origin == pb.ORIGIN_SYNTHETIC and config.policy.on_collapse == ns_pb.COLLAPSE_ACTION_HOLD
 
 
 def _refuse(submission: pb.Submission, found: IdReused | Stale) -> Verdict:

@@ -119,7 +119,9 @@ class Pipeline:
             config, view = self._namespaces.configs[submission.namespace], views[submission.namespace]
             lineage = trace(submission, candidate.decoded.item_id, view)
             found = match(candidate, view, config)
-            verdict = decide(submission, found, lineage, config, self._topic(candidate))
+            alarms = self._namespaces.state(submission.namespace).alarms
+            alarm = alarms.get((submission.provenance.producer, submission.modality))
+            verdict = decide(submission, found, lineage, config, self._topic(candidate), alarm)
             receipt, entry = draft.add(candidate, verdict, lineage, config)
             if entry is not None:
                 view.add(candidate, entry)

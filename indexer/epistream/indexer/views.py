@@ -4,6 +4,7 @@
 checked and copied.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
@@ -46,6 +47,8 @@ CREATE TABLE versions (
     PRIMARY KEY (namespace, revision)
 ) WITHOUT ROWID;
 CREATE INDEX versions_by_item ON versions (namespace, item_id, version) WHERE version > 1;
+CREATE INDEX versions_by_generator ON versions (namespace, producer, modality, revision)
+    WHERE origin = 3 AND kind <> 3; -- SYNTHETIC, no retraction
 CREATE INDEX versions_by_time ON versions (namespace, commit_us, revision);
 CREATE TABLE attributes (
     namespace INTEGER NOT NULL,
@@ -96,6 +99,23 @@ CREATE TABLE feedback (
     sequence INTEGER NOT NULL,
     PRIMARY KEY (namespace, item_id, sequence)
 ) WITHOUT ROWID;
+CREATE TABLE generated (
+    namespace INTEGER NOT NULL,
+    producer TEXT NOT NULL,
+    modality INTEGER NOT NULL,
+    accepted INTEGER NOT NULL,
+    PRIMARY KEY (namespace, producer, modality)
+) WITHOUT ROWID;
+CREATE TABLE alarms (
+    namespace INTEGER NOT NULL,
+    producer TEXT NOT NULL,
+    modality INTEGER NOT NULL,
+    raised INTEGER NOT NULL,
+    accepted INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    alarm BLOB NOT NULL,
+    PRIMARY KEY (namespace, producer, modality)
+) WITHOUT ROWID;
 CREATE TABLE counts (
     namespace INTEGER PRIMARY KEY,
     head INTEGER NOT NULL,
@@ -106,7 +126,8 @@ CREATE TABLE counts (
 );
 """
 """Item ids and fingerprints are spread over their trees, so each new item writes a page of each: what a commit writes
-is mostly that. A version that is its item's only one, as most are, is therefore found by the item, not by an index."""
+is mostly that. A version that is its item's only one, as most are, is therefore found by the item, not by an index.
+`generated` counts the SYNTHETIC versions of each producer, and under the empty name those of all of them."""
 
 TABLES: Final = (
     "namespaces",
@@ -119,6 +140,8 @@ TABLES: Final = (
     "parents",
     "held",
     "feedback",
+    "generated",
+    "alarms",
     "counts",
 )
 """The views, in the order of a dump."""
@@ -139,6 +162,9 @@ def apply(connection: apsw.Connection, entries: Sequence[Entry]) -> None:
         for entry in of_namespace:
             if entry.record.WhichOneof("record") == "namespace":
                 _apply_namespace(connection, number, entry.record)
+        for entry in of_namespace:
+            if entry.record.WhichOneof("record") == "watched":
+                _apply_watched(connection, number, entry.record.watched)
         decided = [entry for entry in of_namespace if entry.record.WhichOneof("record") == "decision"]
         if decided:
             _apply_decisions(connection, number, decided)
@@ -150,6 +176,14 @@ def _apply_namespace(connection: apsw.Connection, number: int, record: journal_p
         (number, record.namespace.name, record.namespace.SerializeToString(deterministic=True)),
     )
     connection.execute("INSERT INTO counts VALUES (?,0,0,0,0,0) ON CONFLICT DO NOTHING", (number,))
+
+
+def _apply_watched(connection: apsw.Connection, number: int, alarm: pb.CollapseAlarm) -> None:
+    known = alarm.SerializeToString(deterministic=True)
+    connection.execute(
+        "INSERT OR REPLACE INTO alarms VALUES (?,?,?,?,?,?,?)",
+        (number, alarm.producer, alarm.modality, int(alarm.on), alarm.accepted, alarm.revision, known),
+    )
 
 
 def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> None:
@@ -219,6 +253,7 @@ def _apply_changes(connection: apsw.Connection, number: int, entries: Sequence[E
         [_item_row(number, change) for change in changes],
     )
     _apply_parents(connection, number, changes)
+    _apply_generated(connection, number, changes)
     connection.executemany(
         "INSERT INTO attributes VALUES (?,?,?,?)",
         [(number, c.revision, name, value) for c in changes for name, value in sorted(c.knowledge.attributes.items())],
@@ -240,6 +275,21 @@ def _apply_parents(connection: apsw.Connection, number: int, changes: Sequence[p
             for name, change in newest.items()
             for parent in sorted(set(change.knowledge.provenance.derived_from))
         ],
+    )
+
+
+def _apply_generated(connection: apsw.Connection, number: int, changes: Sequence[pb.Change]) -> None:
+    """Count the new SYNTHETIC versions of each producer, and of all."""
+    generated: Counter[tuple[str, int]] = Counter()
+    for change in changes:
+        said = change.knowledge
+        if said.origin == pb.ORIGIN_SYNTHETIC and change.kind != pb.CHANGE_KIND_RETRACTED:
+            generated[said.provenance.producer, said.modality] += 1
+            generated["", said.modality] += 1
+    connection.executemany(
+        "INSERT INTO generated VALUES (?,?,?,?) ON CONFLICT (namespace, producer, modality) DO UPDATE"
+        " SET accepted = accepted + excluded.accepted",
+        [(number, producer, modality, count) for (producer, modality), count in sorted(generated.items())],
     )
 
 

@@ -28,6 +28,7 @@ class JournalRecord(_message.Message):
 
     DECISION_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
+    WATCHED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def decision(self) -> Global___Decision:
         """A submission was decided."""
@@ -36,17 +37,22 @@ class JournalRecord(_message.Message):
     def namespace(self) -> _namespace_service_pb2.Namespace:
         """A namespace was made, or its policy changed. `head_revision` and the counts are not set in it."""
 
+    @_builtins.property
+    def watched(self) -> _knowledge_pb2.CollapseAlarm:
+        """A window of SYNTHETIC knowledge was compared with what people wrote. What is known of its producer from then on."""
+
     def __init__(
         self,
         *,
         decision: Global___Decision | None = ...,
         namespace: _namespace_service_pb2.Namespace | None = ...,
+        watched: _knowledge_pb2.CollapseAlarm | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "namespace", b"namespace", "record", b"record"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "namespace", b"namespace", "record", b"record", "watched", b"watched"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "namespace", b"namespace", "record", b"record"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "namespace", b"namespace", "record", b"record", "watched", b"watched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["decision", "namespace"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["decision", "namespace", "watched"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 

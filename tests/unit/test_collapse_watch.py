@@ -1,0 +1,365 @@
+"""The collapse watch over a store: which windows are due, what is kept of them, and that the journal decides it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from epistream.indexer import store as stores
+from epistream.indexer.anchors import Anchors
+from epistream.indexer.backup import Backup
+from epistream.indexer.collapse_watch import CollapseWatch, Window
+from epistream.indexer.engine import Engine
+from epistream.indexer.restore import restore
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from tests.support.knowing import NAMESPACE, START_US, HandClock, commit, submission, watch
+
+ITEMS, EVERY, DIMENSION = 64, 32, 48
+_Vectors: TypeAlias = NDArray[np.float32]
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = opened(tmp_path / "store")
+    yield engine
+    engine.close()
+
+
+def opened(folder: Path) -> Engine:
+    engine = Engine(folder, clock=HandClock())
+    policy = ns_pb.Policy(
+        near_duplicate_threshold=0.99,
+        anchor_items=ITEMS,
+        watch_items=ITEMS,
+        watch_every=EVERY,
+        real_share_floor=0.0,
+    )
+    encoder = ns_pb.Encoder(model="none", dimension=DIMENSION)
+    engine.namespaces.create(ns_pb.CreateNamespaceRequest(name=NAMESPACE, encoder=encoder, policy=policy))
+    return engine
+
+
+def kinds(number: int, count: int, seed: int = 0) -> _Vectors:
+    """Unit vectors around a number of directions, the same directions for a larger number."""
+    centres = np.random.default_rng(9).standard_normal((DIMENSION, DIMENSION))
+    rows = centres[np.arange(count) % number] + 0.35 * np.random.default_rng(seed).standard_normal((count, DIMENSION))
+    units: _Vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return units
+
+
+def said(engine: Engine, vectors: _Vectors, name: str, producer: str = "gpt", *, prompts: bool = False) -> None:
+    """One item for each vector is committed; by people where the producer is `ada`."""
+    origin = pb.ORIGIN_EXPERT if producer == "ada" else pb.ORIGIN_SYNTHETIC
+    sent = []
+    for number, vector in enumerate(vectors):
+        content = f"{name}, the text numbered {number} of {producer}."
+        one = submission(content, id=f"{name} {number}", origin=origin, vector=vector, producer=producer)
+        one.prompt = f"Question {number}?" if prompts else ""
+        sent.append(one)
+    receipts = commit(engine, *sent)
+    assert {pb.Outcome.Name(receipt.outcome) for receipt in receipts} == {"OUTCOME_ADMITTED"}, receipts[-1]
+
+
+def of(found: list[pb.CollapseAlarm], producer: str = "gpt") -> list[pb.CollapseAlarm]:
+    return [one for one in found if one.producer == producer]
+
+
+def known(engine: Engine) -> list[pb.CollapseAlarm]:
+    with engine.store.reader() as catalog:
+        return catalog.alarms(engine.namespaces.state(NAMESPACE).config.number)
+
+
+def raised(engine: Engine) -> set[str]:
+    """Whose alarms are on."""
+    alarms = engine.namespaces.state(NAMESPACE).alarms
+    assert all(one.on and key == (one.producer, one.modality) for key, one in alarms.items())
+    return {producer for producer, _ in alarms}
+
+
+def collapsed(engine: Engine) -> None:
+    """People speak of 48 kinds of things, a producer of four of them."""
+    said(engine, kinds(48, ITEMS), "People", "ada")
+    said(engine, kinds(4, 2 * EVERY, 1), "Few kinds")
+
+
+def test_windows_end_at_each_multiple_of_the_accepted_versions_whatever_the_batches(engine: Engine) -> None:
+    said(engine, kinds(48, ITEMS), "People", "ada")
+    said(engine, kinds(48, EVERY - 1, 1), "One")
+    assert watch(engine) == []
+
+    said(engine, kinds(48, 10, 5), "People again", "ada")
+    said(engine, kinds(48, 2 * EVERY, 2), "Two")
+
+    found = watch(engine)
+    assert [(one.accepted, one.revision) for one in of(found)] == [
+        (EVERY, ITEMS + EVERY + 10),
+        (2 * EVERY, ITEMS + 2 * EVERY + 10),
+    ]
+    assert [one.items for one in of(found)] == [EVERY, ITEMS]
+    assert watch(engine) == []
+
+
+def test_who_says_less_is_noticed_and_who_says_as_much_is_not(engine: Engine) -> None:
+    collapsed(engine)
+    said(engine, kinds(48, 2 * EVERY, 2), "All kinds", "llama")
+
+    found = watch(engine)
+
+    assert [one.on for one in of(found)] == [True, True]
+    assert [one.on for one in of(found, "llama")] == [False, False]
+    last = of(found)[-1]
+    assert (last.since_revision, last.since_time.ToMicroseconds()) == (ITEMS + EVERY, START_US)
+    assert [figures.order for figures in last.ratios] == [0.5, 1, 2, np.inf]
+    assert all(figures.low < figures.ratio < figures.high for figures in last.ratios)
+    assert list(last.recent) == [one.ratios[1].ratio for one in of(found)]
+    assert "gpt" in raised(engine)
+    assert "llama" not in raised(engine)
+
+
+def test_the_alarm_is_cleared_after_three_windows_as_diverse_as_people(engine: Engine) -> None:
+    collapsed(engine)
+    watch(engine)
+    said(engine, kinds(48, 5 * EVERY, 3), "All kinds again")
+
+    found = of(watch(engine))
+
+    assert [one.on for one in found] == [True, True, True, False, False]
+    assert found[-1].since_revision == found[-2].revision
+    assert "gpt" not in raised(engine)
+
+
+def test_without_enough_of_people_there_is_a_reason_and_no_figure(engine: Engine) -> None:
+    said(engine, kinds(48, ITEMS - 1), "People", "ada")
+    said(engine, kinds(4, EVERY, 1), "Few kinds")
+
+    (found,) = of(watch(engine))
+
+    assert (found.missing, found.items, found.on, found.windows) == ("NO_ANCHORS", ITEMS - 1, False, 0)
+    assert not found.ratios
+    assert not found.HasField("support")
+    assert not found.HasField("near_self")
+
+
+def test_people_who_came_after_the_end_of_a_window_do_not_count(engine: Engine) -> None:
+    said(engine, kinds(48, ITEMS - 1), "People", "ada")
+    said(engine, kinds(4, EVERY, 1), "Few kinds")
+    said(engine, kinds(48, 1, 7), "The last of people", "ada")
+
+    assert [one.missing for one in watch(engine)] == ["NO_ANCHORS", "NO_ANCHORS"]
+
+
+def test_the_store_as_a_whole_is_watched_and_people_in_it_count(engine: Engine) -> None:
+    said(engine, kinds(48, ITEMS), "People", "ada")
+    said(engine, kinds(4, 3 * EVERY, 1), "Few kinds")
+    said(engine, kinds(4, 3 * EVERY, 2), "Few kinds too", "llama")
+
+    found = watch(engine)
+
+    whole = of(found, "")
+    assert [one.accepted for one in whole] == [EVERY * number for number in range(1, 7)]
+    ratios = [one.ratios[1].ratio for one in whole]
+    assert ratios[0] > ratios[-1] > of(found)[-1].ratios[1].ratio
+    assert not any(one.matched or one.HasField("near_self") for one in whole)
+
+
+def test_answers_to_the_prompts_of_people_are_compared_on_those(engine: Engine) -> None:
+    said(engine, kinds(48, ITEMS), "People", "ada", prompts=True)
+    said(engine, kinds(48, ITEMS, 1), "Answers", prompts=True)
+    said(engine, kinds(48, ITEMS, 2), "Texts", "llama")
+
+    found = watch(engine)
+
+    assert [(one.matched, one.items) for one in of(found)] == [(True, EVERY), (True, ITEMS)]
+    assert not any(one.matched for one in of(found, "llama"))
+
+
+def test_near_self_is_the_share_that_was_said_before(engine: Engine) -> None:
+    vectors = kinds(48, EVERY, 1)
+    vectors[EVERY // 2 :] = vectors[: EVERY // 2]
+    said(engine, kinds(48, ITEMS), "People", "ada")
+    said(engine, vectors, "Version")
+
+    (found,) = of(watch(engine))
+
+    assert found.near_self == 0.5
+
+
+def test_a_newer_anchor_window_is_another_measure(engine: Engine) -> None:
+    collapsed(engine)
+    first = of(watch(engine))[-1]
+    said(engine, kinds(4, ITEMS, 5), "People of few kinds", "ada")
+    policy = ns_pb.Policy(anchor_after=first.revision)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+    said(engine, kinds(4, EVERY, 6), "Few kinds again")
+
+    (found,) = of(watch(engine))
+
+    assert found.anchor != first.anchor
+    assert list(found.recent) == [found.ratios[1].ratio]
+    assert found.first_low == found.ratios[1].low
+    assert found.on
+    assert found.recovered == 1
+
+
+def test_what_was_compared_under_another_policy_is_not_kept(engine: Engine) -> None:
+    collapsed(engine)
+    window = engine.collapse_watch.next()
+    assert window is not None
+    alarm = engine.collapse_watch.compare(window)
+    policy = ns_pb.Policy(watch_items=2 * ITEMS)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+
+    assert not engine.collapse_watch.record(window, alarm)
+
+    assert known(engine) == []
+    again = engine.collapse_watch.next()
+    assert again is not None
+    assert (again.producer, again.revision) == (window.producer, window.revision)
+
+
+def test_a_window_is_kept_once(engine: Engine) -> None:
+    collapsed(engine)
+    window = engine.collapse_watch.next()
+    assert window is not None
+    alarm = engine.collapse_watch.compare(window)
+
+    assert engine.collapse_watch.record(window, alarm)
+    assert not engine.collapse_watch.record(window, alarm)
+
+
+# What follows from an alarm.
+
+
+def receipt_of(engine: Engine, name: str, producer: str, origin: pb.Origin.ValueType) -> pb.Receipt:
+    (vector,) = kinds(48, 1, sum(name.encode()))
+    sent = submission(f"{name} of {producer}.", id=name, origin=origin, producer=producer, vector=vector)
+    (receipt,) = commit(engine, sent)
+    return receipt
+
+
+def tried(engine: Engine, name: str, producer: str = "gpt", origin: pb.Origin.ValueType = pb.ORIGIN_SYNTHETIC) -> str:
+    receipt = receipt_of(engine, name, producer, origin)
+    return pb.Reason.Name(receipt.reason).removeprefix("REASON_")
+
+
+def test_an_alarm_holds_nothing_unless_the_policy_says_so(engine: Engine) -> None:
+    collapsed(engine)
+    watch(engine)
+
+    assert tried(engine, "Something new") == "NEW"
+
+
+def test_with_hold_the_knowledge_of_who_says_less_is_held_with_the_figures(engine: Engine) -> None:
+    collapsed(engine)
+    policy = ns_pb.Policy(on_collapse=ns_pb.COLLAPSE_ACTION_HOLD)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+    assert tried(engine, "Before anybody looked") == "NEW"
+    alarm = of(watch(engine))[-1]
+
+    receipt = receipt_of(engine, "After that", "gpt", pb.ORIGIN_SYNTHETIC)
+
+    assert (receipt.outcome, receipt.reason) == (pb.OUTCOME_HELD, pb.REASON_COLLAPSE)
+    assert receipt.figures.collapse_ratio == alarm.recent[-1] < receipt.figures.collapse_bar == 0.95
+    assert receipt.figures.collapse_since_revision == alarm.since_revision
+    assert tried(engine, "Another model", "llama") == "NEW"
+    assert tried(engine, "A person by the same name", origin=pb.ORIGIN_EXPERT) == "NEW"
+
+
+def test_after_another_start_it_is_held_as_before(tmp_path: Path) -> None:
+    engine = opened(tmp_path / "store")
+    policy = ns_pb.Policy(on_collapse=ns_pb.COLLAPSE_ACTION_HOLD)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+    collapsed(engine)
+    watch(engine)
+    engine.close()
+
+    engine = Engine(tmp_path / "store", clock=HandClock())
+
+    assert tried(engine, "Something new") == "COLLAPSE"
+    engine.close()
+
+
+# The journal is the truth.
+
+
+def without_times(alarm: pb.CollapseAlarm) -> pb.CollapseAlarm:
+    alarm.ClearField("time")
+    alarm.ClearField("since_time")
+    return alarm
+
+
+def test_another_process_finds_the_alarms_and_what_is_due(tmp_path: Path) -> None:
+    engine = opened(tmp_path / "store")
+    collapsed(engine)
+    window = engine.collapse_watch.next()
+    assert window is not None
+    engine.collapse_watch.record(window, engine.collapse_watch.compare(window))
+    unrecorded = engine.collapse_watch.next()
+    assert unrecorded is not None
+    lost = engine.collapse_watch.compare(unrecorded)
+    engine.close()
+
+    engine = opened(tmp_path / "store")
+
+    assert without_times(watch(engine)[0]) == without_times(lost)
+    assert "gpt" in raised(engine)
+    engine.close()
+
+
+def test_views_made_anew_and_a_restored_store_have_the_same_alarms(tmp_path: Path) -> None:
+    engine = opened(tmp_path / "store")
+    collapsed(engine)
+    watch(engine)
+    dump = list(engine.store.logical_dump())
+    assert stores.check(engine.store) == []
+    made = Backup(engine.store.readers, "1.2.3", START_US)
+    (tmp_path / "b").write_bytes(b"".join(made.data()) + made.sha256())
+    stores.rebuild(engine.store)
+    assert list(engine.store.logical_dump()) == dump
+    engine.close()
+
+    restore(tmp_path / "b", tmp_path / "restored")
+
+    engine = opened(tmp_path / "restored")
+    assert list(engine.store.logical_dump()) == dump
+    assert "gpt" in raised(engine)
+    assert watch(engine) == []
+    engine.close()
+
+
+def compared_again(engine: Engine) -> list[pb.CollapseAlarm]:
+    """Every window that the journal has, compared once more."""
+    config = engine.namespaces.state(NAMESPACE).config
+    again = CollapseWatch(engine.store, engine.namespaces, Anchors(), HandClock(), lambda: None)
+    before: dict[tuple[str, int], pb.CollapseAlarm] = {}
+    found = []
+    for entry in engine.store.journal.follow(0):
+        if entry.record.WhichOneof("record") == "watched":
+            kept = entry.record.watched
+            key = (kept.producer, kept.modality)
+            known = before.get(key, pb.CollapseAlarm())
+            found.append(again.compare(Window(config, *key, kept.accepted, kept.revision, known)))
+            before[key] = kept
+    return found
+
+
+def test_windows_compared_again_in_a_restored_store_have_the_same_bits(tmp_path: Path) -> None:
+    engine = opened(tmp_path / "store")
+    collapsed(engine)
+    said(engine, kinds(48, 4 * EVERY, 3), "All kinds again")
+    kept = watch(engine)
+    said(engine, kinds(48, 3 * EVERY, 4), "Later", "llama")
+    made = Backup(engine.store.readers, "1.2.3", START_US)
+    (tmp_path / "b").write_bytes(b"".join(made.data()) + made.sha256())
+    engine.close()
+    restore(tmp_path / "b", tmp_path / "restored")
+
+    engine = opened(tmp_path / "restored")
+
+    assert len(kept) > 8
+    assert list(map(without_times, compared_again(engine))) == list(map(without_times, kept))
+    engine.close()
