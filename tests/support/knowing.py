@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from epistream.indexer.decode import again
 from epistream.indexer.engine import Engine
 from epistream.indexer.index import FaissIndex, IndexFactory
-from epistream.indexer.model import Position, Record
+from epistream.indexer.model import Embedded, Held, Position, Record, Ruling
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 
@@ -125,6 +126,32 @@ def watch(engine: Engine) -> list[pb.CollapseAlarm]:
         found.append(engine.collapse_watch.compare(window))
         assert engine.collapse_watch.record(window, found[-1])
     return found
+
+
+def pending(engine: Engine, reason: pb.Reason.ValueType = pb.REASON_UNSPECIFIED) -> list[Held]:
+    """What is held now."""
+    with engine.store.reader() as catalog:
+        return catalog.pending(engine.namespaces.configs[NAMESPACE].number, 0, 1000, reason)
+
+
+def ruling(
+    engine: Engine,
+    held: Held,
+    *,
+    admits: bool = True,
+    origin: pb.Origin.ValueType = pb.ORIGIN_EXPERT,
+    by: str = "dr-ada",
+    comment: str = "",
+) -> Ruling:
+    """What an expert decides of what is held, unless somebody else does."""
+    (embedded,) = engine.pipeline.prepare([again(held)])
+    assert isinstance(embedded, Embedded)
+    return Ruling(held, embedded, admits, origin, by, comment)
+
+
+def let_go(engine: Engine, held: Held) -> Ruling:
+    """That the gate itself lets go of what it held."""
+    return ruling(engine, held, origin=pb.ORIGIN_UNSPECIFIED, by="")
 
 
 def commit_in_batches(engine: Engine, sent: Sequence[pb.Submission], size: int) -> list[pb.Receipt]:

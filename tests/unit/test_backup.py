@@ -25,7 +25,6 @@ from epistream.indexer.positions import Cursor
 from epistream.indexer.restore import UNFINISHED, restore
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
-from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Broken, InvalidInput, Unavailable
 from tests.support.knowing import (
     DIMENSION,
@@ -90,11 +89,9 @@ def filled(folder: Path) -> Engine:
     )
     commit(engine, judged)
     commit_from_kafka(engine, [submission(f"From Kafka {n}.", id=f"k-{n}") for n in range(5)], 2)
-    policy = ns_pb.Policy(watch_every=32, real_share_floor=0.0)
-    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
-    made = [submission(f"Made {n}.", id=f"m-{n}", origin=pb.ORIGIN_SYNTHETIC, producer="gpt") for n in range(32)]
+    made = [submission(f"Made {n}.", id=f"m-{n}", origin=pb.ORIGIN_SYNTHETIC, producer="gpt") for n in range(130)]
     commit(engine, *made)
-    assert len(watch(engine)) == 2
+    assert watch(engine)
     letters = [record(pb.Submission(content="of nobody"), Position("facts", 1, n, leader_epoch=3)) for n in range(3)]
     engine.pipeline.commit(engine.pipeline.prepare([*letters, record(pb.Submission(content="over gRPC"))]))
     acknowledge(engine.store, Cursor(30, 2))

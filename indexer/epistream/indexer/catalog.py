@@ -16,6 +16,7 @@ from typing import Final
 import apsw
 
 from epistream.indexer import journal
+from epistream.indexer.model import Held
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
@@ -84,6 +85,7 @@ class Counts:
     held: int
     merged: int
     feedback: int
+    rejected: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class Catalog:
     def counts(self, namespace: int) -> Counts:
         """The figures of a namespace now."""
         row = self.connection.execute(
-            "SELECT head, items, held, merged, feedback FROM counts WHERE namespace = ?", (namespace,)
+            "SELECT head, items, held, merged, feedback, rejected FROM counts WHERE namespace = ?", (namespace,)
         ).get
         return Counts(*row)
 
@@ -154,6 +156,33 @@ class Catalog:
             raise Broken(f"journal entry {sequence} is missing", reason="CORRUPT")
         _committed(*row)
         return journal_pb2.JournalRecord.FromString(row[4]).decision
+
+    def held(self, sequence: int) -> Held | None:
+        """The submission that the entry `sequence` held; None where it held none, whatever became of it since."""
+        if not 0 < sequence <= (self.connection.execute("SELECT MAX(sequence) FROM journal").get or 0):
+            return None
+        decision = self.decision(sequence)
+        return Held(sequence, decision) if decision.receipt.outcome == pb.OUTCOME_HELD else None
+
+    def pending(
+        self, namespace: int, after: int, limit: int, reason: pb.Reason.ValueType = pb.REASON_UNSPECIFIED
+    ) -> list[Held]:
+        """At most `limit` submissions that are held now, of one reason or any, after a sequence, the oldest first."""
+        rows = self.connection.execute(
+            "SELECT sequence FROM held INDEXED BY held_pending WHERE namespace = :n AND sequence > :after"
+            " AND resolved IS NULL AND :reason IN (0, reason) ORDER BY sequence LIMIT :limit",
+            {"n": namespace, "after": after, "reason": reason, "limit": limit},
+        )
+        return [Held(sequence, self.decision(sequence)) for (sequence,) in rows]
+
+    def waiting(self, namespace: int, sequences: Iterable[int]) -> set[int]:
+        """Those of the entries whose submission is still held."""
+        rows = self.connection.execute(
+            "SELECT h.sequence FROM json_each(?) j CROSS JOIN held h ON h.namespace = ? AND h.sequence = j.value"
+            " WHERE h.resolved IS NULL",
+            (json.dumps(list(sequences)), namespace),
+        )
+        return {sequence for (sequence,) in rows}
 
     def head(self, namespace: int, item_id: str) -> Head | None:
         """The newest version of an item, retracted or not."""

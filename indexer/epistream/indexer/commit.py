@@ -13,8 +13,7 @@ from epistream.indexer.catalog import Head
 from epistream.indexer.collapse import RAISED_BELOW
 from epistream.indexer.gate import Verdict
 from epistream.indexer.journal import Entry, chain
-from epistream.indexer.lineage import Lineage
-from epistream.indexer.model import Decoded, Embedded, Malformed, NamespaceConfig, Position, Record
+from epistream.indexer.model import Decoded, Embedded, Malformed, NamespaceConfig, Position, Record, Ruling
 from epistream.indexer.store import Store
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
@@ -64,9 +63,7 @@ class Draft:
         self.refused.append((malformed.record, receipt))
         return receipt
 
-    def add(
-        self, embedded: Embedded, verdict: Verdict, lineage: Lineage, config: NamespaceConfig
-    ) -> tuple[pb.Receipt, Entry | None]:
+    def add(self, embedded: Embedded, verdict: Verdict, config: NamespaceConfig) -> tuple[pb.Receipt, Entry | None]:
         """The receipt of a decided submission, and the entry that keeps it; none for an earlier or refused one."""
         decoded = embedded.decoded
         if verdict.earlier is not None:
@@ -75,12 +72,39 @@ class Draft:
             receipt.earlier = True
             return receipt, None
         receipt = _receipt(decoded.submission, verdict)
-        if lineage.generation:
-            _trace(receipt.figures, lineage, config)
         if verdict.outcome == pb.OUTCOME_REFUSED:
             receipt.time.FromMicroseconds(self.now_us)
             self.refused.append((decoded.record, receipt))
             return receipt, None
+        return receipt, self._decided(embedded, receipt, verdict, config, journal_pb2.JournalRecord())
+
+    def release(
+        self, ruling: Ruling, embedded: Embedded, verdict: Verdict, config: NamespaceConfig
+    ) -> tuple[pb.Receipt, Entry]:
+        """The second receipt of a submission that was held, and the entry that ends the first one.
+
+        `embedded` is the submission as it is confirmed; the verdict is not REFUSED.
+        """
+        receipt = _receipt(embedded.decoded.submission, verdict)
+        record = journal_pb2.JournalRecord()
+        record.decision.releases = ruling.held.sequence
+        record.decision.decided_by, record.decision.comment = ruling.decided_by, ruling.comment
+        return receipt, self._decided(embedded, receipt, verdict, config, record)
+
+    def add_namespace(self, number: int, record: journal_pb2.JournalRecord) -> Entry:
+        """The entry of a namespace that was made or whose policy changed."""
+        return self._chain(number, record, None, None)
+
+    def _decided(
+        self,
+        embedded: Embedded,
+        receipt: pb.Receipt,
+        verdict: Verdict,
+        config: NamespaceConfig,
+        record: journal_pb2.JournalRecord,
+    ) -> Entry:
+        """The entry of a decision, which it fills in, as it does the receipt."""
+        decoded = embedded.decoded
         tip = self.tips[config.number]
         tip.commit_us = max(tip.commit_us, self.now_us)
         receipt.time.FromMicroseconds(tip.commit_us)
@@ -89,15 +113,11 @@ class Draft:
             tip.revision += 1
             receipt.revision = tip.revision
             change = _change(decoded, verdict, receipt)
-            change.generation = lineage.generation
+            change.generation = verdict.lineage.generation
         elif verdict.outcome == pb.OUTCOME_MERGED and verdict.head is not None:
             receipt.item_id, receipt.version = verdict.head.item_id, verdict.head.version
-        entry = self._chain(config.number, _record(decoded, receipt), change, embedded)
-        return receipt, entry
-
-    def add_namespace(self, number: int, record: journal_pb2.JournalRecord) -> Entry:
-        """The entry of a namespace that was made or whose policy changed."""
-        return self._chain(number, record, None, None)
+        _keep(record.decision, decoded, receipt)
+        return self._chain(config.number, record, change, embedded)
 
     def add_watched(self, number: int, alarm: pb.CollapseAlarm) -> Entry:
         """The entry of a window that was compared with what people wrote."""
@@ -173,14 +193,13 @@ def _receipt(submission: pb.Submission, verdict: Verdict) -> pb.Receipt:
         figures = receipt.figures
         figures.collapse_ratio, figures.collapse_bar = verdict.alarm.recent[-1], RAISED_BELOW
         figures.collapse_since_revision = verdict.alarm.since_revision
+    if verdict.lineage.generation:
+        receipt.figures.generation = verdict.lineage.generation
+        receipt.figures.generation_max = verdict.generation_max
+        receipt.figures.unknown_parents.extend(verdict.lineage.unknown)
     for violation in verdict.violations:
         receipt.violations.add(field=violation.field, description=violation.description)
     return receipt
-
-
-def _trace(figures: pb.Figures, lineage: Lineage, config: NamespaceConfig) -> None:
-    figures.generation, figures.generation_max = lineage.generation, config.policy.generation_max
-    figures.unknown_parents.extend(lineage.unknown)
 
 
 def _change(decoded: Decoded, verdict: Verdict, receipt: pb.Receipt) -> pb.Change:
@@ -230,9 +249,8 @@ def submitted_us(decoded: Decoded) -> int:
     return decoded.record.timestamp_us or decoded.record.received_us
 
 
-def _record(decoded: Decoded, receipt: pb.Receipt) -> journal_pb2.JournalRecord:
-    record = journal_pb2.JournalRecord()
-    decision = record.decision
+def _keep(decision: journal_pb2.Decision, decoded: Decoded, receipt: pb.Receipt) -> None:
+    """Set what a decision keeps of its submission."""
     decision.receipt.CopyFrom(receipt)
     decision.submission_digest, decision.fingerprint = decoded.digest, decoded.fingerprint
     decision.origin = decoded.submission.origin
@@ -243,7 +261,6 @@ def _record(decoded: Decoded, receipt: pb.Receipt) -> journal_pb2.JournalRecord:
         decision.held.CopyFrom(decoded.submission)
     elif receipt.outcome == pb.OUTCOME_RECORDED:
         decision.recorded.CopyFrom(decoded.submission)
-    return record
 
 
 def _newest(records: Iterable[Record]) -> dict[tuple[str, int], Position]:

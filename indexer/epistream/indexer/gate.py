@@ -5,14 +5,16 @@ authority never replaces, retracts or brings back what a higher one said: it is 
 same promotes the item: a new version under its name. Before all that, a Kafka topic has to carry the origin: what was
 decided once stays decided, also where it is read again and its topic carries other origins by then. And synthetic
 knowledge has to say where it comes from, before anybody looks at what it says.
+
+What is held can be decided again: `decide_again`.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from epistream.indexer.catalog import Head
-from epistream.indexer.lineage import Lineage
+from epistream.indexer.lineage import NO_MODEL, Lineage
 from epistream.indexer.match import (
     Conflicting,
     IdReused,
@@ -26,7 +28,7 @@ from epistream.indexer.match import (
     SameContent,
     Stale,
 )
-from epistream.indexer.model import AUTHORITY, NamespaceConfig
+from epistream.indexer.model import AUTHORITY, NamespaceConfig, Ruling
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import FieldViolation
@@ -47,6 +49,10 @@ class Verdict:
     """The items near by that say something else."""
     violations: tuple[FieldViolation, ...] = ()
     """For REFUSED."""
+    lineage: Lineage = NO_MODEL
+    """Where the submission comes from."""
+    generation_max: int = 0
+    """The policy's, for what has a generation."""
     alarm: pb.CollapseAlarm | None = None
     """For REASON_COLLAPSE: that of the producer."""
     earlier: pb.Receipt | None = None
@@ -85,12 +91,15 @@ def decide(
             return Verdict(pb.OUTCOME_RECORDED, pb.REASON_FEEDBACK)
         case Retraction(head):
             return _retract(submission, head)
-        case _ if (reason := _astray(submission, lineage, config)) is not None:
-            return Verdict(pb.OUTCOME_HELD, reason)
-        case _ if alarm is not None and _holds_collapsed(submission, config):
-            return Verdict(pb.OUTCOME_HELD, pb.REASON_COLLAPSE, alarm=alarm)
         case _:
-            return _beside(submission, found, config)
+            reason = _astray(submission, lineage, config)
+            if reason is not None:
+                verdict = Verdict(pb.OUTCOME_HELD, reason)
+            elif alarm is not None and _holds_collapsed(submission, config):
+                verdict = Verdict(pb.OUTCOME_HELD, pb.REASON_COLLAPSE, alarm=alarm)
+            else:
+                verdict = _beside(submission, found, config)
+            return replace(verdict, lineage=lineage, generation_max=config.policy.generation_max)
 
 
 def _beside(
@@ -121,7 +130,7 @@ def _beside(
 
 
 def _astray(submission: pb.Submission, lineage: Lineage, config: NamespaceConfig) -> pb.Reason.ValueType | None:
-    """Why synthetic knowledge is held for where it comes from; None for any other."""
+    """Why synthetic knowledge is held for where it comes from; None for what is not."""
     if submission.origin != pb.ORIGIN_SYNTHETIC:
         return None
     if config.policy.require_generator and not submission.provenance.generator:
@@ -136,6 +145,45 @@ def _astray(submission: pb.Submission, lineage: Lineage, config: NamespaceConfig
 def _holds_collapsed(submission: pb.Submission, config: NamespaceConfig) -> bool:
     """Whether it is held where the collapse alarm of its producer is on."""
     return submission.origin == pb.ORIGIN_SYNTHETIC and config.policy.on_collapse == ns_pb.COLLAPSE_ACTION_HOLD
+
+
+def confirmed(submission: pb.Submission, origin: pb.Origin.ValueType) -> pb.Submission:
+    """What a held submission is when somebody answers for it: of that origin, where its authority is the higher one.
+
+    A synthetic submission that an expert lets in is expert knowledge from then on: else the next synthetic one could
+    replace it. Its provenance still says which model made it.
+    """
+    if AUTHORITY[origin] <= AUTHORITY[submission.origin]:
+        return submission
+    said = pb.Submission()
+    said.CopyFrom(submission)
+    said.origin = origin
+    return said
+
+
+def decide_again(
+    submission: pb.Submission,
+    found: Match,
+    lineage: Lineage,
+    config: NamespaceConfig,
+    ruling: Ruling,
+    alarm: pb.CollapseAlarm | None = None,
+) -> Verdict:
+    """The verdict on a submission that was held, as `confirmed`, of which `found` is known now.
+
+    Who lets it in ends the reason for which it was held, and nothing else: it may say what is known by now, and merges.
+    The authority of who decides counts, so what an expert lets in may revise what an expert said. Where that does not
+    suffice, or the version that the producer expected is the head's no more, the verdict is HELD or REFUSED, which is
+    no decision of a person's: the submission waits on. The gate itself rejects what came too late, and may have to hold
+    for another reason what it lets go of.
+    """
+    if not ruling.admits:
+        return Verdict(pb.OUTCOME_REJECTED, pb.REASON_REVIEW_REJECTED)
+    verdict = decide(submission, found, lineage, config, alarm=None if ruling.decided_by else alarm)
+    if verdict.outcome in (pb.OUTCOME_HELD, pb.OUTCOME_REFUSED):
+        late = verdict.outcome == pb.OUTCOME_REFUSED and not ruling.decided_by
+        return replace(verdict, outcome=pb.OUTCOME_REJECTED) if late else verdict
+    return replace(verdict, reason=pb.REASON_REVIEW_ADMITTED if ruling.decided_by else pb.REASON_RELEASED)
 
 
 def _refuse(submission: pb.Submission, found: IdReused | Stale) -> Verdict:

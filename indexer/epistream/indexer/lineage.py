@@ -30,6 +30,10 @@ class Lineage:
     """It would be derived from itself, or from so many items that nobody can tell."""
 
 
+NO_MODEL: Final = Lineage()
+"""Of what no model made."""
+
+
 class KnownParents(Protocol):
     """What `trace` asks of what is known."""
 
@@ -46,7 +50,7 @@ class KnownParents(Protocol):
 def trace(submission: pb.Submission, item_id: str, known: KnownParents) -> Lineage:
     """The lineage of a submission about `item_id`. Only SYNTHETIC knowledge has one."""
     if submission.origin != pb.ORIGIN_SYNTHETIC or submission.retraction:
-        return Lineage()
+        return NO_MODEL
     heads = {name: known.parent(name) for name in submission.provenance.derived_from}
     unknown = tuple(name for name, head in heads.items() if head is None or head.retracted)
     generation = 1 + max((head.generation for head in heads.values() if head is not None), default=0)

@@ -151,7 +151,7 @@ class Namespaces:
             counts = catalog.counts(state.config.number)
         answer.head_revision, answer.compacted_revision = counts.head, state.floor
         answer.item_count, answer.held_count, answer.merged_count = counts.items, counts.held, counts.merged
-        answer.feedback_count = counts.feedback
+        answer.feedback_count, answer.rejected_count = counts.feedback, counts.rejected
         return answer
 
     def list(self) -> list[ns_pb.Namespace]:

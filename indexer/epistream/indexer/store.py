@@ -357,7 +357,7 @@ def rebuild(store: Store) -> int:
     applied = 0
     with store.transaction() as connection:
         for table in views.TABLES:
-            connection.execute(f"DROP TABLE {table}")
+            connection.execute(f"DROP TABLE IF EXISTS {table}")  # an earlier version had fewer
         connection.execute(views.SCHEMA)
         while page := store.journal.read(applied, journal.PAGE):
             views.apply(connection, page)

@@ -108,6 +108,8 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     """It was refused and changed nothing."""
     OUTCOME_RECORDED: _Outcome.ValueType  # 6
     """It says something about knowledge, and is kept beside it: feedback. No item changed by it."""
+    OUTCOME_REJECTED: _Outcome.ValueType  # 7
+    """It was held, and whoever decided said no. It is in no answer."""
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """What became of a submission."""
@@ -126,6 +128,8 @@ OUTCOME_REFUSED: Outcome.ValueType  # 5
 """It was refused and changed nothing."""
 OUTCOME_RECORDED: Outcome.ValueType  # 6
 """It says something about knowledge, and is kept beside it: feedback. No item changed by it."""
+OUTCOME_REJECTED: Outcome.ValueType  # 7
+"""It was held, and whoever decided said no. It is in no answer."""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 class _Reason:
@@ -192,6 +196,12 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """HELD: it adds too little to what is known: `figures.worth` is below the policy's `worth_min`."""
     REASON_CYCLE: _Reason.ValueType  # 28
     """HELD: it would be derived from itself."""
+    REASON_REVIEW_ADMITTED: _Reason.ValueType  # 31
+    """ADMITTED, REVISED or MERGED: it was held, and who reviewed it let it in."""
+    REASON_REVIEW_REJECTED: _Reason.ValueType  # 32
+    """REJECTED: it was held, and who reviewed it turned it away."""
+    REASON_RELEASED: _Reason.ValueType  # 33
+    """ADMITTED, REVISED or MERGED: what the gate had held it for is over."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a submission had its outcome."""
@@ -254,6 +264,12 @@ REASON_LOW_GAIN: Reason.ValueType  # 27
 """HELD: it adds too little to what is known: `figures.worth` is below the policy's `worth_min`."""
 REASON_CYCLE: Reason.ValueType  # 28
 """HELD: it would be derived from itself."""
+REASON_REVIEW_ADMITTED: Reason.ValueType  # 31
+"""ADMITTED, REVISED or MERGED: it was held, and who reviewed it let it in."""
+REASON_REVIEW_REJECTED: Reason.ValueType  # 32
+"""REJECTED: it was held, and who reviewed it turned it away."""
+REASON_RELEASED: Reason.ValueType  # 33
+"""ADMITTED, REVISED or MERGED: what the gate had held it for is over."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _ChangeKind:
@@ -672,7 +688,7 @@ class Knowledge(_message.Message):
     FURTHER_MEDIA_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
     origin: Global___Origin.ValueType
-    """How it came to be."""
+    """How it came to be. Of what was held and then admitted in a review: that of who decided, where its authority is the higher one."""
     modality: Global___Modality.ValueType
     """What kind it is."""
     content: _builtins.str
@@ -891,7 +907,9 @@ Global___Figures: _TypeAlias = Figures  # noqa: Y015
 
 @_typing.final
 class Receipt(_message.Message):
-    """The answer to one submission. It is durable before it is sent."""
+    """The answer to one submission. It is durable before it is sent. What was HELD gets another one when it is decided: the outcomes' topic has it, and so
+    has who sends the same submission again.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

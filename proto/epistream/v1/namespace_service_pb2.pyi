@@ -241,6 +241,7 @@ class Namespace(_message.Message):
     HELD_COUNT_FIELD_NUMBER: _builtins.int
     MERGED_COUNT_FIELD_NUMBER: _builtins.int
     FEEDBACK_COUNT_FIELD_NUMBER: _builtins.int
+    REJECTED_COUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """1 to 100 of a-z, 0-9, `-`, `_` and `.`, beginning with a letter or digit."""
     policy_version: _builtins.int
@@ -257,6 +258,8 @@ class Namespace(_message.Message):
     """Submissions that were merged."""
     feedback_count: _builtins.int
     """Submissions of feedback that were recorded."""
+    rejected_count: _builtins.int
+    """Submissions that were held and then rejected."""
     @_builtins.property
     def encoder(self) -> Global___Encoder:
         """Its encoder."""
@@ -283,10 +286,11 @@ class Namespace(_message.Message):
         held_count: _builtins.int = ...,
         merged_count: _builtins.int = ...,
         feedback_count: _builtins.int = ...,
+        rejected_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "encoder", b"encoder", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compacted_revision", b"compacted_revision", "create_time", b"create_time", "encoder", b"encoder", "feedback_count", b"feedback_count", "head_revision", b"head_revision", "held_count", b"held_count", "item_count", b"item_count", "merged_count", b"merged_count", "name", b"name", "policy", b"policy", "policy_version", b"policy_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compacted_revision", b"compacted_revision", "create_time", b"create_time", "encoder", b"encoder", "feedback_count", b"feedback_count", "head_revision", b"head_revision", "held_count", b"held_count", "item_count", b"item_count", "merged_count", b"merged_count", "name", b"name", "policy", b"policy", "policy_version", b"policy_version", "rejected_count", b"rejected_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from epistream.indexer.collapse_watch import CollapseWatch
+from epistream.indexer.engine import Engine
 from epistream.services.errors import unexpected
 from epistream.services.metrics import Metrics
 from epistream.services.writer import Writer
@@ -32,15 +32,10 @@ _AGAIN_SECONDS: Final = 60.0
 class CollapseWatching:
     """The thread, and what ends it."""
 
-    def __init__(
-        self,
-        watch: CollapseWatch,
-        writer: Writer,
-        subscribe: Callable[[Callable[[], None]], Callable[[], None]],
-        metrics: Metrics,
-    ) -> None:
-        """Nothing runs before `start`. `subscribe` is `Feed.subscribe_to_commits`."""
-        self._watch, self._writer, self._subscribe, self._metrics = watch, writer, subscribe, metrics
+    def __init__(self, engine: Engine, writer: Writer, metrics: Metrics) -> None:
+        """Nothing runs before `start`."""
+        self._watch, self._subscribe = engine.collapse_watch, engine.feed.subscribe_to_commits
+        self._writer, self._metrics = writer, metrics
         self._unsubscribe: Callable[[], None] = lambda: None
         self._stopping = threading.Event()
         self._wake = threading.Event()

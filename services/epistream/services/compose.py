@@ -152,9 +152,7 @@ class Service:
             health_address=settings.health_address,
             reflects=not self.guard.guarded if settings.reflection is None else settings.reflection,
         )
-        self.collapse_watching = CollapseWatching(
-            engine.collapse_watch, self.writer, engine.feed.subscribe_to_commits, metrics
-        )
+        self.collapse_watching = CollapseWatching(engine, self.writer, metrics)
         self._collector = self._collector_of(consumers)
         metrics.registry.register(self._collector)
         self._metrics_server: MetricsServer | None = None
