@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -16,10 +15,8 @@ from epistream.indexer.engine import Engine
 from epistream.indexer.restore import restore
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
+from tests.support.collapsing import ALL_KINDS, EVERY, FEW_KINDS, ITEMS, kinds, texts, wanted
 from tests.support.knowing import NAMESPACE, START_US, HandClock, commit, submission, watch
-
-ITEMS, EVERY, DIMENSION = 64, 32, 48
-_Vectors: TypeAlias = NDArray[np.float32]
 
 
 @pytest.fixture
@@ -31,36 +28,15 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 def opened(folder: Path) -> Engine:
     engine = Engine(folder, clock=HandClock())
-    policy = ns_pb.Policy(
-        near_duplicate_threshold=0.99,
-        anchor_items=ITEMS,
-        watch_items=ITEMS,
-        watch_every=EVERY,
-        real_share_floor=0.0,
-    )
-    encoder = ns_pb.Encoder(model="none", dimension=DIMENSION)
-    engine.namespaces.create(ns_pb.CreateNamespaceRequest(name=NAMESPACE, encoder=encoder, policy=policy))
+    engine.namespaces.create(wanted())
     return engine
 
 
-def kinds(number: int, count: int, seed: int = 0) -> _Vectors:
-    """Unit vectors around a number of directions, the same directions for a larger number."""
-    centres = np.random.default_rng(9).standard_normal((DIMENSION, DIMENSION))
-    rows = centres[np.arange(count) % number] + 0.35 * np.random.default_rng(seed).standard_normal((count, DIMENSION))
-    units: _Vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    return units
-
-
-def said(engine: Engine, vectors: _Vectors, name: str, producer: str = "gpt", *, prompts: bool = False) -> None:
+def said(
+    engine: Engine, vectors: NDArray[np.float32], name: str, producer: str = "gpt", *, prompts: bool = False
+) -> None:
     """One item for each vector is committed; by people where the producer is `ada`."""
-    origin = pb.ORIGIN_EXPERT if producer == "ada" else pb.ORIGIN_SYNTHETIC
-    sent = []
-    for number, vector in enumerate(vectors):
-        content = f"{name}, the text numbered {number} of {producer}."
-        one = submission(content, id=f"{name} {number}", origin=origin, vector=vector, producer=producer)
-        one.prompt = f"Question {number}?" if prompts else ""
-        sent.append(one)
-    receipts = commit(engine, *sent)
+    receipts = commit(engine, *texts(vectors, name, producer, prompts=prompts))
     assert {pb.Outcome.Name(receipt.outcome) for receipt in receipts} == {"OUTCOME_ADMITTED"}, receipts[-1]
 
 
@@ -82,17 +58,17 @@ def raised(engine: Engine) -> set[str]:
 
 def collapsed(engine: Engine) -> None:
     """People speak of 48 kinds of things, a producer of four of them."""
-    said(engine, kinds(48, ITEMS), "People", "ada")
-    said(engine, kinds(4, 2 * EVERY, 1), "Few kinds")
+    said(engine, kinds(ALL_KINDS, ITEMS), "People", "ada")
+    said(engine, kinds(FEW_KINDS, 2 * EVERY, 1), "Few kinds")
 
 
 def test_windows_end_at_each_multiple_of_the_accepted_versions_whatever_the_batches(engine: Engine) -> None:
-    said(engine, kinds(48, ITEMS), "People", "ada")
-    said(engine, kinds(48, EVERY - 1, 1), "One")
+    said(engine, kinds(ALL_KINDS, ITEMS), "People", "ada")
+    said(engine, kinds(ALL_KINDS, EVERY - 1, 1), "One")
     assert watch(engine) == []
 
-    said(engine, kinds(48, 10, 5), "People again", "ada")
-    said(engine, kinds(48, 2 * EVERY, 2), "Two")
+    said(engine, kinds(ALL_KINDS, 10, 5), "People again", "ada")
+    said(engine, kinds(ALL_KINDS, 2 * EVERY, 2), "Two")
 
     found = watch(engine)
     assert [(one.accepted, one.revision) for one in of(found)] == [
@@ -105,7 +81,7 @@ def test_windows_end_at_each_multiple_of_the_accepted_versions_whatever_the_batc
 
 def test_who_says_less_is_noticed_and_who_says_as_much_is_not(engine: Engine) -> None:
     collapsed(engine)
-    said(engine, kinds(48, 2 * EVERY, 2), "All kinds", "llama")
+    said(engine, kinds(ALL_KINDS, 2 * EVERY, 2), "All kinds", "llama")
 
     found = watch(engine)
 
@@ -123,7 +99,7 @@ def test_who_says_less_is_noticed_and_who_says_as_much_is_not(engine: Engine) ->
 def test_the_alarm_is_cleared_after_three_windows_as_diverse_as_people(engine: Engine) -> None:
     collapsed(engine)
     watch(engine)
-    said(engine, kinds(48, 5 * EVERY, 3), "All kinds again")
+    said(engine, kinds(ALL_KINDS, 5 * EVERY, 3), "All kinds again")
 
     found = of(watch(engine))
 
@@ -133,8 +109,8 @@ def test_the_alarm_is_cleared_after_three_windows_as_diverse_as_people(engine: E
 
 
 def test_without_enough_of_people_there_is_a_reason_and_no_figure(engine: Engine) -> None:
-    said(engine, kinds(48, ITEMS - 1), "People", "ada")
-    said(engine, kinds(4, EVERY, 1), "Few kinds")
+    said(engine, kinds(ALL_KINDS, ITEMS - 1), "People", "ada")
+    said(engine, kinds(FEW_KINDS, EVERY, 1), "Few kinds")
 
     (found,) = of(watch(engine))
 
@@ -145,17 +121,17 @@ def test_without_enough_of_people_there_is_a_reason_and_no_figure(engine: Engine
 
 
 def test_people_who_came_after_the_end_of_a_window_do_not_count(engine: Engine) -> None:
-    said(engine, kinds(48, ITEMS - 1), "People", "ada")
-    said(engine, kinds(4, EVERY, 1), "Few kinds")
-    said(engine, kinds(48, 1, 7), "The last of people", "ada")
+    said(engine, kinds(ALL_KINDS, ITEMS - 1), "People", "ada")
+    said(engine, kinds(FEW_KINDS, EVERY, 1), "Few kinds")
+    said(engine, kinds(ALL_KINDS, 1, 7), "The last of people", "ada")
 
     assert [one.missing for one in watch(engine)] == ["NO_ANCHORS", "NO_ANCHORS"]
 
 
 def test_the_store_as_a_whole_is_watched_and_people_in_it_count(engine: Engine) -> None:
-    said(engine, kinds(48, ITEMS), "People", "ada")
-    said(engine, kinds(4, 3 * EVERY, 1), "Few kinds")
-    said(engine, kinds(4, 3 * EVERY, 2), "Few kinds too", "llama")
+    said(engine, kinds(ALL_KINDS, ITEMS), "People", "ada")
+    said(engine, kinds(FEW_KINDS, 3 * EVERY, 1), "Few kinds")
+    said(engine, kinds(FEW_KINDS, 3 * EVERY, 2), "Few kinds too", "llama")
 
     found = watch(engine)
 
@@ -167,9 +143,9 @@ def test_the_store_as_a_whole_is_watched_and_people_in_it_count(engine: Engine) 
 
 
 def test_answers_to_the_prompts_of_people_are_compared_on_those(engine: Engine) -> None:
-    said(engine, kinds(48, ITEMS), "People", "ada", prompts=True)
-    said(engine, kinds(48, ITEMS, 1), "Answers", prompts=True)
-    said(engine, kinds(48, ITEMS, 2), "Texts", "llama")
+    said(engine, kinds(ALL_KINDS, ITEMS), "People", "ada", prompts=True)
+    said(engine, kinds(ALL_KINDS, ITEMS, 1), "Answers", prompts=True)
+    said(engine, kinds(ALL_KINDS, ITEMS, 2), "Texts", "llama")
 
     found = watch(engine)
 
@@ -178,9 +154,9 @@ def test_answers_to_the_prompts_of_people_are_compared_on_those(engine: Engine) 
 
 
 def test_near_self_is_the_share_that_was_said_before(engine: Engine) -> None:
-    vectors = kinds(48, EVERY, 1)
+    vectors = kinds(ALL_KINDS, EVERY, 1)
     vectors[EVERY // 2 :] = vectors[: EVERY // 2]
-    said(engine, kinds(48, ITEMS), "People", "ada")
+    said(engine, kinds(ALL_KINDS, ITEMS), "People", "ada")
     said(engine, vectors, "Version")
 
     (found,) = of(watch(engine))
@@ -191,10 +167,10 @@ def test_near_self_is_the_share_that_was_said_before(engine: Engine) -> None:
 def test_a_newer_anchor_window_is_another_measure(engine: Engine) -> None:
     collapsed(engine)
     first = of(watch(engine))[-1]
-    said(engine, kinds(4, ITEMS, 5), "People of few kinds", "ada")
+    said(engine, kinds(FEW_KINDS, ITEMS, 5), "People of few kinds", "ada")
     policy = ns_pb.Policy(anchor_after=first.revision)
     engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
-    said(engine, kinds(4, EVERY, 6), "Few kinds again")
+    said(engine, kinds(FEW_KINDS, EVERY, 6), "Few kinds again")
 
     (found,) = of(watch(engine))
 
@@ -235,7 +211,7 @@ def test_a_window_is_kept_once(engine: Engine) -> None:
 
 
 def receipt_of(engine: Engine, name: str, producer: str, origin: pb.Origin.ValueType) -> pb.Receipt:
-    (vector,) = kinds(48, 1, sum(name.encode()))
+    (vector,) = kinds(ALL_KINDS, 1, sum(name.encode()))
     sent = submission(f"{name} of {producer}.", id=name, origin=origin, producer=producer, vector=vector)
     (receipt,) = commit(engine, sent)
     return receipt
@@ -350,9 +326,9 @@ def compared_again(engine: Engine) -> list[pb.CollapseAlarm]:
 def test_windows_compared_again_in_a_restored_store_have_the_same_bits(tmp_path: Path) -> None:
     engine = opened(tmp_path / "store")
     collapsed(engine)
-    said(engine, kinds(48, 4 * EVERY, 3), "All kinds again")
+    said(engine, kinds(ALL_KINDS, 4 * EVERY, 3), "All kinds again")
     kept = watch(engine)
-    said(engine, kinds(48, 3 * EVERY, 4), "Later", "llama")
+    said(engine, kinds(ALL_KINDS, 3 * EVERY, 4), "Later", "llama")
     made = Backup(engine.store.readers, "1.2.3", START_US)
     (tmp_path / "b").write_bytes(b"".join(made.data()) + made.sha256())
     engine.close()
