@@ -65,7 +65,7 @@ def collapsed(engine: Engine) -> None:
 def test_windows_end_at_each_multiple_of_the_accepted_versions_whatever_the_batches(engine: Engine) -> None:
     said(engine, kinds(ALL_KINDS, ITEMS), "People", "ada")
     said(engine, kinds(ALL_KINDS, EVERY - 1, 1), "One")
-    assert watch(engine) == []
+    assert of(watch(engine)) == []
 
     said(engine, kinds(ALL_KINDS, 10, 5), "People again", "ada")
     said(engine, kinds(ALL_KINDS, 2 * EVERY, 2), "Two")
@@ -125,7 +125,32 @@ def test_people_who_came_after_the_end_of_a_window_do_not_count(engine: Engine) 
     said(engine, kinds(FEW_KINDS, EVERY, 1), "Few kinds")
     said(engine, kinds(ALL_KINDS, 1, 7), "The last of people", "ada")
 
-    assert [one.missing for one in watch(engine)] == ["NO_ANCHORS", "NO_ANCHORS"]
+    assert [one.missing for one in of(watch(engine))] == ["NO_ANCHORS"]
+
+
+def test_what_was_merged_is_in_the_window_by_what_it_was_merged_into(engine: Engine) -> None:
+    """Who says the same again and again has no versions, and says less all the same."""
+    said(engine, kinds(ALL_KINDS, ITEMS), "People", "ada")
+    said(engine, kinds(ALL_KINDS, EVERY // 2, 1), "Said once")
+    for time in range(3):
+        again = texts(kinds(ALL_KINDS, EVERY // 2, 1), "Said once")
+        for number, one in enumerate(again):
+            one.submission_id = f"again {time} {number}"
+        assert {receipt.outcome for receipt in commit(engine, *again)} == {pb.OUTCOME_MERGED}
+
+    found = of(watch(engine))
+
+    assert [one.accepted for one in found] == [EVERY, 2 * EVERY]
+    assert [one.near_self for one in found] == [1 / 2, 3 / 4]
+    assert found[1].ratios[1].ratio < found[0].ratios[1].ratio < 0.8
+    assert found[1].on
+
+
+def test_what_is_sent_again_counts_once(engine: Engine) -> None:
+    said(engine, kinds(ALL_KINDS, EVERY - 1, 1), "Once")
+    commit(engine, *texts(kinds(ALL_KINDS, EVERY - 1, 1), "Once"))
+
+    assert of(watch(engine)) == []
 
 
 def test_the_store_as_a_whole_is_watched_and_people_in_it_count(engine: Engine) -> None:
@@ -136,10 +161,16 @@ def test_the_store_as_a_whole_is_watched_and_people_in_it_count(engine: Engine) 
     found = watch(engine)
 
     whole = of(found, "")
-    assert [one.accepted for one in whole] == [EVERY * number for number in range(1, 7)]
-    ratios = [one.ratios[1].ratio for one in whole]
+    assert [one.revision for one in whole] == [EVERY * number for number in range(1, 9)]
+    ratios = [one.ratios[1].ratio for one in whole if not one.missing]
     assert ratios[0] > ratios[-1] > of(found)[-1].ratios[1].ratio
     assert not any(one.matched or one.HasField("near_self") for one in whole)
+
+
+def test_where_no_model_speaks_nothing_is_watched(engine: Engine) -> None:
+    said(engine, kinds(ALL_KINDS, 3 * ITEMS), "People", "ada")
+
+    assert watch(engine) == []
 
 
 def test_answers_to_the_prompts_of_people_are_compared_on_those(engine: Engine) -> None:

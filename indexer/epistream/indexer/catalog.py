@@ -32,21 +32,18 @@ _OF_ITEM: Final = (
 
 _IN_ANSWERS: Final = f"revision <= :at AND (ended IS NULL OR ended > :at) AND kind <> {pb.CHANGE_KIND_RETRACTED}"
 
-_GENERATED: Final = (
-    "FROM versions INDEXED BY versions_by_generator WHERE namespace = :n AND producer = :p AND modality = :m"
-    f" AND origin = {pb.ORIGIN_SYNTHETIC} AND kind <> {pb.CHANGE_KIND_RETRACTED}"
-)
-"""The SYNTHETIC versions of a producer, without retractions; so each has a vector."""
-_GENERATED_BY_ALL: Final = (
-    "FROM versions WHERE namespace = :n AND modality = :m"
-    f" AND origin = {pb.ORIGIN_SYNTHETIC} AND kind <> {pb.CHANGE_KIND_RETRACTED}"
-)
-
 _CHAINED: Final = (
     "j.revision, j.change, j.embedding, j.record, j.digest,"
     " (SELECT p.digest FROM journal p WHERE p.sequence = j.sequence - 1)"
 )
 """What is needed of a journal entry to check it; see `_committed`."""
+
+
+_WATCHED: Final = (
+    "FROM generators g LEFT JOIN alarms a ON a.namespace = g.namespace AND a.producer = g.producer"
+    " AND a.modality = g.modality WHERE g.namespace = :n"
+)
+"""Every producer of SYNTHETIC knowledge, with its newest window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +98,9 @@ class IndexRow:
 
 @dataclass(frozen=True, slots=True)
 class Unwatched:
-    """A producer of SYNTHETIC knowledge, or all of them, a window of whom is due."""
+    """A producer of SYNTHETIC knowledge, a window of whom is due."""
 
     producer: str
-    """Empty for all of them."""
     modality: pb.Modality.ValueType
     known: pb.CollapseAlarm
     """What is known from the window before; empty at the first."""
@@ -444,45 +440,52 @@ class Catalog:
         return pb.CollapseAlarm.FromString(alarm or b"")
 
     def unwatched(self, namespace: int, every: int) -> Unwatched | None:
-        """A producer that had a multiple of `every` versions accepted since its newest window.
+        """A producer of whom a multiple of `every` was accepted since its newest window.
 
         Of several the one whose newest window ended first.
         """
         row = self.connection.execute(
-            "SELECT g.producer, g.modality, a.alarm FROM generated g LEFT JOIN alarms a"
-            " ON a.namespace = g.namespace AND a.producer = g.producer AND a.modality = g.modality"
-            " WHERE g.namespace = ?1 AND g.accepted / ?2 > IFNULL(a.accepted, 0) / ?2"
+            f"SELECT g.producer, g.modality, a.alarm {_WATCHED}"
+            " AND g.accepted / :every > IFNULL(a.accepted, 0) / :every"
             " ORDER BY IFNULL(a.revision, 0), g.producer, g.modality LIMIT 1",
-            (namespace, every),
+            {"n": namespace, "every": every},
         ).get
         return Unwatched(row[0], row[1], pb.CollapseAlarm.FromString(row[2] or b"")) if row is not None else None
 
     def unwatched_count(self, namespace: int, every: int) -> int:
-        """How many windows are due."""
-        due: int = self.connection.execute(
-            "SELECT TOTAL(g.accepted / ?2 - IFNULL(a.accepted, 0) / ?2) FROM generated g LEFT JOIN alarms a"
-            " ON a.namespace = g.namespace AND a.producer = g.producer AND a.modality = g.modality"
-            " WHERE g.namespace = ?1",
-            (namespace, every),
+        """How many windows of producers are due."""
+        due: float = self.connection.execute(
+            f"SELECT TOTAL(g.accepted / :every - IFNULL(a.accepted, 0) / :every) {_WATCHED}",
+            {"n": namespace, "every": every},
         ).get
         return int(due)
 
-    def nth_generated(self, namespace: int, producer: str, modality: int, after: int, nth: int) -> int:
-        """The revision of the nth SYNTHETIC version of a producer above `after`, 1 for the first; empty: of all."""
-        revision: int = self.connection.execute(
-            f"SELECT revision {_GENERATED if producer else _GENERATED_BY_ALL} AND revision > :after"
-            " ORDER BY revision LIMIT 1 OFFSET :skipped",
-            {"n": namespace, "p": producer, "m": modality, "after": after, "skipped": nth - 1},
-        ).get
-        return revision
-
-    def newest_generated(self, namespace: int, producer: str, modality: int, at: int, limit: int) -> list[int]:
-        """The newest SYNTHETIC versions of a producer up to the revision `at`, at most `limit`, the oldest first."""
+    def generated_modalities(self, namespace: int) -> list[pb.Modality.ValueType]:
+        """The modalities of what models said."""
         rows = self.connection.execute(
-            f"SELECT revision {_GENERATED} AND revision <= :at ORDER BY revision DESC LIMIT :limit",
-            {"n": namespace, "p": producer, "m": modality, "at": at, "limit": limit},
+            "SELECT DISTINCT modality FROM generators WHERE namespace = ? ORDER BY modality", (namespace,)
         )
-        return [revision for (revision,) in rows][::-1]
+        return [modality for (modality,) in rows]
+
+    def head_at(self, namespace: int, producer: str, modality: int, number: int) -> int:
+        """The head when so much was accepted of a producer of SYNTHETIC knowledge."""
+        head: int = self.connection.execute(
+            "SELECT head FROM generated WHERE namespace = ? AND producer = ? AND modality = ? AND number = ?",
+            (namespace, producer, modality, number),
+        ).get
+        return head
+
+    def generated(self, namespace: int, producer: str, modality: int, number: int, limit: int) -> list[int]:
+        """The newest `limit` of what was accepted of a producer up to its `number`-th, the oldest first.
+
+        Each as the revision that it became or was merged into; so each has a vector, and one may be there twice.
+        """
+        rows = self.connection.execute(
+            "SELECT revision FROM generated WHERE namespace = ? AND producer = ? AND modality = ?"
+            " AND number > ? AND number <= ? ORDER BY number",
+            (namespace, producer, modality, number - limit, number),
+        )
+        return [revision for (revision,) in rows]
 
     def in_answers(self, namespace: int, modality: int, at: int) -> list[int]:
         """The versions of a modality that are in answers at a revision, the oldest first."""

@@ -1,9 +1,10 @@
 """The collapse watch: windows of what models made, compared with what people said, kept in the journal.
 
-After each `watch_every` SYNTHETIC versions of a producer that were accepted, its newest `watch_items` are a window. It
-ends at the revision of the last of them, and is compared with the anchor window of its modality (spectrum.py), from
-which its alarm goes on (collapse.py). The namespace's store as a whole is watched in the same way, under the empty
-name: at each `watch_every` SYNTHETIC versions of whomever, with a draw of `watch_items` of all that is in answers.
+After each `watch_every` SYNTHETIC submissions of a producer that were accepted, its newest `watch_items` are a window.
+What was merged is in it by the version that it was merged into: who says the same again and again says less. The window
+is compared with the anchor window of its modality (spectrum.py), from which its alarm goes on (collapse.py). Where
+models speak, the namespace's store as a whole is watched in the same way, under the empty name: at each multiple of
+`watch_every` revisions, by a draw of `watch_items` of all that is in answers.
 
 A comparison takes too long for a commit, so it is made beside it: `next` finds what is due, `compare` compares, on any
 thread; `record` keeps the result, on the writer thread. What is due is a question to the views, so that a process that
@@ -11,7 +12,7 @@ dies in between loses nothing: the next one finds the same window. The windows, 
 are functions of the journal: whoever compares a window again finds the same figures, bit for bit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -45,9 +46,9 @@ class Window:
     """WHOLE for the store as a whole."""
     modality: pb.Modality.ValueType
     accepted: int
-    """How many SYNTHETIC versions had been accepted at its end."""
+    """How many SYNTHETIC submissions of the producer had been accepted at its end; 0 for the store as a whole."""
     revision: int
-    """Its end."""
+    """The head at its end."""
     known: pb.CollapseAlarm
     """What is known from the window before; empty at the first."""
 
@@ -71,7 +72,7 @@ class CollapseWatch:
         with self._store.reader() as catalog:
             found = [_due(catalog, config) for config in self._namespaces.configs.values()]
         due = [window for window in found if window is not None]
-        return min(due, key=lambda window: window.known.time.ToMicroseconds(), default=None)
+        return min(due, key=_waiting_since, default=None)
 
     def compare(self, window: Window) -> pb.CollapseAlarm:
         """What is known after a window, without the times. Any thread; blocks for up to a second.
@@ -124,15 +125,32 @@ class CollapseWatch:
 
 
 def _due(catalog: Catalog, config: NamespaceConfig) -> Window | None:
-    every = config.policy.watch_every
-    found = catalog.unwatched(config.number, every)
-    if found is None:
-        return None
-    known = found.known
-    accepted = (known.accepted // every + 1) * every
-    nth = accepted - known.accepted
-    end = catalog.nth_generated(config.number, found.producer, found.modality, known.revision, nth)
-    return Window(config, found.producer, found.modality, accepted, end, known)
+    """The window of a namespace that is due, and waits longest."""
+    due = [*_due_of_producers(catalog, config), *_due_of_whole(catalog, config)]
+    return min(due, key=_waiting_since, default=None)
+
+
+def _due_of_producers(catalog: Catalog, config: NamespaceConfig) -> Iterator[Window]:
+    number, every = config.number, config.policy.watch_every
+    found = catalog.unwatched(number, every)
+    if found is not None:
+        accepted = (found.known.accepted // every + 1) * every
+        head = catalog.head_at(number, found.producer, found.modality, accepted)
+        yield Window(config, found.producer, found.modality, accepted, head, found.known)
+
+
+def _due_of_whole(catalog: Catalog, config: NamespaceConfig) -> Iterator[Window]:
+    number, every = config.number, config.policy.watch_every
+    head = catalog.counts(number).head
+    for modality in catalog.generated_modalities(number):
+        known = catalog.alarm(number, WHOLE, modality)
+        revision = (known.revision // every + 1) * every
+        if revision <= head:
+            yield Window(config, WHOLE, modality, 0, revision, known)
+
+
+def _waiting_since(window: Window) -> int:
+    return window.known.time.ToMicroseconds()
 
 
 def _rows(catalog: Catalog, window: Window) -> tuple[NDArray[np.float32], list[str]]:
@@ -145,7 +163,7 @@ def _rows(catalog: Catalog, window: Window) -> tuple[NDArray[np.float32], list[s
         everything = catalog.in_answers(number, window.modality, window.revision)
         revisions = [everything[place] for place in sorted(drawn(len(everything), _DRAW)[:items])]
     else:
-        revisions = catalog.newest_generated(number, window.producer, window.modality, window.revision, items)
+        revisions = catalog.generated(number, window.producer, window.modality, window.accepted, items)
     rows = catalog.chosen(number, revisions)
     joined = b"".join(row.embedding or b"" for row in rows)
     vectors = np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(len(rows), -1)

@@ -4,7 +4,6 @@
 checked and copied.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
@@ -47,8 +46,6 @@ CREATE TABLE versions (
     PRIMARY KEY (namespace, revision)
 ) WITHOUT ROWID;
 CREATE INDEX versions_by_item ON versions (namespace, item_id, version) WHERE version > 1;
-CREATE INDEX versions_by_generator ON versions (namespace, producer, modality, revision)
-    WHERE origin = 3 AND kind <> 3; -- SYNTHETIC, no retraction
 CREATE INDEX versions_by_time ON versions (namespace, commit_us, revision);
 CREATE TABLE attributes (
     namespace INTEGER NOT NULL,
@@ -104,12 +101,21 @@ CREATE TABLE feedback (
     sequence INTEGER NOT NULL,
     PRIMARY KEY (namespace, item_id, sequence)
 ) WITHOUT ROWID;
-CREATE TABLE generated (
+CREATE TABLE generators (
     namespace INTEGER NOT NULL,
     producer TEXT NOT NULL,
     modality INTEGER NOT NULL,
     accepted INTEGER NOT NULL,
     PRIMARY KEY (namespace, producer, modality)
+) WITHOUT ROWID;
+CREATE TABLE generated (
+    namespace INTEGER NOT NULL,
+    producer TEXT NOT NULL,
+    modality INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    head INTEGER NOT NULL,
+    PRIMARY KEY (namespace, producer, modality, number)
 ) WITHOUT ROWID;
 CREATE TABLE alarms (
     namespace INTEGER NOT NULL,
@@ -133,7 +139,8 @@ CREATE TABLE counts (
 """
 """Item ids and fingerprints are spread over their trees, so each new item writes a page of each: what a commit writes
 is mostly that. A version that is its item's only one, as most are, is therefore found by the item, not by an index.
-`generated` counts the SYNTHETIC versions of each producer, and under the empty name those of all of them."""
+`generated` has what models said and was accepted, in the order of each producer: the version that it became or was
+merged into, and the head then. `generators` counts it."""
 
 TABLES: Final = (
     "namespaces",
@@ -146,12 +153,19 @@ TABLES: Final = (
     "parents",
     "held",
     "feedback",
+    "generators",
     "generated",
     "alarms",
     "counts",
 )
 """The views, in the order of a dump."""
 
+_VERSION_OF: Final = (
+    "SELECT v.revision, v.modality FROM items i JOIN versions v ON v.namespace = i.namespace AND v.revision ="
+    " CASE :v WHEN 1 THEN i.first_revision ELSE (SELECT w.revision FROM versions w INDEXED BY versions_by_item"
+    " WHERE w.namespace = :n AND w.item_id = :i AND w.version = :v AND w.version > 1) END"
+    " WHERE i.namespace = :n AND i.item_id = :i"
+)
 
 _Row: TypeAlias = tuple[int | str | bytes, ...]
 
@@ -235,6 +249,7 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
     connection.executemany("INSERT INTO held VALUES (?,?,?,?,?,?,?,NULL)", holdings)
     connection.executemany("INSERT INTO feedback VALUES (?,?,?)", judged)
     items += _apply_changes(connection, number, changes)
+    _apply_generated(connection, number, entries)
     held += len(holdings)
     held -= _resolve_held(connection, number, entries) if held else 0
     connection.execute(
@@ -267,7 +282,6 @@ def _apply_changes(connection: apsw.Connection, number: int, entries: Sequence[E
         [_item_row(number, change) for change in changes],
     )
     _apply_parents(connection, number, changes)
-    _apply_generated(connection, number, changes)
     connection.executemany(
         "INSERT INTO attributes VALUES (?,?,?,?)",
         [(number, c.revision, name, value) for c in changes for name, value in sorted(c.knowledge.attributes.items())],
@@ -292,19 +306,47 @@ def _apply_parents(connection: apsw.Connection, number: int, changes: Sequence[p
     )
 
 
-def _apply_generated(connection: apsw.Connection, number: int, changes: Sequence[pb.Change]) -> None:
-    """Count the new SYNTHETIC versions of each producer, and of all."""
-    generated: Counter[tuple[str, int]] = Counter()
-    for change in changes:
-        said = change.knowledge
-        if said.origin == pb.ORIGIN_SYNTHETIC and change.kind != pb.CHANGE_KIND_RETRACTED:
-            generated[said.provenance.producer, said.modality] += 1
-            generated["", said.modality] += 1
+def _apply_generated(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> None:
+    """Count and list what models said and was accepted; each with the head at that time. After the changes."""
+    accepted: dict[tuple[str, int], int] = {}
+    rows: list[_Row] = []
+    head = connection.execute("SELECT head FROM counts WHERE namespace = ?", (number,)).get
+    for entry in entries:
+        head = entry.revision or head
+        if not _is_generated(entry):
+            continue
+        receipt = entry.record.decision.receipt
+        if entry.change is not None:
+            revision, modality = head, int(entry.change.knowledge.modality)
+        else:
+            revision, modality = connection.execute(
+                _VERSION_OF, {"n": number, "i": receipt.item_id, "v": receipt.version}
+            ).get
+        key = (receipt.producer, modality)
+        if key not in accepted:
+            accepted[key] = (
+                connection.execute(
+                    "SELECT accepted FROM generators WHERE namespace = ? AND producer = ? AND modality = ?",
+                    (number, *key),
+                ).get
+                or 0
+            )
+        accepted[key] += 1
+        rows.append((number, *key, accepted[key], revision, head))
+    connection.executemany("INSERT INTO generated VALUES (?,?,?,?,?,?)", rows)
     connection.executemany(
-        "INSERT INTO generated VALUES (?,?,?,?) ON CONFLICT (namespace, producer, modality) DO UPDATE"
-        " SET accepted = accepted + excluded.accepted",
-        [(number, producer, modality, count) for (producer, modality), count in sorted(generated.items())],
+        "INSERT OR REPLACE INTO generators VALUES (?,?,?,?)", [(number, *key, count) for key, count in accepted.items()]
     )
+
+
+def _is_generated(entry: Entry) -> bool:
+    """Whether a decision accepts what a model said: as a version, or since it is known already."""
+    decision = entry.record.decision
+    if decision.origin != pb.ORIGIN_SYNTHETIC:
+        return False
+    if entry.change is not None:
+        return entry.change.kind != pb.CHANGE_KIND_RETRACTED
+    return decision.receipt.outcome == pb.OUTCOME_MERGED and decision.receipt.reason != pb.REASON_ALREADY_RETRACTED
 
 
 def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> int:

@@ -1439,9 +1439,9 @@ class CollapseAlarm(_message.Message):
     since_revision: _builtins.int
     """The end of the window that raised the alarm, or, when it is off, of the one that cleared it. 0 when it was never on."""
     revision: _builtins.int
-    """The end of the newest window: the revision of its last version."""
+    """The head at the end of the newest window."""
     accepted: _builtins.int
-    """How many SYNTHETIC versions of the producer were accepted by then; for the store as a whole, of all producers."""
+    """How many SYNTHETIC submissions of the producer were accepted by then: admitted, revised or merged. 0 for the store as a whole."""
     missing: _builtins.str
     """Why the newest window could not be compared: NO_ANCHORS, there are not enough items of people yet, or BELOW_MINIMUM. Empty where it could; where not, the
     figures below up to `support` are unset, and the alarm stays as it was.

@@ -143,9 +143,11 @@ class Policy(_message.Message):
     anchor_after: _builtins.int
     """The anchor windows begin after this revision; 0, as when unset, is the very beginning. Set it to freeze newer ones."""
     watch_items: _builtins.int
-    """How many of a producer's newest SYNTHETIC versions are compared with people at a time, 32 to 10,000; 250 when unset."""
+    """How many of a producer's newest accepted SYNTHETIC submissions are compared with people at a time, 32 to 10,000; 250 when unset. What was merged counts
+    too: it is what the producer says.
+    """
     watch_every: _builtins.int
-    """After so many SYNTHETIC versions of a producer they are compared again, 32 to 10,000; 125 when unset."""
+    """After so many of them they are compared again, and after so many revisions the store as a whole, 32 to 10,000; 125 when unset."""
     on_collapse: Global___CollapseAction.ValueType
     """What is done with the SYNTHETIC knowledge of a producer whose collapse alarm is on. COLLAPSE_ACTION_WATCH when unset."""
     def __init__(
