@@ -4,30 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from epistream.indexer.spectrum import drawn
 from epistream.v1 import knowledge_pb2 as pb
-from tests.support.samples import STREAMS, TRAJECTORIES, needs_samples, values
-from tests.support.watched_samples import feed, open_watched, places
+from tests.support.samples import STREAMS, needs_samples, values
+from tests.support.watched_samples import (
+    EVERY,
+    GENERATIONS,
+    feed,
+    open_watched,
+    places,
+    taken_for_a_model,
+    watched_loop,
+)
 from tests.unit.test_collapse import PEOPLE, spearman
 
 pytestmark = [needs_samples, pytest.mark.slow]
 
-GENERATIONS = [1, 3, 6, 9]
-ITEMS, EVERY = 110, 60
 SPLITS = 20
-
-
-def watched_loop(folder: Path, regime: str) -> dict[str, list[pb.CollapseAlarm]]:
-    """All windows of a loop, and those of the store, one of each that ends with a generation."""
-    engine = open_watched(folder / regime, anchor_items=ITEMS, watch_items=ITEMS, watch_every=EVERY)
-    feed(engine, TRAJECTORIES, places(TRAJECTORIES, regime=regime, generation=0))
-    found: dict[str, list[pb.CollapseAlarm]] = {"loop": [], "": []}
-    for generation in GENERATIONS:
-        windows = feed(engine, TRAJECTORIES, places(TRAJECTORIES, regime=regime, generation=generation), "loop")
-        found["loop"] += [one for one in windows if one.producer == "loop"]
-        found[""] += [one for one in windows if not one.producer][-1:]
-    engine.close()
-    return found
 
 
 def ratio(alarm: pb.CollapseAlarm) -> float:
@@ -35,7 +27,7 @@ def ratio(alarm: pb.CollapseAlarm) -> float:
 
 
 def test_r17_a_loop_that_replaces_raises_the_alarm_with_its_first_generation_and_it_stays_on(tmp_path: Path) -> None:
-    found = watched_loop(tmp_path, "replace")["loop"]
+    found = watched_loop(tmp_path / "s", "replace")["loop"]
 
     assert [one.accepted for one in found] == [EVERY * number for number in range(1, 9)], "two for each generation"
     of_generations = found[1::2]
@@ -46,8 +38,8 @@ def test_r17_a_loop_that_replaces_raises_the_alarm_with_its_first_generation_and
 
 
 def test_r19_the_store_that_accumulates_stays_diverse_and_above_the_newest_generation_of_a_loop(tmp_path: Path) -> None:
-    accumulated = watched_loop(tmp_path, "accumulate")[""]
-    replaced = watched_loop(tmp_path, "replace")["loop"][1::2]
+    accumulated = watched_loop(tmp_path / "a", "accumulate")[""]
+    replaced = watched_loop(tmp_path / "r", "replace")["loop"][1::2]
 
     assert ratio(accumulated[-1]) >= 0.6
     assert all(ratio(store) > ratio(newest) for store, newest in zip(accumulated, replaced, strict=True))
@@ -55,17 +47,8 @@ def test_r19_the_store_that_accumulates_stays_diverse_and_above_the_newest_gener
 
 @pytest.mark.parametrize("source", [one for one in PEOPLE if len(places(STREAMS, producer=one)) >= 128])
 def test_r18_people_who_are_taken_for_a_model_raise_no_alarm(tmp_path: Path, source: str) -> None:
-    everything = places(STREAMS, producer=source)
-    raised = 0
-    for split in range(SPLITS):
-        engine = open_watched(tmp_path / str(split), anchor_items=64, watch_items=64, watch_every=32)
-        order = [everything[place] for place in drawn(len(everything), split)]
-        feed(engine, STREAMS, order[::2])
-        found = [one for one in feed(engine, STREAMS, order[1::2], "taken for one") if one.producer]
-        assert len(found) >= 2
-        assert all(one.ratios for one in found)
-        raised += any(one.on for one in found)
-        engine.close()
+    raised = sum(taken_for_a_model(tmp_path / str(split), source, split).on for split in range(SPLITS))
+
     assert raised <= 0.05 * SPLITS
 
 

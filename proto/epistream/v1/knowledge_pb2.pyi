@@ -823,7 +823,7 @@ class Figures(_message.Message):
     real_share: _builtins.float
     """The share of what is not SYNTHETIC among the newest 1,000 changes, had it been admitted."""
     collapse_ratio: _builtins.float
-    """For REASON_COLLAPSE: how many kinds the producer's newest window amounts to, over as many items of people."""
+    """Of SYNTHETIC knowledge whose producer's collapse alarm is on: how many kinds its newest window amounts to, over as many items of people."""
     collapse_bar: _builtins.float
     """The bar that it fell below, beyond doubt."""
     collapse_since_revision: _builtins.int
