@@ -4,14 +4,16 @@ The windows are as small as a policy lets them be.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from epistream.indexer.engine import Engine
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
-from tests.support.knowing import NAMESPACE, submission
+from tests.support.knowing import NAMESPACE, HandClock, commit, submission
 from tests.support.rpc import Client
 
 ITEMS, EVERY, DIMENSION = 64, 32, 48
@@ -55,6 +57,32 @@ def texts(
         one.prompt = f"Question {number}?" if prompts else ""
         made.append(one)
     return made
+
+
+def opened(folder: Path) -> Engine:
+    """An engine with such a namespace."""
+    engine = Engine(folder, clock=HandClock())
+    engine.namespaces.create(wanted())
+    return engine
+
+
+def said(engine: Engine, vectors: _Vectors, name: str, producer: str = "gpt", *, prompts: bool = False) -> None:
+    """One item for each vector is committed; by people where the producer is `ada`."""
+    receipts = commit(engine, *texts(vectors, name, producer, prompts=prompts))
+    assert {pb.Outcome.Name(receipt.outcome) for receipt in receipts} == {"OUTCOME_ADMITTED"}, receipts[-1]
+
+
+def raised(engine: Engine) -> set[str]:
+    """Whose alarms are on."""
+    alarms = engine.namespaces.state(NAMESPACE).alarms
+    assert all(one.on and key == (one.producer, one.modality) for key, one in alarms.items())
+    return {producer for producer, _ in alarms}
+
+
+def collapsed(engine: Engine) -> None:
+    """People speak of all kinds of things, a producer of few of them, for two windows."""
+    said(engine, kinds(ALL_KINDS, ITEMS), "People", "ada")
+    said(engine, kinds(FEW_KINDS, 2 * EVERY, 1), "Few kinds")
 
 
 async def collapse(client: Client, namespace: str, **policy: object) -> None:

@@ -5,18 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from epistream.indexer import store as stores
-from epistream.indexer.anchors import Anchors
-from epistream.indexer.backup import Backup
-from epistream.indexer.collapse_watch import CollapseWatch, Window
 from epistream.indexer.engine import Engine
-from epistream.indexer.restore import restore
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
-from tests.support.collapsing import ALL_KINDS, EVERY, FEW_KINDS, ITEMS, kinds, texts, wanted
-from tests.support.knowing import NAMESPACE, START_US, HandClock, commit, submission, watch
+from tests.support.collapsing import ALL_KINDS, EVERY, FEW_KINDS, ITEMS, collapsed, kinds, opened, raised, said, texts
+from tests.support.knowing import NAMESPACE, START_US, HandClock, commit, pending, ruling, submission, watch
 
 
 @pytest.fixture
@@ -26,20 +20,6 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.close()
 
 
-def opened(folder: Path) -> Engine:
-    engine = Engine(folder, clock=HandClock())
-    engine.namespaces.create(wanted())
-    return engine
-
-
-def said(
-    engine: Engine, vectors: NDArray[np.float32], name: str, producer: str = "gpt", *, prompts: bool = False
-) -> None:
-    """One item for each vector is committed; by people where the producer is `ada`."""
-    receipts = commit(engine, *texts(vectors, name, producer, prompts=prompts))
-    assert {pb.Outcome.Name(receipt.outcome) for receipt in receipts} == {"OUTCOME_ADMITTED"}, receipts[-1]
-
-
 def of(found: list[pb.CollapseAlarm], producer: str = "gpt") -> list[pb.CollapseAlarm]:
     return [one for one in found if one.producer == producer]
 
@@ -47,19 +27,6 @@ def of(found: list[pb.CollapseAlarm], producer: str = "gpt") -> list[pb.Collapse
 def known(engine: Engine) -> list[pb.CollapseAlarm]:
     with engine.store.reader() as catalog:
         return catalog.alarms(engine.namespaces.state(NAMESPACE).config.number)
-
-
-def raised(engine: Engine) -> set[str]:
-    """Whose alarms are on."""
-    alarms = engine.namespaces.state(NAMESPACE).alarms
-    assert all(one.on and key == (one.producer, one.modality) for key, one in alarms.items())
-    return {producer for producer, _ in alarms}
-
-
-def collapsed(engine: Engine) -> None:
-    """People speak of 48 kinds of things, a producer of four of them."""
-    said(engine, kinds(ALL_KINDS, ITEMS), "People", "ada")
-    said(engine, kinds(FEW_KINDS, 2 * EVERY, 1), "Few kinds")
 
 
 def test_windows_end_at_each_multiple_of_the_accepted_versions_whatever_the_batches(engine: Engine) -> None:
@@ -276,6 +243,19 @@ def test_with_hold_the_knowledge_of_who_says_less_is_held_with_the_figures(engin
     assert tried(engine, "A person by the same name", origin=pb.ORIGIN_EXPERT) == "NEW"
 
 
+def test_what_a_person_lets_in_is_let_in_whoever_said_it(engine: Engine) -> None:
+    collapsed(engine)
+    policy = ns_pb.Policy(on_collapse=ns_pb.COLLAPSE_ACTION_HOLD)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+    watch(engine)
+    assert tried(engine, "Something new") == "COLLAPSE"
+
+    (held,) = pending(engine, pb.REASON_COLLAPSE)
+    (receipt,) = engine.pipeline.release([ruling(engine, held)])
+
+    assert (receipt.outcome, receipt.reason) == (pb.OUTCOME_ADMITTED, pb.REASON_REVIEW_ADMITTED)
+
+
 def test_after_another_start_it_is_held_as_before(tmp_path: Path) -> None:
     engine = opened(tmp_path / "store")
     policy = ns_pb.Policy(on_collapse=ns_pb.COLLAPSE_ACTION_HOLD)
@@ -287,86 +267,4 @@ def test_after_another_start_it_is_held_as_before(tmp_path: Path) -> None:
     engine = Engine(tmp_path / "store", clock=HandClock())
 
     assert tried(engine, "Something new") == "COLLAPSE"
-    engine.close()
-
-
-# The journal is the truth.
-
-
-def without_times(alarm: pb.CollapseAlarm) -> pb.CollapseAlarm:
-    alarm.ClearField("time")
-    alarm.ClearField("since_time")
-    return alarm
-
-
-def test_another_process_finds_the_alarms_and_what_is_due(tmp_path: Path) -> None:
-    engine = opened(tmp_path / "store")
-    collapsed(engine)
-    window = engine.collapse_watch.next()
-    assert window is not None
-    engine.collapse_watch.record(window, engine.collapse_watch.compare(window))
-    unrecorded = engine.collapse_watch.next()
-    assert unrecorded is not None
-    lost = engine.collapse_watch.compare(unrecorded)
-    engine.close()
-
-    engine = opened(tmp_path / "store")
-
-    assert without_times(watch(engine)[0]) == without_times(lost)
-    assert "gpt" in raised(engine)
-    engine.close()
-
-
-def test_views_made_anew_and_a_restored_store_have_the_same_alarms(tmp_path: Path) -> None:
-    engine = opened(tmp_path / "store")
-    collapsed(engine)
-    watch(engine)
-    dump = list(engine.store.logical_dump())
-    assert stores.check(engine.store) == []
-    made = Backup(engine.store.readers, "1.2.3", START_US)
-    (tmp_path / "b").write_bytes(b"".join(made.data()) + made.sha256())
-    stores.rebuild(engine.store)
-    assert list(engine.store.logical_dump()) == dump
-    engine.close()
-
-    restore(tmp_path / "b", tmp_path / "restored")
-
-    engine = opened(tmp_path / "restored")
-    assert list(engine.store.logical_dump()) == dump
-    assert "gpt" in raised(engine)
-    assert watch(engine) == []
-    engine.close()
-
-
-def compared_again(engine: Engine) -> list[pb.CollapseAlarm]:
-    """Every window that the journal has, compared once more."""
-    config = engine.namespaces.state(NAMESPACE).config
-    again = CollapseWatch(engine.store, engine.namespaces, Anchors(), HandClock(), lambda: None)
-    before: dict[tuple[str, int], pb.CollapseAlarm] = {}
-    found = []
-    for entry in engine.store.journal.follow(0):
-        if entry.record.WhichOneof("record") == "watched":
-            kept = entry.record.watched
-            key = (kept.producer, kept.modality)
-            known = before.get(key, pb.CollapseAlarm())
-            found.append(again.compare(Window(config, *key, kept.accepted, kept.revision, known)))
-            before[key] = kept
-    return found
-
-
-def test_windows_compared_again_in_a_restored_store_have_the_same_bits(tmp_path: Path) -> None:
-    engine = opened(tmp_path / "store")
-    collapsed(engine)
-    said(engine, kinds(ALL_KINDS, 4 * EVERY, 3), "All kinds again")
-    kept = watch(engine)
-    said(engine, kinds(ALL_KINDS, 3 * EVERY, 4), "Later", "llama")
-    made = Backup(engine.store.readers, "1.2.3", START_US)
-    (tmp_path / "b").write_bytes(b"".join(made.data()) + made.sha256())
-    engine.close()
-    restore(tmp_path / "b", tmp_path / "restored")
-
-    engine = opened(tmp_path / "restored")
-
-    assert len(kept) > 8
-    assert list(map(without_times, compared_again(engine))) == list(map(without_times, kept))
     engine.close()
