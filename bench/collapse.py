@@ -123,12 +123,12 @@ def watched() -> list[Figure]:
             windows = watched_loop(Path(folder), regime)
         of_generations, store = windows["loop"][1::2], windows[""]
         raised = next((g for g, one in zip(GENERATIONS, of_generations, strict=True) if one.on), _NEVER)
-        name = f"{regime}, through the pipeline: raised at generation"
+        name = f"{regime}, watched: raised at generation ({_NEVER}: never)"
         figures.append(below(name, raised, "", 3) if regime == "replace" else Figure(name, raised, ""))
         for generation, one in zip(GENERATIONS, of_generations, strict=True):
-            figures.append(Figure(f"{regime}: ratio at generation {generation}", one.ratios[_VENDI].ratio, ""))
-        figures.append(Figure(f"{regime}: near itself in the end", of_generations[-1].near_self, ""))
-        figures.append(at_least(f"{regime}: the store's ratio in the end", store[-1].ratios[_VENDI].ratio, "", 0.6))
+            figures.append(Figure(f"{regime}, watched: ratio at generation {generation}", one.ratios[_VENDI].ratio, ""))
+        figures.append(Figure(f"{regime}, watched: near itself in the end", of_generations[-1].near_self, ""))
+        figures.append(at_least(f"{regime}, watched: the store in the end", store[-1].ratios[_VENDI].ratio, "", 0.6))
     for source in _SPLIT_SOURCES:
         with tempfile.TemporaryDirectory() as folder:
             raised = sum(taken_for_a_model(Path(folder, str(n)), source, n).on for n in range(SPLITS))
