@@ -50,6 +50,8 @@ class Grounds:
     """Whether others that were put off wait before it."""
     verified: bool = False
     """Whether somebody answers for it: a person, or what has run its tests."""
+    alarm: pb.CollapseAlarm | None = None
+    """The collapse alarm of its producer, where it is on."""
 
 
 NO_GROUNDS: Final = Grounds()
@@ -148,7 +150,7 @@ def _on_grounds(
 ) -> Verdict:
     """The verdict on knowledge: of SYNTHETIC knowledge also by where it comes from, how it looks, and how much came."""
     synthetic = submission.origin == pb.ORIGIN_SYNTHETIC
-    reason = _astray(submission, grounds, config) if synthetic else None
+    reason = (_astray(submission, grounds, config) or _says_less(grounds, config)) if synthetic else None
     verdict = Verdict(pb.OUTCOME_HELD, reason) if reason else _beside(submission, found, config)
     if verdict.outcome in (pb.OUTCOME_ADMITTED, pb.OUTCOME_REVISED):
         reason = _until_verified(submission, grounds, config)
@@ -166,6 +168,12 @@ def _until_verified(submission: pb.Submission, grounds: Grounds, config: Namespa
     if not asked or grounds.verified or submission.origin == pb.ORIGIN_EXPERT:
         return None
     return pb.REASON_UNVERIFIED
+
+
+def _says_less(grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:
+    """Why synthetic knowledge is held for who says it; None for what is not, as what was verified otherwise."""
+    holds = grounds.alarm is not None and config.policy.on_collapse == ns_pb.COLLAPSE_ACTION_HOLD
+    return pb.REASON_COLLAPSE if holds and not grounds.verified else None
 
 
 def _too_little(grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:
