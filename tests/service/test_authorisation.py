@@ -203,6 +203,9 @@ CALLS: Final[dict[str, Calling]] = {
     "KnowledgeService/ListFeedback": lambda client, namespace: client.knowledge.ListFeedback(
         know_pb.ListFeedbackRequest(namespace=namespace, item_id="item-1")
     ),
+    "KnowledgeService/ListSignals": lambda client, namespace: client.knowledge.ListSignals(
+        know_pb.ListSignalsRequest(namespace=namespace)
+    ),
     "SyncService/Subscribe": subscribe,
     "SyncService/ListConsumers": lambda client, namespace: client.sync.ListConsumers(
         sync_pb.ListConsumersRequest(namespace=namespace)

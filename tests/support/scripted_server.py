@@ -365,6 +365,13 @@ class ScriptedServer(
             answer.next_page_token = str(end)
         return answer
 
+    async def ListSignals(
+        self, request: knowledge.ListSignalsRequest, context: Context
+    ) -> knowledge.ListSignalsResponse:
+        await self._admit(context)
+        await self._fail(context)
+        return knowledge.ListSignalsResponse(model=request.namespace, revision=len(self.history))
+
     async def Diff(self, request: knowledge.DiffRequest, context: Context) -> knowledge.DiffResponse:
         await self._admit(context)
         await self._fail(context)

@@ -90,6 +90,11 @@ class KnowledgeClient:
                 return found
             request.page_token = page.next_page_token
 
+    async def list_signals(self, namespace: str) -> knowledge.ListSignalsResponse:
+        """What hinders knowledge of each kind, as it was last measured over the namespace's newest records."""
+        request = knowledge.ListSignalsRequest(namespace=namespace)
+        return await call(self._connection, lambda: self._knowledge.ListSignals, request, self._seconds)
+
     async def search(
         self,
         namespace: str,

@@ -308,6 +308,10 @@ class SyncKnowledgeClient:
         """As `KnowledgeClient.list_feedback`."""
         return run(self._client.list_feedback(namespace, item_id, page_entries=page_entries))
 
+    def list_signals(self, namespace: str) -> knowledge.ListSignalsResponse:
+        """As `KnowledgeClient.list_signals`."""
+        return run(self._client.list_signals(namespace))
+
     def search(
         self,
         namespace: str,

@@ -27,6 +27,7 @@ from epistream.indexer.knowledge import Knowledge
 from epistream.indexer.namespaces import Namespaces, NamespaceState
 from epistream.indexer.outbox import Outbox
 from epistream.indexer.pipeline import Pipeline
+from epistream.indexer.signals.kept import KeptSignals
 from epistream.indexer.store import Store
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken
@@ -46,6 +47,7 @@ class Engine:
         store: the journal, the views and the positions in Kafka.
         namespaces: made and described here; making and changing runs on the writer thread.
         pipeline: takes knowledge in.
+        signals: what was last measured of each namespace.
         knowledge: answers questions.
         feed: what is pushed.
         outbox: what Kafka must be told.
@@ -78,7 +80,8 @@ class Engine:
         for state in self.namespaces.states():
             self._load(state)
         self.index_seconds = time.monotonic() - begun
-        self.knowledge = Knowledge(self.store, self.namespaces, embedder)
+        self.signals = KeptSignals(folder, self.epoch)
+        self.knowledge = Knowledge(self.store, self.namespaces, embedder, self.signals)
         self.feed = Feed(self.store, self.namespaces)
         self.outbox = Outbox(self.store.readers)
         self.pipeline = Pipeline(self.store, self.namespaces, embedder, clock, self._publish, carried)

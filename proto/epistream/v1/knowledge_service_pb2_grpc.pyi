@@ -26,6 +26,8 @@ class KnowledgeServiceStub:
     """What changed between two points: one entry for each item that is not the same at both."""
     ListFeedback: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListFeedbackRequest, _knowledge_service_pb2.ListFeedbackResponse]
     """What raters said about an item, one for each submission of feedback, in the order in which they came."""
+    ListSignals: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListSignalsRequest, _knowledge_service_pb2.ListSignalsResponse]
+    """What hinders knowledge of each kind, four stages by four modalities, as it was last measured over the namespace's newest records."""
 
 class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers what is known, and what was known."""
@@ -69,5 +71,13 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_knowledge_service_pb2.ListFeedbackRequest, _abc.Awaitable[_knowledge_service_pb2.ListFeedbackResponse]],
     ) -> _abc.Awaitable[_knowledge_service_pb2.ListFeedbackResponse]:
         """What raters said about an item, one for each submission of feedback, in the order in which they came."""
+
+    @_abc_1.abstractmethod
+    def ListSignals(
+        self,
+        request: _knowledge_service_pb2.ListSignalsRequest,
+        context: _aio.ServicerContext[_knowledge_service_pb2.ListSignalsRequest, _abc.Awaitable[_knowledge_service_pb2.ListSignalsResponse]],
+    ) -> _abc.Awaitable[_knowledge_service_pb2.ListSignalsResponse]:
+        """What hinders knowledge of each kind, four stages by four modalities, as it was last measured over the namespace's newest records."""
 
 def add_KnowledgeServiceServicer_to_server(servicer: KnowledgeServiceServicer, server: _aio.Server) -> None: ...

@@ -22,6 +22,7 @@ from epistream.indexer.outbox import acknowledge
 from epistream.services import admin, ingest, knowledge, namespaces, sync
 from epistream.services.calls import Calls
 from epistream.services.consumers import Consumers
+from epistream.services.measuring import Measuring
 from epistream.services.metrics import Metrics
 from epistream.services.metrics_server import MetricsServer
 from epistream.services.scrape import ServiceCollector
@@ -71,6 +72,7 @@ class Service:
         traces: follows submissions; None where nothing is traced.
         intake: takes submissions from Kafka; None without it.
         publisher: tells Kafka what happened; None without it.
+        measuring: has the signals measured; None where they are not.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -157,6 +159,9 @@ class Service:
             self._metrics_server = MetricsServer(
                 metrics.registry, settings.metrics_address, tls=self.tls, admits=self._admits
             )
+        self.measuring: Part | None = None
+        if settings.signals_interval_seconds:
+            self.measuring = Measuring(engine, settings.folder, settings.signals_interval_seconds)
         self.intake: Part | None = None
         self.publisher: Part | None = None
         if settings.kafka is not None:
@@ -208,7 +213,7 @@ class Service:
         else:
             threading.Thread(target=self._load_encoder, name="encoder-loading", daemon=True).start()
         await self._server.start()
-        for part in (self.intake, self.publisher):
+        for part in (self.intake, self.publisher, self.measuring):
             if part is not None:
                 part.start()
         if self.settings.addresses_file is not None:
@@ -237,8 +242,9 @@ class Service:
         self._sync.stop()
         if self._guarding is not None:
             self._guarding.cancel()
-        if self.publisher is not None:
-            await asyncio.to_thread(self.publisher.stop)
+        for part in (self.publisher, self.measuring):
+            if part is not None:
+                await asyncio.to_thread(part.stop)
         await asyncio.to_thread(self.writer.stop)
         await asyncio.to_thread(self._close)
 

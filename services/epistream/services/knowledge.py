@@ -35,6 +35,9 @@ class KnowledgeServicer:
             "ListFeedback": calls.unary(
                 "KnowledgeService/ListFeedback", api.ListFeedbackRequest.FromString, self._asking(known.list_feedback)
             ),
+            "ListSignals": calls.unary(
+                "KnowledgeService/ListSignals", api.ListSignalsRequest.FromString, self._asking(known.list_signals)
+            ),
         }
 
     def _asking(self, ask: Callable[[_Request], Message]) -> Callable[[_Request, Call], Awaitable[bytes]]:

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from epistream.indexer.clock import Clock
 from epistream.indexer.engine import Engine
 from epistream.indexer.namespaces import NamespaceState
+from epistream.indexer.signals import CELLS
 from epistream.services.consumers import Consumers
 from epistream.services.writer import Writer
 
@@ -80,6 +81,7 @@ class ServiceCollector(Collector):
 
     def _collect(self) -> Iterator[Metric]:
         yield from self._of_namespaces()
+        yield from self._of_signals()
         yield from self._of_the_store()
         yield _gauge("writer_waiting_bytes", "What waits to be written.", self._writer.waiting_bytes)
         yield _gauge("writer_waiting_max_bytes", "How much may wait to be written.", self._writer.waiting_bytes_max)
@@ -100,11 +102,41 @@ class ServiceCollector(Collector):
             name: GaugeMetricFamily(f"epistream_{name}", description, labels=["namespace"])
             for name, description in _BY_NAMESPACE.items()
         }
-        states = sorted(self._engine.namespaces.states(), key=lambda state: state.config.name)[:NAMESPACES_MAX]
+        states = self._states()
         for state, values in zip(states, self._values(states), strict=True):
             for family, value in zip(families.values(), values, strict=True):
                 family.add_metric([state.config.name], value)
         yield from families.values()
+
+    def _of_signals(self) -> Iterator[Metric]:
+        """Of each namespace that was measured: each signal with a value, of several producers' the worst."""
+        labels = ["namespace", "cell", "signal"]
+        values = GaugeMetricFamily("epistream_signal", "What hinders knowledge, cell by cell.", labels=labels)
+        missing = GaugeMetricFamily("epistream_signals_missing", "Signals without a value.", labels=["namespace"])
+        alarms = GaugeMetricFamily("epistream_signals_alarming", "Signals to look at.", labels=["namespace"])
+        times = GaugeMetricFamily(
+            "epistream_signals_timestamp_seconds", "When the signals were measured.", labels=["namespace"]
+        )
+        for state in self._states():
+            answer = self._engine.signals.read(state.config.number)
+            if answer is None:
+                continue
+            name, lacking = state.config.name, 0
+            alarms.add_metric([name], sum(one.alarm for told in answer.cells for one in told.signals))
+            for cell, told in zip(CELLS, answer.cells, strict=True):
+                for signal in cell.signals:
+                    found = [one for one in told.signals if one.name == signal.name and one.HasField("value")]
+                    lacking += not found
+                    if found:
+                        worst = (max if signal.worse == "high" else min)(one.value for one in found)
+                        values.add_metric([name, cell.name, signal.name], worst)
+            missing.add_metric([name], lacking)
+            times.add_metric([name], answer.time.ToMicroseconds() / 1e6)
+        yield from (values, missing, alarms, times)
+
+    def _states(self) -> list[NamespaceState]:
+        """The namespaces that have metrics of their own."""
+        return sorted(self._engine.namespaces.states(), key=lambda state: state.config.name)[:NAMESPACES_MAX]
 
     def _values(self, states: Sequence[NamespaceState]) -> Iterator[tuple[int, ...]]:
         """Of each namespace the values of _BY_NAMESPACE, in its order."""

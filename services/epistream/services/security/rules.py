@@ -49,6 +49,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "KnowledgeService/Search": Rule(_only(Verb.READ), _field("namespace"), audited=False),
     "KnowledgeService/Diff": Rule(_only(Verb.READ), _field("namespace"), audited=False),
     "KnowledgeService/ListFeedback": Rule(_only(Verb.READ), _field("namespace"), audited=False),
+    "KnowledgeService/ListSignals": Rule(_only(Verb.READ), _field("namespace"), audited=False),
     "SyncService/Subscribe": Rule(_only(Verb.WATCH), within=_BY_SUBSCRIPTION),
     "SyncService/ListConsumers": Rule(_only(Verb.WATCH), _field("namespace"), audited=False),
     "SyncService/WaitApplied": Rule(_only(Verb.WATCH), _field("namespace"), audited=False),
