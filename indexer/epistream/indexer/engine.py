@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from epistream.indexer.anchors import Anchors
 from epistream.indexer.clock import Clock, SystemClock
 from epistream.indexer.embed import Embedder
 from epistream.indexer.feed import Feed
@@ -46,6 +47,7 @@ class Engine:
         epoch: names the store.
         store: the journal, the views and the positions in Kafka.
         namespaces: made and described here; making and changing runs on the writer thread.
+        anchors: what synthetic knowledge is measured against.
         pipeline: takes knowledge in.
         signals: what was last measured of each namespace.
         knowledge: answers questions.
@@ -80,6 +82,7 @@ class Engine:
         for state in self.namespaces.states():
             self._load(state)
         self.index_seconds = time.monotonic() - begun
+        self.anchors = Anchors()
         self.signals = KeptSignals(folder, self.epoch)
         self.knowledge = Knowledge(self.store, self.namespaces, embedder, self.signals)
         self.feed = Feed(self.store, self.namespaces)

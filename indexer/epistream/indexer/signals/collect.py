@@ -33,7 +33,7 @@ def collect(catalog: Catalog, number: int, recorded: ns_pb.Namespace, records_ma
     for decision in catalog.merged_into(number, items, records_max):
         merged[decision.receipt.item_id].add(decision.receipt.producer)
     said = [Said(one.recorded, _us(one.receipt)) for one in catalog.said_of(number, items, records_max)]
-    held_us = [_us(decision.receipt) for decision in catalog.held(number, records_max)]
+    held_us = catalog.held_us(number, records_max)
     committed_us = [change.commit_time.ToMicroseconds() for change in changes]
     return Window(
         changes=changes,

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from epistream.indexer.collapse import Ancestry, generation_of
 from epistream.indexer.signals.figure import PARTS_MAX, Figure, largest, mean, missing, share
 from epistream.indexer.signals.window import Window, field_names, number, texts
 from epistream.indexer.signals.words import content_words, is_english, is_generic, objects, spatial_relations
@@ -132,20 +131,12 @@ def invented_objects(window: Window) -> Figure:
 def generation(window: Window) -> Figure:
     """How many models deep synthetic captions are, on average: 1 + the largest of the parents' generations.
 
-    Those with a parent that is not in the window do not count. `parts` has each generation's share.
-    Range 1 to ∞. Unit: generations. Source: own; `collapse.generation_of`.
+    As the journal has it. `parts` has each generation's share. Range 1 to ∞. Unit: generations. Source: own; `lineage`.
     """
-    found = []
-    for place in window.cell(pb.ORIGIN_SYNTHETIC, pb.MODALITY_IMAGE):
-        change = window.changes[place]
-        told = generation_of(
-            change.item_id, change.knowledge.provenance.derived_from, lambda name: _ancestry(window, name)
-        )
-        if isinstance(told, Ancestry):
-            found.append(float(told.generation))
-    counts = Counter(f"{value:g}" for value in found)
-    whole = mean(found, "no synthetic image whose parents are in the window")
-    return replace(whole, parts=largest(counts, len(found))) if found else whole
+    cell = window.cell(pb.ORIGIN_SYNTHETIC, pb.MODALITY_IMAGE)
+    found = [window.changes[place].generation for place in cell if window.changes[place].generation]
+    whole = mean([float(value) for value in found], "no synthetic image in the window says its generation")
+    return replace(whole, parts=largest(Counter(map(str, found)), len(found))) if found else whole
 
 
 def judged_correct(window: Window) -> Figure:
@@ -236,34 +227,6 @@ def _of_images(window: Window, place: int) -> list[int]:
 def _is_grounded(knowledge: pb.Knowledge) -> bool:
     told = {media.role.lower() for media in media_of(knowledge)} | set(field_names(knowledge.details))
     return any(ground in told for ground in _GROUNDS)
-
-
-def _ancestry(window: Window, item_id: str) -> Ancestry | None:
-    """What is known of an item: people's have no ancestors that matter, a model's is one more than its parents."""
-    place = window.by_item.get(item_id)
-    if place is None:
-        return None
-    knowledge = window.changes[place].knowledge
-    if knowledge.origin != pb.ORIGIN_SYNTHETIC:
-        return Ancestry(0)
-    return _generations(window).get(item_id)
-
-
-def _generations(window: Window) -> dict[str, Ancestry]:
-    """Of synthetic items, those whose parents came before them: the window is in the order of commits."""
-    return window.remembered("generations", lambda: _told_generations(window))
-
-
-def _told_generations(window: Window) -> dict[str, Ancestry]:
-    found: dict[str, Ancestry] = {}
-    for change in window.changes:
-        knowledge, parents = change.knowledge, tuple(change.knowledge.provenance.derived_from)
-        if knowledge.origin != pb.ORIGIN_SYNTHETIC:
-            found[change.item_id] = Ancestry(0)
-        elif all(parent in found for parent in parents):
-            depth = max((found[parent].generation for parent in parents), default=0)
-            found[change.item_id] = Ancestry(1 + depth, parents)
-    return found
 
 
 def _styles(window: Window) -> Iterator[tuple[str, list[frozenset[str]]]]:
