@@ -34,8 +34,7 @@ _AT_ONCE: Final = 500
 _Cell: TypeAlias = tuple[pb.Origin.ValueType, pb.Modality.ValueType]
 _CRAWLED, _EXPERT, _SYNTHETIC = pb.ORIGIN_CRAWLED, pb.ORIGIN_EXPERT, pb.ORIGIN_SYNTHETIC
 _TEXT, _CODE = pb.MODALITY_TEXT, pb.MODALITY_CODE
-_ORIGINS: Final = (_Cell: TypeAlias = tuple[pb.Origin.ValueType, pb.Modality.ValueType]
-_CRAWLED, _EXPERT, _SYNTHETIC, pb.ORIGIN_COLLABORATIVE)
+_ORIGINS: Final = (_CRAWLED, _EXPERT, _SYNTHETIC, pb.ORIGIN_COLLABORATIVE)
 _CELLS: Final = tuple(itertools.product(_ORIGINS, (_TEXT, _CODE, pb.MODALITY_IMAGE, pb.MODALITY_VIDEO)))
 _STREAMS: Final[dict[str, tuple[_Cell, ...]]] = {
     "all sixteen cells": _CELLS,

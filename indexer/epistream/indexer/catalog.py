@@ -370,10 +370,11 @@ class Catalog:
         return [journal_pb2.JournalRecord.FromString(record).decision for (record,) in rows]
 
     def held_us(self, namespace: int, limit: int) -> list[int]:
-        """Since when each submission waits that is held now, at most `limit`, the oldest first."""
+        """Since when submissions wait for a person, at most `limit`, oldest first; not what goes on by itself."""
         rows = self.connection.execute(
-            "SELECT held_us FROM held WHERE namespace = ? AND resolved IS NULL ORDER BY sequence LIMIT ?",
-            (namespace, limit),
+            "SELECT held_us FROM held INDEXED BY held_pending WHERE namespace = ? AND resolved IS NULL"
+            " AND reason <> ? ORDER BY sequence LIMIT ?",
+            (namespace, pb.REASON_DEFERRED, limit),
         )
         return [us for (us,) in rows]
 

@@ -11,7 +11,7 @@ import numpy as np
 from epistream.indexer.claim import Claim, claim_of, compare
 from epistream.indexer.claim.facts import DATE, QUANTITY, TIME
 from epistream.indexer.signals.figure import Figure, entropy, mean, missing, share
-from epistream.indexer.signals.window import READ_MAX, Window
+from epistream.indexer.signals.window import Window
 from epistream.indexer.signals.words import words
 from epistream.indexer.spectrum import ITEMS_MIN, Comparison, HumanWindow, Missing, diversity, slope
 from epistream.indexer.spectrum import compare as compare_windows
@@ -19,6 +19,8 @@ from epistream.v1 import knowledge_pb2 as pb
 
 NEIGHBOURS: Final = 8
 """k of the nearest items of other producers that are asked."""
+COMPARED_MAX: Final = 250
+"""So many of the newest crawled texts are compared with their neighbours, claim by claim."""
 SPECTRUM_MAX: Final = 256
 """So many of a producer's newest texts are compared with as many of people's."""
 EMOTION: Final = "emotion"
@@ -46,7 +48,7 @@ def unsupported_numbers(window: Window) -> Figure:
 
         u(x) = |num(x) minus U num(N_k)| / |num(x)|,   N_k: the k = 8 nearest texts of other producers
 
-    A proxy for hallucination, not truth: a number that nobody else has may be right. Of the newest 500 texts, those
+    A proxy for hallucination, not truth: a number that nobody else has may be right. Of the newest 250 texts, those
     with a number. Range 0 to 1. Unit: share. Source: own.
     """
     return mean([found for found, _ in _supported(window) if found is not None], "no crawled text with a number")
@@ -57,7 +59,7 @@ def uncorroborated_risk(window: Window) -> Figure:
 
         1 / (1 + c),   c: other producers that said the same claim: merged into it, or near it with no difference
 
-    Near is at or above the namespace's threshold. Of the newest 500. Range 0 to 1. Unit: share. Source: own.
+    Near is at or above the namespace's threshold. Of the newest 250. Range 0 to 1. Unit: share. Source: own.
     """
     return mean([1 / (1 + count) for _, count in _supported(window)], _NO_CRAWLED)
 
@@ -164,7 +166,7 @@ def _supported(window: Window) -> list[tuple[float | None, int]]:
 
 
 def _support(window: Window) -> Iterator[tuple[float | None, int]]:
-    asked = [p for p in window.cell(pb.ORIGIN_CRAWLED, pb.MODALITY_TEXT) if window.has_vector(p)][-READ_MAX:]
+    asked = [p for p in window.cell(pb.ORIGIN_CRAWLED, pb.MODALITY_TEXT) if window.has_vector(p)][-COMPARED_MAX:]
     texts = np.array([place for place in window.places(pb.MODALITY_TEXT) if window.has_vector(place)], np.intp)
     if not asked:
         return

@@ -14,7 +14,7 @@ from epistream.indexer.gain import left_out
 from epistream.v1 import knowledge_pb2 as pb
 
 READ_MAX: Final = 500
-"""So many of a cell's items are read closely, the newest: parsed, or compared claim by claim."""
+"""So many of a cell's programs are parsed, the newest, and videos compared segment by segment."""
 PRODUCERS_MAX: Final = 10
 """So many producers have figures of their own: those with the most items in a cell."""
 

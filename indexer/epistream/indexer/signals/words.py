@@ -50,10 +50,10 @@ _IRREGULAR: Final = {
 
 _PLACE: Final = re.compile(
     r"\b(?:(?:to|on|at|in|from) the (?:far |very |upper |lower |top |bottom )?"
-    r"(?:left|right|top|bottom|cent(?:er|re)|middle|corner|edge|foreground|background|front|back|rear|side)"
+    r"(?:left|right|top|bottom|cent(?:er|re)|middle|corner|edge|foreground|background|front|back|rear|side)(?: corner)?"
     r"|(?:left|right|in front|on top|at the back|ahead|outside|inside) of|next to|close to|adjacent to|opposite"
     r"|above|below|behind|beneath|underneath|under|between|among|amid|beside|besides|inside|outside|within|around"
-    r"|alongside|atop|upon|facing|surrounding|(?:top|bottom|upper|lower)[ -](?:left|right)|corner)\b"
+    r"|alongside|atop|upon|facing|surrounding|(?:top|bottom|upper|lower)[ -](?:left|right)(?: corner)?|corner)\b"
 )
 _PREPOSITIONS: Final = listed("""
     alongside amid among around aside atop away behind beneath beside besides beyond down forward inside like near
@@ -96,8 +96,8 @@ def objects(text: str) -> frozenset[str]:
     """What a caption speaks of: the heads of its noun phrases, singular.
 
     Without a tagger: a phrase is a run of words up to the next function word, mark, number, adverb in -ly, or form of a
-    verb that is listed here; its last word is its head. A word in -ing is part of it at its end only. Behind `is`,
-    `can`, `they` and the like stands no noun.
+    verb; its last word is its head. Forms of verbs are those that are listed here, and behind `a` or `one` what looks
+    like a plural. A word in -ing is part of a phrase at its end only. Behind `is`, `can` and `they` stands no noun.
     `A red dog runs past two wet benches.` speaks of `dog` and `bench`.
     """
     heads: set[str] = set()
@@ -107,7 +107,7 @@ def objects(text: str) -> frozenset[str]:
     for word, following in pairwise(found):
         is_participle = word.endswith("ing") and len(word) > 4 and not (phrase or opener in _DETERMINERS)
         is_participle = is_participle or (word.endswith("ing") and len(word) > 4 and not _ends(following))
-        is_verb = bool(phrase) and _is_verb_form(word)
+        is_verb = bool(phrase) and (_is_verb_form(word) or (opener in _SINGLE and singular(word) != word))
         if not (is_participle or is_verb or _ends(word)):
             phrase.append(word)
             continue
@@ -204,6 +204,7 @@ _NO_NOUN_BEHIND: Final = listed("""
     am are be been being can could did do does he i is it may might must not she should that there they very was we
     were which who will would you
 """)
+_SINGLE: Final = listed("a an each every one this")
 _DETERMINERS: Final = listed("""
     a an the this that these those his her its their my our your some any no each every
 """)
