@@ -1,5 +1,6 @@
 """The signals of a real service: measured beside it, answered, printed, and read by Prometheus."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 
@@ -78,10 +79,11 @@ async def test_the_sdk_the_command_line_and_prometheus_say_the_same(service: Run
     answer = await measured(client, "shown", 3)
     async with KnowledgeClient(service.address) as sdk:
         assert await sdk.list_signals("shown") == answer
-    printed = epistream("signals", "-n", "shown", "-a", service.address, "--json")
+    command = ("signals", "-n", "shown", "-a", service.address)
+    printed = await asyncio.to_thread(epistream, *command, "--json")
     assert printed.messages(know_pb.ListSignalsResponse) == [answer]
     assert json.loads(printed.out)["revision"] == "3"
-    table = epistream("signals", "-n", "shown", "-a", service.address)
+    table = await asyncio.to_thread(epistream, *command)
     assert table.code == 0
     assert "CRAWLED TEXT" in table.out
     assert "no crawled Python in the window" in table.out

@@ -159,9 +159,7 @@ class Service:
             self._metrics_server = MetricsServer(
                 metrics.registry, settings.metrics_address, tls=self.tls, admits=self._admits
             )
-        self.measuring: Part | None = None
-        if settings.signals_interval_seconds:
-            self.measuring = Measuring(engine, settings.folder, settings.signals_interval_seconds)
+        self.measuring = _make_measuring(settings, engine)
         self.intake: Part | None = None
         self.publisher: Part | None = None
         if settings.kafka is not None:
@@ -365,6 +363,11 @@ def _make_traces(settings: Settings, loop: asyncio.AbstractEventLoop) -> Traces 
     if not settings.trace_endpoint:
         return None
     return Traces(settings.trace_endpoint, settings.trace_ratio, loop.call_soon_threadsafe)
+
+
+def _make_measuring(settings: Settings, engine: Engine) -> Part | None:
+    seconds = settings.signals_interval_seconds
+    return Measuring(engine, settings.folder, seconds) if seconds else None
 
 
 def _make_tls(settings: Settings, metrics: Metrics) -> Tls | None:

@@ -16,6 +16,7 @@ from epistream.indexer.clock import Clock
 from epistream.indexer.engine import Engine
 from epistream.indexer.namespaces import NamespaceState
 from epistream.indexer.signals import CELLS
+from epistream.indexer.signals.kept import not_measured
 from epistream.services.consumers import Consumers
 from epistream.services.writer import Writer
 
@@ -118,9 +119,7 @@ class ServiceCollector(Collector):
             "epistream_signals_timestamp_seconds", "When the signals were measured.", labels=["namespace"]
         )
         for state in self._states():
-            answer = self._engine.signals.read(state.config.number)
-            if answer is None:
-                continue
+            answer = self._engine.signals.read(state.config.number) or not_measured(state.recorded)
             name, lacking = state.config.name, 0
             alarms.add_metric([name], sum(one.alarm for told in answer.cells for one in told.signals))
             for cell, told in zip(CELLS, answer.cells, strict=True):

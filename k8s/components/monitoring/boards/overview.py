@@ -114,7 +114,6 @@ DASHBOARD: Final = Dashboard(
                     " which end is the worse one.",
                     "short",
                     one(max_of("epistream_signal", "namespace, cell, signal"), "{{namespace}}: {{cell}}: {{signal}}"),
-                    width=16,
                 ),
                 Panel(
                     "Without a value, and to look at",
@@ -124,6 +123,15 @@ DASHBOARD: Final = Dashboard(
                     (
                         Query(sum_of("epistream_signals_missing", "namespace"), "{{namespace}}: without a value"),
                         Query(sum_of("epistream_signals_alarming", "namespace"), "{{namespace}}: to look at"),
+                    ),
+                ),
+                Panel(
+                    "Since they were measured",
+                    "It grows where nothing is decided any more.",
+                    "s",
+                    one(
+                        f"time() - ({max_of('epistream_signals_timestamp_seconds', 'namespace')} > 0)",
+                        "{{namespace}}",
                     ),
                 ),
             ),
