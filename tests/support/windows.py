@@ -7,6 +7,7 @@ import numpy as np
 
 from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import BY_NAME
+from epistream.indexer.conflicts import Conflict, Party
 from epistream.indexer.signals import CELLS, Cell, Figure, Said, Window
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -80,6 +81,11 @@ def yes_or_no(item_id: str, yes: bool, rater: str = "r1", aspect: str = "", **fi
     """A person's answer, or another rater's."""
     judged = pb.Judged(item_id=item_id, score=float(yes))
     return said(pb.FEEDBACK_KIND_BINARY, judged, rater=rater, aspect=aspect, **fields)
+
+
+def conflict(*item_ids: str, opened_us: int = 0) -> Conflict:
+    """An open conflict between items."""
+    return Conflict(1, opened_us, None, tuple(Party(item_id, 0, gone=False) for item_id in item_ids))
 
 
 def executed(item_id: str, verdict: str, at_us: int = 0, **details: float) -> Said:

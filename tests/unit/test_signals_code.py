@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from epistream.indexer.signals import code, source, verified
+from epistream.indexer.signals import Said, code, source, verified
 from epistream.v1 import knowledge_pb2 as pb
-from tests.support.windows import SECOND_US, change, executed, only, window
+from tests.support.windows import SECOND_US, change, executed, only, said, window
 
 PYTHON = {"language": "python"}
 HOUR_US = 3600 * SECOND_US
@@ -195,23 +195,20 @@ def test_the_newest_execution_decides_and_what_nobody_ran_is_unverified() -> Non
     assert verified.mutation_kill(window(*changes)).value is None
 
 
-def test_of_dependants_that_passed_before_an_update_those_that_still_pass_survive() -> None:
-    changes = [
-        program("base", "x", version=2, at_us=100),
-        synthetic("kept", ("base",)),
-        synthetic("broken", ("base",)),
-        synthetic("never", ("base",)),
-        synthetic("unasked", ("base",)),
-    ]
-    told = [
-        *(executed(name, "verified", at_us=50) for name in ("kept", "broken", "unasked")),
-        executed("never", "fail", at_us=50),
-        executed("kept", "verified", at_us=150),
-        *(executed(name, "fail", at_us=150) for name in ("broken", "never")),
-    ]
+def survived(item_id: str, share: float) -> Said:
+    judged = pb.Judged(item_id=item_id, score=share)
+    executor = {"rater_type": pb.RATER_TYPE_EXECUTOR, "aspect": "regression", "scale_min": 0.0, "scale_max": 1.0}
+    return said(pb.FEEDBACK_KIND_RATING, judged, **executor)  # type: ignore[arg-type] # as said has them
+
+
+def test_the_survival_of_dependants_is_what_the_executor_says_and_no_verdict_on_the_item() -> None:
+    changes = [synthetic("base", producer="model"), synthetic("other", producer="model")]
+    told = [executed("base", "verified"), survived("base", 0.2), survived("base", 0.5), survived("other", 1.0)]
     found = verified.regression_survival(window(*changes, said=told))
-    assert (found.value, found.items) == (0.5, 2)
-    assert verified.regression_survival(window(*changes)).value is None
+    assert (found.value, found.items) == (0.75, 2)
+    figure = only(verified.unverified_share(window(*changes, said=told)))
+    assert dict(figure.parts) == {"verified": 0.5, "unverified": 0.5}
+    assert verified.regression_survival(window(*changes, said=told[:1])).value is None
 
 
 def test_what_is_held_waits() -> None:

@@ -15,6 +15,7 @@ from epistream.indexer.store import Readers
 from epistream.services.measurer import refresh
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
+from epistream.v1 import review_service_pb2 as review_pb
 from epistream.wire.errors import NotFound
 from tests.support.knowing import NAMESPACE, START_US, HandClock, commit, direction, open_engine, retraction, submission
 
@@ -82,13 +83,16 @@ def test_a_window_has_what_was_said_merged_held_and_contradicted(engine: Engine,
         ("f3", START_US + 20 * SECOND_US),
     ]
     assert found.corroborations == {"five": {"bob"}}
-    assert [(one.item_id, one.other_id, one.opened_us) for one in found.conflicts] == [
-        ("fifty", "five", START_US + 10 * SECOND_US)
+    # What is held contradicts an expert's item, too; it has no item of its own yet.
+    assert [({party.item_id for party in one.parties}, one.opened_us) for one in found.conflicts] == [
+        ({"fifty", "five"}, START_US + 10 * SECOND_US),
+        ({"", "fifty"}, START_US + 10 * SECOND_US),
     ]
     assert list(found.held_us) == [START_US + 10 * SECOND_US]
     assert found.end_us == START_US + 20 * SECOND_US
     commit(engine, submission("The limit is 50 mg, said the panel.", id="5", item="five", vector=direction(0, 1.0)))
-    assert window_of(engine).conflicts == [], "one of the two was revised since"
+    [left] = window_of(engine).conflicts
+    assert {party.item_id for party in left.parties} == {"", "fifty"}, "of the other one party was revised"
 
 
 def listed(engine: Engine, name: str = NAMESPACE) -> api.ListSignalsResponse:
@@ -138,6 +142,23 @@ def test_nothing_is_measured_again_until_something_is_decided(engine: Engine, tm
     assert not refreshed(engine, tmp_path, clock)
     commit(engine, judgement("f1", "a", "r1"))  # feedback has no revision, and yet it is news
     assert refreshed(engine, tmp_path, clock)
+
+
+def test_a_conflict_that_is_resolved_is_news(engine: Engine, tmp_path: Path, clock: HandClock) -> None:
+    for n, name in ((5, "five"), (50, "fifty")):
+        commit(engine, submission(f"The limit is {n} mg.", id=name, item=name, vector=direction(1.0, n / 1000)))
+    assert refreshed(engine, tmp_path, clock)
+    [open_one] = window_of(engine).conflicts
+    request = review_pb.ResolveConflictRequest(
+        namespace=NAMESPACE,
+        conflict_id=open_one.conflict,
+        standing_item_ids=["five", "fifty"],
+        reviewer=review_pb.Reviewer(name="dr-ada", origin=pb.ORIGIN_EXPERT),
+        comment="Of adults and of children.",
+    )
+    engine.resolutions.resolve(engine.resolutions.prepare(request))
+    assert refreshed(engine, tmp_path, clock)
+    assert window_of(engine).conflicts == []
 
 
 def test_another_process_or_store_of_the_same_journal_measures_the_same(

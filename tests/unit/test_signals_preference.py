@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from epistream.indexer.signals import Conflict, Said, Window, disagreement, preference
+from epistream.indexer.signals import Said, Window, disagreement, preference
 from epistream.indexer.signals.figure import wilson
 from epistream.v1 import knowledge_pb2 as pb
-from tests.support.windows import SECOND_US, change, preferred, said, window, yes_or_no
+from tests.support.windows import SECOND_US, change, conflict, preferred, said, window, yes_or_no
 
 LONG, SHORT = "a long text of many words", "short"
 
@@ -137,6 +137,22 @@ def test_the_entropy_of_votes_is_0_for_agreement_and_1_for_an_even_split() -> No
     assert disagreement.vote_entropy(window(item, said=again)).value == pytest.approx(1.0)
 
 
+def test_alpha_is_that_of_each_way_of_judging() -> None:
+    items = [change(name, LONG, pb.ORIGIN_COLLABORATIVE) for name in "abc"]
+    # Two raters on three items, (1, 1), (1, 0), (0, 0): the example of `agreement`.
+    told = [
+        yes_or_no(name, yes, rater)
+        for name, rater, yes in zip("aabbcc", "rsrsrs", (True, True, True, False, False, False), strict=True)
+    ]
+    found = disagreement.alpha(window(*items, said=told))
+    assert found.value == pytest.approx(1 - 5 * 2 / 18)
+    assert found.items == 3
+    other_way = [yes_or_no(name, True, rater, "harm") for name in "abc" for rater in "rs"]
+    both = disagreement.alpha(window(*items, said=[*told, *other_way]))
+    assert (both.value, both.items) == (found.value, 3), "where all say the same, chance makes no difference"
+    assert disagreement.alpha(window(*items, said=told[:1])).value is None
+
+
 def test_votes_on_scales_and_comparisons_count_among_what_can_be_voted() -> None:
     def rated(score: float, rater: str) -> Said:
         judged = pb.Judged(item_id="a", score=score)
@@ -151,7 +167,7 @@ def test_votes_on_scales_and_comparisons_count_among_what_can_be_voted() -> None
 
 def test_open_conflicts_have_an_age_and_a_share() -> None:
     items = [change(name, LONG, pb.ORIGIN_COLLABORATIVE) for name in "abcd"]
-    conflicts = [Conflict("b", "a", 10 * SECOND_US), Conflict("c", "a", 90 * SECOND_US)]
+    conflicts = [conflict("b", "a", opened_us=10 * SECOND_US), conflict("c", "a", opened_us=90 * SECOND_US)]
     found = window(*items, conflicts=conflicts, end_us=100 * SECOND_US)
     assert disagreement.conflicted_share(found).value == 3 / 4
     assert disagreement.conflict_age_p95(found).value == pytest.approx(10 + 0.95 * 80)

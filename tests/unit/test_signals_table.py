@@ -9,11 +9,22 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
-from epistream.indexer.signals import CELLS, Conflict, Figure, Signal, Window, measure
+from epistream.indexer.signals import CELLS, Figure, Signal, Window, measure
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.samples import DATA, STREAMS, TRAJECTORIES, encoder, needs_samples, rows, vectors
 from tests.support.signals_reference import DOCUMENT, reference, shown
-from tests.support.windows import change, executed, figures, part, preferred, window, window_of, yes_or_no
+from tests.support.windows import (
+    change,
+    conflict,
+    executed,
+    figures,
+    part,
+    preferred,
+    said,
+    window,
+    window_of,
+    yes_or_no,
+)
 
 SIGNALS: Final = [signal for cell in CELLS for signal in cell.signals]
 
@@ -234,7 +245,7 @@ def dialogues() -> Window:
     found = window_of("rlaif", *records)
     first, second = found.changes[0].item_id, found.changes[1].item_id
     told = [*found.said, preferred(second, first, "another")]
-    return window(*found.changes, said=told, conflicts=[Conflict(second, first, 0)], end_us=5_000_000)
+    return window(*found.changes, said=told, conflicts=[conflict(second, first)], end_us=5_000_000)
 
 
 def mended_programs() -> Window:
@@ -248,11 +259,11 @@ def mended_programs() -> Window:
         "private": "9/10",
     }
     found = window_of("rlef", record)
-    found.changes[0].version = 2
-    found.changes[0].commit_time.FromMicroseconds(100)
-    dependant = found.changes[1].item_id
-    told = [executed(dependant, "verified", at_us=50), executed(dependant, "fail", at_us=150)]
-    return window(*found.changes, said=told)
+    judged = pb.Judged(item_id=found.changes[0].item_id, score=0.5)
+    survival = said(
+        pb.FEEDBACK_KIND_RATING, judged, rater_type=pb.RATER_TYPE_EXECUTOR, aspect="regression", scale_max=1
+    )
+    return window(*found.changes, said=[*found.said, survival])
 
 
 def ranked_images() -> Window:

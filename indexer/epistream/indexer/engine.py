@@ -28,6 +28,8 @@ from epistream.indexer.knowledge import Knowledge
 from epistream.indexer.namespaces import Namespaces, NamespaceState
 from epistream.indexer.outbox import Outbox
 from epistream.indexer.pipeline import Pipeline
+from epistream.indexer.resolutions import Resolutions
+from epistream.indexer.reviews import Reviews
 from epistream.indexer.signals.kept import KeptSignals
 from epistream.indexer.store import Store
 from epistream.v1 import knowledge_pb2 as pb
@@ -49,6 +51,8 @@ class Engine:
         namespaces: made and described here; making and changing runs on the writer thread.
         anchors: what synthetic knowledge is measured against.
         pipeline: takes knowledge in.
+        reviews: what waits for people.
+        resolutions: conflicts, and how they end.
         signals: what was last measured of each namespace.
         knowledge: answers questions.
         feed: what is pushed.
@@ -88,6 +92,8 @@ class Engine:
         self.feed = Feed(self.store, self.namespaces)
         self.outbox = Outbox(self.store.readers)
         self.pipeline = Pipeline(self.store, self.namespaces, embedder, clock, self._publish, carried)
+        self.reviews = Reviews(self.store, self.namespaces, self.pipeline, clock)
+        self.resolutions = Resolutions(self.store, self.namespaces, self.pipeline, clock)
 
     def close(self) -> None:
         """Write the index files and let go of the store. Nothing may be in use any more."""

@@ -164,7 +164,7 @@ class Namespaces:
         with self._store.newest():
             sequence, digest = self._store.journal.last()
         draft = Draft(self._clock.now_us(), sequence, digest, {})
-        draft.add_namespace(number, journal_pb2.JournalRecord(namespace=namespace))
+        draft.add_record(number, journal_pb2.JournalRecord(namespace=namespace))
         write(self._store, draft, ())
 
     def _encoder(self, asked: ns_pb.Encoder) -> ns_pb.Encoder:

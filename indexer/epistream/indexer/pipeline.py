@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from epistream.indexer import deadletters, positions
+from epistream.indexer import conflicts, deadletters, positions
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.clock import Clock
 from epistream.indexer.commit import Draft, Tip, write
@@ -27,6 +27,7 @@ from epistream.indexer.match import match, match_again
 from epistream.indexer.model import Arrived, Embedded, Malformed, Record, Ruling, record_of
 from epistream.indexer.namespaces import Namespaces
 from epistream.indexer.store import Store
+from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken, Conflict, Denied, FieldViolation, InvalidInput
 
@@ -84,7 +85,7 @@ class Pipeline:
         """
         with self._store.newest() as catalog:
             draft = self._draft()
-            receipts = self._decide(prepared, draft, catalog)
+            receipts = self._decide(prepared, draft, catalog, self._views(prepared, catalog))
         refused = [(i, r) for i, r in enumerate(receipts) if r.outcome == pb.OUTCOME_REFUSED]
         if atomic and refused:
             draft.entries.clear()
@@ -106,11 +107,58 @@ class Pipeline:
             Unavailable, Broken: as `commit`.
         """
         with self._store.newest() as catalog:
-            draft = self._draft()
-            receipts = self._decide_again(rulings, draft, catalog)
+            draft, candidates = self._draft(), [_confirmed(ruling) for ruling in rulings]
+            receipts = self._decide_again(rulings, candidates, draft, catalog, self._views(candidates, catalog))
         write(self._store, draft, ())
         self._show(draft.entries)
         return receipts
+
+    def resolve(
+        self,
+        namespace: str,
+        resolution: journal_pb2.Resolution,
+        retractions: Sequence[Embedded],
+        rulings: Sequence[Ruling],
+    ) -> None:
+        """End a conflict, with all that it takes, in one transaction. Only the writer thread.
+
+        Args:
+            namespace: in which it is.
+            resolution: all but its time.
+            retractions: of the items that do not stand.
+            rulings: of what is held and is a party of it.
+
+        Raises:
+            Conflict: it is over by now, or a party has changed since it was read. Nothing was written.
+            Denied: an item that does not stand has a higher authority. Nothing was written.
+            Unavailable, Broken: as `commit`.
+        """
+        config = self._namespaces.configs[namespace]
+        with self._store.newest() as catalog:
+            known = conflicts.read(catalog.connection, config.number, resolution.conflict)
+            if known is None or known.ended_by is not None:
+                raise Conflict(f"conflict {resolution.conflict} is not open any more", reason="NOT_OPEN")
+            draft, candidates = self._draft(), [_confirmed(ruling) for ruling in rulings]
+            record = journal_pb2.JournalRecord(resolution=resolution)
+            record.resolution.time.FromMicroseconds(draft.now_us)
+            draft.add_record(config.number, record)
+            views = self._views([*retractions, *candidates], catalog)
+            for candidate, receipt in zip(retractions, self._decide(retractions, draft, catalog, views), strict=True):
+                _require_retracted(candidate.decoded.submission, receipt)
+            self._decide_again(rulings, candidates, draft, catalog, views)
+        write(self._store, draft, ())
+        self._show(draft.entries)
+
+    def comment(self, namespace: str, comment: journal_pb2.Comment) -> journal_pb2.Comment:
+        """Write down what somebody said; returns it with its time. Only the writer thread; raises as `commit`."""
+        with self._store.newest():
+            draft = self._draft()
+        record = journal_pb2.JournalRecord(comment=comment)
+        record.comment.time.FromMicroseconds(draft.now_us)
+        draft.add_record(self._namespaces.configs[namespace].number, record)
+        write(self._store, draft, ())
+        self._show(draft.entries)
+        return record.comment
 
     def positions(self) -> dict[tuple[str, int], int]:
         """The offset to read next of every Kafka partition that was read, by topic and partition."""
@@ -124,8 +172,13 @@ class Pipeline:
         except Exception as error:
             raise Broken(f"what was committed cannot be made searchable ({error}): start the service anew") from error
 
-    def _decide(self, prepared: Sequence[Embedded | Malformed], draft: Draft, catalog: Catalog) -> list[pb.Receipt]:
-        views = self._views(prepared, catalog)
+    def _decide(
+        self,
+        prepared: Sequence[Embedded | Malformed],
+        draft: Draft,
+        catalog: Catalog,
+        views: Mapping[str, BatchView],
+    ) -> list[pb.Receipt]:
         receipts = []
         for candidate in prepared:
             before = self._refused_before(record_of(candidate), catalog)
@@ -146,9 +199,15 @@ class Pipeline:
             receipts.append(receipt)
         return receipts
 
-    def _decide_again(self, rulings: Sequence[Ruling], draft: Draft, catalog: Catalog) -> list[pb.Receipt]:
-        candidates = [_confirmed(ruling) for ruling in rulings]
-        views = self._views(candidates, catalog)
+    def _decide_again(
+        self,
+        rulings: Sequence[Ruling],
+        candidates: Sequence[Embedded],
+        draft: Draft,
+        catalog: Catalog,
+        views: Mapping[str, BatchView],
+    ) -> list[pb.Receipt]:
+        """As `_decide`, of what was held; `candidates` are the submissions of `rulings`, confirmed."""
         waiting = self._waiting(rulings, catalog)
         receipts = []
         for ruling, candidate in zip(rulings, candidates, strict=True):
@@ -228,12 +287,27 @@ def _confirmed(ruling: Ruling) -> Embedded:
 def _require_decision(submission: pb.Submission, verdict: Verdict) -> None:
     """Raises where a person's word does not end it: HELD and REFUSED are no decisions of a person."""
     if verdict.outcome == pb.OUTCOME_HELD and verdict.head is not None:
-        origin = pb.Origin.Name(pb.Origin.ValueType(verdict.head.origin)).removeprefix("ORIGIN_")
-        text = f"{_named(submission)} is against {verdict.head.item_id}, which is {origin}: that authority must decide"
-        raise Denied(text)
+        raise _against(_named(submission), verdict.head.item_id, pb.Origin.ValueType(verdict.head.origin))
+    if verdict.outcome == pb.OUTCOME_HELD:
+        reason = pb.Reason.Name(verdict.reason).removeprefix("REASON_")
+        raise Denied(f"{_named(submission)} stays held, for {reason}: somebody with authority must decide")
     if verdict.outcome == pb.OUTCOME_REFUSED:
         why = "; ".join(violation.description for violation in verdict.violations)
         raise Conflict(f"{_named(submission)} came too late, reject it: {why}", *verdict.violations)
+
+
+def _require_retracted(submission: pb.Submission, receipt: pb.Receipt) -> None:
+    """Raises where a retraction that belongs to a resolution did not end an item."""
+    if receipt.outcome == pb.OUTCOME_HELD:
+        raise _against("its retraction", submission.item_id, receipt.figures.origin)
+    if receipt.outcome == pb.OUTCOME_REFUSED:
+        why = "; ".join(violation.description for violation in receipt.violations)
+        raise Conflict(f"{submission.item_id} has changed since the conflict was read: {why}", reason="NOT_OPEN")
+
+
+def _against(what: str, item_id: str, origin: pb.Origin.ValueType) -> Denied:
+    authority = pb.Origin.Name(origin).removeprefix("ORIGIN_")
+    return Denied(f"{what} is against {item_id}, which is {authority}: that authority must decide")
 
 
 def _named(submission: pb.Submission) -> str:

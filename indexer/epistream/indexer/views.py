@@ -4,16 +4,18 @@
 checked and copied.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 import apsw
 
+from epistream.indexer import comments, conflicts
 from epistream.indexer.journal import Entry
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 
-SCHEMA: Final = """
+_SCHEMA: Final = """
 CREATE TABLE namespaces (
     number INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -94,7 +96,7 @@ CREATE TABLE held (
     PRIMARY KEY (namespace, sequence)
 ) WITHOUT ROWID;
 CREATE INDEX held_by_fingerprint ON held (namespace, fingerprint) WHERE resolved IS NULL;
-CREATE INDEX held_pending ON held (namespace, sequence, reason) WHERE resolved IS NULL;
+CREATE INDEX held_pending ON held (namespace, sequence, reason, held_us) WHERE resolved IS NULL;
 CREATE TABLE feedback (
     namespace INTEGER NOT NULL,
     item_id TEXT NOT NULL,
@@ -114,6 +116,8 @@ CREATE TABLE counts (
 """Item ids and fingerprints are spread over their trees, so each new item writes a page of each: what a commit writes
 is mostly that. A version that is its item's only one, as most are, is therefore found by the item, not by an index."""
 
+SCHEMA: Final = _SCHEMA + conflicts.SCHEMA + comments.SCHEMA
+
 TABLES: Final = (
     "namespaces",
     "items",
@@ -126,6 +130,8 @@ TABLES: Final = (
     "held",
     "feedback",
     "counts",
+    *conflicts.TABLES,
+    *comments.TABLES,
 )
 """The views, in the order of a dump."""
 
@@ -145,9 +151,11 @@ def apply(connection: apsw.Connection, entries: Sequence[Entry]) -> None:
         for entry in of_namespace:
             if entry.record.WhichOneof("record") == "namespace":
                 _apply_namespace(connection, number, entry.record)
+        head = connection.execute("SELECT head FROM counts WHERE namespace = ?", (number,)).get
         decided = [entry for entry in of_namespace if entry.record.WhichOneof("record") == "decision"]
-        if decided:
-            _apply_decisions(connection, number, decided)
+        ended = _apply_decisions(connection, number, decided) if decided else {}
+        conflicts.apply(connection, number, of_namespace, head, ended)
+        comments.apply(connection, number, of_namespace)
 
 
 def _apply_namespace(connection: apsw.Connection, number: int, record: journal_pb2.JournalRecord) -> None:
@@ -158,7 +166,8 @@ def _apply_namespace(connection: apsw.Connection, number: int, record: journal_p
     connection.execute("INSERT INTO counts VALUES (?,0,0,0,0,0,0) ON CONFLICT DO NOTHING", (number,))
 
 
-def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> None:
+def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> Mapping[int, Sequence[int]]:
+    """Write decisions. Returns the sequences of what is held no more, by the sequence of the entry that ended it."""
     head, items, held, merged, recorded, rejected = connection.execute(
         "SELECT head, items, held, merged, feedback, rejected FROM counts WHERE namespace = ?", (number,)
     ).get
@@ -202,11 +211,13 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
     connection.executemany("INSERT INTO feedback VALUES (?,?,?)", judged)
     items += _apply_changes(connection, number, changes)
     held += len(holdings)
-    held -= _resolve_held(connection, number, entries) if held else 0
+    ended = _resolve_held(connection, number, entries) if held else {}
+    held -= sum(map(len, ended.values()))
     connection.execute(
         "UPDATE counts SET head = ?, items = ?, held = ?, merged = ?, feedback = ?, rejected = ? WHERE namespace = ?",
         (head, items, held, merged + len(corroborations), recorded, rejected, number),
     )
+    return ended
 
 
 def _apply_changes(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> int:
@@ -257,24 +268,25 @@ def _apply_parents(connection: apsw.Connection, number: int, changes: Sequence[p
     )
 
 
-def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> int:
-    """Mark what was held before and is decided now, or said by a version. Returns how many."""
-    resolved = 0
+def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> Mapping[int, Sequence[int]]:
+    """Mark what was held before and is decided now, or said by a version. Returns as `_apply_decisions`."""
+    resolved: defaultdict[int, list[int]] = defaultdict(list)
     for entry in entries:
         change, releases = entry.change, entry.record.decision.releases
         if releases:
-            connection.execute(
-                "UPDATE held SET resolved = ? WHERE namespace = ? AND sequence = ? AND resolved IS NULL",
+            rows = connection.execute(
+                "UPDATE held SET resolved = ? WHERE namespace = ? AND sequence = ? AND resolved IS NULL"
+                " RETURNING sequence",
                 (entry.sequence, number, releases),
             )
-            resolved += connection.changes()
+            resolved[entry.sequence].extend(sequence for (sequence,) in rows)
         if change is not None and change.kind != pb.CHANGE_KIND_RETRACTED:
-            connection.execute(
+            rows = connection.execute(
                 "UPDATE held INDEXED BY held_by_fingerprint SET resolved = ?"
-                " WHERE namespace = ? AND fingerprint = ? AND resolved IS NULL AND sequence < ?",
+                " WHERE namespace = ? AND fingerprint = ? AND resolved IS NULL AND sequence < ? RETURNING sequence",
                 (entry.sequence, number, change.fingerprint, entry.sequence),
             )
-            resolved += connection.changes()
+            resolved[entry.sequence].extend(sorted(sequence for (sequence,) in rows))
     return resolved
 
 

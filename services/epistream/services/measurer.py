@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from epistream.indexer.clock import Clock, SystemClock
-from epistream.indexer.signals.collect import collect
+from epistream.indexer.signals.collect import collect, mark
 from epistream.indexer.signals.kept import KeptSignals, measured
 from epistream.indexer.store import Readers
 from epistream.v1 import namespace_service_pb2 as ns_pb
@@ -47,11 +47,11 @@ def refresh(readers: Readers, kept: KeptSignals, number: int, recorded: ns_pb.Na
         Broken: it cannot be read, or what was measured cannot be written.
     """
     with readers.reader() as catalog:
-        counts = catalog.counts(number)
-        if kept.is_of(number, counts):
+        now, head = mark(catalog, number), catalog.counts(number).head
+        if kept.is_of(number, now):
             return False
         window = collect(catalog, number, recorded)
-    kept.write(number, counts, measured(window, recorded, counts.head, clock.now_us()))
+    kept.write(number, now, measured(window, recorded, head, clock.now_us()))
     return True
 
 

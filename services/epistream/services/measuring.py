@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from epistream.indexer.catalog import Counts
 from epistream.indexer.engine import Engine
+from epistream.indexer.signals.collect import mark
 from epistream.services import measurer
 from epistream.wire.errors import EpistreamError
 
@@ -49,20 +49,20 @@ class Measuring:
         self._thread.join()
 
     def _run(self) -> None:
-        measured: dict[int, Counts] = {}
+        measured: dict[int, tuple[int, ...]] = {}
         while not self._stopping.wait(self._interval_seconds):
             try:
-                now = self._counts()
+                now = self._marks()
                 if now != measured:
                     self._measure()
                     measured = now
             except (EpistreamError, OSError) as error:
                 _LOG.warning("The signals cannot be measured now: %s", error)
 
-    def _counts(self) -> dict[int, Counts]:
+    def _marks(self) -> dict[int, tuple[int, ...]]:
         with self._engine.store.reader() as catalog:
             numbers = [state.config.number for state in self._engine.namespaces.states()]
-            return {number: catalog.counts(number) for number in numbers}
+            return {number: mark(catalog, number) for number in numbers}
 
     def _measure(self) -> None:
         with self._starting:

@@ -8,6 +8,6 @@ and `kept` keeps what was measured beside it.
 
 from epistream.indexer.signals.figure import Figure
 from epistream.indexer.signals.table import CELLS, Cell, Signal, measure
-from epistream.indexer.signals.window import Conflict, Said, Window
+from epistream.indexer.signals.window import Said, Window
 
-__all__ = ["CELLS", "Cell", "Conflict", "Figure", "Said", "Signal", "Window", "measure"]
+__all__ = ["CELLS", "Cell", "Figure", "Said", "Signal", "Window", "measure"]

@@ -1,13 +1,14 @@
 """Makes the window of a namespace, as its store is now. Blocks for the disk; changes nothing."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from dataclasses import astuple
 from typing import Final
 
 import numpy as np
 
+from epistream.indexer import conflicts
 from epistream.indexer.catalog import Catalog
-from epistream.indexer.signals.window import Conflict, Said, Window
+from epistream.indexer.signals.window import Said, Window
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 
@@ -15,6 +16,11 @@ RECORDS_MAX: Final = 10_000
 """How many records are looked at: the newest in answers."""
 BYTES_MAX: Final = 64 * 2**20
 """Their changes are at most so large together; of larger ones fewer are looked at."""
+
+
+def mark(catalog: Catalog, number: int) -> tuple[int, ...]:
+    """Of a namespace: equal at two moments only where nothing was decided in between, and no conflict resolved."""
+    return (*astuple(catalog.counts(number)), conflicts.figures(catalog.connection, number)[0])
 
 
 def collect(catalog: Catalog, number: int, recorded: ns_pb.Namespace, records_max: int = RECORDS_MAX) -> Window:
@@ -41,7 +47,7 @@ def collect(catalog: Catalog, number: int, recorded: ns_pb.Namespace, records_ma
         threshold=recorded.policy.near_duplicate_threshold,
         said=said,
         corroborations=merged,
-        conflicts=list(_open_conflicts(catalog, number, changes)),
+        conflicts=conflicts.listed(catalog.connection, number, is_open=True, item_id="", after=0, limit=records_max),
         held_us=held_us,
         end_us=max([*committed_us, *held_us, *(one.time_us for one in said)], default=0),
     )
@@ -59,16 +65,6 @@ def _newest(catalog: Catalog, number: int, records_max: int) -> tuple[list[pb.Ch
         changes.append(pb.Change.FromString(committed.change))
         embeddings.append(committed.embedding)
     return changes[::-1], embeddings[::-1]
-
-
-def _open_conflicts(catalog: Catalog, number: int, changes: Iterable[pb.Change]) -> Iterator[Conflict]:
-    """Conflicts in which neither of the two was revised or retracted since."""
-    told = [(change, other) for change in changes for other in change.conflicts]
-    heads = catalog.heads(number, {other for _, other in told})
-    for change, other in told:
-        head = heads.get(other)
-        if head is not None and not head.retracted and head.revision < change.revision:
-            yield Conflict(change.item_id, other, change.commit_time.ToMicroseconds())
 
 
 def _us(receipt: pb.Receipt) -> int:

@@ -1,10 +1,14 @@
 """The cell of collaborative text: do raters contradict each other, and how long do conflicts stay open?"""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias
 
-from epistream.indexer.signals.figure import Figure, entropy, mean, p95, share
+from epistream.indexer import agreement
+from epistream.indexer.agreement import Level
+from epistream.indexer.conflicts import Conflict
+from epistream.indexer.signals.figure import Figure, entropy, mean, missing, p95, share
 from epistream.indexer.signals.window import Said, Window
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -15,6 +19,29 @@ _Unit: TypeAlias = tuple[int, str, str, str]
 _WAYS: Final = 3
 """A comparison ends with one item, the other, or a tie."""
 _SCALE_STEPS_MAX: Final = 100
+
+
+def alpha(window: Window) -> Figure:
+    """Krippendorff's alpha of people's votes on texts: 1 is perfect agreement, 0 what chance would bring.
+
+        alpha = 1 - D_o / D_e,   nominal for yes or no and for comparisons, interval for ratings
+
+    For each way of judging (kind, aspect, scale) over all its units with at least two raters; then the mean of those
+    that have one, by the number of their units. Range -1 to 1. Unit: alpha.
+    Source: Krippendorff 2011; `agreement.alpha`.
+    """
+    ways: defaultdict[tuple[int, str, int], list[list[float | None]]] = defaultdict(list)
+    for (kind, aspect, _, _), (votes, kinds) in _votes(window).items():
+        if len(votes) > 1:
+            ways[kind, aspect, kinds].append(list(votes.values()))
+    found = []
+    for (kind, _, _), units in sorted(ways.items()):
+        told = agreement.alpha(units, Level.INTERVAL if kind == pb.FEEDBACK_KIND_RATING else Level.NOMINAL)
+        found.extend([] if told is None else [(told, len(units))])
+    units_in_all = sum(count for _, count in found)
+    if not units_in_all:
+        return missing("no text was judged by two people in the same way, or all of them said the same")
+    return Figure(value=math.fsum(told * count for told, count in found) / units_in_all, items=units_in_all)
 
 
 def vote_entropy(window: Window) -> Figure:
@@ -33,12 +60,12 @@ def vote_entropy(window: Window) -> Figure:
 def conflict_age_p95(window: Window) -> Figure:
     """How long the conflicts between texts have been open, of 95 % at most.
 
-    From the commit of the later of the two until the journal's newest time. Range 0 to ∞. Unit: s. Source: own.
+    From when each was opened until the window's newest time. Range 0 to ∞. Unit: s. Source: own.
     """
     ages = [
         max(0, window.end_us - conflict.opened_us) / 1e6
         for conflict in window.conflicts
-        if window.is_a(conflict.item_id, pb.MODALITY_TEXT)
+        if any(window.is_a(item_id, pb.MODALITY_TEXT) for item_id in _items(conflict))
     ]
     return p95(ages, "no conflict between texts is open")
 
@@ -49,9 +76,14 @@ def conflicted_share(window: Window) -> Figure:
     Range 0 to 1. Unit: share. Source: own.
     """
     texts = window.places(pb.MODALITY_TEXT)
-    parties = {name for conflict in window.conflicts for name in (conflict.item_id, conflict.other_id)}
+    parties = {item_id for conflict in window.conflicts for item_id in _items(conflict)}
     hits = sum(window.changes[place].item_id in parties for place in texts)
     return share(hits, len(texts), "no text in the window")
+
+
+def _items(conflict: Conflict) -> Iterator[str]:
+    """The items that are parties of it still."""
+    yield from (party.item_id for party in conflict.parties if party.item_id and not party.gone)
 
 
 def _votes(window: Window) -> Mapping[_Unit, tuple[dict[str, Vote], int]]:

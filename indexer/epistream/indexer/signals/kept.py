@@ -1,19 +1,18 @@
 """What was measured, kept beside the store: a file for each namespace, which can be made anew from the journal.
 
-The file is state as `sealed` has it: the store's epoch, the namespace's number and counts, the names of the signals,
+The file is state as `sealed` has it: the store's epoch, the namespace's number and mark, the names of the signals,
 and the answer to ListSignals. It is written beside its place and renamed, so that its place holds a whole one or none.
 One that is damaged, of other signals or of another store is as good as none.
 """
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from epistream.indexer.catalog import Counts
 from epistream.indexer.sealed import seal, unseal
 from epistream.indexer.signals.collect import RECORDS_MAX
 from epistream.indexer.signals.figure import Figure, missing
@@ -43,20 +42,20 @@ class KeptSignals:
         found = self._read(number)
         return found[0] if found is not None else None
 
-    def is_of(self, number: int, counts: Counts) -> bool:
-        """Whether they were measured when the namespace had these counts: nothing was decided in it since."""
+    def is_of(self, number: int, mark: Sequence[int]) -> bool:
+        """Whether they were measured when the namespace had this `collect.mark`: nothing was decided in it since."""
         found = self._read(number)
-        return found is not None and found[1] == list(astuple(counts))
+        return found is not None and found[1] == list(mark)
 
-    def write(self, number: int, counts: Counts, answer: api.ListSignalsResponse) -> None:
-        """Keep what was measured when the namespace had these counts.
+    def write(self, number: int, mark: Sequence[int], answer: api.ListSignalsResponse) -> None:
+        """Keep what was measured when the namespace had this mark.
 
         Raises:
             Broken: the file cannot be written; the one before is still there.
         """
         path = self._path(number)
         beside = path.with_suffix(".tmp")
-        figures = {**self._owner(number), "counts": list(astuple(counts))}
+        figures = {**self._owner(number), "mark": list(mark)}
         arrays = {"answer": np.frombuffer(answer.SerializeToString(deterministic=True), np.uint8)}
         try:
             path.parent.mkdir(exist_ok=True)
@@ -72,10 +71,10 @@ class KeptSignals:
             figures, arrays = unseal("signals", _STATE, self._path(number).read_bytes())
         except (OSError, Broken):
             return None
-        counts = figures.pop("counts")
+        mark = figures.pop("mark")
         if figures != self._owner(number):
             return None
-        return api.ListSignalsResponse.FromString(arrays["answer"].tobytes()), counts
+        return api.ListSignalsResponse.FromString(arrays["answer"].tobytes()), mark
 
     def _owner(self, number: int) -> dict[str, Any]:
         """What a file has to say to be read."""

@@ -207,6 +207,7 @@ CELLS: Final = (
         pb.MODALITY_TEXT,
         "experts contradict each other",
         (
+            Signal("alpha", disagreement.alpha, -1, 1, "alpha", "low"),
             Signal("vote_entropy", disagreement.vote_entropy, 0, 1, "share of the largest possible", "high"),
             Signal("conflict_age_p95", disagreement.conflict_age_p95, 0, _ANY, "s", "high"),
             Signal("conflicted_share", disagreement.conflicted_share, 0, 1, "share", "high"),

@@ -19,6 +19,8 @@ FAIL: Final = "fail"
 VERDICTS: Final = (VERIFIED, FAIL, "error", "timeout", "no_tests", "vacuous")
 UNVERIFIED: Final = "unverified"
 """Of a program that nobody has run."""
+REGRESSION: Final = "regression"
+"""The aspect under which an executor says which share of an item's dependants survived its new version."""
 
 _HOUR_US: Final = 3_600_000_000
 _NO_EXPERT: Final = "no code of experts with a vector in the window"
@@ -31,7 +33,6 @@ class Execution:
     verdict: str
     kill_rate: float | None
     """The share of mutants that the tests noticed, where that was tried."""
-    time_us: int
 
 
 def gain_per_record(window: Window) -> Figure:
@@ -103,49 +104,43 @@ def mutation_kill(window: Window) -> Figure:
     """
     ran = executions(window)
     cell = [window.changes[place].item_id for place in window.cell(pb.ORIGIN_SYNTHETIC, pb.MODALITY_CODE)]
-    rates = [rate for item_id in cell if item_id in ran and (rate := ran[item_id][-1].kill_rate) is not None]
+    rates = [rate for item_id in cell if item_id in ran and (rate := ran[item_id].kill_rate) is not None]
     return mean(rates, "no execution of synthetic code tried mutants")
 
 
 def regression_survival(window: Window) -> Figure:
-    """Of what depends on updated code: how many still pass, of those that passed before.
+    """How many of the dependants of updated code still pass, of those that passed before, on average over updates.
 
-        |dependants verified after the update| / |dependants verified before it|
+        |dependants that pass with the new version| / |dependants that passed with the version before|
 
-    A dependant is code that was derived from the updated item, executed before and after. Range 0 to 1. Unit: share.
-    Source: own.
+    As the executor that ran them says: its newest rating of each item with the aspect `regression`.
+    Range 0 to 1. Unit: share. Source: own.
     """
-    ran = executions(window)
-    before = after = 0
-    for place in window.places(pb.MODALITY_CODE):
-        updated_us = [
-            window.changes[parent].commit_time.ToMicroseconds()
-            for parent in window.parents(place)
-            if window.changes[parent].version > 1
-        ]
-        runs = ran.get(window.changes[place].item_id, ())
-        for us in updated_us:
-            earlier = [run for run in runs if run.time_us < us]
-            later = [run for run in runs if run.time_us >= us]
-            if earlier and later and earlier[-1].verdict == VERIFIED:
-                before += 1
-                after += later[0].verdict == VERIFIED
-    return share(after, before, "no dependant of updated code was executed before and after")
+    survived = {
+        said.feedback.judged[0].item_id: said.feedback.judged[0].score
+        for said in window.said
+        if _is_run(said) and said.feedback.aspect == REGRESSION and said.feedback.kind == pb.FEEDBACK_KIND_RATING
+    }
+    found = [score for item_id, score in survived.items() if window.is_a(item_id, pb.MODALITY_CODE)]
+    return mean(found, "no executor ran the dependants of updated code again")
 
 
-def executions(window: Window) -> Mapping[str, Sequence[Execution]]:
-    """Of each item of code that was run: what came of it, in the order in which it was told."""
+def executions(window: Window) -> Mapping[str, Execution]:
+    """Of each item of code that was run: what came of it the last time."""
     return window.remembered("executions", lambda: _executions(window))
 
 
-def _executions(window: Window) -> Mapping[str, Sequence[Execution]]:
-    found: defaultdict[str, list[Execution]] = defaultdict(list)
+def _executions(window: Window) -> Mapping[str, Execution]:
+    found: dict[str, Execution] = {}
     for said in window.said:
         judged = said.feedback.judged[0]
-        is_run = said.feedback.rater_type == pb.RATER_TYPE_EXECUTOR
-        if is_run and window.is_a(judged.item_id, pb.MODALITY_CODE):
-            found[judged.item_id].append(Execution(_verdict(said), _kill_rate(said), said.time_us))
+        if _is_run(said) and said.feedback.aspect != REGRESSION and window.is_a(judged.item_id, pb.MODALITY_CODE):
+            found[judged.item_id] = Execution(_verdict(said), _kill_rate(said))
     return found
+
+
+def _is_run(said: Said) -> bool:
+    return said.feedback.rater_type == pb.RATER_TYPE_EXECUTOR
 
 
 def _verdict(said: Said) -> str:
@@ -161,8 +156,8 @@ def _kill_rate(said: Said) -> float | None:
     return killed / mutants if mutants and killed is not None and 0 <= killed <= mutants else None
 
 
-def _newest(ran: Mapping[str, Sequence[Execution]], item_id: str) -> str:
-    return ran[item_id][-1].verdict if item_id in ran else UNVERIFIED
+def _newest(ran: Mapping[str, Execution], item_id: str) -> str:
+    return ran[item_id].verdict if item_id in ran else UNVERIFIED
 
 
 def _expert_gains(window: Window) -> list[float]:

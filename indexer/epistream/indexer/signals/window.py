@@ -10,6 +10,7 @@ import numpy as np
 from google.protobuf import struct_pb2
 from numpy.typing import NDArray
 
+from epistream.indexer.conflicts import Conflict
 from epistream.indexer.gain import left_out
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -37,16 +38,6 @@ class Said:
         return self.submission.feedback
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """Two items in answers that say something else about the same."""
-
-    item_id: str
-    other_id: str
-    opened_us: int
-    """When the second of them was committed."""
-
-
 @dataclass(frozen=True)
 class Window:
     """The newest versions in answers, oldest first, and what is known of them."""
@@ -61,7 +52,7 @@ class Window:
     corroborations: Mapping[str, Collection[str]] = field(default_factory=dict)
     """Of an item the producers whose submissions were merged into it."""
     conflicts: Sequence[Conflict] = ()
-    """Those of these items that are open."""
+    """Those of the namespace that are open, the oldest first."""
     held_us: Sequence[int] = ()
     """When each submission came that waits for a person."""
     end_us: int = 0
