@@ -2,10 +2,12 @@
 
 One window of all sixteen cells with feedback, and one each of the cells that are the dearest: crawled text is compared
 with its neighbours claim by claim, synthetic text with people's, code is parsed. A refresh is what the service's
-measurer does; the whole of its process is told too, with the start of its interpreter.
+measurer does, by the clock and by the processor, which other work on the machine does not lengthen; the whole of its
+process is told too, with the start of its interpreter, and what a commit costs beside it.
 """
 
 import itertools
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,6 +33,8 @@ JUDGEMENTS: Final = 2_000
 PRODUCERS: Final = 12
 REFRESH_SECONDS: Final = 2.0
 _AT_ONCE: Final = 500
+_GROUP: Final = 50
+_GROUPS: Final = 100
 _Cell: TypeAlias = tuple[pb.Origin.ValueType, pb.Modality.ValueType]
 _CRAWLED, _EXPERT, _SYNTHETIC = pb.ORIGIN_CRAWLED, pb.ORIGIN_EXPERT, pb.ORIGIN_SYNTHETIC
 _TEXT, _CODE = pb.MODALITY_TEXT, pb.MODALITY_CODE
@@ -61,7 +65,31 @@ def main() -> int:
     for name, cells in _STREAMS.items():
         with tempfile.TemporaryDirectory() as folder:
             figures.extend(figures_of(Path(folder), name, cells))
+    with tempfile.TemporaryDirectory() as folder:
+        figures.extend(commits_beside(Path(folder)))
     return report("signals", figures)
+
+
+def commits_beside(folder: Path) -> Iterator[Figure]:
+    """How long groups take that are committed alone, and while measurers run one after the other."""
+    fill(folder, _CELLS)
+    engine = Engine(folder)
+    groups = [list(group) for group in _groups(records(_CELLS, first=2 * WINDOW), _GROUP)]
+    alone = [commit(engine, group) for group in groups[:_GROUPS]]
+    beside = []
+    process = measuring(folder)
+    for group in groups[_GROUPS : 2 * _GROUPS]:
+        if process.poll() is not None:
+            process = measuring(folder)
+        beside.append(commit(engine, group))
+    process.wait()
+    engine.close()
+    yield Figure(f"a commit of {_GROUP}, median: alone", statistics.median(alone) * 1000, "ms")
+    yield Figure("beside the measurer", statistics.median(beside) * 1000, "ms")
+
+
+def measuring(folder: Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-m", measurer.__name__, str(folder)])
 
 
 def figures_of(folder: Path, name: str, cells: Sequence[_Cell]) -> Iterator[Figure]:
@@ -69,13 +97,13 @@ def figures_of(folder: Path, name: str, cells: Sequence[_Cell]) -> Iterator[Figu
     readers = Readers(folder)
     with readers.reader() as catalog:
         [(number, recorded)] = catalog.namespaces()
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.process_time()
         window = collect(catalog, number, recorded)
         collected = time.perf_counter() - began
-    began = time.perf_counter()
     measured(window, recorded, WINDOW, SystemClock().now_us())
-    computed = time.perf_counter() - began
-    yield below(f"refresh of {len(window.changes):,} records: {name}", collected + computed, "s", REFRESH_SECONDS)
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
+    yield below(f"refresh of {len(window.changes):,} records: {name}", seconds, "s", REFRESH_SECONDS)
+    yield Figure("the same on one processor, alone", cpu_seconds, "s")
     yield Figure("of which reading the store", collected, "s")
     readers.close()
     began = time.perf_counter()
@@ -88,19 +116,31 @@ def fill(folder: Path, cells: Sequence[_Cell]) -> None:
     engine = Engine(folder)
     encoder = ns_pb.Encoder(model="none", dimension=DIMENSION)
     engine.namespaces.create(ns_pb.CreateNamespaceRequest(name=NAMESPACE, encoder=encoder))
-    sent = itertools.chain(records(cells), judgements(cells))
-    while batch := list(itertools.islice(sent, _AT_ONCE)):
-        arrived = [Record(one.SerializeToString(), SystemClock().now_us()) for one in batch]
-        engine.pipeline.commit(engine.pipeline.prepare(arrived))
+    for batch in _groups(itertools.chain(records(cells), judgements(cells)), _AT_ONCE):
+        commit(engine, batch)
     engine.close()
 
 
-def records(cells: Sequence[_Cell]) -> Iterator[pb.Submission]:
+def commit(engine: Engine, sent: Sequence[pb.Submission]) -> float:
+    """Commit them together; how many seconds the commit took."""
+    prepared = engine.pipeline.prepare([Record(one.SerializeToString(), SystemClock().now_us()) for one in sent])
+    began = time.perf_counter()
+    engine.pipeline.commit(prepared)
+    return time.perf_counter() - began
+
+
+def _groups(sent: Iterator[pb.Submission], size: int) -> Iterator[list[pb.Submission]]:
+    while group := list(itertools.islice(sent, size)):
+        yield group
+
+
+def records(cells: Sequence[_Cell], first: int = 0) -> Iterator[pb.Submission]:
     # Some of what is made says the same again: more are made than are looked at.
-    for number, made in enumerate(make_records(WINDOW + WINDOW // 5)):
+    for number, made in enumerate(make_records(WINDOW + WINDOW // 5, seed=7 + first), first):
         origin, modality = cells[number % len(cells)]
         one = made.submission
-        one.item_id, one.origin, one.modality = f"item-{number}", origin, modality
+        one.submission_id, one.item_id = f"record-{number}", f"item-{number}"
+        one.origin, one.modality = origin, modality
         one.embedding.float32 = made.vector.tobytes()
         one.provenance.producer = f"source-{number % PRODUCERS}"
         one.provenance.generator = "model-1" if origin == _SYNTHETIC else ""
