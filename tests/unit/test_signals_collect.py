@@ -1,5 +1,7 @@
 """The window of a real store, and what is kept of it: the newest in answers, by the journal alone."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +14,24 @@ from epistream.indexer.signals import collect as collecting
 from epistream.indexer.signals.collect import collect
 from epistream.indexer.signals.kept import KeptSignals
 from epistream.indexer.store import Readers
+from epistream.services import measurer
 from epistream.services.measurer import refresh
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
+from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import review_service_pb2 as review_pb
 from epistream.wire.errors import NotFound
-from tests.support.knowing import NAMESPACE, START_US, HandClock, commit, direction, open_engine, retraction, submission
+from tests.support.knowing import (
+    DIMENSION,
+    NAMESPACE,
+    START_US,
+    HandClock,
+    commit,
+    direction,
+    open_engine,
+    retraction,
+    submission,
+)
 
 SECOND_US = 1_000_000
 
@@ -170,6 +184,21 @@ def test_another_process_or_store_of_the_same_journal_measures_the_same(
     (tmp_path / "signals" / "1.sealed").unlink()
     assert refreshed(engine, tmp_path, clock)
     assert listed(engine) == first
+
+
+def test_a_namespace_that_cannot_be_read_is_told_and_costs_the_others_nothing(
+    engine: Engine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    engine.namespaces.create(
+        ns_pb.CreateNamespaceRequest(name="other", encoder=ns_pb.Encoder(model="none", dimension=DIMENSION))
+    )
+    commit(engine, submission("Fact.", id="1", item="a"), submission("Fact.", id="2", item="a", namespace="other"))
+    with engine.store.transaction() as connection:
+        connection.execute("UPDATE journal SET embedding = zeroblob(32) WHERE namespace = 1 AND revision = 1")
+    assert subprocess.run([sys.executable, "-m", measurer.__name__, str(tmp_path)], check=False).returncode == 1
+    told = capfd.readouterr().err
+    assert told.startswith("facts: revision 1 of namespace 1 is not what was written")
+    assert (listed(engine).revision, listed(engine, "other").revision) == (0, 1)
 
 
 @pytest.mark.parametrize("damage", [b"", b"nothing of ours", None])

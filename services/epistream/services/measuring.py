@@ -53,8 +53,7 @@ class Measuring:
         while not self._stopping.wait(self._interval_seconds):
             try:
                 now = self._marks()
-                if now != measured:
-                    self._measure()
+                if now != measured and self._measure():
                     measured = now
             except (EpistreamError, OSError) as error:
                 _LOG.warning("The signals cannot be measured now: %s", error)
@@ -64,10 +63,11 @@ class Measuring:
             numbers = [state.config.number for state in self._engine.namespaces.states()]
             return {number: mark(catalog, number) for number in numbers}
 
-    def _measure(self) -> None:
+    def _measure(self) -> bool:
+        """Run the measurer. Whether it measured all that was due; what it did not is tried again at the next look."""
         with self._starting:
             if self._stopping.is_set():
-                return
+                return False
             self._process = subprocess.Popen(
                 self._program, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
             )
@@ -79,3 +79,4 @@ class Measuring:
                 _, told = self._process.communicate()
         if self._process.returncode and not self._stopping.is_set():
             _LOG.warning("The measurer of signals ended with %d: %s", self._process.returncode, told.strip())
+        return self._process.returncode == 0
