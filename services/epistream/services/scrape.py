@@ -12,6 +12,7 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from epistream.indexer import conflicts
 from epistream.indexer.clock import Clock
 from epistream.indexer.engine import Engine
 from epistream.indexer.namespaces import NamespaceState
@@ -19,6 +20,7 @@ from epistream.indexer.signals import CELLS
 from epistream.indexer.signals.kept import not_measured
 from epistream.services.consumers import Consumers
 from epistream.services.writer import Writer
+from epistream.v1 import knowledge_pb2 as pb
 
 NAMESPACES_MAX: Final = 100
 """How many namespaces have metrics of their own: the first by name."""
@@ -82,6 +84,7 @@ class ServiceCollector(Collector):
 
     def _collect(self) -> Iterator[Metric]:
         yield from self._of_namespaces()
+        yield from self._of_reviews()
         yield from self._of_signals()
         yield from self._of_the_store()
         yield _gauge("writer_waiting_bytes", "What waits to be written.", self._writer.waiting_bytes)
@@ -103,22 +106,44 @@ class ServiceCollector(Collector):
             name: GaugeMetricFamily(f"epistream_{name}", description, labels=["namespace"])
             for name, description in _BY_NAMESPACE.items()
         }
-        states = self._states()
+        states = self._first_namespaces()
         for state, values in zip(states, self._values(states), strict=True):
             for family, value in zip(families.values(), values, strict=True):
                 family.add_metric([state.config.name], value)
         yield from families.values()
 
+    def _first_namespaces(self) -> list[NamespaceState]:
+        return sorted(self._engine.namespaces.states(), key=lambda state: state.config.name)[:NAMESPACES_MAX]
+
+    def _of_reviews(self) -> Iterator[Metric]:
+        by_reason = ["namespace", "reason"]
+        pending = _gauge("reviews_pending", "Submissions that wait to be reviewed.", labels=by_reason)
+        age = _gauge("review_oldest_age_seconds", "How long the oldest of them has waited.", labels=by_reason)
+        contested = _gauge("conflicts_open", "Conflicts that nobody has resolved.", labels=["namespace"])
+        contested_age = _gauge(
+            "conflict_oldest_age_seconds", "How long the oldest of them is open; 0 without one.", labels=["namespace"]
+        )
+        now_us = self._clock.now_us()
+        with self._engine.store.reader() as catalog:
+            for state in self._first_namespaces():
+                name, number = state.config.name, state.config.number
+                for reason, count, oldest_us in catalog.oldest_pending(number):
+                    labels = [name, pb.Reason.Name(reason).removeprefix("REASON_").lower()]
+                    pending.add_metric(labels, count)
+                    age.add_metric(labels, max(0, now_us - oldest_us) / 1e6)
+                count, oldest = conflicts.figures(catalog.connection, number)
+                contested.add_metric([name], count)
+                contested_age.add_metric([name], max(0, now_us - oldest) / 1e6 if oldest is not None else 0.0)
+        yield from (pending, age, contested, contested_age)
+
     def _of_signals(self) -> Iterator[Metric]:
         """Of each namespace that was measured: each signal with a value, of several producers' the worst."""
         labels = ["namespace", "cell", "signal"]
-        values = GaugeMetricFamily("epistream_signal", "What hinders knowledge, cell by cell.", labels=labels)
-        missing = GaugeMetricFamily("epistream_signals_missing", "Signals without a value.", labels=["namespace"])
-        alarms = GaugeMetricFamily("epistream_signals_alarming", "Signals to look at.", labels=["namespace"])
-        times = GaugeMetricFamily(
-            "epistream_signals_timestamp_seconds", "When the signals were measured.", labels=["namespace"]
-        )
-        for state in self._states():
+        values = _gauge("signal", "What hinders knowledge, cell by cell.", labels=labels)
+        missing = _gauge("signals_missing", "Signals without a value.", labels=["namespace"])
+        alarms = _gauge("signals_alarming", "Signals to look at.", labels=["namespace"])
+        times = _gauge("signals_timestamp_seconds", "When the signals were measured.", labels=["namespace"])
+        for state in self._first_namespaces():
             answer = self._engine.signals.read(state.config.number) or not_measured(state.recorded)
             name, lacking = state.config.name, 0
             alarms.add_metric([name], sum(one.alarm for told in answer.cells for one in told.signals))
@@ -132,10 +157,6 @@ class ServiceCollector(Collector):
             missing.add_metric([name], lacking)
             times.add_metric([name], answer.time.ToMicroseconds() / 1e6)
         yield from (values, missing, alarms, times)
-
-    def _states(self) -> list[NamespaceState]:
-        """The namespaces that have metrics of their own."""
-        return sorted(self._engine.namespaces.states(), key=lambda state: state.config.name)[:NAMESPACES_MAX]
 
     def _values(self, states: Sequence[NamespaceState]) -> Iterator[tuple[int, ...]]:
         """Of each namespace the values of _BY_NAMESPACE, in its order."""
@@ -170,8 +191,10 @@ class ServiceCollector(Collector):
         )
 
 
-def _gauge(name: str, description: str, value: float | None = None) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"epistream_{name}", description, value)
+def _gauge(
+    name: str, description: str, value: float | None = None, labels: Sequence[str] | None = None
+) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"epistream_{name}", description, value, labels)
 
 
 def _size_bytes(path: Path) -> int:
