@@ -219,5 +219,8 @@ bench-gain: $(VENV)/dev.stamp ## Measure: what an accepted record costs the post
 bench-gate: $(VENV)/dev.stamp ## Measure: what the gate costs each record
 	$(BIN)/python -m bench.gate
 
+bench-signals: $(VENV)/dev.stamp ## Measure: how long the signals of a window of 10,000 records take
+	$(BIN)/python -m bench.signals
+
 bench-collapse: $(VENV)/dev.stamp ## Measure: whom the collapse watch notices, and what consumers get of what is real. Draws docs/collapse.png
 	$(BIN)/python -m bench.collapse

@@ -40,6 +40,12 @@ async def test_the_feedback_of_many_pages_is_whole(count: int) -> None:
         assert [recorded.submission for recorded in found] == submissions
 
 
+async def test_the_signals_of_a_namespace_are_asked_for() -> None:
+    async with ScriptedServer(random_history(3, seed=2)) as server, KnowledgeClient(server.address) as client:
+        answer = await client.list_signals("tests")
+        assert (answer.model, answer.revision) == ("tests", 3)
+
+
 async def test_a_difference_of_many_pages_is_whole() -> None:
     history = random_history(100, seed=3)
     async with ScriptedServer(history) as server, KnowledgeClient(server.address) as client:

@@ -48,7 +48,9 @@ def topic(kafka: Kafka) -> str:
 def service(tmp_path_factory: pytest.TempPathFactory, kafka: Kafka, topic: str) -> Iterator[RunningService]:
     """One that reads the topic."""
     folder = tmp_path_factory.mktemp("monitored") / "data"
-    with running_service(folder, kafka=kafka.bootstrap, kafka_topics=topic, kafka_group=topic) as running:
+    with running_service(
+        folder, kafka=kafka.bootstrap, kafka_topics=topic, kafka_group=topic, signals_interval_seconds="0.5"
+    ) as running:
         yield running
 
 

@@ -78,6 +78,9 @@ CALLS: Final[dict[str, Calling]] = {
     "KnowledgeService/ListAlarms": lambda client, namespace: client.knowledge.ListAlarms(
         know_pb.ListAlarmsRequest(namespace=namespace)
     ),
+    "KnowledgeService/ListSignals": lambda client, namespace: client.knowledge.ListSignals(
+        know_pb.ListSignalsRequest(namespace=namespace)
+    ),
     "ReviewService/ListReviews": lambda client, namespace: client.reviews.ListReviews(
         review_pb.ListReviewsRequest(namespace=namespace)
     ),

@@ -370,6 +370,13 @@ class ScriptedServer(
         await self._fail(context)
         return knowledge.ListAlarmsResponse(head_revision=len(self.history))
 
+    async def ListSignals(
+        self, request: knowledge.ListSignalsRequest, context: Context
+    ) -> knowledge.ListSignalsResponse:
+        await self._admit(context)
+        await self._fail(context)
+        return knowledge.ListSignalsResponse(model=request.namespace, revision=len(self.history))
+
     async def Diff(self, request: knowledge.DiffRequest, context: Context) -> knowledge.DiffResponse:
         await self._admit(context)
         await self._fail(context)

@@ -100,6 +100,11 @@ class KnowledgeClient:
         request = knowledge.ListAlarmsRequest(namespace=namespace, on=on, producer=producer, limit=limit)
         return list((await call(self._connection, lambda: self._knowledge.ListAlarms, request, self._seconds)).alarms)
 
+    async def list_signals(self, namespace: str) -> knowledge.ListSignalsResponse:
+        """What hinders knowledge of each kind, as it was last measured over the namespace's newest records."""
+        request = knowledge.ListSignalsRequest(namespace=namespace)
+        return await call(self._connection, lambda: self._knowledge.ListSignals, request, self._seconds)
+
     async def search(
         self,
         namespace: str,

@@ -324,6 +324,10 @@ class SyncKnowledgeClient:
         """As `KnowledgeClient.list_alarms`."""
         return run(self._client.list_alarms(namespace, on=on, producer=producer, limit=limit))
 
+    def list_signals(self, namespace: str) -> knowledge.ListSignalsResponse:
+        """As `KnowledgeClient.list_signals`."""
+        return run(self._client.list_signals(namespace))
+
     def search(
         self,
         namespace: str,

@@ -406,6 +406,44 @@ class Catalog:
         )
         return list(rows)
 
+    def newest(self, namespace: int, limit: int) -> Iterator[Committed]:
+        """At most `limit` versions that are in answers now, the newest first."""
+        for row in self.connection.execute(
+            f"SELECT {_CHAINED} FROM versions v CROSS JOIN journal j INDEXED BY journal_by_revision"  # noqa: S608
+            " ON j.namespace = v.namespace AND j.revision = v.revision WHERE v.namespace = ? AND v.ended IS NULL"
+            f" AND v.kind <> {pb.CHANGE_KIND_RETRACTED} ORDER BY v.revision DESC LIMIT ?",
+            (namespace, limit),
+        ):
+            yield _committed(namespace, *row)
+
+    def said_of(self, namespace: int, item_ids: Iterable[str], limit: int) -> list[journal_pb2.Decision]:
+        """What raters said about any of these items, the newest `limit`, the oldest first, each once."""
+        rows = self.connection.execute(
+            "SELECT j.record FROM (SELECT DISTINCT f.sequence FROM json_each(?) i CROSS JOIN feedback f"
+            " ON f.namespace = ? AND f.item_id = i.value ORDER BY f.sequence DESC LIMIT ?) s"
+            " JOIN journal j ON j.sequence = s.sequence ORDER BY s.sequence",
+            (json.dumps(list(item_ids)), namespace, limit),
+        )
+        return [journal_pb2.JournalRecord.FromString(record).decision for (record,) in rows]
+
+    def merged_into(self, namespace: int, item_ids: Iterable[str], limit: int) -> list[journal_pb2.Decision]:
+        """The newest `limit` submissions that were merged into any of these items, the newest first."""
+        rows = self.connection.execute(
+            "SELECT j.record FROM json_each(?) i CROSS JOIN corroborations c ON c.namespace = ? AND c.item_id = i.value"
+            " JOIN journal j ON j.sequence = c.sequence ORDER BY c.sequence DESC LIMIT ?",
+            (json.dumps(list(item_ids)), namespace, limit),
+        )
+        return [journal_pb2.JournalRecord.FromString(record).decision for (record,) in rows]
+
+    def held_us(self, namespace: int, limit: int) -> list[int]:
+        """Since when submissions wait for a person, at most `limit`, oldest first; not what goes on by itself."""
+        rows = self.connection.execute(
+            "SELECT held_us FROM held INDEXED BY held_pending WHERE namespace = ? AND resolved IS NULL"
+            " AND reason <> ? ORDER BY sequence LIMIT ?",
+            (namespace, pb.REASON_DEFERRED, limit),
+        )
+        return [us for (us,) in rows]
+
     def corroborations(
         self, namespace: int, item_id: str, at: int, limit: int
     ) -> tuple[int, list[journal_pb2.Decision]]:

@@ -32,6 +32,7 @@ from epistream.indexer.outbox import Outbox
 from epistream.indexer.pipeline import Pipeline
 from epistream.indexer.resolutions import Resolutions
 from epistream.indexer.reviews import Reviews
+from epistream.indexer.signals.kept import KeptSignals
 from epistream.indexer.store import Store
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken
@@ -55,6 +56,7 @@ class Engine:
         pipeline: takes knowledge in.
         reviews: what waits for people.
         resolutions: conflicts, and how they end.
+        signals: what was last measured of each namespace.
         knowledge: answers questions.
         feed: what is pushed.
         outbox: what Kafka must be told.
@@ -88,7 +90,8 @@ class Engine:
             self._load(state)
         self.index_seconds = time.monotonic() - begun
         self.anchors = Anchors()
-        self.knowledge = Knowledge(self.store, self.namespaces, embedder)
+        self.signals = KeptSignals(folder, self.epoch)
+        self.knowledge = Knowledge(self.store, self.namespaces, embedder, self.signals)
         self.feed = Feed(self.store, self.namespaces)
         self.collapse_watch = CollapseWatch(self.store, self.namespaces, self.anchors, clock, self.feed.wake)
         self.outbox = Outbox(self.store.readers)

@@ -1,4 +1,4 @@
-"""What is known, and what was known: get, history, search, diff, feedback, alarms.
+"""What is known, and what was known: get, history, search, diff, feedback, alarms, signals.
 
 Blocking, any thread; changes nothing.
 """
@@ -17,6 +17,7 @@ from epistream.indexer.filters import matches
 from epistream.indexer.model import Vector
 from epistream.indexer.namespaces import Namespaces, NamespaceState
 from epistream.indexer.paging import REVISION_MAX, limit_of, page_token
+from epistream.indexer.signals.kept import KeptSignals, not_measured
 from epistream.indexer.store import Store
 from epistream.indexer.vectors import vector_of
 from epistream.v1 import knowledge_pb2 as pb
@@ -35,8 +36,8 @@ _POINT_NEEDED: Final = "a revision or a time is needed"
 class Knowledge:
     """The questions that consumers ask. Each method takes the request as it came and returns the response."""
 
-    def __init__(self, store: Store, namespaces: Namespaces, embedder: Embedder | None) -> None:
-        self._store, self._namespaces, self._embedder = store, namespaces, embedder
+    def __init__(self, store: Store, namespaces: Namespaces, embedder: Embedder | None, signals: KeptSignals) -> None:
+        self._store, self._namespaces, self._embedder, self._signals = store, namespaces, embedder, signals
 
     def get(self, request: api.GetRequest) -> api.GetResponse:
         """One item at a point in time.
@@ -115,6 +116,15 @@ class Knowledge:
             number = state.config.number
             alarms = catalog.alarms(number, on=request.on, producer=request.producer or None, limit=limit)
             return api.ListAlarmsResponse(alarms=alarms, head_revision=catalog.counts(number).head)
+
+    def list_signals(self, request: api.ListSignalsRequest) -> api.ListSignalsResponse:
+        """What was last measured of a namespace; without values where nothing was yet.
+
+        Raises:
+            NotFound: there is no such namespace.
+        """
+        state = self._namespaces.state(request.namespace)
+        return self._signals.read(state.config.number) or not_measured(state.recorded)
 
     def search(self, request: api.SearchRequest) -> api.SearchResponse:
         """The items nearest to a text or a vector.

@@ -65,6 +65,11 @@ class KnowledgeServiceStub(object):
                 request_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ListAlarmsRequest.SerializeToString,
                 response_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.ListAlarmsResponse.FromString,
                 _registered_method=True)
+        self.ListSignals = channel.unary_unary(
+                '/epistream.v1.KnowledgeService/ListSignals',
+                request_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ListSignalsRequest.SerializeToString,
+                response_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.ListSignalsResponse.FromString,
+                _registered_method=True)
 
 
 class KnowledgeServiceServicer(object):
@@ -113,6 +118,13 @@ class KnowledgeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSignals(self, request, context):
+        """What hinders knowledge of each kind, four stages by four modalities, as it was last measured over the namespace's newest records.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KnowledgeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +157,11 @@ def add_KnowledgeServiceServicer_to_server(servicer, server):
                     servicer.ListAlarms,
                     request_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.ListAlarmsRequest.FromString,
                     response_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ListAlarmsResponse.SerializeToString,
+            ),
+            'ListSignals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSignals,
+                    request_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.ListSignalsRequest.FromString,
+                    response_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ListSignalsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -310,6 +327,33 @@ class KnowledgeService(object):
             '/epistream.v1.KnowledgeService/ListAlarms',
             epistream_dot_v1_dot_knowledge__service__pb2.ListAlarmsRequest.SerializeToString,
             epistream_dot_v1_dot_knowledge__service__pb2.ListAlarmsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSignals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/epistream.v1.KnowledgeService/ListSignals',
+            epistream_dot_v1_dot_knowledge__service__pb2.ListSignalsRequest.SerializeToString,
+            epistream_dot_v1_dot_knowledge__service__pb2.ListSignalsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -28,6 +28,8 @@ class KnowledgeServiceStub:
     """What raters said about an item, one for each submission of feedback, in the order in which they came."""
     ListAlarms: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListAlarmsRequest, _knowledge_service_pb2.ListAlarmsResponse]
     """What the collapse watch knows of the producers of SYNTHETIC knowledge, and of the store as a whole."""
+    ListSignals: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListSignalsRequest, _knowledge_service_pb2.ListSignalsResponse]
+    """What hinders knowledge of each kind, four stages by four modalities, as it was last measured over the namespace's newest records."""
 
 class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers what is known, and what was known."""
@@ -79,5 +81,13 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_knowledge_service_pb2.ListAlarmsRequest, _abc.Awaitable[_knowledge_service_pb2.ListAlarmsResponse]],
     ) -> _abc.Awaitable[_knowledge_service_pb2.ListAlarmsResponse]:
         """What the collapse watch knows of the producers of SYNTHETIC knowledge, and of the store as a whole."""
+
+    @_abc_1.abstractmethod
+    def ListSignals(
+        self,
+        request: _knowledge_service_pb2.ListSignalsRequest,
+        context: _aio.ServicerContext[_knowledge_service_pb2.ListSignalsRequest, _abc.Awaitable[_knowledge_service_pb2.ListSignalsResponse]],
+    ) -> _abc.Awaitable[_knowledge_service_pb2.ListSignalsResponse]:
+        """What hinders knowledge of each kind, four stages by four modalities, as it was last measured over the namespace's newest records."""
 
 def add_KnowledgeServiceServicer_to_server(servicer: KnowledgeServiceServicer, server: _aio.Server) -> None: ...

@@ -23,6 +23,7 @@ from epistream.services import admin, ingest, knowledge, namespaces, reviews, sy
 from epistream.services.calls import Calls
 from epistream.services.collapse_watching import CollapseWatching
 from epistream.services.consumers import Consumers
+from epistream.services.measuring import Measuring
 from epistream.services.metrics import Metrics
 from epistream.services.metrics_server import MetricsServer
 from epistream.services.scrape import ServiceCollector
@@ -73,6 +74,7 @@ class Service:
         collapse_watching: finds who says less and less.
         intake: takes submissions from Kafka; None without it.
         publisher: tells Kafka what happened; None without it.
+        measuring: has the signals measured; None where they are not.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -164,6 +166,7 @@ class Service:
             self._metrics_server = MetricsServer(
                 metrics.registry, settings.metrics_address, tls=self.tls, admits=self._admits
             )
+        self.measuring = _make_measuring(settings, engine)
         self.intake: Part | None = None
         self.publisher: Part | None = None
         if settings.kafka is not None:
@@ -215,7 +218,7 @@ class Service:
         else:
             threading.Thread(target=self._load_encoder, name="encoder-loading", daemon=True).start()
         await self._server.start()
-        for part in (self.collapse_watching, self.intake, self.publisher):
+        for part in (self.collapse_watching, self.intake, self.publisher, self.measuring):
             if part is not None:
                 part.start()
         if self.settings.addresses_file is not None:
@@ -244,8 +247,9 @@ class Service:
         self._sync.stop()
         if self._guarding is not None:
             self._guarding.cancel()
-        if self.publisher is not None:
-            await asyncio.to_thread(self.publisher.stop)
+        for part in (self.publisher, self.measuring):
+            if part is not None:
+                await asyncio.to_thread(part.stop)
         await asyncio.to_thread(self.collapse_watching.stop)
         await asyncio.to_thread(self.writer.stop)
         await asyncio.to_thread(self._close)
@@ -367,6 +371,11 @@ def _make_traces(settings: Settings, loop: asyncio.AbstractEventLoop) -> Traces 
     if not settings.trace_endpoint:
         return None
     return Traces(settings.trace_endpoint, settings.trace_ratio, loop.call_soon_threadsafe)
+
+
+def _make_measuring(settings: Settings, engine: Engine) -> Part | None:
+    seconds = settings.signals_interval_seconds
+    return Measuring(engine, settings.folder, seconds) if seconds else None
 
 
 def _make_tls(settings: Settings, metrics: Metrics) -> Tls | None:

@@ -38,6 +38,9 @@ class KnowledgeServicer:
             "ListAlarms": calls.unary(
                 "KnowledgeService/ListAlarms", api.ListAlarmsRequest.FromString, self._asking(known.list_alarms)
             ),
+            "ListSignals": calls.unary(
+                "KnowledgeService/ListSignals", api.ListSignalsRequest.FromString, self._asking(known.list_signals)
+            ),
         }
 
     def _asking(self, ask: Callable[[_Request], Message]) -> Callable[[_Request, Call], Awaitable[bytes]]:

@@ -16,6 +16,8 @@ from epistream.indexer import conflicts
 from epistream.indexer.clock import Clock
 from epistream.indexer.engine import Engine
 from epistream.indexer.namespaces import NamespaceState
+from epistream.indexer.signals import CELLS
+from epistream.indexer.signals.kept import not_measured
 from epistream.services.consumers import Consumers
 from epistream.services.writer import Writer
 from epistream.v1 import knowledge_pb2 as pb
@@ -87,6 +89,7 @@ class ServiceCollector(Collector):
     def _collect(self) -> Iterator[Metric]:
         yield from self._of_namespaces()
         yield from self._of_reviews()
+        yield from self._of_signals()
         yield from self._of_the_store()
         yield _gauge("writer_waiting_bytes", "What waits to be written.", self._writer.waiting_bytes)
         yield _gauge("writer_waiting_max_bytes", "How much may wait to be written.", self._writer.waiting_bytes_max)
@@ -153,6 +156,28 @@ class ServiceCollector(Collector):
                 contested.add_metric([name], count)
                 contested_age.add_metric([name], max(0, now_us - oldest) / 1e6 if oldest is not None else 0.0)
         yield from (pending, age, contested, contested_age)
+
+    def _of_signals(self) -> Iterator[Metric]:
+        """Of each namespace that was measured: each signal with a value, of several producers' the worst."""
+        labels = ["namespace", "cell", "signal"]
+        values = _gauge("signal", "What hinders knowledge, cell by cell.", labels=labels)
+        missing = _gauge("signals_missing", "Signals without a value.", labels=["namespace"])
+        alarms = _gauge("signals_alarming", "Signals to look at.", labels=["namespace"])
+        times = _gauge("signals_timestamp_seconds", "When the signals were measured.", labels=["namespace"])
+        for state in self._first_namespaces():
+            answer = self._engine.signals.read(state.config.number) or not_measured(state.recorded)
+            name, lacking = state.config.name, 0
+            alarms.add_metric([name], sum(one.alarm for told in answer.cells for one in told.signals))
+            for cell, told in zip(CELLS, answer.cells, strict=True):
+                for signal in cell.signals:
+                    found = [one for one in told.signals if one.name == signal.name and one.HasField("value")]
+                    lacking += not found
+                    if found:
+                        worst = (max if signal.worse == "high" else min)(one.value for one in found)
+                        values.add_metric([name, cell.name, signal.name], worst)
+            missing.add_metric([name], lacking)
+            times.add_metric([name], answer.time.ToMicroseconds() / 1e6)
+        yield from (values, missing, alarms, times)
 
     def _values(self, states: Sequence[NamespaceState]) -> Iterator[tuple[int, ...]]:
         """Of each namespace the values of _BY_NAMESPACE, in its order."""

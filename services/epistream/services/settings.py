@@ -143,6 +143,12 @@ class Settings(BaseSettings):
         le=60,
         description="How often an idle subscription is told its progress, unless it says.",
     )
+    signals_interval_seconds: float = Field(
+        60.0,
+        ge=0,
+        le=86_400,
+        description="How often the signals are measured at most, after something was decided; 0 for never.",
+    )
 
     @field_validator("kafka_topics", "kafka_topic_origins", mode="before")
     @classmethod

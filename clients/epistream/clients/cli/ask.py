@@ -1,4 +1,4 @@
-"""`epistream get`, `search`, `history`, `diff`, `feedback`, `alarms`: what is known, was known, and is said of it."""
+"""`epistream get`, `search`, `history`, `diff`, `feedback`, `alarms`, `signals`: what is, was, and is said of it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -164,6 +164,28 @@ def alarms(
 
     found = ask(service, timeout, lambda client: client.list_alarms(namespace, on=on, producer=producer, limit=limit))
     show.show(found, as_json=as_json, table=lambda: show.alarms_table(found))
+
+
+@reaching
+def signals(
+    *,
+    service: Service,
+    namespace: options.Namespace,
+    timeout: options.Timeout = options.DEFAULT_SECONDS,
+    as_json: options.Json = False,
+) -> None:
+    """Show what hinders knowledge of each kind: four stages by four modalities, over the newest records.
+
+    A signal without a value says why. With --json it is one object. docs/signals.md has the formulas.
+
+    Examples:
+      epistream signals -n pharmacy
+      epistream signals -n pharmacy --json
+    """
+    from epistream.clients.cli import show
+
+    answer = ask(service, timeout, lambda client: client.list_signals(namespace))
+    show.show([answer], as_json=as_json, table=lambda: show.signals_table(answer))
 
 
 @reaching

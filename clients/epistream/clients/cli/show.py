@@ -202,6 +202,38 @@ def _judged(judged: pb.Judged) -> str:
     return f"{judged.item_id}: {', '.join([*place, *score])}" if place or score else judged.item_id
 
 
+def signals_table(answer: knowledge.ListSignalsResponse) -> "Table":
+    """The signals of a namespace, cell by cell."""
+    title = (
+        f"as of revision {answer.revision}, measured {when(answer.time)}, of {answer.records} records, {answer.model}"
+        if answer.HasField("time")
+        else "not measured yet"
+    )
+    table = table_of(title, "cell", "signal", "value", "unit", "items", "producer", "")
+    for cell in answer.cells:
+        modality = pb.Modality.Name(cell.modality).removeprefix("MODALITY_")
+        for signal in cell.signals:
+            add_row(
+                table,
+                f"{_origin(cell.origin)} {modality}",
+                signal.name,
+                _signal_value(signal),
+                signal.unit,
+                str(signal.items),
+                signal.producer,
+                signal.missing or ", ".join(f"{part.name} {part.share:.3g}" for part in signal.parts),
+            )
+    return table
+
+
+def _signal_value(signal: knowledge.Signal) -> str:
+    """Such as `0.71 (0.66 to 0.77)`."""
+    if not signal.HasField("value"):
+        return ""
+    interval = f" ({signal.low:.3g} to {signal.high:.3g})" if signal.HasField("low") else ""
+    return f"{signal.value:.4g}{interval}{', ALARM' if signal.alarm else ''}"
+
+
 def diff_table(answer: knowledge.DiffResponse) -> "Table":
     """What is not the same at two points."""
     table = table_of(f"from revision {answer.from_revision} to {answer.to_revision}", "item", "before", "after")

@@ -15,7 +15,7 @@ from k8s.components.monitoring.boards.panels import (
     SLOW,
     WAITING_RECORDS,
 )
-from k8s.components.monitoring.boards.queries import of, one, or_none, quantiles, rate, sum_of
+from k8s.components.monitoring.boards.queries import max_of, of, one, or_none, quantiles, rate, sum_of
 from k8s.components.monitoring.grafana import Dashboard, Panel, Query, Row
 
 _NOT_AFTER: Final = "epistream_tls_certificate_not_after_timestamp_seconds"
@@ -151,6 +151,37 @@ DASHBOARD: Final = Dashboard(
                     "s",
                     quantiles("epistream_collapse_window_duration_seconds"),
                     width=12,
+                ),
+            ),
+        ),
+        Row(
+            "What hinders knowledge?",
+            (
+                Panel(
+                    "Signals",
+                    "By namespace and cell, of several producers' the worst. docs/signals.md says what each means and"
+                    " which end is the worse one.",
+                    "short",
+                    one(max_of("epistream_signal", "namespace, cell, signal"), "{{namespace}}: {{cell}}: {{signal}}"),
+                ),
+                Panel(
+                    "Without a value, and to look at",
+                    "Signals that cannot be told, since an input is missing; and those that should be looked at."
+                    " `epistream signals` says why.",
+                    "short",
+                    (
+                        Query(sum_of("epistream_signals_missing", "namespace"), "{{namespace}}: without a value"),
+                        Query(sum_of("epistream_signals_alarming", "namespace"), "{{namespace}}: to look at"),
+                    ),
+                ),
+                Panel(
+                    "Since they were measured",
+                    "It grows where nothing is decided any more.",
+                    "s",
+                    one(
+                        f"time() - ({max_of('epistream_signals_timestamp_seconds', 'namespace')} > 0)",
+                        "{{namespace}}",
+                    ),
                 ),
             ),
         ),

@@ -1,0 +1,126 @@
+"""What was measured, kept beside the store: a file for each namespace, which can be made anew from the journal.
+
+The file is state as `sealed` has it: the store's epoch, the namespace's number and mark, the names of the signals,
+and the answer to ListSignals. It is written beside its place and renamed, so that its place holds a whole one or none.
+One that is damaged, of other signals or of another store is as good as none.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from epistream.indexer.sealed import seal, unseal
+from epistream.indexer.signals.collect import RECORDS_MAX
+from epistream.indexer.signals.figure import Figure, missing
+from epistream.indexer.signals.table import CELLS, Signal, measure
+from epistream.indexer.signals.window import Window
+from epistream.v1 import knowledge_service_pb2 as api
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.wire.errors import Broken
+
+FOLDER: Final = "signals"
+"""Its name in the store's folder."""
+
+_STATE: Final = 1
+_NAMES: Final = [signal.name for cell in CELLS for signal in cell.signals]
+_NOT_YET: Final = "not measured yet: this is done in the background, some time after something was decided"
+
+
+class KeptSignals:
+    """The signals of a store's namespaces. Any thread, any process; one that writes at a time."""
+
+    def __init__(self, folder: Path, epoch: str) -> None:
+        """`folder` is the store's, `epoch` names it."""
+        self._folder, self._epoch = folder / FOLDER, epoch
+
+    def read(self, number: int) -> api.ListSignalsResponse | None:
+        """What was last measured of a namespace; None where nothing was. Blocks for the disk."""
+        found = self._read(number)
+        return found[0] if found is not None else None
+
+    def is_of(self, number: int, mark: Sequence[int]) -> bool:
+        """Whether they were measured when the namespace had this `collect.mark`: nothing was decided in it since."""
+        found = self._read(number)
+        return found is not None and found[1] == list(mark)
+
+    def write(self, number: int, mark: Sequence[int], answer: api.ListSignalsResponse) -> None:
+        """Keep what was measured when the namespace had this mark.
+
+        Raises:
+            Broken: the file cannot be written; the one before is still there.
+        """
+        path = self._path(number)
+        beside = path.with_suffix(".tmp")
+        figures = {**self._owner(number), "mark": list(mark)}
+        arrays = {"answer": np.frombuffer(answer.SerializeToString(deterministic=True), np.uint8)}
+        try:
+            path.parent.mkdir(exist_ok=True)
+            beside.write_bytes(seal("signals", _STATE, figures, arrays))
+            beside.replace(path)
+        except OSError as error:
+            with suppress(OSError):  # the first error is the one to tell
+                beside.unlink(missing_ok=True)
+            raise Broken(f"what was measured cannot be written to {path}: {error}") from error
+
+    def _read(self, number: int) -> tuple[api.ListSignalsResponse, list[int]] | None:
+        try:
+            figures, arrays = unseal("signals", _STATE, self._path(number).read_bytes())
+        except (OSError, Broken):
+            return None
+        mark = figures.pop("mark")
+        if figures != self._owner(number):
+            return None
+        return api.ListSignalsResponse.FromString(arrays["answer"].tobytes()), mark
+
+    def _owner(self, number: int) -> dict[str, Any]:
+        """What a file has to say to be read."""
+        return {"epoch": self._epoch, "namespace": number, "signals": _NAMES}
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number}.sealed"
+
+
+def measured(window: Window, recorded: ns_pb.Namespace, revision: int, now_us: int) -> api.ListSignalsResponse:
+    """The signals of a window, as they are answered."""
+    answer = api.ListSignalsResponse(
+        revision=revision, model=recorded.encoder.model, records=len(window.changes), records_max=RECORDS_MAX
+    )
+    answer.time.FromMicroseconds(now_us)
+    _fill(answer, [(signal, figure) for _, signal, figure in measure(window)])
+    return answer
+
+
+def not_measured(recorded: ns_pb.Namespace) -> api.ListSignalsResponse:
+    """Every signal without a value, for a namespace that nobody has measured yet."""
+    answer = api.ListSignalsResponse(model=recorded.encoder.model, records_max=RECORDS_MAX)
+    _fill(answer, [(signal, missing(_NOT_YET)) for cell in CELLS for signal in cell.signals])
+    return answer
+
+
+def _fill(answer: api.ListSignalsResponse, found: list[tuple[Signal, Figure]]) -> None:
+    for cell in CELLS:
+        told = answer.cells.add(origin=cell.origin, modality=cell.modality, bottleneck=cell.bottleneck)
+        told.signals.extend(_told(signal, figure) for signal, figure in found if signal in cell.signals)
+
+
+def _told(signal: Signal, figure: Figure) -> api.Signal:
+    told = api.Signal(
+        name=signal.name,
+        value=figure.value,
+        missing=figure.missing,
+        unit=signal.unit,
+        minimum=signal.low if math.isfinite(signal.low) else None,
+        maximum=signal.high if math.isfinite(signal.high) else None,
+        items=figure.items,
+        producer=figure.producer,
+        low=figure.low,
+        high=figure.high,
+        alarm=figure.alarm,
+    )
+    for name, share in figure.parts:
+        told.parts.add(name=name, share=share)
+    return told

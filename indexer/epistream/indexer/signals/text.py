@@ -1,0 +1,274 @@
+"""The cells of text: what crawled text adds and who confirms it, and how synthetic text becomes alike."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Final
+
+import numpy as np
+
+from epistream.indexer.claim import Claim, claim_of, compare
+from epistream.indexer.claim.facts import DATE, QUANTITY, TIME
+from epistream.indexer.signals.figure import Figure, entropy, mean, missing, share
+from epistream.indexer.signals.window import Window
+from epistream.indexer.signals.words import words
+from epistream.indexer.spectrum import ITEMS_MIN, Comparison, HumanWindow, Missing, diversity, slope
+from epistream.indexer.spectrum import compare as compare_windows
+from epistream.v1 import knowledge_pb2 as pb
+
+NEIGHBOURS: Final = 8
+"""k of the nearest items of other producers that are asked."""
+COMPARED_MAX: Final = 250
+"""So many of the newest crawled texts are compared with their neighbours, claim by claim."""
+SPECTRUM_MAX: Final = 256
+"""So many of a producer's newest texts are compared with as many of people's."""
+EMOTION: Final = "emotion"
+"""The attribute in which producers name the emotion of a text."""
+
+_CEILING: Final = math.log(2)
+"""ln(1 + 1/λ), λ = 1."""
+_ORDER_1, _ORDER_2, _ORDER_INF = 1, 2, 3
+_NO_CRAWLED: Final = "no crawled text with a vector in the window"
+
+
+def relative_gain(window: Window) -> Figure:
+    """What a crawled text tells beyond everything else in the window, on average. Low: the crawl adds nothing.
+
+        r(x) = ln(1 + x'A⁻¹x) / ln(1 + 1/λ),   A = λI + Σ y y' over all other vectors y of the window, λ = 1
+
+    Range 0 to 1. Unit: share of what the first vector of its direction tells. Source: Chaloner & Verdinelli 1995.
+    """
+    gains = window.gains[window.cell(pb.ORIGIN_CRAWLED, pb.MODALITY_TEXT)]
+    return mean([2 * float(gain) / _CEILING for gain in gains if not math.isnan(gain)], _NO_CRAWLED)
+
+
+def unsupported_numbers(window: Window) -> Figure:
+    """The share of a crawled text's numbers, dates and times that none of its neighbours has, on average.
+
+        u(x) = |num(x) minus U num(N_k)| / |num(x)|,   N_k: the k = 8 nearest texts of other producers
+
+    A proxy for hallucination, not truth: a number that nobody else has may be right. Of the newest 250 texts, those
+    with a number. Range 0 to 1. Unit: share. Source: own.
+    """
+    return mean([found for found, _ in _supported(window) if found is not None], "no crawled text with a number")
+
+
+def uncorroborated_risk(window: Window) -> Figure:
+    """The risk that nobody else says what a crawled text says, on average.
+
+        1 / (1 + c),   c: other producers that said the same claim: merged into it, or near it with no difference
+
+    Near is at or above the namespace's threshold. Of the newest 250. Range 0 to 1. Unit: share. Source: own.
+    """
+    return mean([1 / (1 + count) for _, count in _supported(window)], _NO_CRAWLED)
+
+
+def vendi_ratio(window: Window) -> Iterator[Figure]:
+    """How many kinds of synthetic text a producer makes, against as many texts of people.
+
+        VS_1(producer) / VS_1(people),   VS_q = exp(H_q(l)), l: eigenvalues of the window's covariance
+
+    Of the newest 256 on both sides, of the same quartiles of length where there are enough, with an interval from split
+    halves. Range 0 to 1.2. Unit: ratio. Source: Friedman & Dieng 2023; `spectrum.compare`.
+    """
+    yield from _ratios(window, _ORDER_1)
+
+
+def rke_ratio(window: Window) -> Iterator[Figure]:
+    """The same for RKE = VS_2, which sees what is frequent.
+
+    Range 0 to 1.2. Unit: ratio. Source: Jalali et al. 2023; `spectrum.compare`.
+    """
+    yield from _ratios(window, _ORDER_2)
+
+
+def vendi_inf_ratio(window: Window) -> Iterator[Figure]:
+    """The same for VS_∞ = 1 / max l, which sees one kind that dominates.
+
+    Range 0 to 1.2. Unit: ratio. Source: Pasarkar & Dieng 2024; `spectrum.compare`.
+    """
+    yield from _ratios(window, _ORDER_INF)
+
+
+def vendi_slope(window: Window) -> Iterator[Figure]:
+    """How VS_1 of a synthetic producer changes from one 256 texts to the next, by least squares. Below 0: it narrows.
+
+    In shares of the first window's VS_1; of at least three windows. Range -1 to 1. Unit: per window. Source: own.
+    """
+    for producer, places in _synthetic(window):
+        rows = window.vectors[places]
+        whole = [rows[at : at + SPECTRUM_MAX] for at in range(0, len(rows) - SPECTRUM_MAX + 1, SPECTRUM_MAX)]
+        scores = [diversity(each).vendi for each in whole]
+        found = slope([score / scores[0] for score in scores]) if scores else None
+        if found is None:
+            yield missing(f"fewer than {3 * SPECTRUM_MAX} texts", len(places), producer)
+        else:
+            yield Figure(value=found, items=len(places), producer=producer)
+
+
+def near_self(window: Window) -> Iterator[Figure]:
+    """The share of a synthetic producer's newest 256 texts that are near another of these.
+
+        #{i: max_j≠i cos(x_i, x_j) >= t} / n,   t: the namespace's threshold
+
+    Range 0 to 1. Unit: share. Source: own.
+    """
+    for producer, places in _synthetic(window):
+        rows = window.vectors[places[-SPECTRUM_MAX:]]
+        near = rows @ rows.T
+        np.fill_diagonal(near, -1.0)
+        hits = int((near.max(axis=1) >= window.threshold).sum()) if len(rows) > 1 else 0
+        yield share(hits, len(rows), "", producer)
+
+
+def distinct_3(window: Window) -> Iterator[Figure]:
+    """How many of a synthetic producer's runs of three words are different ones, in its newest 256 texts.
+
+        distinct-n = |set of n-grams| / |n-grams|,   n = 3
+
+    Range 0 to 1. Unit: share. Source: Li et al. 2016 (arXiv 1510.03055).
+    """
+    for producer, places in _synthetic(window):
+        runs = [run for place in places[-SPECTRUM_MAX:] for run in _trigrams(words(window.content(place)))]
+        if runs:
+            yield Figure(value=len(set(runs)) / len(runs), items=len(runs), producer=producer)
+        else:
+            yield missing("no text of three words", producer=producer)
+
+
+def emotions(window: Window) -> Iterator[Figure]:
+    """How evenly a synthetic producer's texts are spread over emotions, against people's.
+
+        (H(classes) / ln K) / the same of people's texts,   K: classes that anybody in the window names
+
+    The classes are those that producers name in the attribute `emotion`: no lexicon is shipped, so without labels there
+    is no figure. Range 0 to 1.2. Unit: ratio. Source: Shannon 1948.
+    """
+    people = [label for place in _people(window) if (label := window.changes[place].knowledge.attributes.get(EMOTION))]
+    theirs = entropy(people)
+    for producer, places in _synthetic(window):
+        labels = [window.changes[place].knowledge.attributes.get(EMOTION, "") for place in places]
+        named = [label for label in labels if label]
+        if not named or theirs <= 0:
+            who = "this producer" if not named else "people"
+            yield missing(f"no emotion lexicon is shipped, and {who} named no emotions", len(named), producer)
+        else:
+            yield Figure(value=entropy(named) / theirs, items=len(named), producer=producer)
+
+
+def _supported(window: Window) -> list[tuple[float | None, int]]:
+    """Of each of the newest crawled texts: the share of its numbers that nobody has, and how many others say the same.
+
+    The share is None where it has no number.
+    """
+    return window.remembered("supported", lambda: list(_support(window)))
+
+
+def _support(window: Window) -> Iterator[tuple[float | None, int]]:
+    asked = [p for p in window.cell(pb.ORIGIN_CRAWLED, pb.MODALITY_TEXT) if window.has_vector(p)][-COMPARED_MAX:]
+    texts = np.array([place for place in window.places(pb.MODALITY_TEXT) if window.has_vector(place)], np.intp)
+    if not asked:
+        return
+    producers = np.array([window.producer(int(place)) for place in texts])
+    cosines = window.vectors[asked] @ window.vectors[texts].T
+    claims: dict[int, Claim] = {}
+    for row, place in enumerate(asked):
+        cosines[row][producers == window.producer(place)] = -2.0
+        nearest = np.argsort(-cosines[row], kind="stable")[:NEIGHBOURS]
+        near = [(int(texts[at]), float(cosines[row][at])) for at in nearest if cosines[row][at] > -2.0]
+        yield _support_of(window, claims, place, near)
+
+
+def _support_of(
+    window: Window, claims: dict[int, Claim], place: int, near: Sequence[tuple[int, float]]
+) -> tuple[float | None, int]:
+    own = _claim(window, claims, place)
+    numbers = _numbers(own)
+    saying = set(window.corroborations.get(window.changes[place].item_id, ())) - {window.producer(place)}
+    unsupported = set(numbers)
+    for other, cosine in near:
+        if unsupported or cosine >= window.threshold:
+            theirs = _claim(window, claims, other)
+            unsupported -= _numbers(theirs)
+            if cosine >= window.threshold and compare(own, theirs).same:
+                saying.add(window.producer(other))
+    return (len(unsupported) / len(numbers) if numbers else None), len(saying)
+
+
+def _claim(window: Window, claims: dict[int, Claim], place: int) -> Claim:
+    if place not in claims:
+        claims[place] = claim_of(pb.MODALITY_TEXT, window.content(place))
+    return claims[place]
+
+
+def _numbers(claim: Claim) -> set[str]:
+    return {key for key in claim.keys if key[:1] in (QUANTITY, DATE, TIME)}
+
+
+def _synthetic(window: Window) -> Iterator[tuple[str, list[int]]]:
+    cell = [place for place in window.cell(pb.ORIGIN_SYNTHETIC, pb.MODALITY_TEXT) if window.has_vector(place)]
+    yield from window.by_producer(cell)
+
+
+def _people(window: Window) -> list[int]:
+    found = [*window.cell(pb.ORIGIN_CRAWLED, pb.MODALITY_TEXT), *window.cell(pb.ORIGIN_EXPERT, pb.MODALITY_TEXT)]
+    return sorted(place for place in found if window.has_vector(place))
+
+
+def _ratios(window: Window, order: int) -> Iterator[Figure]:
+    for producer, found in window.remembered("ratios", lambda: dict(_compared(window))).items():
+        if isinstance(found, Comparison):
+            yield Figure(
+                value=found.ratio[order],
+                items=found.items,
+                low=found.low[order],
+                high=found.high[order],
+                parts=(("matched prompts" if found.matched else "unmatched prompts", 1.0),),
+                producer=producer,
+            )
+        else:
+            yield missing(f"fewer than {ITEMS_MIN} texts with vectors to compare", found.items, producer)
+
+
+def _compared(window: Window) -> Iterator[tuple[str, Comparison | Missing]]:
+    """Of each synthetic producer the comparison with people's texts, as many.
+
+    Where both answer enough of the same prompts, with those; else with texts of the same quartiles of length.
+    """
+    people = _people(window)
+    for producer, places in _synthetic(window):
+        own = places[-SPECTRUM_MAX:]
+        prompts = [_prompt(window, place) for place in own]
+        known = set(filter(None, prompts))
+        theirs = [place for place in people if _prompt(window, place) in known]
+        if len({_prompt(window, place) for place in theirs}) < ITEMS_MIN:
+            theirs = _same_lengths(window, own, people)
+        if len(theirs) < ITEMS_MIN:
+            yield producer, Missing("BELOW_MINIMUM", len(theirs))
+        else:
+            human = HumanWindow(window.vectors[theirs], [_prompt(window, place) for place in theirs])
+            yield producer, compare_windows(human, window.vectors[own], prompts)
+
+
+def _prompt(window: Window, place: int) -> str:
+    return window.changes[place].knowledge.prompt
+
+
+def _same_lengths(window: Window, own: Sequence[int], people: Sequence[int]) -> list[int]:
+    """As many of people's newest texts from each quartile of the producer's lengths as it has there."""
+    lengths = np.array([len(window.content(place)) for place in own], np.float64)
+    if not len(lengths):
+        return []
+    bounds = np.quantile(lengths, (0.25, 0.5, 0.75))
+    wanted = Counter(np.searchsorted(bounds, lengths).tolist())
+    theirs = np.searchsorted(bounds, [len(window.content(place)) for place in people]).tolist()
+    found: list[int] = []
+    for bucket, count in sorted(wanted.items()):
+        of_bucket = (place for place, at in zip(reversed(people), reversed(theirs), strict=True) if at == bucket)
+        found.extend(islice(of_bucket, count))
+    return sorted(found)
+
+
+def _trigrams(found: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    return zip(found, found[1:], found[2:], strict=False)
