@@ -131,7 +131,9 @@ def watch(engine: Engine) -> list[pb.CollapseAlarm]:
 def pending(engine: Engine, reason: pb.Reason.ValueType = pb.REASON_UNSPECIFIED) -> list[Held]:
     """What is held now."""
     with engine.store.reader() as catalog:
-        return catalog.pending(engine.namespaces.configs[NAMESPACE].number, 0, 1000, reason)
+        number = engine.namespaces.configs[NAMESPACE].number
+        found = (catalog.held(number, one) for one in catalog.pending(number, reasons=[reason] if reason else ()))
+        return [held for held in found if held is not None]
 
 
 def ruling(

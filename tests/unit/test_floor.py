@@ -10,7 +10,8 @@ from epistream.indexer.collapse import FLOOR_WINDOW
 from epistream.indexer.engine import Engine
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
-from tests.support.knowing import NAMESPACE, HandClock, commit, commit_in_batches, open_engine, submission
+from epistream.v1 import review_service_pb2 as api
+from tests.support.knowing import NAMESPACE, HandClock, commit, commit_in_batches, open_engine, pending, submission
 
 
 @pytest.fixture
@@ -47,8 +48,7 @@ def delivered(engine: Engine) -> list[tuple[str, bool]]:
 
 
 def put_off(engine: Engine) -> list[str]:
-    with engine.store.reader() as catalog:
-        return [held.decision.held.item_id for held in catalog.pending(1, 0, 10**6, pb.REASON_DEFERRED)]
+    return [held.decision.held.item_id for held in pending(engine, pb.REASON_DEFERRED)]
 
 
 def test_r22_at_nine_in_ten_synthetic_every_thousand_has_its_share_and_nothing_is_lost(engine: Engine) -> None:
@@ -87,6 +87,16 @@ def test_the_outcome_does_not_depend_on_how_a_stream_is_cut(tmp_path: Path, size
         engine.close()
 
     assert dumps[0] == dumps[1]
+
+
+def test_what_was_put_off_waits_for_no_person_unless_one_asks(engine: Engine) -> None:
+    commit_in_batches(engine, stream([True] * 903), 500)
+
+    everything = api.ListReviewsRequest(namespace=NAMESPACE)
+    assert engine.reviews.list_reviews(everything).pending_count == 0
+    asked = api.ListReviewsRequest(namespace=NAMESPACE, reasons=[pb.REASON_DEFERRED])
+    reviews = engine.reviews.list_reviews(asked).reviews
+    assert {review.item_id for review in reviews} == {"i-900", "i-901", "i-902"}
 
 
 def test_what_was_put_off_survives_a_restart_with_its_vector_and_its_place(engine: Engine, tmp_path: Path) -> None:

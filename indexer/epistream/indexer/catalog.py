@@ -9,7 +9,7 @@ A revision's version is *in answers* at R when it was made at or before R, had n
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -165,15 +165,23 @@ class Catalog:
         return Held(sequence, self.decision(sequence)) if row is not None else None
 
     def pending(
-        self, namespace: int, after: int, limit: int, reason: pb.Reason.ValueType = pb.REASON_UNSPECIFIED
-    ) -> list[Held]:
-        """At most `limit` submissions that are held now, of one reason or any, after a sequence, the oldest first."""
+        self,
+        namespace: int,
+        *,
+        reasons: Collection[int] = (),
+        producers: Collection[str] = (),
+        modalities: Collection[int] = (),
+    ) -> list[int]:
+        """The sequences of the entries whose submission is held now, the oldest first; only of these, where given."""
+        wanted = {"reason": reasons, "producer": producers, "modality": modalities}
+        given = {column: json.dumps(list(any_of)) for column, any_of in wanted.items() if any_of}
+        only = "".join(f" AND {column} IN (SELECT value FROM json_each(:{column}))" for column in given)  # noqa: S608
         rows = self.connection.execute(
-            "SELECT sequence FROM held INDEXED BY held_pending WHERE namespace = :n AND sequence > :after"
-            " AND resolved IS NULL AND :reason IN (0, reason) ORDER BY sequence LIMIT :limit",
-            {"n": namespace, "after": after, "reason": reason, "limit": limit},
+            "SELECT sequence FROM held INDEXED BY held_pending WHERE namespace = :n AND resolved IS NULL"  # noqa: S608
+            f"{only} ORDER BY sequence",
+            {"n": namespace, **given},
         )
-        return [Held(sequence, self.decision(sequence)) for (sequence,) in rows]
+        return [sequence for (sequence,) in rows]
 
     def put_off(self, namespace: int) -> int:
         """How many submissions wait for the real share to allow them."""

@@ -31,6 +31,8 @@ RANKED_MAX: Final = 500
 """How many of these, the most urgent as far as that is known of each alone, are ranked by density and gain."""
 VOTES_MAX: Final = 1000
 """How much feedback on one item is looked at."""
+_OF_PEOPLE: Final = [reason for reason in pb.Reason.values() if reason != pb.REASON_DEFERRED]
+"""What waits for people: what the gate has put off it lets go of by itself."""
 
 
 class Reviews:
@@ -48,16 +50,22 @@ class Reviews:
         """
         state = self._namespaces.state(request.namespace)
         number, limit, start = state.config.number, limit_of(request.limit, LIMIT), page_token(request.page_token)
+        reasons = request.reasons or _OF_PEOPLE
         with self._store.reader() as catalog:
-            held = [one for one in catalog.pending(number, 0, REVISION_MAX) if _wanted(one, request)]
-            contested = conflicts.open_with(catalog.connection, number, (one.sequence for one in held))
-            waiting = [self._waiting(one, catalog, number, contested) for one in held[:READ_MAX]]
-        ranked = self._ranked(waiting, {one.sequence: one for one in held}, state.config.encoder.dimension)
-        answer = api.ListReviewsResponse(pending_count=len(held))
-        by_id, priorities = {one.sequence: one for one in held}, {one.review_id: one for one in ranked}
-        order = [*priorities, *(one.sequence for one in held if one.sequence not in priorities)]
-        for review_id in order[start : start + limit]:
-            answer.reviews.append(_review(by_id[review_id], contested.get(review_id, 0), priorities.get(review_id)))
+            pending = catalog.pending(
+                number, reasons=reasons, producers=request.producers, modalities=request.modalities
+            )
+            held = {one: _held(catalog, request.namespace, number, one) for one in pending[:READ_MAX]}
+            contested = conflicts.open_with(catalog.connection, number, held)
+            waiting = [self._waiting(one, catalog, number, contested) for one in held.values()]
+        ranked = self._ranked(waiting, held, state.config.encoder.dimension)
+        priorities = {one.review_id: one for one in ranked}
+        order = [*priorities, *(one for one in pending if one not in priorities)]
+        answer = api.ListReviewsResponse(pending_count=len(order))
+        with self._store.reader() as catalog:
+            for review_id in order[start : start + limit]:
+                one = held.get(review_id) or _held(catalog, request.namespace, number, review_id)
+                answer.reviews.append(_review(one, contested.get(review_id, 0), priorities.get(review_id)))
         if start + limit < len(order):
             answer.next_page_token = str(start + limit)
         return answer
@@ -198,15 +206,6 @@ def _held(catalog: Catalog, namespace: str, number: int, review_id: int) -> Held
     if held is None:
         raise NotFound(f"{namespace} has no review {review_id}: list what waits")
     return held
-
-
-def _wanted(held: Held, request: api.ListReviewsRequest) -> bool:
-    receipt = held.decision.receipt
-    return (
-        (not request.reasons or receipt.reason in request.reasons)
-        and (not request.producers or receipt.producer in request.producers)
-        and (not request.modalities or held.decision.held.modality in request.modalities)
-    )
 
 
 def _review(held: Held, conflict: int, ranked: Ranked | None = None) -> api.Review:

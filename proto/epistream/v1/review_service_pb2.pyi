@@ -328,7 +328,7 @@ class ListReviewsRequest(_message.Message):
     """
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_knowledge_pb2.Reason.ValueType]:
-        """Only what was held for one of these reasons."""
+        """Only what was held for one of these reasons; all but REASON_DEFERRED when empty, since what is put off goes on by itself."""
 
     @_builtins.property
     def producers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -20,7 +20,7 @@ from epistream.indexer.encoder import SentenceTransformerEmbedder
 from epistream.indexer.engine import Engine
 from epistream.indexer.outbox import acknowledge
 from epistream.services import admin, ingest, knowledge, namespaces, reviews, sync
-from epistream.services.calls import Calls
+from epistream.services.calls import Calls, Handler
 from epistream.services.collapse_watching import CollapseWatching
 from epistream.services.consumers import Consumers
 from epistream.services.measuring import Measuring
@@ -127,30 +127,9 @@ class Service:
         ways = ingest.Ways(prepare, self._preparers, _THREADS, self._encoder_ready, self.writer, self._clock, traces)
         consumers = Consumers()
         parts = Parts(engine.feed, engine.epoch, consumers, metrics, self._clock, self._pushers, traces)
-        takes = ingest.IngestServicer(ways, self._calls, submissions_max=settings.max_submissions_per_call)
-        knows = knowledge.KnowledgeServicer(engine.knowledge, self._readers)
-        names = namespaces.NamespaceServicer(engine.namespaces, self.writer, self._readers)
-        admins = admin.AdminServicer(settings.folder, metrics)
-        reviewing = reviews.ReviewServicer(
-            engine.reviews, engine.resolutions, self.writer, self._readers, metrics, self._clock
-        )
-        self._sync = sync.SyncServicer(
-            parts,
-            engine.namespaces,
-            streams_max=settings.max_streams,
-            progress_interval_seconds=settings.progress_interval_seconds,
-        )
-        services = {
-            ingest.SERVICE: takes.handlers(),
-            knowledge.SERVICE: knows.handlers(self._calls),
-            namespaces.SERVICE: names.handlers(self._calls),
-            sync.SERVICE: self._sync.handlers(self._calls),
-            admin.SERVICE: admins.handlers(self._calls),
-            reviews.SERVICE: reviewing.handlers(self._calls),
-        }
         self._server = Server(
             settings.address,
-            services,
+            self._serve(ways, parts),
             max_message_bytes=settings.max_message_bytes,
             calls_max=settings.max_calls + settings.max_streams + _SPARE_CALLS,
             credentials=self.tls.grpc_credentials() if self.tls is not None else None,
@@ -171,6 +150,31 @@ class Service:
         self.publisher: Part | None = None
         if settings.kafka is not None:
             self._compose_kafka(settings.kafka)
+
+    def _serve(self, ways: ingest.Ways, parts: Parts) -> dict[str, dict[str, Handler]]:
+        """The handlers of every service's methods."""
+        settings, engine, metrics = self.settings, self.engine, self.metrics
+        takes = ingest.IngestServicer(ways, self._calls, submissions_max=settings.max_submissions_per_call)
+        knows = knowledge.KnowledgeServicer(engine.knowledge, self._readers)
+        names = namespaces.NamespaceServicer(engine.namespaces, self.writer, self._readers)
+        admins = admin.AdminServicer(settings.folder, metrics)
+        reviewing = reviews.ReviewServicer(
+            engine.reviews, engine.resolutions, self.writer, self._readers, metrics, self._clock
+        )
+        self._sync = sync.SyncServicer(
+            parts,
+            engine.namespaces,
+            streams_max=settings.max_streams,
+            progress_interval_seconds=settings.progress_interval_seconds,
+        )
+        return {
+            ingest.SERVICE: takes.handlers(),
+            knowledge.SERVICE: knows.handlers(self._calls),
+            namespaces.SERVICE: names.handlers(self._calls),
+            sync.SERVICE: self._sync.handlers(self._calls),
+            admin.SERVICE: admins.handlers(self._calls),
+            reviews.SERVICE: reviewing.handlers(self._calls),
+        }
 
     def _compose_kafka(self, bootstrap: str) -> None:
         # Imported here: a service without Kafka needs none of its packages.
