@@ -75,6 +75,9 @@ CALLS: Final[dict[str, Calling]] = {
     "KnowledgeService/ListFeedback": lambda client, namespace: client.knowledge.ListFeedback(
         know_pb.ListFeedbackRequest(namespace=namespace, item_id="item-1")
     ),
+    "KnowledgeService/ListAlarms": lambda client, namespace: client.knowledge.ListAlarms(
+        know_pb.ListAlarmsRequest(namespace=namespace)
+    ),
     "KnowledgeService/ListSignals": lambda client, namespace: client.knowledge.ListSignals(
         know_pb.ListSignalsRequest(namespace=namespace)
     ),

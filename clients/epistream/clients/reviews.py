@@ -17,8 +17,8 @@ from epistream.v1 import review_service_pb2_grpc as rpc
 PAGE_ENTRIES: Final = 100
 """How much is asked for at a time."""
 
-ReviewerOrigin: TypeAlias = Literal["EXPERT", "COLLABORATIVE"]
-"""On whose authority it is decided."""
+ReviewerOrigin: TypeAlias = Literal["EXPERT", "COLLABORATIVE", "SYNTHETIC"]
+"""On whose authority it is decided: a person's, or that of a program that has run the tests of code."""
 
 
 class ReviewClient:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -135,6 +135,11 @@ class Subscriber:
     def head_revision(self) -> int:
         """The newest revision heard of; 0 before the first connection."""
         return self._cursor.head_revision
+
+    @property
+    def alarms(self) -> Sequence[pb.CollapseAlarm]:
+        """The collapse alarms that are on in the namespace, as was last heard; the newest 100."""
+        return self._cursor.alarms
 
     @property
     def counts(self) -> Counts:

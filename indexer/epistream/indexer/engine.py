@@ -13,6 +13,7 @@ import numpy as np
 from epistream.indexer import standing
 from epistream.indexer.anchors import Anchors
 from epistream.indexer.clock import Clock, SystemClock
+from epistream.indexer.collapse_watch import CollapseWatch
 from epistream.indexer.embed import Embedder
 from epistream.indexer.feed import Feed
 from epistream.indexer.index import (
@@ -51,6 +52,7 @@ class Engine:
         store: the journal, the views and the positions in Kafka.
         namespaces: made and described here; making and changing runs on the writer thread.
         anchors: what synthetic knowledge is measured against.
+        collapse_watch: finds who says less and less.
         pipeline: takes knowledge in.
         reviews: what waits for people.
         resolutions: conflicts, and how they end.
@@ -91,6 +93,7 @@ class Engine:
         self.signals = KeptSignals(folder, self.epoch)
         self.knowledge = Knowledge(self.store, self.namespaces, embedder, self.signals)
         self.feed = Feed(self.store, self.namespaces)
+        self.collapse_watch = CollapseWatch(self.store, self.namespaces, self.anchors, clock, self.feed.wake)
         self.outbox = Outbox(self.store.readers)
         self.pipeline = Pipeline(self.store, self.namespaces, embedder, clock, self._publish, carried)
         self.reviews = Reviews(self.store, self.namespaces, self.pipeline, clock)

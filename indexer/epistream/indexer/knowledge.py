@@ -1,4 +1,4 @@
-"""What is known, and what was known: get, history, search, diff, feedback, signals.
+"""What is known, and what was known: get, history, search, diff, feedback, alarms, signals.
 
 Blocking, any thread; changes nothing.
 """
@@ -102,6 +102,20 @@ class Knowledge:
         if len(found) > limit:
             answer.next_page_token = str(found[limit - 1][0])
         return answer
+
+    def list_alarms(self, request: api.ListAlarmsRequest) -> api.ListAlarmsResponse:
+        """What the collapse watch knows of the producers of a namespace.
+
+        Raises:
+            NotFound: there is no such namespace.
+            InvalidInput: the limit is wrong.
+        """
+        state = self._namespaces.state(request.namespace)
+        limit = limit_of(request.limit, PAGE_LIMIT)
+        with self._store.reader() as catalog:
+            number = state.config.number
+            alarms = catalog.alarms(number, on=request.on, producer=request.producer or None, limit=limit)
+            return api.ListAlarmsResponse(alarms=alarms, head_revision=catalog.counts(number).head)
 
     def list_signals(self, request: api.ListSignalsRequest) -> api.ListSignalsResponse:
         """What was last measured of a namespace; without values where nothing was yet.

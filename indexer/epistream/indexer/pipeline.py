@@ -305,7 +305,7 @@ class Pipeline:
         threshold = config.policy.near_duplicate_threshold
         view = BatchView(config.number, catalog, state.searchable, self._statements, batch, threshold)
         put_off = PutOff(catalog, config.number, some=standing.put_off > 0)
-        return Moment(config, view, standing, self._anchored(batch, state, catalog), put_off)
+        return Moment(config, view, standing, self._anchored(batch, state, catalog), put_off, state.alarms)
 
     def _anchored(
         self, candidates: Iterable[Embedded], state: NamespaceState, catalog: Catalog
@@ -340,8 +340,8 @@ def _let_go(moment: Moment, draft: Draft, limit: int | None = None) -> None:
 def _verdict_again(ruling: Ruling, moment: Moment) -> Verdict:
     found = match_again(ruling.embedded, moment.view, moment.config)
     grounds = moment.grounds(ruling.embedded, found)
-    if not ruling.decided_by:
-        grounds = replace(grounds, waiting=False)  # it does not wait behind itself
+    # A person has looked at it, whoever said it; and what goes on by itself does not wait behind itself.
+    grounds = replace(grounds, alarm=None) if ruling.decided_by else replace(grounds, waiting=False)
     return decide_again(ruling.embedded.decoded.submission, found, grounds, moment.config, ruling)
 
 

@@ -17,12 +17,16 @@ _ANSWERING: Final = (pb.ORIGIN_EXPERT, pb.ORIGIN_COLLABORATIVE)
 _VERDICTS: Final = (api.REVIEW_VERDICT_ADMIT, api.REVIEW_VERDICT_REJECT)
 
 
-def require_reviewer(reviewer: api.Reviewer) -> None:
-    """Raises InvalidInput unless it names somebody who can answer for what is decided."""
+def require_reviewer(reviewer: api.Reviewer, *, reason: pb.Reason.ValueType = pb.REASON_UNSPECIFIED) -> None:
+    """Raises InvalidInput unless it names somebody who can answer for what is decided.
+
+    A program may decide what is held for REASON_UNVERIFIED.
+    """
     violations = list(line("reviewer.name", reviewer.name, ID_CHARACTERS_MAX))
     if not reviewer.name:
         violations.append(FieldViolation("reviewer.name", "required: who reviews"))
-    if reviewer.origin not in _ANSWERING:
+    by_program = reviewer.origin == pb.ORIGIN_SYNTHETIC and reason == pb.REASON_UNVERIFIED
+    if reviewer.origin not in _ANSWERING and not by_program:
         expected = " or ".join(map(pb.Origin.Name, _ANSWERING))
         violations.append(FieldViolation("reviewer.origin", f"required: {expected}, on whose authority it is decided"))
     _refuse(violations)

@@ -88,12 +88,12 @@ class Reviews:
             Unavailable: the encoder is loading.
         """
         reviewer = request.reviewer
-        require_reviewer(reviewer)
         require_verdict(request.verdict)
         require_comment("comment", request.comment, needed=False)
         number = self._namespaces.state(request.namespace).config.number
         with self._store.reader() as catalog:
             held = _held(catalog, request.namespace, number, request.review_id)
+        require_reviewer(reviewer, reason=held.decision.receipt.reason)
         admits = request.verdict == api.REVIEW_VERDICT_ADMIT
         return ruling(self._pipeline, held, reviewer, request.comment, admits=admits)
 

@@ -60,6 +60,11 @@ class KnowledgeServiceStub(object):
                 request_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackRequest.SerializeToString,
                 response_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackResponse.FromString,
                 _registered_method=True)
+        self.ListAlarms = channel.unary_unary(
+                '/epistream.v1.KnowledgeService/ListAlarms',
+                request_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ListAlarmsRequest.SerializeToString,
+                response_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.ListAlarmsResponse.FromString,
+                _registered_method=True)
         self.ListSignals = channel.unary_unary(
                 '/epistream.v1.KnowledgeService/ListSignals',
                 request_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ListSignalsRequest.SerializeToString,
@@ -106,6 +111,13 @@ class KnowledgeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAlarms(self, request, context):
+        """What the collapse watch knows of the producers of SYNTHETIC knowledge, and of the store as a whole.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListSignals(self, request, context):
         """What hinders knowledge of each kind, four stages by four modalities, as it was last measured over the namespace's newest records.
         """
@@ -140,6 +152,11 @@ def add_KnowledgeServiceServicer_to_server(servicer, server):
                     servicer.ListFeedback,
                     request_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackRequest.FromString,
                     response_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackResponse.SerializeToString,
+            ),
+            'ListAlarms': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAlarms,
+                    request_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.ListAlarmsRequest.FromString,
+                    response_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ListAlarmsResponse.SerializeToString,
             ),
             'ListSignals': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSignals,
@@ -283,6 +300,33 @@ class KnowledgeService(object):
             '/epistream.v1.KnowledgeService/ListFeedback',
             epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackRequest.SerializeToString,
             epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAlarms(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/epistream.v1.KnowledgeService/ListAlarms',
+            epistream_dot_v1_dot_knowledge__service__pb2.ListAlarmsRequest.SerializeToString,
+            epistream_dot_v1_dot_knowledge__service__pb2.ListAlarmsResponse.FromString,
             options,
             channel_credentials,
             insecure,

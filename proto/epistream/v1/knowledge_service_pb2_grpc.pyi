@@ -26,6 +26,8 @@ class KnowledgeServiceStub:
     """What changed between two points: one entry for each item that is not the same at both."""
     ListFeedback: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListFeedbackRequest, _knowledge_service_pb2.ListFeedbackResponse]
     """What raters said about an item, one for each submission of feedback, in the order in which they came."""
+    ListAlarms: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListAlarmsRequest, _knowledge_service_pb2.ListAlarmsResponse]
+    """What the collapse watch knows of the producers of SYNTHETIC knowledge, and of the store as a whole."""
     ListSignals: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListSignalsRequest, _knowledge_service_pb2.ListSignalsResponse]
     """What hinders knowledge of each kind, four stages by four modalities, as it was last measured over the namespace's newest records."""
 
@@ -71,6 +73,14 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_knowledge_service_pb2.ListFeedbackRequest, _abc.Awaitable[_knowledge_service_pb2.ListFeedbackResponse]],
     ) -> _abc.Awaitable[_knowledge_service_pb2.ListFeedbackResponse]:
         """What raters said about an item, one for each submission of feedback, in the order in which they came."""
+
+    @_abc_1.abstractmethod
+    def ListAlarms(
+        self,
+        request: _knowledge_service_pb2.ListAlarmsRequest,
+        context: _aio.ServicerContext[_knowledge_service_pb2.ListAlarmsRequest, _abc.Awaitable[_knowledge_service_pb2.ListAlarmsResponse]],
+    ) -> _abc.Awaitable[_knowledge_service_pb2.ListAlarmsResponse]:
+        """What the collapse watch knows of the producers of SYNTHETIC knowledge, and of the store as a whole."""
 
     @_abc_1.abstractmethod
     def ListSignals(

@@ -82,7 +82,7 @@ class Reviewer(_message.Message):
     """The name that the journal keeps, 1 to 200 characters. Required. An access file bounds it by `producers`."""
     origin: _knowledge_pb2.Origin.ValueType
     """ORIGIN_EXPERT or ORIGIN_COLLABORATIVE. Required. An access file bounds it by `origins`. What is let in has this origin, where its own has less
-    authority.
+    authority. ORIGIN_SYNTHETIC is for a program that has run the tests of what is HELD for REASON_UNVERIFIED, and of that alone.
     """
     def __init__(
         self,

@@ -21,6 +21,7 @@ from epistream.indexer.engine import Engine
 from epistream.indexer.outbox import acknowledge
 from epistream.services import admin, ingest, knowledge, namespaces, reviews, sync
 from epistream.services.calls import Calls
+from epistream.services.collapse_watching import CollapseWatching
 from epistream.services.consumers import Consumers
 from epistream.services.measuring import Measuring
 from epistream.services.metrics import Metrics
@@ -70,6 +71,7 @@ class Service:
         tls: the certificates; None serves in plaintext.
         guard: knows who may call.
         traces: follows submissions; None where nothing is traced.
+        collapse_watching: finds who says less and less.
         intake: takes submissions from Kafka; None without it.
         publisher: tells Kafka what happened; None without it.
         measuring: has the signals measured; None where they are not.
@@ -156,18 +158,21 @@ class Service:
             health_address=settings.health_address,
             reflects=not self.guard.guarded if settings.reflection is None else settings.reflection,
         )
-        self._collector = self._collector_of(consumers)
-        metrics.registry.register(self._collector)
-        self._metrics_server: MetricsServer | None = None
-        if settings.metrics_address:
-            self._metrics_server = MetricsServer(
-                metrics.registry, settings.metrics_address, tls=self.tls, admits=self._admits
-            )
+        self.collapse_watching = CollapseWatching(engine, self.writer, metrics)
+        self._compose_metrics(consumers)
         self.measuring = _make_measuring(settings, engine)
         self.intake: Part | None = None
         self.publisher: Part | None = None
         if settings.kafka is not None:
             self._compose_kafka(settings.kafka)
+
+    def _compose_metrics(self, consumers: Consumers) -> None:
+        registry, address = self.metrics.registry, self.settings.metrics_address
+        self._collector = self._collector_of(consumers)
+        registry.register(self._collector)
+        self._metrics_server: MetricsServer | None = None
+        if address:
+            self._metrics_server = MetricsServer(registry, address, tls=self.tls, admits=self._admits)
 
     def _compose_kafka(self, bootstrap: str) -> None:
         # Imported here: a service without Kafka needs none of its packages.
@@ -215,7 +220,7 @@ class Service:
         else:
             threading.Thread(target=self._load_encoder, name="encoder-loading", daemon=True).start()
         await self._server.start()
-        for part in (self.intake, self.publisher, self.measuring):
+        for part in (self.collapse_watching, self.intake, self.publisher, self.measuring):
             if part is not None:
                 part.start()
         if self.settings.addresses_file is not None:
@@ -244,7 +249,7 @@ class Service:
         self._sync.stop()
         if self._guarding is not None:
             self._guarding.cancel()
-        for part in (self.publisher, self.measuring):
+        for part in (self.publisher, self.measuring, self.collapse_watching):
             if part is not None:
                 await asyncio.to_thread(part.stop)
         await asyncio.to_thread(self.writer.stop)

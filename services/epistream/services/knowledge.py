@@ -35,6 +35,9 @@ class KnowledgeServicer:
             "ListFeedback": calls.unary(
                 "KnowledgeService/ListFeedback", api.ListFeedbackRequest.FromString, self._asking(known.list_feedback)
             ),
+            "ListAlarms": calls.unary(
+                "KnowledgeService/ListAlarms", api.ListAlarmsRequest.FromString, self._asking(known.list_alarms)
+            ),
             "ListSignals": calls.unary(
                 "KnowledgeService/ListSignals", api.ListSignalsRequest.FromString, self._asking(known.list_signals)
             ),

@@ -78,9 +78,9 @@ class ReviewServicer:
 
     async def _claim(self, request: api.ClaimReviewRequest, call: Call) -> bytes:
         _require(request, call)
-        require_reviewer(request.reviewer)
         seconds = lease_seconds(request)
         review = await self._read(lambda: self._reviews.get(request.namespace, request.review_id))
+        require_reviewer(request.reviewer, reason=review.receipt.reason)
         if seconds:
             _require_waiting(review)
         self._claims.take(request.namespace, request.review_id, request.reviewer.name, seconds)
