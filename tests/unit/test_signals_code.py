@@ -5,6 +5,9 @@ import math
 import pytest
 
 from epistream.indexer.signals import Said, code, source, verified
+from epistream.services.execution import opinions
+from epistream.services.execution.judging import Judged, Survival
+from epistream.services.execution.verdict import Result, Verdict
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.windows import SECOND_US, change, executed, only, said, window
 
@@ -193,6 +196,20 @@ def test_the_newest_execution_decides_and_what_nobody_ran_is_unverified() -> Non
     assert verified.mutation_kill(window(*changes, said=told)).value == 0.5
     assert only(verified.unverified_share(window(*changes))).value == 1.0
     assert verified.mutation_kill(window(*changes)).value is None
+
+
+def test_the_executors_own_words_are_understood() -> None:
+    made = synthetic("a", producer="model")
+    result = Result(verdict=Verdict.VACUOUS, reason="one mutant was noticed", mutants=4, killed=1)
+    subject = opinions.Subject.of_change(made)
+    survival = opinions.of_survival(subject, Survival(("b", "c"), {"c": "fail"}), "sandbox", "test 1")
+    assert survival is not None
+    told = [Said(opinions.of_verdict(subject, Judged(result), "sandbox", "test 1"), 0), Said(survival, 0)]
+    found = window(made, said=told)
+    assert only(verified.unverified_share(found)).parts == (("vacuous", 1.0),)
+    assert verified.mutation_kill(found).value == 0.25
+    assert verified.regression_survival(found).value == 0.5
+    assert set(verified.VERDICTS) == {str(verdict) for verdict in Verdict}
 
 
 def survived(item_id: str, share: float) -> Said:

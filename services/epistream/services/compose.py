@@ -138,13 +138,7 @@ class Service:
             reflects=not self.guard.guarded if settings.reflection is None else settings.reflection,
         )
         self.collapse_watching = CollapseWatching(engine, self.writer, metrics)
-        self._collector = self._collector_of(consumers)
-        metrics.registry.register(self._collector)
-        self._metrics_server: MetricsServer | None = None
-        if settings.metrics_address:
-            self._metrics_server = MetricsServer(
-                metrics.registry, settings.metrics_address, tls=self.tls, admits=self._admits
-            )
+        self._compose_metrics(consumers)
         self.measuring = _make_measuring(settings, engine)
         self.intake: Part | None = None
         self.publisher: Part | None = None
@@ -175,6 +169,14 @@ class Service:
             admin.SERVICE: admins.handlers(self._calls),
             reviews.SERVICE: reviewing.handlers(self._calls),
         }
+
+    def _compose_metrics(self, consumers: Consumers) -> None:
+        registry, address = self.metrics.registry, self.settings.metrics_address
+        self._collector = self._collector_of(consumers)
+        registry.register(self._collector)
+        self._metrics_server: MetricsServer | None = None
+        if address:
+            self._metrics_server = MetricsServer(registry, address, tls=self.tls, admits=self._admits)
 
     def _compose_kafka(self, bootstrap: str) -> None:
         # Imported here: a service without Kafka needs none of its packages.
@@ -251,10 +253,9 @@ class Service:
         self._sync.stop()
         if self._guarding is not None:
             self._guarding.cancel()
-        for part in (self.publisher, self.measuring):
+        for part in (self.publisher, self.measuring, self.collapse_watching):
             if part is not None:
                 await asyncio.to_thread(part.stop)
-        await asyncio.to_thread(self.collapse_watching.stop)
         await asyncio.to_thread(self.writer.stop)
         await asyncio.to_thread(self._close)
 

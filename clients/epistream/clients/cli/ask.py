@@ -1,4 +1,4 @@
-"""`epistream get`, `search`, `history`, `diff`, `feedback`, `alarms`, `signals`: what is, was, and is said of it."""
+"""`epistream get`, `search`, `history`, `diff`, `feedback`, `alarms`, `signals`: what is known, and is said of it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,8 @@
 """The cells of code that execution and experts' capacity tell: what was verified, what it led to, what waits.
 
-Verdicts are feedback of a program that ran the tests (RATER_TYPE_EXECUTOR): the verdict's word is its `degree`; of one
-that only gave a score the best score is `verified` and any other `fail`.
+Verdicts are feedback of a program that ran the tests (RATER_TYPE_EXECUTOR), as `epistream execute` submits it: the
+verdict's word is its `degree`; of one that only gave a score the best score is `verified` and any other `fail`. What
+was said of an earlier version counts until the newer one is run.
 """
 
 import math

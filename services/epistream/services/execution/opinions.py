@@ -67,7 +67,7 @@ def opinion_id(kind: str, subject: Subject, sandbox: str, because: str = "") -> 
 
 
 def of_verdict(subject: Subject, judged: Judged, rater: str, sandbox: str, because: str = "") -> pb.Submission:
-    """Whether a version is verified, with the verdict's word and why."""
+    """Whether a version is verified, the verdict's word and why; in `details` how many mutants its tests noticed."""
     result = judged.result
     feedback = pb.Feedback(
         kind=pb.FEEDBACK_KIND_BINARY,
@@ -76,7 +76,10 @@ def of_verdict(subject: Subject, judged: Judged, rater: str, sandbox: str, becau
         degree=str(result.verdict),
         rationale=_joined([*_told(subject, judged), *([f"run again for {because}"] if because else []), sandbox]),
     )
-    return _submission(subject.namespace, opinion_id(ASPECT, subject, sandbox, because), feedback, rater)
+    made = _submission(subject.namespace, opinion_id(ASPECT, subject, sandbox, because), feedback, rater)
+    if result.mutants:
+        made.details.update({"mutants": result.mutants, "killed": result.killed})
+    return made
 
 
 def of_survival(
