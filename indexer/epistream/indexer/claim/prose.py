@@ -80,9 +80,14 @@ _DENIED_MAX: Final = 16
 
 def read_prose(text: str) -> Facts:
     """The facts of a text. Pure, never raises, and takes time in proportion to the text's length."""
-    reader = _Reader(tokens_of(text), SHOUTED if text.isupper() else LOWER)
+    is_shouted = text.isupper()
+    reader = _Reader(tokens_of(text), SHOUTED if is_shouted else LOWER)
     reader.read()
     keys, cases = reader.keys, "".join(reader.cases)
+    if is_shouted:
+        cases = "".join(
+            SHOUTED if case == ANY and key[0].isalpha() else case for key, case in zip(keys, cases, strict=True)
+        )
     while keys and keys[-1] == _BREAK:
         keys.pop()
     if text.islower() and not reader.has_identifiers and words.CODE_WORDS.isdisjoint(keys):
