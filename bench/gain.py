@@ -29,6 +29,8 @@ _GROWTH: Final = 1.25
 def main() -> int:
     rows = unit_vectors(ACCEPTED)
     gains = Gains(DIMENSION)
+    alone = windows(rows[: 10 * _AT_ONCE], lambda row: gains.observe(row, anchored=True))
+    gains.observe(rows[0], anchored=False)  # from here on the posteriors are two
     updates = windows(rows, lambda row: gains.observe(row, anchored=True))
     synthetic = windows(rows[: 10 * _AT_ONCE], lambda row: gains.observe(row, anchored=False))
     saved = timed(gains.to_bytes)
@@ -42,6 +44,7 @@ def main() -> int:
             below(
                 "update of both posteriors, an item from people", statistics.median(updates), "µs", _UPDATE_MICROSECONDS
             ),
+            Figure("the same before the first synthetic item, when they are one", statistics.median(alone), "µs"),
             below("the same, mean with the rebuilds", statistics.mean(updates), "µs", _UPDATE_MICROSECONDS),
             below("update, synthetic", statistics.median(synthetic), "µs", _UPDATE_MICROSECONDS),
             below(f"the last {few} over the first", statistics.median(last) / statistics.median(first), "", _GROWTH),

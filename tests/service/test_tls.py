@@ -91,20 +91,21 @@ async def test_a_certificate_rotated_under_load_drops_no_stream(authority: Autho
                     await other.namespaces.ListNamespaces(LISTING)
             revisions = [change.revision for change in await stream.changes(30)]
     assert revisions == list(range(1, 31))
-    assert served_serial(service.address, authority) != first
-    assert served_serial(service.metrics_address, authority) == served_serial(service.address, authority)
+    newest = served_serial(service.metrics_address, authority)
+    assert newest != first
+    await until(lambda: served_serial(service.address, authority) == newest, "the new certificate")
     # A key without its certificate: what was before is served on, until both are there.
     before, key = served_serial(service.address, authority), authority.key_file.read_bytes()
     certificate = authority.cert_file.read_bytes()
     authority.renew()
     put(authority.cert_file, certificate)
     assert served_serial(service.address, authority) == before
-    page = service.metrics_page(ca=authority.ca_pem, token="root")
-    assert 'epistream_security_errors_total{part="tls_files"}' in page
+    complained = 'epistream_security_errors_total{part="tls_files"}'
+    await until(lambda: complained in service.metrics_page(ca=authority.ca_pem, token="root"), "the complaint")
     put(authority.key_file, key)
     assert served_serial(service.address, authority) == before
     authority.renew()
-    assert served_serial(service.address, authority) != before
+    await until(lambda: served_serial(service.address, authority) != before, "the new certificate")
 
 
 async def test_plaintext_and_strangers_certificates_get_nowhere(

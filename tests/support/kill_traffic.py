@@ -82,7 +82,7 @@ class Traffic:
             origin=pb.ORIGIN_EXPERT,
             modality=pb.MODALITY_TEXT,
             content=f"The part {self._unique('p')} weighs {self._chance.randrange(10_000)} grams.",
-            provenance=pb.Provenance(producer=self._producer),
+            provenance=pb.Provenance(producer=self._producer, generator="gpt"),
             embedding=pb.Embedding(float32=self._numbers.standard_normal(DIMENSION).astype("<f4").tobytes()),
         )
         made.MergeFrom(pb.Submission(**fields))  # type: ignore[arg-type] # as the caller says

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from epistream.indexer.decode import again
 from epistream.indexer.engine import Engine
 from epistream.indexer.index import FaissIndex, IndexFactory
-from epistream.indexer.model import Position, Record
+from epistream.indexer.model import Embedded, Held, Position, Record, Ruling
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 
@@ -46,8 +47,15 @@ def submission(
     attributes: Mapping[str, str] | None = None,
     expected_version: int | None = None,
     namespace: str = NAMESPACE,
+    generator: str | None = None,
+    derived_from: Sequence[str] = (),
 ) -> pb.Submission:
-    """A submission of text with a vector of its own; of the same content the same vector, where none is given."""
+    """A submission of text with a vector of its own; of the same content the same vector, where none is given.
+
+    What is SYNTHETIC names a generator, where nothing else is said.
+    """
+    if generator is None:
+        generator = "gpt" if origin == pb.ORIGIN_SYNTHETIC else ""
     if vector is None:
         seed = int.from_bytes(content.encode(), "little") % (2**63)
         vector = direction(*np.random.default_rng(seed).standard_normal(DIMENSION))
@@ -59,7 +67,7 @@ def submission(
         modality=pb.MODALITY_TEXT,
         content=content,
         attributes=attributes,
-        provenance=pb.Provenance(producer=producer),
+        provenance=pb.Provenance(producer=producer, generator=generator, derived_from=derived_from),
         embedding=pb.Embedding(float32=vector.astype("<f4").tobytes()),
     )
     if expected_version is not None:
@@ -109,6 +117,32 @@ def commit_from_kafka(engine: Engine, sent: Sequence[pb.Submission], size: int) 
 def commit(engine: Engine, *sent: pb.Submission, atomic: bool = False) -> list[pb.Receipt]:
     """Submit as one batch."""
     return engine.pipeline.commit(engine.pipeline.prepare([record(one) for one in sent]), atomic=atomic)
+
+
+def pending(engine: Engine, reason: pb.Reason.ValueType = pb.REASON_UNSPECIFIED) -> list[Held]:
+    """What is held now."""
+    with engine.store.reader() as catalog:
+        return catalog.pending(engine.namespaces.configs[NAMESPACE].number, 0, 1000, reason)
+
+
+def ruling(
+    engine: Engine,
+    held: Held,
+    *,
+    admits: bool = True,
+    origin: pb.Origin.ValueType = pb.ORIGIN_EXPERT,
+    by: str = "dr-ada",
+    comment: str = "",
+) -> Ruling:
+    """What an expert decides of what is held, unless somebody else does."""
+    (embedded,) = engine.pipeline.prepare([again(held)])
+    assert isinstance(embedded, Embedded)
+    return Ruling(held, embedded, admits, origin, by, comment)
+
+
+def let_go(engine: Engine, held: Held) -> Ruling:
+    """That the gate itself lets go of what it held."""
+    return ruling(engine, held, origin=pb.ORIGIN_UNSPECIFIED, by="")
 
 
 def commit_in_batches(engine: Engine, sent: Sequence[pb.Submission], size: int) -> list[pb.Receipt]:

@@ -179,7 +179,7 @@ def submission(namespace: str, number: int, **fields: object) -> pb.Submission:
         origin=pb.ORIGIN_EXPERT,
         modality=pb.MODALITY_TEXT,
         content=f"Fact number {number}.",
-        provenance=pb.Provenance(producer="tests"),
+        provenance=pb.Provenance(producer="tests", generator="gpt"),
         embedding=pb.Embedding(float32=vector(number)),
     )
     made.MergeFrom(pb.Submission(**fields))  # type: ignore[arg-type] # as the caller says

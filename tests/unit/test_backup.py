@@ -71,8 +71,11 @@ def filled(folder: Path) -> Engine:
     engine = open_engine(folder)
     sent = [submission(f"Fact {n}.", id=f"s-{n}", item=f"i-{n % 40}", attributes={"n": str(n)}) for n in range(60)]
     commit_in_batches(engine, sent, 7)
-    commit(engine, retraction("i-3", id="gone"), submission("Fact 30.", id="again", producer="bob"))
+    commit(engine, retraction("i-3", id="gone"), submission("Fact 30.", id="again", producer="bob", item="of-bob"))
     commit(engine, submission("Fact 50 is wrong.", id="held", item="i-10", origin=pb.ORIGIN_SYNTHETIC))
+    commit(
+        engine, submission("So a model says.", id="made", origin=pb.ORIGIN_SYNTHETIC, derived_from=["i-1", "of-bob"])
+    )
     judged = pb.Submission(namespace=NAMESPACE, submission_id="f", origin=pb.ORIGIN_EXPERT)
     judged.provenance.producer = "panel"
     judged.feedback.MergeFrom(

@@ -14,11 +14,7 @@ from epistream.indexer.collapse import (
     FLOOR,
     FLOOR_WINDOW,
     Alarm,
-    Ancestry,
-    NoAncestry,
     RealShareFloor,
-    generation_of,
-    within_cap,
 )
 from epistream.indexer.spectrum import Comparison, Diversity, HumanWindow, Missing, compare, drawn
 from epistream.wire.errors import Broken
@@ -192,42 +188,6 @@ def test_r20_models_that_answer_the_same_prompts_as_people_are_compared_on_those
         shared = {row["pair_id"] for row in people} & set(pairs) - {"None"}
         assert found.matched == (len(shared) >= 32), producer
         assert not found.matched or found.items == len(shared)
-
-
-# Generations.
-
-
-def known(**items: Ancestry) -> dict[str, Ancestry]:
-    return {"human": Ancestry(0), "first": Ancestry(1, ("human",)), "second": Ancestry(2, ("first", "human")), **items}
-
-
-def test_r24_a_generation_is_one_and_the_largest_of_its_parents() -> None:
-    assert generation_of("new", [], known().get) == Ancestry(1)
-    assert generation_of("new", ["human"], known().get) == Ancestry(1, ("human",))
-    assert generation_of("new", ["human", "second"], known().get) == Ancestry(3, ("human", "second"))
-
-
-def test_r24_unknown_parents_have_no_generation() -> None:
-    assert generation_of("new", ["human", "lost"], known().get) == NoAncestry("UNKNOWN_PARENT", "lost")
-
-
-def test_r24_cycles_have_no_generation() -> None:
-    assert generation_of("first", ["second"], known().get) == NoAncestry("CYCLE", "first")
-    assert generation_of("new", ["new"], known().get) == NoAncestry("CYCLE", "new")
-    others = known(a=Ancestry(1, ("b",)), b=Ancestry(1, ("a",)))
-    assert generation_of("new", ["a"], others.get) == Ancestry(2, ("a",))
-
-
-def test_ancestors_are_bounded() -> None:
-    endless = generation_of("new", ["1"], lambda item: Ancestry(1, (str(int(item) + 1),)))
-
-    assert endless == NoAncestry("TOO_MANY_ANCESTORS", "new")
-
-
-def test_r24_copies_of_copies_of_copies_are_taken_where_they_were_verified() -> None:
-    assert within_cap(2, verified=False)
-    assert not within_cap(3, verified=False)
-    assert within_cap(3, verified=True)
 
 
 # The floor.

@@ -74,9 +74,7 @@ def config(model: str = "hash", dimension: int = DIMENSION, *, accept: bool = Tr
         number=1,
         name=NAMESPACE,
         encoder=ns_pb.Encoder(model=model, dimension=dimension),
-        near_duplicate_threshold=0.95,
-        accept_producer_embeddings=accept,
-        retained_revisions=0,
+        policy=ns_pb.Policy(near_duplicate_threshold=0.95, accept_producer_embeddings=accept),
         policy_version=1,
     )
 

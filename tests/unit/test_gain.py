@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from epistream.indexer.gain import DRIFT_MAX, Gains, Posterior, greedy
+from epistream.indexer.gain import BLOCK, DRIFT_MAX, Gains, Posterior, greedy
 from epistream.wire.errors import Broken
 
 seeds = st.integers(0, 2**32 - 1)
@@ -32,11 +32,18 @@ def precision(rows: NDArray[np.float32], prior: float, weights: NDArray[np.float
     return prior * np.eye(rows.shape[1]) + (wide * weights[:, None]).T @ wide
 
 
+def observed(posterior: Posterior, row: NDArray[np.float32], weight: float = 1.0) -> float:
+    """What a row gains, which is then taken in."""
+    gain = posterior.gain(row, weight)
+    posterior.observe(row, weight)
+    return gain
+
+
 def logdet(matrix: NDArray[np.float64]) -> float:
     return float(np.linalg.slogdet(matrix)[1])
 
 
-@given(seeds, st.integers(1, 60), st.integers(1, 24), st.sampled_from([0.01, 0.1, 1.0, 10.0]), st.integers(1, 20))
+@given(seeds, st.integers(1, 100), st.integers(1, 24), st.sampled_from([0.01, 0.1, 1.0, 10.0]), st.integers(1, 20))
 def test_r16_gains_add_up_to_half_the_growth_of_logdet(
     seed: int, count: int, dimension: int, prior: float, rebuild_every: int
 ) -> None:
@@ -44,11 +51,11 @@ def test_r16_gains_add_up_to_half_the_growth_of_logdet(
     weights = np.random.default_rng(seed).choice([1.0, 0.25], count)
     posterior = Posterior(dimension, prior=prior, rebuild_every=rebuild_every)
 
-    gains = [posterior.observe(row, weight) for row, weight in zip(rows, weights, strict=True)]
+    gains = [observed(posterior, row, weight) for row, weight in zip(rows, weights, strict=True)]
 
     expected = logdet(precision(rows, prior, weights))
     assert math.fsum(gains) == pytest.approx(0.5 * (expected - dimension * math.log(prior)), abs=1e-8)
-    assert posterior.gained == pytest.approx(math.fsum(gains), abs=1e-10)
+    assert posterior.gained == pytest.approx(math.fsum(gains), abs=1e-8)
     assert posterior.logdet == pytest.approx(expected, abs=1e-8)
     assert posterior.count == count
     assert posterior.drift == 0 or count >= rebuild_every
@@ -63,7 +70,7 @@ def test_r16_a_second_copy_gains_what_the_first_left(seed: int, count: int, dime
     for row in rows[:-1]:
         posterior.observe(row)
 
-    left = math.expm1(2 * posterior.observe(rows[-1]))
+    left = math.expm1(2 * observed(posterior, rows[-1]))
 
     assert posterior.gain(rows[-1]) == pytest.approx(0.5 * math.log1p(left / (1 + left)), abs=1e-9)
 
@@ -86,7 +93,7 @@ def test_a_direction_that_is_known_m_times_has_half_the_logarithm_of_one_and_one
     posterior = Posterior(3)
     first = np.array([1, 0, 0], np.float32)
 
-    assert [posterior.observe(first) for _ in range(4)] == pytest.approx(
+    assert [observed(posterior, first) for _ in range(4)] == pytest.approx(
         [0.5 * math.log1p(1 / (1 + m)) for m in range(4)]
     )
     assert posterior.score(np.eye(3)) == pytest.approx([math.log1p(1 / 5) / math.log(2), 1, 1])
@@ -100,13 +107,13 @@ def test_the_inverse_stays_one_and_what_is_kept_does_not_depend_on_the_number_ob
         posterior.observe(row)
         never_rebuilt.observe(row)
         if count % 500 == 0:
-            sizes.add(len(posterior.to_bytes()) // 1000)
+            sizes.add(len(posterior.to_bytes()))
 
     assert 0 < posterior.drift < 1e-10 < DRIFT_MAX
     np.testing.assert_allclose(posterior.score(rows[:50]), never_rebuilt.score(rows[:50]), rtol=1e-9)
     expected = np.linalg.inv(precision(rows, 1.0, np.ones(len(rows)))) @ rows[:50].astype(float).T
     np.testing.assert_allclose(posterior.pull(rows[:50]), expected.T, atol=1e-11)
-    assert len(sizes) == 1
+    assert max(sizes) < 8 * (48 * 49 + 48 * BLOCK) + 1000
 
 
 PROGRAM = """
@@ -133,7 +140,7 @@ def test_the_same_observations_make_the_same_bits_in_another_process_and_after_a
         assert ran.stdout.strip() == ours
 
 
-@given(seeds, st.integers(1, 30), st.integers(1, 30), st.integers(1, 9))
+@given(seeds, st.integers(1, 70), st.integers(1, 70), st.integers(1, 50))
 def test_a_restored_state_goes_on_bit_for_bit_across_rebuilds(
     seed: int, before: int, after: int, rebuild_every: int
 ) -> None:
@@ -144,7 +151,7 @@ def test_a_restored_state_goes_on_bit_for_bit_across_rebuilds(
     restored = Posterior.from_bytes(posterior.to_bytes())
 
     for row in rows[before:]:
-        assert posterior.observe(row) == restored.observe(row)
+        assert observed(posterior, row) == observed(restored, row)
 
     assert posterior.to_bytes() == restored.to_bytes()
 
@@ -172,16 +179,33 @@ def test_another_kind_of_state_is_refused() -> None:
     assert raised.value.reason == "UNKNOWN_STATE"
 
 
-def test_a_frozen_copy_stays_as_it_is() -> None:
-    gains = Gains(6)
-    rows = unit(1, 20, 6)
-    gains.observe(rows[0], anchored=True)
-    frozen, before = gains.frozen(), gains.to_bytes()
+@given(
+    before=st.lists(st.booleans(), max_size=80),
+    after=st.lists(st.booleans(), min_size=1, max_size=80),
+    asked=st.booleans(),
+)
+def test_a_branch_goes_on_by_itself_and_ends_as_if_there_had_been_none(
+    *, before: list[bool], after: list[bool], asked: bool
+) -> None:
+    rows = unit(1, len(before) + len(after), 6)
+    gains, alone = Gains(6), Gains(6)
+    for row, anchored in zip(rows, before, strict=False):
+        gains.observe(row, anchored=anchored)
+        alone.observe(row, anchored=anchored)
+    untouched = gains.to_bytes()
 
+    branch = gains.branch()
+    for row, anchored in zip(rows[len(before) :], after, strict=True):
+        if asked:
+            branch.score(rows[:1])
+        branch.observe(row, anchored=anchored)
+        alone.observe(row, anchored=anchored)
+
+    assert gains.to_bytes() == untouched
+    assert branch.to_bytes() == alone.to_bytes()
     for row in rows:
         gains.observe(row, anchored=True)
-
-    assert frozen.to_bytes() == before != gains.to_bytes()
+    assert branch.to_bytes() == alone.to_bytes()
 
 
 def test_synthetic_items_move_what_is_known_less_and_what_people_said_not_at_all() -> None:
@@ -190,10 +214,10 @@ def test_synthetic_items_move_what_is_known_less_and_what_people_said_not_at_all
     by_people.observe(rows[0], anchored=True)
     untouched = synthetic.human.to_bytes()
 
-    gain = synthetic.observe(rows[0], anchored=False)
+    synthetic.observe(rows[0], anchored=False)
 
     assert synthetic.human.to_bytes() == untouched
-    assert gain.known == gain.human == pytest.approx(0.5 * math.log1p(0.25), abs=1e-6)
+    assert synthetic.known.gained == pytest.approx(0.5 * math.log1p(0.25), abs=1e-6)
     assert synthetic.score(rows[:1])[0] > by_people.score(rows[:1])[0]
     assert synthetic.score(rows[:1])[1] == pytest.approx(1, abs=1e-6)
 
@@ -218,8 +242,8 @@ def test_a_greedy_choice_is_as_good_as_one_minus_one_over_e_of_the_best(seed: in
     chosen = greedy(posterior, rows, wanted)
 
     def told(places: tuple[int, ...]) -> float:
-        copy = posterior.frozen()
-        return math.fsum(copy.observe(rows[place]) for place in places)
+        branch = posterior.branch()
+        return math.fsum(observed(branch, rows[place]) for place in places)
 
     places = tuple(place for place, _ in chosen)
     gains = [gain for _, gain in chosen]

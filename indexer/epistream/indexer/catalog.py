@@ -16,6 +16,7 @@ from typing import Final
 import apsw
 
 from epistream.indexer import journal
+from epistream.indexer.model import Held
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
@@ -50,6 +51,8 @@ class Head:
     retracted: bool
     fingerprint: bytes
     """Of a retracted item: of the content that was taken back."""
+    generation: int = 0
+    """Of how many models in a row it is the work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class Counts:
     held: int
     merged: int
     feedback: int
+    rejected: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ class Catalog:
     def counts(self, namespace: int) -> Counts:
         """The figures of a namespace now."""
         row = self.connection.execute(
-            "SELECT head, items, held, merged, feedback FROM counts WHERE namespace = ?", (namespace,)
+            "SELECT head, items, held, merged, feedback, rejected FROM counts WHERE namespace = ?", (namespace,)
         ).get
         return Counts(*row)
 
@@ -132,10 +136,37 @@ class Catalog:
         _committed(*row)
         return journal_pb2.JournalRecord.FromString(row[4]).decision
 
+    def held(self, sequence: int) -> Held | None:
+        """The submission that the entry `sequence` held; None where it held none, whatever became of it since."""
+        if not 0 < sequence <= (self.connection.execute("SELECT MAX(sequence) FROM journal").get or 0):
+            return None
+        decision = self.decision(sequence)
+        return Held(sequence, decision) if decision.receipt.outcome == pb.OUTCOME_HELD else None
+
+    def pending(
+        self, namespace: int, after: int, limit: int, reason: pb.Reason.ValueType = pb.REASON_UNSPECIFIED
+    ) -> list[Held]:
+        """At most `limit` submissions that are held now, of one reason or any, after a sequence, the oldest first."""
+        rows = self.connection.execute(
+            "SELECT sequence FROM held INDEXED BY held_pending WHERE namespace = :n AND sequence > :after"
+            " AND resolved IS NULL AND :reason IN (0, reason) ORDER BY sequence LIMIT :limit",
+            {"n": namespace, "after": after, "reason": reason, "limit": limit},
+        )
+        return [Held(sequence, self.decision(sequence)) for (sequence,) in rows]
+
+    def waiting(self, namespace: int, sequences: Iterable[int]) -> set[int]:
+        """Those of the entries whose submission is still held."""
+        rows = self.connection.execute(
+            "SELECT h.sequence FROM json_each(?) j CROSS JOIN held h ON h.namespace = ? AND h.sequence = j.value"
+            " WHERE h.resolved IS NULL",
+            (json.dumps(list(sequences)), namespace),
+        )
+        return {sequence for (sequence,) in rows}
+
     def head(self, namespace: int, item_id: str) -> Head | None:
         """The newest version of an item, retracted or not."""
         row = self.connection.execute(
-            "SELECT item_id, version, revision, origin, retracted, fingerprint FROM items"
+            "SELECT item_id, version, revision, origin, retracted, fingerprint, generation FROM items"
             " WHERE namespace = ? AND item_id = ?",
             (namespace, item_id),
         ).get
@@ -144,8 +175,8 @@ class Catalog:
     def heads(self, namespace: int, item_ids: Iterable[str]) -> dict[str, Head]:
         """As `head`, of many at once; those that exist."""
         rows = self.connection.execute(
-            "SELECT i.item_id, i.version, i.revision, i.origin, i.retracted, i.fingerprint FROM json_each(?) j"
-            " CROSS JOIN items i ON i.namespace = ? AND i.item_id = j.value",
+            "SELECT i.item_id, i.version, i.revision, i.origin, i.retracted, i.fingerprint, i.generation"
+            " FROM json_each(?) j CROSS JOIN items i ON i.namespace = ? AND i.item_id = j.value",
             (json.dumps(list(item_ids)), namespace),
         )
         return {row[0]: head for row in rows if (head := _head(row))}
@@ -153,8 +184,9 @@ class Catalog:
     def first_heads_with(self, namespace: int, fingerprints: Iterable[bytes]) -> dict[bytes, Head]:
         """The first of `heads_with`, of many contents at once; those that there are."""
         rows = self.connection.execute(
-            "SELECT i.item_id, i.version, i.revision, i.origin, i.retracted, i.fingerprint FROM json_each(?) j"
-            " CROSS JOIN items i INDEXED BY items_by_fingerprint ON i.namespace = ? AND i.fingerprint = unhex(j.value)"
+            "SELECT i.item_id, i.version, i.revision, i.origin, i.retracted, i.fingerprint, i.generation"
+            " FROM json_each(?) j CROSS JOIN items i INDEXED BY items_by_fingerprint"
+            " ON i.namespace = ? AND i.fingerprint = unhex(j.value)"
             " ORDER BY i.retracted DESC, i.revision DESC",
             (json.dumps([fingerprint.hex() for fingerprint in fingerprints]), namespace),
         )
@@ -163,7 +195,7 @@ class Catalog:
     def heads_with(self, namespace: int, fingerprint: bytes) -> list[Head]:
         """Items whose head has this content: those in answers before retracted ones, then the older first."""
         rows = self.connection.execute(
-            "SELECT item_id, version, revision, origin, retracted, fingerprint FROM items"
+            "SELECT item_id, version, revision, origin, retracted, fingerprint, generation FROM items"
             " INDEXED BY items_by_fingerprint WHERE namespace = ? AND fingerprint = ?"
             " ORDER BY retracted, revision",
             (namespace, fingerprint),
@@ -174,7 +206,7 @@ class Catalog:
         """The newest version of the item that each revision made a version of. Raises Broken if one has none."""
         wanted = list(revisions)
         rows = self.connection.execute(
-            "SELECT j.value, i.item_id, i.version, i.revision, i.origin, i.retracted, i.fingerprint"
+            "SELECT j.value, i.item_id, i.version, i.revision, i.origin, i.retracted, i.fingerprint, i.generation"
             " FROM json_each(?) j CROSS JOIN versions v ON v.namespace = ?2 AND v.revision = j.value"
             " CROSS JOIN items i ON i.namespace = ?2 AND i.item_id = v.item_id",
             (json.dumps(wanted), namespace),
@@ -182,6 +214,31 @@ class Catalog:
         heads = {row[0]: head for row in rows if (head := _head(row[1:]))}
         _demand(wanted, heads, namespace)
         return heads
+
+    def aliases(self, namespace: int, item_ids: Iterable[str]) -> dict[str, str]:
+        """The items that submissions about these were merged into, of those that were."""
+        rows = self.connection.execute(
+            "SELECT a.item_id, a.merged_into FROM json_each(?) j"
+            " CROSS JOIN aliases a ON a.namespace = ? AND a.item_id = j.value",
+            (json.dumps(list(item_ids)), namespace),
+        )
+        return dict(rows)
+
+    def parents(self, namespace: int, item_id: str) -> list[str]:
+        """What an item's newest version was derived from, by name."""
+        rows = self.connection.execute(
+            "SELECT parent FROM parents WHERE namespace = ? AND item_id = ? ORDER BY parent", (namespace, item_id)
+        )
+        return [parent for (parent,) in rows]
+
+    def dependants(self, namespace: int, item_id: str, after: str, limit: int) -> list[str]:
+        """At most `limit` items whose newest version was derived from this one, by name, after a name."""
+        rows = self.connection.execute(
+            "SELECT item_id FROM parents INDEXED BY parents_by_parent"
+            " WHERE namespace = ? AND parent = ? AND item_id > ? ORDER BY item_id LIMIT ?",
+            (namespace, item_id, after, limit),
+        )
+        return [dependant for (dependant,) in rows]
 
     def revision_at(self, namespace: int, time_us: int) -> int:
         """The newest revision committed at or before a time; 0 when there is none."""
@@ -225,15 +282,19 @@ class Catalog:
 
     def contents(self, namespace: int, revisions: Iterable[int]) -> dict[int, bytes]:
         """The encoded changes of many revisions. Raises Broken if one is missing."""
+        return {one.revision: one.change for one in self.chosen(namespace, revisions)}
+
+    def chosen(self, namespace: int, revisions: Iterable[int]) -> list[Committed]:
+        """The changes of many revisions, in their order. Raises Broken if one is missing."""
         wanted = list(revisions)
         rows = self.connection.execute(
             f"SELECT {_CHAINED} FROM json_each(?) r CROSS JOIN journal j INDEXED BY journal_by_revision"  # noqa: S608
             " ON j.namespace = ? AND j.revision = r.value",
             (json.dumps(wanted), namespace),
         )
-        changes = {row[0]: _committed(namespace, *row).change for row in rows}
-        _demand(wanted, changes, namespace)
-        return changes
+        found = {row[0]: _committed(namespace, *row) for row in rows}
+        _demand(wanted, found, namespace)
+        return [found[revision] for revision in wanted]
 
     def changes(self, namespace: int, after: int, until: int, limit: int) -> list[Committed]:
         """At most `limit` changes above `after` and not above `until`, in order."""
@@ -324,6 +385,20 @@ class Catalog:
             committed = _committed(namespace, *entry)
             yield IndexRow(committed.revision, origin, modality, producer, committed.embedding or b"")
 
+    def said_by_people(
+        self, namespace: int, modality: pb.Modality.ValueType, after: int, until: int
+    ) -> Iterator[tuple[int, str]]:
+        """Revision and item of every version that is not SYNTHETIC, above `after` and not above `until`, in order.
+
+        Without retractions; so each has a vector.
+        """
+        return self.connection.execute(
+            "SELECT revision, item_id FROM versions WHERE namespace = ? AND revision > ? AND revision <= ?"  # noqa: S608
+            f" AND modality = ? AND origin <> {pb.ORIGIN_SYNTHETIC} AND kind <> {pb.CHANGE_KIND_RETRACTED}"
+            " ORDER BY revision",
+            (namespace, after, until, modality),
+        )
+
     def ends(self, namespace: int, after: int) -> list[tuple[int, int]]:
         """Versions that ended above `after`, each with the revision that ended it, in the order of their ends."""
         rows = self.connection.execute(
@@ -359,8 +434,8 @@ def _demand(wanted: Iterable[int], found: Mapping[int, object], namespace: int) 
         raise Broken(f"revision {missing[0]} of namespace {namespace} is missing", reason="CORRUPT")
 
 
-def _head(row: tuple[str, int, int, int, int, bytes] | None) -> Head | None:
+def _head(row: tuple[str, int, int, int, int, bytes, int] | None) -> Head | None:
     if row is None:
         return None
-    item_id, version, revision, origin, retracted, fingerprint = row
-    return Head(item_id, version, revision, origin, bool(retracted), fingerprint)
+    item_id, version, revision, origin, retracted, fingerprint, generation = row
+    return Head(item_id, version, revision, origin, bool(retracted), fingerprint, generation)

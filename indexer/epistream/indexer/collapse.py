@@ -3,14 +3,14 @@
 A model that is trained on what models made forgets the rare first and ends at one thing (Shumailov et al., Nature
 631:755, 2024); it does not where synthetic data is added to real data and never takes its place (Gerstgrasser et al.,
 arXiv 2404.01413). So each producer's windows are compared with a frozen human one (`Alarm`), what is made from what was
-made is capped (`generation_of`), and consumers get a share of real knowledge whatever comes in (`RealShareFloor`).
+made is capped (`lineage`), and consumers get a share of real knowledge whatever comes in (`RealShareFloor`).
 
 Pure: a state and what happened give the next state.
 """
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -26,7 +26,6 @@ CLEARED_FROM: Final = 0.95
 CLEARED_AFTER: Final = 3
 SUPPORT_MIN: Final = 0.45
 """Below, a window is about something else than the human one, and its ratio says nothing about collapse."""
-GENERATION_MAX: Final = 2
 FLOOR: Final = 0.10
 FLOOR_WINDOW: Final = 1000
 
@@ -34,7 +33,6 @@ _STATE: Final = 1
 _ORDER: Final = ORDERS.index(1.0)
 """VS_1 decides. VS_∞ varies ten times as much from sample to sample, and VS_0.5 is near n for small windows."""
 _RATIOS_KEPT: Final = 16
-_ANCESTORS_MAX: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,58 +100,6 @@ class Alarm:
         """
         figures, _ = unseal("alarm", _STATE, state)
         return cls(**{**figures, "ratios": tuple(figures["ratios"])})
-
-
-@dataclass(frozen=True, slots=True)
-class Ancestry:
-    """Where an item comes from."""
-
-    generation: int
-    """0: from people; else 1 and the largest of its parents'."""
-    parents: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class NoAncestry:
-    """No generation can be told."""
-
-    reason: str
-    """UNKNOWN_PARENT, CYCLE, or TOO_MANY_ANCESTORS."""
-    item_id: str
-    """The item that is unknown, or its own ancestor."""
-
-
-def generation_of(
-    item_id: str, parents: Sequence[str], known: Callable[[str], Ancestry | None]
-) -> Ancestry | NoAncestry:
-    """The generation of a synthetic item: 1 and the largest of its parents', 1 without any.
-
-    `known` answers what is known of an item, None for nothing. An item that has a new version may name as a parent what
-    was made from it: such a cycle has no generation. Looks at each ancestor once.
-    """
-    seen: set[str] = set()
-    largest = 0
-    open_items = list(reversed(parents))
-    while open_items:
-        ancestor = open_items.pop()
-        if ancestor == item_id:
-            return NoAncestry("CYCLE", item_id)
-        if ancestor in seen:
-            continue
-        seen.add(ancestor)
-        if len(seen) > _ANCESTORS_MAX:
-            return NoAncestry("TOO_MANY_ANCESTORS", item_id)
-        ancestry = known(ancestor)
-        if ancestry is None:
-            return NoAncestry("UNKNOWN_PARENT", ancestor)
-        largest = max(largest, ancestry.generation)
-        open_items.extend(reversed(ancestry.parents))
-    return Ancestry(1 + largest, tuple(parents))
-
-
-def within_cap(generation: int, *, verified: bool, cap: int = GENERATION_MAX) -> bool:
-    """Whether so many copies of copies are taken: up to the cap, or whatever was verified."""
-    return verified or generation <= cap
 
 
 class RealShareFloor:

@@ -12,7 +12,7 @@ from epistream.indexer import deadletters, positions, views
 from epistream.indexer.catalog import Head
 from epistream.indexer.gate import Verdict
 from epistream.indexer.journal import Entry, chain
-from epistream.indexer.model import Decoded, Embedded, Malformed, NamespaceConfig, Position, Record
+from epistream.indexer.model import Decoded, Embedded, Malformed, NamespaceConfig, Position, Record, Ruling
 from epistream.indexer.store import Store
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
@@ -75,6 +75,35 @@ class Draft:
             receipt.time.FromMicroseconds(self.now_us)
             self.refused.append((decoded.record, receipt))
             return receipt, None
+        return receipt, self._decided(embedded, receipt, verdict, config, journal_pb2.JournalRecord())
+
+    def release(
+        self, ruling: Ruling, embedded: Embedded, verdict: Verdict, config: NamespaceConfig
+    ) -> tuple[pb.Receipt, Entry]:
+        """The second receipt of a submission that was held, and the entry that ends the first one.
+
+        `embedded` is the submission as it is confirmed; the verdict is not REFUSED.
+        """
+        receipt = _receipt(embedded.decoded.submission, verdict)
+        record = journal_pb2.JournalRecord()
+        record.decision.releases = ruling.held.sequence
+        record.decision.decided_by, record.decision.comment = ruling.decided_by, ruling.comment
+        return receipt, self._decided(embedded, receipt, verdict, config, record)
+
+    def add_namespace(self, number: int, record: journal_pb2.JournalRecord) -> Entry:
+        """The entry of a namespace that was made or whose policy changed."""
+        return self._chain(number, record, None, None)
+
+    def _decided(
+        self,
+        embedded: Embedded,
+        receipt: pb.Receipt,
+        verdict: Verdict,
+        config: NamespaceConfig,
+        record: journal_pb2.JournalRecord,
+    ) -> Entry:
+        """The entry of a decision, which it fills in, as it does the receipt."""
+        decoded = embedded.decoded
         tip = self.tips[config.number]
         tip.commit_us = max(tip.commit_us, self.now_us)
         receipt.time.FromMicroseconds(tip.commit_us)
@@ -83,14 +112,11 @@ class Draft:
             tip.revision += 1
             receipt.revision = tip.revision
             change = _change(decoded, verdict, receipt)
+            change.generation = verdict.lineage.generation
         elif verdict.outcome == pb.OUTCOME_MERGED and verdict.head is not None:
             receipt.item_id, receipt.version = verdict.head.item_id, verdict.head.version
-        entry = self._chain(config.number, _record(decoded, receipt), change, embedded)
-        return receipt, entry
-
-    def add_namespace(self, number: int, record: journal_pb2.JournalRecord) -> Entry:
-        """The entry of a namespace that was made or whose policy changed."""
-        return self._chain(number, record, None, None)
+        _keep(record.decision, decoded, receipt)
+        return self._chain(config.number, record, change, embedded)
 
     def _chain(
         self, number: int, record: journal_pb2.JournalRecord, change: pb.Change | None, embedded: Embedded | None
@@ -136,6 +162,7 @@ def head_after(entry: Entry) -> Head | None:
         change.knowledge.origin,
         change.kind == pb.CHANGE_KIND_RETRACTED,
         change.fingerprint,
+        change.generation,
     )
 
 
@@ -157,6 +184,10 @@ def _receipt(submission: pb.Submission, verdict: Verdict) -> pb.Receipt:
             figures.item_id, figures.version = verdict.head.item_id, verdict.head.version
             figures.origin = pb.Origin.ValueType(verdict.head.origin)
         figures.differences.extend(verdict.differences)
+    if verdict.lineage.generation:
+        receipt.figures.generation = verdict.lineage.generation
+        receipt.figures.generation_max = verdict.generation_max
+        receipt.figures.unknown_parents.extend(verdict.lineage.unknown)
     for violation in verdict.violations:
         receipt.violations.add(field=violation.field, description=violation.description)
     return receipt
@@ -209,17 +240,18 @@ def submitted_us(decoded: Decoded) -> int:
     return decoded.record.timestamp_us or decoded.record.received_us
 
 
-def _record(decoded: Decoded, receipt: pb.Receipt) -> journal_pb2.JournalRecord:
-    record = journal_pb2.JournalRecord()
-    decision = record.decision
+def _keep(decision: journal_pb2.Decision, decoded: Decoded, receipt: pb.Receipt) -> None:
+    """Set what a decision keeps of its submission."""
     decision.receipt.CopyFrom(receipt)
     decision.submission_digest, decision.fingerprint = decoded.digest, decoded.fingerprint
     decision.origin = decoded.submission.origin
+    own = decoded.submission.item_id
+    if receipt.outcome == pb.OUTCOME_MERGED and own not in ("", receipt.item_id):
+        decision.alias = own
     if receipt.outcome == pb.OUTCOME_HELD:
         decision.held.CopyFrom(decoded.submission)
     elif receipt.outcome == pb.OUTCOME_RECORDED:
         decision.recorded.CopyFrom(decoded.submission)
-    return record
 
 
 def _newest(records: Iterable[Record]) -> dict[tuple[str, int], Position]:

@@ -9,7 +9,7 @@ import hashlib
 from typing import Final
 
 from epistream.indexer import formats, rules, texts
-from epistream.indexer.model import Decoded, Malformed, Record
+from epistream.indexer.model import Decoded, Held, Malformed, Record
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.canonical import fingerprint, media_of
 from epistream.wire.errors import FieldViolation
@@ -47,6 +47,14 @@ def decode(record: Record) -> Decoded | Malformed:
     if violations:
         return _malformed(record, pb.REASON_INVALID, violations, submission)
     return Decoded(record, submission, _fingerprint(submission), _item_id(submission), digest(submission))
+
+
+def again(held: Held) -> Decoded:
+    """The submission of a journal entry that held it, as it was decoded then; it came when it was held."""
+    decision = held.decision
+    submission = decision.held
+    record = Record(submission.SerializeToString(), decision.receipt.time.ToMicroseconds())
+    return Decoded(record, submission, decision.fingerprint, _item_id(submission), decision.submission_digest)
 
 
 def digest(submission: pb.Submission) -> bytes:

@@ -207,7 +207,7 @@ def _settle(
 def _with_own_vector(
     candidate: Decoded, unit: Vector | FieldViolation, config: NamespaceConfig
 ) -> Embedded | Malformed:
-    if not config.accept_producer_embeddings and config.encoder.model != NO_ENCODER:
+    if not config.policy.accept_producer_embeddings and config.encoder.model != NO_ENCODER:
         return _refused(candidate, "embedding", "the namespace takes no embeddings of producers: leave it out")
     if isinstance(unit, FieldViolation):
         return _refused(candidate, unit.field, unit.description)

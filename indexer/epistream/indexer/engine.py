@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from epistream.indexer.anchors import Anchors
 from epistream.indexer.clock import Clock, SystemClock
 from epistream.indexer.embed import Embedder
 from epistream.indexer.feed import Feed
@@ -45,6 +46,7 @@ class Engine:
         epoch: names the store.
         store: the journal, the views and the positions in Kafka.
         namespaces: made and described here; making and changing runs on the writer thread.
+        anchors: what synthetic knowledge is measured against.
         pipeline: takes knowledge in.
         knowledge: answers questions.
         feed: what is pushed.
@@ -78,6 +80,7 @@ class Engine:
         for state in self.namespaces.states():
             self._load(state)
         self.index_seconds = time.monotonic() - begun
+        self.anchors = Anchors()
         self.knowledge = Knowledge(self.store, self.namespaces, embedder)
         self.feed = Feed(self.store, self.namespaces)
         self.outbox = Outbox(self.store.readers)

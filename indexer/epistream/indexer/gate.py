@@ -3,14 +3,18 @@
 The authority of origins decides: EXPERT over COLLABORATIVE over CRAWLED over SYNTHETIC. Knowledge of a lower
 authority never replaces, retracts or brings back what a higher one said: it is held. A higher authority that says the
 same promotes the item: a new version under its name. Before all that, a Kafka topic has to carry the origin: what was
-decided once stays decided, also where it is read again and its topic carries other origins by then.
+decided once stays decided, also where it is read again and its topic carries other origins by then. And synthetic
+knowledge has to say where it comes from, before anybody looks at what it says.
+
+What is held can be decided again: `decide_again`.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from epistream.indexer.catalog import Head
+from epistream.indexer.lineage import NO_MODEL, Lineage
 from epistream.indexer.match import (
     Conflicting,
     IdReused,
@@ -24,7 +28,7 @@ from epistream.indexer.match import (
     SameContent,
     Stale,
 )
-from epistream.indexer.model import AUTHORITY, NamespaceConfig
+from epistream.indexer.model import AUTHORITY, NamespaceConfig, Ruling
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import FieldViolation
 
@@ -44,6 +48,10 @@ class Verdict:
     """The items near by that say something else."""
     violations: tuple[FieldViolation, ...] = ()
     """For REFUSED."""
+    lineage: Lineage = NO_MODEL
+    """Where the submission comes from."""
+    generation_max: int = 0
+    """The policy's, for what has a generation."""
     earlier: pb.Receipt | None = None
     """The receipt of the first time, when there was one: it is the answer, and nothing is written."""
 
@@ -57,8 +65,17 @@ class Topic:
     """The origins of what may come in it."""
 
 
-def decide(submission: pb.Submission, found: Match, config: NamespaceConfig, topic: Topic | None = None) -> Verdict:
-    """The verdict on `submission`, of which `found` is known. `topic` is None where any origin may come."""
+def decide(
+    submission: pb.Submission,
+    found: Match,
+    lineage: Lineage,
+    config: NamespaceConfig,
+    topic: Topic | None = None,
+) -> Verdict:
+    """The verdict on `submission`, of which `found` is known, and which comes from where `lineage` says.
+
+    `topic` is None where any origin may come.
+    """
     match found:
         case Repeated(decision):
             return Verdict(decision.receipt.outcome, decision.receipt.reason, earlier=decision.receipt)
@@ -70,6 +87,19 @@ def decide(submission: pb.Submission, found: Match, config: NamespaceConfig, top
             return Verdict(pb.OUTCOME_RECORDED, pb.REASON_FEEDBACK)
         case Retraction(head):
             return _retract(submission, head)
+        case _:
+            reason = _astray(submission, lineage, config)
+            verdict = Verdict(pb.OUTCOME_HELD, reason) if reason else _beside(submission, found, config)
+            return replace(verdict, lineage=lineage, generation_max=config.policy.generation_max)
+
+
+def _beside(
+    submission: pb.Submission,
+    found: SameContent | KnownItem | SameClaim | Conflicting | Novel,
+    config: NamespaceConfig,
+) -> Verdict:
+    """The verdict on knowledge, beside what is known already."""
+    match found:
         case SameContent(head):
             return _same_content(submission, head)
         case KnownItem(head):
@@ -81,13 +111,60 @@ def decide(submission: pb.Submission, found: Match, config: NamespaceConfig, top
             higher = AUTHORITY[submission.origin] > AUTHORITY[head.origin]
             outcome = pb.OUTCOME_REVISED if higher else pb.OUTCOME_MERGED
             reason = pb.REASON_PROMOTION if higher else pb.REASON_SAME_CLAIM
-            return Verdict(outcome, reason, head, similarity, config.near_duplicate_threshold)
+            return Verdict(outcome, reason, head, similarity, config.policy.near_duplicate_threshold)
         case Conflicting():
             return _conflicting(submission, found, config)
         case Novel():
             return Verdict(pb.OUTCOME_ADMITTED, pb.REASON_NEW)
         case _:
             assert_never(found)
+
+
+def _astray(submission: pb.Submission, lineage: Lineage, config: NamespaceConfig) -> pb.Reason.ValueType | None:
+    """Why synthetic knowledge is held for where it comes from; None for what is not."""
+    if submission.origin != pb.ORIGIN_SYNTHETIC:
+        return None
+    if config.policy.require_generator and not submission.provenance.generator:
+        return pb.REASON_NO_GENERATOR
+    if lineage.unknown:
+        return pb.REASON_UNKNOWN_PARENT
+    if lineage.cycle:
+        return pb.REASON_CYCLE
+    return pb.REASON_GENERATION if lineage.generation > config.policy.generation_max else None
+
+
+def confirmed(submission: pb.Submission, origin: pb.Origin.ValueType) -> pb.Submission:
+    """What a held submission is when somebody answers for it: of that origin, where its authority is the higher one.
+
+    A synthetic submission that an expert lets in is expert knowledge from then on: else the next synthetic one could
+    replace it. Its provenance still says which model made it.
+    """
+    if AUTHORITY[origin] <= AUTHORITY[submission.origin]:
+        return submission
+    said = pb.Submission()
+    said.CopyFrom(submission)
+    said.origin = origin
+    return said
+
+
+def decide_again(
+    submission: pb.Submission, found: Match, lineage: Lineage, config: NamespaceConfig, ruling: Ruling
+) -> Verdict:
+    """The verdict on a submission that was held, as `confirmed`, of which `found` is known now.
+
+    Who lets it in ends the reason for which it was held, and nothing else: it may say what is known by now, and merges.
+    The authority of who decides counts, so what an expert lets in may revise what an expert said. Where that does not
+    suffice, or the version that the producer expected is the head's no more, the verdict is HELD or REFUSED, which is
+    no decision of a person's: the submission waits on. The gate itself rejects what came too late, and may have to hold
+    for another reason what it lets go of.
+    """
+    if not ruling.admits:
+        return Verdict(pb.OUTCOME_REJECTED, pb.REASON_REVIEW_REJECTED)
+    verdict = decide(submission, found, lineage, config)
+    if verdict.outcome in (pb.OUTCOME_HELD, pb.OUTCOME_REFUSED):
+        late = verdict.outcome == pb.OUTCOME_REFUSED and not ruling.decided_by
+        return replace(verdict, outcome=pb.OUTCOME_REJECTED) if late else verdict
+    return replace(verdict, reason=pb.REASON_REVIEW_ADMITTED if ruling.decided_by else pb.REASON_RELEASED)
 
 
 def _refuse(submission: pb.Submission, found: IdReused | Stale) -> Verdict:
@@ -152,7 +229,7 @@ def _conflicting(submission: pb.Submission, found: Conflicting, config: Namespac
         pb.REASON_CONFLICT_WITH_EXPERT if held else pb.REASON_NEW_WITH_CONFLICT,
         shown.head,
         shown.similarity,
-        config.near_duplicate_threshold,
+        config.policy.near_duplicate_threshold,
         shown.differences,
         tuple(conflict.head.item_id for conflict in found.conflicts),
     )

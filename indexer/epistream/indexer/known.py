@@ -94,7 +94,7 @@ def look_ahead(prepared: Sequence[Embedded | Malformed], namespaces: Namespaces)
     for name, candidates in by_namespace.items():
         if len(candidates) >= LOOK_AHEAD_MIN:
             state = namespaces.state(name)
-            at_least = _at_least(state.config.near_duplicate_threshold)
+            at_least = _at_least(state.config.policy.near_duplicate_threshold)
             # Nothing comes back where the threshold is low.
             for one, nearby in zip(candidates, state.searchable.nearby(_vectors(candidates), at_least), strict=False):
                 looked[id(one)] = Embedded(one.decoded, one.vector, nearby)
@@ -102,7 +102,7 @@ def look_ahead(prepared: Sequence[Embedded | Malformed], namespaces: Namespaces)
 
 
 class BatchView:
-    """The known state of one namespace, as one batch moves it on. Implements `match.Known`."""
+    """The known state of one namespace, as one batch moves it on. Implements `match.Known`, `lineage.KnownParents`."""
 
     def __init__(
         self,
@@ -116,7 +116,10 @@ class BatchView:
         self._number, self._catalog, self._searchable, self._statements = number, catalog, searchable, statements
         self._decided: dict[tuple[str, str], tuple[bytes, journal_pb2.Decision]] = {}
         self._committed_decisions = catalog.submissions(number, {_sender(candidate) for candidate in batch})
-        self._committed_heads = catalog.heads(number, {candidate.decoded.item_id for candidate in batch})
+        named = {parent for candidate in batch for parent in candidate.decoded.submission.provenance.derived_from}
+        self._aliases = catalog.aliases(number, named) if named else {}
+        named |= {candidate.decoded.item_id for candidate in batch} | set(self._aliases.values())
+        self._committed_heads = catalog.heads(number, named)
         self._committed_contents = catalog.first_heads_with(number, {c.decoded.fingerprint for c in batch})
         self._fresh: dict[str, _Fresh] = {}
         self._fresh_by_fingerprint: dict[bytes, set[str]] = {}
@@ -156,6 +159,24 @@ class BatchView:
             heads.append(committed)
         return min(heads, key=lambda head: (head.retracted, head.revision), default=None)
 
+    def parent(self, item_id: str) -> Head | None:
+        """The newest version of an item, or of the one that it was merged into."""
+        own = self.head(item_id)
+        if own is not None or item_id not in self._aliases:
+            return own
+        merged_into = self._aliases[item_id]
+        return self.head(merged_into) or self._catalog.head(self._number, merged_into)
+
+    def parents(self, item_id: str) -> Sequence[str]:
+        """What an item's newest version was derived from, each by the name that it has now."""
+        fresh = self._fresh.get(item_id)
+        if fresh is not None:
+            named = list(fresh.knowledge.provenance.derived_from)
+        else:
+            named = self._catalog.parents(self._number, item_id)
+        heads = {name: self.parent(name) or self._catalog.head(self._number, name) for name in named}
+        return [head.item_id if head is not None else name for name, head in heads.items()]
+
     def nominees(self, candidate: Embedded, threshold: float, limit: int) -> Sequence[Nominee]:
         """The heads in answers at or above a cosine to `candidate`, the nearest first, then the older first."""
         row = self._rows[id(candidate)]
@@ -173,6 +194,8 @@ class BatchView:
         receipt = entry.record.decision.receipt
         key = (receipt.producer, receipt.submission_id)
         self._decided[key] = (candidate.decoded.digest, entry.record.decision)
+        if entry.record.decision.alias:
+            self._aliases[entry.record.decision.alias] = receipt.item_id
         head = head_after(entry)
         if head is None or entry.change is None:
             return

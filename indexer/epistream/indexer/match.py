@@ -146,6 +146,12 @@ def match(candidate: Embedded, known: Known, config: NamespaceConfig) -> Match:
     if earlier is not None:
         digest, decision = earlier
         return Repeated(decision) if digest == decoded.digest else IdReused()
+    return match_again(candidate, known, config)
+
+
+def match_again(candidate: Embedded, known: Known, config: NamespaceConfig) -> Match:
+    """As `match`, of a submission that was held: that it was decided before is not asked."""
+    decoded, submission = candidate.decoded, candidate.decoded.submission
     if submission.HasField("feedback"):
         return Judgement()
     head = known.head(decoded.item_id)
@@ -161,7 +167,7 @@ def match(candidate: Embedded, known: Known, config: NamespaceConfig) -> Match:
         return KnownItem(head)
     if candidate.vector is None:
         return Novel()
-    return _nearest(submission, known.nominees(candidate, config.near_duplicate_threshold, NOMINEES))
+    return _nearest(submission, known.nominees(candidate, config.policy.near_duplicate_threshold, NOMINEES))
 
 
 def about(said: pb.Submission | pb.Knowledge) -> str:

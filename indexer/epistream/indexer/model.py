@@ -1,6 +1,8 @@
 """The frozen values that pass between the stages of the pipeline.
 
 Record ─decode─► Decoded | Malformed ─embed─► Embedded | Malformed ─match─► Match ─gate─► Verdict ─commit─► Entry
+
+What was held is decoded, embedded and decided again: Held ─decode─► Decoded ─embed─► Embedded ─► Ruling ─► Entry
 """
 
 from collections.abc import Mapping
@@ -10,6 +12,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import FieldViolation
@@ -97,9 +100,8 @@ class NamespaceConfig:
     """Its number in the store."""
     name: str
     encoder: ns_pb.Encoder
-    near_duplicate_threshold: float
-    accept_producer_embeddings: bool
-    retained_revisions: int
+    policy: ns_pb.Policy
+    """Every field set. Replaced, never changed."""
     policy_version: int
 
 
@@ -127,6 +129,32 @@ class Embedded:
     """None for a retraction and for feedback."""
     nearby: Nearby | None = None
     """What was found beforehand, so that the writer need not look at the whole index; None when nobody looked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A submission that was held, as the journal has it."""
+
+    sequence: int
+    """Of its entry."""
+    decision: journal_pb2.Decision
+    """With the whole submission as `held`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What is decided of a submission that was held."""
+
+    held: Held
+    embedded: Embedded
+    """The submission, decoded by `decode.again`; where it is admitted, embedded too."""
+    admits: bool
+    """False rejects it."""
+    origin: pb.Origin.ValueType = pb.ORIGIN_UNSPECIFIED
+    """On whose authority; of the gate itself none."""
+    decided_by: str = ""
+    """The person or program who decides; empty for the gate itself."""
+    comment: str = ""
 
 
 def record_of(one: Record | Decoded | Malformed | Embedded) -> Record:

@@ -21,6 +21,15 @@ from epistream.wire.errors import Conflict, FieldViolation, InvalidInput, NotFou
 DEFAULT_THRESHOLD: Final = 0.95
 """docs/decisions/0002-threshold.md: above it the default encoder finds form-only differences, below mostly others."""
 
+_RANGES: Final = (
+    ("near_duplicate_threshold", 0.5, 1, "a cosine"),
+    ("generation_max", 1, 1000, "a number"),
+    ("worth_min", 0, 1, "a share"),
+    ("real_share_floor", 0, 1, "a share"),
+    ("anchor_items", 64, 10_000, "a number"),
+)
+"""What the figures of a policy may be: name, lowest, highest, what it is."""
+
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
@@ -40,7 +49,7 @@ class NamespaceState:
     @property
     def floor(self) -> int:
         """The oldest revision that can be resumed from and asked about."""
-        retained = self.config.retained_revisions
+        retained = self.config.policy.retained_revisions
         return max(0, self.head - retained) if retained else 0
 
 
@@ -136,7 +145,7 @@ class Namespaces:
             counts = catalog.counts(state.config.number)
         answer.head_revision, answer.compacted_revision = counts.head, state.floor
         answer.item_count, answer.held_count, answer.merged_count = counts.items, counts.held, counts.merged
-        answer.feedback_count = counts.feedback
+        answer.feedback_count, answer.rejected_count = counts.feedback, counts.rejected
         return answer
 
     def list(self) -> list[ns_pb.Namespace]:
@@ -144,6 +153,7 @@ class Namespaces:
         return [self.get(name) for name in sorted(self._states)]
 
     def _take(self, number: int, recorded: ns_pb.Namespace) -> NamespaceState:
+        recorded = _complete(recorded)
         config = _config(number, recorded)
         state = NamespaceState(config, recorded, self._new_searchable(config.encoder.dimension))
         self._states = {**self._states, recorded.name: state}
@@ -189,16 +199,32 @@ def _config(number: int, recorded: ns_pb.Namespace) -> NamespaceConfig:
         number=number,
         name=recorded.name,
         encoder=recorded.encoder,
-        near_duplicate_threshold=recorded.policy.near_duplicate_threshold,
-        accept_producer_embeddings=recorded.policy.accept_producer_embeddings,
-        retained_revisions=recorded.policy.retained_revisions,
+        policy=recorded.policy,
         policy_version=recorded.policy_version,
     )
 
 
+def _complete(recorded: ns_pb.Namespace) -> ns_pb.Namespace:
+    """With every field of the policy set, also those that were not there yet when it was recorded."""
+    complete = ns_pb.Namespace()
+    complete.CopyFrom(recorded)
+    complete.policy.CopyFrom(_defaults())
+    complete.policy.MergeFrom(recorded.policy)
+    return complete
+
+
 def _defaults() -> ns_pb.Policy:
     return ns_pb.Policy(
-        near_duplicate_threshold=DEFAULT_THRESHOLD, accept_producer_embeddings=True, retained_revisions=0
+        near_duplicate_threshold=DEFAULT_THRESHOLD,
+        accept_producer_embeddings=True,
+        retained_revisions=0,
+        generation_max=2,
+        require_generator=True,
+        guard=ns_pb.GUARD_MEASURE,
+        worth_min=0.0,
+        real_share_floor=0.1,
+        anchor_items=500,
+        anchor_after=0,
     )
 
 
@@ -219,7 +245,9 @@ def _merge(policy: ns_pb.Policy, given: ns_pb.Policy, path: str, fields: list[st
     defaults: Message = _defaults()
     for name in fields if fields is not None else [field.name for field, _ in given.ListFields()]:
         setattr(policy, name, getattr(given if given.HasField(name) else defaults, name))  # type: ignore[arg-type]
-    if not 0.5 <= policy.near_duplicate_threshold <= 1:
-        raise InvalidInput.at(
-            f"{path}.near_duplicate_threshold", f"{policy.near_duplicate_threshold} must be a cosine from 0.5 to 1"
-        )
+    for name, lowest, highest, what in _RANGES:
+        value = getattr(policy, name)
+        if not lowest <= value <= highest:
+            raise InvalidInput.at(f"{path}.{name}", f"{value:g} must be {what} from {lowest:g} to {highest:g}")
+    if policy.guard not in (ns_pb.GUARD_MEASURE, ns_pb.GUARD_HOLD):
+        raise InvalidInput.at(f"{path}.guard", f"{policy.guard} must be GUARD_MEASURE or GUARD_HOLD")

@@ -4,11 +4,14 @@
 on the one writer thread. What `commit` has returned is durable, searchable, and on its way to every subscription. So
 that the writer's work hardly grows with the index, `prepare` also looks there for what is near; what came since, and
 what has ended, `match` sees to. What the service reads from Kafka was decoded where it was read.
+
+What was held takes the same way a second time, by `release`.
 """
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from epistream.indexer import deadletters, positions
 from epistream.indexer.catalog import Catalog
@@ -16,15 +19,16 @@ from epistream.indexer.clock import Clock
 from epistream.indexer.commit import Draft, Tip, write
 from epistream.indexer.decode import decode
 from epistream.indexer.embed import Embedder, EmbeddingCache, embed
-from epistream.indexer.gate import Topic, decide
+from epistream.indexer.gate import Topic, Verdict, confirmed, decide, decide_again
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView, Statements, look_ahead
-from epistream.indexer.match import match
-from epistream.indexer.model import Arrived, Embedded, Malformed, Record, record_of
+from epistream.indexer.lineage import trace
+from epistream.indexer.match import match, match_again
+from epistream.indexer.model import Arrived, Embedded, Malformed, Record, Ruling, record_of
 from epistream.indexer.namespaces import Namespaces
 from epistream.indexer.store import Store
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.errors import Broken, Conflict, FieldViolation, InvalidInput
+from epistream.wire.errors import Broken, Conflict, Denied, FieldViolation, InvalidInput
 
 
 class Pipeline:
@@ -91,6 +95,23 @@ class Pipeline:
         self._show(draft.entries)
         return receipts
 
+    def release(self, rulings: Sequence[Ruling]) -> list[pb.Receipt]:
+        """Decide again what is held, each against what is known now, in one transaction: one receipt each.
+
+        Only the writer thread.
+
+        Raises:
+            Conflict: one is not held any more, or a person lets in what came too late. Nothing was written.
+            Denied: a person lets in what is against knowledge of a higher authority. Nothing was written.
+            Unavailable, Broken: as `commit`.
+        """
+        with self._store.newest() as catalog:
+            draft = self._draft()
+            receipts = self._decide_again(rulings, draft, catalog)
+        write(self._store, draft, ())
+        self._show(draft.entries)
+        return receipts
+
     def positions(self) -> dict[tuple[str, int], int]:
         """The offset to read next of every Kafka partition that was read, by topic and partition."""
         with self._store.reader() as catalog:
@@ -116,12 +137,42 @@ class Pipeline:
                 continue
             submission = candidate.decoded.submission
             config, view = self._namespaces.configs[submission.namespace], views[submission.namespace]
-            verdict = decide(submission, match(candidate, view, config), config, self._topic(candidate))
+            lineage = trace(submission, candidate.decoded.item_id, view)
+            found = match(candidate, view, config)
+            verdict = decide(submission, found, lineage, config, self._topic(candidate))
             receipt, entry = draft.add(candidate, verdict, config)
             if entry is not None:
                 view.add(candidate, entry)
             receipts.append(receipt)
         return receipts
+
+    def _decide_again(self, rulings: Sequence[Ruling], draft: Draft, catalog: Catalog) -> list[pb.Receipt]:
+        candidates = [_confirmed(ruling) for ruling in rulings]
+        views = self._views(candidates, catalog)
+        waiting = self._waiting(rulings, catalog)
+        receipts = []
+        for ruling, candidate in zip(rulings, candidates, strict=True):
+            submission = candidate.decoded.submission
+            config, view = self._namespaces.configs[submission.namespace], views[submission.namespace]
+            if ruling.held.sequence not in waiting:
+                raise Conflict(f"{_named(submission)} is not held any more: list what is", reason="NOT_HELD")
+            waiting.remove(ruling.held.sequence)
+            lineage = trace(submission, candidate.decoded.item_id, view)
+            verdict = decide_again(submission, match_again(candidate, view, config), lineage, config, ruling)
+            if ruling.decided_by:
+                _require_decision(submission, verdict)
+            receipt, entry = draft.release(ruling, candidate, verdict, config)
+            view.add(candidate, entry)
+            receipts.append(receipt)
+        return receipts
+
+    def _waiting(self, rulings: Iterable[Ruling], catalog: Catalog) -> set[int]:
+        """Those of the entries that are to be ended that still wait."""
+        by_namespace: defaultdict[str, list[int]] = defaultdict(list)
+        for ruling in rulings:
+            by_namespace[ruling.held.decision.receipt.namespace].append(ruling.held.sequence)
+        numbers = {name: self._namespaces.configs[name].number for name in by_namespace}
+        return {one for name, asked in by_namespace.items() for one in catalog.waiting(numbers[name], asked)}
 
     def _topic(self, candidate: Embedded) -> Topic | None:
         """The topic that a submission came in, where that does not carry every origin."""
@@ -158,7 +209,7 @@ class Pipeline:
         for name, batch in batches.items():
             config = self._namespaces.configs[name]
             searchable = self._namespaces.state(name).searchable
-            threshold = config.near_duplicate_threshold
+            threshold = config.policy.near_duplicate_threshold
             views[name] = BatchView(config.number, catalog, searchable, self._statements, batch, threshold)
         return views
 
@@ -166,6 +217,27 @@ class Pipeline:
         sequence, digest = self._store.journal.last()
         tips = {state.config.number: Tip(state.head, state.commit_us) for state in self._namespaces.states()}
         return Draft(self._clock.now_us(), sequence, digest, tips)
+
+
+def _confirmed(ruling: Ruling) -> Embedded:
+    decoded = ruling.embedded.decoded
+    submission = confirmed(decoded.submission, ruling.origin) if ruling.admits else decoded.submission
+    return replace(ruling.embedded, decoded=replace(decoded, submission=submission))
+
+
+def _require_decision(submission: pb.Submission, verdict: Verdict) -> None:
+    """Raises where a person's word does not end it: HELD and REFUSED are no decisions of a person."""
+    if verdict.outcome == pb.OUTCOME_HELD and verdict.head is not None:
+        origin = pb.Origin.Name(pb.Origin.ValueType(verdict.head.origin)).removeprefix("ORIGIN_")
+        text = f"{_named(submission)} is against {verdict.head.item_id}, which is {origin}: that authority must decide"
+        raise Denied(text)
+    if verdict.outcome == pb.OUTCOME_REFUSED:
+        why = "; ".join(violation.description for violation in verdict.violations)
+        raise Conflict(f"{_named(submission)} came too late, reject it: {why}", *verdict.violations)
+
+
+def _named(submission: pb.Submission) -> str:
+    return f"submission {submission.submission_id} of {submission.provenance.producer}"
 
 
 def _refusal(refused: Sequence[tuple[int, pb.Receipt]]) -> InvalidInput | Conflict:

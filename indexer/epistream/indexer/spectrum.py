@@ -22,6 +22,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Self, TypeAlias
 
 import numpy as np
@@ -89,7 +90,6 @@ class HumanWindow:
         self.mean: Final[_Rows] = self.vectors.astype(np.float64).mean(axis=0)
         self.version: Final = hashlib.sha256(self.vectors.astype("<f4").tobytes()).hexdigest()[:16]
         self._spreads: dict[tuple[int, ...] | int, _Spread] = {}
-        self._neighbourhood: Neighbourhood | None = None
 
     def centred(self, vectors: ArrayLike) -> _Rows:
         """Rows less the window's mean, at length one again, float64. A row that is the mean has no direction: zeros."""
@@ -105,14 +105,17 @@ class HumanWindow:
             self._spreads[places] = _spread(self.centred(self.vectors[rows]))
         return self._spreads[places]
 
+    @cached_property
+    def neighbourhood(self) -> Neighbourhood:
+        """How far out an item lies. For windows of at least ITEMS_MIN."""
+        return Neighbourhood(self.vectors)
+
     def support(self, vectors: NDArray[np.float32]) -> float:
         """How much rows lie where people's items do: the mean rank of the newest 256, 1/2 for items of the same kind.
 
         Less says that they are about something else. For windows of at least ITEMS_MIN.
         """
-        if self._neighbourhood is None:
-            self._neighbourhood = Neighbourhood(self.vectors)
-        return float(self._neighbourhood.rank(vectors[-_SUPPORT_ITEMS:]).mean())
+        return float(self.neighbourhood.rank(vectors[-_SUPPORT_ITEMS:]).mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +144,9 @@ class Missing:
     """No comparison, and why."""
 
     reason: str
-    """BELOW_MINIMUM."""
+    """BELOW_MINIMUM; NO_ANCHORS where there are not enough items of people yet."""
     items: int
+    """How many there are."""
 
 
 def compare(human: HumanWindow, vectors: ArrayLike, pair_ids: Sequence[str] = ()) -> Comparison | Missing:

@@ -26,10 +26,10 @@ from epistream.wire.errors import Broken, Unavailable
 
 _log = logging.getLogger(__name__)
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """The version of the file's layout."""
 
-_OTHER_VIEWS: Final = ("1", "2")
+_OTHER_VIEWS: Final = ("1", "2", "3")
 """Formats with the same journal and other views: these are made anew when such a store is opened."""
 
 FILE: Final = "store.sqlite"
@@ -357,7 +357,7 @@ def rebuild(store: Store) -> int:
     applied = 0
     with store.transaction() as connection:
         for table in views.TABLES:
-            connection.execute(f"DROP TABLE {table}")
+            connection.execute(f"DROP TABLE IF EXISTS {table}")  # an earlier version had fewer
         connection.execute(views.SCHEMA)
         while page := store.journal.read(applied, journal.PAGE):
             views.apply(connection, page)

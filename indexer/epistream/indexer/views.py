@@ -28,6 +28,7 @@ CREATE TABLE items (
     retracted INTEGER NOT NULL,
     fingerprint BLOB NOT NULL,
     first_revision INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
     PRIMARY KEY (namespace, item_id)
 ) WITHOUT ROWID;
 CREATE INDEX items_by_fingerprint ON items (namespace, fingerprint);
@@ -68,14 +69,32 @@ CREATE TABLE corroborations (
     revision INTEGER NOT NULL,
     PRIMARY KEY (namespace, item_id, sequence)
 ) WITHOUT ROWID;
+CREATE TABLE aliases (
+    namespace INTEGER NOT NULL,
+    item_id TEXT NOT NULL,
+    merged_into TEXT NOT NULL,
+    PRIMARY KEY (namespace, item_id)
+) WITHOUT ROWID;
+CREATE TABLE parents (
+    namespace INTEGER NOT NULL,
+    item_id TEXT NOT NULL,
+    parent TEXT NOT NULL,
+    PRIMARY KEY (namespace, item_id, parent)
+) WITHOUT ROWID;
+CREATE INDEX parents_by_parent ON parents (namespace, parent, item_id);
 CREATE TABLE held (
     namespace INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
     fingerprint BLOB NOT NULL,
+    reason INTEGER NOT NULL,
+    producer TEXT NOT NULL,
+    modality INTEGER NOT NULL,
+    held_us INTEGER NOT NULL,
     resolved INTEGER,
     PRIMARY KEY (namespace, sequence)
 ) WITHOUT ROWID;
 CREATE INDEX held_by_fingerprint ON held (namespace, fingerprint) WHERE resolved IS NULL;
+CREATE INDEX held_pending ON held (namespace, sequence, reason) WHERE resolved IS NULL;
 CREATE TABLE feedback (
     namespace INTEGER NOT NULL,
     item_id TEXT NOT NULL,
@@ -88,7 +107,8 @@ CREATE TABLE counts (
     items INTEGER NOT NULL,
     held INTEGER NOT NULL,
     merged INTEGER NOT NULL,
-    feedback INTEGER NOT NULL
+    feedback INTEGER NOT NULL,
+    rejected INTEGER NOT NULL
 );
 """
 """Item ids and fingerprints are spread over their trees, so each new item writes a page of each: what a commit writes
@@ -101,6 +121,8 @@ TABLES: Final = (
     "attributes",
     "submissions",
     "corroborations",
+    "aliases",
+    "parents",
     "held",
     "feedback",
     "counts",
@@ -133,45 +155,57 @@ def _apply_namespace(connection: apsw.Connection, number: int, record: journal_p
         "INSERT INTO namespaces VALUES (?1,?2,?3) ON CONFLICT (number) DO UPDATE SET namespace = ?3",
         (number, record.namespace.name, record.namespace.SerializeToString(deterministic=True)),
     )
-    connection.execute("INSERT INTO counts VALUES (?,0,0,0,0,0) ON CONFLICT DO NOTHING", (number,))
+    connection.execute("INSERT INTO counts VALUES (?,0,0,0,0,0,0) ON CONFLICT DO NOTHING", (number,))
 
 
 def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> None:
-    head, items, held, merged, recorded = connection.execute(
-        "SELECT head, items, held, merged, feedback FROM counts WHERE namespace = ?", (number,)
+    head, items, held, merged, recorded, rejected = connection.execute(
+        "SELECT head, items, held, merged, feedback, rejected FROM counts WHERE namespace = ?", (number,)
     ).get
     submissions: list[_Row] = []
+    newer: list[_Row] = []
     corroborations: list[_Row] = []
+    aliases: list[_Row] = []
     holdings: list[_Row] = []
     judged: list[_Row] = []
     changes: list[Entry] = []
     for entry in entries:
         decision = entry.record.decision
         receipt = decision.receipt
-        submissions.append(
-            (number, receipt.producer, receipt.submission_id, decision.submission_digest, entry.sequence)
-        )
+        sender = (number, receipt.producer, receipt.submission_id)
+        if decision.releases:
+            newer.append((entry.sequence, *sender))
+        else:
+            submissions.append((*sender, decision.submission_digest, entry.sequence))
         if entry.change is not None:
             changes.append(entry)
             head = entry.change.revision
         elif receipt.outcome == pb.OUTCOME_MERGED:
             corroborations.append((number, receipt.item_id, entry.sequence, head))
+            if decision.alias:
+                aliases.append((number, decision.alias, receipt.item_id))
         elif receipt.outcome == pb.OUTCOME_HELD:
-            holdings.append((number, entry.sequence, decision.fingerprint))
+            holdings.append(_held_row(number, entry))
+        elif receipt.outcome == pb.OUTCOME_REJECTED:
+            rejected += 1
         elif receipt.outcome == pb.OUTCOME_RECORDED:
             recorded += 1
             names = {one.item_id for one in decision.recorded.feedback.judged}
             judged.extend((number, name, entry.sequence) for name in sorted(names))
     connection.executemany("INSERT INTO submissions VALUES (?,?,?,?,?)", submissions)
     connection.executemany("INSERT INTO corroborations VALUES (?,?,?,?)", corroborations)
-    connection.executemany("INSERT INTO held VALUES (?,?,?,NULL)", holdings)
+    connection.executemany("INSERT OR REPLACE INTO aliases VALUES (?,?,?)", aliases)
+    connection.executemany(
+        "UPDATE submissions SET sequence = ? WHERE namespace = ? AND producer = ? AND submission_id = ?", newer
+    )
+    connection.executemany("INSERT INTO held VALUES (?,?,?,?,?,?,?,NULL)", holdings)
     connection.executemany("INSERT INTO feedback VALUES (?,?,?)", judged)
     items += _apply_changes(connection, number, changes)
     held += len(holdings)
-    held -= _resolve_held(connection, number, changes) if held else 0
+    held -= _resolve_held(connection, number, entries) if held else 0
     connection.execute(
-        "UPDATE counts SET head = ?, items = ?, held = ?, merged = ?, feedback = ? WHERE namespace = ?",
-        (head, items, held, merged + len(corroborations), recorded, number),
+        "UPDATE counts SET head = ?, items = ?, held = ?, merged = ?, feedback = ?, rejected = ? WHERE namespace = ?",
+        (head, items, held, merged + len(corroborations), recorded, rejected, number),
     )
 
 
@@ -194,10 +228,11 @@ def _apply_changes(connection: apsw.Connection, number: int, entries: Sequence[E
         [(change.revision, number, change.replaced_revision) for change in changes if change.replaced_revision],
     )
     connection.executemany(
-        "INSERT INTO items VALUES (?1,?2,?3,?4,?5,?6,?7,?4) ON CONFLICT (namespace, item_id) DO UPDATE"
-        " SET version = ?3, revision = ?4, origin = ?5, retracted = ?6, fingerprint = ?7",
+        "INSERT INTO items VALUES (?1,?2,?3,?4,?5,?6,?7,?4,?8) ON CONFLICT (namespace, item_id) DO UPDATE"
+        " SET version = ?3, revision = ?4, origin = ?5, retracted = ?6, fingerprint = ?7, generation = ?8",
         [_item_row(number, change) for change in changes],
     )
+    _apply_parents(connection, number, changes)
     connection.executemany(
         "INSERT INTO attributes VALUES (?,?,?,?)",
         [(number, c.revision, name, value) for c in changes for name, value in sorted(c.knowledge.attributes.items())],
@@ -205,19 +240,56 @@ def _apply_changes(connection: apsw.Connection, number: int, entries: Sequence[E
     return sum(after.values()) - sum(bool(there) for there in before.values())
 
 
+def _apply_parents(connection: apsw.Connection, number: int, changes: Sequence[pb.Change]) -> None:
+    """Write what the newest version of each item was derived from."""
+    newest = {change.item_id: change for change in changes}
+    connection.executemany(
+        "DELETE FROM parents WHERE namespace = ? AND item_id = ?",
+        [(number, name) for name, change in newest.items() if change.replaced_revision],
+    )
+    connection.executemany(
+        "INSERT INTO parents VALUES (?,?,?)",
+        [
+            (number, name, parent)
+            for name, change in newest.items()
+            for parent in sorted(set(change.knowledge.provenance.derived_from))
+        ],
+    )
+
+
 def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> int:
-    """Mark what was held before and is said now by a version. Returns how many."""
+    """Mark what was held before and is decided now, or said by a version. Returns how many."""
     resolved = 0
     for entry in entries:
-        change = entry.change
+        change, releases = entry.change, entry.record.decision.releases
+        if releases:
+            connection.execute(
+                "UPDATE held SET resolved = ? WHERE namespace = ? AND sequence = ? AND resolved IS NULL",
+                (entry.sequence, number, releases),
+            )
+            resolved += connection.changes()
         if change is not None and change.kind != pb.CHANGE_KIND_RETRACTED:
             connection.execute(
                 "UPDATE held INDEXED BY held_by_fingerprint SET resolved = ?"
                 " WHERE namespace = ? AND fingerprint = ? AND resolved IS NULL AND sequence < ?",
-                (change.revision, number, change.fingerprint, entry.sequence),
+                (entry.sequence, number, change.fingerprint, entry.sequence),
             )
             resolved += connection.changes()
     return resolved
+
+
+def _held_row(number: int, entry: Entry) -> _Row:
+    decision = entry.record.decision
+    receipt, submission = decision.receipt, decision.held
+    return (
+        number,
+        entry.sequence,
+        decision.fingerprint,
+        receipt.reason,
+        receipt.producer,
+        submission.modality,
+        receipt.time.ToMicroseconds(),
+    )
 
 
 def _version_row(number: int, change: pb.Change) -> _Row:
@@ -238,4 +310,5 @@ def _version_row(number: int, change: pb.Change) -> _Row:
 def _item_row(number: int, change: pb.Change) -> _Row:
     retracted = int(change.kind == pb.CHANGE_KIND_RETRACTED)
     origin = change.knowledge.origin
-    return (number, change.item_id, change.version, change.revision, origin, retracted, change.fingerprint)
+    fingerprint, generation = change.fingerprint, change.generation
+    return (number, change.item_id, change.version, change.revision, origin, retracted, fingerprint, generation)

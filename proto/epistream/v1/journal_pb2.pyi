@@ -64,12 +64,26 @@ class Decision(_message.Message):
     ORIGIN_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     RECORDED_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    RELEASES_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
     submission_digest: _builtins.bytes
     """SHA-256 over what makes two submissions of one id the same."""
     fingerprint: _builtins.bytes
     """SHA-256 of the canonical content."""
     origin: _knowledge_pb2.Origin.ValueType
     """How it came to be."""
+    alias: _builtins.str
+    """For MERGED: the item that the submission was about, where that is another than the one it was merged into. Its name stands for that item in
+    `derived_from`.
+    """
+    releases: _builtins.int
+    """The sequence of the entry by which the same submission was HELD, and which this decision ends. 0 for a first decision."""
+    decided_by: _builtins.str
+    """For a decision that ends another: the person or program who decided. Empty for the gate itself."""
+    comment: _builtins.str
+    """Why, in the words of who decided. May be empty."""
     @_builtins.property
     def receipt(self) -> _knowledge_pb2.Receipt:
         """As it was sent to the producer."""
@@ -91,10 +105,14 @@ class Decision(_message.Message):
         origin: _knowledge_pb2.Origin.ValueType = ...,
         held: _knowledge_pb2.Submission | None = ...,
         recorded: _knowledge_pb2.Submission | None = ...,
+        alias: _builtins.str = ...,
+        releases: _builtins.int = ...,
+        decided_by: _builtins.str = ...,
+        comment: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "receipt", b"receipt", "recorded", b"recorded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "held", b"held", "origin", b"origin", "receipt", b"receipt", "recorded", b"recorded", "submission_digest", b"submission_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "comment", b"comment", "decided_by", b"decided_by", "fingerprint", b"fingerprint", "held", b"held", "origin", b"origin", "receipt", b"receipt", "recorded", b"recorded", "releases", b"releases", "submission_digest", b"submission_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -108,6 +108,8 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     """It was refused and changed nothing."""
     OUTCOME_RECORDED: _Outcome.ValueType  # 6
     """It says something about knowledge, and is kept beside it: feedback. No item changed by it."""
+    OUTCOME_REJECTED: _Outcome.ValueType  # 7
+    """It was held, and whoever decided said no. It is in no answer."""
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """What became of a submission."""
@@ -126,6 +128,8 @@ OUTCOME_REFUSED: Outcome.ValueType  # 5
 """It was refused and changed nothing."""
 OUTCOME_RECORDED: Outcome.ValueType  # 6
 """It says something about knowledge, and is kept beside it: feedback. No item changed by it."""
+OUTCOME_REJECTED: Outcome.ValueType  # 7
+"""It was held, and whoever decided said no. It is in no answer."""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 class _Reason:
@@ -176,6 +180,28 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """REFUSED: the Kafka topic that it came in does not carry its origin."""
     REASON_FEEDBACK: _Reason.ValueType  # 20
     """RECORDED: a rater's feedback."""
+    REASON_UNKNOWN_PARENT: _Reason.ValueType  # 21
+    """HELD: synthetic knowledge that names a parent in `provenance.derived_from` which is not known, or was retracted: see `figures.unknown_parents`."""
+    REASON_NO_GENERATOR: _Reason.ValueType  # 22
+    """HELD: synthetic knowledge that does not say which model made it."""
+    REASON_GENERATION: _Reason.ValueType  # 23
+    """HELD: made by models of what models made, more often than the policy's `generation_max`."""
+    REASON_IMPLAUSIBLE: _Reason.ValueType  # 24
+    """HELD: synthetic knowledge that does not look like knowledge: see `figures.doubts`."""
+    REASON_COLLAPSE: _Reason.ValueType  # 25
+    """HELD: its producer says less and less: its collapse alarm is on."""
+    REASON_DEFERRED: _Reason.ValueType  # 26
+    """HELD: so much synthetic knowledge came that the share of what is real would fall below the policy's `real_share_floor`. It goes on by itself."""
+    REASON_LOW_GAIN: _Reason.ValueType  # 27
+    """HELD: it adds too little to what is known: `figures.worth` is below the policy's `worth_min`."""
+    REASON_CYCLE: _Reason.ValueType  # 28
+    """HELD: it would be derived from itself."""
+    REASON_REVIEW_ADMITTED: _Reason.ValueType  # 31
+    """ADMITTED, REVISED or MERGED: it was held, and who reviewed it let it in."""
+    REASON_REVIEW_REJECTED: _Reason.ValueType  # 32
+    """REJECTED: it was held, and who reviewed it turned it away."""
+    REASON_RELEASED: _Reason.ValueType  # 33
+    """ADMITTED, REVISED or MERGED: what the gate had held it for is over."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a submission had its outcome."""
@@ -222,6 +248,28 @@ REASON_ORIGIN_NOT_CARRIED: Reason.ValueType  # 19
 """REFUSED: the Kafka topic that it came in does not carry its origin."""
 REASON_FEEDBACK: Reason.ValueType  # 20
 """RECORDED: a rater's feedback."""
+REASON_UNKNOWN_PARENT: Reason.ValueType  # 21
+"""HELD: synthetic knowledge that names a parent in `provenance.derived_from` which is not known, or was retracted: see `figures.unknown_parents`."""
+REASON_NO_GENERATOR: Reason.ValueType  # 22
+"""HELD: synthetic knowledge that does not say which model made it."""
+REASON_GENERATION: Reason.ValueType  # 23
+"""HELD: made by models of what models made, more often than the policy's `generation_max`."""
+REASON_IMPLAUSIBLE: Reason.ValueType  # 24
+"""HELD: synthetic knowledge that does not look like knowledge: see `figures.doubts`."""
+REASON_COLLAPSE: Reason.ValueType  # 25
+"""HELD: its producer says less and less: its collapse alarm is on."""
+REASON_DEFERRED: Reason.ValueType  # 26
+"""HELD: so much synthetic knowledge came that the share of what is real would fall below the policy's `real_share_floor`. It goes on by itself."""
+REASON_LOW_GAIN: Reason.ValueType  # 27
+"""HELD: it adds too little to what is known: `figures.worth` is below the policy's `worth_min`."""
+REASON_CYCLE: Reason.ValueType  # 28
+"""HELD: it would be derived from itself."""
+REASON_REVIEW_ADMITTED: Reason.ValueType  # 31
+"""ADMITTED, REVISED or MERGED: it was held, and who reviewed it let it in."""
+REASON_REVIEW_REJECTED: Reason.ValueType  # 32
+"""REJECTED: it was held, and who reviewed it turned it away."""
+REASON_RELEASED: Reason.ValueType  # 33
+"""ADMITTED, REVISED or MERGED: what the gate had held it for is over."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _ChangeKind:
@@ -640,7 +688,7 @@ class Knowledge(_message.Message):
     FURTHER_MEDIA_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
     origin: Global___Origin.ValueType
-    """How it came to be."""
+    """How it came to be. Of what was held and then admitted in a review: that of who decided, where its authority is the higher one."""
     modality: Global___Modality.ValueType
     """What kind it is."""
     content: _builtins.str
@@ -736,6 +784,15 @@ class Figures(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     DIFFERENCES_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    GENERATION_MAX_FIELD_NUMBER: _builtins.int
+    UNKNOWN_PARENTS_FIELD_NUMBER: _builtins.int
+    GAIN_FIELD_NUMBER: _builtins.int
+    HUMAN_GAIN_FIELD_NUMBER: _builtins.int
+    PLAUSIBILITY_FIELD_NUMBER: _builtins.int
+    DOUBTS_FIELD_NUMBER: _builtins.int
+    WORTH_FIELD_NUMBER: _builtins.int
+    REAL_SHARE_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
     """The cosine of the submission and the nearest known item, computed exactly. Unset when nothing near was looked for or found."""
     threshold: _builtins.float
@@ -746,9 +803,33 @@ class Figures(_message.Message):
     """That item's version at that time."""
     origin: Global___Origin.ValueType
     """That item's origin at that time."""
+    generation: _builtins.int
+    """How many models in a row made it of what models made: 0 for what no model made, for SYNTHETIC 1 and the largest of its parents'."""
+    generation_max: _builtins.int
+    """The policy's largest at that time. Only for SYNTHETIC."""
+    gain: _builtins.float
+    """The relative information gain beyond all that was accepted before, 0 to 1: 1 for a direction of which nothing is known. Unset where it was not
+    measured.
+    """
+    human_gain: _builtins.float
+    """The same beyond what is not SYNTHETIC."""
+    plausibility: _builtins.float
+    """Which share of what people wrote in the namespace lies at least as far out, 0 to 1. Unset where there is not enough of it yet."""
+    worth: _builtins.float
+    """Plausibility times gain."""
+    real_share: _builtins.float
+    """The share of what is not SYNTHETIC among the newest 1,000 changes, had it been admitted."""
     @_builtins.property
     def differences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Where the two claims differ, for people: `number: 5 mg | 50 mg`."""
+
+    @_builtins.property
+    def unknown_parents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The parents that are not known, or were retracted; at most 16."""
+
+    @_builtins.property
+    def doubts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why it does not look like knowledge: TOO_FAR, NO_ORDER, REPEATS, or why that cannot be told: NO_ANCHORS, NO_VECTOR, NO_TEXT, TOO_SHORT."""
 
     def __init__(
         self,
@@ -759,25 +840,56 @@ class Figures(_message.Message):
         version: _builtins.int = ...,
         origin: Global___Origin.ValueType = ...,
         differences: _abc.Iterable[_builtins.str] | None = ...,
+        generation: _builtins.int = ...,
+        generation_max: _builtins.int = ...,
+        unknown_parents: _abc.Iterable[_builtins.str] | None = ...,
+        gain: _builtins.float | None = ...,
+        human_gain: _builtins.float | None = ...,
+        plausibility: _builtins.float | None = ...,
+        doubts: _abc.Iterable[_builtins.str] | None = ...,
+        worth: _builtins.float | None = ...,
+        real_share: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "_threshold", b"_threshold", "similarity", b"similarity", "threshold", b"threshold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gain", b"_gain", "_human_gain", b"_human_gain", "_plausibility", b"_plausibility", "_real_share", b"_real_share", "_similarity", b"_similarity", "_threshold", b"_threshold", "_worth", b"_worth", "gain", b"gain", "human_gain", b"human_gain", "plausibility", b"plausibility", "real_share", b"real_share", "similarity", b"similarity", "threshold", b"threshold", "worth", b"worth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "_threshold", b"_threshold", "differences", b"differences", "item_id", b"item_id", "origin", b"origin", "similarity", b"similarity", "threshold", b"threshold", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gain", b"_gain", "_human_gain", b"_human_gain", "_plausibility", b"_plausibility", "_real_share", b"_real_share", "_similarity", b"_similarity", "_threshold", b"_threshold", "_worth", b"_worth", "differences", b"differences", "doubts", b"doubts", "gain", b"gain", "generation", b"generation", "generation_max", b"generation_max", "human_gain", b"human_gain", "item_id", b"item_id", "origin", b"origin", "plausibility", b"plausibility", "real_share", b"real_share", "similarity", b"similarity", "threshold", b"threshold", "unknown_parents", b"unknown_parents", "version", b"version", "worth", b"worth"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__gain: _TypeAlias = _typing.Literal["gain"]  # noqa: Y015
+    _WhichOneofArgType__gain: _TypeAlias = _typing.Literal["_gain", b"_gain"]  # noqa: Y015
+    _WhichOneofReturnType__human_gain: _TypeAlias = _typing.Literal["human_gain"]  # noqa: Y015
+    _WhichOneofArgType__human_gain: _TypeAlias = _typing.Literal["_human_gain", b"_human_gain"]  # noqa: Y015
+    _WhichOneofReturnType__plausibility: _TypeAlias = _typing.Literal["plausibility"]  # noqa: Y015
+    _WhichOneofArgType__plausibility: _TypeAlias = _typing.Literal["_plausibility", b"_plausibility"]  # noqa: Y015
+    _WhichOneofReturnType__real_share: _TypeAlias = _typing.Literal["real_share"]  # noqa: Y015
+    _WhichOneofArgType__real_share: _TypeAlias = _typing.Literal["_real_share", b"_real_share"]  # noqa: Y015
     _WhichOneofReturnType__similarity: _TypeAlias = _typing.Literal["similarity"]  # noqa: Y015
     _WhichOneofArgType__similarity: _TypeAlias = _typing.Literal["_similarity", b"_similarity"]  # noqa: Y015
     _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
     _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__worth: _TypeAlias = _typing.Literal["worth"]  # noqa: Y015
+    _WhichOneofArgType__worth: _TypeAlias = _typing.Literal["_worth", b"_worth"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gain) -> _WhichOneofReturnType__gain | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__human_gain) -> _WhichOneofReturnType__human_gain | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__plausibility) -> _WhichOneofReturnType__plausibility | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__real_share) -> _WhichOneofReturnType__real_share | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__similarity) -> _WhichOneofReturnType__similarity | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__worth) -> _WhichOneofReturnType__worth | None: ...
 
 Global___Figures: _TypeAlias = Figures  # noqa: Y015
 
 @_typing.final
 class Receipt(_message.Message):
-    """The answer to one submission. It is durable before it is sent."""
+    """The answer to one submission. It is durable before it is sent. What was HELD gets another one when it is decided: the outcomes' topic has it, and so
+    has who sends the same submission again.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -872,6 +984,7 @@ class Change(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     REPLACED_REVISION_FIELD_NUMBER: _builtins.int
     SUBMITTED_TIME_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     EMBEDDING_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """The namespace."""
@@ -889,6 +1002,8 @@ class Change(_message.Message):
     """SHA-256 of the canonical content; for RETRACTED of the content that was taken back."""
     replaced_revision: _builtins.int
     """The revision of the version that this one replaced; 0 for the first."""
+    generation: _builtins.int
+    """How many models in a row made it of what models made: 0 for what no model made, for SYNTHETIC 1 and the largest of its parents'."""
     embedding: _builtins.bytes
     """The vector as little-endian float32, length one. Only where it was asked for."""
     @_builtins.property
@@ -927,11 +1042,12 @@ class Change(_message.Message):
         fingerprint: _builtins.bytes = ...,
         replaced_revision: _builtins.int = ...,
         submitted_time: _timestamp_pb2.Timestamp | None = ...,
+        generation: _builtins.int = ...,
         embedding: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["commit_time", b"commit_time", "figures", b"figures", "knowledge", b"knowledge", "submitted_time", b"submitted_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_time", b"commit_time", "conflicts", b"conflicts", "embedding", b"embedding", "figures", b"figures", "fingerprint", b"fingerprint", "item_id", b"item_id", "kind", b"kind", "knowledge", b"knowledge", "namespace", b"namespace", "reason", b"reason", "replaced_revision", b"replaced_revision", "revision", b"revision", "submitted_time", b"submitted_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_time", b"commit_time", "conflicts", b"conflicts", "embedding", b"embedding", "figures", b"figures", "fingerprint", b"fingerprint", "generation", b"generation", "item_id", b"item_id", "kind", b"kind", "knowledge", b"knowledge", "namespace", b"namespace", "reason", b"reason", "replaced_revision", b"replaced_revision", "revision", b"revision", "submitted_time", b"submitted_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,6 +9,7 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,6 +20,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Guard:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GuardEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Guard.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GUARD_UNSPECIFIED: _Guard.ValueType  # 0
+    """Not given: GUARD_MEASURE."""
+    GUARD_MEASURE: _Guard.ValueType  # 1
+    """It is measured, and the receipt has the figures."""
+    GUARD_HOLD: _Guard.ValueType  # 2
+    """It is HELD with REASON_IMPLAUSIBLE for a person to decide; so is what cannot be measured."""
+
+class Guard(_Guard, metaclass=_GuardEnumTypeWrapper):
+    """What is done with SYNTHETIC knowledge about which there are doubts: far from what people wrote in the namespace, or worded as no person would."""
+
+GUARD_UNSPECIFIED: Guard.ValueType  # 0
+"""Not given: GUARD_MEASURE."""
+GUARD_MEASURE: Guard.ValueType  # 1
+"""It is measured, and the receipt has the figures."""
+GUARD_HOLD: Guard.ValueType  # 2
+"""It is HELD with REASON_IMPLAUSIBLE for a person to decide; so is what cannot be measured."""
+Global___Guard: _TypeAlias = Guard  # noqa: Y015
 
 @_typing.final
 class Encoder(_message.Message):
@@ -55,35 +80,99 @@ class Policy(_message.Message):
     NEAR_DUPLICATE_THRESHOLD_FIELD_NUMBER: _builtins.int
     ACCEPT_PRODUCER_EMBEDDINGS_FIELD_NUMBER: _builtins.int
     RETAINED_REVISIONS_FIELD_NUMBER: _builtins.int
+    GENERATION_MAX_FIELD_NUMBER: _builtins.int
+    REQUIRE_GENERATOR_FIELD_NUMBER: _builtins.int
+    GUARD_FIELD_NUMBER: _builtins.int
+    WORTH_MIN_FIELD_NUMBER: _builtins.int
+    REAL_SHARE_FLOOR_FIELD_NUMBER: _builtins.int
+    ANCHOR_ITEMS_FIELD_NUMBER: _builtins.int
+    ANCHOR_AFTER_FIELD_NUMBER: _builtins.int
     near_duplicate_threshold: _builtins.float
     """From this cosine on two items are compared as claims, 0.5 to 1; 0.95 when unset."""
     accept_producer_embeddings: _builtins.bool
     """Take embeddings of producers. True when unset."""
     retained_revisions: _builtins.int
     """How many of the newest revisions can be resumed from and asked about; 0, as when unset, is all of them. Nothing is deleted by it."""
+    generation_max: _builtins.int
+    """The largest generation of SYNTHETIC knowledge that is taken, 1 to 1,000; 2 when unset. 1 is what a model made of what no model made, 2 what it made
+    of generation 1. Above it HELD with REASON_GENERATION.
+    """
+    require_generator: _builtins.bool
+    """SYNTHETIC knowledge says in `provenance.generator` which model made it, else it is HELD with REASON_NO_GENERATOR. True when unset."""
+    guard: Global___Guard.ValueType
+    """What is done with SYNTHETIC knowledge that does not look like knowledge. GUARD_MEASURE when unset."""
+    worth_min: _builtins.float
+    """SYNTHETIC knowledge that is worth less (plausibility times relative information gain) is HELD with REASON_LOW_GAIN, 0 to 1; 0 when unset, which holds
+    nothing. Only with GUARD_HOLD.
+    """
+    real_share_floor: _builtins.float
+    """Of any 1,000 changes in a row at least this share is not SYNTHETIC, 0 to 1; 0.1 when unset, 0 for a namespace of synthetic knowledge alone. SYNTHETIC
+    knowledge above it is HELD with REASON_DEFERRED, in its order, and goes on by itself as soon as the share allows it.
+    """
+    anchor_items: _builtins.int
+    """How many items of people each anchor window has, 64 to 10,000; 500 when unset. Synthetic knowledge is measured against these windows, one for each
+    modality: the first so many items that are not SYNTHETIC. Until there are so many, nothing is measured.
+    """
+    anchor_after: _builtins.int
+    """The anchor windows begin after this revision; 0, as when unset, is the very beginning. Set it to freeze newer ones."""
     def __init__(
         self,
         *,
         near_duplicate_threshold: _builtins.float | None = ...,
         accept_producer_embeddings: _builtins.bool | None = ...,
         retained_revisions: _builtins.int | None = ...,
+        generation_max: _builtins.int | None = ...,
+        require_generator: _builtins.bool | None = ...,
+        guard: Global___Guard.ValueType | None = ...,
+        worth_min: _builtins.float | None = ...,
+        real_share_floor: _builtins.float | None = ...,
+        anchor_items: _builtins.int | None = ...,
+        anchor_after: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_retained_revisions", b"_retained_revisions", "accept_producer_embeddings", b"accept_producer_embeddings", "near_duplicate_threshold", b"near_duplicate_threshold", "retained_revisions", b"retained_revisions"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_anchor_after", b"_anchor_after", "_anchor_items", b"_anchor_items", "_generation_max", b"_generation_max", "_guard", b"_guard", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_real_share_floor", b"_real_share_floor", "_require_generator", b"_require_generator", "_retained_revisions", b"_retained_revisions", "_worth_min", b"_worth_min", "accept_producer_embeddings", b"accept_producer_embeddings", "anchor_after", b"anchor_after", "anchor_items", b"anchor_items", "generation_max", b"generation_max", "guard", b"guard", "near_duplicate_threshold", b"near_duplicate_threshold", "real_share_floor", b"real_share_floor", "require_generator", b"require_generator", "retained_revisions", b"retained_revisions", "worth_min", b"worth_min"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_retained_revisions", b"_retained_revisions", "accept_producer_embeddings", b"accept_producer_embeddings", "near_duplicate_threshold", b"near_duplicate_threshold", "retained_revisions", b"retained_revisions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_anchor_after", b"_anchor_after", "_anchor_items", b"_anchor_items", "_generation_max", b"_generation_max", "_guard", b"_guard", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_real_share_floor", b"_real_share_floor", "_require_generator", b"_require_generator", "_retained_revisions", b"_retained_revisions", "_worth_min", b"_worth_min", "accept_producer_embeddings", b"accept_producer_embeddings", "anchor_after", b"anchor_after", "anchor_items", b"anchor_items", "generation_max", b"generation_max", "guard", b"guard", "near_duplicate_threshold", b"near_duplicate_threshold", "real_share_floor", b"real_share_floor", "require_generator", b"require_generator", "retained_revisions", b"retained_revisions", "worth_min", b"worth_min"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accept_producer_embeddings: _TypeAlias = _typing.Literal["accept_producer_embeddings"]  # noqa: Y015
     _WhichOneofArgType__accept_producer_embeddings: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings"]  # noqa: Y015
+    _WhichOneofReturnType__anchor_after: _TypeAlias = _typing.Literal["anchor_after"]  # noqa: Y015
+    _WhichOneofArgType__anchor_after: _TypeAlias = _typing.Literal["_anchor_after", b"_anchor_after"]  # noqa: Y015
+    _WhichOneofReturnType__anchor_items: _TypeAlias = _typing.Literal["anchor_items"]  # noqa: Y015
+    _WhichOneofArgType__anchor_items: _TypeAlias = _typing.Literal["_anchor_items", b"_anchor_items"]  # noqa: Y015
+    _WhichOneofReturnType__generation_max: _TypeAlias = _typing.Literal["generation_max"]  # noqa: Y015
+    _WhichOneofArgType__generation_max: _TypeAlias = _typing.Literal["_generation_max", b"_generation_max"]  # noqa: Y015
+    _WhichOneofReturnType__guard: _TypeAlias = _typing.Literal["guard"]  # noqa: Y015
+    _WhichOneofArgType__guard: _TypeAlias = _typing.Literal["_guard", b"_guard"]  # noqa: Y015
     _WhichOneofReturnType__near_duplicate_threshold: _TypeAlias = _typing.Literal["near_duplicate_threshold"]  # noqa: Y015
     _WhichOneofArgType__near_duplicate_threshold: _TypeAlias = _typing.Literal["_near_duplicate_threshold", b"_near_duplicate_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__real_share_floor: _TypeAlias = _typing.Literal["real_share_floor"]  # noqa: Y015
+    _WhichOneofArgType__real_share_floor: _TypeAlias = _typing.Literal["_real_share_floor", b"_real_share_floor"]  # noqa: Y015
+    _WhichOneofReturnType__require_generator: _TypeAlias = _typing.Literal["require_generator"]  # noqa: Y015
+    _WhichOneofArgType__require_generator: _TypeAlias = _typing.Literal["_require_generator", b"_require_generator"]  # noqa: Y015
     _WhichOneofReturnType__retained_revisions: _TypeAlias = _typing.Literal["retained_revisions"]  # noqa: Y015
     _WhichOneofArgType__retained_revisions: _TypeAlias = _typing.Literal["_retained_revisions", b"_retained_revisions"]  # noqa: Y015
+    _WhichOneofReturnType__worth_min: _TypeAlias = _typing.Literal["worth_min"]  # noqa: Y015
+    _WhichOneofArgType__worth_min: _TypeAlias = _typing.Literal["_worth_min", b"_worth_min"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__accept_producer_embeddings) -> _WhichOneofReturnType__accept_producer_embeddings | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anchor_after) -> _WhichOneofReturnType__anchor_after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anchor_items) -> _WhichOneofReturnType__anchor_items | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__generation_max) -> _WhichOneofReturnType__generation_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__guard) -> _WhichOneofReturnType__guard | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__near_duplicate_threshold) -> _WhichOneofReturnType__near_duplicate_threshold | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__real_share_floor) -> _WhichOneofReturnType__real_share_floor | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__require_generator) -> _WhichOneofReturnType__require_generator | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__retained_revisions) -> _WhichOneofReturnType__retained_revisions | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__worth_min) -> _WhichOneofReturnType__worth_min | None: ...
 
 Global___Policy: _TypeAlias = Policy  # noqa: Y015
 
@@ -104,6 +193,7 @@ class Namespace(_message.Message):
     HELD_COUNT_FIELD_NUMBER: _builtins.int
     MERGED_COUNT_FIELD_NUMBER: _builtins.int
     FEEDBACK_COUNT_FIELD_NUMBER: _builtins.int
+    REJECTED_COUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """1 to 100 of a-z, 0-9, `-`, `_` and `.`, beginning with a letter or digit."""
     policy_version: _builtins.int
@@ -120,6 +210,8 @@ class Namespace(_message.Message):
     """Submissions that were merged."""
     feedback_count: _builtins.int
     """Submissions of feedback that were recorded."""
+    rejected_count: _builtins.int
+    """Submissions that were held and then rejected."""
     @_builtins.property
     def encoder(self) -> Global___Encoder:
         """Its encoder."""
@@ -146,10 +238,11 @@ class Namespace(_message.Message):
         held_count: _builtins.int = ...,
         merged_count: _builtins.int = ...,
         feedback_count: _builtins.int = ...,
+        rejected_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "encoder", b"encoder", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compacted_revision", b"compacted_revision", "create_time", b"create_time", "encoder", b"encoder", "feedback_count", b"feedback_count", "head_revision", b"head_revision", "held_count", b"held_count", "item_count", b"item_count", "merged_count", b"merged_count", "name", b"name", "policy", b"policy", "policy_version", b"policy_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compacted_revision", b"compacted_revision", "create_time", b"create_time", "encoder", b"encoder", "feedback_count", b"feedback_count", "head_revision", b"head_revision", "held_count", b"held_count", "item_count", b"item_count", "merged_count", b"merged_count", "name", b"name", "policy", b"policy", "policy_version", b"policy_version", "rejected_count", b"rejected_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19,8 +19,8 @@ class ExitCode(enum.IntEnum):
     DONE = 0
     """All went well."""
     REFUSED = 1
-    """The service said no: a submission was refused, there is no such item or namespace, somebody else was first, or
-    you may not.
+    """The service said no: a submission was refused or rejected, there is no such item or namespace, somebody else was
+    first, or you may not.
 
     Of fsck: there are findings. Of demo: a step did not show what it should.
     """
@@ -36,7 +36,7 @@ class ExitCode(enum.IntEnum):
 
 HELP: Final = """Exit codes:
   0  all went well
-  1  refused, not found, or not permitted
+  1  refused, rejected, not found, or not permitted
   2  wrong usage, or input that cannot be read
   3  the service or Kafka cannot be reached
   4  something was held, and nothing refused
@@ -73,7 +73,7 @@ def receipt_code(receipt: "pb.Receipt") -> ExitCode:
     """What a receipt means for the exit code."""
     from epistream.v1 import knowledge_pb2 as pb
 
-    if receipt.outcome == pb.OUTCOME_REFUSED:
+    if receipt.outcome in (pb.OUTCOME_REFUSED, pb.OUTCOME_REJECTED):
         return ExitCode.REFUSED
     return ExitCode.HELD if receipt.outcome == pb.OUTCOME_HELD else ExitCode.DONE
 

@@ -32,6 +32,7 @@ _COLOURS: Final = {
     pb.OUTCOME_HELD: "yellow",
     pb.OUTCOME_REFUSED: "red",
     pb.OUTCOME_RECORDED: "magenta",
+    pb.OUTCOME_REJECTED: "red",
 }
 
 

@@ -69,7 +69,7 @@ def submit(
     Examples:
       epistream submit "The limit is 5 mg." -n pharmacy -o expert -p dr-ada --id limit
       epistream submit facts.jsonl -n pharmacy -o expert -p dr-ada
-      generate-facts | epistream submit - -n pharmacy -o synthetic -p writer --json
+      generate-facts | epistream submit - -n pharmacy -o synthetic -p writer --generator gpt-5 --json
     """
     from epistream.clients.cli.jsonl import Defaults
 

@@ -189,6 +189,7 @@ class Story:
             namespace=NAMESPACE,
             producer=variants.PRODUCER,
             origin="SYNTHETIC",
+            generator=variants.GENERATOR,
             submission_id=f"again-{once}",
         )
         (held,) = await self.producer.submit(again)

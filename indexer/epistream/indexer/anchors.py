@@ -1,0 +1,147 @@
+"""The anchor windows: what people said first, frozen, which synthetic knowledge is measured against.
+
+One for each modality, text with text and code with code: the first `anchor_items` items of the namespace that are not
+SYNTHETIC, above the revision `anchor_after`, each by the first version in which it is not. So it is a function of the
+journal and these two fields of the policy. What is revised or retracted later stays in it: a window that changed
+afterwards would change what it has said. An operator freezes a newer one by raising `anchor_after`.
+
+Until there are so many there is no window, and whoever asks gets `Missing` with the reason NO_ANCHORS.
+"""
+
+import hashlib
+import threading
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from epistream.indexer.catalog import Catalog
+from epistream.indexer.model import NamespaceConfig
+from epistream.indexer.plausibility import Neighbourhood, Wording
+from epistream.indexer.spectrum import HumanWindow, Missing
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.canonical import canonical_text
+
+_CHARACTERS_KEPT: Final = 10_000
+"""Of each content: more than the words that a Wording looks at, and a bound on what a window takes."""
+
+_Key: TypeAlias = tuple[int, pb.Modality.ValueType]
+_Extent: TypeAlias = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Anchor:
+    """One window. Frozen; any thread."""
+
+    revisions: tuple[int, ...]
+    """Of the versions, in order. With the last of them the window was whole."""
+    vectors: NDArray[np.float32]
+    """Shape (n, d), float32, each of length one."""
+    contents: tuple[str, ...]
+    """What they say, at most the first 10,000 characters of each."""
+    prompts: tuple[str, ...]
+    """`prompt_key` of what each answers."""
+    digest: str
+    """Names the window by its vectors and contents: 16 hexadecimal digits."""
+
+    @cached_property
+    def human(self) -> HumanWindow:
+        """Their diversity, to be compared with."""
+        return HumanWindow(self.vectors, self.prompts)
+
+    @property
+    def neighbourhood(self) -> Neighbourhood:
+        """Where they lie."""
+        return self.human.neighbourhood
+
+    @cached_property
+    def wording(self) -> Wording:
+        """How they are worded. It says something of texts only."""
+        return Wording(self.contents)
+
+
+@dataclass(slots=True)
+class _Growing:
+    """What is known of a window, whole or not."""
+
+    extent: _Extent
+    """`anchor_items` and `anchor_after`."""
+    seen: int
+    """Up to which revision was looked."""
+    revisions: list[int] = field(default_factory=list)
+    items: set[str] = field(default_factory=set)
+    anchor: Anchor | None = None
+
+
+class Anchors:
+    """The anchor windows of a store's namespaces. Any thread.
+
+    Each is made when it is first asked for. As long as it is not whole, asking looks at the revisions that came since,
+    once each; then it costs nothing.
+    """
+
+    def __init__(self) -> None:
+        self._windows: dict[_Key, _Growing] = {}
+        self._lock = threading.Lock()
+
+    def of(
+        self, catalog: Catalog, config: NamespaceConfig, modality: pb.Modality.ValueType, at: int
+    ) -> Anchor | Missing:
+        """The window of a modality as it stood after the revision `at`, which the catalog must have.
+
+        Raises:
+            Broken: a version of it is not what was written.
+        """
+        with self._lock:
+            window = self._grown(catalog, config, modality)
+        if window.anchor is not None and window.revisions[-1] <= at:
+            return window.anchor
+        return Missing("NO_ANCHORS", bisect_right(window.revisions, at))
+
+    def _grown(self, catalog: Catalog, config: NamespaceConfig, modality: pb.Modality.ValueType) -> _Growing:
+        key, extent = (config.number, modality), (config.policy.anchor_items, config.policy.anchor_after)
+        window = self._windows.get(key)
+        if window is None or window.extent != extent:
+            window = self._windows[key] = _Growing(extent, config.policy.anchor_after)
+        if window.anchor is None and (head := catalog.counts(config.number).head) > window.seen:
+            _grow(window, catalog, config, modality, head)
+        return window
+
+
+def prompt_key(prompt: str) -> str:
+    """Names a prompt: the same for prompts that differ in form only; empty for none."""
+    canonical = canonical_text(prompt)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32] if canonical else ""
+
+
+def _grow(
+    window: _Growing, catalog: Catalog, config: NamespaceConfig, modality: pb.Modality.ValueType, head: int
+) -> None:
+    for revision, item_id in catalog.said_by_people(config.number, modality, window.seen, head):
+        if len(window.revisions) == config.policy.anchor_items:
+            break
+        if item_id not in window.items:
+            window.items.add(item_id)
+            window.revisions.append(revision)
+    if len(window.revisions) == config.policy.anchor_items:
+        window.anchor = _read(catalog, config.number, window.revisions)
+        window.items.clear()
+    window.seen = head
+
+
+def _read(catalog: Catalog, number: int, revisions: list[int]) -> Anchor:
+    rows = catalog.chosen(number, revisions)
+    changes = [pb.Change.FromString(row.change) for row in rows]
+    said = [change.knowledge for change in changes]
+    joined = b"".join(row.embedding or b"" for row in rows)
+    digest = hashlib.sha256(joined + b"".join(change.fingerprint for change in changes))
+    return Anchor(
+        revisions=tuple(revisions),
+        vectors=np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(len(rows), -1),
+        contents=tuple(knowledge.content[:_CHARACTERS_KEPT] for knowledge in said),
+        prompts=tuple(prompt_key(knowledge.prompt) for knowledge in said),
+        digest=digest.hexdigest()[:16],
+    )

@@ -1,0 +1,151 @@
+"""R24: where synthetic knowledge comes from decides before what it says."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from epistream.indexer import lineage
+from epistream.indexer.engine import Engine
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from tests.support.knowing import NAMESPACE, commit, commit_in_batches, direction, open_engine, retraction, submission
+
+
+@pytest.fixture(params=[1, 100], ids=["one by one", "one batch"])
+def size(request: pytest.FixtureRequest) -> int:
+    """How many are committed at once: it makes no difference."""
+    assert isinstance(request.param, int)
+    return request.param
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    opened = open_engine(tmp_path)
+    yield opened
+    opened.close()
+
+
+def made(item: str, *parents: str, content: str = "", generator: str | None = None) -> pb.Submission:
+    """Synthetic knowledge that was derived from items."""
+    return submission(
+        content or f"{item}: so a model says.",
+        id=f"s-{item}",
+        item=item,
+        origin=pb.ORIGIN_SYNTHETIC,
+        generator=generator,
+        derived_from=parents,
+    )
+
+
+def human(item: str) -> pb.Submission:
+    return submission(f"{item}: so a person says.", id=f"s-{item}", item=item)
+
+
+def found(receipts: list[pb.Receipt]) -> list[tuple[str, int]]:
+    return [(pb.Reason.Name(r.reason).removeprefix("REASON_"), r.figures.generation) for r in receipts]
+
+
+def test_r24_a_generation_is_one_and_the_largest_of_its_parents(engine: Engine, size: int) -> None:
+    sent = [human("a"), made("b", "a"), made("c", "a", "b"), made("d"), made("e", "c"), human("f")]
+
+    receipts = commit_in_batches(engine, sent, size)
+
+    assert found(receipts) == [("NEW", 0), ("NEW", 1), ("NEW", 2), ("NEW", 1), ("GENERATION", 3), ("NEW", 0)]
+    assert [r.outcome for r in receipts][4] == pb.OUTCOME_HELD
+    assert receipts[4].figures.generation_max == 2
+    changes = engine.store.reader()
+    with changes as catalog:
+        kept = [pb.Change.FromString(one.change).generation for one in catalog.changes(1, 0, 100, 100)]
+    assert kept == [0, 1, 2, 1, 0]
+
+
+def test_r24_the_cap_is_policy(engine: Engine) -> None:
+    commit(engine, human("a"), made("b", "a"), made("c", "b"))
+    policy = ns_pb.Policy(generation_max=3)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+
+    (third, fourth) = commit(engine, made("d", "c"), made("e", "d"))
+
+    assert found([third, fourth]) == [("NEW", 3), ("GENERATION", 4)]
+
+
+def test_r24_without_a_generator_it_is_quarantined(engine: Engine) -> None:
+    (held,) = commit(engine, made("b", generator=""))
+
+    assert (held.outcome, held.reason) == (pb.OUTCOME_HELD, pb.REASON_NO_GENERATOR)
+
+    policy = ns_pb.Policy(require_generator=False)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+    (taken,) = commit(engine, made("c", generator=""))
+    assert taken.outcome == pb.OUTCOME_ADMITTED
+
+
+def test_r24_unknown_and_retracted_parents_are_quarantined(engine: Engine, size: int) -> None:
+    sent = [human("a"), made("b", "a", "lost"), human("gone"), retraction("gone", id="r"), made("c", "gone")]
+
+    receipts = commit_in_batches(engine, sent, size)
+
+    assert found(receipts)[1] == ("UNKNOWN_PARENT", 1)
+    assert list(receipts[1].figures.unknown_parents) == ["lost"]
+    assert found(receipts)[4][0] == "UNKNOWN_PARENT"
+    assert list(receipts[4].figures.unknown_parents) == ["gone"]
+
+
+def test_r24_cycles_are_quarantined(engine: Engine, size: int) -> None:
+    first, second = made("a"), made("b", "a")
+    again = made("a", "b", content="Another version, made from what was made of it.")
+    again.submission_id = "again"
+    own = made("b", "b", content="A version that is made from the one before.")
+    own.submission_id = "own"
+
+    receipts = commit_in_batches(engine, [first, second, again, own], size)
+
+    assert [reason for reason, _ in found(receipts)] == ["NEW", "NEW", "CYCLE", "CYCLE"]
+
+
+def test_ancestors_are_bounded(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lineage, "_ANCESTORS_MAX", 3)
+    policy = ns_pb.Policy(generation_max=100)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+    commit(engine, made("x"), made("i0"), *(made(f"i{n}", f"i{n - 1}") for n in range(1, 6)))
+    again = made("x", "i5", content="x, once more")
+    again.submission_id = "again"
+
+    assert found(commit(engine, again))[0][0] == "CYCLE"
+
+
+def test_a_parent_that_was_merged_is_known_by_its_own_name(engine: Engine, size: int) -> None:
+    same = human("twin")
+    same.content, same.item_id = "a: so a person says.", "twin"
+    sent = [human("a"), same, made("b", "twin")]
+
+    receipts = commit_in_batches(engine, sent, size)
+
+    assert receipts[1].outcome == pb.OUTCOME_MERGED
+    assert found(receipts)[2] == ("NEW", 1)
+
+
+def test_where_it_comes_from_is_asked_before_what_it_says(engine: Engine) -> None:
+    commit(engine, submission("Lead is heavy.", id="1", item="lead", vector=direction(1)))
+
+    (held,) = commit(engine, made("copy", "lost", content="Lead is heavy."))
+
+    assert held.reason == pb.REASON_UNKNOWN_PARENT
+
+
+def test_only_synthetic_knowledge_has_parents_that_must_be_known(engine: Engine) -> None:
+    essay = submission("An essay on what was said.", id="1", derived_from=["a book"])
+
+    assert found(commit(engine, essay)) == [("NEW", 0)]
+
+
+def test_the_items_that_were_derived_from_one_are_found(engine: Engine) -> None:
+    revised = made("c", content="c is derived from nothing any more.")
+    revised.submission_id = "revised"
+    commit(engine, human("a"), made("b", "a"), made("c", "a"), made("d", "b"), revised)
+
+    with engine.store.reader() as catalog:
+        assert catalog.dependants(1, "a", "", 10) == ["b"]
+        assert catalog.parents(1, "d") == ["b"]
+        assert catalog.parents(1, "c") == []
