@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.report import Figure, at_least, below, equal, report
-from tests.support import following, merging, updating
+from tests.support import following, forms, merging, updating
 from tests.support.asked import Share
 from tests.support.kafka import Kafka, a_kafka
 from tests.support.samples import DATA
@@ -50,6 +50,7 @@ def print_table(pairs: merging.Merging) -> None:
 def of_pairs(pairs: merging.Merging) -> list[Figure]:
     return [
         at_least(*in_percent("R1 form only: merged", pairs.r01()), 97),
+        *(Figure(*in_percent(f"R1 {form}: the same claim", again)) for form, again in forms.known_again().items()),
         below(*in_percent("R2 year, number, month changed: merged", pairs.r02_values()), 0.5),
         below(*in_percent("R2* negation, direction changed: merged", pairs.r02_turns()), 2),
         below(*in_percent("R3* cardinals, ordinals, nations swapped: merged", pairs.r03_values()), 1),
