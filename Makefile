@@ -216,5 +216,8 @@ bench-gain: $(VENV)/dev.stamp ## Measure: what an accepted record costs the post
 bench-requirements: $(VENV)/dev.stamp ## Measure: R1 to R14 of docs/requirements.md, and what becomes of published pairs
 	$(BIN)/python -m bench.requirements
 
+bench-gate: $(VENV)/dev.stamp ## Measure: what the gate costs each record
+	$(BIN)/python -m bench.gate
+
 bench-collapse: $(VENV)/dev.stamp ## Measure: whom the collapse watch notices, and what consumers get of what is real. Draws docs/collapse.png
 	$(BIN)/python -m bench.collapse

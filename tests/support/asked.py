@@ -95,9 +95,15 @@ def take_in(engine: Engine, sent: Sequence[pb.Submission]) -> list[pb.Receipt]:
 
 
 def state_of(engine: Engine) -> str:
-    """A digest of every row of the store."""
+    """A digest of every row of the store, and of what stands beside it: gains, what was put off."""
     digest = hashlib.sha256()
     for line in engine.store.logical_dump():
         digest.update(line.encode())
         digest.update(b"\n")
+    for state in engine.namespaces.states():
+        standing = state.standing
+        standing.observe()
+        assert standing.gains is not None
+        digest.update(standing.gains.to_bytes())
+        digest.update(f"{standing.put_off} {standing.revision}".encode())
     return digest.hexdigest()

@@ -154,6 +154,35 @@ class Catalog:
         )
         return [Held(sequence, self.decision(sequence)) for (sequence,) in rows]
 
+    def put_off(self, namespace: int) -> int:
+        """How many submissions wait for the real share to allow them."""
+        row: int = self.connection.execute(
+            "SELECT COUNT(*) FROM held INDEXED BY held_put_off WHERE namespace = ? AND resolved IS NULL"  # noqa: S608
+            f" AND reason = {pb.REASON_DEFERRED}",
+            (namespace,),
+        ).get
+        return row
+
+    def next_put_off(self, namespace: int, after: int, limit: int) -> list[tuple[Held, bytes | None]]:
+        """At most `limit` of them after a sequence, the oldest first, each with its vector as little-endian float32."""
+        rows = list(
+            self.connection.execute(
+                "SELECT h.sequence, j.embedding FROM held h INDEXED BY held_put_off JOIN journal j"  # noqa: S608
+                " ON j.sequence = h.sequence WHERE h.namespace = ? AND h.sequence > ? AND h.resolved IS NULL"
+                f" AND h.reason = {pb.REASON_DEFERRED} ORDER BY h.sequence LIMIT ?",
+                (namespace, after, limit),
+            )
+        )
+        return [(Held(sequence, self.decision(sequence)), embedding) for sequence, embedding in rows]
+
+    def newest_origins(self, namespace: int, limit: int) -> list[int]:
+        """The origins of the newest versions that are no retractions, at most `limit`, the oldest first."""
+        rows = self.connection.execute(
+            "SELECT origin FROM versions WHERE namespace = ? AND kind <> ? ORDER BY revision DESC LIMIT ?",
+            (namespace, pb.CHANGE_KIND_RETRACTED, limit),
+        )
+        return [origin for (origin,) in rows][::-1]
+
     def waiting(self, namespace: int, sequences: Iterable[int]) -> set[int]:
         """Those of the entries whose submission is still held."""
         rows = self.connection.execute(

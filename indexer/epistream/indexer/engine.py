@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from epistream.indexer import standing
 from epistream.indexer.anchors import Anchors
 from epistream.indexer.clock import Clock, SystemClock
 from epistream.indexer.embed import Embedder
@@ -89,8 +90,10 @@ class Engine:
     def close(self) -> None:
         """Write the index files and let go of the store. Nothing may be in use any more."""
         for state in self.namespaces.states():
+            number = state.config.number
             try:
-                save_snapshot(state.searchable, self._index_folder, epoch=self.epoch, namespace=state.config.number)
+                save_snapshot(state.searchable, self._index_folder, epoch=self.epoch, namespace=number)
+                standing.save(state.standing, self._index_folder, number, epoch=self.epoch)
             except Broken as error:
                 _log.warning("%s The index will be made from the journal at the next start.", error.message)
         self.store.close()
@@ -115,6 +118,9 @@ class Engine:
         elif isinstance(loaded, Unusable):
             _log.warning("%s The index is made from the journal.", loaded.reason)
         _catch_up(self.store, number, state.searchable)
+        with self.store.reader() as catalog:
+            dimension = state.config.encoder.dimension
+            state.standing = standing.load(self._index_folder, catalog, number, dimension, epoch=self.epoch)
 
 
 def _catch_up(store: Store, number: int, searchable: Searchable) -> None:

@@ -11,9 +11,10 @@ What is held can be decided again: `decide_again`.
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import Final, assert_never
 
 from epistream.indexer.catalog import Head
+from epistream.indexer.collapse import has_room
 from epistream.indexer.lineage import NO_MODEL, Lineage
 from epistream.indexer.match import (
     Conflicting,
@@ -28,9 +29,27 @@ from epistream.indexer.match import (
     SameContent,
     Stale,
 )
+from epistream.indexer.measure import Measured
 from epistream.indexer.model import AUTHORITY, NamespaceConfig, Ruling
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import FieldViolation
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """What a verdict on knowledge rests on beside what is known. Of what no model made, nothing."""
+
+    lineage: Lineage = NO_MODEL
+    measured: Measured | None = None
+    """None where it would say nothing new."""
+    real_share: float | None = None
+    """The least share of what is real that a window has with it; None where that is not asked."""
+    waiting: bool = False
+    """Whether others that were put off wait before it."""
+
+
+NO_GROUNDS: Final = Grounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +67,8 @@ class Verdict:
     """The items near by that say something else."""
     violations: tuple[FieldViolation, ...] = ()
     """For REFUSED."""
-    lineage: Lineage = NO_MODEL
-    """Where the submission comes from."""
+    grounds: Grounds | None = None
+    """Of knowledge: what else it rests on."""
     generation_max: int = 0
     """The policy's, for what has a generation."""
     earlier: pb.Receipt | None = None
@@ -68,11 +87,11 @@ class Topic:
 def decide(
     submission: pb.Submission,
     found: Match,
-    lineage: Lineage,
+    grounds: Grounds,
     config: NamespaceConfig,
     topic: Topic | None = None,
 ) -> Verdict:
-    """The verdict on `submission`, of which `found` is known, and which comes from where `lineage` says.
+    """The verdict on `submission`, of which `found` is known, on these `grounds`.
 
     `topic` is None where any origin may come.
     """
@@ -88,9 +107,7 @@ def decide(
         case Retraction(head):
             return _retract(submission, head)
         case _:
-            reason = _astray(submission, lineage, config)
-            verdict = Verdict(pb.OUTCOME_HELD, reason) if reason else _beside(submission, found, config)
-            return replace(verdict, lineage=lineage, generation_max=config.policy.generation_max)
+            return _on_grounds(submission, found, grounds, config)
 
 
 def _beside(
@@ -118,6 +135,41 @@ def _beside(
             return Verdict(pb.OUTCOME_ADMITTED, pb.REASON_NEW)
         case _:
             assert_never(found)
+
+
+def _on_grounds(
+    submission: pb.Submission,
+    found: SameContent | KnownItem | SameClaim | Conflicting | Novel,
+    grounds: Grounds,
+    config: NamespaceConfig,
+) -> Verdict:
+    """The verdict on knowledge: of SYNTHETIC knowledge also by where it comes from, how it looks, and how much came."""
+    if submission.origin != pb.ORIGIN_SYNTHETIC:
+        return _beside(submission, found, config)
+    reason = _astray(submission, grounds.lineage, config)
+    verdict = Verdict(pb.OUTCOME_HELD, reason) if reason else _beside(submission, found, config)
+    if verdict.outcome in (pb.OUTCOME_ADMITTED, pb.OUTCOME_REVISED):
+        reason = _too_little(grounds.measured, config) or _too_much(grounds, config)
+        verdict = replace(verdict, outcome=pb.OUTCOME_HELD, reason=reason) if reason else verdict
+    return replace(verdict, grounds=grounds, generation_max=config.policy.generation_max)
+
+
+def _too_little(measured: Measured | None, config: NamespaceConfig) -> pb.Reason.ValueType | None:
+    """Why synthetic knowledge is held for what it is; None for what is not."""
+    if config.policy.guard != ns_pb.GUARD_HOLD or measured is None:
+        return None
+    if measured.looks.doubts:
+        return pb.REASON_IMPLAUSIBLE
+    worth = measured.worth
+    return pb.REASON_LOW_GAIN if worth is None or worth < config.policy.worth_min else None
+
+
+def _too_much(grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:
+    """Why synthetic knowledge is put off; None for what is not."""
+    if grounds.real_share is None or not config.policy.real_share_floor:
+        return None
+    full = grounds.waiting or not has_room(grounds.real_share, config.policy.real_share_floor)
+    return pb.REASON_DEFERRED if full else None
 
 
 def _astray(submission: pb.Submission, lineage: Lineage, config: NamespaceConfig) -> pb.Reason.ValueType | None:
@@ -148,7 +200,7 @@ def confirmed(submission: pb.Submission, origin: pb.Origin.ValueType) -> pb.Subm
 
 
 def decide_again(
-    submission: pb.Submission, found: Match, lineage: Lineage, config: NamespaceConfig, ruling: Ruling
+    submission: pb.Submission, found: Match, grounds: Grounds, config: NamespaceConfig, ruling: Ruling
 ) -> Verdict:
     """The verdict on a submission that was held, as `confirmed`, of which `found` is known now.
 
@@ -160,7 +212,7 @@ def decide_again(
     """
     if not ruling.admits:
         return Verdict(pb.OUTCOME_REJECTED, pb.REASON_REVIEW_REJECTED)
-    verdict = decide(submission, found, lineage, config)
+    verdict = decide(submission, found, grounds, config)
     if verdict.outcome in (pb.OUTCOME_HELD, pb.OUTCOME_REFUSED):
         late = verdict.outcome == pb.OUTCOME_REFUSED and not ruling.decided_by
         return replace(verdict, outcome=pb.OUTCOME_REJECTED) if late else verdict

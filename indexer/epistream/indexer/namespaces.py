@@ -12,6 +12,7 @@ from epistream.indexer.commit import Draft, write
 from epistream.indexer.embed import NO_ENCODER, Embedder
 from epistream.indexer.index import Searchable
 from epistream.indexer.model import NamespaceConfig
+from epistream.indexer.standing import Standing, fresh
 from epistream.indexer.store import Store
 from epistream.indexer.vectors import DIMENSION_MAX
 from epistream.v1 import journal_pb2
@@ -41,6 +42,8 @@ class NamespaceState:
     recorded: ns_pb.Namespace
     """As the journal has it: without head and counts."""
     searchable: Searchable
+    standing: Standing
+    """What decides beside the catalog. Replaced by each batch."""
     head: int = 0
     """The newest revision that is durable and searchable."""
     commit_us: int = 0
@@ -155,7 +158,9 @@ class Namespaces:
     def _take(self, number: int, recorded: ns_pb.Namespace) -> NamespaceState:
         recorded = _complete(recorded)
         config = _config(number, recorded)
-        state = NamespaceState(config, recorded, self._new_searchable(config.encoder.dimension))
+        state = NamespaceState(
+            config, recorded, self._new_searchable(config.encoder.dimension), fresh(config.encoder.dimension)
+        )
         self._states = {**self._states, recorded.name: state}
         self.configs = {**self.configs, recorded.name: config}
         return state

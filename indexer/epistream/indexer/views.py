@@ -94,6 +94,7 @@ CREATE TABLE held (
     PRIMARY KEY (namespace, sequence)
 ) WITHOUT ROWID;
 CREATE INDEX held_by_fingerprint ON held (namespace, fingerprint) WHERE resolved IS NULL;
+CREATE INDEX held_put_off ON held (namespace, sequence) WHERE resolved IS NULL AND reason = 26;
 CREATE INDEX held_pending ON held (namespace, sequence, reason) WHERE resolved IS NULL;
 CREATE TABLE feedback (
     namespace INTEGER NOT NULL,
