@@ -151,17 +151,20 @@ def _is_one_shouted(a: Claim, b: Claim) -> bool:
 
     What stands behind a number that is no year may be the sign of a unit, so there the keys decide.
     """
-    if a.modality != b.modality or len(a.keys) != len(b.keys) or _SHOUTED.isdisjoint(a.cases + b.cases):
+    if a.modality != b.modality or len(a.keys) != len(b.keys):
         return False
-    before = ANY
+    cases = a.cases + b.cases
+    if SHOUTED not in cases and SHOUTED_NOUN not in cases:
+        return False
+    before = (ANY, ANY)
     for key, other, one_case, other_case, one_shown, other_shown in zip(
         a.keys, b.keys, a.cases, b.cases, a.shown, b.shown, strict=True
     ):
         if key != other or (one_case != other_case and one_case + other_case not in COMPATIBLE):
-            may_be_unit = before[0] == QUANTITY and not is_moment(before)
+            may_be_unit = any(fact[:1] == QUANTITY and not is_moment(fact) for fact in before)
             if may_be_unit or _SHOUTED.isdisjoint(one_case + other_case) or one_shown.lower() != other_shown.lower():
                 return False
-        before = key
+        before = (key, other)
     return True
 
 

@@ -86,7 +86,8 @@ def read_prose(text: str) -> Facts:
     keys, cases = reader.keys, "".join(reader.cases)
     if is_shouted:
         cases = "".join(
-            SHOUTED if case == ANY and key[0].isalpha() else case for key, case in zip(keys, cases, strict=True)
+            SHOUTED if case == ANY and shown[:1].isalpha() else case
+            for shown, case in zip(reader.shown, cases, strict=True)
         )
     while keys and keys[-1] == _BREAK:
         keys.pop()
@@ -271,7 +272,7 @@ class _Reader:
         is_start = self.place == _AT_START
         case = self.lower if is_common else FIRST
         if word == "the" and not is_start:
-            self._add(word, ANY)
+            self._the()
         elif not (is_start or is_common):
             self._add(word, TITLE)
         elif word in _SPECIAL:
