@@ -19,9 +19,12 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from tests.support.knowing import NAMESPACE, commit, open_engine, submission
 from tests.support.samples import DATA, STREAMS, TRAJECTORIES, rows, values, where
+from tests.support.watched_samples import GENERATIONS, taken_for_a_model, watched_loop
 
 PLOT: Final = Path(__file__).parents[1] / "docs" / "collapse.png"
 SPLITS: Final = 100
+_SPLIT_SOURCES: Final = ("crawl:wikipedia", "human_experts_truthfulqa")
+"""Halves of the others are smaller than the smallest anchor window."""
 _OFFERED: Final = 20_000
 _AT_ONCE: Final = 100
 _FLOOR: Final = 0.1
@@ -39,7 +42,7 @@ def main() -> int:
         sys.exit(f"the sample data is not there: {DATA}")
     found = {regime: trajectory(regime) for regime in values(TRAJECTORIES, "regime")}
     draw(found, plot)
-    return report("collapse", [*loops(found), *people(), *floor()])
+    return report("collapse", [*loops(found), *people(), *watched(), *floor()])
 
 
 def trajectory(regime: str) -> dict[int, Comparison]:
@@ -109,6 +112,27 @@ def people() -> list[Figure]:
         assert isinstance(one, Comparison)
         kind = "matched" if one.matched else "unmatched"
         figures.append(Figure(f"{model}: ratio, {one.items} {kind}", one.ratio[_VENDI], ""))
+    return figures
+
+
+def watched() -> list[Figure]:
+    """The same through the pipeline, where repetitions are merged, and the journal keeps the alarms."""
+    figures = []
+    for regime in values(TRAJECTORIES, "regime"):
+        with tempfile.TemporaryDirectory() as folder:
+            windows = watched_loop(Path(folder), regime)
+        of_generations, store = windows["loop"][1::2], windows[""]
+        raised = next((g for g, one in zip(GENERATIONS, of_generations, strict=True) if one.on), _NEVER)
+        name = f"{regime}, watched: raised at generation ({_NEVER}: never)"
+        figures.append(below(name, raised, "", 3) if regime == "replace" else Figure(name, raised, ""))
+        for generation, one in zip(GENERATIONS, of_generations, strict=True):
+            figures.append(Figure(f"{regime}, watched: ratio at generation {generation}", one.ratios[_VENDI].ratio, ""))
+        figures.append(Figure(f"{regime}, watched: near itself in the end", of_generations[-1].near_self, ""))
+        figures.append(at_least(f"{regime}, watched: the store in the end", store[-1].ratios[_VENDI].ratio, "", 0.6))
+    for source in _SPLIT_SOURCES:
+        with tempfile.TemporaryDirectory() as folder:
+            raised = sum(taken_for_a_model(Path(folder, str(n)), source, n).on for n in range(SPLITS))
+        figures.append(below(f"{source}, taken for a model: raised in {SPLITS} splits", raised, "", 5.5))
     return figures
 
 

@@ -4,7 +4,7 @@ All first statements of the pairs are submitted, then all second ones, to one na
 another one. So each statement also meets those of all other pairs.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -47,9 +47,9 @@ class Opposed:
     """A pair of statements that contradict each other and are near enough to be compared."""
 
     conflict: bool
-    """The change of the one that came later names the other's item, and says where they differ."""
+    """One open conflict names both, from either side."""
     both_found: bool
-    """The question brings both among the first hits, and the mark with them."""
+    """The question brings both among the first hits, each with the mark of a conflict that they have in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,23 +176,29 @@ def _opposed(engine: Engine, pairs: Sequence[Row], receipts: Sequence[pb.Receipt
     for row, *both in zip(pairs, receipts, receipts[len(pairs) :], strict=False):
         if row["source"] != "conflictqa":
             continue
-        one, other = (_change(engine, receipt) for receipt in both)
-        vectors = [np.frombuffer(change.embedding, "<f4").astype(np.float64) for change in (one, other)]
+        one, other = (_found(engine, receipt) for receipt in both)
+        vectors = [np.frombuffer(found.change.embedding, "<f4").astype(np.float64) for found in (one, other)]
         if float(vectors[0] @ vectors[1]) < THRESHOLD:
             continue
         search = api.SearchRequest(namespace=FORWARD, text=row["question"], limit=HITS)
-        hits = {hit.change.item_id: hit.change for hit in engine.knowledge.search(search).hits}
-        earlier, later = sorted((one, other), key=lambda change: change.revision)
+        marks = {hit.change.item_id: hit.open_conflicts for hit in engine.knowledge.search(search).hits}
+        items = one.change.item_id, other.change.item_id
         yield Opposed(
-            conflict=earlier.item_id in later.conflicts and bool(later.figures.differences),
-            both_found=earlier.item_id in hits and earlier.item_id in hits.get(later.item_id, pb.Change()).conflicts,
+            conflict=bool(_common(one.open_conflicts, other.open_conflicts, items)),
+            both_found=bool(_common(marks.get(items[0], []), marks.get(items[1], []), items)),
         )
 
 
-def _change(engine: Engine, receipt: pb.Receipt) -> pb.Change:
-    """The newest version of the item that a submission became or was merged into."""
+def _common(one: Iterable[api.OpenConflict], other: Iterable[api.OpenConflict], items: tuple[str, str]) -> set[int]:
+    """The conflicts in which each side names the other item."""
+    ours = {mark.conflict_id for mark in one if items[1] in mark.item_ids}
+    return ours & {mark.conflict_id for mark in other if items[0] in mark.item_ids}
+
+
+def _found(engine: Engine, receipt: pb.Receipt) -> api.GetResponse:
+    """The item that a submission became or was merged into, as it is now."""
     wanted = api.GetRequest(namespace=receipt.namespace, item_id=receipt.item_id, include_embedding=True)
-    return engine.knowledge.get(wanted).change
+    return engine.knowledge.get(wanted)
 
 
 def _kind(row: Row) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2_grpc as knowledge_rpc
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import namespace_service_pb2_grpc as namespace_rpc
+from epistream.v1 import review_service_pb2_grpc as review_rpc
 from epistream.v1 import sync_service_pb2 as sync_pb
 from epistream.v1 import sync_service_pb2_grpc as sync_rpc
 from epistream.wire.errors import EpistreamError
@@ -30,16 +31,18 @@ DIMENSION: Final = 16
 PATIENCE_SECONDS: Final = 20.0
 SMALL_WINDOW: Final = ("grpc.http2.bdp_probe", 0)
 """Of a client that does not read: otherwise gRPC may take any number of megabytes for it."""
+SOON: Final = duration_pb2.Duration(nanos=100_000_000)
 
 
 class Client:
-    """The five services over one channel."""
+    """The services over one channel."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
         self.admin = admin_rpc.AdminServiceStub(channel)
         self.ingest = ingest_rpc.IngestServiceStub(channel)
         self.knowledge = knowledge_rpc.KnowledgeServiceStub(channel)
+        self.reviews = review_rpc.ReviewServiceStub(channel)
         self.namespaces = namespace_rpc.NamespaceServiceStub(channel)
         self.sync = sync_rpc.SyncServiceStub(channel)
 
@@ -189,3 +192,15 @@ def submission(namespace: str, number: int, **fields: object) -> pb.Submission:
 def vector(number: int) -> bytes:
     """A vector that is near to no other number's."""
     return np.random.default_rng(number).standard_normal(DIMENSION).astype("<f4").tobytes()
+
+
+def revisions(changes: list[pb.Change]) -> list[int]:
+    """Those of changes, in their order."""
+    return [change.revision for change in changes]
+
+
+async def submit_large(client: Client, namespace: str, count: int) -> None:
+    """That many items of a quarter of a megabyte."""
+    for start in range(1, count + 1, 12):
+        batch = [submission(namespace, n, content=f"{n} " + "x" * 250_000) for n in range(start, start + 12)]
+        assert {receipt.outcome for receipt in await client.submit(*batch)} == {pb.OUTCOME_ADMITTED}

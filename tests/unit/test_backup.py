@@ -38,6 +38,7 @@ from tests.support.knowing import (
     record,
     retraction,
     submission,
+    watch,
 )
 
 ROOT: Final = Path(__file__).parents[2]
@@ -88,6 +89,9 @@ def filled(folder: Path) -> Engine:
     )
     commit(engine, judged)
     commit_from_kafka(engine, [submission(f"From Kafka {n}.", id=f"k-{n}") for n in range(5)], 2)
+    made = [submission(f"Made {n}.", id=f"m-{n}", origin=pb.ORIGIN_SYNTHETIC, producer="gpt") for n in range(130)]
+    commit(engine, *made)
+    assert watch(engine)
     letters = [record(pb.Submission(content="of nobody"), Position("facts", 1, n, leader_epoch=3)) for n in range(3)]
     engine.pipeline.commit(engine.pipeline.prepare([*letters, record(pb.Submission(content="over gRPC"))]))
     acknowledge(engine.store, Cursor(30, 2))

@@ -10,6 +10,7 @@ from typing import Final
 
 from epistream.indexer import deadletters, positions, views
 from epistream.indexer.catalog import Head
+from epistream.indexer.collapse import RAISED_BELOW
 from epistream.indexer.gate import Grounds, Verdict
 from epistream.indexer.journal import Entry, chain
 from epistream.indexer.model import Decoded, Embedded, Malformed, NamespaceConfig, Position, Record, Ruling
@@ -90,8 +91,8 @@ class Draft:
         record.decision.decided_by, record.decision.comment = ruling.decided_by, ruling.comment
         return receipt, self._decided(embedded, receipt, verdict, config, record)
 
-    def add_namespace(self, number: int, record: journal_pb2.JournalRecord) -> Entry:
-        """The entry of a namespace that was made or whose policy changed."""
+    def add_record(self, number: int, record: journal_pb2.JournalRecord) -> Entry:
+        """The entry of an act that decides no submission: a namespace made or changed, a comment, a resolution."""
         return self._chain(number, record, None, None)
 
     def _decided(
@@ -117,6 +118,10 @@ class Draft:
             receipt.item_id, receipt.version = verdict.head.item_id, verdict.head.version
         _keep(record.decision, decoded, receipt)
         return self._chain(config.number, record, change, embedded)
+
+    def add_watched(self, number: int, alarm: pb.CollapseAlarm) -> Entry:
+        """The entry of a window that was compared with what people wrote."""
+        return self._chain(number, journal_pb2.JournalRecord(watched=alarm), None, None)
 
     def _chain(
         self, number: int, record: journal_pb2.JournalRecord, change: pb.Change | None, embedded: Embedded | None
@@ -199,6 +204,9 @@ def _ground(figures: pb.Figures, grounds: Grounds, generation_max: int) -> None:
     figures.unknown_parents.extend(grounds.lineage.unknown)
     if grounds.real_share is not None:
         figures.real_share = grounds.real_share
+    if grounds.alarm is not None:
+        figures.collapse_ratio, figures.collapse_bar = grounds.alarm.recent[-1], RAISED_BELOW
+        figures.collapse_since_revision = grounds.alarm.since_revision
     measured = grounds.measured
     if measured is None:
         return

@@ -13,6 +13,7 @@ import numpy as np
 from epistream.indexer import standing
 from epistream.indexer.anchors import Anchors
 from epistream.indexer.clock import Clock, SystemClock
+from epistream.indexer.collapse_watch import CollapseWatch
 from epistream.indexer.embed import Embedder
 from epistream.indexer.feed import Feed
 from epistream.indexer.index import (
@@ -29,6 +30,8 @@ from epistream.indexer.knowledge import Knowledge
 from epistream.indexer.namespaces import Namespaces, NamespaceState
 from epistream.indexer.outbox import Outbox
 from epistream.indexer.pipeline import Pipeline
+from epistream.indexer.resolutions import Resolutions
+from epistream.indexer.reviews import Reviews
 from epistream.indexer.store import Store
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken
@@ -48,7 +51,10 @@ class Engine:
         store: the journal, the views and the positions in Kafka.
         namespaces: made and described here; making and changing runs on the writer thread.
         anchors: what synthetic knowledge is measured against.
+        collapse_watch: finds who says less and less.
         pipeline: takes knowledge in.
+        reviews: what waits for people.
+        resolutions: conflicts, and how they end.
         knowledge: answers questions.
         feed: what is pushed.
         outbox: what Kafka must be told.
@@ -84,8 +90,11 @@ class Engine:
         self.anchors = Anchors()
         self.knowledge = Knowledge(self.store, self.namespaces, embedder)
         self.feed = Feed(self.store, self.namespaces)
+        self.collapse_watch = CollapseWatch(self.store, self.namespaces, self.anchors, clock, self.feed.wake)
         self.outbox = Outbox(self.store.readers)
         self.pipeline = Pipeline(self.store, self.namespaces, embedder, clock, self._publish, carried)
+        self.reviews = Reviews(self.store, self.namespaces, self.pipeline, clock)
+        self.resolutions = Resolutions(self.store, self.namespaces, self.pipeline, clock)
 
     def close(self) -> None:
         """Write the index files and let go of the store. Nothing may be in use any more."""

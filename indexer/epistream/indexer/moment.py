@@ -74,6 +74,8 @@ class Moment:
     anchors: Mapping[int, Anchor | Missing]
     """By modality, as they stood before the batch."""
     put_off: PutOff
+    alarms: Mapping[tuple[str, int], pb.CollapseAlarm]
+    """The collapse alarms that are on, by producer and modality."""
     said: dict[bytes, int] = field(default_factory=dict)
     """Fingerprints that changes of the batch have, with the sequence: what was put off with one of them is resolved."""
 
@@ -88,6 +90,7 @@ class Moment:
             self._measured(candidate) if new else None,
             self.standing.share.after_one_more() if new else None,
             waiting=self.standing.put_off > 0,
+            alarm=self.alarms.get((submission.provenance.producer, submission.modality)),
         )
 
     def take(self, candidate: Embedded, entry: Entry, ruling: Ruling | None = None) -> None:

@@ -12,14 +12,19 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from epistream.indexer import conflicts
 from epistream.indexer.clock import Clock
 from epistream.indexer.engine import Engine
 from epistream.indexer.namespaces import NamespaceState
 from epistream.services.consumers import Consumers
 from epistream.services.writer import Writer
+from epistream.v1 import knowledge_pb2 as pb
 
 NAMESPACES_MAX: Final = 100
 """How many namespaces have metrics of their own: the first by name."""
+
+COLLAPSE_MAX: Final = 20
+"""Of how many producers in a namespace the collapse alarm and the ratios are told: those whose alarm is on first."""
 
 SLOW_SECONDS: Final = 10.0
 """A consumer is slow while it does not have what was committed so long ago. The objective is one second."""
@@ -32,6 +37,7 @@ _BY_NAMESPACE: Final = {
     "store_merged": "Submissions that were merged, ever.",
     "index_vectors": "Vectors in the index.",
     "index_live_vectors": "Vectors of versions that have not ended.",
+    "collapse_windows_due": "Windows of synthetic knowledge that the collapse watch has not looked at yet.",
     "watch_lag_revisions": "How far the open subscription that is furthest behind is behind the head.",
     "watch_slow_consumers": f"Consumers that do not have what was committed {SLOW_SECONDS:g} seconds ago.",
 }
@@ -80,6 +86,7 @@ class ServiceCollector(Collector):
 
     def _collect(self) -> Iterator[Metric]:
         yield from self._of_namespaces()
+        yield from self._of_reviews()
         yield from self._of_the_store()
         yield _gauge("writer_waiting_bytes", "What waits to be written.", self._writer.waiting_bytes)
         yield _gauge("writer_waiting_max_bytes", "How much may wait to be written.", self._writer.waiting_bytes_max)
@@ -100,11 +107,52 @@ class ServiceCollector(Collector):
             name: GaugeMetricFamily(f"epistream_{name}", description, labels=["namespace"])
             for name, description in _BY_NAMESPACE.items()
         }
-        states = sorted(self._engine.namespaces.states(), key=lambda state: state.config.name)[:NAMESPACES_MAX]
+        states = self._first_namespaces()
         for state, values in zip(states, self._values(states), strict=True):
             for family, value in zip(families.values(), values, strict=True):
                 family.add_metric([state.config.name], value)
         yield from families.values()
+        yield from self._of_producers(states)
+
+    def _of_producers(self, states: Sequence[NamespaceState]) -> Iterator[Metric]:
+        labels = ["namespace", "producer", "modality"]
+        alarm = GaugeMetricFamily("epistream_collapse_alarm", "1 while it is on.", labels=labels)
+        ratio = GaugeMetricFamily(
+            "epistream_collapse_ratio", "Diversity over that of as many of people.", labels=[*labels, "order"]
+        )
+        with self._engine.store.reader() as catalog:
+            for state in states:
+                for known in catalog.alarms(state.config.number, limit=COLLAPSE_MAX):
+                    modality = pb.Modality.Name(known.modality).removeprefix("MODALITY_").lower()
+                    of = [state.config.name, known.producer, modality]
+                    alarm.add_metric(of, known.on)
+                    for figures in known.ratios:
+                        ratio.add_metric([*of, f"{figures.order:g}"], figures.ratio)
+        yield from (alarm, ratio)
+
+    def _first_namespaces(self) -> list[NamespaceState]:
+        return sorted(self._engine.namespaces.states(), key=lambda state: state.config.name)[:NAMESPACES_MAX]
+
+    def _of_reviews(self) -> Iterator[Metric]:
+        by_reason = ["namespace", "reason"]
+        pending = _gauge("reviews_pending", "Submissions that wait to be reviewed.", labels=by_reason)
+        age = _gauge("review_oldest_age_seconds", "How long the oldest of them has waited.", labels=by_reason)
+        contested = _gauge("conflicts_open", "Conflicts that nobody has resolved.", labels=["namespace"])
+        contested_age = _gauge(
+            "conflict_oldest_age_seconds", "How long the oldest of them is open; 0 without one.", labels=["namespace"]
+        )
+        now_us = self._clock.now_us()
+        with self._engine.store.reader() as catalog:
+            for state in self._first_namespaces():
+                name, number = state.config.name, state.config.number
+                for reason, count, oldest_us in catalog.oldest_pending(number):
+                    labels = [name, pb.Reason.Name(reason).removeprefix("REASON_").lower()]
+                    pending.add_metric(labels, count)
+                    age.add_metric(labels, max(0, now_us - oldest_us) / 1e6)
+                count, oldest = conflicts.figures(catalog.connection, number)
+                contested.add_metric([name], count)
+                contested_age.add_metric([name], max(0, now_us - oldest) / 1e6 if oldest is not None else 0.0)
+        yield from (pending, age, contested, contested_age)
 
     def _values(self, states: Sequence[NamespaceState]) -> Iterator[tuple[int, ...]]:
         """Of each namespace the values of _BY_NAMESPACE, in its order."""
@@ -122,6 +170,7 @@ class ServiceCollector(Collector):
                     counts.merged,
                     len(state.searchable),
                     state.searchable.live_count,
+                    catalog.unwatched_count(number, state.config.policy.watch_every),
                     behind.lag_revisions,
                     behind.slow_consumers,
                 )
@@ -139,8 +188,10 @@ class ServiceCollector(Collector):
         )
 
 
-def _gauge(name: str, description: str, value: float | None = None) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"epistream_{name}", description, value)
+def _gauge(
+    name: str, description: str, value: float | None = None, labels: Sequence[str] | None = None
+) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"epistream_{name}", description, value, labels)
 
 
 def _size_bytes(path: Path) -> int:
