@@ -216,6 +216,9 @@ bench-overhead: $(VENV)/dev.stamp ## Measure: what TLS, credentials, roles and t
 bench-gain: $(VENV)/dev.stamp ## Measure: what an accepted record costs the posteriors, and a window of 10,000 compared with people
 	$(BIN)/python -m bench.gain
 
+bench-requirements: $(VENV)/dev.stamp ## Measure: R1 to R14 of docs/requirements.md, and what becomes of published pairs
+	$(BIN)/python -m bench.requirements
+
 bench-gate: $(VENV)/dev.stamp ## Measure: what the gate costs each record
 	$(BIN)/python -m bench.gate
 

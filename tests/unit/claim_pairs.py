@@ -23,7 +23,10 @@ DIFFERING: Final = (
         "unit by its case",
         ("200 Cal per serving.", "200 cal per serving."),
         ("They used 5 Mmol of salt.", "They used 5 mmol of salt."),
+        ("The motor draws 5 mW.", "THE MOTOR DRAWS 5 MW."),
+        ("The dose is 5 Mfoo of it.", "THE DOSE IS 5 MFOO OF IT."),
     ),
+    *_pairs("name by its case", ("He joined The Band.", "He joined the band.")),
     *_pairs(
         "number",
         ("The daily limit is 5 mg.", "The daily limit is 50 mg."),
@@ -263,6 +266,10 @@ PARAPHRASES: Final = _pairs(
     # Sentence marks, white space, capitals
     ("The daily limit is 5 mg.", "the  daily limit is 5 mg"),
     ("THE PUMP MUST NOT RUN DRY.", "The pump must not run dry."),
+    ("IN 1984 THE COUNCIL OF MCLEAN GAVE IT TO US.", "In 1984 the council of McLean gave it to us."),
+    ("HE LEFT THE FIRST INTERNATIONAL FOR THE HAGUE.", "He left the First International for The Hague."),
+    ("She wrote The Dispossessed in Portland.", "She wrote the Dispossessed in Portland."),
+    ("BECAUSE OF COVID-19, THE LABOUR DAY FAIR MAY MOVE.", "Because of COVID-19, the Labour Day fair may move."),
     ("The storage limit is 50 GB; larger files are refused.", "The storage limit is 50 GB. Larger files are refused."),
     ("In 2019, the plant closed.", "In 2019 the plant closed."),
     ("Salt, pepper, and oil are added.", "Salt, pepper and oil are added."),

@@ -22,7 +22,8 @@ An example:
 a and b are the same claim. a and c are not, and the comparison says `negation: didn't | did`.
 
 Sameness holds between all contents with equal facts, so merging one into another never merges a third by chance; only
-capitals are treated more loosely, since a capital at the beginning of a sentence may or may not be that of a name.
+capitals are treated more loosely, since a capital at the beginning of a sentence may or may not be that of a name, and
+a text all in capitals does not tell at all.
 """
 
 import hashlib
@@ -34,7 +35,21 @@ from itertools import islice, zip_longest
 from typing import Final
 
 from epistream.indexer.claim import words
-from epistream.indexer.claim.facts import ANY, CODE, COMPATIBLE, DATE, LINE, QUANTITY, TIME, TITLE, UPPER, Facts
+from epistream.indexer.claim.facts import (
+    ANY,
+    CODE,
+    COMPATIBLE,
+    DATE,
+    LINE,
+    QUANTITY,
+    SHOUTED,
+    SHOUTED_NOUN,
+    TIME,
+    TITLE,
+    UPPER,
+    Facts,
+)
+from epistream.indexer.claim.order import is_moment
 from epistream.indexer.claim.prose import read_prose
 from epistream.indexer.claim.source import read_source
 from epistream.v1 import knowledge_pb2 as pb
@@ -45,6 +60,7 @@ _READ_CHARACTERS_MAX: Final = 8192
 _FACTS_MAX: Final = 512
 """How many facts a claim keeps as they are. The others and what was not read it keeps as a digest."""
 _SHOWN_CHARACTERS_MAX: Final = 60
+_SHOUTED: Final = frozenset([SHOUTED, SHOUTED_NOUN])
 _GAP_BEFORE: Final = re.compile(r" (?=[.,;:%°/)\]\u2013-])")
 _GAP_AFTER: Final = re.compile(r"(?<=[$€£¥₹(\[/°\u2013-]) ")
 _OPERATORS: Final = frozenset(["", "=", ">", "<"])
@@ -125,7 +141,31 @@ def compare(a: Claim, b: Claim) -> Comparison:
         ):
             return Comparison(same=True, differences=())
         return Comparison(same=False, differences=tuple(islice(_case_differences(a, b), DIFFERENCES_MAX)))
+    if _is_one_shouted(a, b):
+        return Comparison(same=True, differences=())
     return Comparison(same=False, differences=tuple(islice(_differences(a, b), DIFFERENCES_MAX)))
+
+
+def _is_one_shouted(a: Claim, b: Claim) -> bool:
+    """Whether one is the other in capitals, which do not tell names and identifiers from words, nor `us` from `US`.
+
+    What stands behind a number that is no year may be the sign of a unit, so there the keys decide.
+    """
+    if a.modality != b.modality or len(a.keys) != len(b.keys):
+        return False
+    cases = a.cases + b.cases
+    if SHOUTED not in cases and SHOUTED_NOUN not in cases:
+        return False
+    before = (ANY, ANY)
+    for key, other, one_case, other_case, one_shown, other_shown in zip(
+        a.keys, b.keys, a.cases, b.cases, a.shown, b.shown, strict=True
+    ):
+        if key != other or (one_case != other_case and one_case + other_case not in COMPATIBLE):
+            may_be_unit = any(fact[:1] == QUANTITY and not is_moment(fact) for fact in before)
+            if may_be_unit or _SHOUTED.isdisjoint(one_case + other_case) or one_shown.lower() != other_shown.lower():
+                return False
+        before = (key, other)
+    return True
 
 
 def _case_differences(a: Claim, b: Claim) -> Iterator[str]:

@@ -39,8 +39,8 @@ COMPATIBLE: Final = frozenset(
         (FIRST, LOWER + TITLE + UNCAPPED),
         (NOUN, LOWER),
         (UNCAPPED, LOWER + TITLE),
-        (SHOUTED, LOWER + TITLE + UPPER + FIRST + UNCAPPED),
-        (SHOUTED_NOUN, LOWER + TITLE + UPPER + NOUN),
+        (SHOUTED, ANY + LOWER + TITLE + UPPER + FIRST + UNCAPPED),
+        (SHOUTED_NOUN, ANY + LOWER + TITLE + UPPER + NOUN),
     )
     for other in others
     for pair in (one + other, other + one)

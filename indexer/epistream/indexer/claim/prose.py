@@ -80,9 +80,15 @@ _DENIED_MAX: Final = 16
 
 def read_prose(text: str) -> Facts:
     """The facts of a text. Pure, never raises, and takes time in proportion to the text's length."""
-    reader = _Reader(tokens_of(text), SHOUTED if text.isupper() else LOWER)
+    is_shouted = text.isupper()
+    reader = _Reader(tokens_of(text), SHOUTED if is_shouted else LOWER)
     reader.read()
     keys, cases = reader.keys, "".join(reader.cases)
+    if is_shouted:
+        cases = "".join(
+            SHOUTED if case == ANY and shown[:1].isalpha() else case
+            for shown, case in zip(reader.shown, cases, strict=True)
+        )
     while keys and keys[-1] == _BREAK:
         keys.pop()
     if text.islower() and not reader.has_identifiers and words.CODE_WORDS.isdisjoint(keys):
@@ -266,7 +272,7 @@ class _Reader:
         is_start = self.place == _AT_START
         case = self.lower if is_common else FIRST
         if word == "the" and not is_start:
-            self._add(word, ANY)
+            self._the()
         elif not (is_start or is_common):
             self._add(word, TITLE)
         elif word in _SPECIAL:

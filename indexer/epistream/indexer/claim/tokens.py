@@ -6,7 +6,7 @@ from typing import Final
 
 from epistream.indexer.claim.measures import MONTHS
 from epistream.indexer.claim.quantities import is_numeral
-from epistream.indexer.claim.words import DOTTED
+from epistream.indexer.claim.words import DOTTED, FUNCTION_WORDS
 
 _FOLDED: Final = str.maketrans(
     {
@@ -88,4 +88,5 @@ def _keeps_capitals(tokens: list[str], at: int) -> bool:
         return token.lower() not in DOTTED
     if is_numeral(token):
         return _ORDINAL_OR_DECADE.fullmatch(token) is None
-    return len(token) <= _SYMBOL_LETTERS_MAX and at > 0 and is_numeral(tokens[at - 1])
+    may_be_unit = len(token) <= _SYMBOL_LETTERS_MAX and token.lower() not in FUNCTION_WORDS
+    return may_be_unit and at > 0 and is_numeral(tokens[at - 1])
