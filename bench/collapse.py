@@ -6,19 +6,28 @@ On the sample data in ../shared/data, with the packaged encoder. Writes the plot
 import argparse
 import statistics
 import sys
+import tempfile
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from bench.report import Figure, at_least, below, report
-from epistream.indexer.collapse import FLOOR, FLOOR_WINDOW, RAISED_BELOW, Alarm, RealShareFloor
+from epistream.indexer.collapse import FLOOR_WINDOW, RAISED_BELOW, Alarm
 from epistream.indexer.spectrum import ITEMS_MIN, Comparison, HumanWindow, compare, drawn
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from tests.support.knowing import NAMESPACE, commit, open_engine, submission
 from tests.support.samples import DATA, STREAMS, TRAJECTORIES, rows, values, where
+from tests.support.watched_samples import GENERATIONS, taken_for_a_model, watched_loop
 
 PLOT: Final = Path(__file__).parents[1] / "docs" / "collapse.png"
 SPLITS: Final = 100
-_OFFERED: Final = 100_000
+_SPLIT_SOURCES: Final = ("crawl:wikipedia", "human_experts_truthfulqa")
+"""Halves of the others are smaller than the smallest anchor window."""
+_OFFERED: Final = 20_000
+_AT_ONCE: Final = 100
+_FLOOR: Final = 0.1
 _SYNTHETIC: Final = 0.9
 _NEVER: Final = 99
 _VENDI: Final = 1
@@ -33,7 +42,7 @@ def main() -> int:
         sys.exit(f"the sample data is not there: {DATA}")
     found = {regime: trajectory(regime) for regime in values(TRAJECTORIES, "regime")}
     draw(found, plot)
-    return report("collapse", [*loops(found), *people(), *floor()])
+    return report("collapse", [*loops(found), *people(), *watched(), *floor()])
 
 
 def trajectory(regime: str) -> dict[int, Comparison]:
@@ -106,24 +115,56 @@ def people() -> list[Figure]:
     return figures
 
 
+def watched() -> list[Figure]:
+    """The same through the pipeline, where repetitions are merged, and the journal keeps the alarms."""
+    figures = []
+    for regime in values(TRAJECTORIES, "regime"):
+        with tempfile.TemporaryDirectory() as folder:
+            windows = watched_loop(Path(folder), regime)
+        of_generations, store = windows["loop"][1::2], windows[""]
+        raised = next((g for g, one in zip(GENERATIONS, of_generations, strict=True) if one.on), _NEVER)
+        name = f"{regime}, watched: raised at generation ({_NEVER}: never)"
+        figures.append(below(name, raised, "", 3) if regime == "replace" else Figure(name, raised, ""))
+        for generation, one in zip(GENERATIONS, of_generations, strict=True):
+            figures.append(Figure(f"{regime}, watched: ratio at generation {generation}", one.ratios[_VENDI].ratio, ""))
+        figures.append(Figure(f"{regime}, watched: near itself in the end", of_generations[-1].near_self, ""))
+        figures.append(at_least(f"{regime}, watched: the store in the end", store[-1].ratios[_VENDI].ratio, "", 0.6))
+    for source in _SPLIT_SOURCES:
+        with tempfile.TemporaryDirectory() as folder:
+            raised = sum(taken_for_a_model(Path(folder, str(n)), source, n).on for n in range(SPLITS))
+        figures.append(below(f"{source}, taken for a model: raised in {SPLITS} splits", raised, "", 5.5))
+    return figures
+
+
 def floor() -> list[Figure]:
-    """What consumers get at nine synthetic items in ten."""
-    random, watched = np.random.default_rng(1), RealShareFloor()
-    synthetic = random.random(_OFFERED) < _SYNTHETIC
+    """What consumers get at nine synthetic items in ten, through the pipeline."""
+    synthetic = np.random.default_rng(1).random(_OFFERED) < _SYNTHETIC
     waited: list[int] = []
-    delivered = []
-    for number in range(_OFFERED):
-        delivered += watched.offer(number, synthetic=bool(synthetic[number]))
-        waited.append(len(watched.waiting))
-    real = ~synthetic[delivered]
+    with tempfile.TemporaryDirectory() as folder:
+        engine = open_engine(Path(folder))
+        policy = ns_pb.Policy(near_duplicate_threshold=1.0)
+        engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+        for start in range(0, _OFFERED, _AT_ONCE):
+            numbers = range(start, min(start + _AT_ONCE, _OFFERED))
+            commit(engine, *(_offered(number, synthetic=bool(synthetic[number])) for number in numbers))
+            waited.append(engine.namespaces.state(NAMESPACE).standing.put_off)
+        with engine.store.reader() as catalog:
+            origins = catalog.newest_origins(1, _OFFERED)
+            waiting = catalog.put_off(1)
+        engine.close()
+    real = np.array([origin != pb.ORIGIN_SYNTHETIC for origin in origins])
     shares = np.convolve(real, np.ones(FLOOR_WINDOW), "valid") / FLOOR_WINDOW
-    lost = _OFFERED - len(delivered) - len(watched.waiting)
     return [
-        at_least(f"least real share in {FLOOR_WINDOW} deliveries", float(shares.min()), "", FLOOR),
-        below("items lost", lost, f"of {_OFFERED}", 1),
+        at_least(f"least real share in {FLOOR_WINDOW} deliveries", float(shares.min()), "", _FLOOR),
+        below("items lost", _OFFERED - len(origins) - waiting, f"of {_OFFERED}", 1),
         Figure("deferred at one time, median", statistics.median(waited), ""),
         Figure("deferred at one time, at most", max(waited), ""),
     ]
+
+
+def _offered(number: int, *, synthetic: bool) -> pb.Submission:
+    origin = pb.ORIGIN_SYNTHETIC if synthetic else pb.ORIGIN_EXPERT
+    return submission(f"{number}: so it is.", id=f"s-{number}", origin=origin)
 
 
 def draw(found: dict[str, dict[int, Comparison]], path: Path) -> None:

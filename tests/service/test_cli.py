@@ -243,6 +243,15 @@ def test_namespaces_are_made_shown_and_changed(there: Namespace) -> None:
     }
     assert there("namespaces", "get", "nowhere").code == 1
     assert there("namespaces", "policy", name).code == 2
+    (watched,) = there(
+        "namespaces", "policy", name, "--set", "on_collapse=COLLAPSE_ACTION_HOLD", "--set", "watch_every=64", "--json"
+    ).messages(ns.Namespace)
+    assert (watched.policy.on_collapse, watched.policy.watch_every) == (ns.COLLAPSE_ACTION_HOLD, 64)
+    assert watched.policy.near_duplicate_threshold == 0.8
+    for wrong in ("watch_every", "watch_every=often", "on_collapse=NOTHING", "no_field=1"):
+        assert there("namespaces", "policy", name, "--set", wrong).code == 2
+    assert there("namespaces", "policy", name, "--set", "watch_every=1").code == 1
+    assert there("alarms").code == 0
 
 
 def test_a_lines_own_vector_is_taken(there: Namespace) -> None:
@@ -321,6 +330,7 @@ def test_ctrl_c_ends_what_waits_for_input(there: Namespace) -> None:
         ("diff", "1"),
         ("watch",),
         ("consumers",),
+        ("alarms",),
         ("namespaces", "list"),
         ("produce", "-", "-k", "127.0.0.1:1"),
     ],
@@ -363,7 +373,7 @@ def test_knowledge_is_produced_to_kafka(kafka: Kafka, tmp_path: Path) -> None:
 
 def test_commands_of_the_service_are_passed_on_whole(tmp_path: Path) -> None:
     assert "--metrics-address" in epistream_process("up", "--help").out
-    assert "--port" in epistream_process("kafka", "up", "--help").out
+    assert "default: 9092" in epistream_process("kafka", "up", "--help").out  # where the documents look for it
     missing = epistream_process("fsck", "--folder", str(tmp_path))
     assert missing.code == 2
     assert "no store" in missing.err

@@ -1,12 +1,14 @@
 """ReviewService on a live server: over gRPC, by the SDK's clients, and by the command line."""
 
+import signal
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from epistream.clients import Conflict, Denied, InvalidInput, NotFound, ReviewClient, SyncReviewClient
+from epistream.clients import Conflict, Denied, InvalidInput, NotFound, ReviewClient, SyncReviewClient, Unavailable
 from epistream.clients.background import run
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as know
@@ -14,7 +16,7 @@ from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import review_service_pb2 as api
 from tests.support.cli import Ran, epistream
 from tests.support.rpc import client_of, submission, vector
-from tests.support.service import RunningService, running_service
+from tests.support.service import Fail, RunningService, running_service
 
 
 @pytest.fixture(scope="module")
@@ -127,15 +129,15 @@ def test_r8_conflicts_are_listed_marked_discussed_and_resolved(there: Namespace)
         assert client.comment(there.name, conflict.conflict_id, "Of whom?").reviewer == "dr-ada"
         receipt = client.admit(there.name, review_id)
         marked = {receipt.item_id: ["limit"], "limit": [receipt.item_id]}
-        assert self_marks(there) == marked
+        assert marks(there) == marked
         over = client.resolve(there.name, conflict.conflict_id, item_ids=["limit"], comment="of adults")
         assert over.state == api.CONFLICT_STATE_RESOLVED
         assert [comment.text for comment in over.comments] == ["Of whom?"]
-        assert (client.conflicts(there.name), self_marks(there)) == ([], {"limit": []})
+        assert (client.conflicts(there.name), marks(there)) == ([], {"limit": []})
         assert client.conflicts(there.name, resolved=True) == [over]
 
 
-def self_marks(there: Namespace) -> dict[str, list[str]]:
+def marks(there: Namespace) -> dict[str, list[str]]:
     """What a search finds, each with the items that contradict it."""
 
     async def searched() -> know.SearchResponse:
@@ -179,6 +181,26 @@ def test_decisions_survive_a_kill(there: Namespace) -> None:
 
     namespace = run(described())
     assert (namespace.held_count, namespace.rejected_count) == (0, 1)
+
+
+@pytest.mark.parametrize(("point", "durable"), [("applied", False), ("committed", True)])
+def test_a_decision_is_there_whole_or_not_at_all_when_the_service_is_killed(
+    tmp_path: Path, point: str, durable: bool
+) -> None:
+    with running_service(tmp_path / "data") as service:
+        there = Namespace(service)
+        review_id = there.waiting()
+        service.stop()
+        service.start(Fail(point, at_pass=1))
+        with SyncReviewClient(service.address, reviewer="dr-ada", timeout_seconds=2) as client:
+            with pytest.raises(Unavailable):
+                client.admit(there.name, review_id)
+            assert service.wait() == -signal.SIGKILL
+            service.start()
+            assert client.review(there.name, review_id).HasField("decision") == durable
+            receipt = client.admit(there.name, review_id)
+            assert (receipt.outcome, receipt.revision) == (pb.OUTCOME_ADMITTED, 2)
+            assert [conflict.parties[0].item_id for conflict in client.conflicts(there.name)] == [receipt.item_id]
 
 
 def test_the_metrics_tell_what_waits_and_what_was_decided(there: Namespace) -> None:

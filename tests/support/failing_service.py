@@ -15,6 +15,7 @@ import apsw
 
 from epistream.indexer import positions, views
 from epistream.indexer import store as stores
+from epistream.indexer.collapse_watch import CollapseWatch
 from epistream.indexer.engine import Engine
 from epistream.indexer.index import snapshot
 from epistream.indexer.pipeline import Pipeline
@@ -140,6 +141,16 @@ def rebuilding(passes: Passes) -> None:
     passes.after(views, "apply")
 
 
+def window_compared(passes: Passes) -> None:
+    """A window of the collapse watch is compared, and nothing of it is kept."""
+    passes.before(CollapseWatch, "record")
+
+
+def window_kept(passes: Passes) -> None:
+    """A window of the collapse watch is durable, and whoever watches does not know."""
+    passes.after(CollapseWatch, "record")
+
+
 def flush(passes: Passes) -> None:
     """The flushes of the WAL fail from then on; nothing is killed."""
 
@@ -152,6 +163,8 @@ def flush(passes: Passes) -> None:
 
 RUNNING: Final = (applied, committed, checkpoint, shown, acknowledging, offset_shown, acknowledged)
 """These strike while knowledge comes in."""
+WATCHING: Final = (window_compared, window_kept)
+"""These strike while knowledge of models is watched."""
 STOPPING: Final = (snapshot_written, snapshot_begun, snapshot_renamed)
 """These strike while the service goes down."""
 STARTING: Final = (opening, rebuilding)
@@ -190,7 +203,9 @@ def main() -> None:
     """Arm the point that the environment names, and be the service."""
     from epistream.services.__main__ import main as service
 
-    point = next(p for p in (*RUNNING, *STOPPING, *STARTING, flush) if p.__name__ == os.environ[POINT_VARIABLE])
+    point = next(
+        p for p in (*RUNNING, *WATCHING, *STOPPING, *STARTING, flush) if p.__name__ == os.environ[POINT_VARIABLE]
+    )
     point(Passes(int(os.environ[PASS_VARIABLE])))
     service()
 

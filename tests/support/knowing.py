@@ -119,6 +119,15 @@ def commit(engine: Engine, *sent: pb.Submission, atomic: bool = False) -> list[p
     return engine.pipeline.commit(engine.pipeline.prepare([record(one) for one in sent]), atomic=atomic)
 
 
+def watch(engine: Engine) -> list[pb.CollapseAlarm]:
+    """Have the collapse watch look at all that is due; what it found, in order."""
+    found = []
+    while (window := engine.collapse_watch.next()) is not None:
+        found.append(engine.collapse_watch.compare(window))
+        assert engine.collapse_watch.record(window, found[-1])
+    return found
+
+
 def pending(engine: Engine, reason: pb.Reason.ValueType = pb.REASON_UNSPECIFIED) -> list[Held]:
     """What is held now."""
     with engine.store.reader() as catalog:

@@ -365,6 +365,11 @@ class ScriptedServer(
             answer.next_page_token = str(end)
         return answer
 
+    async def ListAlarms(self, request: knowledge.ListAlarmsRequest, context: Context) -> knowledge.ListAlarmsResponse:
+        await self._admit(context)
+        await self._fail(context)
+        return knowledge.ListAlarmsResponse(head_revision=len(self.history))
+
     async def Diff(self, request: knowledge.DiffRequest, context: Context) -> knowledge.DiffResponse:
         await self._admit(context)
         await self._fail(context)

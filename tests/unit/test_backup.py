@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epistream.indexer import positions, views
+from epistream.indexer import conflicts, positions, views
 from epistream.indexer import store as stores
 from epistream.indexer.backup import CHUNK_BYTES, DIGEST_BYTES, Backup
 from epistream.indexer.engine import Engine
@@ -23,6 +23,7 @@ from epistream.indexer.model import Position
 from epistream.indexer.outbox import acknowledge
 from epistream.indexer.positions import Cursor
 from epistream.indexer.restore import UNFINISHED, restore
+from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.wire.errors import Broken, InvalidInput, Unavailable
@@ -35,9 +36,12 @@ from tests.support.knowing import (
     commit_in_batches,
     direction,
     open_engine,
+    pending,
     record,
     retraction,
+    ruling,
     submission,
+    watch,
 )
 
 ROOT: Final = Path(__file__).parents[2]
@@ -87,11 +91,30 @@ def filled(folder: Path) -> Engine:
         )
     )
     commit(engine, judged)
+    fill_with_reviews(engine)
     commit_from_kafka(engine, [submission(f"From Kafka {n}.", id=f"k-{n}") for n in range(5)], 2)
+    made = [submission(f"Made {n}.", id=f"m-{n}", origin=pb.ORIGIN_SYNTHETIC, producer="gpt") for n in range(130)]
+    commit(engine, *made)
+    assert watch(engine)
     letters = [record(pb.Submission(content="of nobody"), Position("facts", 1, n, leader_epoch=3)) for n in range(3)]
     engine.pipeline.commit(engine.pipeline.prepare([*letters, record(pb.Submission(content="over gRPC"))]))
     acknowledge(engine.store, Cursor(30, 2))
     return engine
+
+
+def fill_with_reviews(engine: Engine) -> None:
+    """One that is let in, one that is rejected, one that still waits; a conflict, and a comment on it."""
+    made = [submission(f"Of {n} mg.", id=f"w-{n}", item="i-20", origin=pb.ORIGIN_SYNTHETIC) for n in range(3)]
+    commit(engine, *made)
+    *_, first, second, _ = pending(engine)
+    engine.pipeline.release([ruling(engine, first), ruling(engine, second, admits=False)])
+    near = direction(1.0, 0.1)
+    commit(engine, *(submission(f"At most {n} mg.", id=f"c-{n}", vector=near) for n in (5, 50)))
+    with engine.store.reader() as catalog:
+        (conflict,) = conflicts.listed(catalog.connection, 1, is_open=True, item_id="", after=0, limit=2)
+    engine.pipeline.comment(
+        NAMESPACE, journal_pb2.Comment(subject=conflict.conflict, reviewer="dr-ada", text="Of whom?")
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,18 @@
 """The collapse watch: who is noticed and who is not, how far copies go, and what consumers get of what is real."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from epistream.indexer.collapse import (
     CLEARED_AFTER,
-    FLOOR,
-    FLOOR_WINDOW,
     Alarm,
-    RealShareFloor,
+    RealShare,
+    has_room,
 )
 from epistream.indexer.spectrum import Comparison, Diversity, HumanWindow, Missing, compare, drawn
 from epistream.wire.errors import Broken
@@ -190,77 +188,42 @@ def test_r20_models_that_answer_the_same_prompts_as_people_are_compared_on_those
         assert not found.matched or found.items == len(shared)
 
 
-# The floor.
+# The real share.
 
 
-def offered(floor: RealShareFloor, synthetic: Sequence[bool]) -> list[int]:
-    return [item for number, made in enumerate(synthetic) for item in floor.offer(number, synthetic=made)]
-
-
-def test_the_example_of_the_floor() -> None:
-    floor = RealShareFloor(0.5, 10)
-
-    assert offered(floor, [True, True, False, True, False]) == [2, 0, 4, 1]
-    assert floor.waiting == (3,)
-
-
-@given(
-    st.lists(st.booleans(), max_size=400),
-    st.sampled_from([0.0, 0.1, 0.25, 1 / 3, 0.62, 1.0]),
-    st.integers(1, 60),
-    st.integers(0, 400),
-)
-def test_r22_no_window_is_below_the_floor_and_nothing_is_lost_or_out_of_order(
-    synthetic: list[bool], share: float, window: int, cut: int
+@given(st.lists(st.booleans(), max_size=300), st.sampled_from([0.0, 0.1, 0.25, 1 / 3, 0.62, 1.0]), st.integers(1, 60))
+def test_r22_whoever_asks_for_room_keeps_every_window_at_the_floor(
+    synthetic: list[bool], floor: float, window: int
 ) -> None:
-    floor = RealShareFloor(share, window)
-    delivered = offered(floor, synthetic[:cut])
-    floor = RealShareFloor.from_bytes(floor.to_bytes())
-    delivered += [n for i, made in enumerate(synthetic[cut:], cut) for n in floor.offer(i, synthetic=made)]
+    share = RealShare(window=window)
+    delivered: list[bool] = []
+    for made in synthetic:
+        if made and not has_room(share.after_one_more(), floor):
+            real = 1 - (sum(delivered[-window + 1 :] if window > 1 else []) + 1) / window
+            assert real < floor  # one more would go below
+            continue
+        share.deliver(synthetic=made)
+        delivered.append(made)
 
-    real = np.cumsum([0, *(not synthetic[item] for item in delivered)])
-    for end in range(1, len(delivered) + 1):
-        start = max(0, end - window)
-        assert real[end] - real[start] >= share * (end - start) - 1e-9
-    assert sorted([*delivered, *floor.waiting]) == list(range(len(synthetic)))
-    for kind in (True, False):
-        of_kind = [item for item in delivered if synthetic[item] == kind]
-        assert all(a < b for a, b in pairwise(of_kind))
-    if floor.waiting:  # one more would go below
-        end = min(len(delivered), window - 1)
-        assert real[-1] - real[len(real) - 1 - end] < share * (end + 1) - 1e-9
-
-
-@settings(max_examples=5)
-@given(st.integers(0, 2**32 - 1))
-def test_r22_at_nine_in_ten_synthetic_consumers_get_the_floor_in_every_thousand(seed: int) -> None:
-    synthetic = (np.random.default_rng(seed).random(20_000) < 0.9).tolist()
-    floor = RealShareFloor()
-
-    delivered = offered(floor, synthetic)
-
-    real = np.array([not synthetic[item] for item in delivered])
-    shares = np.convolve(real, np.ones(FLOOR_WINDOW), "valid") / FLOOR_WINDOW
-    assert shares.min() >= FLOOR
-    assert floor.real_share is not None
-    assert floor.real_share >= FLOOR
-    assert len(delivered) + len(floor.waiting) == 20_000
-    assert len(delivered) > 15_000
+    for end in range(window, len(delivered) + 1):
+        assert 1 - sum(delivered[end - window : end]) / window >= floor - 1e-9
+    newest = delivered[-window:]
+    assert share.real == (pytest.approx(1 - sum(newest) / len(newest)) if newest else None)
+    assert RealShare(newest, window).after_one_more() == share.after_one_more() == share.branch().after_one_more()
 
 
-def test_what_was_retracted_waits_no_longer() -> None:
-    floor = RealShareFloor(0.5, 10)
-    offered(floor, [True, True, True])
+def test_the_example_of_the_real_share() -> None:
+    share = RealShare(window=10)
+    for _ in range(5):
+        assert has_room(share.after_one_more(), 0.5)
+        share.deliver(synthetic=True)
+    for _ in range(5):
+        assert not has_room(share.after_one_more(), 0.5)
+        share.deliver(synthetic=False)
+    assert has_room(share.after_one_more(), 0.5)
 
-    floor.withdraw([0, 2])
 
-    assert floor.waiting == (1,)
-    assert floor.offer(3, synthetic=False) == [3, 1]
-
-
-@pytest.mark.parametrize("state", [b"", b"ESTATE", RealShareFloor().to_bytes()[:-1], Alarm().to_bytes() + b"0"])
+@pytest.mark.parametrize("state", [b"", b"ESTATE", Alarm().to_bytes()[:-1], Alarm().to_bytes() + b"0"])
 def test_damaged_state_is_refused(state: bytes) -> None:
-    with pytest.raises(Broken):
-        RealShareFloor.from_bytes(state)
     with pytest.raises(Broken):
         Alarm.from_bytes(state)

@@ -72,6 +72,8 @@ class Progress:
     """The namespace's head."""
     time: datetime
     """The service's clock, UTC."""
+    alarms: Sequence[pb.CollapseAlarm] = ()
+    """The collapse alarms that are on, the newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,7 @@ class Cursor:
         epoch: the store's, as the last stream began with; that of the start before.
         head_revision: the newest revision heard of.
         duplicates: changes that came again and were dropped.
+        alarms: the collapse alarms that are on, as was last heard.
     """
 
     def __init__(self, start: Start | Position, *, dense: bool) -> None:
@@ -141,6 +144,7 @@ class Cursor:
         self.epoch = self.position.epoch if self.position else ""
         self.head_revision = 0
         self.duplicates = 0
+        self.alarms: Sequence[pb.CollapseAlarm] = ()
         self._start = start
         self._dense = dense
         self._phase = _Phase.OPENING
@@ -234,11 +238,12 @@ class Cursor:
         return Changes(fresh, revision)
 
     def _progress(self, progress: sync.Progress) -> Progress | None:
+        self.alarms = tuple(progress.alarms)
         if self._phase is _Phase.SNAPSHOT:  # a sign of life
             return None
         self._advance(progress.revision)
         self.head_revision = max(self.head_revision, progress.head_revision)
-        return Progress(self.revision, progress.head_revision, progress.time.ToDatetime(UTC))
+        return Progress(self.revision, progress.head_revision, progress.time.ToDatetime(UTC), self.alarms)
 
     def _advance(self, revision: int) -> None:
         """Nothing up to `revision` is still to come."""

@@ -90,6 +90,16 @@ class KnowledgeClient:
                 return found
             request.page_token = page.next_page_token
 
+    async def list_alarms(
+        self, namespace: str, *, on: bool = False, producer: str = "", limit: int = PAGE_ENTRIES
+    ) -> list[pb.CollapseAlarm]:
+        """What the collapse watch knows: of whom the alarm is on first, then of whom the newest windows are.
+
+        With `on` only the first; with `producer` only of that one.
+        """
+        request = knowledge.ListAlarmsRequest(namespace=namespace, on=on, producer=producer, limit=limit)
+        return list((await call(self._connection, lambda: self._knowledge.ListAlarms, request, self._seconds)).alarms)
+
     async def search(
         self,
         namespace: str,

@@ -153,6 +153,11 @@ class Replica:
         return self._position.epoch if self._position else ""
 
     @property
+    def alarms(self) -> Sequence[pb.CollapseAlarm]:
+        """The collapse alarms that are on in the namespace, as was last heard: whose knowledge says less and less."""
+        return self._subscriber.alarms
+
+    @property
     def counts(self) -> Counts:
         """What happened to its subscription; `resyncs` are the snapshots that it had to take."""
         return self._subscriber.counts

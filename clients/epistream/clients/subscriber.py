@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -54,6 +54,9 @@ class Subscriber:
     A stream that ends or falls silent is followed by another, which goes on where the last one stopped; the waits
     between grow to a second. Construct it inside the event loop that iterates over it, and iterate in one task at a
     time. An iteration that was cancelled can be taken up again.
+
+    Acknowledge what was applied. Nothing is lost without, but a service that has 64 messages unacknowledged sends new
+    changes only every 50 to 150 ms (docs/decisions/0016), and cannot tell anybody how far this consumer is.
 
     Iterating raises:
         Resync: the position means nothing to the store (`reason` says why), or revisions stay missing. Never with
@@ -132,6 +135,11 @@ class Subscriber:
     def head_revision(self) -> int:
         """The newest revision heard of; 0 before the first connection."""
         return self._cursor.head_revision
+
+    @property
+    def alarms(self) -> Sequence[pb.CollapseAlarm]:
+        """The collapse alarms that are on in the namespace, as was last heard; the newest 100."""
+        return self._cursor.alarms
 
     @property
     def counts(self) -> Counts:

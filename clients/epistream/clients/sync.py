@@ -102,7 +102,7 @@ class SyncProducer:
 
 
 class SyncSubscriber:
-    """`Subscriber`, blocking: `for event in subscriber`."""
+    """`Subscriber`, blocking: `for event in subscriber`. As there, who does not acknowledge is sent to less often."""
 
     def __init__(
         self,
@@ -138,6 +138,11 @@ class SyncSubscriber:
     def position(self) -> Position | None:
         """As `Subscriber.position`."""
         return self._subscriber.position
+
+    @property
+    def alarms(self) -> Sequence[pb.CollapseAlarm]:
+        """As `Subscriber.alarms`."""
+        return self._subscriber.alarms
 
     @property
     def counts(self) -> Counts:
@@ -221,6 +226,11 @@ class SyncReplica:
     def epoch(self) -> str:
         """As `Replica.epoch`."""
         return self._replica.epoch
+
+    @property
+    def alarms(self) -> Sequence[pb.CollapseAlarm]:
+        """As `Replica.alarms`."""
+        return self._replica.alarms
 
     @property
     def counts(self) -> Counts:
@@ -307,6 +317,12 @@ class SyncKnowledgeClient:
     ) -> list[knowledge.RecordedFeedback]:
         """As `KnowledgeClient.list_feedback`."""
         return run(self._client.list_feedback(namespace, item_id, page_entries=page_entries))
+
+    def list_alarms(
+        self, namespace: str, *, on: bool = False, producer: str = "", limit: int = PAGE_ENTRIES
+    ) -> list[pb.CollapseAlarm]:
+        """As `KnowledgeClient.list_alarms`."""
+        return run(self._client.list_alarms(namespace, on=on, producer=producer, limit=limit))
 
     def search(
         self,

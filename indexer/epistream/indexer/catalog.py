@@ -39,6 +39,13 @@ _CHAINED: Final = (
 """What is needed of a journal entry to check it; see `_committed`."""
 
 
+_WATCHED: Final = (
+    "FROM generators g LEFT JOIN alarms a ON a.namespace = g.namespace AND a.producer = g.producer"
+    " AND a.modality = g.modality WHERE g.namespace = :n"
+)
+"""Every producer of SYNTHETIC knowledge, with its newest window."""
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """The newest version of an item."""
@@ -87,6 +94,16 @@ class IndexRow:
     modality: int
     producer: str
     embedding: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unwatched:
+    """A producer of SYNTHETIC knowledge, a window of whom is due."""
+
+    producer: str
+    modality: pb.Modality.ValueType
+    known: pb.CollapseAlarm
+    """What is known from the window before; empty at the first."""
 
 
 class Catalog:
@@ -157,6 +174,35 @@ class Catalog:
             {"n": namespace, "after": after, "reason": reason, "limit": limit},
         )
         return [Held(sequence, self.decision(sequence)) for (sequence,) in rows]
+
+    def put_off(self, namespace: int) -> int:
+        """How many submissions wait for the real share to allow them."""
+        row: int = self.connection.execute(
+            "SELECT COUNT(*) FROM held INDEXED BY held_put_off WHERE namespace = ? AND resolved IS NULL"  # noqa: S608
+            f" AND reason = {pb.REASON_DEFERRED}",
+            (namespace,),
+        ).get
+        return row
+
+    def next_put_off(self, namespace: int, after: int, limit: int) -> list[tuple[Held, bytes | None]]:
+        """At most `limit` of them after a sequence, the oldest first, each with its vector as little-endian float32."""
+        rows = list(
+            self.connection.execute(
+                "SELECT h.sequence, j.embedding FROM held h INDEXED BY held_put_off JOIN journal j"  # noqa: S608
+                " ON j.sequence = h.sequence WHERE h.namespace = ? AND h.sequence > ? AND h.resolved IS NULL"
+                f" AND h.reason = {pb.REASON_DEFERRED} ORDER BY h.sequence LIMIT ?",
+                (namespace, after, limit),
+            )
+        )
+        return [(Held(sequence, self.decision(sequence)), embedding) for sequence, embedding in rows]
+
+    def newest_origins(self, namespace: int, limit: int) -> list[int]:
+        """The origins of the newest versions that are no retractions, at most `limit`, the oldest first."""
+        rows = self.connection.execute(
+            "SELECT origin FROM versions WHERE namespace = ? AND kind <> ? ORDER BY revision DESC LIMIT ?",
+            (namespace, pb.CHANGE_KIND_RETRACTED, limit),
+        )
+        return [origin for (origin,) in rows][::-1]
 
     def ended(self, namespace: int, sequence: int) -> int | None:
         """The sequence of the entry that ended what another held; None while it is held."""
@@ -418,6 +464,85 @@ class Catalog:
             " ORDER BY revision",
             (namespace, after, until, modality),
         )
+
+    def alarms(
+        self, namespace: int, *, on: bool = False, producer: str | None = None, limit: int = -1
+    ) -> list[pb.CollapseAlarm]:
+        """What is known of the producers of SYNTHETIC knowledge, at most `limit`, all where it is negative.
+
+        First those whose alarm is on, then those whose newest window ended last. With `on` only the first; with
+        `producer` only of that one.
+        """
+        rows = self.connection.execute(
+            "SELECT alarm FROM alarms WHERE namespace = ?1 AND raised >= ?2 AND producer = IFNULL(?3, producer)"
+            " ORDER BY raised DESC, revision DESC, producer, modality LIMIT ?4",
+            (namespace, on, producer, limit),
+        )
+        return [pb.CollapseAlarm.FromString(alarm) for (alarm,) in rows]
+
+    def alarm(self, namespace: int, producer: str, modality: int) -> pb.CollapseAlarm:
+        """What is known of one producer; empty where nothing is."""
+        alarm = self.connection.execute(
+            "SELECT alarm FROM alarms WHERE namespace = ? AND producer = ? AND modality = ?",
+            (namespace, producer, modality),
+        ).get
+        return pb.CollapseAlarm.FromString(alarm or b"")
+
+    def unwatched(self, namespace: int, every: int) -> Unwatched | None:
+        """A producer of whom a multiple of `every` was accepted since its newest window.
+
+        Of several the one whose newest window ended first.
+        """
+        row = self.connection.execute(
+            f"SELECT g.producer, g.modality, a.alarm {_WATCHED}"
+            " AND g.accepted / :every > IFNULL(a.accepted, 0) / :every"
+            " ORDER BY IFNULL(a.revision, 0), g.producer, g.modality LIMIT 1",
+            {"n": namespace, "every": every},
+        ).get
+        return Unwatched(row[0], row[1], pb.CollapseAlarm.FromString(row[2] or b"")) if row is not None else None
+
+    def unwatched_count(self, namespace: int, every: int) -> int:
+        """How many windows of producers are due."""
+        due: float = self.connection.execute(
+            f"SELECT TOTAL(g.accepted / :every - IFNULL(a.accepted, 0) / :every) {_WATCHED}",
+            {"n": namespace, "every": every},
+        ).get
+        return int(due)
+
+    def generated_modalities(self, namespace: int) -> list[pb.Modality.ValueType]:
+        """The modalities of what models said."""
+        rows = self.connection.execute(
+            "SELECT DISTINCT modality FROM generators WHERE namespace = ? ORDER BY modality", (namespace,)
+        )
+        return [modality for (modality,) in rows]
+
+    def head_at(self, namespace: int, producer: str, modality: int, number: int) -> int:
+        """The head when so much was accepted of a producer of SYNTHETIC knowledge."""
+        head: int = self.connection.execute(
+            "SELECT head FROM generated WHERE namespace = ? AND producer = ? AND modality = ? AND number = ?",
+            (namespace, producer, modality, number),
+        ).get
+        return head
+
+    def generated(self, namespace: int, producer: str, modality: int, number: int, limit: int) -> list[int]:
+        """The newest `limit` of what was accepted of a producer up to its `number`-th, the oldest first.
+
+        Each as the revision that it became or was merged into; so each has a vector, and one may be there twice.
+        """
+        rows = self.connection.execute(
+            "SELECT revision FROM generated WHERE namespace = ? AND producer = ? AND modality = ?"
+            " AND number > ? AND number <= ? ORDER BY number",
+            (namespace, producer, modality, number - limit, number),
+        )
+        return [revision for (revision,) in rows]
+
+    def in_answers(self, namespace: int, modality: int, at: int) -> list[int]:
+        """The versions of a modality that are in answers at a revision, the oldest first."""
+        rows = self.connection.execute(
+            f"SELECT revision FROM versions WHERE namespace = :n AND modality = :m AND {_IN_ANSWERS} ORDER BY revision",  # noqa: S608
+            {"n": namespace, "m": modality, "at": at},
+        )
+        return [revision for (revision,) in rows]
 
     def ends(self, namespace: int, after: int) -> list[tuple[int, int]]:
         """Versions that ended above `after`, each with the revision that ended it, in the order of their ends."""

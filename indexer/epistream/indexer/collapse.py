@@ -3,20 +3,18 @@
 A model that is trained on what models made forgets the rare first and ends at one thing (Shumailov et al., Nature
 631:755, 2024); it does not where synthetic data is added to real data and never takes its place (Gerstgrasser et al.,
 arXiv 2404.01413). So each producer's windows are compared with a frozen human one (`Alarm`), what is made from what was
-made is capped (`lineage`), and consumers get a share of real knowledge whatever comes in (`RealShareFloor`).
+made is capped (`lineage`), and consumers get a share of real knowledge whatever comes in (`RealShare`).
 
 Pure: a state and what happened give the next state.
 """
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
-import numpy as np
-
-from epistream.indexer.sealed import Arrays, seal, unseal
+from epistream.indexer.sealed import seal, unseal
 from epistream.indexer.spectrum import ORDERS, Comparison, Missing, slope
 
 RAISED_BELOW: Final = 0.95
@@ -26,7 +24,6 @@ CLEARED_FROM: Final = 0.95
 CLEARED_AFTER: Final = 3
 SUPPORT_MIN: Final = 0.45
 """Below, a window is about something else than the human one, and its ratio says nothing about collapse."""
-FLOOR: Final = 0.10
 FLOOR_WINDOW: Final = 1000
 
 _STATE: Final = 1
@@ -102,87 +99,47 @@ class Alarm:
         return cls(**{**figures, "ratios": tuple(figures["ratios"])})
 
 
-class RealShareFloor:
-    """Keeps the share of what is not synthetic at or above a floor, in every `window` deliveries and from the first on.
+class RealShare:
+    """The share of what is not synthetic among the newest changes of a namespace, a window of them.
 
-    What is real passes at once. What is synthetic passes while the share allows it, and else waits behind the synthetic
-    items before it: deferred, never lost, never out of order. With the floor at 1/10, each real item lets nine others
-    pass. An example, r real and s synthetic, floor 1/2: s1 s2 r1 s3 r2 come in, r1 s1 r2 s2 go out, s3 waits.
+    With a floor f no window of w deliveries has more than (1 - f) w synthetic ones, whatever comes in and from the
+    first on: what does not fit is put off until something real makes room. An example, w = 10 and f = 1/2: five
+    synthetic ones pass at first, a sixth passes when one of them is ten deliveries ago.
 
-    One thread at a time. Items are known by their numbers.
+    One thread at a time.
     """
 
-    def __init__(self, floor: float = FLOOR, window: int = FLOOR_WINDOW) -> None:
-        """Nothing was delivered yet. The floor is a share, 0 to 1; the window a number of deliveries."""
-        if not 0 <= floor <= 1 or window < 1:
-            raise ValueError(f"expected a floor in [0, 1] and a window >= 1, found {floor} and {window}")
-        self._floor, self._window = floor, window
-        self._delivered: deque[bool] = deque()
-        """Of the newest deliveries, a window of them, whether they were synthetic."""
-        self._synthetic = 0
-        self._waiting: deque[int] = deque()
+    def __init__(self, delivered: Iterable[bool] = (), window: int = FLOOR_WINDOW) -> None:
+        """Of the newest deliveries, oldest first, whether they were synthetic."""
+        self._window = window
+        self._delivered = deque(delivered, window)
+        self._synthetic = sum(self._delivered)
 
     @property
-    def waiting(self) -> Sequence[int]:
-        """The deferred items, the next one first."""
-        return tuple(self._waiting)
+    def real(self) -> float | None:
+        """The share; None before the first delivery."""
+        return 1 - self._synthetic / len(self._delivered) if self._delivered else None
 
-    @property
-    def real_share(self) -> float | None:
-        """The share of what is not synthetic among the newest deliveries, a window of them; None before the first."""
-        return (len(self._delivered) - self._synthetic) / len(self._delivered) if self._delivered else None
+    def after_one_more(self) -> float:
+        """The least share that a window has when a synthetic item is delivered now.
 
-    def offer(self, item: int, *, synthetic: bool) -> list[int]:
-        """The items that are delivered now, in order: this one and what waited, or none of them."""
-        if synthetic:
-            self._waiting.append(item)
-            return self._passing()
-        self._deliver(synthetic=False)
-        return [item, *self._passing()]
-
-    def withdraw(self, items: Iterable[int]) -> None:
-        """Let deferred items wait no longer: they were retracted, or given another way."""
-        gone = set(items)
-        self._waiting = deque(item for item in self._waiting if item not in gone)
-
-    def to_bytes(self) -> bytes:
-        """The state."""
-        arrays: Arrays = {
-            "delivered": np.array(self._delivered, np.uint8),
-            "waiting": np.array(self._waiting, np.int64),
-        }
-        return seal("floor", _STATE, {"floor": self._floor, "window": self._window}, arrays)
-
-    @classmethod
-    def from_bytes(cls, state: bytes) -> Self:
-        """What `to_bytes` made.
-
-        Raises:
-            Broken: it is damaged (CORRUPT), or another version's.
+        Deliveries that are still to come count as real: they decide for themselves.
         """
-        figures, arrays = unseal("floor", _STATE, state)
-        made = cls(figures["floor"], figures["window"])
-        made._delivered.extend(arrays["delivered"].astype(bool).tolist())
-        made._synthetic = sum(made._delivered)
-        made._waiting.extend(arrays["waiting"].tolist())
-        return made
-
-    def _passing(self) -> list[int]:
-        passing = []
-        while self._waiting and self._has_room():
-            passing.append(self._waiting.popleft())
-            self._deliver(synthetic=True)
-        return passing
-
-    def _has_room(self) -> bool:
-        """Whether one more synthetic delivery leaves every window that ends with it at or above the floor."""
         full = len(self._delivered) == self._window
-        synthetic = self._synthetic - (self._delivered[0] if full else 0) + 1
-        deliveries = len(self._delivered) + (0 if full else 1)
-        return deliveries - synthetic >= self._floor * deliveries - 1e-9
+        return 1 - (self._synthetic - (self._delivered[0] if full else 0) + 1) / self._window
 
-    def _deliver(self, *, synthetic: bool) -> None:
+    def deliver(self, *, synthetic: bool) -> None:
+        """Something was delivered."""
         if len(self._delivered) == self._window:
-            self._synthetic -= self._delivered.popleft()
+            self._synthetic -= self._delivered[0]
         self._delivered.append(synthetic)
         self._synthetic += synthetic
+
+    def branch(self) -> "RealShare":
+        """What goes on from here by itself."""
+        return RealShare(self._delivered, self._window)
+
+
+def has_room(share: float, floor: float) -> bool:
+    """Whether the floor allows a share, whatever rounding did to it."""
+    return share >= floor - 1e-9

@@ -10,7 +10,8 @@ from typing import Final
 
 from epistream.indexer import deadletters, positions, views
 from epistream.indexer.catalog import Head
-from epistream.indexer.gate import Verdict
+from epistream.indexer.collapse import RAISED_BELOW
+from epistream.indexer.gate import Grounds, Verdict
 from epistream.indexer.journal import Entry, chain
 from epistream.indexer.model import Decoded, Embedded, Malformed, NamespaceConfig, Position, Record, Ruling
 from epistream.indexer.store import Store
@@ -112,17 +113,23 @@ class Draft:
             tip.revision += 1
             receipt.revision = tip.revision
             change = _change(decoded, verdict, receipt)
-            change.generation = verdict.lineage.generation
+            change.generation = receipt.figures.generation
         elif verdict.outcome == pb.OUTCOME_MERGED and verdict.head is not None:
             receipt.item_id, receipt.version = verdict.head.item_id, verdict.head.version
         _keep(record.decision, decoded, receipt)
         return self._chain(config.number, record, change, embedded)
 
+    def add_watched(self, number: int, alarm: pb.CollapseAlarm) -> Entry:
+        """The entry of a window that was compared with what people wrote."""
+        return self._chain(number, journal_pb2.JournalRecord(watched=alarm), None, None)
+
     def _chain(
         self, number: int, record: journal_pb2.JournalRecord, change: pb.Change | None, embedded: Embedded | None
     ) -> Entry:
         change_bytes = change.SerializeToString(deterministic=True) if change is not None else None
-        vector = embedded.vector if embedded is not None and change is not None else None
+        # Of what was put off too, which goes on by itself: nobody may have to wait for an encoder then.
+        put_off = record.decision.receipt.reason == pb.REASON_DEFERRED
+        vector = embedded.vector if embedded is not None and (change is not None or put_off) else None
         embedding = vector.astype("<f4", copy=False).tobytes() if vector is not None else None
         record_bytes = record.SerializeToString(deterministic=True)
         self.sequence += 1
@@ -184,13 +191,32 @@ def _receipt(submission: pb.Submission, verdict: Verdict) -> pb.Receipt:
             figures.item_id, figures.version = verdict.head.item_id, verdict.head.version
             figures.origin = pb.Origin.ValueType(verdict.head.origin)
         figures.differences.extend(verdict.differences)
-    if verdict.lineage.generation:
-        receipt.figures.generation = verdict.lineage.generation
-        receipt.figures.generation_max = verdict.generation_max
-        receipt.figures.unknown_parents.extend(verdict.lineage.unknown)
+    if verdict.grounds is not None:
+        _ground(receipt.figures, verdict.grounds, verdict.generation_max)
     for violation in verdict.violations:
         receipt.violations.add(field=violation.field, description=violation.description)
     return receipt
+
+
+def _ground(figures: pb.Figures, grounds: Grounds, generation_max: int) -> None:
+    """Set the figures that a verdict on synthetic knowledge rests on."""
+    figures.generation, figures.generation_max = grounds.lineage.generation, generation_max
+    figures.unknown_parents.extend(grounds.lineage.unknown)
+    if grounds.real_share is not None:
+        figures.real_share = grounds.real_share
+    if grounds.alarm is not None:
+        figures.collapse_ratio, figures.collapse_bar = grounds.alarm.recent[-1], RAISED_BELOW
+        figures.collapse_since_revision = grounds.alarm.since_revision
+    measured = grounds.measured
+    if measured is None:
+        return
+    figures.doubts.extend(measured.looks.doubts)
+    if measured.gain is not None and measured.human_gain is not None:
+        figures.gain, figures.human_gain = measured.gain, measured.human_gain
+    if measured.looks.plausibility is not None:
+        figures.plausibility = measured.looks.plausibility
+    if measured.worth is not None:
+        figures.worth = measured.worth
 
 
 def _change(decoded: Decoded, verdict: Verdict, receipt: pb.Receipt) -> pb.Change:

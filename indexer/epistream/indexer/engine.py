@@ -10,8 +10,10 @@ from typing import Final
 
 import numpy as np
 
+from epistream.indexer import standing
 from epistream.indexer.anchors import Anchors
 from epistream.indexer.clock import Clock, SystemClock
+from epistream.indexer.collapse_watch import CollapseWatch
 from epistream.indexer.embed import Embedder
 from epistream.indexer.feed import Feed
 from epistream.indexer.index import (
@@ -49,6 +51,7 @@ class Engine:
         store: the journal, the views and the positions in Kafka.
         namespaces: made and described here; making and changing runs on the writer thread.
         anchors: what synthetic knowledge is measured against.
+        collapse_watch: finds who says less and less.
         pipeline: takes knowledge in.
         reviews: what waits for people.
         resolutions: conflicts, and how they end.
@@ -87,6 +90,7 @@ class Engine:
         self.anchors = Anchors()
         self.knowledge = Knowledge(self.store, self.namespaces, embedder)
         self.feed = Feed(self.store, self.namespaces)
+        self.collapse_watch = CollapseWatch(self.store, self.namespaces, self.anchors, clock, self.feed.wake)
         self.outbox = Outbox(self.store.readers)
         self.pipeline = Pipeline(self.store, self.namespaces, embedder, clock, self._publish, carried)
         self.reviews = Reviews(self.store, self.namespaces, self.pipeline, clock)
@@ -95,8 +99,10 @@ class Engine:
     def close(self) -> None:
         """Write the index files and let go of the store. Nothing may be in use any more."""
         for state in self.namespaces.states():
+            number = state.config.number
             try:
-                save_snapshot(state.searchable, self._index_folder, epoch=self.epoch, namespace=state.config.number)
+                save_snapshot(state.searchable, self._index_folder, epoch=self.epoch, namespace=number)
+                standing.save(state.standing, self._index_folder, number, epoch=self.epoch)
             except Broken as error:
                 _log.warning("%s The index will be made from the journal at the next start.", error.message)
         self.store.close()
@@ -121,6 +127,9 @@ class Engine:
         elif isinstance(loaded, Unusable):
             _log.warning("%s The index is made from the journal.", loaded.reason)
         _catch_up(self.store, number, state.searchable)
+        with self.store.reader() as catalog:
+            dimension = state.config.encoder.dimension
+            state.standing = standing.load(self._index_folder, catalog, number, dimension, epoch=self.epoch)
 
 
 def _catch_up(store: Store, number: int, searchable: Searchable) -> None:

@@ -7,7 +7,7 @@ give the same bytes.
 
 import threading
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -135,6 +135,11 @@ class Feed:
             for name, frame in newest.items():
                 state = self._namespaces.state(name)
                 state.head, state.commit_us = frame.revision, frame.change.commit_time.ToMicroseconds()
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake the subscriptions once. Only the writer thread."""
+        with self._lock:
             wakes = list(self._wakes)
         for wake in wakes:
             wake()
@@ -153,6 +158,10 @@ class Feed:
     def head(self, namespace: str) -> int:
         """The newest revision that is durable and searchable. Raises NotFound."""
         return self._namespaces.state(namespace).head
+
+    def alarms(self, namespace: str) -> Mapping[tuple[str, int], pb.CollapseAlarm]:
+        """The collapse alarms that are on, by producer and modality. Raises NotFound."""
+        return self._namespaces.state(namespace).alarms
 
     def floor(self, namespace: str) -> int:
         """The oldest revision that can be resumed from. Raises NotFound."""

@@ -23,6 +23,7 @@ through the cache once for all of them. What is asked in between is put right fo
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
@@ -43,6 +44,7 @@ SYNTHETIC_WEIGHT: Final = 0.25
 
 _STATE: Final = 2
 _Rows: TypeAlias = NDArray[np.float64]
+_Pull: TypeAlias = Callable[[_Rows], _Rows]
 
 
 class _Waiting:
@@ -55,7 +57,7 @@ class _Waiting:
         self.rows: _Rows = np.empty((dimension, BLOCK), np.float64, order="F")
         self.count = 0
         self._pulled: _Rows = np.empty((dimension, BLOCK), np.float64, order="F")
-        self._gram: _Rows = np.eye(BLOCK, order="F")
+        self._gram: _Rows = np.eye(BLOCK)
         self._factor: _Rows = np.empty((0, 0))
         self._known = 0
         """Of how many V and S are made: only when somebody asks."""
@@ -69,22 +71,22 @@ class _Waiting:
         """They have been taken in."""
         self.count = self._known = 0
 
-    def less(self, pulled: _Rows, row: _Rows, covariance: _Rows) -> _Rows:
-        """What they take off A⁻¹x, which is `pulled`."""
+    def less(self, pulled: _Rows, row: _Rows, pull: _Pull) -> _Rows:
+        """What they leave of A⁻¹x, which is `pulled`; `pull` makes it of any x."""
         if not self.count:
             return pulled
-        factor = self.factor(covariance)
+        factor = self.factor(pull)
         across = self._pulled[:, : self.count].T @ row
         solved, _ = lapack.dpotrs(factor, across, lower=1)
         less: _Rows = pulled - self._pulled[:, : self.count] @ solved
         return less
 
-    def factor(self, covariance: _Rows) -> _Rows:
+    def factor(self, pull: _Pull) -> _Rows:
         """L with S = LL'."""
         if self._known < self.count:
             while self._known < self.count:
                 at = self._known
-                self._pulled[:, at] = blas.dsymv(1.0, covariance, self.rows[:, at], lower=1)
+                self._pulled[:, at] = pull(self.rows[:, at])
                 self._gram[at, : at + 1] = self.rows[:, at] @ self._pulled[:, : at + 1]
                 self._gram[at, at] += 1.0
                 self._known += 1
@@ -95,7 +97,8 @@ class _Waiting:
 class Posterior:
     """What is known, as a Gaussian over directions: A, A⁻¹ and ln det A. One thread at a time.
 
-    Of both matrices the lower triangle is kept, in Fortran's order, as BLAS reads and writes it.
+    Of both matrices the lower triangle is kept, in Fortran's order, as BLAS reads and writes it. They are made when the
+    first block is taken in: 2 d² · 8 bytes.
     """
 
     def __init__(self, dimension: int, *, prior: float = 1.0, rebuild_every: int = REBUILD_EVERY) -> None:
@@ -109,8 +112,8 @@ class Posterior:
         if dimension < 1 or rebuild_every < 1 or not 0 < prior < math.inf:
             raise ValueError(f"dimension {dimension}, prior {prior}, rebuild_every {rebuild_every}: all must be > 0")
         self._dimension, self._prior, self._rebuild_every = dimension, prior, rebuild_every
-        self._precision: _Rows = np.asfortranarray(np.eye(dimension) * prior)
-        self._covariance: _Rows = np.asfortranarray(np.eye(dimension) / prior)
+        self._precision: _Rows | None = None
+        self._covariance: _Rows | None = None
         self._shared = False
         """Whether a branch has the same matrices, so that they may not be changed in place."""
         self._waiting = _Waiting(dimension)
@@ -137,7 +140,7 @@ class Posterior:
         """The logarithm of det A."""
         if not self._waiting.count:
             return self._logdet
-        return self._logdet + 2 * float(np.log(np.diagonal(self._waiting.factor(self._covariance))).sum())
+        return self._logdet + 2 * float(np.log(np.diagonal(self._waiting.factor(self._pull))).sum())
 
     @property
     def drift(self) -> float:
@@ -204,7 +207,9 @@ class Posterior:
             "logdet": self._logdet,
         }
         waiting = np.ascontiguousarray(self._waiting.rows[:, : self._waiting.count].T)
-        arrays = {"precision": self._precision[lower], "covariance": self._covariance[lower], "waiting": waiting}
+        arrays = {"waiting": waiting}
+        if self._precision is not None and self._covariance is not None:
+            arrays |= {"precision": self._precision[lower], "covariance": self._covariance[lower]}
         return seal("gain", _STATE, figures, arrays)
 
     @classmethod
@@ -218,7 +223,9 @@ class Posterior:
         made = cls(figures["dimension"], prior=figures["prior"], rebuild_every=figures["rebuild_every"])
         made._count, made._drift, made._logdet = figures["count"], figures["drift"], figures["logdet"]
         lower = np.tril_indices(made._dimension)
-        made._precision[lower], made._covariance[lower] = arrays["precision"], arrays["covariance"]
+        if "precision" in arrays:
+            made._precision, made._covariance = made._matrices()
+            made._precision[lower], made._covariance[lower] = arrays["precision"], arrays["covariance"]
         for row in arrays["waiting"]:
             made._waiting.add(row)
         return made
@@ -232,43 +239,55 @@ class Posterior:
 
     def _spread(self, row: _Rows) -> tuple[_Rows, float]:
         """A⁻¹x, and q = x'A⁻¹x, which rounding may not make negative."""
-        pulled: _Rows = blas.dsymv(1.0, self._covariance, self._checked(row), lower=1)
-        pulled = self._waiting.less(pulled, row, self._covariance)
+        pulled = self._waiting.less(self._pull(self._checked(row)), row, self._pull)
         return pulled, max(float(row @ pulled), 0.0)
+
+    def _pull(self, row: _Rows) -> _Rows:
+        """A⁻¹x, without what waits."""
+        if self._covariance is None:
+            return row / self._prior
+        pulled: _Rows = blas.dsymv(1.0, self._covariance, row, lower=1)
+        return pulled
+
+    def _matrices(self) -> tuple[_Rows, _Rows]:
+        """A and A⁻¹, to be changed in place."""
+        precision, covariance = self._precision, self._covariance
+        if precision is None or covariance is None:
+            one = np.eye(self._dimension)
+            return np.asfortranarray(one * self._prior), np.asfortranarray(one / self._prior)
+        if self._shared:
+            return precision.copy(order="F"), covariance.copy(order="F")
+        return precision, covariance
 
     def _take_in(self) -> None:
         """Take in what waits: A + UU', and with V = A⁻¹U and I + U'V = LL' the inverse is A⁻¹ - (V L⁻ᵀ)(V L⁻ᵀ)'."""
         waiting = self._waiting
         rows = waiting.rows[:, : waiting.count]
-        if self._shared:
-            self._precision, self._covariance = self._precision.copy(order="F"), self._covariance.copy(order="F")
-            self._shared = False
-        pulled = blas.dsymm(1.0, self._covariance, rows, lower=1)
+        precision, covariance = self._matrices()
+        self._shared = False
+        pulled = blas.dsymm(1.0, covariance, rows, lower=1)
         gram = blas.dgemm(1.0, rows, pulled, trans_a=1)
         gram[np.diag_indices(waiting.count)] += 1.0
         factor, failed = lapack.dpotrf(gram, lower=1)
         if failed:
             raise Broken(f"after {self._count} observations the precision cannot be inverted to {DRIFT_MAX:g}")
         steps = blas.dtrsm(1.0, factor, pulled, side=1, lower=1, trans_a=1)
-        self._covariance = blas.dsyrk(-1.0, steps, beta=1.0, c=self._covariance, lower=1, overwrite_c=1)
-        self._precision = blas.dsyrk(1.0, rows, beta=1.0, c=self._precision, lower=1, overwrite_c=1)
+        self._covariance = blas.dsyrk(-1.0, steps, beta=1.0, c=covariance, lower=1, overwrite_c=1)
+        self._precision = blas.dsyrk(1.0, rows, beta=1.0, c=precision, lower=1, overwrite_c=1)
         self._logdet += 2 * float(np.log(np.diagonal(factor)).sum())
         waiting.clear()
 
     def _rebuild(self) -> None:
         """Make A⁻¹ and ln det A anew from A = LL', and look how far they had drifted."""
-        self._drift = self._residual()
-        factor, failed = lapack.dpotrf(self._precision, lower=1)
+        precision, covariance = self._matrices()
+        self._drift = _residual(precision, covariance)
+        factor, failed = lapack.dpotrf(precision, lower=1)
         if not failed:
             self._logdet = 2 * float(np.log(np.diagonal(factor)).sum())
             inverse, failed = lapack.dpotri(factor, lower=1, overwrite_c=1)
-            self._covariance = np.asfortranarray(inverse)
-        if failed or not self._residual() < DRIFT_MAX:
+            self._covariance = covariance = np.asfortranarray(inverse)
+        if failed or not _residual(precision, covariance) < DRIFT_MAX:
             raise Broken(f"after {self._count} observations the precision cannot be inverted to {DRIFT_MAX:g}")
-
-    def _residual(self) -> float:
-        product = _whole(self._precision) @ _whole(self._covariance)
-        return float(np.abs(product - np.eye(self._dimension)).max())
 
 
 class Gains:
@@ -377,6 +396,11 @@ def greedy(
 
 def _row(vector: ArrayLike) -> _Rows:
     return np.ascontiguousarray(vector, np.float64)
+
+
+def _residual(precision: _Rows, covariance: _Rows) -> float:
+    product = _whole(precision) @ _whole(covariance)
+    return float(np.abs(product - np.eye(len(product))).max())
 
 
 def _whole(lower: NDArray[Any]) -> _Rows:

@@ -12,9 +12,10 @@ What is held can be decided again: `decide_again`.
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import Final, assert_never
 
 from epistream.indexer.catalog import Head
+from epistream.indexer.collapse import has_room
 from epistream.indexer.lineage import NO_MODEL, Lineage
 from epistream.indexer.match import (
     Conflicting,
@@ -29,9 +30,31 @@ from epistream.indexer.match import (
     SameContent,
     Stale,
 )
+from epistream.indexer.measure import Measured
 from epistream.indexer.model import AUTHORITY, NamespaceConfig, Ruling
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import FieldViolation
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """What a verdict on knowledge rests on beside what is known. Of what no model made, nothing."""
+
+    lineage: Lineage = NO_MODEL
+    measured: Measured | None = None
+    """None where it would say nothing new."""
+    real_share: float | None = None
+    """The least share of what is real that a window has with it; None where that is not asked."""
+    waiting: bool = False
+    """Whether others that were put off wait before it."""
+    verified: bool = False
+    """Whether somebody answers for it: a person, or what has run its tests."""
+    alarm: pb.CollapseAlarm | None = None
+    """The collapse alarm of its producer, where it is on."""
+
+
+NO_GROUNDS: Final = Grounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +72,8 @@ class Verdict:
     """The items near by that say something else."""
     violations: tuple[FieldViolation, ...] = ()
     """For REFUSED."""
-    lineage: Lineage = NO_MODEL
-    """Where the submission comes from."""
+    grounds: Grounds | None = None
+    """Of knowledge: what else it rests on."""
     generation_max: int = 0
     """The policy's, for what has a generation."""
     earlier: pb.Receipt | None = None
@@ -69,21 +92,14 @@ class Topic:
 def decide(
     submission: pb.Submission,
     found: Match,
-    lineage: Lineage,
+    grounds: Grounds,
     config: NamespaceConfig,
     topic: Topic | None = None,
 ) -> Verdict:
-    """The verdict on `submission`, of which `found` is known, and which comes from where `lineage` says.
+    """The verdict on `submission`, of which `found` is known, on these `grounds`.
 
     `topic` is None where any origin may come.
     """
-    verdict = _decide(submission, found, lineage, config, topic)
-    return _until_verified(submission, verdict) if config.policy.verify_code else verdict
-
-
-def _decide(
-    submission: pb.Submission, found: Match, lineage: Lineage, config: NamespaceConfig, topic: Topic | None
-) -> Verdict:
     match found:
         case Repeated(decision):
             return Verdict(decision.receipt.outcome, decision.receipt.reason, earlier=decision.receipt)
@@ -96,9 +112,7 @@ def _decide(
         case Retraction(head):
             return _retract(submission, head)
         case _:
-            reason = _astray(submission, lineage, config)
-            verdict = Verdict(pb.OUTCOME_HELD, reason) if reason else _beside(submission, found, config)
-            return replace(verdict, lineage=lineage, generation_max=config.policy.generation_max)
+            return _on_grounds(submission, found, grounds, config)
 
 
 def _beside(
@@ -128,25 +142,70 @@ def _beside(
             assert_never(found)
 
 
-def _until_verified(submission: pb.Submission, verdict: Verdict) -> Verdict:
-    """The verdict, but that code becomes a version only when its tests were run, or an expert answers for it."""
-    becomes = verdict.earlier is None and verdict.outcome in (pb.OUTCOME_ADMITTED, pb.OUTCOME_REVISED)
-    if not becomes or submission.modality != pb.MODALITY_CODE or submission.origin == pb.ORIGIN_EXPERT:
+def _on_grounds(
+    submission: pb.Submission,
+    found: SameContent | KnownItem | SameClaim | Conflicting | Novel,
+    grounds: Grounds,
+    config: NamespaceConfig,
+) -> Verdict:
+    """The verdict on knowledge: of SYNTHETIC knowledge also by where it comes from, how it looks, and how much came."""
+    synthetic = submission.origin == pb.ORIGIN_SYNTHETIC
+    reason = (_astray(submission, grounds, config) or _says_less(grounds, config)) if synthetic else None
+    verdict = Verdict(pb.OUTCOME_HELD, reason) if reason else _beside(submission, found, config)
+    if verdict.outcome in (pb.OUTCOME_ADMITTED, pb.OUTCOME_REVISED):
+        reason = _until_verified(submission, grounds, config)
+        if synthetic:
+            reason = reason or _too_little(grounds, config) or _too_much(grounds, config)
+        verdict = replace(verdict, outcome=pb.OUTCOME_HELD, reason=reason) if reason else verdict
+    if not synthetic:
         return verdict
-    return replace(verdict, outcome=pb.OUTCOME_HELD, reason=pb.REASON_UNVERIFIED)
+    return replace(verdict, grounds=grounds, generation_max=config.policy.generation_max)
 
 
-def _astray(submission: pb.Submission, lineage: Lineage, config: NamespaceConfig) -> pb.Reason.ValueType | None:
-    """Why synthetic knowledge is held for where it comes from; None for what is not."""
-    if submission.origin != pb.ORIGIN_SYNTHETIC:
+def _until_verified(submission: pb.Submission, grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:
+    """Why code is held until its tests were run, or an expert answers for it; None for what is not."""
+    asked = config.policy.verify_code and submission.modality == pb.MODALITY_CODE
+    if not asked or grounds.verified or submission.origin == pb.ORIGIN_EXPERT:
         return None
+    return pb.REASON_UNVERIFIED
+
+
+def _says_less(grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:
+    """Why synthetic knowledge is held for who says it; None for what is not, as what was verified otherwise."""
+    holds = grounds.alarm is not None and config.policy.on_collapse == ns_pb.COLLAPSE_ACTION_HOLD
+    return pb.REASON_COLLAPSE if holds and not grounds.verified else None
+
+
+def _too_little(grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:
+    """Why synthetic knowledge is held for what it is; None for what is not, as what was verified otherwise."""
+    measured = grounds.measured
+    if config.policy.guard != ns_pb.GUARD_HOLD or measured is None or grounds.verified:
+        return None
+    if measured.looks.doubts:
+        return pb.REASON_IMPLAUSIBLE
+    worth = measured.worth
+    return pb.REASON_LOW_GAIN if worth is None or worth < config.policy.worth_min else None
+
+
+def _too_much(grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:
+    """Why synthetic knowledge is put off; None for what is not."""
+    if grounds.real_share is None or not config.policy.real_share_floor:
+        return None
+    full = grounds.waiting or not has_room(grounds.real_share, config.policy.real_share_floor)
+    return pb.REASON_DEFERRED if full else None
+
+
+def _astray(submission: pb.Submission, grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:
+    """Why synthetic knowledge is held for where it comes from; None for what is not."""
+    lineage = grounds.lineage
     if config.policy.require_generator and not submission.provenance.generator:
         return pb.REASON_NO_GENERATOR
     if lineage.unknown:
         return pb.REASON_UNKNOWN_PARENT
     if lineage.cycle:
         return pb.REASON_CYCLE
-    return pb.REASON_GENERATION if lineage.generation > config.policy.generation_max else None
+    too_far = lineage.generation > config.policy.generation_max and not grounds.verified
+    return pb.REASON_GENERATION if too_far else None
 
 
 def confirmed(submission: pb.Submission, origin: pb.Origin.ValueType) -> pb.Submission:
@@ -164,7 +223,7 @@ def confirmed(submission: pb.Submission, origin: pb.Origin.ValueType) -> pb.Subm
 
 
 def decide_again(
-    submission: pb.Submission, found: Match, lineage: Lineage, config: NamespaceConfig, ruling: Ruling
+    submission: pb.Submission, found: Match, grounds: Grounds, config: NamespaceConfig, ruling: Ruling
 ) -> Verdict:
     """The verdict on a submission that was held, as `confirmed`, of which `found` is known now.
 
@@ -177,9 +236,8 @@ def decide_again(
     by_program = ruling.origin == pb.ORIGIN_SYNTHETIC
     if not ruling.admits:
         return Verdict(pb.OUTCOME_REJECTED, pb.REASON_FAILED_TESTS if by_program else pb.REASON_REVIEW_REJECTED)
-    # Who lets code in answers for it, be it a person or what has run its tests; the gate itself does not.
-    decided = _decide if ruling.decided_by else decide
-    verdict = decided(submission, found, lineage, config, None)
+    # Who lets it in answers for it, be it a person or what has run its tests; the gate itself does not.
+    verdict = decide(submission, found, replace(grounds, verified=bool(ruling.decided_by)), config)
     if verdict.outcome in (pb.OUTCOME_HELD, pb.OUTCOME_REFUSED):
         late = verdict.outcome == pb.OUTCOME_REFUSED and not ruling.decided_by
         return replace(verdict, outcome=pb.OUTCOME_REJECTED) if late else verdict

@@ -1,4 +1,7 @@
-"""What is known, and what was known: get, history, search, diff, feedback. Blocking, any thread; changes nothing."""
+"""What is known, and what was known: get, history, search, diff, feedback, alarms.
+
+Blocking, any thread; changes nothing.
+"""
 
 from collections.abc import Iterable
 from typing import Final
@@ -98,6 +101,20 @@ class Knowledge:
         if len(found) > limit:
             answer.next_page_token = str(found[limit - 1][0])
         return answer
+
+    def list_alarms(self, request: api.ListAlarmsRequest) -> api.ListAlarmsResponse:
+        """What the collapse watch knows of the producers of a namespace.
+
+        Raises:
+            NotFound: there is no such namespace.
+            InvalidInput: the limit is wrong.
+        """
+        state = self._namespaces.state(request.namespace)
+        limit = limit_of(request.limit, PAGE_LIMIT)
+        with self._store.reader() as catalog:
+            number = state.config.number
+            alarms = catalog.alarms(number, on=request.on, producer=request.producer or None, limit=limit)
+            return api.ListAlarmsResponse(alarms=alarms, head_revision=catalog.counts(number).head)
 
     def search(self, request: api.SearchRequest) -> api.SearchResponse:
         """The items nearest to a text or a vector.

@@ -19,7 +19,7 @@ from epistream.indexer.commit import head_after
 from epistream.indexer.index import Neighbour, Searchable, cosines
 from epistream.indexer.journal import Entry
 from epistream.indexer.match import NOMINEES, Nominee, about
-from epistream.indexer.model import Embedded, Malformed
+from epistream.indexer.model import Embedded, Malformed, Nearby
 from epistream.indexer.namespaces import Namespaces
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
@@ -115,25 +115,47 @@ class BatchView:
     ) -> None:
         self._number, self._catalog, self._searchable, self._statements = number, catalog, searchable, statements
         self._decided: dict[tuple[str, str], tuple[bytes, journal_pb2.Decision]] = {}
-        self._committed_decisions = catalog.submissions(number, {_sender(candidate) for candidate in batch})
-        named = {parent for candidate in batch for parent in candidate.decoded.submission.provenance.derived_from}
-        self._aliases = catalog.aliases(number, named) if named else {}
-        named |= {candidate.decoded.item_id for candidate in batch} | set(self._aliases.values())
-        self._committed_heads = catalog.heads(number, named)
-        self._committed_contents = catalog.first_heads_with(number, {c.decoded.fingerprint for c in batch})
+        self._committed_decisions: dict[tuple[str, str], tuple[bytes, int]] = {}
+        self._aliases: dict[str, str] = {}
+        self._committed_heads: dict[str, Head] = {}
+        self._committed_contents: dict[bytes, Head] = {}
         self._fresh: dict[str, _Fresh] = {}
         self._fresh_by_fingerprint: dict[bytes, set[str]] = {}
         self._fresh_by_row: dict[int, str] = {}
-        with_vector = [candidate for candidate in batch if candidate.vector is not None]
-        # The candidates live as long as the view, so their identity names them.
-        self._rows = {id(candidate): row for row, candidate in enumerate(with_vector)}
-        self._vectors, self._nearby = _vectors(with_vector), [candidate.nearby for candidate in with_vector]
+        self._batch: list[Embedded] = []
+        self._rows: dict[int, int] = {}
+        """Where a candidate's vector is, by its identity: the batch keeps it alive."""
+        self._vectors, self._nearby = _vectors(()), list[Nearby | None]()
         self._at_least = _at_least(threshold)
         self._neighbours: dict[int, list[Neighbour]] = {}
-        self._near_in_batch: dict[int, list[int]] = {}
+        self._near_in_batch: defaultdict[int, set[int]] = defaultdict(set)
         self._heads: dict[int, Head] = {}
         self._said: dict[int, Statement] = {}
-        self._look_around([self._rows[id(c)] for c in with_vector if self._may_need_neighbours(c)])
+        self.join(batch)
+
+    def join(self, candidates: Sequence[Embedded], *, again: bool = False) -> None:
+        """Take candidates into the batch: what is known of them is looked up for all at once.
+
+        `again`: they were decided before, and are asked about all the same.
+        """
+        number, catalog = self._number, self._catalog
+        self._batch.extend(candidates)
+        self._committed_decisions |= catalog.submissions(number, {_sender(candidate) for candidate in candidates})
+        named = {parent for c in candidates for parent in c.decoded.submission.provenance.derived_from}
+        aliases = catalog.aliases(number, named) if named else {}
+        self._aliases = aliases | self._aliases
+        named |= {candidate.decoded.item_id for candidate in candidates} | set(aliases.values())
+        self._committed_heads |= catalog.heads(number, named)
+        self._committed_contents |= catalog.first_heads_with(number, {c.decoded.fingerprint for c in candidates})
+        with_vector = [candidate for candidate in candidates if candidate.vector is not None]
+        if not with_vector:
+            return
+        first = len(self._rows)
+        self._rows |= {id(candidate): first + row for row, candidate in enumerate(with_vector)}
+        self._nearby.extend(candidate.nearby for candidate in with_vector)
+        self._vectors = np.vstack([self._vectors, _vectors(with_vector)]) if first else _vectors(with_vector)
+        self._look_in_batch(range(first, len(self._rows)))
+        self._look_around([self._rows[id(c)] for c in with_vector if again or self._may_need_neighbours(c)])
 
     def decision(self, producer: str, submission_id: str) -> tuple[bytes, journal_pb2.Decision] | None:
         """The digest of an earlier submission and what became of it."""
@@ -215,20 +237,24 @@ class BatchView:
             and self.head_with(candidate.decoded.fingerprint) is None
         )
 
+    def _look_in_batch(self, rows: range) -> None:
+        """Find what is near these rows in the batch, and let that know of them.
+
+        Both ways: what was put off may be decided after what came later.
+        """
+        at, others = np.nonzero(self._vectors[rows.start : rows.stop] @ self._vectors.T >= self._at_least)
+        for row, other in zip((at + rows.start).tolist(), others.tolist(), strict=True):
+            if row != other:
+                self._near_in_batch[row].add(other)
+                self._near_in_batch[other].add(row)
+
     def _look_around(self, rows: list[int]) -> None:
-        """Find the neighbours of these rows, in the index and among the earlier rows of the batch."""
-        if not rows:
-            return
+        """Find the neighbours of these rows in the index."""
         for part in ([r for r in rows if self._nearby[r] is None], [r for r in rows if self._nearby[r] is not None]):
             if part:
                 found = self._search(part, NOMINEES)
                 self._neighbours.update(zip(part, found, strict=True))
                 self._read(found)
-        queries = self._vectors[rows]
-        at, others = np.nonzero(queries @ self._vectors.T >= self._at_least)
-        for index, other in zip(at.tolist(), others.tolist(), strict=True):
-            if other < rows[index]:
-                self._near_in_batch.setdefault(rows[index], []).append(other)
 
     def _search(self, rows: list[int], limit: int) -> list[list[Neighbour]]:
         """What is near these rows in the index; all of them were looked at beforehand, or none."""
@@ -237,7 +263,7 @@ class BatchView:
 
     def _from_batch(self, row: int, threshold: float) -> Iterator[tuple[float, Head, pb.Knowledge]]:
         """The heads near by that the batch itself made and has not replaced since."""
-        others = self._near_in_batch.get(row, [])
+        others = sorted(self._near_in_batch[row])
         similarities = cosines(self._vectors[row], self._vectors[others]) if others else ()
         for other, similarity in zip(others, similarities, strict=True):
             fresh = self._fresh.get(self._fresh_by_row.get(other, ""))

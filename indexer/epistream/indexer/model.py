@@ -121,6 +121,20 @@ class Nearby:
 
 
 @dataclass(frozen=True, slots=True)
+class Looks:
+    """How synthetic knowledge looks beside what people wrote."""
+
+    anchors: str
+    """The digest of the anchor window that it was compared with; empty where there is none yet."""
+    read: bool
+    """Whether its wording was looked at."""
+    plausibility: float | None
+    """The share of people's items that lie at least as far out, 0 to 1; None where that cannot be told."""
+    doubts: tuple[str, ...]
+    """Why it does not look like knowledge, or why that cannot be told; worst first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Embedded:
     """A submission that fits its namespace, with its vector."""
 
@@ -129,6 +143,8 @@ class Embedded:
     """None for a retraction and for feedback."""
     nearby: Nearby | None = None
     """What was found beforehand, so that the writer need not look at the whole index; None when nobody looked."""
+    looks: Looks | None = None
+    """Of SYNTHETIC knowledge, found beforehand likewise."""
 
 
 @dataclass(frozen=True, slots=True)

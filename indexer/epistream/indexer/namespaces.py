@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from google.protobuf.message import Message
@@ -12,9 +12,11 @@ from epistream.indexer.commit import Draft, write
 from epistream.indexer.embed import NO_ENCODER, Embedder
 from epistream.indexer.index import Searchable
 from epistream.indexer.model import NamespaceConfig
+from epistream.indexer.standing import Standing, fresh
 from epistream.indexer.store import Store
 from epistream.indexer.vectors import DIMENSION_MAX
 from epistream.v1 import journal_pb2
+from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Conflict, FieldViolation, InvalidInput, NotFound
 
@@ -27,6 +29,8 @@ _RANGES: Final = (
     ("worth_min", 0, 1, "a share"),
     ("real_share_floor", 0, 1, "a share"),
     ("anchor_items", 64, 10_000, "a number"),
+    ("watch_items", 32, 10_000, "a number"),
+    ("watch_every", 32, 10_000, "a number"),
 )
 """What the figures of a policy may be: name, lowest, highest, what it is."""
 
@@ -41,10 +45,14 @@ class NamespaceState:
     recorded: ns_pb.Namespace
     """As the journal has it: without head and counts."""
     searchable: Searchable
+    standing: Standing
+    """What decides beside the catalog. Replaced by each batch."""
     head: int = 0
     """The newest revision that is durable and searchable."""
     commit_us: int = 0
     """When it was committed."""
+    alarms: Mapping[tuple[str, int], pb.CollapseAlarm] = field(default_factory=dict)
+    """The collapse alarms that are on, by producer and modality. Replaced, never changed."""
 
     @property
     def floor(self) -> int:
@@ -71,6 +79,7 @@ class Namespaces:
                 state = self._take(number, recorded)
                 state.head = catalog.counts(number).head
                 state.commit_us = catalog.newest_commit_us(number)
+                state.alarms = {(one.producer, one.modality): one for one in catalog.alarms(number, on=True)}
 
     def states(self) -> Iterable[NamespaceState]:
         """All namespaces."""
@@ -155,7 +164,9 @@ class Namespaces:
     def _take(self, number: int, recorded: ns_pb.Namespace) -> NamespaceState:
         recorded = _complete(recorded)
         config = _config(number, recorded)
-        state = NamespaceState(config, recorded, self._new_searchable(config.encoder.dimension))
+        state = NamespaceState(
+            config, recorded, self._new_searchable(config.encoder.dimension), fresh(config.encoder.dimension)
+        )
         self._states = {**self._states, recorded.name: state}
         self.configs = {**self.configs, recorded.name: config}
         return state
@@ -226,6 +237,9 @@ def _defaults() -> ns_pb.Policy:
         verify_code=False,
         anchor_items=500,
         anchor_after=0,
+        watch_items=250,
+        watch_every=125,
+        on_collapse=ns_pb.COLLAPSE_ACTION_WATCH,
     )
 
 
@@ -244,7 +258,7 @@ def _merge(policy: ns_pb.Policy, given: ns_pb.Policy, path: str, fields: list[st
     A field that is named but not set goes back to its default.
     """
     defaults: Message = _defaults()
-    for name in fields if fields is not None else [field.name for field, _ in given.ListFields()]:
+    for name in fields if fields is not None else [one.name for one, _ in given.ListFields()]:
         setattr(policy, name, getattr(given if given.HasField(name) else defaults, name))  # type: ignore[arg-type]
     for name, lowest, highest, what in _RANGES:
         value = getattr(policy, name)
@@ -252,3 +266,5 @@ def _merge(policy: ns_pb.Policy, given: ns_pb.Policy, path: str, fields: list[st
             raise InvalidInput.at(f"{path}.{name}", f"{value:g} must be {what} from {lowest:g} to {highest:g}")
     if policy.guard not in (ns_pb.GUARD_MEASURE, ns_pb.GUARD_HOLD):
         raise InvalidInput.at(f"{path}.guard", f"{policy.guard} must be GUARD_MEASURE or GUARD_HOLD")
+    if policy.on_collapse not in (ns_pb.COLLAPSE_ACTION_WATCH, ns_pb.COLLAPSE_ACTION_HOLD):
+        raise InvalidInput.at(f"{path}.on_collapse", f"{policy.on_collapse} must be COLLAPSE_ACTION_WATCH or …_HOLD")

@@ -3,7 +3,8 @@
 `prepare` (decode, embed) runs anywhere and takes the time that the encoder takes; `commit` (match, gate, commit) runs
 on the one writer thread. What `commit` has returned is durable, searchable, and on its way to every subscription. So
 that the writer's work hardly grows with the index, `prepare` also looks there for what is near; what came since, and
-what has ended, `match` sees to. What the service reads from Kafka was decoded where it was read.
+what has ended, `match` sees to. Likewise it looks how synthetic knowledge looks beside what people wrote. What the
+service reads from Kafka was decoded where it was read.
 
 What was held takes the same way a second time, by `release`.
 """
@@ -14,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from epistream.indexer import conflicts, deadletters, positions
+from epistream.indexer.anchors import Anchor, Anchors
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.clock import Clock
 from epistream.indexer.commit import Draft, Tip, write
@@ -22,10 +24,12 @@ from epistream.indexer.embed import Embedder, EmbeddingCache, embed
 from epistream.indexer.gate import Topic, Verdict, confirmed, decide, decide_again
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView, Statements, look_ahead
-from epistream.indexer.lineage import trace
 from epistream.indexer.match import match, match_again
+from epistream.indexer.measure import look
 from epistream.indexer.model import Arrived, Embedded, Malformed, Record, Ruling, record_of
-from epistream.indexer.namespaces import Namespaces
+from epistream.indexer.moment import AT_ONCE, Moment, PutOff, reads
+from epistream.indexer.namespaces import Namespaces, NamespaceState
+from epistream.indexer.spectrum import Missing
 from epistream.indexer.store import Store
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
@@ -58,6 +62,7 @@ class Pipeline:
         self._store, self._namespaces, self._embedder, self._clock = store, namespaces, embedder, clock
         self._cache = EmbeddingCache()
         self._statements = Statements()
+        self._anchors = Anchors()
         self._publish = publish
         with store.reader() as catalog:
             self._refused_offsets = deadletters.newest_offsets(catalog.connection)
@@ -70,7 +75,7 @@ class Pipeline:
         """
         decoded = [decode(one) if isinstance(one, Record) else one for one in records]
         embedded = embed(decoded, self._namespaces.configs, self._embedder, self._cache, wait=wait)
-        return look_ahead(embedded, self._namespaces)
+        return look_ahead(self._look(embedded), self._namespaces)
 
     def commit(self, prepared: Sequence[Embedded | Malformed], *, atomic: bool = False) -> list[pb.Receipt]:
         """Match, gate and commit what was prepared, in its order, in one transaction: one receipt each.
@@ -84,8 +89,8 @@ class Pipeline:
             Broken: the disk refused, or the store is damaged: open it anew before anything else is committed.
         """
         with self._store.newest() as catalog:
-            draft = self._draft()
-            receipts = self._decide(prepared, draft, catalog, self._views(prepared, catalog))
+            draft, moments = self._draft(), self._moments(prepared, catalog)
+            receipts = self._decide(prepared, draft, catalog, moments)
         refused = [(i, r) for i, r in enumerate(receipts) if r.outcome == pb.OUTCOME_REFUSED]
         if atomic and refused:
             draft.entries.clear()
@@ -93,6 +98,7 @@ class Pipeline:
         self._remember_refused(draft)
         if atomic and refused:
             raise _refusal(refused)
+        self._settle(moments)
         self._show(draft.entries)
         return receipts
 
@@ -107,11 +113,26 @@ class Pipeline:
             Unavailable, Broken: as `commit`.
         """
         with self._store.newest() as catalog:
-            draft, candidates = self._draft(), [_confirmed(ruling) for ruling in rulings]
-            receipts = self._decide_again(rulings, candidates, draft, catalog, self._views(candidates, catalog))
+            rulings = [_confirmed(ruling) for ruling in rulings]
+            draft, moments = self._draft(), self._moments([ruling.embedded for ruling in rulings], catalog)
+            receipts = self._decide_again(rulings, draft, catalog, moments)
         write(self._store, draft, ())
+        self._settle(moments)
         self._show(draft.entries)
         return receipts
+
+    def let_go(self, name: str) -> int:
+        """Decide what was put off in a namespace and may go on now, at most AT_ONCE: how many that were.
+
+        For a policy that has changed: what comes in does it by itself. Only the writer thread; raises as `release`.
+        """
+        with self._store.newest() as catalog:
+            draft, moment = self._draft(), self._moment(name, (), catalog)
+            _let_go(moment, draft, AT_ONCE)
+        write(self._store, draft, ())
+        self._settle({name: moment})
+        self._show(draft.entries)
+        return len(draft.entries)
 
     def resolve(
         self,
@@ -138,15 +159,16 @@ class Pipeline:
             known = conflicts.read(catalog.connection, config.number, resolution.conflict)
             if known is None or known.ended_by is not None:
                 raise Conflict(f"conflict {resolution.conflict} is not open any more", reason="NOT_OPEN")
-            draft, candidates = self._draft(), [_confirmed(ruling) for ruling in rulings]
+            draft, rulings = self._draft(), [_confirmed(ruling) for ruling in rulings]
             record = journal_pb2.JournalRecord(resolution=resolution)
             record.resolution.time.FromMicroseconds(draft.now_us)
             draft.add_record(config.number, record)
-            views = self._views([*retractions, *candidates], catalog)
-            for candidate, receipt in zip(retractions, self._decide(retractions, draft, catalog, views), strict=True):
+            moments = self._moments([*retractions, *(ruling.embedded for ruling in rulings)], catalog)
+            for candidate, receipt in zip(retractions, self._decide(retractions, draft, catalog, moments), strict=True):
                 _require_retracted(candidate.decoded.submission, receipt)
-            self._decide_again(rulings, candidates, draft, catalog, views)
+            self._decide_again(rulings, draft, catalog, moments)
         write(self._store, draft, ())
+        self._settle(moments)
         self._show(draft.entries)
 
     def comment(self, namespace: str, comment: journal_pb2.Comment) -> journal_pb2.Comment:
@@ -165,6 +187,25 @@ class Pipeline:
         with self._store.reader() as catalog:
             return positions.read(catalog.connection)
 
+    def _look(self, prepared: Sequence[Embedded | Malformed]) -> Sequence[Embedded | Malformed]:
+        """How what is synthetic looks beside what people wrote: it takes too long for the writer."""
+        alike: defaultdict[tuple[str, pb.Modality.ValueType], list[Embedded]] = defaultdict(list)
+        for candidate in prepared:
+            if isinstance(candidate, Embedded) and candidate.vector is not None:
+                submission = candidate.decoded.submission
+                if submission.origin == pb.ORIGIN_SYNTHETIC:
+                    alike[submission.namespace, submission.modality].append(candidate)
+        if not alike:
+            return prepared
+        looked: dict[int, Embedded] = {}
+        for (name, modality), candidates in alike.items():
+            state = self._namespaces.state(name)
+            with self._store.reader() as catalog:
+                anchor = self._anchors.of(catalog, state.config, modality, state.head)
+            for one, looks in zip(candidates, look(candidates, anchor, read=reads(state.config)), strict=True):
+                looked[id(one)] = replace(one, looks=looks)
+        return [looked.get(id(candidate), candidate) for candidate in prepared]
+
     def _show(self, entries: Sequence[Entry]) -> None:
         """Publish what is durable. Where that fails, memory is behind the store, and only a new start brings it up."""
         try:
@@ -173,11 +214,7 @@ class Pipeline:
             raise Broken(f"what was committed cannot be made searchable ({error}): start the service anew") from error
 
     def _decide(
-        self,
-        prepared: Sequence[Embedded | Malformed],
-        draft: Draft,
-        catalog: Catalog,
-        views: Mapping[str, BatchView],
+        self, prepared: Sequence[Embedded | Malformed], draft: Draft, catalog: Catalog, moments: Mapping[str, Moment]
     ) -> list[pb.Receipt]:
         receipts = []
         for candidate in prepared:
@@ -189,40 +226,35 @@ class Pipeline:
                 receipts.append(draft.refuse_malformed(candidate))
                 continue
             submission = candidate.decoded.submission
-            config, view = self._namespaces.configs[submission.namespace], views[submission.namespace]
-            lineage = trace(submission, candidate.decoded.item_id, view)
-            found = match(candidate, view, config)
-            verdict = decide(submission, found, lineage, config, self._topic(candidate))
-            receipt, entry = draft.add(candidate, verdict, config)
-            if entry is not None:
-                view.add(candidate, entry)
+            moment = moments[submission.namespace]
+            found = match(candidate, moment.view, moment.config)
+            grounds = moment.grounds(candidate, found)
+            verdict = decide(submission, found, grounds, moment.config, self._topic(candidate))
+            receipt, entry = draft.add(candidate, verdict, moment.config)
             receipts.append(receipt)
+            if entry is not None:
+                moment.take(candidate, entry)
+                _let_go(moment, draft)
         return receipts
 
     def _decide_again(
-        self,
-        rulings: Sequence[Ruling],
-        candidates: Sequence[Embedded],
-        draft: Draft,
-        catalog: Catalog,
-        views: Mapping[str, BatchView],
+        self, rulings: Sequence[Ruling], draft: Draft, catalog: Catalog, moments: Mapping[str, Moment]
     ) -> list[pb.Receipt]:
-        """As `_decide`, of what was held; `candidates` are the submissions of `rulings`, confirmed."""
         waiting = self._waiting(rulings, catalog)
         receipts = []
-        for ruling, candidate in zip(rulings, candidates, strict=True):
-            submission = candidate.decoded.submission
-            config, view = self._namespaces.configs[submission.namespace], views[submission.namespace]
+        for ruling in rulings:
+            moment = moments[ruling.held.decision.receipt.namespace]
+            submission = ruling.embedded.decoded.submission
             if ruling.held.sequence not in waiting:
                 raise Conflict(f"{_named(submission)} is not held any more: list what is", reason="NOT_HELD")
             waiting.remove(ruling.held.sequence)
-            lineage = trace(submission, candidate.decoded.item_id, view)
-            verdict = decide_again(submission, match_again(candidate, view, config), lineage, config, ruling)
+            verdict = _verdict_again(ruling, moment)
             if ruling.decided_by:
                 _require_decision(submission, verdict)
-            receipt, entry = draft.release(ruling, candidate, verdict, config)
-            view.add(candidate, entry)
+            receipt, entry = draft.release(ruling, ruling.embedded, verdict, moment.config)
             receipts.append(receipt)
+            moment.take(ruling.embedded, entry, ruling)
+            _let_go(moment, draft)
         return receipts
 
     def _waiting(self, rulings: Iterable[Ruling], catalog: Catalog) -> set[int]:
@@ -259,18 +291,37 @@ class Pipeline:
                 key = (at.topic, at.partition)
                 self._refused_offsets[key] = max(at.offset, self._refused_offsets.get(key, -1))
 
-    def _views(self, prepared: Sequence[Embedded | Malformed], catalog: Catalog) -> dict[str, BatchView]:
+    def _moments(self, candidates: Sequence[Embedded | Malformed], catalog: Catalog) -> dict[str, Moment]:
+        """What is known in each namespace that there are candidates for."""
         batches: defaultdict[str, list[Embedded]] = defaultdict(list)
-        for candidate in prepared:
+        for candidate in candidates:
             if isinstance(candidate, Embedded):
                 batches[candidate.decoded.submission.namespace].append(candidate)
-        views = {}
-        for name, batch in batches.items():
-            config = self._namespaces.configs[name]
-            searchable = self._namespaces.state(name).searchable
-            threshold = config.policy.near_duplicate_threshold
-            views[name] = BatchView(config.number, catalog, searchable, self._statements, batch, threshold)
-        return views
+        return {name: self._moment(name, batch, catalog) for name, batch in batches.items()}
+
+    def _moment(self, name: str, batch: Sequence[Embedded], catalog: Catalog) -> Moment:
+        state = self._namespaces.state(name)
+        config, standing = state.config, state.standing.branch()
+        threshold = config.policy.near_duplicate_threshold
+        view = BatchView(config.number, catalog, state.searchable, self._statements, batch, threshold)
+        put_off = PutOff(catalog, config.number, some=standing.put_off > 0)
+        return Moment(config, view, standing, self._anchored(batch, state, catalog), put_off, state.alarms)
+
+    def _anchored(
+        self, candidates: Iterable[Embedded], state: NamespaceState, catalog: Catalog
+    ) -> dict[int, Anchor | Missing]:
+        """The anchor windows of the modalities that synthetic candidates have, or what was put off may have."""
+        submissions = (candidate.decoded.submission for candidate in candidates)
+        modalities = {s.modality for s in submissions if s.origin == pb.ORIGIN_SYNTHETIC and not s.retraction}
+        if state.standing.put_off:
+            modalities |= set(pb.Modality.values()[1:])
+        return {modality: self._anchors.of(catalog, state.config, modality, state.head) for modality in modalities}
+
+    def _settle(self, moments: Mapping[str, Moment]) -> None:
+        """What was decided is durable: it stands from now on."""
+        for name, moment in moments.items():
+            moment.standing.observe()
+            self._namespaces.state(name).standing = moment.standing
 
     def _draft(self) -> Draft:
         sequence, digest = self._store.journal.last()
@@ -278,10 +329,29 @@ class Pipeline:
         return Draft(self._clock.now_us(), sequence, digest, tips)
 
 
-def _confirmed(ruling: Ruling) -> Embedded:
+def _let_go(moment: Moment, draft: Draft, limit: int | None = None) -> None:
+    """Decide what was put off and may go on now."""
+    begun = len(draft.entries)
+    while (limit is None or len(draft.entries) - begun < limit) and (ruling := moment.goes_on()) is not None:
+        _, entry = draft.release(ruling, ruling.embedded, _verdict_again(ruling, moment), moment.config)
+        moment.take(ruling.embedded, entry, ruling)
+
+
+def _verdict_again(ruling: Ruling, moment: Moment) -> Verdict:
+    found = match_again(ruling.embedded, moment.view, moment.config)
+    grounds = moment.grounds(ruling.embedded, found)
+    # A person has looked at it, whoever said it; and what goes on by itself does not wait behind itself.
+    grounds = replace(grounds, alarm=None) if ruling.decided_by else replace(grounds, waiting=False)
+    return decide_again(ruling.embedded.decoded.submission, found, grounds, moment.config, ruling)
+
+
+def _confirmed(ruling: Ruling) -> Ruling:
+    """With the submission as it is when somebody answers for it."""
+    if not ruling.admits:
+        return ruling
     decoded = ruling.embedded.decoded
-    submission = confirmed(decoded.submission, ruling.origin) if ruling.admits else decoded.submission
-    return replace(ruling.embedded, decoded=replace(decoded, submission=submission))
+    submission = confirmed(decoded.submission, ruling.origin)
+    return replace(ruling, embedded=replace(ruling.embedded, decoded=replace(decoded, submission=submission)))
 
 
 def _require_decision(submission: pb.Submission, verdict: Verdict) -> None:

@@ -2,10 +2,11 @@
 
 from typing import Final
 
-from epistream.indexer.texts import ID_CHARACTERS_MAX, line, prose
+from epistream.indexer.texts import line, prose
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import review_service_pb2 as api
 from epistream.wire.errors import FieldViolation, InvalidInput
+from epistream.wire.limits import ID_CHARACTERS_MAX
 
 COMMENT_CHARACTERS_MAX: Final = 4000
 LEASE_SECONDS: Final = 15 * 60.0

@@ -187,6 +187,13 @@ def compare(human: HumanWindow, vectors: ArrayLike, pair_ids: Sequence[str] = ()
     )
 
 
+def near_self(vectors: ArrayLike, threshold: float) -> float:
+    """Which share of unit vectors, oldest first, (n, d), has an earlier one with at least this cosine, 0 to 1."""
+    rows = np.asarray(vectors, np.float64)
+    near = np.tril(rows @ rows.T, -1).max(axis=1, initial=0.0)
+    return float(np.mean(near >= threshold)) if len(rows) else 0.0
+
+
 def slope(ratios: Sequence[float]) -> float | None:
     """The change of a ratio from window to window, by least squares; None for fewer than three windows."""
     if len(ratios) < 3:

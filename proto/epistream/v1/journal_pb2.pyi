@@ -31,6 +31,7 @@ class JournalRecord(_message.Message):
     NAMESPACE_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
     RESOLUTION_FIELD_NUMBER: _builtins.int
+    WATCHED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def decision(self) -> Global___Decision:
         """A submission was decided."""
@@ -47,6 +48,10 @@ class JournalRecord(_message.Message):
     def resolution(self) -> Global___Resolution:
         """Somebody resolved a conflict."""
 
+    @_builtins.property
+    def watched(self) -> _knowledge_pb2.CollapseAlarm:
+        """A window of SYNTHETIC knowledge was compared with what people wrote. What is known of its producer from then on."""
+
     def __init__(
         self,
         *,
@@ -54,12 +59,13 @@ class JournalRecord(_message.Message):
         namespace: _namespace_service_pb2.Namespace | None = ...,
         comment: Global___Comment | None = ...,
         resolution: Global___Resolution | None = ...,
+        watched: _knowledge_pb2.CollapseAlarm | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "decision", b"decision", "namespace", b"namespace", "record", b"record", "resolution", b"resolution"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "decision", b"decision", "namespace", b"namespace", "record", b"record", "resolution", b"resolution", "watched", b"watched"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "decision", b"decision", "namespace", b"namespace", "record", b"record", "resolution", b"resolution"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "decision", b"decision", "namespace", b"namespace", "record", b"record", "resolution", b"resolution", "watched", b"watched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["decision", "namespace", "comment", "resolution"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["decision", "namespace", "comment", "resolution", "watched"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 

@@ -801,6 +801,9 @@ class Figures(_message.Message):
     DOUBTS_FIELD_NUMBER: _builtins.int
     WORTH_FIELD_NUMBER: _builtins.int
     REAL_SHARE_FIELD_NUMBER: _builtins.int
+    COLLAPSE_RATIO_FIELD_NUMBER: _builtins.int
+    COLLAPSE_BAR_FIELD_NUMBER: _builtins.int
+    COLLAPSE_SINCE_REVISION_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
     """The cosine of the submission and the nearest known item, computed exactly. Unset when nothing near was looked for or found."""
     threshold: _builtins.float
@@ -827,6 +830,12 @@ class Figures(_message.Message):
     """Plausibility times gain."""
     real_share: _builtins.float
     """The share of what is not SYNTHETIC among the newest 1,000 changes, had it been admitted."""
+    collapse_ratio: _builtins.float
+    """Of SYNTHETIC knowledge whose producer's collapse alarm is on: how many kinds its newest window amounts to, over as many items of people."""
+    collapse_bar: _builtins.float
+    """The bar that it fell below, beyond doubt."""
+    collapse_since_revision: _builtins.int
+    """The end of the window that raised the alarm."""
     @_builtins.property
     def differences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Where the two claims differ, for people: `number: 5 mg | 50 mg`."""
@@ -857,11 +866,18 @@ class Figures(_message.Message):
         doubts: _abc.Iterable[_builtins.str] | None = ...,
         worth: _builtins.float | None = ...,
         real_share: _builtins.float | None = ...,
+        collapse_ratio: _builtins.float | None = ...,
+        collapse_bar: _builtins.float | None = ...,
+        collapse_since_revision: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_gain", b"_gain", "_human_gain", b"_human_gain", "_plausibility", b"_plausibility", "_real_share", b"_real_share", "_similarity", b"_similarity", "_threshold", b"_threshold", "_worth", b"_worth", "gain", b"gain", "human_gain", b"human_gain", "plausibility", b"plausibility", "real_share", b"real_share", "similarity", b"similarity", "threshold", b"threshold", "worth", b"worth"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_collapse_bar", b"_collapse_bar", "_collapse_ratio", b"_collapse_ratio", "_gain", b"_gain", "_human_gain", b"_human_gain", "_plausibility", b"_plausibility", "_real_share", b"_real_share", "_similarity", b"_similarity", "_threshold", b"_threshold", "_worth", b"_worth", "collapse_bar", b"collapse_bar", "collapse_ratio", b"collapse_ratio", "gain", b"gain", "human_gain", b"human_gain", "plausibility", b"plausibility", "real_share", b"real_share", "similarity", b"similarity", "threshold", b"threshold", "worth", b"worth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gain", b"_gain", "_human_gain", b"_human_gain", "_plausibility", b"_plausibility", "_real_share", b"_real_share", "_similarity", b"_similarity", "_threshold", b"_threshold", "_worth", b"_worth", "differences", b"differences", "doubts", b"doubts", "gain", b"gain", "generation", b"generation", "generation_max", b"generation_max", "human_gain", b"human_gain", "item_id", b"item_id", "origin", b"origin", "plausibility", b"plausibility", "real_share", b"real_share", "similarity", b"similarity", "threshold", b"threshold", "unknown_parents", b"unknown_parents", "version", b"version", "worth", b"worth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapse_bar", b"_collapse_bar", "_collapse_ratio", b"_collapse_ratio", "_gain", b"_gain", "_human_gain", b"_human_gain", "_plausibility", b"_plausibility", "_real_share", b"_real_share", "_similarity", b"_similarity", "_threshold", b"_threshold", "_worth", b"_worth", "collapse_bar", b"collapse_bar", "collapse_ratio", b"collapse_ratio", "collapse_since_revision", b"collapse_since_revision", "differences", b"differences", "doubts", b"doubts", "gain", b"gain", "generation", b"generation", "generation_max", b"generation_max", "human_gain", b"human_gain", "item_id", b"item_id", "origin", b"origin", "plausibility", b"plausibility", "real_share", b"real_share", "similarity", b"similarity", "threshold", b"threshold", "unknown_parents", b"unknown_parents", "version", b"version", "worth", b"worth"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__collapse_bar: _TypeAlias = _typing.Literal["collapse_bar"]  # noqa: Y015
+    _WhichOneofArgType__collapse_bar: _TypeAlias = _typing.Literal["_collapse_bar", b"_collapse_bar"]  # noqa: Y015
+    _WhichOneofReturnType__collapse_ratio: _TypeAlias = _typing.Literal["collapse_ratio"]  # noqa: Y015
+    _WhichOneofArgType__collapse_ratio: _TypeAlias = _typing.Literal["_collapse_ratio", b"_collapse_ratio"]  # noqa: Y015
     _WhichOneofReturnType__gain: _TypeAlias = _typing.Literal["gain"]  # noqa: Y015
     _WhichOneofArgType__gain: _TypeAlias = _typing.Literal["_gain", b"_gain"]  # noqa: Y015
     _WhichOneofReturnType__human_gain: _TypeAlias = _typing.Literal["human_gain"]  # noqa: Y015
@@ -876,6 +892,10 @@ class Figures(_message.Message):
     _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
     _WhichOneofReturnType__worth: _TypeAlias = _typing.Literal["worth"]  # noqa: Y015
     _WhichOneofArgType__worth: _TypeAlias = _typing.Literal["_worth", b"_worth"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__collapse_bar) -> _WhichOneofReturnType__collapse_bar | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__collapse_ratio) -> _WhichOneofReturnType__collapse_ratio | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gain) -> _WhichOneofReturnType__gain | None: ...
     @_typing.overload
@@ -1239,7 +1259,9 @@ class Judged(_message.Message):
     item_id: _builtins.str
     """The item. Required."""
     place: _builtins.int
-    """Its place, 1 for the best. Required for PAIRWISE and RANKING, unset for the others."""
+    """Its place, 1 for the best, at most 1,000; of a PAIRWISE 1 or 2. Places in between may be missing, as raters leave them. Required for PAIRWISE and
+    RANKING, unset for the others.
+    """
     score: _builtins.float
     """Its score. Required for RATING and BINARY; may be set for PAIRWISE and RANKING."""
     def __init__(
@@ -1352,3 +1374,168 @@ class Unreadable(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Unreadable: _TypeAlias = Unreadable  # noqa: Y015
+
+@_typing.final
+class DiversityRatio(_message.Message):
+    """How many kinds one window amounts to, beside as many items of people: the Vendi score of one order. docs/gate.md has the formulas."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    RATIO_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    order: _builtins.float
+    """q: 0.5, 1, 2 or infinity. Low orders see rare kinds, high ones see one kind that dominates. The alarm goes by 1."""
+    score: _builtins.float
+    """The score of the window."""
+    ratio: _builtins.float
+    """The score over that of people."""
+    low: _builtins.float
+    """The lower end of the ratio's interval, which holds the true one 95 times in 100."""
+    high: _builtins.float
+    """Its upper end."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.float = ...,
+        score: _builtins.float = ...,
+        ratio: _builtins.float = ...,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high", b"high", "low", b"low", "order", b"order", "ratio", b"ratio", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiversityRatio: _TypeAlias = DiversityRatio  # noqa: Y015
+
+@_typing.final
+class CollapseAlarm(_message.Message):
+    """What the collapse watch knows of one producer of SYNTHETIC knowledge: its newest window, compared with what people wrote, and whether its alarm is on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCER_FIELD_NUMBER: _builtins.int
+    MODALITY_FIELD_NUMBER: _builtins.int
+    ON_FIELD_NUMBER: _builtins.int
+    SINCE_REVISION_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    MATCHED_FIELD_NUMBER: _builtins.int
+    ANCHOR_FIELD_NUMBER: _builtins.int
+    RATIOS_FIELD_NUMBER: _builtins.int
+    SUPPORT_FIELD_NUMBER: _builtins.int
+    NEAR_SELF_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    RECOVERED_FIELD_NUMBER: _builtins.int
+    DRIFTED_FIELD_NUMBER: _builtins.int
+    FIRST_LOW_FIELD_NUMBER: _builtins.int
+    RECENT_FIELD_NUMBER: _builtins.int
+    SLOPE_FIELD_NUMBER: _builtins.int
+    producer: _builtins.str
+    """The producer. Empty for the namespace's store as a whole: what is in answers, whoever said it."""
+    modality: Global___Modality.ValueType
+    """Text is compared with text, code with code."""
+    on: _builtins.bool
+    """Whether the alarm is on: it says less and less."""
+    since_revision: _builtins.int
+    """The end of the window that raised the alarm, or, when it is off, of the one that cleared it. 0 when it was never on."""
+    revision: _builtins.int
+    """The head at the end of the newest window."""
+    accepted: _builtins.int
+    """How many SYNTHETIC submissions of the producer were accepted by then: admitted, revised or merged. 0 for the store as a whole."""
+    missing: _builtins.str
+    """Why the newest window could not be compared: NO_ANCHORS, there are not enough items of people yet, or BELOW_MINIMUM. Empty where it could; where not, the
+    figures below up to `support` are unset, and the alarm stays as it was.
+    """
+    items: _builtins.int
+    """How many items were compared with as many of people."""
+    matched: _builtins.bool
+    """Whether both sides answer the same prompts. Where not, varied prompts make any producer look diverse."""
+    anchor: _builtins.str
+    """Names the anchor window that it was compared with."""
+    support: _builtins.float
+    """How much the items lie where people's do, about 0.5 for the same kind of knowledge."""
+    near_self: _builtins.float
+    """Which share of the window is at least as near to an earlier item of it as the policy's `near_duplicate_threshold`. Unset for the store as a whole."""
+    windows: _builtins.int
+    """How many windows were compared."""
+    recovered: _builtins.int
+    """With the alarm on: how many of the newest windows were as diverse as people, one after the other. Three clear it."""
+    drifted: _builtins.bool
+    """Whether the newest window was about something else than the anchor window: it may be narrower then, and no worse."""
+    first_low: _builtins.float
+    """The lower end of the first ratio's interval, of order 1. Who has drifted is measured by it."""
+    slope: _builtins.float
+    """Their change from window to window. Unset for fewer than three."""
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """When that was found."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When the newest window was looked at."""
+
+    @_builtins.property
+    def ratios(self) -> _containers.RepeatedCompositeFieldContainer[Global___DiversityRatio]:
+        """One of each order."""
+
+    @_builtins.property
+    def recent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The newest ratios of order 1, at most 16, the oldest first."""
+
+    def __init__(
+        self,
+        *,
+        producer: _builtins.str = ...,
+        modality: Global___Modality.ValueType = ...,
+        on: _builtins.bool = ...,
+        since_revision: _builtins.int = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        revision: _builtins.int = ...,
+        accepted: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        missing: _builtins.str = ...,
+        items: _builtins.int = ...,
+        matched: _builtins.bool = ...,
+        anchor: _builtins.str = ...,
+        ratios: _abc.Iterable[Global___DiversityRatio] | None = ...,
+        support: _builtins.float | None = ...,
+        near_self: _builtins.float | None = ...,
+        windows: _builtins.int = ...,
+        recovered: _builtins.int = ...,
+        drifted: _builtins.bool = ...,
+        first_low: _builtins.float | None = ...,
+        recent: _abc.Iterable[_builtins.float] | None = ...,
+        slope: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_low", b"_first_low", "_near_self", b"_near_self", "_slope", b"_slope", "_support", b"_support", "first_low", b"first_low", "near_self", b"near_self", "since_time", b"since_time", "slope", b"slope", "support", b"support", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_low", b"_first_low", "_near_self", b"_near_self", "_slope", b"_slope", "_support", b"_support", "accepted", b"accepted", "anchor", b"anchor", "drifted", b"drifted", "first_low", b"first_low", "items", b"items", "matched", b"matched", "missing", b"missing", "modality", b"modality", "near_self", b"near_self", "on", b"on", "producer", b"producer", "ratios", b"ratios", "recent", b"recent", "recovered", b"recovered", "revision", b"revision", "since_revision", b"since_revision", "since_time", b"since_time", "slope", b"slope", "support", b"support", "time", b"time", "windows", b"windows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__first_low: _TypeAlias = _typing.Literal["first_low"]  # noqa: Y015
+    _WhichOneofArgType__first_low: _TypeAlias = _typing.Literal["_first_low", b"_first_low"]  # noqa: Y015
+    _WhichOneofReturnType__near_self: _TypeAlias = _typing.Literal["near_self"]  # noqa: Y015
+    _WhichOneofArgType__near_self: _TypeAlias = _typing.Literal["_near_self", b"_near_self"]  # noqa: Y015
+    _WhichOneofReturnType__slope: _TypeAlias = _typing.Literal["slope"]  # noqa: Y015
+    _WhichOneofArgType__slope: _TypeAlias = _typing.Literal["_slope", b"_slope"]  # noqa: Y015
+    _WhichOneofReturnType__support: _TypeAlias = _typing.Literal["support"]  # noqa: Y015
+    _WhichOneofArgType__support: _TypeAlias = _typing.Literal["_support", b"_support"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_low) -> _WhichOneofReturnType__first_low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__near_self) -> _WhichOneofReturnType__near_self | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__slope) -> _WhichOneofReturnType__slope | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__support) -> _WhichOneofReturnType__support | None: ...
+
+Global___CollapseAlarm: _TypeAlias = CollapseAlarm  # noqa: Y015

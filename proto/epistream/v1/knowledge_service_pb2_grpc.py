@@ -60,6 +60,11 @@ class KnowledgeServiceStub(object):
                 request_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackRequest.SerializeToString,
                 response_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackResponse.FromString,
                 _registered_method=True)
+        self.ListAlarms = channel.unary_unary(
+                '/epistream.v1.KnowledgeService/ListAlarms',
+                request_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ListAlarmsRequest.SerializeToString,
+                response_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.ListAlarmsResponse.FromString,
+                _registered_method=True)
 
 
 class KnowledgeServiceServicer(object):
@@ -101,6 +106,13 @@ class KnowledgeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAlarms(self, request, context):
+        """What the collapse watch knows of the producers of SYNTHETIC knowledge, and of the store as a whole.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KnowledgeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +140,11 @@ def add_KnowledgeServiceServicer_to_server(servicer, server):
                     servicer.ListFeedback,
                     request_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackRequest.FromString,
                     response_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackResponse.SerializeToString,
+            ),
+            'ListAlarms': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAlarms,
+                    request_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.ListAlarmsRequest.FromString,
+                    response_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ListAlarmsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +283,33 @@ class KnowledgeService(object):
             '/epistream.v1.KnowledgeService/ListFeedback',
             epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackRequest.SerializeToString,
             epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAlarms(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/epistream.v1.KnowledgeService/ListAlarms',
+            epistream_dot_v1_dot_knowledge__service__pb2.ListAlarmsRequest.SerializeToString,
+            epistream_dot_v1_dot_knowledge__service__pb2.ListAlarmsResponse.FromString,
             options,
             channel_credentials,
             insecure,

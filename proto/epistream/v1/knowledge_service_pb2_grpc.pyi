@@ -26,6 +26,8 @@ class KnowledgeServiceStub:
     """What changed between two points: one entry for each item that is not the same at both."""
     ListFeedback: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListFeedbackRequest, _knowledge_service_pb2.ListFeedbackResponse]
     """What raters said about an item, one for each submission of feedback, in the order in which they came."""
+    ListAlarms: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListAlarmsRequest, _knowledge_service_pb2.ListAlarmsResponse]
+    """What the collapse watch knows of the producers of SYNTHETIC knowledge, and of the store as a whole."""
 
 class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers what is known, and what was known."""
@@ -69,5 +71,13 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_knowledge_service_pb2.ListFeedbackRequest, _abc.Awaitable[_knowledge_service_pb2.ListFeedbackResponse]],
     ) -> _abc.Awaitable[_knowledge_service_pb2.ListFeedbackResponse]:
         """What raters said about an item, one for each submission of feedback, in the order in which they came."""
+
+    @_abc_1.abstractmethod
+    def ListAlarms(
+        self,
+        request: _knowledge_service_pb2.ListAlarmsRequest,
+        context: _aio.ServicerContext[_knowledge_service_pb2.ListAlarmsRequest, _abc.Awaitable[_knowledge_service_pb2.ListAlarmsResponse]],
+    ) -> _abc.Awaitable[_knowledge_service_pb2.ListAlarmsResponse]:
+        """What the collapse watch knows of the producers of SYNTHETIC knowledge, and of the store as a whole."""
 
 def add_KnowledgeServiceServicer_to_server(servicer: KnowledgeServiceServicer, server: _aio.Server) -> None: ...

@@ -45,6 +45,30 @@ GUARD_HOLD: Guard.ValueType  # 2
 """It is HELD with REASON_IMPLAUSIBLE for a person to decide; so is what cannot be measured."""
 Global___Guard: _TypeAlias = Guard  # noqa: Y015
 
+class _CollapseAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CollapseActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CollapseAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COLLAPSE_ACTION_UNSPECIFIED: _CollapseAction.ValueType  # 0
+    """Not given: COLLAPSE_ACTION_WATCH."""
+    COLLAPSE_ACTION_WATCH: _CollapseAction.ValueType  # 1
+    """The alarm is told, and nothing else is done."""
+    COLLAPSE_ACTION_HOLD: _CollapseAction.ValueType  # 2
+    """It is HELD with REASON_COLLAPSE for a person to decide. What is held is in no window, so the alarm stays on until the policy says otherwise."""
+
+class CollapseAction(_CollapseAction, metaclass=_CollapseActionEnumTypeWrapper):
+    """What is done with the knowledge of a producer that says less and less."""
+
+COLLAPSE_ACTION_UNSPECIFIED: CollapseAction.ValueType  # 0
+"""Not given: COLLAPSE_ACTION_WATCH."""
+COLLAPSE_ACTION_WATCH: CollapseAction.ValueType  # 1
+"""The alarm is told, and nothing else is done."""
+COLLAPSE_ACTION_HOLD: CollapseAction.ValueType  # 2
+"""It is HELD with REASON_COLLAPSE for a person to decide. What is held is in no window, so the alarm stays on until the policy says otherwise."""
+Global___CollapseAction: _TypeAlias = CollapseAction  # noqa: Y015
+
 @_typing.final
 class Encoder(_message.Message):
     """What turns content into vectors. Fixed for the life of a namespace."""
@@ -88,6 +112,9 @@ class Policy(_message.Message):
     VERIFY_CODE_FIELD_NUMBER: _builtins.int
     ANCHOR_ITEMS_FIELD_NUMBER: _builtins.int
     ANCHOR_AFTER_FIELD_NUMBER: _builtins.int
+    WATCH_ITEMS_FIELD_NUMBER: _builtins.int
+    WATCH_EVERY_FIELD_NUMBER: _builtins.int
+    ON_COLLAPSE_FIELD_NUMBER: _builtins.int
     near_duplicate_threshold: _builtins.float
     """From this cosine on two items are compared as claims, 0.5 to 1; 0.95 when unset."""
     accept_producer_embeddings: _builtins.bool
@@ -120,6 +147,14 @@ class Policy(_message.Message):
     """
     anchor_after: _builtins.int
     """The anchor windows begin after this revision; 0, as when unset, is the very beginning. Set it to freeze newer ones."""
+    watch_items: _builtins.int
+    """How many of a producer's newest accepted SYNTHETIC submissions are compared with people at a time, 32 to 10,000; 250 when unset. What was merged counts
+    too: it is what the producer says.
+    """
+    watch_every: _builtins.int
+    """After so many of them they are compared again, and after so many revisions the store as a whole, 32 to 10,000; 125 when unset."""
+    on_collapse: Global___CollapseAction.ValueType
+    """What is done with the SYNTHETIC knowledge of a producer whose collapse alarm is on. COLLAPSE_ACTION_WATCH when unset."""
     def __init__(
         self,
         *,
@@ -134,10 +169,13 @@ class Policy(_message.Message):
         verify_code: _builtins.bool | None = ...,
         anchor_items: _builtins.int | None = ...,
         anchor_after: _builtins.int | None = ...,
+        watch_items: _builtins.int | None = ...,
+        watch_every: _builtins.int | None = ...,
+        on_collapse: Global___CollapseAction.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_anchor_after", b"_anchor_after", "_anchor_items", b"_anchor_items", "_generation_max", b"_generation_max", "_guard", b"_guard", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_real_share_floor", b"_real_share_floor", "_require_generator", b"_require_generator", "_retained_revisions", b"_retained_revisions", "_verify_code", b"_verify_code", "_worth_min", b"_worth_min", "accept_producer_embeddings", b"accept_producer_embeddings", "anchor_after", b"anchor_after", "anchor_items", b"anchor_items", "generation_max", b"generation_max", "guard", b"guard", "near_duplicate_threshold", b"near_duplicate_threshold", "real_share_floor", b"real_share_floor", "require_generator", b"require_generator", "retained_revisions", b"retained_revisions", "verify_code", b"verify_code", "worth_min", b"worth_min"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_anchor_after", b"_anchor_after", "_anchor_items", b"_anchor_items", "_generation_max", b"_generation_max", "_guard", b"_guard", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_on_collapse", b"_on_collapse", "_real_share_floor", b"_real_share_floor", "_require_generator", b"_require_generator", "_retained_revisions", b"_retained_revisions", "_verify_code", b"_verify_code", "_watch_every", b"_watch_every", "_watch_items", b"_watch_items", "_worth_min", b"_worth_min", "accept_producer_embeddings", b"accept_producer_embeddings", "anchor_after", b"anchor_after", "anchor_items", b"anchor_items", "generation_max", b"generation_max", "guard", b"guard", "near_duplicate_threshold", b"near_duplicate_threshold", "on_collapse", b"on_collapse", "real_share_floor", b"real_share_floor", "require_generator", b"require_generator", "retained_revisions", b"retained_revisions", "verify_code", b"verify_code", "watch_every", b"watch_every", "watch_items", b"watch_items", "worth_min", b"worth_min"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_anchor_after", b"_anchor_after", "_anchor_items", b"_anchor_items", "_generation_max", b"_generation_max", "_guard", b"_guard", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_real_share_floor", b"_real_share_floor", "_require_generator", b"_require_generator", "_retained_revisions", b"_retained_revisions", "_verify_code", b"_verify_code", "_worth_min", b"_worth_min", "accept_producer_embeddings", b"accept_producer_embeddings", "anchor_after", b"anchor_after", "anchor_items", b"anchor_items", "generation_max", b"generation_max", "guard", b"guard", "near_duplicate_threshold", b"near_duplicate_threshold", "real_share_floor", b"real_share_floor", "require_generator", b"require_generator", "retained_revisions", b"retained_revisions", "verify_code", b"verify_code", "worth_min", b"worth_min"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_anchor_after", b"_anchor_after", "_anchor_items", b"_anchor_items", "_generation_max", b"_generation_max", "_guard", b"_guard", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_on_collapse", b"_on_collapse", "_real_share_floor", b"_real_share_floor", "_require_generator", b"_require_generator", "_retained_revisions", b"_retained_revisions", "_verify_code", b"_verify_code", "_watch_every", b"_watch_every", "_watch_items", b"_watch_items", "_worth_min", b"_worth_min", "accept_producer_embeddings", b"accept_producer_embeddings", "anchor_after", b"anchor_after", "anchor_items", b"anchor_items", "generation_max", b"generation_max", "guard", b"guard", "near_duplicate_threshold", b"near_duplicate_threshold", "on_collapse", b"on_collapse", "real_share_floor", b"real_share_floor", "require_generator", b"require_generator", "retained_revisions", b"retained_revisions", "verify_code", b"verify_code", "watch_every", b"watch_every", "watch_items", b"watch_items", "worth_min", b"worth_min"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accept_producer_embeddings: _TypeAlias = _typing.Literal["accept_producer_embeddings"]  # noqa: Y015
     _WhichOneofArgType__accept_producer_embeddings: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings"]  # noqa: Y015
@@ -151,6 +189,8 @@ class Policy(_message.Message):
     _WhichOneofArgType__guard: _TypeAlias = _typing.Literal["_guard", b"_guard"]  # noqa: Y015
     _WhichOneofReturnType__near_duplicate_threshold: _TypeAlias = _typing.Literal["near_duplicate_threshold"]  # noqa: Y015
     _WhichOneofArgType__near_duplicate_threshold: _TypeAlias = _typing.Literal["_near_duplicate_threshold", b"_near_duplicate_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__on_collapse: _TypeAlias = _typing.Literal["on_collapse"]  # noqa: Y015
+    _WhichOneofArgType__on_collapse: _TypeAlias = _typing.Literal["_on_collapse", b"_on_collapse"]  # noqa: Y015
     _WhichOneofReturnType__real_share_floor: _TypeAlias = _typing.Literal["real_share_floor"]  # noqa: Y015
     _WhichOneofArgType__real_share_floor: _TypeAlias = _typing.Literal["_real_share_floor", b"_real_share_floor"]  # noqa: Y015
     _WhichOneofReturnType__require_generator: _TypeAlias = _typing.Literal["require_generator"]  # noqa: Y015
@@ -159,6 +199,10 @@ class Policy(_message.Message):
     _WhichOneofArgType__retained_revisions: _TypeAlias = _typing.Literal["_retained_revisions", b"_retained_revisions"]  # noqa: Y015
     _WhichOneofReturnType__verify_code: _TypeAlias = _typing.Literal["verify_code"]  # noqa: Y015
     _WhichOneofArgType__verify_code: _TypeAlias = _typing.Literal["_verify_code", b"_verify_code"]  # noqa: Y015
+    _WhichOneofReturnType__watch_every: _TypeAlias = _typing.Literal["watch_every"]  # noqa: Y015
+    _WhichOneofArgType__watch_every: _TypeAlias = _typing.Literal["_watch_every", b"_watch_every"]  # noqa: Y015
+    _WhichOneofReturnType__watch_items: _TypeAlias = _typing.Literal["watch_items"]  # noqa: Y015
+    _WhichOneofArgType__watch_items: _TypeAlias = _typing.Literal["_watch_items", b"_watch_items"]  # noqa: Y015
     _WhichOneofReturnType__worth_min: _TypeAlias = _typing.Literal["worth_min"]  # noqa: Y015
     _WhichOneofArgType__worth_min: _TypeAlias = _typing.Literal["_worth_min", b"_worth_min"]  # noqa: Y015
     @_typing.overload
@@ -174,6 +218,8 @@ class Policy(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__near_duplicate_threshold) -> _WhichOneofReturnType__near_duplicate_threshold | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__on_collapse) -> _WhichOneofReturnType__on_collapse | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__real_share_floor) -> _WhichOneofReturnType__real_share_floor | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__require_generator) -> _WhichOneofReturnType__require_generator | None: ...
@@ -181,6 +227,10 @@ class Policy(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__retained_revisions) -> _WhichOneofReturnType__retained_revisions | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__verify_code) -> _WhichOneofReturnType__verify_code | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__watch_every) -> _WhichOneofReturnType__watch_every | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__watch_items) -> _WhichOneofReturnType__watch_items | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__worth_min) -> _WhichOneofReturnType__worth_min | None: ...
 

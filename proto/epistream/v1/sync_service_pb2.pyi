@@ -279,6 +279,7 @@ class Progress(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     HEAD_REVISION_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Every matching change up to this revision was sent on this stream."""
     head_revision: _builtins.int
@@ -287,16 +288,21 @@ class Progress(_message.Message):
     def time(self) -> _timestamp_pb2.Timestamp:
         """The service's clock."""
 
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedCompositeFieldContainer[_knowledge_pb2.CollapseAlarm]:
+        """The collapse alarms that are on in the namespace, whatever the filter; the newest 100. Sent at once when one is raised or cleared."""
+
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
         head_revision: _builtins.int = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        alarms: _abc.Iterable[_knowledge_pb2.CollapseAlarm] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["head_revision", b"head_revision", "revision", b"revision", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "head_revision", b"head_revision", "revision", b"revision", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

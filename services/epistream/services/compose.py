@@ -21,6 +21,7 @@ from epistream.indexer.engine import Engine
 from epistream.indexer.outbox import acknowledge
 from epistream.services import admin, ingest, knowledge, namespaces, reviews, sync
 from epistream.services.calls import Calls
+from epistream.services.collapse_watching import CollapseWatching
 from epistream.services.consumers import Consumers
 from epistream.services.metrics import Metrics
 from epistream.services.metrics_server import MetricsServer
@@ -69,6 +70,7 @@ class Service:
         tls: the certificates; None serves in plaintext.
         guard: knows who may call.
         traces: follows submissions; None where nothing is traced.
+        collapse_watching: finds who says less and less.
         intake: takes submissions from Kafka; None without it.
         publisher: tells Kafka what happened; None without it.
     """
@@ -154,6 +156,7 @@ class Service:
             health_address=settings.health_address,
             reflects=not self.guard.guarded if settings.reflection is None else settings.reflection,
         )
+        self.collapse_watching = CollapseWatching(engine, self.writer, metrics)
         self._collector = self._collector_of(consumers)
         metrics.registry.register(self._collector)
         self._metrics_server: MetricsServer | None = None
@@ -212,7 +215,7 @@ class Service:
         else:
             threading.Thread(target=self._load_encoder, name="encoder-loading", daemon=True).start()
         await self._server.start()
-        for part in (self.intake, self.publisher):
+        for part in (self.collapse_watching, self.intake, self.publisher):
             if part is not None:
                 part.start()
         if self.settings.addresses_file is not None:
@@ -243,6 +246,7 @@ class Service:
             self._guarding.cancel()
         if self.publisher is not None:
             await asyncio.to_thread(self.publisher.stop)
+        await asyncio.to_thread(self.collapse_watching.stop)
         await asyncio.to_thread(self.writer.stop)
         await asyncio.to_thread(self._close)
 

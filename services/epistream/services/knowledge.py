@@ -35,6 +35,9 @@ class KnowledgeServicer:
             "ListFeedback": calls.unary(
                 "KnowledgeService/ListFeedback", api.ListFeedbackRequest.FromString, self._asking(known.list_feedback)
             ),
+            "ListAlarms": calls.unary(
+                "KnowledgeService/ListAlarms", api.ListAlarmsRequest.FromString, self._asking(known.list_alarms)
+            ),
         }
 
     def _asking(self, ask: Callable[[_Request], Message]) -> Callable[[_Request, Call], Awaitable[bytes]]:

@@ -3,7 +3,8 @@
 scrape.py has what is read when Prometheus asks, kafka/metrics.py what Kafka adds.
 
 Labels are bounded: methods, codes, outcomes and reasons of the contract, topics and partitions of the settings, and the
-first hundred namespaces. No name of an item, a producer or a consumer is ever one.
+first hundred namespaces. No name of an item or a consumer is ever one, and of producers only those are whose collapse
+alarm is on, or of whom the newest windows are.
 """
 
 import collections
@@ -73,6 +74,13 @@ class Metrics:
         self.security_errors: Final = self._counter(
             "security_errors", "Times that a part of the security could not do its work.", "part"
         )
+        self.collapse_windows: Final = self._counter(
+            "collapse_windows", "Windows of synthetic knowledge that were looked at.", "result"
+        )
+        self.collapse_window_duration: Final = self._histogram(
+            "collapse_window_duration_seconds", "How long these took, from reading until they were kept."
+        )
+        self.collapse_failures: Final = self._counter("collapse_failures", "Times that the collapse watch stood still.")
         self.backup_last_success: Final = Gauge(
             "epistream_backup_last_success_timestamp_seconds",
             "When the last whole backup was sent.",
@@ -91,6 +99,11 @@ class Metrics:
             self.auth_failures.labels(what).inc()
         else:
             self.security_errors.labels(what).inc()
+
+    def watched(self, alarm: pb.CollapseAlarm, seconds: float) -> None:
+        """Count a window of the collapse watch that was kept, and took so long."""
+        self.collapse_windows.labels(alarm.missing.lower() or "compared").inc()
+        self.collapse_window_duration.observe(seconds)
 
     def committed(
         self,

@@ -23,6 +23,9 @@ from epistream.v1 import knowledge_pb2 as pb
 NAMESPACES_MAX: Final = 100
 """How many namespaces have metrics of their own: the first by name."""
 
+COLLAPSE_MAX: Final = 20
+"""Of how many producers in a namespace the collapse alarm and the ratios are told: those whose alarm is on first."""
+
 SLOW_SECONDS: Final = 10.0
 """A consumer is slow while it does not have what was committed so long ago. The objective is one second."""
 
@@ -34,6 +37,7 @@ _BY_NAMESPACE: Final = {
     "store_merged": "Submissions that were merged, ever.",
     "index_vectors": "Vectors in the index.",
     "index_live_vectors": "Vectors of versions that have not ended.",
+    "collapse_windows_due": "Windows of synthetic knowledge that the collapse watch has not looked at yet.",
     "watch_lag_revisions": "How far the open subscription that is furthest behind is behind the head.",
     "watch_slow_consumers": f"Consumers that do not have what was committed {SLOW_SECONDS:g} seconds ago.",
 }
@@ -108,6 +112,23 @@ class ServiceCollector(Collector):
             for family, value in zip(families.values(), values, strict=True):
                 family.add_metric([state.config.name], value)
         yield from families.values()
+        yield from self._of_producers(states)
+
+    def _of_producers(self, states: Sequence[NamespaceState]) -> Iterator[Metric]:
+        labels = ["namespace", "producer", "modality"]
+        alarm = GaugeMetricFamily("epistream_collapse_alarm", "1 while it is on.", labels=labels)
+        ratio = GaugeMetricFamily(
+            "epistream_collapse_ratio", "Diversity over that of as many of people.", labels=[*labels, "order"]
+        )
+        with self._engine.store.reader() as catalog:
+            for state in states:
+                for known in catalog.alarms(state.config.number, limit=COLLAPSE_MAX):
+                    modality = pb.Modality.Name(known.modality).removeprefix("MODALITY_").lower()
+                    of = [state.config.name, known.producer, modality]
+                    alarm.add_metric(of, known.on)
+                    for figures in known.ratios:
+                        ratio.add_metric([*of, f"{figures.order:g}"], figures.ratio)
+        yield from (alarm, ratio)
 
     def _first_namespaces(self) -> list[NamespaceState]:
         return sorted(self._engine.namespaces.states(), key=lambda state: state.config.name)[:NAMESPACES_MAX]
@@ -149,6 +170,7 @@ class ServiceCollector(Collector):
                     counts.merged,
                     len(state.searchable),
                     state.searchable.live_count,
+                    catalog.unwatched_count(number, state.config.policy.watch_every),
                     behind.lag_revisions,
                     behind.slow_consumers,
                 )

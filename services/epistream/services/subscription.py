@@ -9,7 +9,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from epistream.services.consumers import Consumers
 from epistream.services.errors import undecodable, unexpected
 from epistream.services.metrics import Metrics
 from epistream.services.tracing import Traces
+from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import raw_pb2
 from epistream.v1 import sync_service_pb2 as api
 from epistream.wire.errors import EpistreamError, InvalidInput, Resync
@@ -32,6 +33,8 @@ _T = TypeVar("_T")
 
 FIRST_MESSAGE_SECONDS: Final = 10.0
 """How long a client may take to say what it subscribes to."""
+_ALARMS_MAX: Final = 100
+"""So many collapse alarms are told at most, half a kilobyte each; ListAlarms has all."""
 _DRAIN_DELAY_SECONDS: Final = (0.1, 1.0)
 """Between these each client is asked to come back, so that not all do at once."""
 _UNANSWERED_MAX: Final = 64
@@ -103,6 +106,8 @@ class Subscription:
         self._now = asyncio.get_running_loop().time
         self._sent_at = self._now()
         self._told_at = -math.inf
+        self._alarmed: frozenset[tuple[str, int]] = frozenset()
+        """Whose collapse alarm was on when that was last told."""
         self._opened_us = parts.clock.now_us()
         self._listening: asyncio.Task[None] | None = None
         self._pacing = False
@@ -111,7 +116,7 @@ class Subscription:
         self.stream: Final = parts.consumers.connect(self._namespace, request.consumer, self._cursor)
 
     def committed(self) -> None:
-        """There is something new. A stream that is paced sees it when its time has come."""
+        """There is something new: a change, or an alarm. A stream that is paced sees it when its time has come."""
         if not self._pacing:
             self._wake.set()
 
@@ -173,19 +178,19 @@ class Subscription:
             self._wake.clear()
             if self._failure is not None:
                 raise self._failure
-            if self._now() >= self._progress_due():
+            if self._now() >= self._progress_due() or self._alarmed != self._alarms().keys():
                 await self._send_progress()
             elif self._parts.feed.head(self._namespace) > self._cursor:
-                await self._push()
-                await self._pace()
+                if await self._push():
+                    await self._pace()
             else:
                 await self._wait_until(self._progress_due())
         drain = api.Drain(revision=self._cursor)
         drain.retry_delay.FromMilliseconds(int(self._drain_delay_seconds * 1000))
         await self._write(api.SubscribeResponse(drain=drain).SerializeToString())
 
-    async def _push(self) -> None:
-        """Send the next changes, or move the cursor over those that do not match."""
+    async def _push(self) -> bool:
+        """Send the next changes, or move the cursor over those that do not match. Whether changes were sent."""
         feed, cursor = self._parts.feed, self._cursor
         batch = feed.recent(self._namespace, cursor, self._wish)
         if batch is None:
@@ -196,7 +201,7 @@ class Subscription:
                 if error.reason != "COMPACTED" or not self._wanted.request.snapshot_if_compacted:
                     raise
                 await self._send_snapshot(feed.head(self._namespace), compacted=True)
-                return
+                return False
         self._cursor = self.stream.passed_revision = batch.last_revision
         if batch.count:
             self.stream.sent_revision = self.stream.changes_revision = self._cursor
@@ -204,11 +209,13 @@ class Subscription:
             await self._send_changes(batch)
             if self._parts.traces is not None:
                 self._parts.traces.pushed(self._namespace, self._wanted.request.consumer, cursor, batch, begun_ns)
+        return batch.count > 0
 
     async def _pace(self) -> None:
-        """Wait before the next message if the consumer does not say that it has applied what it got.
+        """Wait before the next changes if the consumer does not say that it has applied what it got.
 
-        Not while it is behind the head: its messages are full then, and it would fall further behind.
+        Not while it is behind the head: its messages are full then, and it would fall further behind. Nor longer than
+        until it is to be told how far the stream is.
         """
         if not self._is_silent or self._parts.feed.head(self._namespace) > self._cursor:
             return
@@ -216,7 +223,7 @@ class Subscription:
         self._pacing = True
         self._wake.clear()
         if self._failure is None and self._drain_delay_seconds is None:
-            await self._wait_until(due)
+            await self._wait_until(min(due, self._progress_due()))
         self._pacing = False
 
     @property
@@ -258,7 +265,14 @@ class Subscription:
         self.stream.sent_revision = max(self.stream.sent_revision, self._cursor)
         progress = api.Progress(revision=self._cursor, head_revision=self._parts.feed.head(self._namespace))
         progress.time.FromMicroseconds(self._parts.clock.now_us())
+        alarms = self._alarms()
+        self._alarmed = frozenset(alarms)
+        newest = sorted(alarms.values(), key=lambda alarm: (-alarm.since_revision, alarm.producer, alarm.modality))
+        progress.alarms.extend(newest[:_ALARMS_MAX])
         await self._write(api.SubscribeResponse(progress=progress).SerializeToString())
+
+    def _alarms(self) -> Mapping[tuple[str, int], pb.CollapseAlarm]:
+        return self._parts.feed.alarms(self._namespace)
 
     def _progress_due(self) -> float:
         """When to say how far the stream is: after silence, or once the cursor has moved on without a message."""

@@ -32,8 +32,8 @@ class SyncServicer:
         self._streams_max, self._progress_interval_seconds = streams_max, progress_interval_seconds
         self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
         """By namespace."""
-        self._heads: dict[str, int] = {}
-        """The head of each namespace when its subscriptions were last woken."""
+        self._seen: dict[str, tuple[int, frozenset[tuple[str, int]]]] = {}
+        """Of each namespace the head, and whose alarms were on, when its subscriptions were last woken."""
         self._streams = 0
         """Of this method, from their beginning until gRPC has let go of them."""
         self._draining = False
@@ -82,9 +82,9 @@ class SyncServicer:
         """Wake the subscriptions of namespaces that have moved: a thousand idle ones elsewhere cost nothing."""
         self._waking = False
         for namespace, subscriptions in self._subscriptions.items():
-            head = self._parts.feed.head(namespace)
-            if self._heads.get(namespace) != head:
-                self._heads[namespace] = head
+            seen = self._parts.feed.head(namespace), frozenset(self._parts.feed.alarms(namespace))
+            if self._seen.get(namespace) != seen:
+                self._seen[namespace] = seen
                 for subscription in subscriptions:
                     subscription.committed()
 

@@ -1,4 +1,4 @@
-"""`epistream get`, `search`, `history`, `diff` and `feedback`: what is known, was known, and is said of it."""
+"""`epistream get`, `search`, `history`, `diff`, `feedback`, `alarms`: what is known, was known, and is said of it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -139,6 +139,31 @@ def feedback(
 
     found = ask(service, timeout, lambda client: client.list_feedback(namespace, item_id))
     show.show(found, as_json=as_json, table=lambda: show.feedback_table(found))
+
+
+@reaching
+def alarms(
+    *,
+    service: Service,
+    namespace: options.Namespace,
+    on: Annotated[bool, typer.Option("--on", help="Only alarms that are on.")] = False,
+    producer: Annotated[str, typer.Option("--producer", help="Only of this producer.")] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most this many.")] = 100,
+    timeout: options.Timeout = options.DEFAULT_SECONDS,
+    as_json: options.Json = False,
+) -> None:
+    """Show what the collapse watch knows: how diverse the knowledge of each producer of models is beside people's.
+
+    Alarms that are on come first, then whose newest window ended last. The store as a whole has no producer.
+
+    Examples:
+      epistream alarms -n pharmacy
+      epistream alarms -n pharmacy --on --json
+    """
+    from epistream.clients.cli import show
+
+    found = ask(service, timeout, lambda client: client.list_alarms(namespace, on=on, producer=producer, limit=limit))
+    show.show(found, as_json=as_json, table=lambda: show.alarms_table(found))
 
 
 @reaching

@@ -268,6 +268,26 @@ def consumers_table(answer: sync.ListConsumersResponse) -> "Table":
     return table
 
 
+def alarms_table(alarms: Sequence[pb.CollapseAlarm]) -> "Table":
+    """Who says less and less, and who does not."""
+    table = table_of("", "producer", "modality", "alarm", "since", "at revision", "ratio", "compared with", "trend")
+    for alarm in alarms:
+        decisive = next((figures for figures in alarm.ratios if figures.order == 1), None)
+        state = "on" if alarm.on else "drifted" if alarm.drifted else "off"
+        add_row(
+            table,
+            alarm.producer or "(the store)",
+            pb.Modality.Name(alarm.modality).removeprefix("MODALITY_"),
+            state,
+            when(alarm.since_time) if alarm.HasField("since_time") else "",
+            str(alarm.revision),
+            f"{decisive.ratio:.2f} ({decisive.low:.2f} to {decisive.high:.2f})" if decisive else alarm.missing,
+            f"{alarm.items} {'matched' if alarm.matched else 'of people'}" if decisive else "",
+            f"{alarm.slope:+.3f} a window" if alarm.HasField("slope") else "",
+        )
+    return table
+
+
 def print_change(change: pb.Change) -> None:
     """A change as one line."""
     from rich.text import Text

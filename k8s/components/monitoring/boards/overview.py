@@ -15,7 +15,7 @@ from k8s.components.monitoring.boards.panels import (
     SLOW,
     WAITING_RECORDS,
 )
-from k8s.components.monitoring.boards.queries import of, one, or_none, rate, sum_of
+from k8s.components.monitoring.boards.queries import of, one, or_none, quantiles, rate, sum_of
 from k8s.components.monitoring.grafana import Dashboard, Panel, Query, Row
 
 _NOT_AFTER: Final = "epistream_tls_certificate_not_after_timestamp_seconds"
@@ -102,6 +102,55 @@ DASHBOARD: Final = Dashboard(
                         Query(sum_of("epistream_store_merged", "namespace"), "{{namespace}}: merged"),
                         Query(sum_of("epistream_store_held", "namespace"), "{{namespace}}: held"),
                     ),
+                ),
+            ),
+        ),
+        Row(
+            "Does a model say less and less?",
+            (
+                Panel(
+                    "Collapse alarms",
+                    "1 while it is on. Without a producer: all that the namespace knows. `epistream alarms` has the"
+                    " figures.",
+                    "short",
+                    one(
+                        "max by (namespace, producer, modality) (" + of("epistream_collapse_alarm") + ")",
+                        "{{namespace}}: {{producer}} {{modality}}",
+                    ),
+                    most=1,
+                ),
+                Panel(
+                    "Diversity beside people's",
+                    "The Vendi score of the newest window over that of as many items of people. About 1 is as diverse.",
+                    "short",
+                    one(
+                        "min by (namespace, producer, modality) (" + of("epistream_collapse_ratio", 'order="1"') + ")",
+                        "{{namespace}}: {{producer}} {{modality}}",
+                    ),
+                ),
+                Panel(
+                    "Windows to look at",
+                    "A flood of synthetic knowledge makes more due than are looked at; it should come back to 0.",
+                    "short",
+                    one(sum_of("epistream_collapse_windows_due", "namespace"), "{{namespace}}"),
+                ),
+                Panel(
+                    "Windows looked at",
+                    "A second, by what came of it. `no_anchors`: not enough of people yet. Failures: the watch stands"
+                    " still.",
+                    "ops",
+                    (
+                        *one(or_none(rate("epistream_collapse_windows_total", by="result")), "{{result}}"),
+                        Query(rate("epistream_collapse_failures_total"), "failures"),
+                    ),
+                    width=12,
+                ),
+                Panel(
+                    "How long a window takes",
+                    "From reading until it was kept. The watch rests nine times as long.",
+                    "s",
+                    quantiles("epistream_collapse_window_duration_seconds"),
+                    width=12,
                 ),
             ),
         ),

@@ -1,0 +1,58 @@
+"""measure: what synthetic knowledge would add to what is known, and whether it looks like knowledge at all.
+
+Two parts, since the second takes the longer and needs no moment: `look` runs beside the writer, against a frozen anchor
+window; `Measured` adds the gain beyond all that was accepted before, on the writer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from epistream.indexer.anchors import Anchor
+from epistream.indexer.model import Embedded, Looks
+from epistream.indexer.plausibility import RANK_MIN, doubts, worth
+from epistream.indexer.spectrum import Missing
+from epistream.v1 import knowledge_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The figures of synthetic knowledge."""
+
+    looks: Looks
+    gain: float | None
+    """Relative, beyond all that was accepted before, 0 to 1; None without a vector."""
+    human_gain: float | None
+    """The same beyond what is not SYNTHETIC."""
+
+    @property
+    def worth(self) -> float | None:
+        """Plausibility times gain, 0 to 1; None where one of them is."""
+        plausibility = self.looks.plausibility
+        return worth(plausibility, self.gain) if plausibility is not None and self.gain is not None else None
+
+
+def look(candidates: Sequence[Embedded], anchor: Anchor | Missing, *, read: bool) -> list[Looks]:
+    """How candidates of one modality look beside its anchor window: where they lie, and if `read` how they are worded.
+
+    1 to 2 ms for each text that is read, else some microseconds. The figures of one do not depend on the others.
+    """
+    if isinstance(anchor, Missing):
+        return [Looks("", read, None, (anchor.reason,)) for _ in candidates]
+    vectors = [candidate.vector for candidate in candidates if candidate.vector is not None]
+    ranks = iter(anchor.neighbourhood.rank(np.stack(vectors)).tolist() if vectors else ())
+    return [
+        _looks(candidate, anchor, next(ranks) if candidate.vector is not None else None, read=read)
+        for candidate in candidates
+    ]
+
+
+def _looks(candidate: Embedded, anchor: Anchor, rank: float | None, *, read: bool) -> Looks:
+    submission = candidate.decoded.submission
+    if read:
+        text = submission.modality == pb.MODALITY_TEXT
+        found = doubts(rank, anchor.wording.read(submission.content) if text else None)
+    else:
+        found = ("NO_VECTOR",) if rank is None else ("TOO_FAR",) if rank < RANK_MIN else ()
+    return Looks(anchor.digest, read, rank, found)

@@ -1,0 +1,138 @@
+"""The moment in which a submission is decided: what is known in its namespace, as one batch moves it on.
+
+What was put off for the sake of the real share goes on in the middle of a batch, as soon as something real has made
+room: so the outcome does not depend on how a stream is cut into batches.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from epistream.indexer.anchors import Anchor
+from epistream.indexer.catalog import Catalog
+from epistream.indexer.collapse import has_room
+from epistream.indexer.decode import again
+from epistream.indexer.gate import NO_GROUNDS, Grounds
+from epistream.indexer.journal import Entry
+from epistream.indexer.known import BatchView
+from epistream.indexer.lineage import trace
+from epistream.indexer.match import Conflicting, KnownItem, Match, Novel
+from epistream.indexer.measure import Measured, look
+from epistream.indexer.model import Embedded, Held, NamespaceConfig, Ruling
+from epistream.indexer.spectrum import Missing
+from epistream.indexer.standing import Standing
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
+
+AT_ONCE: Final = 500
+"""How many of those that were put off go on in one commit that nothing came in with."""
+
+_PAGE: Final = 32
+
+
+class PutOff:
+    """The submissions that were put off in a namespace, the oldest first, as one batch moves on.
+
+    Most batches have no room for any, so they are read only when there is.
+    """
+
+    def __init__(self, catalog: Catalog, number: int, *, some: bool) -> None:
+        """`some`: whether there are any."""
+        self._catalog, self._number = catalog, number
+        self._read: deque[Ruling] = deque()
+        self._after, self._exhausted = 0, not some
+        self._fresh: deque[Ruling] = deque()
+
+    def add(self, ruling: Ruling) -> None:
+        """The batch itself puts one off."""
+        self._fresh.append(ruling)
+
+    def next(self, view: BatchView) -> Ruling | None:
+        """The oldest one, which is then taken; `view` gets to know it. None when there is none left."""
+        if not self._read and not self._exhausted:
+            page = self._catalog.next_put_off(self._number, self._after, _PAGE)
+            self._read.extend(Ruling(held, _embedded(held, vector), admits=True) for held, vector in page)
+            self._exhausted = len(page) < _PAGE
+            self._after = page[-1][0].sequence if page else self._after
+            view.join([ruling.embedded for ruling in self._read], again=True)
+        if self._read:
+            return self._read.popleft()
+        return self._fresh.popleft() if self._fresh else None
+
+
+@dataclass(slots=True)
+class Moment:
+    """Of one namespace, in one batch."""
+
+    config: NamespaceConfig
+    view: BatchView
+    standing: Standing
+    """A branch."""
+    anchors: Mapping[int, Anchor | Missing]
+    """By modality, as they stood before the batch."""
+    put_off: PutOff
+    alarms: Mapping[tuple[str, int], pb.CollapseAlarm]
+    """The collapse alarms that are on, by producer and modality."""
+    said: dict[bytes, int] = field(default_factory=dict)
+    """Fingerprints that changes of the batch have, with the sequence: what was put off with one of them is resolved."""
+
+    def grounds(self, candidate: Embedded, found: Match) -> Grounds:
+        """What a verdict on a candidate rests on beside what is known."""
+        submission = candidate.decoded.submission
+        if submission.origin != pb.ORIGIN_SYNTHETIC:
+            return NO_GROUNDS
+        new = isinstance(found, Novel | Conflicting | KnownItem)
+        return Grounds(
+            trace(submission, candidate.decoded.item_id, self.view),
+            self._measured(candidate) if new else None,
+            self.standing.share.after_one_more() if new else None,
+            waiting=self.standing.put_off > 0,
+            alarm=self.alarms.get((submission.provenance.producer, submission.modality)),
+        )
+
+    def take(self, candidate: Embedded, entry: Entry, ruling: Ruling | None = None) -> None:
+        """Take in what was decided of a candidate; `ruling`: it was held before."""
+        self.view.add(candidate, entry)
+        self.standing.take(entry)
+        if ruling is not None and ruling.held.decision.receipt.reason == pb.REASON_DEFERRED:
+            self.standing.put_off -= 1
+        decision, change = entry.record.decision, entry.change
+        if change is not None and change.kind != pb.CHANGE_KIND_RETRACTED:
+            self.said[change.fingerprint] = entry.sequence
+        if decision.receipt.reason == pb.REASON_DEFERRED:
+            self.put_off.add(Ruling(Held(entry.sequence, decision), candidate, admits=True))
+
+    def goes_on(self) -> Ruling | None:
+        """The next one that was put off, if there is room for it now."""
+        floor = self.config.policy.real_share_floor
+        while self.standing.put_off and has_room(self.standing.share.after_one_more(), floor):
+            ruling = self.put_off.next(self.view)
+            if ruling is None:
+                self.standing.put_off = 0  # the others were said by somebody else
+                return None
+            held = ruling.held
+            if self.said.get(held.decision.fingerprint, 0) < held.sequence:
+                return ruling
+            self.standing.put_off -= 1
+        return None
+
+    def _measured(self, candidate: Embedded) -> Measured:
+        anchor = self.anchors[candidate.decoded.submission.modality]
+        digest = anchor.digest if isinstance(anchor, Anchor) else ""
+        read = reads(self.config)
+        looks = candidate.looks
+        if looks is None or (looks.anchors, looks.read) != (digest, read):
+            (looks,) = look([candidate], anchor, read=read)
+        return self.standing.measured(candidate, looks)
+
+
+def reads(config: NamespaceConfig) -> bool:
+    """Whether the wording of synthetic texts is looked at, which takes its time: only where it may hold them."""
+    return config.policy.guard == ns_pb.GUARD_HOLD
+
+
+def _embedded(held: Held, vector: bytes | None) -> Embedded:
+    return Embedded(again(held), np.frombuffer(vector, "<f4") if vector is not None else None)

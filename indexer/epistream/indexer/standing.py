@@ -1,0 +1,135 @@
+"""What stands in a namespace when a submission is decided, beside the catalog: gains, the real share, what was put off.
+
+All of it is a function of the journal, in the order of its entries, so that another process decides alike. A batch goes
+on with a branch of it, which takes its place when the batch is durable and else is dropped.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from epistream.indexer.catalog import Catalog
+from epistream.indexer.collapse import FLOOR_WINDOW, RealShare
+from epistream.indexer.gain import Gains
+from epistream.indexer.journal import Entry
+from epistream.indexer.measure import Measured
+from epistream.indexer.model import Embedded, Looks
+from epistream.indexer.sealed import seal, unseal
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.errors import Broken
+
+GAIN_DIMENSION_MAX: Final = 1536
+"""Of the vectors whose gain is measured: two posteriors of that size take 75 MiB, of 384 dimensions 5 MiB."""
+
+_STATE: Final = 1
+
+
+@dataclass(slots=True)
+class Standing:
+    """Of one namespace. Only the writer thread."""
+
+    gains: Gains | None
+    """None where the vectors are so long that a matrix of their products would take too much: GAIN_DIMENSION_MAX."""
+    share: RealShare
+    put_off: int
+    """How many submissions wait with REASON_DEFERRED."""
+    revision: int
+    """Of the newest change that is taken in."""
+    heard: list[tuple[bytes, bool]] = field(default_factory=list)
+    """Vectors that `gains` are still to observe, and whether they are real: all at once costs a third less."""
+
+    def branch(self) -> "Standing":
+        """What goes on from here by itself."""
+        gains = self.gains.branch() if self.gains is not None else None
+        return replace(self, gains=gains, share=self.share.branch(), heard=list(self.heard))
+
+    def measured(self, candidate: Embedded, looks: Looks) -> Measured:
+        """What a candidate would add."""
+        if candidate.vector is None or self.gains is None:
+            return Measured(looks, None, None)
+        self.observe()
+        known, human = self.gains.score(candidate.vector)
+        return Measured(looks, float(known[0]), float(human[0]))
+
+    def take(self, entry: Entry) -> None:
+        """Take in what an entry says. In the order of the journal."""
+        change = entry.change
+        if entry.record.decision.receipt.reason == pb.REASON_DEFERRED:
+            self.put_off += 1
+        if change is None:
+            return
+        self.revision = change.revision
+        if change.kind != pb.CHANGE_KIND_RETRACTED:
+            synthetic = change.knowledge.origin == pb.ORIGIN_SYNTHETIC
+            self.share.deliver(synthetic=synthetic)
+            if entry.embedding is not None and self.gains is not None:
+                self.heard.append((entry.embedding, not synthetic))
+
+    def observe(self) -> None:
+        """Have `gains` observe what was heard."""
+        if self.gains is not None:
+            for embedding, real in self.heard:
+                self.gains.observe(np.frombuffer(embedding, "<f4"), anchored=real)
+        self.heard.clear()
+
+
+def fresh(dimension: int) -> Standing:
+    """Of a namespace in which nothing was said yet."""
+    return Standing(Gains(dimension) if dimension <= GAIN_DIMENSION_MAX else None, RealShare(), 0, 0)
+
+
+def load(folder: Path, catalog: Catalog, number: int, dimension: int, *, epoch: str) -> Standing:
+    """What stands in a namespace now: from its file, if that is of this store, and what the journal has beyond it.
+
+    Blocks: 30 µs for each vector that the file lacks.
+    """
+    standing, head = fresh(dimension), catalog.counts(number).head
+    if standing.gains is not None:
+        standing.gains, after = _read(_file(folder, number), epoch, head) or (standing.gains, 0)
+        for row in catalog.index_rows(number, after):
+            standing.gains.observe(np.frombuffer(row.embedding, "<f4"), anchored=row.origin != pb.ORIGIN_SYNTHETIC)
+    standing.share = RealShare(_synthetic(catalog.newest_origins(number, FLOOR_WINDOW)))
+    standing.put_off, standing.revision = catalog.put_off(number), head
+    return standing
+
+
+def save(standing: Standing, folder: Path, number: int, *, epoch: str) -> None:
+    """Write what cannot be read from the catalog at once. Blocks. A file that is lost or damaged is made anew.
+
+    Raises:
+        Broken: it cannot be written.
+    """
+    if standing.gains is None or not standing.revision:
+        return
+    figures = {"epoch": epoch, "revision": standing.revision}
+    state = seal("standing", _STATE, figures, {"gains": np.frombuffer(standing.gains.to_bytes(), np.uint8)})
+    file = _file(folder, number)
+    unfinished = file.with_suffix(".new")
+    try:
+        folder.mkdir(exist_ok=True)
+        unfinished.write_bytes(state)
+        unfinished.replace(file)
+    except OSError as error:
+        raise Broken(f"{file} cannot be written: {error}.") from error
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / f"{number}.gains"
+
+
+def _read(file: Path, epoch: str, head: int) -> tuple[Gains, int] | None:
+    """The gains in a file, and the revision that they are of; None where it is not of this store, or no file."""
+    try:
+        figures, arrays = unseal("standing", _STATE, file.read_bytes())
+        gains = Gains.from_bytes(arrays["gains"].tobytes())
+    except (OSError, Broken):
+        return None
+    fits = figures["epoch"] == epoch and figures["revision"] <= head
+    return (gains, figures["revision"]) if fits else None
+
+
+def _synthetic(origins: Iterable[int]) -> Iterable[bool]:
+    return (origin == pb.ORIGIN_SYNTHETIC for origin in origins)

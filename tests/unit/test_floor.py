@@ -1,0 +1,143 @@
+"""R22: consumers get a share of what is real, whatever comes in; what is too much is put off, never lost."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from epistream.indexer.collapse import FLOOR_WINDOW
+from epistream.indexer.engine import Engine
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from tests.support.knowing import NAMESPACE, HandClock, commit, commit_in_batches, open_engine, submission
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    opened = apart(open_engine(tmp_path))
+    yield opened
+    opened.close()
+
+
+def apart(engine: Engine, floor: float | None = None) -> Engine:
+    """With a policy under which nothing is near enough to be compared."""
+    wanted = ns_pb.Policy(near_duplicate_threshold=1.0, real_share_floor=floor)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=wanted))
+    return engine
+
+
+def stream(synthetic: Sequence[bool], begin: int = 0) -> list[pb.Submission]:
+    return [
+        submission(
+            f"{number}: so it is.",
+            id=f"s-{number}",
+            item=f"i-{number}",
+            origin=pb.ORIGIN_SYNTHETIC if made else pb.ORIGIN_EXPERT,
+        )
+        for number, made in enumerate(synthetic, begin)
+    ]
+
+
+def delivered(engine: Engine) -> list[tuple[str, bool]]:
+    """What subscribers get, in order: the item, and whether it is synthetic."""
+    with engine.store.reader() as catalog:
+        changes = [pb.Change.FromString(one.change) for one in catalog.changes(1, 0, 10**9, 10**9)]
+    return [(change.item_id, change.knowledge.origin == pb.ORIGIN_SYNTHETIC) for change in changes]
+
+
+def put_off(engine: Engine) -> list[str]:
+    with engine.store.reader() as catalog:
+        return [held.decision.held.item_id for held in catalog.pending(1, 0, 10**6, pb.REASON_DEFERRED)]
+
+
+def test_r22_at_nine_in_ten_synthetic_every_thousand_has_its_share_and_nothing_is_lost(engine: Engine) -> None:
+    synthetic = (np.random.default_rng(4).random(4000) < 0.92).tolist()
+
+    receipts = commit_in_batches(engine, stream(synthetic), 100)
+
+    got = delivered(engine)
+    real = np.array([not made for _, made in got])
+    shares = np.convolve(real, np.ones(FLOOR_WINDOW), "valid") / FLOOR_WINDOW
+    assert shares.min() >= 0.1
+    waiting = put_off(engine)
+    assert {item for item, _ in got} | set(waiting) == {f"i-{number}" for number in range(4000)}
+    assert len(got) + len(waiting) == 4000
+    assert waiting, "more came than the share allows"
+    for kind in (True, False):  # in their order
+        numbers = [int(item.removeprefix("i-")) for item, made in got if made == kind]
+        assert numbers == sorted(numbers)
+    first = next(r for r in receipts if r.reason == pb.REASON_DEFERRED)
+    assert first.outcome == pb.OUTCOME_HELD
+    assert first.figures.real_share < 0.1
+
+
+@pytest.mark.parametrize("size", [1, 7, 300])
+def test_the_outcome_does_not_depend_on_how_a_stream_is_cut(tmp_path: Path, size: int) -> None:
+    chance = np.random.default_rng(5)
+    sent = stream([True] * 920 + (chance.random(300) < 0.8).tolist())
+    sent += stream([True] * 20, 600)  # what was put off, and said again by others
+    for number, one in enumerate(sent[1220:]):
+        one.submission_id, one.provenance.producer = f"again-{number}", "others"
+    dumps = []
+    for name, cut in (("cut", size), ("whole", len(sent))):
+        engine = apart(open_engine(tmp_path / name, HandClock()))
+        commit_in_batches(engine, sent, cut)
+        dumps.append(list(engine.store.logical_dump()))
+        engine.close()
+
+    assert dumps[0] == dumps[1]
+
+
+def test_what_was_put_off_survives_a_restart_with_its_vector_and_its_place(engine: Engine, tmp_path: Path) -> None:
+    sent = stream([True] * 905)
+    commit_in_batches(engine, sent, 500)
+    assert put_off(engine) == [f"i-{number}" for number in range(900, 905)]
+    engine.close()
+
+    again = Engine(tmp_path, clock=HandClock())
+    commit(again, *stream([True], 2000))
+    assert put_off(again)[-1] == "i-2000", "it waits behind the others"
+    commit(again, *stream([False], 3000))
+
+    got = delivered(again)
+    assert got[-1] == ("i-3000", False), "the window is full of synthetic ones until older ones leave it"
+    for number in range(100):
+        commit(again, *stream([False], 4000 + number))
+    assert put_off(again) == []
+    items = [item for item, _ in delivered(again)]
+    places = [items.index(f"i-{number}") for number in (900, 901, 904, 2000)]
+    assert places == sorted(places)
+    with again.store.reader() as catalog:
+        revision = items.index("i-900") + 1
+        kept = catalog.committed(1, revision)
+    assert kept.embedding == sent[900].embedding.float32
+    (receipt,) = commit(again, sent[900])
+    assert (receipt.outcome, receipt.reason, receipt.earlier) == (pb.OUTCOME_ADMITTED, pb.REASON_RELEASED, True)
+    again.close()
+
+
+def test_a_person_is_never_put_off_and_a_namespace_may_be_synthetic_alone(engine: Engine) -> None:
+    apart(engine, 1.0)
+    held, taken = commit(engine, *stream([True, False]))
+    assert (held.reason, taken.outcome) == (pb.REASON_DEFERRED, pb.OUTCOME_ADMITTED)
+
+    apart(engine, 0.0)
+    assert engine.pipeline.let_go(NAMESPACE) == 1
+    assert engine.pipeline.let_go(NAMESPACE) == 0
+    assert delivered(engine) == [("i-1", False), ("i-0", True)]
+    (free,) = commit(engine, *stream([True], 5))
+    assert free.outcome == pb.OUTCOME_ADMITTED
+
+
+def test_what_somebody_else_says_waits_no_longer(engine: Engine) -> None:
+    apart(engine, 1.0)
+    (waits,) = commit(engine, *stream([True]))
+    assert waits.reason == pb.REASON_DEFERRED
+    (said,) = commit(engine, submission("0: so it is.", id="said", item="said"))
+    assert said.outcome == pb.OUTCOME_ADMITTED
+
+    apart(engine, 0.0)
+
+    assert put_off(engine) == []
+    assert engine.pipeline.let_go(NAMESPACE) == 0
