@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from epistream.clients import Credentials
@@ -126,6 +127,18 @@ def test_it_follows_and_goes_on_after_a_kill(service: RunningService, code: Code
         wait_until(lambda: code.verdicts("add") == ["verified", "fail"], "the verdict of the next executor")
         executor.terminate()
         assert executor.wait(END_SECONDS) == 0
+
+
+def test_one_that_is_killed_leaves_no_process_behind(service: RunningService, code: CodeNamespace) -> None:
+    code.submit("sleeps", "import time\ntime.sleep(3600)\n", "assert True")
+    with running_executor(service.address) as executor:
+        below = psutil.Process(executor.pid)
+        # Two sandboxes, each with bubblewrap, its first process, and one that runs the program or the tests.
+        wait_until(lambda: len(below.children(recursive=True)) >= 6, "the sandboxes")
+        processes = below.children(recursive=True)
+        executor.send_signal(signal.SIGKILL)
+        wait_until(lambda: not any(each.is_running() for each in processes), "the end of all that it started")
+    assert code.verdicts("sleeps") == []
 
 
 def test_r28_an_update_runs_its_dependants_again(service: RunningService, code: CodeNamespace) -> None:

@@ -31,6 +31,11 @@ def asked(engine: Engine, *, verify_code: bool) -> None:
     )
 
 
+def floor(engine: Engine, share: float) -> None:
+    policy = ns_pb.Policy(real_share_floor=share)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+
+
 def code(
     number: int, origin: pb.Origin.ValueType = pb.ORIGIN_SYNTHETIC, item: str = "f", by: str = "writer"
 ) -> pb.Submission:
@@ -110,3 +115,16 @@ def test_a_person_may_let_it_in_and_the_gate_itself_does_not(engine: Engine) -> 
     assert (receipt.outcome, receipt.reason) == (pb.OUTCOME_HELD, pb.REASON_UNVERIFIED)
     (receipt,) = engine.pipeline.release([ruling(engine, second, origin=pb.ORIGIN_COLLABORATIVE)])
     assert (receipt.outcome, receipt.reason) == (pb.OUTCOME_ADMITTED, pb.REASON_REVIEW_ADMITTED)
+
+
+def test_what_was_let_in_and_then_put_off_goes_on_without_being_run_again(engine: Engine) -> None:
+    floor(engine, 1.0)
+    commit(engine, code(1))
+    (held,) = pending(engine, pb.REASON_UNVERIFIED)
+    receipt = decide(engine, held.sequence, api.REVIEW_VERDICT_ADMIT)
+    assert (receipt.outcome, receipt.reason) == (pb.OUTCOME_HELD, pb.REASON_DEFERRED)
+    floor(engine, 0.0)
+    assert engine.pipeline.let_go(NAMESPACE) == 1
+    assert pending(engine) == []
+    with engine.store.reader() as catalog:
+        assert catalog.head(engine.namespaces.configs[NAMESPACE].number, "f") is not None

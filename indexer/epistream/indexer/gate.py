@@ -236,8 +236,10 @@ def decide_again(
     by_program = ruling.origin == pb.ORIGIN_SYNTHETIC
     if not ruling.admits:
         return Verdict(pb.OUTCOME_REJECTED, pb.REASON_FAILED_TESTS if by_program else pb.REASON_REVIEW_REJECTED)
-    # Who lets it in answers for it, be it a person or what has run its tests; the gate itself does not.
-    verdict = decide(submission, found, replace(grounds, verified=bool(ruling.decided_by)), config)
+    # Who lets it in answers for it, be it a person or what has run its tests; the gate itself does not. Nor does the
+    # gate ask again for what somebody let in and was only put off since.
+    verified = bool(ruling.decided_by or ruling.held.decision.decided_by)
+    verdict = decide(submission, found, replace(grounds, verified=verified), config)
     if verdict.outcome in (pb.OUTCOME_HELD, pb.OUTCOME_REFUSED):
         late = verdict.outcome == pb.OUTCOME_REFUSED and not ruling.decided_by
         return replace(verdict, outcome=pb.OUTCOME_REJECTED) if late else verdict

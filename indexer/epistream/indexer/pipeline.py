@@ -355,7 +355,12 @@ def _confirmed(ruling: Ruling) -> Ruling:
 
 
 def _require_decision(submission: pb.Submission, verdict: Verdict) -> None:
-    """Raises where a person's word does not end it: HELD and REFUSED are no decisions of a person."""
+    """Raises where somebody's word does not end it: HELD and REFUSED are no decisions.
+
+    But what a program lets in stays synthetic, and may have to wait until the real share allows it.
+    """
+    if verdict.reason == pb.REASON_DEFERRED:
+        return
     if verdict.outcome == pb.OUTCOME_HELD and verdict.head is not None:
         raise _against(_named(submission), verdict.head.item_id, pb.Origin.ValueType(verdict.head.origin))
     if verdict.outcome == pb.OUTCOME_HELD:

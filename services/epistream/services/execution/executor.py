@@ -6,6 +6,7 @@ be ended at any time, and a version that it was at is run again.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -20,12 +21,14 @@ from epistream.services.execution.held import HeldCode
 from epistream.services.execution.judging import Beside, Judging
 from epistream.services.execution.verifying import Verifier
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.errors import EpistreamError
 
 _CODE: Final = pb.Filter(modalities=[pb.MODALITY_CODE])
 _REVIEW_SECONDS: Final = 1.0
 """How often it is asked whether something is held, at most: the more there is to list, the less often."""
 _LISTING_SHARE: Final = 0.2
 """Of the time."""
+_log = logging.getLogger(__name__)
 
 
 async def execute(
@@ -171,8 +174,14 @@ class Executor:
         task.add_done_callback(self._ended)
 
     async def _judge(self, change: pb.Change, beside: Beside) -> None:
-        if change.revision > self._said_up_to or not await self._assessor.has_said(change):
-            self._told(await self._assessor.of_version(change, beside))
+        try:
+            if change.revision > self._said_up_to or not await self._assessor.has_said(change):
+                self._told(await self._assessor.of_version(change, beside))
+        except EpistreamError:
+            raise
+        except Exception:  # noqa: BLE001 - told, and passed over
+            # Whatever somebody has found here, the others are still to be run.
+            _log.exception("%s version %d is passed over. This is a defect: report it", change.item_id, change.version)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._open[task]

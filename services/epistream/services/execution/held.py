@@ -21,7 +21,7 @@ from epistream.services.execution.reading import patiently
 from epistream.services.execution.verdict import Verdict, printable
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import review_service_pb2 as api
-from epistream.wire.errors import Conflict, Denied, InvalidInput, NotFound
+from epistream.wire.errors import Conflict, Denied, EpistreamError, InvalidInput, NotFound
 
 _PAGE: Final = 10
 _TAKEN_MOST: Final = 50
@@ -132,6 +132,11 @@ class HeldCode:
             self._leave(review)
             level = logging.WARNING if isinstance(error, Denied) else logging.INFO
             _log.log(level, "review %d is left to people: %s", review.review_id, error.message)
+        except EpistreamError:
+            raise
+        except Exception:  # noqa: BLE001 - told, and passed over
+            self._leave(review)
+            _log.exception("review %d is left to people. This is a defect: report it", review.review_id)
 
     async def _decide(self, review: api.Review, revision: int) -> bool:
         """Run it, and end the review where the tests decide it. Returns whether they do."""
