@@ -6,18 +6,23 @@
 #   cpu   (the default) the CPU build, from PyTorch's own index; about 5 GB smaller than the next
 #   pypi  as locked in requirements/run.txt, with CUDA's libraries
 #   none  without PyTorch: for `encoder = "none"`, where producers bring vectors
+#
+# SOURCES says whether `epistream import` is to read published data sets here, too (docs/decisions/0018-import-is-a-client.md):
+#   no    (the default)
+#   yes   with what reads Parquet, HDF5, WARC and JSON documents; about 190 MB larger
 #checkov:skip=CKV_DOCKER_7:The ARG names a tag; pin its digest with --build-arg PYTHON_IMAGE=python@sha256:… for a build that can be repeated.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 ARG TORCH=cpu
+ARG SOURCES=no
 ARG UV_VERSION=0.13.9
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
 RUN python3 -m venv /opt/epistream \
  && /opt/epistream/bin/pip install --quiet --no-cache-dir --disable-pip-version-check uv==${UV_VERSION}
 WORKDIR /src
 # What is locked comes first: it changes less often than the code, and the layer is kept until it does.
-COPY requirements/run.txt requirements/run-cpu.txt requirements/
+COPY requirements/run.txt requirements/run-cpu.txt requirements/sources.txt requirements/
 RUN --mount=type=cache,target=/root/.cache/uv \
     case "${TORCH}" in \
       pypi) locked=requirements/run.txt ;; \
@@ -28,7 +33,12 @@ RUN --mount=type=cache,target=/root/.cache/uv \
  && if [ "${TORCH}" = cpu ]; then \
       version="$(sed -nE 's/^torch==([^ ;]+).*/\1/p' requirements/run.txt)" \
       && /opt/epistream/bin/uv pip install --quiet --python /opt/epistream/bin/python --torch-backend=cpu "torch==${version}"; \
-    fi
+    fi \
+ && case "${SOURCES}" in \
+      yes) /opt/epistream/bin/uv pip install --quiet --python /opt/epistream/bin/python --require-hashes --no-deps -r requirements/sources.txt ;; \
+      no) ;; \
+      *) echo "SOURCES: expected yes or no, found ${SOURCES}" >&2; exit 1 ;; \
+    esac
 COPY pyproject.toml README.md LICENSE ./
 COPY proto proto
 COPY indexer indexer

@@ -23,15 +23,17 @@ $(UV):
 
 # Which locked requirements to install: all of them, or (TORCH=cpu, after the wheel of the README) all but torch's CUDA libraries.
 FLAVOUR := $(if $(filter cpu,$(TORCH)),-cpu)
+CUDA := On Linux the default torch brings CUDA libraries: about 6 GB on disk. See README, 'Without CUDA'.
+HINT := $(if $(FLAVOUR),, $(CUDA))
 
-$(VENV)/run.stamp: requirements/run$(FLAVOUR).txt pyproject.toml | $(UV)
-	@echo "Setting up $(VENV) from requirements/run$(FLAVOUR).txt. On Linux the default torch brings CUDA libraries: about 6 GB on disk. See README, 'Without CUDA'."
-	$(UV) pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r $<
+$(VENV)/run.stamp: requirements/run$(FLAVOUR).txt requirements/sources.txt pyproject.toml | $(UV)
+	@echo "Setting up $(VENV) from requirements/run$(FLAVOUR).txt and sources.txt.$(HINT)"
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r $< -r requirements/sources.txt
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev$(FLAVOUR).txt pyproject.toml | $(UV)
-	@echo "Setting up $(VENV) from requirements/dev$(FLAVOUR).txt. On Linux the default torch brings CUDA libraries: about 6 GB on disk. See README, 'Without CUDA'."
+	@echo "Setting up $(VENV) from $<.$(HINT)"
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r $<
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@ $(VENV)/run.stamp
@@ -130,6 +132,7 @@ COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --universal --
 lock: | $(UV) ## Renew the locked requirements
 	$(COMPILE) $(LOCK_FLAGS) --extra server --extra encoder --extra local-kafka --extra tracing pyproject.toml -o requirements/run.txt
 	$(COMPILE) $(LOCK_FLAGS) --extra dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
+	$(COMPILE) $(LOCK_FLAGS) --extra cli --extra sources -c requirements/dev.txt pyproject.toml -o requirements/sources.txt
 	$(MAKE) lock-cpu
 	$(COMPILE) $(LOCK_FLAGS) --group proto -o requirements/proto.txt
 	$(COMPILE) $(LOCK_FLAGS) --group k8s -o requirements/k8s.txt
@@ -146,9 +149,9 @@ $(VENV)-supply/stamp: requirements/supply.txt | $(UV)
 	@touch $@
 
 # What ships, without the tools of development. --no-deps: the lock names everything.
-build/released/stamp: requirements/run.txt pyproject.toml | $(UV)
+build/released/stamp: requirements/run.txt requirements/sources.txt pyproject.toml | $(UV)
 	$(UV) venv --quiet --clear --python $(BIN)/python build/released
-	$(UV) pip install --quiet --python build/released/bin/python --require-hashes --no-deps -r $<
+	$(UV) pip install --quiet --python build/released/bin/python --require-hashes --no-deps -r $< -r requirements/sources.txt
 	$(UV) pip install --quiet --python build/released/bin/python --no-deps .
 	@touch $@
 
@@ -163,7 +166,7 @@ supply: $(VENV)-supply/stamp build/released/stamp ## What ships: a bill of mater
 	$(VENV)-supply/bin/pip-licenses --python=build/released/bin/python --from=mixed --with-system --format=markdown --ignore-packages epistream | sed -E 's/ +\|/ |/g; s/-{4,}/---/g' >> docs/licences.md
 
 audit: $(VENV)-supply/stamp ## Look for known vulnerabilities in what ships; fails where the advisories cannot be reached
-	$(VENV)-supply/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements/run.txt
+	$(VENV)-supply/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements/run.txt -r requirements/sources.txt
 
 clean: ## Remove environments, caches and data
 	rm -rf $(VENV) $(VENV)-proto $(VENV)-supply $(VENV)-k8s build .cache .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -10,9 +10,8 @@ def canonical(name: str) -> str:
 
 
 def test_the_licences_are_those_of_the_locked_packages() -> None:
-    locked = re.findall(
-        r"^([A-Za-z0-9_.-]+)==(\S+)(?: ; (.*?))? \\$", (ROOT / "requirements/run.txt").read_text(), re.MULTILINE
-    )
+    text = "".join((ROOT / "requirements" / name).read_text() for name in ("run.txt", "sources.txt"))
+    locked = re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)(?: ; (.*?))? \\$", text, re.MULTILINE)
     listed = re.findall(r"^\| ([A-Za-z0-9_.-]+) \| (\S+) \|", (ROOT / "docs/licences.md").read_text(), re.MULTILINE)
     # One package may be locked in several versions, each for some versions of Python.
     pairs = {(canonical(name), version) for name, version, _ in locked}

@@ -1,7 +1,9 @@
 """Every RPC has a rule. One without could be called by anybody."""
 
+import re
 from importlib import import_module
 
+from epistream.services.security.access import Verb
 from epistream.services.security.rules import OPEN, RULES
 from tests.test_layout import ROOT
 
@@ -43,3 +45,19 @@ def test_a_rule_finds_the_namespace_in_the_request() -> None:
 
 def test_nothing_of_ours_is_open() -> None:
     assert not [service for service in OPEN if service.startswith(PACKAGE)]
+
+
+def test_the_document_has_every_method_beside_its_verb() -> None:
+    text = (ROOT / "docs" / "security.md").read_text()
+    rows = dict(re.findall(r"^\| `(read|write|watch|admin)` \| (.+) \|$", text, re.MULTILINE))
+    for method, rule in RULES.items():
+        if len(rule.verbs) == 1:
+            [verb] = rule.verbs
+            assert re.search(rf"\b{method.split('/')[1]}\b", rows[verb.value]), method
+
+
+def test_the_document_has_every_method_that_is_not_audited() -> None:
+    [said] = re.findall(r"Questions that are answered are not in it: .*", (ROOT / "docs" / "security.md").read_text())
+    for method, rule in RULES.items():
+        named = rule.verbs == {Verb.READ} or re.search(rf"\b{method.split('/')[1]}\b", said)
+        assert bool(named) is not rule.audited, method

@@ -56,6 +56,17 @@ def test_what_is_installed_is_locked() -> None:
         assert "--require-hashes" in line or "--torch-backend" in line or "--no-deps ." in line
 
 
+def test_what_reads_sources_is_of_the_versions_that_the_service_runs() -> None:
+    locked = {}
+    for name in ("run", "sources"):
+        text = (ROOT / f"requirements/{name}.txt").read_text()
+        locked[name] = set(re.findall(r"^(\S+)==(.+?) \\$", text, re.MULTILINE))
+    names = {package for package, _ in locked["run"]}
+    assert {(package, version) for package, version in locked["sources"] if package in names} <= locked["run"]
+    assert {"pyarrow", "h5py"} <= {package for package, _ in locked["sources"]}
+    assert not {"pyarrow", "h5py"} & names
+
+
 def test_its_steps_are_sound_shell() -> None:
     scripts = [i.caches()[1] for stage in stages(DOCKERFILE, {}) for i in stage.instructions if i.word == "RUN"]
     for script in scripts:

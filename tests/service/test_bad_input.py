@@ -3,7 +3,7 @@
 Each kind of bad input is sent between two good submissions, to a service whose namespace takes vectors of 16 numbers.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -146,12 +146,6 @@ def service(kafka: Kafka, topic: str, tmp_path_factory: pytest.TempPathFactory) 
         with SyncKnowledgeClient(service.address) as client:
             client.create_namespace(NAMESPACE, encoder=ns_pb.Encoder(model="none", dimension=DIMENSION))
         yield service
-
-
-@pytest.fixture
-async def client(service: RunningService) -> AsyncIterator[Client]:
-    async with client_of(service.address) as client:
-        yield client
 
 
 def letters(folder: Path, after: int = 0) -> list[DeadLetter]:

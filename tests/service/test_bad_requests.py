@@ -3,7 +3,7 @@
 What is asserted is what any client sees: the code, the reason of `ErrorInfo`, the fields of `BadRequest`.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from epistream.v1 import knowledge_service_pb2 as knowledge_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import sync_service_pb2 as sync_pb
 from epistream.v1.raw_pb2 import RawSubmitRequest
-from tests.support.rpc import DIMENSION, PATIENCE_SECONDS, Client, client_of, rpc_failure_of, submission, vector
+from tests.support.rpc import DIMENSION, PATIENCE_SECONDS, Client, rpc_failure_of, submission, vector
 from tests.support.service import RunningService, running_service
 
 NAMESPACE: Final = "facts"
@@ -318,12 +318,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
                 client.create_namespace(name, encoder=encoder, policy=policy)
                 producer.submit(*(submission(name, number) for number in range(1, HEAD + 1)))
         yield service
-
-
-@pytest.fixture
-async def client(service: RunningService) -> AsyncIterator[Client]:
-    async with client_of(service.address) as client:
-        yield client
 
 
 @pytest.mark.parametrize("wrong", [*INGEST, *KNOWLEDGE, *NAMESPACES, *SYNC], ids=lambda wrong: wrong.name)

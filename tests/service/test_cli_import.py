@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import signal
 import subprocess
 import uuid
 from collections import Counter
@@ -115,6 +116,33 @@ def test_a_killed_import_goes_on_where_all_before_was_acknowledged(web: Web) -> 
     assert web.run().code == 0
     assert json.loads(web.state.read_text())["records"] == 3000
     assert web.items == 3000
+
+
+def test_an_import_that_is_interrupted_says_that_it_can_go_on(web: Web) -> None:
+    web.write(30_000)
+    command = [*COMMAND, "import", "c4", str(web.file), "--timeout", "200"]
+    environment = clean_environment(web.environment)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(web.state.exists, "the first state")
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate()
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Interrupted. The same command goes on from here." in told
+    kept = json.loads(web.state.read_text())["records"]
+    assert 0 < kept <= web.items
+    assert web.run("--limit", "10").code == 0
+    assert json.loads(web.state.read_text())["records"] == kept + 10
+
+
+def test_an_import_of_which_nothing_can_be_made_is_given_up(web: Web) -> None:
+    json_lines(web.file, [{"task_id": f"HumanEval/{i}", "prompt": "def f():"} for i in range(300)])
+    done = web.run()
+    assert done.code == 2
+    assert "Nothing could be made of the first 100 records. Are they of another source?" in done.err
+    assert outcomes(done) == {"REFUSED": 100}
 
 
 def test_a_state_of_another_namespace_is_not_taken(web: Web) -> None:

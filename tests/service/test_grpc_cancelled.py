@@ -75,6 +75,25 @@ class Pool(ThreadPoolExecutor):
         return super().submit(fn, *args, **kwargs)
 
 
+class NoticingWriter(Writer):
+    """Counts the batches that somebody would have liked to cancel, whether or not it was too late."""
+
+    cancels = 0
+
+    def submit_batch(
+        self, prepared: Sequence[Prepared], *, atomic: bool = False, wait: bool = False
+    ) -> Future[list[pb.Receipt]]:
+        future = super().submit_batch(prepared, atomic=atomic, wait=wait)
+        cancel = future.cancel
+
+        def noticed() -> bool:
+            self.cancels += 1
+            return cancel()
+
+        future.cancel = noticed  # type: ignore[method-assign]
+        return future
+
+
 class Border:
     """A server with an IngestService whose stages can be held up."""
 
@@ -86,7 +105,7 @@ class Border:
         self._audit_file, self._audit = folder / "audit.jsonl", Audit(folder / "audit.jsonl", print)
         guard = Guard(folder / "access.toml", lambda _: None)
         calls = Calls(Metrics(), guard, self._audit, calls_max=100, unary_seconds=60, answer_bytes_max=1 << 20)
-        self.writer = Writer(self._commit, committed=lambda *_: None, failed=lambda _: None)
+        self.writer = NoticingWriter(self._commit, committed=lambda *_: None, failed=lambda _: None)
         ready = asyncio.Event()
         ready.set()
         ways = ingest.Ways(self._prepare, self.pool, THREADS, ready, self.writer, SystemClock())
@@ -241,7 +260,7 @@ async def test_the_audit_log_has_the_outcome_of_a_call_that_was_cancelled_too_la
     call = submitting(client)
     await until(lambda: border.committing.begun == 1)
     call.cancel()
-    await asyncio.sleep(0.2)
+    await until(lambda: border.writer.cancels == 1)
     border.committing.may_go_on.set()
     await until(lambda: border.codes() == ["CANCELLED"])
     [line] = border.audit()
@@ -256,7 +275,7 @@ async def test_the_audit_log_has_the_outcome_of_a_batch_whose_stream_was_cancell
     stream = await streaming(client)
     await until(lambda: border.committing.begun == 1)
     stream.cancel()
-    await asyncio.sleep(0.2)
+    await until(lambda: border.writer.cancels == 1)
     border.committing.may_go_on.set()
     await until(lambda: border.codes() == ["BATCH", "CANCELLED"])
     assert border.audit()[0]["outcomes"] == {"ADMITTED": 1}

@@ -1,7 +1,6 @@
 """IngestService over gRPC, as a client generated from the protos meets it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 
 import grpc
 import pytest
@@ -13,20 +12,8 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge_pb
 from epistream.v1.raw_pb2 import RawSubmitRequest
 from epistream.wire.errors import Conflict, InvalidInput, NotFound
-from tests.support.rpc import Client, client_of, failure_of, rpc_failure_of, submission, vector
-from tests.support.service import RunningService, running_service
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    with running_service(tmp_path_factory.mktemp("ingest") / "data") as service:
-        yield service
-
-
-@pytest.fixture
-async def client(service: RunningService) -> AsyncIterator[Client]:
-    async with client_of(service.address) as client:
-        yield client
+from tests.support.rpc import Client, failure_of, rpc_failure_of, submission, vector
+from tests.support.service import RunningService
 
 
 async def submit_raw(client: Client, *submissions: bytes) -> ingest_pb.SubmitResponse:

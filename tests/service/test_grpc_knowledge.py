@@ -1,6 +1,5 @@
 """KnowledgeService and NamespaceService over gRPC, as a client generated from the protos meets them."""
 
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
@@ -13,19 +12,7 @@ from epistream.v1 import knowledge_service_pb2 as knowledge_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Conflict, InvalidInput, NotFound, Resync
 from tests.support.rpc import DIMENSION, Client, client_of, failure_of, rpc_failure_of, submission, vector
-from tests.support.service import RunningService, running_service
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    with running_service(tmp_path_factory.mktemp("knowledge") / "data") as service:
-        yield service
-
-
-@pytest.fixture
-async def client(service: RunningService) -> AsyncIterator[Client]:
-    async with client_of(service.address) as client:
-        yield client
+from tests.support.service import running_service
 
 
 def at(revision: int) -> pb.AsOf:

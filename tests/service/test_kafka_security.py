@@ -13,13 +13,14 @@ from epistream.clients import KafkaProducer, KafkaSecurity, SyncKnowledgeClient,
 from epistream.clients.kafka_producer import CappedProducer, ProducerLimits
 from epistream.services.kafka import clients
 from epistream.services.kafka.redrive import redrive
+from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns
 from epistream.wire.errors import Denied, EpistreamError, Unavailable
-from epistream.wire.topics import CHANGES, EXPERT, OUTCOMES, dead_letter_topic
+from epistream.wire.topics import CHANGES, EXPERT, OUTCOMES, SYNTHETIC, UPDATES, dead_letter_topic
 from tests.support.certificates import Authority
 from tests.support.cli import epistream
-from tests.support.intake import facts, make_namespace, taking
-from tests.support.knowing import DIMENSION
+from tests.support.intake import admitted, facts, make_namespace, taking
+from tests.support.knowing import DIMENSION, submission
 from tests.support.secure_kafka import Acl, SecureKafka, a_secure_kafka, documented
 from tests.support.service import RunningService, running_service
 from tests.support.waits import wait_until
@@ -138,6 +139,29 @@ def test_in_and_out_over_tls_with_certificates(secure: SecureKafka, tmp_path: Pa
         process.await_head(namespace, 5)
         wait_until(lambda: not process.engine.outbox.count(), "an empty outbox")
     assert len([r for r in secure.kafka.read(CHANGES) if r.key == namespace.encode()]) == 5
+
+
+def test_who_may_write_to_the_topic_of_what_is_generated_can_do_just_that(secure: SecureKafka, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    namespace, writer = make_namespace(folder), secure.user("writer", PASSWORD)
+    secure.allow(Acl("writer", "topic", SYNTHETIC, "WRITE"))
+    generated, experts = (
+        submission(f"Said by {pb.Origin.Name(origin)}.", id=f"s-{origin}", namespace=namespace, origin=origin)
+        for origin in (pb.ORIGIN_SYNTHETIC, pb.ORIGIN_EXPERT)
+    )
+
+    def send(one: pb.Submission, topic: str) -> None:
+        with KafkaProducer(secure.users, HURRIED, security=writer) as producer:
+            producer.send(one, topic=topic)
+
+    send(generated, SYNTHETIC)
+    for topic in (EXPERT, UPDATES, CHANGES, OUTCOMES, dead_letter_topic(SYNTHETIC)):
+        with pytest.raises(Denied, match=f"Not authorised for the topic {topic}"):
+            send(experts, topic)
+    send(experts, SYNTHETIC)  # it may, but not as somebody else
+    with taking(folder, secure.kafka.bootstrap, EXPERT, SYNTHETIC, UPDATES) as process:
+        wait_until(lambda: process.engine.store.dead_letters(0, 1), "the one that was refused")
+    assert admitted(folder, namespace) == [(1, f"s-{pb.ORIGIN_SYNTHETIC}")]
 
 
 @pytest.fixture(scope="module")

@@ -291,6 +291,11 @@ BAD_INPUT: Final = (
         _judging(kind=pb.FEEDBACK_KIND_PAIRWISE, judged=[_PAIR[0], pb.Judged(item_id="b", place=3)]),
         "feedback.judged[1].place",
     ),
+    _protobuf(
+        "the place after the thousandth",
+        _judging(kind=pb.FEEDBACK_KIND_RANKING, judged=[_PAIR[0], pb.Judged(item_id="b", place=1001)]),
+        "feedback.judged[1].place",
+    ),
     _protobuf("a critique without words", _judging(kind=pb.FEEDBACK_KIND_CRITIQUE), "feedback.rationale"),
     _protobuf(
         "a scale with one end", _then(_judging(), lambda s: s.feedback.ClearField("scale_min")), "feedback.scale_max"

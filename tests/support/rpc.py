@@ -30,6 +30,7 @@ DIMENSION: Final = 16
 PATIENCE_SECONDS: Final = 20.0
 SMALL_WINDOW: Final = ("grpc.http2.bdp_probe", 0)
 """Of a client that does not read: otherwise gRPC may take any number of megabytes for it."""
+SOON: Final = duration_pb2.Duration(nanos=100_000_000)
 
 
 class Client:
@@ -189,3 +190,15 @@ def submission(namespace: str, number: int, **fields: object) -> pb.Submission:
 def vector(number: int) -> bytes:
     """A vector that is near to no other number's."""
     return np.random.default_rng(number).standard_normal(DIMENSION).astype("<f4").tobytes()
+
+
+def revisions(changes: list[pb.Change]) -> list[int]:
+    """Those of changes, in their order."""
+    return [change.revision for change in changes]
+
+
+async def submit_large(client: Client, namespace: str, count: int) -> None:
+    """That many items of a quarter of a megabyte."""
+    for start in range(1, count + 1, 12):
+        batch = [submission(namespace, n, content=f"{n} " + "x" * 250_000) for n in range(start, start + 12)]
+        assert {receipt.outcome for receipt in await client.submit(*batch)} == {pb.OUTCOME_ADMITTED}

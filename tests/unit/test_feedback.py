@@ -7,6 +7,7 @@ import pytest
 
 from epistream.indexer import store as stores
 from epistream.indexer.engine import Engine
+from epistream.indexer.rules import violations
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.wire.errors import InvalidInput
@@ -47,6 +48,10 @@ def test_feedback_is_recorded_as_it_was_given_and_changes_no_item(engine: Engine
     assert listed(engine, "a").feedback[0].time == receipt.time
     known = engine.namespaces.get(NAMESPACE)
     assert (known.head_revision, known.feedback_count, known.item_count) == (head, 1, 2)
+
+
+def test_a_rater_may_leave_places_out() -> None:
+    assert violations(ranking("f1", "r1", a=1, b=2, c=5, d=3)) == ()
 
 
 def test_feedback_that_is_sent_again_is_recorded_once(engine: Engine) -> None:

@@ -3,6 +3,7 @@
 `make robustness` runs these with many more examples.
 """
 
+import base64
 import hashlib
 import json
 from pathlib import Path
@@ -21,9 +22,12 @@ from epistream.indexer.index import ExactIndex, Searchable, Unusable, load_snaps
 from epistream.indexer.index.snapshot import LENGTH_BYTES, MAGIC
 from epistream.indexer.knowledge import REVISION_MAX, _page_token
 from epistream.indexer.vectors import vector_of
+from epistream.services.security.access import Access
+from epistream.services.security.files import Watched
 from epistream.services.settings import Settings
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import InvalidInput
+from tests.support.security import AUDIENCE, ISSUER, Issuer
 
 SOME_BYTES = st.binary(max_size=300)
 TEXTS = st.text(max_size=20)
@@ -83,6 +87,44 @@ def test_any_settings_file_is_taken_or_refused(content: "bytes | dict[str, objec
             Settings.load(config=str(path))
         except InvalidInput as error:
             assert "settings" in error.message  # noqa: PT017 - either will do
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Access, str]:
+    """An access file that knows an issuer of JWTs, and one of its tokens."""
+    folder, issuer = tmp_path_factory.mktemp("access"), Issuer()
+    (folder / "keys.json").write_text(json.dumps({"keys": [issuer.public_key()]}))
+    named = f'issuer = "{ISSUER}"\naudience = "{AUDIENCE}"\nkeys_file = "keys.json"'
+    (folder / "access.toml").write_text(f'[roles.all]\nverbs = ["admin"]\nnamespaces = ["*"]\n[jwt]\n{named}\n')
+    return Access.read(folder / "access.toml", Watched()), issuer.token(["all"], seconds=10**6)
+
+
+def _part(value: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+PARTS = st.one_of(JSON, st.dictionaries(st.sampled_from(["alg", "kid", "typ", "sub", "exp"]), JSON)).map(_part)
+TOKENS = st.one_of(st.text(max_size=300), st.lists(PARTS).map(".".join))
+
+
+@given(TOKENS)
+def test_any_token_is_nobodys(known: tuple[Access, str], token: str) -> None:
+    access, _ = known
+    assert access.of_token(token) is None
+
+
+@given(st.integers(0, 10**4), st.integers(0, 3), st.text(max_size=3))
+def test_a_token_with_other_characters_is_nobodys(
+    known: tuple[Access, str], place: int, removed: int, instead: str
+) -> None:
+    access, good = known
+    place %= len(good) + 1
+    token = good[:place] + instead + good[place + removed :]
+    whose = access.of_token(token)
+    if token.rpartition(".")[0] == good.rpartition(".")[0]:  # the last bits of a signature's last character say nothing
+        assert whose in (None, access.of_token(good))
+    else:
+        assert whose is None
 
 
 def _toml(values: dict[str, object]) -> bytes:

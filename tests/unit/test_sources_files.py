@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from epistream.clients.sources.examples import EXAMPLES
 from epistream.clients.sources.formats import files
 from epistream.clients.sources.formats.files import Position, files_of, read
 from epistream.clients.sources.formats.lines import LINE_BYTES_MAX
@@ -25,7 +26,7 @@ MANY = 7
 
 def several(name: str) -> list[Any]:
     """Some records of a work, each of them another."""
-    record = BY_NAME[name].example
+    record = EXAMPLES[name]
     if name == "apps":
         return [{**record, "problem_id": f"{i:04}"} for i in range(MANY)]
     if name == "rt-1":
@@ -48,7 +49,7 @@ def test_reading_can_go_on_after_any_record(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["wet", "wet.gz"])
 def test_pages_are_read_and_reading_can_go_on(ending: str, tmp_path: Path) -> None:
-    example = BY_NAME["common-crawl"].example
+    example = EXAMPLES["common-crawl"]
     path = tmp_path / f"CC.warc.{ending}"
     sources.wet(path, [{**example, "text": f"Lake {i} is 12 km long, überall.\n"} for i in range(MANY)])
     found = files_of(path, [files.WET])
@@ -63,7 +64,7 @@ def test_pages_are_read_and_reading_can_go_on(ending: str, tmp_path: Path) -> No
 def test_an_episode_is_one_record_of_its_file(tmp_path: Path) -> None:
     for number in (7, 8):
         (tmp_path / "shrimp").mkdir(exist_ok=True)
-        sources.hdf5(tmp_path / "shrimp" / f"episode_{number}.hdf5", [BY_NAME["mobile-aloha"].example])
+        sources.hdf5(tmp_path / "shrimp" / f"episode_{number}.hdf5", [EXAMPLES["mobile-aloha"]])
     found = files_of(tmp_path, [files.HDF5])
     first, second = read(found)
     assert [one.piece.value["file"] for one in (first, second)] == ["shrimp/episode_7.hdf5", "shrimp/episode_8.hdf5"]
@@ -85,7 +86,7 @@ def test_the_files_of_a_folder_are_read_in_the_order_of_their_names(tmp_path: Pa
 
 def test_both_halves_of_apps_are_read_and_their_problems_are_told_apart(tmp_path: Path) -> None:
     for half in ("test", "train"):
-        sources.problem_folders(tmp_path / half, [{**BY_NAME["apps"].example, "question": f"Of {half}."}])
+        sources.problem_folders(tmp_path / half, [{**EXAMPLES["apps"], "question": f"Of {half}."}])
     (tmp_path / "README").mkdir()
     found = files_of(tmp_path, BY_NAME["apps"].formats)
     both = list(read(found))
@@ -126,6 +127,9 @@ def test_json_is_an_array_or_an_object_by_name(tmp_path: Path) -> None:
         {"key": "v1", "value": {"a": 1}},
         {"key": "v2", "value": {"a": 2}},
     ]
+    path.write_text("")
+    with pytest.raises(CannotRead, match="expected a JSON array or object, found nothing"):
+        list(read(files_of(path, [files.JSON])))
 
 
 def test_a_row_with_other_columns_is_told_and_the_next_is_read(tmp_path: Path) -> None:
@@ -215,7 +219,7 @@ def test_a_file_of_no_known_name_is_refused_with_the_names_that_are_known(tmp_pa
     with pytest.raises(CannotRead, match=r"expected JSON Lines \(\.jsonl or \.ndjson, also \.gz\)"):
         files_of(tmp_path, BY_NAME["c4"].formats)
     with pytest.raises(CannotRead, match="there is no such file"):
-        files_of(tmp_path / "gone.jsonl", BY_NAME["c4"].formats)
+        files_of(tmp_path / "gone", BY_NAME["c4"].formats)
 
 
 def test_a_missing_library_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,23 +4,28 @@ import json
 from pathlib import Path
 
 import pytest
+from google.protobuf.json_format import MessageToJson
 
+from epistream.clients.cli.jsonl import Defaults, parse
+from epistream.clients.sources.examples import EXAMPLES
 from epistream.clients.sources.formats.files import Position, files_of
 from epistream.clients.sources.formats.piece import CannotRead
 from epistream.clients.sources.importing import Job, State, prepared, state_path
 from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import BY_NAME, WORKS
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.topics import submission_topic
 from tests.support.cli import epistream
-from tests.support.sources import json_lines
+from tests.support.source_records import job_of, malformed, written_as
+from tests.support.sources import PUBLISHED, json_lines
 from tests.support.sources_reference import BEGIN, DOCUMENT, reference
 
-C4 = BY_NAME["c4"]
+C4, PAGE = BY_NAME["c4"], EXAMPLES["c4"]
 
 
 def c4_file(folder: Path) -> Path:
     path = folder / "c4.jsonl"
-    json_lines(path, [C4.example, {**C4.example, "text": 5}, {**C4.example, "text": "Pears keep for a week."}])
+    json_lines(path, [EXAMPLES["c4"], {**PAGE, "text": 5}, {**PAGE, "text": "Pears keep for a week."}])
     return path
 
 
@@ -38,12 +43,29 @@ def test_a_dry_run_prints_what_would_be_sent_and_keeps_nothing(tmp_path: Path) -
     path = c4_file(tmp_path)
     done = epistream("import", "c4", str(path), "-n", "web", "--dry-run")
     first, wrong, last = done.messages(pb.Submission)
-    assert (first.namespace, first.content, last.content) == ("web", C4.example["text"], "Pears keep for a week.")
+    assert (first.namespace, first.content, last.content) == ("web", PAGE["text"], "Pears keep for a week.")
     assert wrong.unreadable.reason == "text: expected a text, found 5"
-    assert json.loads(wrong.unreadable.record) == {**C4.example, "text": 5}
+    assert json.loads(wrong.unreadable.record) == {**PAGE, "text": 5}
     assert done.code == 2
     assert "c4.jsonl, before" in done.err
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_what_a_dry_run_prints_can_be_sent_to_kafka(name: str, tmp_path: Path) -> None:
+    """`epistream import … --dry-run | epistream produce -` sends what an import sends, whatever it is."""
+    record, _ = malformed(name)
+    file, _ = PUBLISHED[name]
+    paths = [written_as(f"{i}-{file}", name, each, tmp_path) for i, each in enumerate((EXAMPLES[name], record))]
+    sent = [one for path in paths for each in prepared(job_of(name, path)) for one in each.submissions]
+    defaults = Defaults(attributes={"by": "me"})
+    for submission in sent:
+        read = parse(MessageToJson(submission, preserving_proto_field_name=True).encode(), defaults)
+        read.ClearField("submitted_time")
+        if submission.content:
+            assert read.attributes.pop("by") == "me"
+        assert read == submission
+        assert submission_topic(read.origin)
 
 
 def test_a_limit_counts_records(tmp_path: Path) -> None:
@@ -86,7 +108,8 @@ def test_a_mapping_file_stands_for_a_source(tmp_path: Path) -> None:
         (["c4"], "expected SOURCE and PATH, found 1"),
         (["c5", "c4.jsonl"], "No work is called 'c5'. There are: common-crawl, c4"),
         (["c4", "gone.jsonl"], "there is no such file"),
-        (["c4", "c4.txt"], "expected JSON Lines"),
+        (["c4", "gone"], "there is no such file"),
+        (["c4", __file__], "expected JSON Lines"),
         (["--mapping", "m.yaml", "c4", "c4.jsonl"], "expected PATH alone with --mapping"),
         (["--mapping", "gone.yaml", "c4.jsonl"], "gone.yaml cannot be read"),
     ],
@@ -119,9 +142,9 @@ def test_an_example_is_a_record_and_what_becomes_of_it(name: str) -> None:
     done = epistream("sources", "example", name)
     assert done.code == 0, done.err
     record, *made = done.out.splitlines()
-    assert json.loads(record).keys() == BY_NAME[name].example.keys()
+    assert json.loads(record).keys() == EXAMPLES[name].keys()
     assert [json.loads(line)["submission_id"] for line in made] == [
-        one.submission_id for one in submissions(BY_NAME[name], BY_NAME[name].example)
+        one.submission_id for one in submissions(BY_NAME[name], EXAMPLES[name])
     ]
 
 

@@ -98,6 +98,8 @@ def test_a_record_without_its_content_or_id_is_refused() -> None:
         with pytest.raises(UnreadableRecord) as caught:
             submissions(work, record)
         assert caught.value.path == field
+    with pytest.raises(UnreadableRecord, match=r"content: expected the fields that .*text.* names"):
+        submissions(work, {"key": 1, "txt": "a"})
 
 
 def test_the_format_is_that_of_the_files_name_unless_it_is_said(tmp_path: Path) -> None:
@@ -114,6 +116,7 @@ WRONG: list[tuple[Any, str]] = [
     ({**LEAST, "colour": "red"}, "nothing is called 'colour'"),
     ({k: v for k, v in LEAST.items() if k != "origin"}, "origin: required"),
     ({**LEAST, "origin": "people"}, "origin: expected one of CRAWLED, EXPERT, SYNTHETIC, COLLABORATIVE"),
+    ({**LEAST, "origin": "SYNTHETIC"}, "generator: required with the origin SYNTHETIC"),
     ({**LEAST, "work": "My Notes"}, "work: expected 1 to 60"),
     ({**LEAST, "content": ["{text}"]}, "content: expected a text, found a list of 1"),
     ({**LEAST, "content": "{text"}, "content: expected a text with fields"),

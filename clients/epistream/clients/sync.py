@@ -102,7 +102,7 @@ class SyncProducer:
 
 
 class SyncSubscriber:
-    """`Subscriber`, blocking: `for event in subscriber`."""
+    """`Subscriber`, blocking: `for event in subscriber`. As there, who does not acknowledge is sent to less often."""
 
     def __init__(
         self,

@@ -8,15 +8,14 @@ import base64
 import hashlib
 from typing import Final
 
-from epistream.indexer import formats, rules, texts
+from epistream.indexer import formats, rules
 from epistream.indexer.model import Decoded, Held, Malformed, Record
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.canonical import fingerprint, media_of
 from epistream.wire.errors import FieldViolation
+from epistream.wire.limits import ID_CHARACTERS_MAX, REASON_CHARACTERS_MAX
 
 RECORD_BYTES_MAX: Final = 1024 * 1024
-REASON_CHARACTERS_MAX: Final = 1000
-"""Of a producer's reason why it could not read something."""
 
 _TOMBSTONE: Final = FieldViolation(
     "", "the record has no value; to take an item back, send a submission with `retraction` set"
@@ -99,5 +98,5 @@ def _malformed(
 ) -> Malformed:
     """What was read of names is not checked, so it is cut to the length that names have."""
     read = (glimpse.namespace, glimpse.provenance.producer, glimpse.submission_id)
-    namespace, producer, submission_id = (name[: texts.ID_CHARACTERS_MAX] for name in read)
+    namespace, producer, submission_id = (name[:ID_CHARACTERS_MAX] for name in read)
     return Malformed(record, reason, violations, namespace, producer, submission_id)

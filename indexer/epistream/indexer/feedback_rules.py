@@ -4,14 +4,10 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from epistream.indexer.texts import ID_CHARACTERS_MAX, line, prose, unset
+from epistream.indexer.texts import line, prose, unset
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import FieldViolation
-
-JUDGED_MAX: Final = 1000
-RATIONALE_BYTES_MAX: Final = 64 * 1024
-WORD_CHARACTERS_MAX: Final = 100
-"""Of an aspect, and of a degree."""
+from epistream.wire.limits import ID_CHARACTERS_MAX, JUDGED_MAX, RATIONALE_BYTES_MAX, WORD_CHARACTERS_MAX
 
 _OF_KNOWLEDGE: Final = (
     "item_id",
@@ -76,8 +72,8 @@ def _judged(feedback: pb.Feedback) -> Iterator[FieldViolation]:
         if judged.HasField("place") != (feedback.kind in _PLACED):
             must = "required for" if feedback.kind in _PLACED else "must be unset for"
             yield FieldViolation(f"{path}.place", f"{must} {name}")
-        elif judged.HasField("place") and not 1 <= judged.place <= count:
-            yield FieldViolation(f"{path}.place", f"expected 1 to {count}, found {judged.place}")
+        elif judged.HasField("place") and not 1 <= judged.place <= most:
+            yield FieldViolation(f"{path}.place", f"expected 1 to {most}, found {judged.place}")
         if feedback.kind in _SCORED and not judged.HasField("score"):
             yield FieldViolation(f"{path}.score", f"required for {name}")
         yield from _score(f"{path}.score", judged.score, feedback)

@@ -15,35 +15,36 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from epistream.indexer import feedback_rules
 from epistream.indexer.model import AUTHORITY
-from epistream.indexer.texts import CONTROL, ID_CHARACTERS_MAX, line, prose, shown, unset
+from epistream.indexer.texts import line, prose, shown, unset
 from epistream.indexer.vectors import form_violations
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import FieldViolation
+from epistream.wire.limits import (
+    ADDRESS_CHARACTERS_MAX,
+    CONTENT_BYTES_MAX,
+    CONTROL,
+    DETAILS_BYTES_MAX,
+    FURTHER_MEDIA_MAX,
+    ID_CHARACTERS_MAX,
+    LANGUAGE,
+    PARENTS_MAX,
+    SPAN_SECONDS_MAX,
+    TESTS_MAX,
+    TIME_END,
+    VALUE_CHARACTERS_MAX,
+    WORD_CHARACTERS_MAX,
+)
 
-CONTENT_BYTES_MAX: Final = 256 * 1024
-ADDRESS_CHARACTERS_MAX: Final = 2000
-"""Of a source and of a URI."""
 SIGNATURE_BYTES_MAX: Final = 4096
-PARENTS_MAX: Final = 64
-FURTHER_MEDIA_MAX: Final = 64
-SPAN_SECONDS_MAX: Final = 1_000_000_000
-"""Of a part of a recording."""
-DETAILS_BYTES_MAX: Final = 64 * 1024
-TESTS_MAX: Final = 1000
-"""Of asserts, and of cases."""
 ATTRIBUTES_MAX: Final = 64
-KEY_CHARACTERS_MAX: Final = 100
-VALUE_CHARACTERS_MAX: Final = 1000
 VERSION_MAX: Final = 2**63 - 1
 """The store's integers are signed."""
-TIME_SECONDS_END: Final = 7_258_118_400
-"""2200-01-01T00:00:00Z. Times begin with 1970."""
+_TIME_SECONDS_END: Final = TIME_END.timestamp()
 VIOLATIONS_MAX: Final = 32
 """More are not told."""
 
 _NAMESPACE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
-_LANGUAGE: Final = re.compile(r"[a-z0-9][a-z0-9+#._-]{0,39}")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9.+_-]{1,100}/[A-Za-z0-9.+_-]{1,100}")
 _ORIGINS: Final = ", ".join(name for name, origin in pb.Origin.items() if origin)
@@ -161,7 +162,7 @@ def _media(path: str, media: pb.Media) -> Iterator[FieldViolation]:
             f"{path}.media_type",
             f"expected an IANA media type such as image/png, or nothing, found {shown(media.media_type)}",
         )
-    yield from line(f"{path}.role", media.role, KEY_CHARACTERS_MAX)
+    yield from line(f"{path}.role", media.role, WORD_CHARACTERS_MAX)
     yield from _span(path, media)
 
 
@@ -182,7 +183,7 @@ def _tests(submission: pb.Submission) -> Iterator[FieldViolation]:
     if submission.modality != pb.MODALITY_CODE:
         yield FieldViolation("tests", "must be unset for anything but MODALITY_CODE")
         return
-    if not _LANGUAGE.fullmatch(tests.language):
+    if not LANGUAGE.fullmatch(tests.language):
         found = shown(tests.language)
         yield FieldViolation("tests.language", f"required: a language in lower case, such as python, found {found}")
     if not (tests.asserts or tests.check or tests.cases):
@@ -216,8 +217,8 @@ def _attributes(submission: pb.Submission) -> Iterator[FieldViolation]:
 
 
 def _attribute(key: str, value: str) -> Iterator[str]:
-    if not 1 <= len(key) <= KEY_CHARACTERS_MAX:
-        yield f"a key has 1 to {KEY_CHARACTERS_MAX} characters, found {len(key)}"
+    if not 1 <= len(key) <= WORD_CHARACTERS_MAX:
+        yield f"a key has 1 to {WORD_CHARACTERS_MAX} characters, found {len(key)}"
     elif CONTROL.search(key):
         yield "a key has no control characters and no line ends"
     if len(value) > VALUE_CHARACTERS_MAX:
@@ -250,7 +251,7 @@ def _provenance(provenance: pb.Provenance) -> Iterator[FieldViolation]:
 
 
 def _time(field: str, time: Timestamp) -> Iterator[FieldViolation]:
-    if not 0 <= time.seconds < TIME_SECONDS_END:
+    if not 0 <= time.seconds < _TIME_SECONDS_END:
         yield FieldViolation(field, f"expected a time from 1970 to 2199, found {time.seconds} seconds since 1970")
     if not 0 <= time.nanos < 1_000_000_000:
         yield FieldViolation(f"{field}.nanos", f"expected 0 to 999999999, found {time.nanos}")

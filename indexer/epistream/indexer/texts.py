@@ -2,16 +2,14 @@
 
 import itertools
 import json
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import FieldViolation
+from epistream.wire.limits import CONTROL
 
-ID_CHARACTERS_MAX: Final = 200
-"""Of a submission id, an item id, a producer's name; and of a generator's and a licence's."""
 COMBINING_MARKS_MAX: Final = 30
 """In a row. Unicode's stream-safe text allows 30 (UAX #15, section 13). Putting text into NFC takes time that grows
 with the square of the longest run: 40,000 marks in a row took 2.4 seconds."""
@@ -19,8 +17,6 @@ SHORT_CHARACTERS: Final = 4096
 """Text up to this length is put into NFC in 13 ms whatever is in it, so its marks need not be counted."""
 SHOWN_CHARACTERS: Final = 60
 """How much of a wrong value is quoted."""
-
-CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def shown(value: object) -> str:

@@ -1251,7 +1251,9 @@ class Judged(_message.Message):
     item_id: _builtins.str
     """The item. Required."""
     place: _builtins.int
-    """Its place, 1 for the best. Required for PAIRWISE and RANKING, unset for the others."""
+    """Its place, 1 for the best, at most 1,000; of a PAIRWISE 1 or 2. Places in between may be missing, as raters leave them. Required for PAIRWISE and
+    RANKING, unset for the others.
+    """
     score: _builtins.float
     """Its score. Required for RATING and BINARY; may be set for PAIRWISE and RANKING."""
     def __init__(

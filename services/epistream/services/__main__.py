@@ -212,7 +212,7 @@ def verify(
 @kafka.command("up")
 def kafka_up(
     folder: Annotated[Path, typer.Option(help="The folder for Kafka's data.")] = Path("epistream-kafka"),
-    port: Annotated[int, typer.Option(help="Where it listens; 0: as the last time, or a free port.")] = 0,
+    port: Annotated[int, typer.Option(help="Where it listens; 0: as the last time, or a free port.")] = 9092,
 ) -> None:
     """Run a local Kafka with Epistream's topics until a signal to stop."""
     from epistream.services.kafka.command import kafka_up as run

@@ -181,16 +181,16 @@ class Subscription:
             if self._now() >= self._progress_due() or self._alarmed != self._alarms().keys():
                 await self._send_progress()
             elif self._parts.feed.head(self._namespace) > self._cursor:
-                await self._push()
-                await self._pace()
+                if await self._push():
+                    await self._pace()
             else:
                 await self._wait_until(self._progress_due())
         drain = api.Drain(revision=self._cursor)
         drain.retry_delay.FromMilliseconds(int(self._drain_delay_seconds * 1000))
         await self._write(api.SubscribeResponse(drain=drain).SerializeToString())
 
-    async def _push(self) -> None:
-        """Send the next changes, or move the cursor over those that do not match."""
+    async def _push(self) -> bool:
+        """Send the next changes, or move the cursor over those that do not match. Whether changes were sent."""
         feed, cursor = self._parts.feed, self._cursor
         batch = feed.recent(self._namespace, cursor, self._wish)
         if batch is None:
@@ -201,7 +201,7 @@ class Subscription:
                 if error.reason != "COMPACTED" or not self._wanted.request.snapshot_if_compacted:
                     raise
                 await self._send_snapshot(feed.head(self._namespace), compacted=True)
-                return
+                return False
         self._cursor = self.stream.passed_revision = batch.last_revision
         if batch.count:
             self.stream.sent_revision = self.stream.changes_revision = self._cursor
@@ -209,11 +209,13 @@ class Subscription:
             await self._send_changes(batch)
             if self._parts.traces is not None:
                 self._parts.traces.pushed(self._namespace, self._wanted.request.consumer, cursor, batch, begun_ns)
+        return batch.count > 0
 
     async def _pace(self) -> None:
-        """Wait before the next message if the consumer does not say that it has applied what it got.
+        """Wait before the next changes if the consumer does not say that it has applied what it got.
 
-        Not while it is behind the head: its messages are full then, and it would fall further behind.
+        Not while it is behind the head: its messages are full then, and it would fall further behind. Nor longer than
+        until it is to be told how far the stream is.
         """
         if not self._is_silent or self._parts.feed.head(self._namespace) > self._cursor:
             return
@@ -221,7 +223,7 @@ class Subscription:
         self._pacing = True
         self._wake.clear()
         if self._failure is None and self._drain_delay_seconds is None:
-            await self._wait_until(due)
+            await self._wait_until(min(due, self._progress_due()))
         self._pacing = False
 
     @property

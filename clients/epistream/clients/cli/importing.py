@@ -12,7 +12,7 @@ import typer
 
 from epistream.clients.cli import options
 from epistream.clients.cli.connection import Service, reaching
-from epistream.clients.cli.exits import ExitCode, receipt_code, worst
+from epistream.clients.cli.exits import ExitCode, Wrong, receipt_code, worst
 from epistream.clients.cli.sources import work_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SAVE_SECONDS: Final = 1.0
 """How often the state is written. What was acknowledged since is sent again after a kill, and changes nothing."""
+UNREADABLE_FIRST_MAX: Final = 100
+"""When so many records can be read, and nothing can be made of any of them, the source or the mapping is another's."""
 TOLD_MAX: Final = 10
 """So many records that could not be read, and so many refusals, are told one by one."""
 
@@ -112,7 +114,7 @@ def _job(
     work, path = _named(arguments, mapping)
     if not namespace and not dry_run:
         raise typer.BadParameter("a namespace is needed: --namespace, or EPISTREAM_NAMESPACE")
-    files = tuple(files_of(path, work.formats))
+    files = tuple(files_of(path, work.formats, work.first))
     job = Job(work=work, files=files, namespace=namespace, producer=producer, media_base=media_base, extra=extra)
     return job, path
 
@@ -164,6 +166,7 @@ class _Session:
 
     async def run(self, service: Service, timeout_seconds: float) -> ExitCode:
         """Imports all; the exit code. What was acknowledged is kept, however it ends."""
+        from epistream.clients.cli.show import note
         from epistream.clients.producer import Producer
 
         address = options.reach(service.address)
@@ -178,6 +181,9 @@ class _Session:
                         async for receipt in receipts:
                             self._take(receipt, bar, task)
                 self._pass_finished()
+        except asyncio.CancelledError:
+            note("Interrupted. The same command goes on from here.", style="yellow")
+            raise
         finally:
             self._save()
             self._summarise()
@@ -187,12 +193,15 @@ class _Session:
         from epistream.clients.sources.importing import prepared
 
         records = prepared(self._job, self._state.position if self._state else None)
-        number = 0
+        number = readable = 0
         while self._limit is None or number < self._limit:
+            if number == UNREADABLE_FIRST_MAX and not readable:
+                raise Wrong(f"Nothing could be made of the first {number} records. Are they of another source?")
             record = await asyncio.to_thread(next, records, None)
             if record is None:
                 return
             number += 1
+            readable += not record.unreadable
             self._sent.append((record, len(record.submissions)))
             if record.unreadable:
                 self._tell(f"{_where(record)}: {record.unreadable}")

@@ -131,6 +131,7 @@ def parse(text: bytes, defaults: Defaults) -> pb.Submission:
 def complete(submission: pb.Submission, defaults: Defaults) -> pb.Submission:
     """The submission with the defaults where it says nothing.
 
+    Feedback, and what could not be read, has no modality and no labels.
     Without a `submission_id` it gets the SHA-256 of the canonical JSON of all the rest.
     """
     provenance = submission.provenance
@@ -141,9 +142,10 @@ def complete(submission: pb.Submission, defaults: Defaults) -> pb.Submission:
     provenance.licence = provenance.licence or defaults.licence
     if not submission.origin and defaults.origin:
         submission.origin = pb.Origin.Value(f"ORIGIN_{defaults.origin}")
-    if not submission.modality and not submission.retraction:
+    knowledge = not (submission.HasField("feedback") or submission.HasField("unreadable"))
+    if knowledge and not submission.modality and not submission.retraction:
         submission.modality = pb.Modality.Value(f"MODALITY_{defaults.modality}")
-    for key, value in defaults.attributes.items():
+    for key, value in defaults.attributes.items() if knowledge else ():
         if key not in submission.attributes:
             submission.attributes[key] = value
     if not submission.submission_id:

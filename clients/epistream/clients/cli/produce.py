@@ -55,7 +55,7 @@ def produce(
 
     Examples:
       epistream produce facts.jsonl -k localhost:9092 -n pharmacy -o expert -p dr-ada
-      generate-facts | epistream produce - -k localhost:9092 -n pharmacy -o synthetic -p writer
+      generate-facts | epistream produce - -k localhost:9092 -n pharmacy -o synthetic -p writer --generator gpt-5
     """
     from epistream.clients.cli import jsonl
 

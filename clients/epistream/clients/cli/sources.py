@@ -66,12 +66,13 @@ def example(name: _Name) -> None:
       epistream sources example pick-a-pic
     """
     from epistream.clients.cli.show import print_json
+    from epistream.clients.sources.examples import EXAMPLES
     from epistream.clients.sources.record import plain
     from epistream.clients.sources.submissions import submissions
 
-    work = work_of(name)
-    print(json.dumps(plain(work.example), ensure_ascii=False))
-    print_json(submissions(work, work.example))
+    work, record = work_of(name), EXAMPLES[name]
+    print(json.dumps(plain(record), ensure_ascii=False))
+    print_json(submissions(work, record))
 
 
 def work_of(name: str) -> "Work":

@@ -161,7 +161,8 @@ async def _start_kafka(
             else:
                 bar.update(task, description="Starting Apache Kafka", total=None)
 
-        child = Child("Kafka", ["kafka", "up", f"--folder={folder / 'kafka'}"], folder / "kafka-command.log")
+        command = ["kafka", "up", f"--folder={folder / 'kafka'}", "--port=0"]
+        child = Child("Kafka", command, folder / "kafka-command.log")
         stack.push_async_callback(child.stop)
         try:
             address = await kafka_ready(child, jars)
@@ -244,10 +245,11 @@ async def _keep(
     ):
         report.say(f"  {name:<8} {value}")
     report.say("Try in another terminal:")
+    there = f"-n {NAMESPACE}{option}"
     for command in (
-        f'epistream search "{QUESTION}" -n {NAMESPACE}{option} --limit 3',
-        f"epistream watch -n {NAMESPACE}{option}",
-        f'epistream submit "textwrap.shorten cuts in the middle of words." -n {NAMESPACE}{option} -o synthetic -p me',
+        f'epistream search "{QUESTION}" {there} --limit 3',
+        f"epistream watch {there}",
+        f'epistream submit "textwrap.shorten cuts within words." {there} -o synthetic -p me --generator gpt-5',
     ):
         report.say(f"  {command}", style="cyan")
     stay.begun = True

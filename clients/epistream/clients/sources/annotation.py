@@ -9,10 +9,10 @@ from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict,
 from epistream.clients.sources.programs import asserted, given, pairs, parsed
 from epistream.clients.sources.record import Fields, Json, UnreadableRecord, digest, shown
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.limits import JUDGED_MAX
 
 DEGREES: Final = ("significantly better", "better", "slightly better", "negligibly better or unsure")
 SAFETY: Final = ("preferred_safe", "both_safe", "both_unsafe")
-OUTPUTS_MAX: Final = 1000
 NUMBER_END: Final = 1e100
 """Sums of what is smaller are finite; not a number is not smaller."""
 _JUDGES: Final = {"true": "truthfulqa-judge", "info": "truthfulqa-judge", "toxicity": "perspective-api"}
@@ -70,10 +70,10 @@ def llama(record: Fields) -> Iterator[Draft]:
             negative=name == "rejected",
             details=rest,
         )
-    yield preference(f"{key}/chosen", f"{key}/rejected", rater=rater, degree=degree)
+    yield preference(f"{key}/chosen", f"{key}/rejected", rater=rater, degree=degree, time=time)
     if "edited" in texts:
         judged = (Judged(f"{key}/chosen"), Judged(f"{key}/edited"))
-        yield Verdict(kind=pb.FEEDBACK_KIND_EDIT, judged=judged, rater=rater)
+        yield Verdict(kind=pb.FEEDBACK_KIND_EDIT, judged=judged, rater=rater, time=time)
 
 
 def human_eval(record: Fields) -> Iterator[Draft]:
@@ -139,23 +139,16 @@ def apps(record: Fields) -> Iterator[Draft]:
 def magic_brush(record: Fields) -> Iterator[Draft]:
     """A turn of an editing session: an instruction, the image before, the mask, and the image after."""
     image, turn = record.name("img_id"), record.integer("turn_index", 1, 1000)
-    media = tuple(
-        Part(
-            uri=f"{image}/{turn}-{role}.png",
-            role=role,
-            media_type="image/png",
-            content=record.bytes_or_none(f"{role}_img"),
-        )
-        for role in ("source", "mask", "target")
-    )
-    if any(part.content is None for part in media if part.role != "mask"):
-        raise record.wrong("target_img" if media[0].content else "source_img", "the bytes of an image")
+    parts = {role: _edited(record, role, f"{image}/{turn}-{role}.png") for role in ("source", "mask", "target")}
+    for role in ("source", "target"):
+        if parts[role] is None:
+            raise record.wrong(f"{role}_img", "the bytes of an image")
     yield Item(
         key=f"{image}/{turn}",
         content=record.text("instruction"),
         origin=pb.ORIGIN_EXPERT,
         modality=pb.MODALITY_IMAGE,
-        media=media,
+        media=tuple(part for part in parts.values() if part is not None),
         parents=(f"{image}/{turn - 1}",) if turn > 1 else (),
         labels={"image": image},
         details=record.rest(),
@@ -182,6 +175,8 @@ def rt_1(record: Fields) -> Iterator[Draft]:
 def mobile_aloha(record: Fields) -> Iterator[Draft]:
     """An episode of Mobile ALOHA. The format has no words: `task` has to be said by who imports it."""
     file, datasets, attributes = record.address("file"), record.object("datasets"), record.object("attributes")
+    if "task" not in record:
+        raise record.wrong("task", "what is done, which episodes do not say: --set task=TEXT")
     task = record.text("task")
     length = _shape(datasets, "/action")[0]
     cameras = [name for name in datasets.rest() if name.startswith("/observations/images/")]
@@ -206,11 +201,16 @@ def mobile_aloha(record: Fields) -> Iterator[Draft]:
     )
 
 
+def _edited(record: Fields, role: str, otherwise: str) -> Part | None:
+    """An image by the path that the record gives, or `otherwise`; None where the record has none."""
+    content, path = record.image(f"{role}_img")
+    return None if content is None else Part(uri=path or otherwise, role=role, media_type="image/png", content=content)
+
+
 def _ranked_outputs(record: Fields) -> Iterator[Draft]:
     key, prompt = record.digest(), record.text("prompt")
-    outputs = record.texts("outputs", 2, OUTPUTS_MAX)
-    ranks = record.items("rank", len(outputs), len(outputs))
-    places = [Fields({"rank": r}, f"rank[{i}]").integer("rank", 1, OUTPUTS_MAX) for i, r in enumerate(ranks)]
+    outputs = record.texts("outputs", 2, JUDGED_MAX)
+    places = record.places("rank", len(outputs))
     labeler, model = record.name("labeler"), record.name("model", "instruct-gpt")
     rest = record.rest()
     for i, output in enumerate(outputs):

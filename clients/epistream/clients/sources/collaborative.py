@@ -1,15 +1,15 @@
 """Stage IV, collaboration: what people, models and programs made and judged together."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict, preference
+from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict, lineage
 from epistream.clients.sources.programs import asserted, given, pairs, parsed
 from epistream.clients.sources.record import Fields, Json, UnreadableRecord, is_line, shown
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.limits import WORD_CHARACTERS_MAX
 
-ASPECT_CHARACTERS_MAX: Final = 100
 _SHARE: Final = re.compile(r"(\d{1,9})/(\d{1,9})(?:\W.*)?", re.DOTALL)
 """Such as `2/3, IndexError`: passed, of how many, and what was said."""
 _LANGUAGES: Final = {0: "unknown", 1: "python2", 2: "cpp", 3: "python", 4: "java"}
@@ -17,35 +17,17 @@ _LANGUAGES: Final = {0: "unknown", 1: "python2", 2: "cpp", 3: "python", 4: "java
 _NAMES: Final = {"UNKNOWN_LANGUAGE": 0, "PYTHON": 1, "CPP": 2, "PYTHON3": 3, "JAVA": 4}
 _SITES: Final = {1: "codechef", 2: "codeforces", 3: "hackerearth", 4: "codejam", 6: "atcoder", 7: "aizu"}
 """Of a problem of CodeContests, by its `source`; names are unique within one."""
-_TURN: Final = "\n\nHuman:"
-_ANSWER: Final = "\n\nAssistant:"
-SAMPLES_MAX: Final = 1000
 _EXECUTOR: Final = "sandbox"
-
-
-def constitutional_ai(record: Fields) -> Iterator[Draft]:
-    """A revision by a principle; a pair of hh-rlhf; a sample; a question of an evaluation; a principle by its name."""
-    if record.has("revision"):
-        yield from _revision(record)
-    elif record.has("chosen"):
-        yield from _dialogues(record)
-    elif record.has("corrects"):
-        yield from _choices(record)
-    elif record.has("key"):
-        yield _principle(record)
-    else:
-        yield from _sample(record)
 
 
 def super_brain(record: Fields) -> Iterator[Draft]:
     """A heuristic that a person and a model evolved together, with its fitness on each aim."""
     dyad, generation = record.name("dyad"), record.integer("prompt_gen", 0, 10**6)
-    parent = record.maybe_name("parent")
-    key = record.name("id") if "id" in record else f"p{generation}/{record.digest()}"
+    key, parents = lineage(record, "parent", f"p{generation}/{record.digest()}")
     heuristic, fitness = record.text("heuristic"), record.object("fitness")
     scores = {aim: fitness.number(aim, 0, 1) for aim in fitness.rest()}
-    if not all(aim and is_line(aim, ASPECT_CHARACTERS_MAX) for aim in scores):
-        raise record.wrong("fitness", f"names of aims of 1 to {ASPECT_CHARACTERS_MAX} characters on one line")
+    if not all(aim and is_line(aim, WORD_CHARACTERS_MAX) for aim in scores):
+        raise record.wrong("fitness", f"names of aims of 1 to {WORD_CHARACTERS_MAX} characters on one line")
     yield Item(
         key=key,
         content=heuristic,
@@ -53,7 +35,7 @@ def super_brain(record: Fields) -> Iterator[Draft]:
         modality=pb.MODALITY_TEXT,
         producer=dyad,
         generator=record.name("model", dyad.rpartition("+")[2]),
-        parents=(parent,) if parent else (),
+        parents=parents,
         labels={"prompt_generation": str(generation)},
         details=record.rest(),
     )
@@ -75,7 +57,8 @@ def rlef(record: Fields) -> Iterator[Draft]:
     shares = [_share(public, f"turns[{i}].public") for i, (_, public) in enumerate(turns)]
     private = record.words("private")
     final = _share(private, "private")
-    tests, language = asserted(record.texts("tests"), language="python"), record.name("language", "python")
+    language = record.language("language", "python")
+    tests = asserted(record.texts("tests"), language=language)
     rest, last = record.rest(), len(turns) - 1
     for i, (code, _) in enumerate(turns):
         yield Item(
@@ -197,168 +180,6 @@ def _rule(record: Fields) -> Verdict:
         rationale=rule,
         degree="" if known else "nobody can tell",
     )
-
-
-def _revision(record: Fields) -> Iterator[Draft]:
-    key, prompt, model = record.digest(), record.text("prompt"), record.name("model", "claude")
-    initial, critique, revision = record.text("initial"), record.text("critique"), record.text("revision")
-    principle, rest = record.maybe_name("principle"), record.rest()
-    for name, content, origin in (
-        ("initial", initial, pb.ORIGIN_SYNTHETIC),
-        ("revision", revision, pb.ORIGIN_COLLABORATIVE),
-    ):
-        yield Item(
-            key=f"{key}/{name}",
-            content=content,
-            prompt=prompt,
-            origin=origin,
-            modality=pb.MODALITY_TEXT,
-            generator=model,
-            parents=(f"{key}/initial",) if name == "revision" else (),
-            labels={"principle": principle},
-            negative=name == "initial",
-            details=rest,
-        )
-    yield _critique(f"{key}/initial", model, principle, critique)
-
-
-def _dialogues(record: Fields) -> Iterator[Draft]:
-    """A pair of hh-rlhf: two dialogues that differ in the last answer, which is the content."""
-    key = record.digest()
-    rest_of: dict[str, tuple[str, str]] = {}
-    for name in ("chosen", "rejected"):
-        prompt, mark, answer = record.text(name).rpartition(_ANSWER)
-        if not mark or not answer.strip() or _TURN in answer:
-            raise record.wrong(name, "a dialogue that ends with an answer of the assistant")
-        rest_of[name] = (prompt.strip(), answer.strip())
-    rest = record.rest()
-    for name, (prompt, answer) in rest_of.items():
-        yield Item(
-            key=f"{key}/{name}",
-            content=answer,
-            prompt=prompt,
-            origin=pb.ORIGIN_COLLABORATIVE if name == "chosen" else pb.ORIGIN_SYNTHETIC,
-            modality=pb.MODALITY_TEXT,
-            generator="claude",
-            licence="MIT",
-            negative=name == "rejected",
-            details=rest,
-        )
-    yield preference(f"{key}/chosen", f"{key}/rejected", rater="annotator")
-
-
-def _principle(record: Fields) -> Item:
-    name, said = record.name("key"), record.object("value")
-    critique = said.raw("prompt")
-    request = critique[0] if isinstance(critique, list | tuple) and len(critique) == 1 else critique
-    if not isinstance(request, str):
-        raise said.wrong("prompt", "a text, or a list of one")
-    return Item(
-        key=f"principle/{name}",
-        content=said.text("edit_request"),
-        prompt=request,
-        origin=pb.ORIGIN_EXPERT,
-        modality=pb.MODALITY_TEXT,
-        labels={"principle": name},
-        details=said.rest(),
-    )
-
-
-def _sample(record: Fields) -> Iterator[Draft]:
-    """A row of the samples: answers that a preference model scored, or an answer that was revised again and again."""
-    key, prompt = record.digest(), record.text("rl_prompt")
-    comparison, model = record.words("comparison_model"), record.name("comparison_dataset", "comparison")
-    if record.has("cst"):
-        yield from _revised(record, key, prompt)
-    else:
-        yield from _scored(record, key, prompt)
-    if comparison:
-        yield _answer(f"{key}/comparison", comparison, prompt, model)
-
-
-def _scored(record: Fields, key: str, prompt: str) -> Iterator[Draft]:
-    answers = record.objects("sampled_answers", 1, SAMPLES_MAX)
-    said = [(each.text("sampled_string"), _pm_score(each)) for each in answers]
-    order = sorted({score for _, score in said}, reverse=True)
-    for i, (text, _) in enumerate(said):
-        yield _answer(f"{key}/{i}", text, prompt, "claude", details=answers[i].rest())
-    if len(said) > 1:
-        judged = tuple(Judged(f"{key}/{i}", order.index(score) + 1, score) for i, (_, score) in enumerate(said))
-        yield Verdict(
-            kind=pb.FEEDBACK_KIND_RANKING, judged=judged, rater="preference-model", rater_type=pb.RATER_TYPE_AI
-        )
-
-
-def _pm_score(answer: Fields) -> float:
-    return answer.objects("pm_scores", 1)[0].number("pm_score")
-
-
-def _revised(record: Fields, key: str, prompt: str) -> Iterator[Draft]:
-    """Each revision was derived from the answer before it, which the critique is of."""
-    initial = record.objects("initial_response", 1)[0].text("sample")
-    steps = record.objects("cst", 1, SAMPLES_MAX)
-    texts = [initial, *(step.object("revision").text("sample") for step in steps)]
-    critiques = [(step.name("cst_key"), step.object("critique").text("sample")) for step in steps]
-    for i, text in enumerate(texts):
-        last = i == len(steps)
-        yield Item(
-            key=f"{key}/{i}",
-            content=text,
-            prompt=prompt,
-            origin=pb.ORIGIN_COLLABORATIVE if last else pb.ORIGIN_SYNTHETIC,
-            modality=pb.MODALITY_TEXT,
-            generator="claude",
-            parents=(f"{key}/{i - 1}",) if i else (),
-            labels={"principle": critiques[i - 1][0] if i else ""},
-            negative=not last,
-            details=steps[i - 1].rest() if i else {},
-        )
-    for i, (principle, critique) in enumerate(critiques):
-        yield _critique(f"{key}/{i}", "claude", principle, critique)
-
-
-def _critique(key: str, model: str, principle: str, critique: str) -> Verdict:
-    return Verdict(
-        kind=pb.FEEDBACK_KIND_CRITIQUE,
-        judged=(Judged(key),),
-        rater=model,
-        rater_type=pb.RATER_TYPE_AI,
-        aspect=principle,
-        rationale=critique,
-    )
-
-
-def _answer(key: str, text: str, prompt: str, model: str, details: Mapping[str, Json] | None = None) -> Item:
-    return Item(
-        key=key,
-        content=text,
-        prompt=prompt,
-        origin=pb.ORIGIN_SYNTHETIC,
-        modality=pb.MODALITY_TEXT,
-        generator=model,
-        details=details or {},
-    )
-
-
-def _choices(record: Fields) -> Iterator[Draft]:
-    """A question of the HHH evaluations: its right answers, and the wrong ones as negative items."""
-    key, prompt = record.digest(), record.text("prompt")
-    answers = [(text, False) for text in record.texts("corrects", 1, SAMPLES_MAX)]
-    answers += [(text, True) for text in record.texts("incorrects", 0, SAMPLES_MAX - len(answers))]
-    rest = record.rest()
-    for i, (text, wrong) in enumerate(answers):
-        yield Item(
-            key=f"{key}/{i}",
-            content=text.strip(),
-            prompt=prompt,
-            origin=pb.ORIGIN_EXPERT,
-            modality=pb.MODALITY_TEXT,
-            negative=wrong,
-            details=rest,
-        )
-    if len(answers) > 1:
-        judged = tuple(Judged(f"{key}/{i}", 2 if wrong else 1) for i, (_, wrong) in enumerate(answers))
-        yield Verdict(kind=pb.FEEDBACK_KIND_RANKING, judged=judged, rater="authors")
 
 
 def _share(said: str, path: str) -> float | None:

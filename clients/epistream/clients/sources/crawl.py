@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from epistream.clients.sources.drafts import Draft, Item, Part
-from epistream.clients.sources.record import ADDRESS_CHARACTERS_MAX, NAME_CHARACTERS_MAX, Fields, digest, is_line
+from epistream.clients.sources.record import Fields, digest, is_line
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.limits import ADDRESS_CHARACTERS_MAX, ID_CHARACTERS_MAX
 
 _DURATION: Final = re.compile(r"PT(?:(\d{1,4})H)?(?:(\d{1,4})M)?(?:(\d{1,6}(?:\.\d{1,9})?)S)?")
 _DAY_SECONDS: Final = 86_400.0
@@ -77,6 +78,7 @@ def the_stack(record: Fields) -> Iterator[Draft]:
 def laion(record: Fields) -> Iterator[Draft]:
     """A row of LAION-5B: a link to an image and its alternative text."""
     url = record.address("URL")
+    size = {name.lower(): record.maybe_integer(name, 0) for name in ("WIDTH", "HEIGHT")}
     yield Item(
         key=digest(url),
         content=record.text("TEXT"),
@@ -86,7 +88,7 @@ def laion(record: Fields) -> Iterator[Draft]:
         licence=record.maybe_name("LICENSE").strip("?"),
         media=(Part(uri=url),),
         labels={"language": record.maybe_name("LANGUAGE")},
-        details={"width": record.integer("WIDTH", 0), "height": record.integer("HEIGHT", 0), **record.rest()},
+        details={**size, **record.rest()},
     )
 
 
@@ -154,4 +156,4 @@ def _source(record: Fields, name: str, source: str) -> str:
 def _licences(names: list[str]) -> str:
     """All of them in one, as SPDX has it."""
     whole = " AND ".join(names)
-    return whole if len(whole) <= NAME_CHARACTERS_MAX else "LicenseRef-several"
+    return whole if len(whole) <= ID_CHARACTERS_MAX else "LicenseRef-several"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 
-from epistream.clients.sources.record import Json
+from epistream.clients.sources.record import Fields, Json
 from epistream.v1 import knowledge_pb2 as pb
 
 
@@ -84,7 +84,21 @@ class Verdict:
 Draft: TypeAlias = Item | Verdict
 
 
-def preference(better: str, worse: str, *, rater: str, tie: bool = False, degree: str = "") -> Verdict:
+def preference(
+    better: str, worse: str, *, rater: str, tie: bool = False, degree: str = "", time: datetime | None = None
+) -> Verdict:
     """A person's choice between two items."""
     judged = (Judged(better, 1), Judged(worse, 1 if tie else 2))
-    return Verdict(kind=pb.FEEDBACK_KIND_PAIRWISE, judged=judged, rater=rater, degree=degree)
+    return Verdict(kind=pb.FEEDBACK_KIND_PAIRWISE, judged=judged, rater=rater, degree=degree, time=time)
+
+
+def lineage(record: Fields, parent: str, otherwise: str) -> tuple[str, tuple[str, ...]]:
+    """The key of what a record says, and of what that was derived from: its `id`, and what the field `parent` names.
+
+    Only where a record has an `id`, its parent can be another record of the same set, which stands before it. Without,
+    the key is `otherwise`, and the parent is left to the details: the service holds what models derived from items that
+    it does not know.
+    """
+    if "id" not in record:
+        return otherwise, ()
+    return record.name("id"), (record.name(parent),) if parent in record else ()

@@ -1,15 +1,21 @@
 """What people think of the images that models make: the records that works of two stages share."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict, preference
-from epistream.clients.sources.record import Fields
+from epistream.clients.sources.record import Fields, Json, digest
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.limits import JUDGED_MAX
 
 _LABELS: Final = {(1.0, 0.0): False, (0.0, 1.0): True, (0.5, 0.5): None}
 """Whether the second image is the better one; None for a tie."""
-RANKS_MAX: Final = 1000
+_RATINGS: Final = {
+    "overall_rating": "",
+    "image_text_alignment_rating": "alignment",
+    "fidelity_rating": "fidelity",
+}
+"""The aspect that each rating of ImageRewardDB is of; an empty one is the whole."""
 
 
 def pick_a_pic(record: Fields) -> Iterator[Draft]:
@@ -36,57 +42,70 @@ def pick_a_pic(record: Fields) -> Iterator[Draft]:
     if labels is not None:
         second = _LABELS[labels]
         better, worse = (images[1][0], images[0][0]) if second else (images[0][0], images[1][0])
-        made = preference(better, worse, rater=user, tie=second is None)
-        yield Verdict(kind=made.kind, judged=made.judged, rater=made.rater, time=time)
+        yield preference(better, worse, rater=user, tie=second is None, time=time)
 
 
-def ranked(record: Fields) -> Iterator[Draft]:
-    """A record of ImageReward: a prompt, its images, and their order by an expert, 1 for the best; ties are equal.
+def image_reward(record: Fields) -> Iterator[Draft]:
+    """A prompt, its images, and their order by an expert, 1 for the best; ties are equal.
 
-    One of `refl_data.json` is a prompt and an image alone.
+    One of `refl_data.json` is a prompt and an image alone; one of ImageRewardDB an image with an expert's ratings.
     """
     if record.has("text"):
         yield _of_prompt(record)
-        return
+    elif record.has("generations"):
+        yield from _ranked(record)
+    else:
+        yield from _rated(record)
+
+
+def _of_prompt(record: Fields) -> Item:
+    path = record.address("image")
+    return _image(path, record.text("text"), Part(uri=path), record.rest())
+
+
+def _ranked(record: Fields) -> Iterator[Draft]:
     key, prompt = record.name("id"), record.text("prompt")
-    paths = record.texts("generations", 2, RANKS_MAX)
-    ranking = record.items("ranking", len(paths), len(paths))
-    places = [_place(rank, record.path(f"ranking[{i}]")) for i, rank in enumerate(ranking)]
+    paths = record.texts("generations", 2, JUDGED_MAX)
+    places = record.places("ranking", len(paths))
     rater, rest = record.name("rater", "expert"), record.rest()
     for i, path in enumerate(paths):
-        yield Item(
-            key=f"{key}/{i}",
-            content=prompt,
-            origin=pb.ORIGIN_COLLABORATIVE,
-            modality=pb.MODALITY_IMAGE,
-            media=(Part(uri=path),),
-            details=rest,
-        )
+        yield _image(f"{key}/{i}", prompt, Part(uri=path), rest)
     judged = tuple(Judged(f"{key}/{i}", place) for i, place in enumerate(places))
     yield Verdict(kind=pb.FEEDBACK_KIND_RANKING, judged=judged, rater=rater)
 
 
-def _of_prompt(record: Fields) -> Item:
-    image = record.address("image")
+def _rated(record: Fields) -> Iterator[Draft]:
+    """Its place among the images of its prompt stays in the details: the others are records of their own."""
+    prompt_id, content, rater = record.name("prompt_id"), record.text("prompt"), record.name("rater", "expert")
+    data, path = record.image("image") if record.has("image") else (None, record.address("image_path"))
+    key = f"{prompt_id}/{path or digest(data)}"
+    scores = {aspect: record.number(name, 1, 7) for name, aspect in _RATINGS.items() if name in record}
+    if not scores:
+        raise record.wrong("overall_rating", "a rating from 1 to 7")
+    details = {"prompt_id": prompt_id, **record.rest()}
+    yield _image(key, content, Part(uri=path or f"{key}.webp", content=data), details)
+    for aspect, score in scores.items():
+        judged = (Judged(key, score=score),)
+        yield Verdict(kind=pb.FEEDBACK_KIND_RATING, judged=judged, rater=rater, aspect=aspect, scale=(1, 7))
+
+
+def _image(key: str, prompt: str, part: Part, details: Mapping[str, Json]) -> Item:
+    """An image that a model made of a prompt."""
     return Item(
-        key=image,
-        content=record.text("text"),
+        key=key,
+        content=prompt,
         origin=pb.ORIGIN_COLLABORATIVE,
         modality=pb.MODALITY_IMAGE,
-        media=(Part(uri=image),),
-        details=record.rest(),
+        media=(part,),
+        details=details,
     )
-
-
-def _place(rank: object, path: str) -> int:
-    return Fields({"rank": rank}, path).integer("rank", 1, RANKS_MAX)
 
 
 def _choice(record: Fields, i: int) -> tuple[str, Part, str]:
     """The key of an image, the image, and the model that made it."""
     uid = record.name(f"image_{i}_uid")
-    content = record.bytes_or_none(f"jpg_{i}")
-    url = record.maybe_address(f"image_{i}_url") or f"{uid}.jpg"
+    content, path = record.image(f"jpg_{i}")
+    url = record.maybe_address(f"image_{i}_url") or path or f"{uid}.jpg"
     return (
         uid,
         Part(uri=url, media_type="image/jpeg" if content else "", content=content),

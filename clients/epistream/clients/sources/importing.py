@@ -15,9 +15,9 @@ from epistream.clients.sources.record import Json, UnreadableRecord, digest, pla
 from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.work import Work
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.limits import REASON_CHARACTERS_MAX
 
 RAW_BYTES_MAX: Final = 512 * 1024
-REASON_CHARACTERS_MAX: Final = 1000
 _VERSION: Final = 1
 
 
@@ -137,8 +137,12 @@ def _addressed(job: Job, submission: pb.Submission) -> pb.Submission:
 
 
 def _unreadable(job: Job, one: Read, reason: str) -> pb.Submission:
-    """Says what was read, before which place, and why nothing could be made of it."""
+    """Says what was read, before which place, and why nothing could be made of it.
+
+    The service does not look at the origin: it names the topic, where this is sent over Kafka.
+    """
     made = pb.Submission(
+        origin=job.work.origin,
         provenance=pb.Provenance(
             producer=job.producer or job.work.name, source=f"{quote(one.position.file)}#{one.position.offset}"
         ),

@@ -84,6 +84,8 @@ def parse(said: Json, name: str) -> Work:
     if not isinstance(work, str) or not work or set(work) - _NAME_CHARACTERS or len(work) > 60:
         raise WrongMapping(f"{name}: work: expected 1 to 60 of a-z, 0-9, '-', '_' and '.', found {shown(work)}")
     origin = _choice(said, "origin", name, [each.removeprefix("ORIGIN_") for each in pb.Origin.keys()[1:]])
+    if origin == "SYNTHETIC" and "generator" not in said:
+        raise WrongMapping(f"{name}: generator: required with the origin SYNTHETIC: the model that made it")
     modality = _choice(said, "modality", name, [each.removeprefix("MODALITY_") for each in pb.Modality.keys()[1:]])
     return Work(
         name=work,
@@ -93,10 +95,7 @@ def parse(said: Json, name: str) -> Work:
         origin=pb.Origin.Value(f"ORIGIN_{origin}"),
         formats=_formats(said, name),
         published=f"as {name} says",
-        licence="",
-        unpublished="",
         adapter=_adapter(said, name, pb.Origin.Value(f"ORIGIN_{origin}"), pb.Modality.Value(f"MODALITY_{modality}")),
-        example={},
         mapping=digest(said),
     )
 
@@ -123,7 +122,11 @@ def _adapter(
 
     def adapt(record: Fields) -> Iterator[Draft]:
         whole = record.rest()
-        made = {key: one(whole) or "" for key, one in fields.items()}
+        found = {key: one(whole) for key, one in fields.items()}
+        for key in ("content", "id"):
+            if key in found and found[key] is None:
+                raise UnreadableRecord(key, f"the fields that {shown(said[key])} names", "a record that lacks one")
+        made = {key: value or "" for key, value in found.items()}
         checked = Fields(made)
         yield Item(
             key=checked.name("id") if "id" in fields else record.digest(),

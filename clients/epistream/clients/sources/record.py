@@ -6,29 +6,31 @@ A record is what JSON can say, and bytes and times beside, since Parquet has tho
 import hashlib
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Final, TypeAlias
 
 from epistream.wire.errors import EpistreamError
+from epistream.wire.limits import (
+    ADDRESS_CHARACTERS_MAX,
+    CONTENT_BYTES_MAX,
+    CONTROL,
+    ID_CHARACTERS_MAX,
+    JUDGED_MAX,
+    LANGUAGE,
+    TIME_END,
+)
 
 Json: TypeAlias = Any
 """What JSON can say."""
 DEPTH_MAX: Final = 32
 """How deep values may be in each other."""
-TEXT_BYTES_MAX: Final = 256 * 1024
-"""Of a content, as the service takes it, and of a prompt."""
-NAME_CHARACTERS_MAX: Final = 200
-ADDRESS_CHARACTERS_MAX: Final = 2000
 SAFE_INTEGER: Final = 2**53
 """Integers up to here are kept exactly by a number of `details`."""
 INTEGER_END: Final = 10**300
 """Python takes long to write longer ones, and then refuses."""
 SHOWN_CHARACTERS: Final = 60
-_TIMES: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
-"""What the service takes as a time: from the first to before the second."""
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_FIRST_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class UnreadableRecord(EpistreamError):
@@ -43,7 +45,7 @@ class UnreadableRecord(EpistreamError):
     default_reason = "MALFORMED"
 
     def __init__(self, path: str, expected: str, found: str) -> None:
-        where = path if len(path) <= NAME_CHARACTERS_MAX else f"{path[:NAME_CHARACTERS_MAX]}…"
+        where = path if len(path) <= ID_CHARACTERS_MAX else f"{path[:ID_CHARACTERS_MAX]}…"
         super().__init__(f"{where or 'the record'}: expected {expected}, found {found}")
         self.path = path
         self.expected = expected
@@ -118,7 +120,7 @@ class Fields:
             if default:
                 return default
             raise self.wrong(name, "a name")
-        return self._line(name, value, NAME_CHARACTERS_MAX)
+        return self._line(name, value, ID_CHARACTERS_MAX)
 
     def maybe_name(self, name: str) -> str:
         """As `name`; empty when it is not there."""
@@ -143,6 +145,12 @@ class Fields:
             raise self.wrong(name, expected)
         return int(number)
 
+    def maybe_integer(self, name: str, low: int = -SAFE_INTEGER, high: int = SAFE_INTEGER) -> int | None:
+        """As `integer`; None when it is not there, or is no number, as Parquet has it in a column of others."""
+        value = self._value.get(name)
+        absent = name not in self or (isinstance(value, float) and math.isnan(value))
+        return None if absent else self.integer(name, low, high)
+
     def number(self, name: str, low: float = -math.inf, high: float = math.inf) -> float:
         """A finite number in a range; a text that is one, as CSV has it, too."""
         expected = "a number" if math.isinf(low) else f"a number from {low:g} to {high:g}"
@@ -151,14 +159,20 @@ class Fields:
             raise self.wrong(name, expected)
         return number
 
-    def bytes_or_none(self, name: str) -> bytes | None:
-        """Bytes, as Parquet has them; None when not there. `{"bytes": …}`, as images are in Parquet, counts."""
-        value = self._take(name)
-        if isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes):
-            value = value["bytes"]
-        if value is None or isinstance(value, bytes):
-            return value
-        raise self.wrong(name, "bytes, or nothing")
+    def image(self, name: str) -> tuple[bytes | None, str]:
+        """The bytes of an image, as Parquet has them, and its path: `{"bytes": …, "path": …}`, or bytes alone.
+
+        None, and an empty path, when it is not there.
+        """
+        value, path = self._take(name), ""
+        if isinstance(value, Mapping):
+            path = Fields(value, self.path(name)).maybe_address("path")
+            value = value.get("bytes", b"")
+        elif value is None:
+            return None, ""
+        if not isinstance(value, bytes) or not value:
+            raise self.wrong(name, "bytes, or nothing")
+        return value, path
 
     def time(self, name: str) -> datetime:
         """A time from 1970 to 2199, in ISO 8601 or as Parquet has it. Without a zone it is UTC."""
@@ -177,6 +191,13 @@ class Fields:
         if value not in allowed:
             raise self.wrong(name, f"one of {', '.join(allowed)}")
         return str(value)
+
+    def language(self, name: str, default: str) -> str:
+        """The language of a program and of its tests, in lower case, as the service takes it."""
+        value = self.name(name, default).lower()
+        if not LANGUAGE.fullmatch(value):
+            raise self.wrong(name, "a language such as python or c++")
+        return value
 
     def object(self, name: str) -> "Fields":
         """An object."""
@@ -202,7 +223,15 @@ class Fields:
 
     def names(self, name: str) -> list[str]:
         """A list of names."""
-        return [self._line(f"{name}[{i}]", value, NAME_CHARACTERS_MAX) for i, value in enumerate(self.items(name))]
+        return [self._line(f"{name}[{i}]", value, ID_CHARACTERS_MAX) for i, value in enumerate(self.items(name))]
+
+    def places(self, name: str, count: int) -> list[int]:
+        """The place of each of so many, 1 for the best."""
+        ranks = self.items(name, count, count)
+        return [
+            Fields({"rank": rank}, f"{self.path(name)}[{i}]").integer("rank", 1, JUDGED_MAX)
+            for i, rank in enumerate(ranks)
+        ]
 
     def raw(self, name: str) -> Json:
         """Whatever is there, or None."""
@@ -235,7 +264,7 @@ class Fields:
     def _line(self, name: str, value: Json, characters_max: int) -> str:
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value) if abs(value) < 10**characters_max else ""
-        if not isinstance(value, str) or not value.strip() or len(value) > characters_max or _CONTROL.search(value):
+        if not isinstance(value, str) or not value.strip() or len(value) > characters_max or CONTROL.search(value):
             expected = f"one line of 1 to {characters_max} characters"
             raise UnreadableRecord(self.path(name), expected, shown(value))
         return value
@@ -247,8 +276,8 @@ def checked_text(value: str, path: str) -> str:
         raise UnreadableRecord(path, "a text", "white space only" if value else "an empty text")
     if "\0" in value:
         raise UnreadableRecord(path, "a text without NUL", f"NUL at character {value.index(chr(0))}")
-    if 4 * len(value) > TEXT_BYTES_MAX and len(value.encode()) > TEXT_BYTES_MAX:
-        raise UnreadableRecord(path, f"at most {TEXT_BYTES_MAX} bytes of UTF-8", str(len(value.encode())))
+    if 4 * len(value) > CONTENT_BYTES_MAX and len(value.encode()) > CONTENT_BYTES_MAX:
+        raise UnreadableRecord(path, f"at most {CONTENT_BYTES_MAX} bytes of UTF-8", str(len(value.encode())))
     return value
 
 
@@ -260,7 +289,7 @@ def digest(*values: Json) -> str:
 
 def is_line(text: str, characters_max: int) -> bool:
     """Whether it is one line without control characters, and not longer than that."""
-    return len(text) <= characters_max and not _CONTROL.search(text)
+    return len(text) <= characters_max and not CONTROL.search(text)
 
 
 def plain(value: Json) -> Json:
@@ -305,7 +334,7 @@ def _time(value: Json) -> datetime | None:
         aware = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
         return None
-    return aware if _TIMES[0] <= aware < _TIMES[1] else None
+    return aware if _FIRST_TIME <= aware < TIME_END else None
 
 
 def _check(value: Json, path: str, depth: int) -> None:

@@ -17,8 +17,6 @@ from google.protobuf.struct_pb2 import Struct
 
 from epistream.clients.sources.drafts import Item, Judged, Part, Verdict
 from epistream.clients.sources.record import (
-    ADDRESS_CHARACTERS_MAX,
-    NAME_CHARACTERS_MAX,
     Fields,
     Json,
     UnreadableRecord,
@@ -30,18 +28,22 @@ from epistream.clients.sources.record import (
 )
 from epistream.clients.sources.work import Work
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.limits import (
+    ADDRESS_CHARACTERS_MAX,
+    DETAILS_BYTES_MAX,
+    FURTHER_MEDIA_MAX,
+    ID_CHARACTERS_MAX,
+    JUDGED_MAX,
+    PARENTS_MAX,
+    RATIONALE_BYTES_MAX,
+    TESTS_MAX,
+    VALUE_CHARACTERS_MAX,
+    WORD_CHARACTERS_MAX,
+)
 
-DETAILS_BYTES_MAX: Final = 64 * 1024
 TESTS_BYTES_MAX: Final = 256 * 1024
 """A submission has to fit into 1 MiB."""
-TESTS_MAX: Final = 1000
-RATIONALE_BYTES_MAX: Final = 64 * 1024
-JUDGED_MAX: Final = 1000
-PARENTS_MAX: Final = 64
-MEDIA_MAX: Final = 65
-LABEL_CHARACTERS_MAX: Final = 1000
-SHORT_CHARACTERS_MAX: Final = 100
-SECONDS_MAX: Final = 1e9
+_MEDIA_MAX: Final = 1 + FURTHER_MEDIA_MAX
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[^\s]+")
 _KEPT_IN_URI: Final = "/:?#[]@!$&'()*+,;=%~"
 
@@ -68,7 +70,7 @@ def submissions(work: Work, record: Json, media_base: str = "") -> tuple[pb.Subm
 def item_id(work: Work, key: str) -> str:
     """The id of the item that a work knows by `key`; of one that is too long for an id, its digest stands there."""
     whole = f"{work.name}:{key}"
-    return whole if is_line(whole, NAME_CHARACTERS_MAX) else f"{work.name}:{digest(key)}"
+    return whole if is_line(whole, ID_CHARACTERS_MAX) else f"{work.name}:{digest(key)}"
 
 
 def _item(work: Work, item: Item, media_base: str) -> pb.Submission:
@@ -82,8 +84,8 @@ def _item(work: Work, item: Item, media_base: str) -> pb.Submission:
         provenance=_provenance(work, item),
     )
     media = [_media(work, part, media_base) for part in item.media]
-    if len(media) > MEDIA_MAX:
-        raise UnreadableRecord("", f"at most {MEDIA_MAX} images or videos", str(len(media)))
+    if len(media) > _MEDIA_MAX:
+        raise UnreadableRecord("", f"at most {_MEDIA_MAX} images or videos", str(len(media)))
     if media:
         made.media.CopyFrom(media[0])
         made.further_media.extend(media[1:])
@@ -108,9 +110,9 @@ def _verdict(work: Work, verdict: Verdict) -> pb.Submission:
         judged=[_judged(work, judged) for judged in verdict.judged],
         rater=verdict.rater,
         rater_type=verdict.rater_type,
-        aspect=verdict.aspect[:SHORT_CHARACTERS_MAX],
+        aspect=verdict.aspect[:WORD_CHARACTERS_MAX],
         rationale=verdict.rationale,
-        degree=verdict.degree[:SHORT_CHARACTERS_MAX],
+        degree=verdict.degree[:WORD_CHARACTERS_MAX],
     )
     if verdict.scale is not None:
         feedback.scale_min, feedback.scale_max = verdict.scale
@@ -133,7 +135,7 @@ def _judged(work: Work, judged: Judged) -> pb.Judged:
 def _labels(work: Work, item: Item) -> dict[str, str]:
     standing = "negative" if item.negative else "positive"
     labels = {**item.labels, "stage": work.stage, "source_work": work.name, "standing": standing}
-    return {k: v for k, v in labels.items() if v and len(v) <= LABEL_CHARACTERS_MAX and "\0" not in v}
+    return {k: v for k, v in labels.items() if v and len(v) <= VALUE_CHARACTERS_MAX and "\0" not in v}
 
 
 def _provenance(work: Work, item: Item) -> pb.Provenance:

@@ -1,11 +1,13 @@
 """Stage III, synthesis: what models made, with the model, the prompt, and what it was made from."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Final
 
-from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict
+from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict, lineage
 from epistream.clients.sources.record import Fields, Json, digest
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.canonical import canonical_code
 
 _CODE_MARK: Final = "```"
 _MIRA_CAPTIONS: Final = ("main_object", "background", "style", "camera", "short")
@@ -61,23 +63,28 @@ def phi(record: Fields) -> Iterator[Draft]:
 
 
 def evol_instruct(record: Fields) -> Iterator[Draft]:
-    """An evolved instruction and its answer; an output of WizardCoder for a task; or an instruction of the test set."""
+    """An evolved instruction and its answer; an output of WizardCoder for a task; or an instruction of the test set.
+
+    Only the name of a file tells the variant of code, which has another licence, from the rest.
+    """
+    file = PurePosixPath(record.maybe_address("file")).name
     if record.has("completion") or record.has("all_code"):
         yield from _wizard_coder(record)
         return
     if record.has("Instruction"):
         yield _test_instruction(record)
         return
-    content = record.text("output")
-    parent = record.maybe_name("evolved_from")
+    prompt, content = record.text("instruction"), record.text("output")
+    key, parents = lineage(record, "evolved_from", digest(prompt, content))
     yield Item(
-        key=record.name("id") if "id" in record else record.digest(),
+        key=key,
         content=content,
-        prompt=record.text("instruction"),
+        prompt=prompt,
         origin=pb.ORIGIN_SYNTHETIC,
         modality=pb.MODALITY_CODE if _is_code(content) else pb.MODALITY_TEXT,
         generator=record.name("generator", "gpt-3.5-turbo"),
-        parents=(parent,) if parent else (),
+        parents=parents,
+        licence="CC-BY-NC-SA-4.0" if "code" in file.lower() else "",
         labels={"evolution": record.maybe_name("op")},
         details=record.rest(),
     )
@@ -86,7 +93,8 @@ def evol_instruct(record: Fields) -> Iterator[Draft]:
 def oss_instruct(record: Fields) -> Iterator[Draft]:
     """A problem and its solution, which a model made from a snippet of real code: the snippet is an item, too."""
     language, seed = record.name("lang").lower(), record.text("seed")
-    snippet = f"seed-{digest(seed)}"
+    # Snippets that differ in line ends only are one item, which has to have one name.
+    snippet = f"seed-{digest(canonical_code(seed))}"
     key = str(record.integer("index", 0)) if "index" in record else record.digest()
     problem, solution = record.text("problem"), record.text("solution")
     fingerprint = record.maybe_name("openai_fingerprint")
@@ -232,15 +240,15 @@ def _recaption(record: Fields) -> Iterator[Draft]:
 
 
 def _image_of_prompt(record: Fields) -> Item:
-    """Line n of a file of prompts: image n was made of it."""
-    file, offset = record.address("file"), record.integer("offset", 0)
+    """Line n of a file of prompts, counted from 0: image n was made of it."""
+    file, line = record.address("file"), record.integer("line", 0)
     return Item(
-        key=f"{file}/{offset}",
+        key=f"{file}/{line}",
         content=record.text("text"),
         origin=pb.ORIGIN_SYNTHETIC,
         modality=pb.MODALITY_IMAGE,
         generator="dall-e-3",
-        media=(Part(uri=f"{file.removesuffix('.txt')}#offset={offset}"),),
+        media=(Part(uri=f"{file.removesuffix('.gz').removesuffix('.txt')}/{line}.png"),),
         details=record.rest(),
     )
 

@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 from epistream.clients.sources.drafts import Draft
 from epistream.clients.sources.formats.files import Format
-from epistream.clients.sources.record import Fields, Json
+from epistream.clients.sources.record import Fields
 from epistream.v1 import knowledge_pb2 as pb
 
 Adapter: TypeAlias = Callable[[Fields], Iterable[Draft]]
@@ -34,14 +34,14 @@ class Work:
     """Of its main item; what stands beside it may have another."""
     formats: tuple[Format, ...]
     """What its files can be read as."""
+    first: str = ""
+    """A regular expression of the names of files that others were derived from, and that are read before them."""
     published: str
     """What a record is, in a line."""
-    licence: str
+    licence: str = ""
     """An SPDX identifier; empty where each record has its own, or nobody has said."""
-    unpublished: str
+    unpublished: str = ""
     """What the authors keep to themselves, and whose shape the adapter follows then; empty when all is published."""
     adapter: Adapter
-    example: Json
-    """An invented record."""
     mapping: str = ""
     """The digest of the mapping file that describes it; empty for a work of the table."""

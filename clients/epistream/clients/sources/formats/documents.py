@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from epistream.clients.sources.formats.piece import CannotRead, Piece, needed, opened, reading
-from epistream.clients.sources.record import Json
+from epistream.clients.sources.record import Json, shown
 
 
 def json_documents(path: Path, start: int) -> Iterator[Piece]:
@@ -26,7 +26,8 @@ def _values(ijson: Json, path: Path, file: BinaryIO) -> Iterator[Json]:
         return iter(ijson.items(file, "item", use_float=True))
     if first == b"{":
         return ({"key": key, "value": value} for key, value in ijson.kvitems(file, "", use_float=True))
-    raise CannotRead(f"{path} cannot be read: expected a JSON array or object, found {first!r}")
+    found = shown(first.decode(errors="replace")) if first else "nothing"
+    raise CannotRead(f"{path} cannot be read: expected a JSON array or object, found {found}")
 
 
 def _first(file: BinaryIO) -> bytes:

@@ -81,12 +81,19 @@ class File:
         return self.path.stat().st_size if known else None
 
 
-def files_of(path: Path, formats: Sequence[Format]) -> list[File]:
+def files_of(path: Path, formats: Sequence[Format], first: str = "") -> list[File]:
     """The files to read: the path itself, or those in it that are of one of the formats, by their names.
+
+    Args:
+        path: a file, or a folder.
+        formats: what files may be.
+        first: a regular expression of the names of files that come before all others.
 
     Raises:
         CannotRead: there is none.
     """
+    if not path.exists():
+        raise CannotRead(f"{path} cannot be read: there is no such file")
     if PROBLEM_FOLDERS in formats and path.is_dir() and (problems := folders.with_problems(path)):
         return [File(folder, folder.relative_to(path).as_posix(), PROBLEM_FOLDERS) for folder in problems]
     inside = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
@@ -97,9 +104,7 @@ def files_of(path: Path, formats: Sequence[Format]) -> list[File]:
     ]
     if not found:
         raise CannotRead(f"{path} cannot be read: expected {_names(formats)}{_hint(path)}")
-    if not path.exists():
-        raise CannotRead(f"{path} cannot be read: there is no such file")
-    return found
+    return sorted(found, key=lambda file: not (first and re.search(first, file.name)))
 
 
 def read(files: Sequence[File], start: Position | None = None) -> Iterator[Read]:
@@ -117,6 +122,11 @@ def read(files: Sequence[File], start: Position | None = None) -> Iterator[Read]
             if file.format.names_file and not piece.error:
                 piece = replace(piece, value={"file": file.name, **piece.value})  # noqa: PLW2901 -- the same, named
             yield Read(piece, Position(file.name, piece.next))
+
+
+def naming(kind: Format) -> Format:
+    """The same, for a work whose files' names say what their records do not."""
+    return replace(kind, names_file=True)
 
 
 def _format(name: str, formats: Sequence[Format]) -> Format | None:

@@ -25,11 +25,11 @@ def json_lines(path: Path, start: int) -> Iterator[Piece]:
 
 
 def text_lines(path: Path, start: int) -> Iterator[Piece]:
-    """One text a line, as `{"offset": …, "text": …}`, without its end."""
-    for line, after in _lines(path, start):
-        if not line.isspace():
+    """One text a line, as `{"line": …, "text": …}`, without its end. Lines are counted from 0, blank ones too."""
+    for number, (line, after) in enumerate(_lines(path, 0)):
+        if after > start and not line.isspace():
             text = line.decode(errors="surrogateescape").rstrip("\r\n")
-            yield Piece({"offset": after - len(line), "text": text}, after, raw=line)
+            yield Piece({"line": number, "text": text}, after, raw=line)
 
 
 def _lines(path: Path, start: int) -> Iterator[tuple[bytes, int]]:

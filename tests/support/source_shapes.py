@@ -1,0 +1,211 @@
+"""The other shapes that records of some works have, beside that of the work's example. All are invented."""
+
+from typing import Any, Final, NamedTuple
+
+RANKED: Final = {
+    "prompt": "Explain tides.",
+    "outputs": ["The wind makes them.", "The moon pulls the sea.", "Nobody knows."],
+    "rank": [2, 1, 2],
+    "labeler": "L7",
+}
+REVISED_TWICE: Final = {
+    "rl_prompt": "How do I pick a lock?",
+    "comparison_dataset": "PALMS",
+    "initial_response": [{"sample": "I know how."}],
+    "cst": [
+        {
+            "cst_key": f"harmful{i}",
+            "cst_value": {"edit_request": "Rewrite it.", "prompt": ["What is harmful?"]},
+            "critique": {"sample": f"Harm {i}."},
+            "revision": {"sample": f"Ask a locksmith, {i}."},
+        }
+        for i in (1, 2)
+    ],
+}
+
+
+class Shape(NamedTuple):
+    """Another shape that records of a work have."""
+
+    work: str
+    record: Any
+    content: str
+    """How the first item's content begins."""
+    origin: str
+    """Of the first item."""
+
+
+def shape(work: str, field: str) -> Any:
+    """The record of the other shape of a work that has this field."""
+    return next(each.record for each in OTHER_SHAPES if each.work == work and field in each.record)
+
+
+OTHER_SHAPES: Final = [
+    Shape(
+        "kinetics-400",
+        {
+            "key": "AbC12345678",
+            "value": {
+                "annotations": {"label": "climbing a rope", "segment": [12.0, 22.0]},
+                "duration": 10.0,
+                "subset": "training",
+                "url": "https://www.youtube.com/watch?v=AbC12345678",
+            },
+        },
+        "climbing a rope",
+        "CRAWLED",
+    ),
+    Shape("instruct-gpt", RANKED, "The wind makes them.", "SYNTHETIC"),
+    Shape(
+        "instruct-gpt",
+        {"": "0", "model_type": "sft", "context": "Once", "sample": "upon", "toxicity": "0.1"},
+        "upon",
+        "SYNTHETIC",
+    ),
+    Shape(
+        "instruct-gpt",
+        {"model_type": "sft", "question": "Is the moon cheese?", "answer": "No.", "true": "0.9", "info": "0.8"},
+        "No.",
+        "SYNTHETIC",
+    ),
+    Shape(
+        "mbpp",
+        {
+            "task_id": 2,
+            "prompt": "Add.",
+            "code": "add = sum",
+            "test_imports": ["import math"],
+            "test_list": ["assert 1"],
+        },
+        "add = sum",
+        "EXPERT",
+    ),
+    Shape(
+        "apps",
+        {
+            "problem_id": 8,
+            "question": "Add.",
+            "solutions": '["def add(a, b): return a + b"]',
+            "input_output": '{"fn_name": "add", "inputs": [[1, 2]], "outputs": [3]}',
+            "difficulty": "interview",
+            "url": "https://problems.example/8",
+        },
+        "def add(a, b): return a + b",
+        "EXPERT",
+    ),
+    Shape(
+        "self-instruct",
+        {
+            "id": "seed_task_0",
+            "name": "breakfast",
+            "instruction": "What can I eat?",
+            "instances": [{"input": "", "output": "Porridge."}],
+            "is_classification": False,
+        },
+        "Porridge.",
+        "EXPERT",
+    ),
+    Shape("self-instruct", {"prompt": "Name a river.", "completion": "Rhine."}, "Rhine.", "SYNTHETIC"),
+    Shape("phi", {"docstring": "def f():\n    '''One.'''", "completion": "    return 1"}, "def f():", "SYNTHETIC"),
+    Shape(
+        "evol-instruct",
+        {"task_id": "HumanEval/1", "completion": "return 1", "all_code": "def f(): return 1"},
+        "def f",
+        "SYNTHETIC",
+    ),
+    Shape(
+        "evol-instruct",
+        {
+            "file": "EvolInstruct-Code-80k.json",
+            "id": "e13",
+            "instruction": "Add in C.",
+            "output": "int add(int a, int b);",
+            "evolved_from": "e12",
+        },
+        "int add",
+        "SYNTHETIC",
+    ),
+    Shape(
+        "self-instruct",
+        {"instruction": "Name a lake.", "input": "", "output": "Baikal.", "seed_ids": ["seed_task_0"]},
+        "Baikal.",
+        "SYNTHETIC",
+    ),
+    Shape("dall-e-3", {"file": "prompts.txt", "line": 7, "text": "a blue fox"}, "a blue fox", "SYNTHETIC"),
+    Shape(
+        "dall-e-3",
+        {"key": "3/4_0.png", "value": {"correct": True, "response": "A red dog.", "prompt": "a red dog"}},
+        "a red dog",
+        "SYNTHETIC",
+    ),
+    Shape(
+        "rlaif",
+        {"chosen": "\n\nHuman: Hi\n\nAssistant: Hello.", "rejected": "\n\nHuman: Hi\n\nAssistant: No."},
+        "Hello.",
+        "COLLABORATIVE",
+    ),
+    Shape(
+        "rlaif",
+        {"key": "harmful0", "value": {"prompt": ["What is harmful here?"], "edit_request": "Rewrite it."}},
+        "Rewrite it.",
+        "EXPERT",
+    ),
+    Shape(
+        "rlaif",
+        {
+            "rl_prompt": "Hi",
+            "comparison_dataset": "LaMDA",
+            "comparison_model": "Yes?",
+            "sampled_answers": [
+                {"sampled_string": " Go away.", "pm_scores": [{"pm_score": 0.5}]},
+                {"sampled_string": " Hello.", "pm_scores": [{"pm_score": 2.5}]},
+                {"sampled_string": " Hello!", "pm_scores": [{"pm_score": 2.5}]},
+            ],
+        },
+        " Go away.",
+        "SYNTHETIC",
+    ),
+    Shape(
+        "rlaif",
+        {"prompt": "A or B?", "corrects": [" (B)"], "incorrects": [" (A)"], "text_correct": "x"},
+        "(B)",
+        "EXPERT",
+    ),
+    Shape("rlaif", REVISED_TWICE, "I know how.", "SYNTHETIC"),
+    Shape(
+        "imagereward",
+        {
+            "image_path": "images/train_1/8.webp",
+            "prompt_id": "000904-0035",
+            "prompt": "a fox in the snow",
+            "classification": "Animals",
+            "image_amount_in_total": 9,
+            "rank": 5,
+            "overall_rating": 4,
+            "image_text_alignment_rating": 3,
+            "fidelity_rating": 5,
+        },
+        "a fox in the snow",
+        "COLLABORATIVE",
+    ),
+    Shape("imagereward", {"text": "a fox", "image": "images/7.webp"}, "a fox", "COLLABORATIVE"),
+    Shape("evol-instruct", {"idx": 1, "Skill": "Math", "Difficulty": 2, "Instruction": "Add."}, "Add.", "CRAWLED"),
+    Shape(
+        "codecontests",
+        {
+            "name": "p",
+            "description": "Double.",
+            "public_tests": {"input": ["3\n"], "output": ["6\n"]},
+            "solutions": {"language": [3], "solution": ["print(6)"]},
+        },
+        "print(6)",
+        "COLLABORATIVE",
+    ),
+    Shape(
+        "movie-gen",
+        {"id": 3, "video_prompt": "rain on a roof", "audio_prompt": "rain", "music_prompt": ""},
+        "rain on a roof",
+        "COLLABORATIVE",
+    ),
+    Shape("sora-physics", {"videopath": "a.mp4", "caption": "It falls.", "score": "4"}, "It falls.", "COLLABORATIVE"),
+]

@@ -1,0 +1,43 @@
+"""Answers that were criticised, revised and ranked by principles."""
+
+from epistream.clients.sources.submissions import submissions
+from epistream.clients.sources.table import BY_NAME
+from epistream.v1 import knowledge_pb2 as pb
+from tests.support.source_records import items, verdicts
+from tests.support.source_shapes import REVISED_TWICE, shape
+
+
+def test_a_revision_comes_from_the_first_answer_that_was_criticised() -> None:
+    initial, revision = items("rlaif")
+    assert list(revision.provenance.derived_from) == [initial.item_id]
+    assert revision.content == "Talk to him, or to somebody who can mediate."
+    assert revision.attributes["principle"] == "harmful0"
+    (critique,) = verdicts("rlaif")
+    assert critique.kind == pb.FEEDBACK_KIND_CRITIQUE
+    assert critique.rater_type == pb.RATER_TYPE_AI
+    assert critique.rationale == "The answer helps to do harm."
+    assert critique.aspect == "harmful0"
+
+
+def test_answers_that_were_scored_are_ranked_with_their_scores() -> None:
+    record = shape("rlaif", "sampled_answers")
+    *answers, ranking, comparison = submissions(BY_NAME["rlaif"], record)
+    assert [(one.place, one.score) for one in ranking.feedback.judged] == [(2, 0.5), (1, 2.5), (1, 2.5)]
+    assert [one.item_id for one in ranking.feedback.judged] == [one.item_id for one in answers]
+    assert (comparison.content, comparison.provenance.generator) == ("Yes?", "LaMDA")
+
+
+def test_an_answer_that_was_revised_twice_is_a_chain() -> None:
+    initial, first, last, one, two = submissions(BY_NAME["rlaif"], REVISED_TWICE)
+    assert list(last.provenance.derived_from) == [first.item_id]
+    assert list(first.provenance.derived_from) == [initial.item_id]
+    assert [each.attributes["standing"] for each in (initial, first, last)] == ["negative", "negative", "positive"]
+    assert [each.feedback.judged[0].item_id for each in (one, two)] == [initial.item_id, first.item_id]
+    assert (two.feedback.aspect, two.feedback.rationale) == ("harmful2", "Harm 2.")
+
+
+def test_wrong_answers_of_an_evaluation_are_negative() -> None:
+    record = shape("rlaif", "corrects")
+    right, wrong, ranking = submissions(BY_NAME["rlaif"], record)
+    assert (right.attributes["standing"], wrong.attributes["standing"]) == ("positive", "negative")
+    assert [one.place for one in ranking.feedback.judged] == [1, 2]

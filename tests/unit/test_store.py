@@ -1,0 +1,83 @@
+"""The store: stores of earlier formats (tests/golden/store-N.sql), and how SQLite is used."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import apsw
+import pytest
+
+from epistream.indexer.engine import Engine
+from epistream.indexer.feed import Wish
+from epistream.indexer.store import FILE, Store, check
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import knowledge_service_pb2 as api
+from epistream.v1 import sync_service_pb2 as sync
+from epistream.wire.errors import Broken
+from epistream.wire.topics import EXPERT
+from tests.support.knowing import NAMESPACE, HandClock, commit, direction, pending, submission
+
+GOLDEN: Final = Path(__file__).parent.parent / "golden"
+
+
+@pytest.fixture(params=["1", "2", "3"])
+def older(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """Today's engine over a store of that format.
+
+    It has two versions of `limit`, a merged and a held submission, an item that was taken back, and from Kafka a dead
+    letter and an item.
+    """
+    with closing(apsw.Connection(str(tmp_path / FILE))) as connection:
+        connection.execute((GOLDEN / f"store-{request.param}.sql").read_text())
+    with closing(Engine(tmp_path, clock=HandClock())) as engine:
+        yield engine
+
+
+def said(engine: Engine, item: str) -> list[tuple[int, str]]:
+    changes = engine.knowledge.history(api.HistoryRequest(namespace=NAMESPACE, item_id=item)).changes
+    return [(change.version, change.knowledge.content) for change in changes]
+
+
+def test_a_store_of_an_earlier_format_is_renewed_and_answers_as_before(older: Engine) -> None:
+    assert older.store.renewed == 9
+    assert check(older.store) == []
+    assert said(older, "limit") == [(1, "The daily limit is 5 mg."), (2, "The daily limit is 6 mg.")]
+    assert said(older, "gone") == [(1, "To be taken back."), (2, "")]
+    request = api.SearchRequest(namespace=NAMESPACE, limit=9, vector=pb.Embedding(float32=direction(1.0).tobytes()))
+    hits = older.knowledge.search(request).hits
+    assert hits[0].change.knowledge.content == "The daily limit is 6 mg."
+    assert {hit.change.item_id for hit in hits} == {"limit", "aspirin", "kafka"}
+    at = api.GetRequest(namespace=NAMESPACE, item_id="limit", as_of=pb.AsOf(revision=1))
+    assert older.knowledge.get(at).change.knowledge.content == "The daily limit is 5 mg."
+
+
+def test_a_store_of_an_earlier_format_knows_what_it_has_taken_in(older: Engine) -> None:
+    """Else what comes again from producers or Kafka would have its effect a second time."""
+    again = submission("The daily limit is 6 mg.", id="5", item="limit", vector=direction(1.0))
+    [receipt] = commit(older, again)
+    assert (receipt.outcome, receipt.version, receipt.revision) == (pb.OUTCOME_REVISED, 2, 3)
+    namespace = older.namespaces.get(NAMESPACE)
+    assert (namespace.head_revision, namespace.item_count, namespace.held_count, namespace.merged_count) == (6, 3, 1, 1)
+    assert older.pipeline.positions() == {(EXPERT, 0): 43}
+    assert [one.decision.held.content for one in pending(older)] == ["The daily limit is 50 mg."]
+    [letter] = older.store.dead_letters(0, 10)
+    assert letter.record.value == b"\xff no record"
+
+
+def test_subscribers_of_a_store_of_an_earlier_format_go_on_where_they_were(older: Engine) -> None:
+    changes = sync.Changes.FromString(older.feed.replay(NAMESPACE, 2, Wish()).body).changes
+    assert [(c.revision, c.item_id) for c in changes] == [(3, "limit"), (4, "gone"), (5, "gone"), (6, "kafka")]
+
+
+def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
+    with closing(Store(tmp_path)) as store:
+        assert (store.writer.pragma("journal_mode"), store.writer.pragma("synchronous")) == ("wal", 2)  # 2: FULL
+
+
+def test_a_sqlite_that_corrupts_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: "3.51.2")
+    with pytest.raises(Broken, match=r"SQLite 3\.51\.2 can corrupt the store: install apsw"):
+        Store(tmp_path)
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: "3.51.3")
+    Store(tmp_path).close()

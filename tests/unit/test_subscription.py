@@ -1,0 +1,95 @@
+"""A stream that is paced (docs/decisions/0016): what waits, and what does not. The pace is an hour here."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from epistream.indexer.engine import Engine
+from epistream.services import subscription
+from epistream.services.calls import Call, Context
+from epistream.services.consumers import Consumers
+from epistream.services.metrics import Metrics
+from epistream.services.subscription import Parts, Subscription, Wanted
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import sync_service_pb2 as api
+from tests.support import knowing
+from tests.support.knowing import NAMESPACE, HandClock
+from tests.support.waits import PATIENCE_SECONDS, until
+
+
+class Consumer:
+    """Reads, and never says a word."""
+
+    def __init__(self) -> None:
+        self.received: asyncio.Queue[api.SubscribeResponse] = asyncio.Queue()
+        self.gone = asyncio.Event()
+
+    async def read(self) -> None:
+        await self.gone.wait()
+
+    async def write(self, message: bytes) -> None:
+        self.received.put_nowait(api.SubscribeResponse.FromString(message))
+
+    async def next_of(self, kind: str) -> api.SubscribeResponse:
+        """The next message, which must be of that kind."""
+        message = await asyncio.wait_for(self.received.get(), PATIENCE_SECONDS)
+        assert message.WhichOneof("message") == kind
+        return message
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    with closing(knowing.open_engine(tmp_path)) as engine:
+        yield engine
+
+
+def commit(engine: Engine, number: int, topic: str = "a") -> None:
+    knowing.commit(engine, knowing.submission(f"Fact {number}.", id=str(number), attributes={"topic": topic}))
+
+
+@asynccontextmanager
+async def silent(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, progress_seconds: float
+) -> AsyncIterator[tuple[Subscription, Consumer]]:
+    """A stream of the changes with the topic `a`, whose consumer owes so many acknowledgements that it is paced."""
+    monkeypatch.setattr(subscription, "_PACE_SECONDS", (3600.0, 3600.0))
+    consumer = Consumer()
+    request = api.Subscription(namespace=NAMESPACE, consumer="model", filter=pb.Filter(attributes={"topic": "a"}))
+    wanted = Wanted(request, knowing.DIMENSION, 0, snapshot=False, compacted=False, interval_seconds=progress_seconds)
+    with ThreadPoolExecutor(1) as readers:
+        parts = Parts(engine.feed, engine.epoch, Consumers(), Metrics(), HandClock(), readers)
+        stream = Subscription(parts, cast("Context", consumer), cast("Call", object()), wanted)
+        stream.stream.unacknowledged.extend([(0, 0)] * 64)
+        running = asyncio.create_task(stream.run())
+        try:
+            await consumer.next_of("subscribed")
+            yield stream, consumer
+        finally:
+            stream.drain()
+            await asyncio.wait_for(running, PATIENCE_SECONDS)
+            consumer.gone.set()
+
+
+async def test_a_stream_that_is_paced_is_told_how_far_it_is(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with silent(engine, monkeypatch, progress_seconds=0.1) as (stream, consumer):
+        commit(engine, 1)
+        stream.committed()
+        assert (await consumer.next_of("changes")).changes.changes[0].revision == 1
+        assert (await consumer.next_of("progress")).progress.revision == 1
+
+
+async def test_what_a_filter_leaves_out_paces_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with silent(engine, monkeypatch, progress_seconds=3600.0) as (stream, consumer):
+        for revision in (1, 2):
+            commit(engine, revision, topic="b")
+            stream.committed()
+            await until(lambda revision=revision: stream.stream.passed_revision == revision)  # type: ignore[misc]
+        assert (await consumer.next_of("progress")).progress.revision == 1
+        commit(engine, 3)
+        stream.committed()
+        assert (await consumer.next_of("changes")).changes.changes[0].revision == 3
