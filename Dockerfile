@@ -51,6 +51,10 @@ RUN --mount=type=cache,target=/root/.cache/uv \
  && /opt/epistream/bin/uv pip uninstall --quiet --python /opt/epistream/bin/python uv pip
 
 FROM ${PYTHON_IMAGE}
+# For `epistream execute` and `epistream verify` alone: the sandbox that code is run in. The version is that of the release of Debian.
+RUN apt-get update --quiet \
+ && apt-get install --quiet --yes --no-install-recommends bubblewrap=0.8.* \
+ && rm -rf /var/lib/apt/lists/*
 # A user that no node has, and the folders that volumes are mounted on: the rest of the root is never written.
 RUN groupadd --gid 10001 epistream \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin epistream \

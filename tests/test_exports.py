@@ -29,6 +29,8 @@ NAMES = [
     "Progress",
     "Replica",
     "Resync",
+    "ReviewClient",
+    "ReviewerOrigin",
     "SnapshotBegin",
     "SnapshotEnd",
     "SnapshotItems",
@@ -39,6 +41,7 @@ NAMES = [
     "SyncKnowledgeClient",
     "SyncProducer",
     "SyncReplica",
+    "SyncReviewClient",
     "SyncSubscriber",
     "Unavailable",
     "connect",
@@ -55,7 +58,7 @@ def test_the_clients_export_these_names_and_no_others() -> None:
 
 def test_every_blocking_client_has_every_method_of_its_namesake() -> None:
     renamed = {"aclose": "close", "open": "__init__"}
-    for name in ("Producer", "Subscriber", "Replica", "KnowledgeClient"):
+    for name in ("Producer", "Subscriber", "Replica", "KnowledgeClient", "ReviewClient"):
         theirs = {renamed.get(m, m) for m in vars(getattr(clients, name)) if not m.startswith("_")}
         ours = set(vars(getattr(clients, f"Sync{name}")))
         if name == "Subscriber":
@@ -64,7 +67,7 @@ def test_every_blocking_client_has_every_method_of_its_namesake() -> None:
 
 
 def test_every_blocking_method_takes_what_its_namesake_takes() -> None:
-    for name in ("Producer", "Subscriber", "Replica", "KnowledgeClient"):
+    for name in ("Producer", "Subscriber", "Replica", "KnowledgeClient", "ReviewClient"):
         for method, function in vars(getattr(clients, f"Sync{name}")).items():
             theirs = getattr(getattr(clients, name), method, None)
             if method.startswith("_") or theirs is None or not inspect.isfunction(function):

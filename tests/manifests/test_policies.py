@@ -12,6 +12,7 @@ from tests.support.manifests.edits import Edit, add, drop, put, remove, say
 from tests.support.manifests.policy import BEFORE_APPLYING, EVERYWHERE, PRODUCTION, broken
 
 PRODUCTION_OVERLAY = K8S / "overlays/production"
+EXECUTOR_OVERLAY = K8S / "examples/executor"
 POD = "/spec/template/spec"
 CONTAINER = f"{POD}/containers/0"
 JOB = "/spec/jobTemplate/spec/template/spec"
@@ -24,6 +25,19 @@ HPA: Object = {
     "metadata": {"name": "epistream", "namespace": "epistream"},
     "spec": {"scaleTargetRef": {"kind": "StatefulSet", "name": "epistream"}, "minReplicas": 1, "maxReplicas": 5},
 }
+
+EXECUTOR, EXECUTOR_WAY = "Deployment epistream-executor", "NetworkPolicy allow-executor"
+
+
+def with_executor(edit: Edit) -> Edit:
+    """A change to the objects of an overlay that has an executor, too."""
+
+    def change(objects: list[Object]) -> None:
+        objects[:] = copy.deepcopy(_sound(EXECUTOR_OVERLAY))
+        edit(objects)
+
+    return change
+
 
 BREAKS: list[tuple[str, Edit]] = [
     ("runs_as_nobody_in_particular", put(SET, f"{POD}/securityContext/runAsUser", 0)),
@@ -185,6 +199,45 @@ BREAKS: list[tuple[str, Edit]] = [
     ("kafka_is_where_the_settings_say", say(".kafka.svc:9093", ".kafka.svc:9092")),
     ("kafka_is_where_the_settings_say", say("kafka-kafka-bootstrap.kafka.svc", "broker.example.org")),
     ("kafka_is_where_the_settings_say", put("KafkaUser", "/metadata/labels/strimzi.io~1cluster", "other")),
+    *(
+        (policy, with_executor(edit))
+        for policy, edit in (
+            (
+                "asks_the_kernel_for_little",
+                put(EXECUTOR, f"{CONTAINER}/securityContext/seccompProfile/type", "Unconfined"),
+            ),
+            ("asks_the_kernel_for_little", put(EXECUTOR, f"{CONTAINER}/securityContext/privileged", True)),
+            ("has_no_token_of_the_cluster", drop("ServiceAccount epistream-executor", "/automountServiceAccountToken")),
+            ("root_is_read_only", drop(EXECUTOR, f"{CONTAINER}/securityContext/readOnlyRootFilesystem")),
+            ("executors_run_alone", put(EXECUTOR, f"{POD}/serviceAccountName", "epistream")),
+            ("executors_run_alone", drop(EXECUTOR, f"{POD}/hostUsers")),
+            ("executors_run_alone", put(EXECUTOR, f"{CONTAINER}/args/-", "--no-sandbox")),
+            (
+                "executors_run_alone",
+                put(
+                    EXECUTOR,
+                    f"{POD}/volumes/-",
+                    {"name": "s", "persistentVolumeClaim": {"claimName": "data-epistream-0"}},
+                ),
+            ),
+            ("executors_are_given_little", put(EXECUTOR, f"{POD}/volumes/0/secret/items/0/key", "tls.key")),
+            ("executors_are_given_little", drop(EXECUTOR, f"{POD}/volumes/1/secret/items")),
+            (
+                "executors_are_given_little",
+                put(EXECUTOR, f"{POD}/volumes/1/secret/secretName", "epistream-backup-token"),
+            ),
+            ("executors_reach_the_service_alone", remove("NetworkPolicy allow-executor-to-service")),
+            ("executors_reach_the_service_alone", put(EXECUTOR_WAY, "/spec/policyTypes", ["Ingress"])),
+            (
+                "executors_reach_the_service_alone",
+                put(
+                    EXECUTOR_WAY,
+                    "/spec/egress/-",
+                    {"to": [{"ipBlock": {"cidr": "169.254.0.0/16"}}], "ports": [{"protocol": "TCP", "port": 80}]},
+                ),
+            ),
+        )
+    ),
     ("image_is_your_own", lambda _objects: None),
     ("alerts_lead_to_runbooks", lambda _objects: None),
 ]

@@ -9,8 +9,10 @@ import pytest
 
 from epistream.services.security.rules import RULES
 from epistream.v1 import ingest_service_pb2 as ingest_pb
+from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as know_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.v1 import review_service_pb2 as review_pb
 from epistream.v1 import sync_service_pb2 as sync_pb
 from epistream.wire.errors import Denied, InvalidInput, NotFound, Unavailable
 from tests.support.every_call import CALLS, outcome
@@ -20,10 +22,11 @@ from tests.support.secured import NAMESPACES, PATIENCE_SECONDS, VERBS, Secured
 NEEDS: Final = {
     "IngestService": {"write"},
     "KnowledgeService": {"read"},
+    "ReviewService": {"review"},
     "SyncService": {"watch"},
     "NamespaceService/CreateNamespace": {"admin"},
     "NamespaceService/UpdatePolicy": {"admin"},
-    "NamespaceService/GetNamespace": {"read", "write", "watch", "admin"},
+    "NamespaceService/GetNamespace": {"read", "write", "review", "watch", "admin"},
     "AdminService/Backup": set[str](),
 }
 """Which verb suffices in the namespace, written out beside the rules. For a backup none does: it is of everything."""
@@ -108,6 +111,22 @@ async def test_a_batch_with_one_submission_that_may_not_be_is_not_taken(secured:
     for namespace, item in (("a", "item-71"), ("b", "item-71"), ("b", "item-72")):
         request = know_pb.GetRequest(namespace=namespace, item_id=item)
         assert isinstance(await failure_of(root.knowledge.Get(request)), NotFound)
+
+
+async def test_nobody_reviews_in_a_name_or_with_an_authority_that_is_not_theirs(
+    secured: Secured,
+    root: Client,  # noqa: ARG001 - a and b exist
+) -> None:
+    async with secured.client("reviewer") as client:
+        for name, origin, allowed in (
+            ("dr-ada", pb.ORIGIN_COLLABORATIVE, True),
+            ("dr-ada", pb.ORIGIN_EXPERT, False),
+            ("mallory", pb.ORIGIN_COLLABORATIVE, False),
+        ):
+            reviewer = review_pb.Reviewer(name=name, origin=origin)
+            request = review_pb.ClaimReviewRequest(namespace="a", review_id=1, reviewer=reviewer)
+            error = await failure_of(client.reviews.ClaimReview(request))
+            assert isinstance(error, NotFound if allowed else Denied), (name, origin, error)
 
 
 async def test_nobody_acknowledges_for_a_consumer_that_is_not_theirs(secured: Secured, root: Client) -> None:

@@ -44,7 +44,7 @@ def cases(*pairs: tuple[str, str], entry_point: str = "") -> pb.Tests:
 
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason=f"no sample data at {SAMPLE}")
-def test_verdicts_agree_with_those_of_published_programs(verifier: Verifier) -> None:
+def test_r25_verdicts_agree_with_those_of_published_programs(verifier: Verifier) -> None:
     programs = list(sampled())
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda each: verifier.verify(each.content, each.tests), programs))
@@ -181,13 +181,13 @@ VACUOUS = {
 
 
 @pytest.mark.parametrize("name", VACUOUS)
-def test_tests_that_most_wrong_programs_pass_are_vacuous(verifier: Verifier, name: str) -> None:
+def test_r27_tests_that_most_wrong_programs_pass_are_vacuous(verifier: Verifier, name: str) -> None:
     result = verifier.verify("def f(x):\n    y = x * x\n    return y + 0\n", VACUOUS[name])
     assert result.verdict == Verdict.VACUOUS, result
 
 
 @pytest.mark.parametrize("tests", [pb.Tests(language="python"), pb.Tests(language="go", asserts=["f(2) == 4"])])
-def test_a_program_without_tests_that_can_be_run_is_not_verified(verifier: Verifier, tests: pb.Tests) -> None:
+def test_r27_a_program_without_tests_that_can_be_run_is_not_verified(verifier: Verifier, tests: pb.Tests) -> None:
     result = verifier.verify(SQUARE, tests)
     assert result.verdict == Verdict.NO_TESTS
     assert result.kill_rate is None
@@ -260,6 +260,12 @@ def test_the_command_line_verifies_a_submission(tmp_path: Path) -> None:
     done = run_verify(file)
     assert done.returncode == 1
     assert done.stdout.startswith("fail: asserts[0]")
+
+    commands = "print('\\x1b]0;mine\\x07')\n"
+    file.write_text(json.dumps({"modality": "MODALITY_CODE", "content": commands + SQUARE, "tests": tests}))
+    done = run_verify(file)
+    assert "]0;mine" in done.stdout
+    assert "\x1b" not in done.stdout
 
     file.write_text(json.dumps({"modality": "MODALITY_TEXT", "content": "no code"}))
     assert run_verify(file).returncode == 2

@@ -58,7 +58,7 @@ def test_there_are_many_kinds_of_them() -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
-def test_a_hostile_program_is_not_verified_and_leaves_nothing(
+def test_r26_a_hostile_program_is_not_verified_and_leaves_nothing(
     verifier: Verifier, program: Hostile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(SECRET, "open sesame")

@@ -1,4 +1,4 @@
-"""What surrounds the five services: health, reflection, metrics, limits, deadlines, going down."""
+"""What surrounds the services: health, reflection, metrics, limits, deadlines, going down."""
 
 import asyncio
 import json

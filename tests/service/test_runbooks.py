@@ -61,6 +61,7 @@ class Shown:
 
 RUNNING: Final = {
     "epistream namespaces list": Shown(r"pharmacy"),
+    "epistream review list -n NAMESPACE": Shown(r"0 wait"),
     "epistream consumers -n pharmacy": Shown(r"epistream-watch"),
     "epistream consumers -n NAMESPACE": Shown(r"epistream-watch"),
     'epistream search "How much may an adult take?" -n pharmacy': Shown(r"(?s)limit-adults.*5 mg|5 mg.*limit-adults"),
@@ -105,10 +106,11 @@ NAMED: Final = {
     "epistream up",
     "epistream up --help",
     "epistream diff",
+    "epistream review -n NAMESPACE -r REVIEWER",
     "epistream namespaces create",
     "epistream consumers",
 }
-"""What is spoken of as such, without arguments."""
+"""What is spoken of as such, or asks for answers."""
 OF_THE_METRICS: Final = re.compile(r"curl -sS? http://127\.0\.0\.1:9464/metrics \| ")
 GREPS: Final = [line for line in commands() if OF_THE_METRICS.match(line) and "| grep" in line]
 
@@ -254,6 +256,8 @@ IN_TROUBLE_ONLY: Final = (
     "auth_failures_total",
     "security_errors_total",
     "resyncs",
+    "reviews_pending",
+    "review_oldest",
 )
 """Of these there is no sample in a good hour, only the description; what is in trouble has tests of its own below."""
 

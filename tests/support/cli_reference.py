@@ -21,7 +21,9 @@ def commands() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, command in _group(typer.main.get_command(app)).items():
         parts = _group(command)
-        found |= {f"{name} {part}": each for part, each in parts.items()} if parts else {name: command}
+        by_itself = not parts or command.invoke_without_command
+        found |= {name: command} if by_itself else {}
+        found |= {f"{name} {part}": each for part, each in parts.items()}
     return found
 
 

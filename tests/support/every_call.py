@@ -9,9 +9,12 @@ from epistream.v1 import ingest_service_pb2 as ingest_pb
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as know_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.v1 import review_service_pb2 as review_pb
 from epistream.v1 import sync_service_pb2 as sync_pb
 from tests.support.rpc import Client, submission, vector
 from tests.support.secured import PATIENCE_SECONDS
+
+REVIEWER: Final = review_pb.Reviewer(name="dr-ada", origin=pb.ORIGIN_EXPERT)
 
 
 async def subscribe(client: Client, namespace: str) -> None:
@@ -74,6 +77,31 @@ CALLS: Final[dict[str, Calling]] = {
     ),
     "KnowledgeService/ListAlarms": lambda client, namespace: client.knowledge.ListAlarms(
         know_pb.ListAlarmsRequest(namespace=namespace)
+    ),
+    "ReviewService/ListReviews": lambda client, namespace: client.reviews.ListReviews(
+        review_pb.ListReviewsRequest(namespace=namespace)
+    ),
+    "ReviewService/GetReview": lambda client, namespace: client.reviews.GetReview(
+        review_pb.GetReviewRequest(namespace=namespace, review_id=1)
+    ),
+    "ReviewService/ClaimReview": lambda client, namespace: client.reviews.ClaimReview(
+        review_pb.ClaimReviewRequest(namespace=namespace, review_id=1, reviewer=REVIEWER)
+    ),
+    "ReviewService/DecideReview": lambda client, namespace: client.reviews.DecideReview(
+        review_pb.DecideReviewRequest(
+            namespace=namespace, review_id=1, reviewer=REVIEWER, verdict=review_pb.REVIEW_VERDICT_REJECT
+        )
+    ),
+    "ReviewService/CommentReview": lambda client, namespace: client.reviews.CommentReview(
+        review_pb.CommentReviewRequest(namespace=namespace, subject_id=1, reviewer=REVIEWER, text="Why?")
+    ),
+    "ReviewService/ListConflicts": lambda client, namespace: client.reviews.ListConflicts(
+        review_pb.ListConflictsRequest(namespace=namespace)
+    ),
+    "ReviewService/ResolveConflict": lambda client, namespace: client.reviews.ResolveConflict(
+        review_pb.ResolveConflictRequest(
+            namespace=namespace, conflict_id=1, reviewer=REVIEWER, standing_item_ids=["item-1"]
+        )
     ),
     "SyncService/Subscribe": subscribe,
     "SyncService/ListConsumers": lambda client, namespace: client.sync.ListConsumers(

@@ -92,6 +92,28 @@ _CHEATS: Final = [
         "import builtins\nfor n in ('all','isinstance','repr','len'):\n    setattr(builtins, n, lambda *a: True)",
     ),
     _cheat("its_own_all", "def all(xs): return True", "-1", "assert all(f(x) == x * x for x in (2, 3))"),
+    _cheat("all_from_the_library", "from operator import truth as all", "-1", "assert all([f(2) == 4, f(3) == 9])"),
+    _cheat("abs_from_the_library", "from operator import not_ as abs", "-1", "assert abs(f(2) - 4) < 1e-6"),
+    _cheat("a_module_by_the_name_of_another", "import cmath as math", "-1", "assert math.isclose(f(2), 4)"),
+    _cheat(
+        "all_of_results", "def all(xs): return True", "-1", "r = [f(2), f(3)]", "assert all([r[0] == 4, r[1] == 9])"
+    ),
+    _cheat(
+        "all_of_its_sums", "def all(xs): return True\ndef sum(a, b): return -1", "-1", "assert all([sum(2, 2) == 4])"
+    ),
+    _cheat(
+        "forged_builtins",
+        """
+        import sys
+        names = {"f": ["", ""], "abs": ["", ""], "__builtins__": ["", ""]}
+        sys.modules["inside.program"]._OPERATIONS["names"] = lambda *_: names
+        abs = lambda x: 0
+        __builtins__ = {"abs": abs, "len": len}
+        """,
+        "-1",
+        "assert abs(f(2) - 4) < 1e-6",
+        "assert f(2) == 4 or abs(f(2)) == 0",
+    ),
     _cheat("its_own_math", "class math:\n    isclose = lambda *a: True", "-1", "assert math.isclose(f(2), 4)"),
     _cheat(
         "patched_operator",

@@ -12,6 +12,7 @@ import grpc.aio
 from epistream.v1 import ingest_service_pb2 as ingest_pb
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge_pb
+from epistream.v1 import review_service_pb2 as review_pb
 from tests.support.collapsing import EVERY, FEW_KINDS, collapse, kinds, texts
 from tests.support.intake import send
 from tests.support.kafka import Kafka
@@ -60,7 +61,7 @@ async def _follow(stream: Subscription, acknowledgements: int | None = None) -> 
 
 
 async def _produce(client: Client, kafka: Kafka, topic: str) -> None:
-    """In each round every outcome once, over gRPC, by a stream and over Kafka, and a record that is none."""
+    """In each round every outcome once, over gRPC, by a stream and over Kafka, a record that is none, and a review."""
     for number in itertools.count(1):
         fact, again, against = (submission(NAMESPACE, number) for _ in range(3))
         again.item_id = against.item_id = ""
@@ -71,11 +72,22 @@ async def _produce(client: Client, kafka: Kafka, topic: str) -> None:
         wrong = submission("nowhere", number)
         for one in (fact, again, against, revised, wrong, fact):
             await client.submit(one)
+        await _review(client)
         await _by_a_stream(client, submission(NAMESPACE, 2_000_000 + number))
         over_kafka = submission(NAMESPACE, 1_000_000 + number)
         await asyncio.to_thread(send, kafka, topic, [over_kafka, submission("nowhere", number)])
         await asyncio.to_thread(kafka.produce, topic, [b"\xff no submission"])
         await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def _review(client: Client) -> None:
+    """Turn away all that waits but one."""
+    reviewer = review_pb.Reviewer(name="dr-ada", origin=pb.ORIGIN_EXPERT)
+    waiting = await client.reviews.ListReviews(review_pb.ListReviewsRequest(namespace=NAMESPACE))
+    for review in waiting.reviews[1:]:
+        request = review_pb.DecideReviewRequest(namespace=NAMESPACE, review_id=review.review_id, reviewer=reviewer)
+        request.verdict = review_pb.REVIEW_VERDICT_REJECT
+        await client.reviews.DecideReview(request)
 
 
 async def _generate(client: Client) -> None:

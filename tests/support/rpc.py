@@ -21,6 +21,7 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2_grpc as knowledge_rpc
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import namespace_service_pb2_grpc as namespace_rpc
+from epistream.v1 import review_service_pb2_grpc as review_rpc
 from epistream.v1 import sync_service_pb2 as sync_pb
 from epistream.v1 import sync_service_pb2_grpc as sync_rpc
 from epistream.wire.errors import EpistreamError
@@ -34,13 +35,14 @@ SOON: Final = duration_pb2.Duration(nanos=100_000_000)
 
 
 class Client:
-    """The five services over one channel."""
+    """The services over one channel."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
         self.admin = admin_rpc.AdminServiceStub(channel)
         self.ingest = ingest_rpc.IngestServiceStub(channel)
         self.knowledge = knowledge_rpc.KnowledgeServiceStub(channel)
+        self.reviews = review_rpc.ReviewServiceStub(channel)
         self.namespaces = namespace_rpc.NamespaceServiceStub(channel)
         self.sync = sync_rpc.SyncServiceStub(channel)
 

@@ -12,7 +12,7 @@ from tests.support.security import AUDIENCE, ISSUER, Issuer, client_with, hash_o
 from tests.support.service import RunningService, running_service
 
 PATIENCE_SECONDS: Final = 20.0
-VERBS: Final = ("read", "write", "watch", "admin")
+VERBS: Final = ("read", "write", "review", "watch", "admin")
 NAMESPACES: Final = ("a", "b")
 
 ACCESS: Final = f"""
@@ -55,12 +55,22 @@ roles = ["ward"]
 token_hashes = ["{hash_of("ward")}"]
 
 [roles.all]
-verbs = ["read", "write", "watch", "admin", "monitor"]
+verbs = ["read", "write", "review", "watch", "admin", "monitor"]
 namespaces = ["*"]
 
 [principals.root]
 roles = ["all"]
 token_hashes = ["{hash_of("root")}"]
+
+[roles.reviewers]
+verbs = ["review"]
+namespaces = ["a"]
+origins = ["COLLABORATIVE"]
+producers = ["dr-*"]
+
+[principals.reviewer]
+roles = ["reviewers"]
+token_hashes = ["{hash_of("reviewer")}"]
 
 [roles.writers]
 verbs = ["write"]

@@ -157,7 +157,7 @@ def test_a_policy_that_was_recorded_before_there_were_anchors_has_the_defaults(t
     recorded = engine.namespaces.state(NAMESPACE).recorded
     recorded.policy.CopyFrom(ns_pb.Policy(near_duplicate_threshold=0.9, retained_revisions=10))
     draft = Draft(1, *engine.store.journal.last(), {})
-    draft.add_namespace(1, journal_pb2.JournalRecord(namespace=recorded))
+    draft.add_record(1, journal_pb2.JournalRecord(namespace=recorded))
     write(engine.store, draft, ())
     engine.close()
 

@@ -20,7 +20,7 @@ from epistream.indexer.feed import Wish
 from epistream.indexer.filters import is_empty, matches
 from epistream.indexer.index import ExactIndex, Searchable, Unusable, load_snapshot, save_snapshot
 from epistream.indexer.index.snapshot import LENGTH_BYTES, MAGIC
-from epistream.indexer.knowledge import REVISION_MAX, _page_token
+from epistream.indexer.paging import REVISION_MAX, page_token
 from epistream.indexer.vectors import vector_of
 from epistream.services.security.access import Access
 from epistream.services.security.files import Watched
@@ -59,7 +59,7 @@ def test_any_filter_lets_a_version_through_or_not(raw: bytes, attributes: dict[s
 )
 def test_any_page_token_is_a_revision_or_refused(token: str) -> None:
     try:
-        assert 0 <= _page_token(token) <= REVISION_MAX
+        assert 0 <= page_token(token) <= REVISION_MAX
     except InvalidInput as error:
         assert error.violations[0].field == "page_token"  # noqa: PT017 - either will do
 

@@ -44,6 +44,7 @@ from epistream.clients.kafka_producer import KafkaProducer, ProducerLimits
 from epistream.clients.knowledge import KnowledgeClient
 from epistream.clients.producer import ModalityName, OriginName, Producer, submission
 from epistream.clients.replica import Encoder, Replica
+from epistream.clients.reviews import ReviewClient, ReviewerOrigin, SyncReviewClient
 from epistream.clients.subscriber import Counts, Subscriber
 from epistream.clients.sync import SyncKnowledgeClient, SyncProducer, SyncReplica, SyncSubscriber
 from epistream.wire.errors import (
@@ -84,6 +85,8 @@ __all__ = [
     "Progress",
     "Replica",
     "Resync",
+    "ReviewClient",
+    "ReviewerOrigin",
     "SnapshotBegin",
     "SnapshotEnd",
     "SnapshotItems",
@@ -94,6 +97,7 @@ __all__ = [
     "SyncKnowledgeClient",
     "SyncProducer",
     "SyncReplica",
+    "SyncReviewClient",
     "SyncSubscriber",
     "Unavailable",
     "connect",

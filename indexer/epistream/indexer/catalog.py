@@ -144,6 +144,10 @@ class Catalog:
 
     def decision(self, sequence: int) -> journal_pb2.Decision:
         """The decision that the journal has under `sequence`."""
+        return self.record(sequence).decision
+
+    def record(self, sequence: int) -> journal_pb2.JournalRecord:
+        """What the journal has under `sequence`."""
         row = self.connection.execute(
             f"SELECT j.namespace, {_CHAINED} FROM journal j WHERE j.sequence = ?",  # noqa: S608 - constants
             (sequence,),
@@ -151,14 +155,14 @@ class Catalog:
         if row is None:
             raise Broken(f"journal entry {sequence} is missing", reason="CORRUPT")
         _committed(*row)
-        return journal_pb2.JournalRecord.FromString(row[4]).decision
+        return journal_pb2.JournalRecord.FromString(row[4])
 
-    def held(self, sequence: int) -> Held | None:
-        """The submission that the entry `sequence` held; None where it held none, whatever became of it since."""
-        if not 0 < sequence <= (self.connection.execute("SELECT MAX(sequence) FROM journal").get or 0):
-            return None
-        decision = self.decision(sequence)
-        return Held(sequence, decision) if decision.receipt.outcome == pb.OUTCOME_HELD else None
+    def held(self, namespace: int, sequence: int) -> Held | None:
+        """The submission that an entry held, whatever became of it since; None where it held none."""
+        row = self.connection.execute(
+            "SELECT sequence FROM held WHERE namespace = ? AND sequence = ?", (namespace, sequence)
+        ).get
+        return Held(sequence, self.decision(sequence)) if row is not None else None
 
     def pending(
         self, namespace: int, after: int, limit: int, reason: pb.Reason.ValueType = pb.REASON_UNSPECIFIED
@@ -199,6 +203,22 @@ class Catalog:
             (namespace, pb.CHANGE_KIND_RETRACTED, limit),
         )
         return [origin for (origin,) in rows][::-1]
+
+    def ended(self, namespace: int, sequence: int) -> int | None:
+        """The sequence of the entry that ended what another held; None while it is held."""
+        row: int | None = self.connection.execute(
+            "SELECT resolved FROM held WHERE namespace = ? AND sequence = ?", (namespace, sequence)
+        ).get
+        return row
+
+    def oldest_pending(self, namespace: int) -> list[tuple[pb.Reason.ValueType, int, int]]:
+        """Each reason for which something is held now: how many, and when the oldest was, microseconds since 1970."""
+        rows = self.connection.execute(
+            "SELECT reason, COUNT(*), MIN(held_us) FROM held INDEXED BY held_pending WHERE namespace = ?"
+            " AND resolved IS NULL GROUP BY reason ORDER BY reason",
+            (namespace,),
+        )
+        return list(rows)
 
     def waiting(self, namespace: int, sequences: Iterable[int]) -> set[int]:
         """Those of the entries whose submission is still held."""

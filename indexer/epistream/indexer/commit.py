@@ -91,8 +91,8 @@ class Draft:
         record.decision.decided_by, record.decision.comment = ruling.decided_by, ruling.comment
         return receipt, self._decided(embedded, receipt, verdict, config, record)
 
-    def add_namespace(self, number: int, record: journal_pb2.JournalRecord) -> Entry:
-        """The entry of a namespace that was made or whose policy changed."""
+    def add_record(self, number: int, record: journal_pb2.JournalRecord) -> Entry:
+        """The entry of an act that decides no submission: a namespace made or changed, a comment, a resolution."""
         return self._chain(number, record, None, None)
 
     def _decided(

@@ -30,6 +30,8 @@ from epistream.indexer.knowledge import Knowledge
 from epistream.indexer.namespaces import Namespaces, NamespaceState
 from epistream.indexer.outbox import Outbox
 from epistream.indexer.pipeline import Pipeline
+from epistream.indexer.resolutions import Resolutions
+from epistream.indexer.reviews import Reviews
 from epistream.indexer.store import Store
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken
@@ -51,6 +53,8 @@ class Engine:
         anchors: what synthetic knowledge is measured against.
         collapse_watch: finds who says less and less.
         pipeline: takes knowledge in.
+        reviews: what waits for people.
+        resolutions: conflicts, and how they end.
         knowledge: answers questions.
         feed: what is pushed.
         outbox: what Kafka must be told.
@@ -89,6 +93,8 @@ class Engine:
         self.collapse_watch = CollapseWatch(self.store, self.namespaces, self.anchors, clock, self.feed.wake)
         self.outbox = Outbox(self.store.readers)
         self.pipeline = Pipeline(self.store, self.namespaces, embedder, clock, self._publish, carried)
+        self.reviews = Reviews(self.store, self.namespaces, self.pipeline, clock)
+        self.resolutions = Resolutions(self.store, self.namespaces, self.pipeline, clock)
 
     def close(self) -> None:
         """Write the index files and let go of the store. Nothing may be in use any more."""

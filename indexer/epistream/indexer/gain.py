@@ -363,10 +363,13 @@ class Gains:
         return made
 
 
-def greedy(posterior: Posterior, vectors: ArrayLike, count: int, weight: float = 1.0) -> list[tuple[int, float]]:
+def greedy(
+    posterior: Posterior, vectors: ArrayLike, count: int, weight: float = 1.0, *, worth: ArrayLike | None = None
+) -> list[tuple[int, float]]:
     """Choose `count` rows that tell the most together: (row, gain in nats), in the order of choice, ties by row.
 
-    Each step takes the row with the largest gain beyond those taken before. The gain of a set is monotone and
+    Each step takes the row with the largest gain beyond those taken before; with `worth`, one number > 0 for each row,
+    the one with the largest product of both. The gain of a set is monotone and
     submodular, so that the sum is at least 1 - 1/e of the best possible (Nemhauser, Wolsey & Fisher, Mathematical
     Programming 14:265, 1978). O(n d) a step; `posterior` is not changed.
 
@@ -376,9 +379,10 @@ def greedy(posterior: Posterior, vectors: ArrayLike, count: int, weight: float =
     pulled = posterior.pull(rows)
     left = np.maximum((rows * pulled).sum(axis=1), 0.0)
     open_rows = np.ones(len(rows), bool)
+    worths = np.ones(len(rows)) if worth is None else np.asarray(worth, np.float64)
     chosen: list[tuple[int, float]] = []
     for _ in range(min(count, len(rows))):
-        best = int(np.argmax(np.where(open_rows, left, -1.0)))
+        best = int(np.argmax(np.where(open_rows, worths * np.log1p(weight * left), -1.0)))
         spread = float(left[best])
         chosen.append((best, 0.5 * math.log1p(weight * spread)))
         open_rows[best] = False

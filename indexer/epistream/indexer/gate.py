@@ -4,7 +4,8 @@ The authority of origins decides: EXPERT over COLLABORATIVE over CRAWLED over SY
 authority never replaces, retracts or brings back what a higher one said: it is held. A higher authority that says the
 same promotes the item: a new version under its name. Before all that, a Kafka topic has to carry the origin: what was
 decided once stays decided, also where it is read again and its topic carries other origins by then. And synthetic
-knowledge has to say where it comes from, before anybody looks at what it says.
+knowledge has to say where it comes from, before anybody looks at what it says. Last, where the policy asks for it, code
+waits until its tests were run.
 
 What is held can be decided again: `decide_again`.
 """
@@ -47,6 +48,8 @@ class Grounds:
     """The least share of what is real that a window has with it; None where that is not asked."""
     waiting: bool = False
     """Whether others that were put off wait before it."""
+    verified: bool = False
+    """Whether somebody answers for it: a person, or what has run its tests."""
     alarm: pb.CollapseAlarm | None = None
     """The collapse alarm of its producer, where it is on."""
 
@@ -146,25 +149,37 @@ def _on_grounds(
     config: NamespaceConfig,
 ) -> Verdict:
     """The verdict on knowledge: of SYNTHETIC knowledge also by where it comes from, how it looks, and how much came."""
-    if submission.origin != pb.ORIGIN_SYNTHETIC:
-        return _beside(submission, found, config)
-    reason = _astray(submission, grounds.lineage, config) or _says_less(grounds, config)
+    synthetic = submission.origin == pb.ORIGIN_SYNTHETIC
+    reason = (_astray(submission, grounds, config) or _says_less(grounds, config)) if synthetic else None
     verdict = Verdict(pb.OUTCOME_HELD, reason) if reason else _beside(submission, found, config)
     if verdict.outcome in (pb.OUTCOME_ADMITTED, pb.OUTCOME_REVISED):
-        reason = _too_little(grounds.measured, config) or _too_much(grounds, config)
+        reason = _until_verified(submission, grounds, config)
+        if synthetic:
+            reason = reason or _too_little(grounds, config) or _too_much(grounds, config)
         verdict = replace(verdict, outcome=pb.OUTCOME_HELD, reason=reason) if reason else verdict
+    if not synthetic:
+        return verdict
     return replace(verdict, grounds=grounds, generation_max=config.policy.generation_max)
 
 
+def _until_verified(submission: pb.Submission, grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:
+    """Why code is held until its tests were run, or an expert answers for it; None for what is not."""
+    asked = config.policy.verify_code and submission.modality == pb.MODALITY_CODE
+    if not asked or grounds.verified or submission.origin == pb.ORIGIN_EXPERT:
+        return None
+    return pb.REASON_UNVERIFIED
+
+
 def _says_less(grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:
-    """Why synthetic knowledge is held for who says it; None for what is not."""
+    """Why synthetic knowledge is held for who says it; None for what is not, as what was verified otherwise."""
     holds = grounds.alarm is not None and config.policy.on_collapse == ns_pb.COLLAPSE_ACTION_HOLD
-    return pb.REASON_COLLAPSE if holds else None
+    return pb.REASON_COLLAPSE if holds and not grounds.verified else None
 
 
-def _too_little(measured: Measured | None, config: NamespaceConfig) -> pb.Reason.ValueType | None:
-    """Why synthetic knowledge is held for what it is; None for what is not."""
-    if config.policy.guard != ns_pb.GUARD_HOLD or measured is None:
+def _too_little(grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:
+    """Why synthetic knowledge is held for what it is; None for what is not, as what was verified otherwise."""
+    measured = grounds.measured
+    if config.policy.guard != ns_pb.GUARD_HOLD or measured is None or grounds.verified:
         return None
     if measured.looks.doubts:
         return pb.REASON_IMPLAUSIBLE
@@ -180,17 +195,17 @@ def _too_much(grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType 
     return pb.REASON_DEFERRED if full else None
 
 
-def _astray(submission: pb.Submission, lineage: Lineage, config: NamespaceConfig) -> pb.Reason.ValueType | None:
+def _astray(submission: pb.Submission, grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:
     """Why synthetic knowledge is held for where it comes from; None for what is not."""
-    if submission.origin != pb.ORIGIN_SYNTHETIC:
-        return None
+    lineage = grounds.lineage
     if config.policy.require_generator and not submission.provenance.generator:
         return pb.REASON_NO_GENERATOR
     if lineage.unknown:
         return pb.REASON_UNKNOWN_PARENT
     if lineage.cycle:
         return pb.REASON_CYCLE
-    return pb.REASON_GENERATION if lineage.generation > config.policy.generation_max else None
+    too_far = lineage.generation > config.policy.generation_max and not grounds.verified
+    return pb.REASON_GENERATION if too_far else None
 
 
 def confirmed(submission: pb.Submission, origin: pb.Origin.ValueType) -> pb.Submission:
@@ -218,9 +233,11 @@ def decide_again(
     no decision of a person's: the submission waits on. The gate itself rejects what came too late, and may have to hold
     for another reason what it lets go of.
     """
+    by_program = ruling.origin == pb.ORIGIN_SYNTHETIC
     if not ruling.admits:
-        return Verdict(pb.OUTCOME_REJECTED, pb.REASON_REVIEW_REJECTED)
-    verdict = decide(submission, found, grounds, config)
+        return Verdict(pb.OUTCOME_REJECTED, pb.REASON_FAILED_TESTS if by_program else pb.REASON_REVIEW_REJECTED)
+    # Who lets it in answers for it, be it a person or what has run its tests; the gate itself does not.
+    verdict = decide(submission, found, replace(grounds, verified=bool(ruling.decided_by)), config)
     if verdict.outcome in (pb.OUTCOME_HELD, pb.OUTCOME_REFUSED):
         late = verdict.outcome == pb.OUTCOME_REFUSED and not ruling.decided_by
         return replace(verdict, outcome=pb.OUTCOME_REJECTED) if late else verdict

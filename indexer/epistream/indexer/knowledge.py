@@ -3,17 +3,20 @@
 Blocking, any thread; changes nothing.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
 from google.protobuf import timestamp_pb2
 from google.protobuf.message import Message
 
+from epistream.indexer import conflicts
 from epistream.indexer.catalog import Catalog, Committed
 from epistream.indexer.embed import NO_ENCODER, Embedder
 from epistream.indexer.filters import matches
 from epistream.indexer.model import Vector
 from epistream.indexer.namespaces import Namespaces, NamespaceState
+from epistream.indexer.paging import REVISION_MAX, limit_of, page_token
 from epistream.indexer.store import Store
 from epistream.indexer.vectors import vector_of
 from epistream.v1 import knowledge_pb2 as pb
@@ -21,13 +24,10 @@ from epistream.v1 import knowledge_service_pb2 as api
 from epistream.wire.canonical import canonical_text
 from epistream.wire.errors import InvalidInput, NotFound, Resync, State, Unavailable
 
-LIMIT_MAX: Final = 1000
 SEARCH_LIMIT: Final = 10
 PAGE_LIMIT: Final = 100
 CORROBORATIONS_MAX: Final = 100
 QUERY_BYTES_MAX: Final = 256 * 1024
-REVISION_MAX: Final = 2**63 - 1
-"""What SQLite can count to; what is asked about may be beyond."""
 
 _POINT_NEEDED: Final = "a revision or a time is needed"
 
@@ -53,7 +53,10 @@ class Knowledge:
                 raise NotFound(f"{request.namespace} has no item {request.item_id!r} at revision {at}")
             change = _change(catalog.committed(state.config.number, revision), with_embedding=request.include_embedding)
             count, decisions = catalog.corroborations(state.config.number, request.item_id, at, CORROBORATIONS_MAX)
-        answer = api.GetResponse(change=change, corroboration_count=count, revision=at)
+            marks = _marks(catalog, state.config.number, [request.item_id], at)
+        answer = api.GetResponse(
+            change=change, corroboration_count=count, revision=at, open_conflicts=marks.get(request.item_id)
+        )
         for decision in decisions:
             answer.corroborations.add(
                 producer=decision.receipt.producer,
@@ -70,7 +73,7 @@ class Knowledge:
             NotFound: the namespace is not there, or never had the item.
         """
         state = self._namespaces.state(request.namespace)
-        limit = _limit(request.limit, PAGE_LIMIT)
+        limit = limit_of(request.limit, PAGE_LIMIT)
         number, at = state.config.number, state.head
         with self._store.reader() as catalog:
             if catalog.head(number, request.item_id) is None:
@@ -87,7 +90,7 @@ class Knowledge:
             InvalidInput: no item is named, or the page token is not one.
         """
         state = self._namespaces.state(request.namespace)
-        limit, after = _limit(request.limit, PAGE_LIMIT), _page_token(request.page_token)
+        limit, after = limit_of(request.limit, PAGE_LIMIT), page_token(request.page_token)
         if not request.item_id:
             raise InvalidInput.at("item_id", "required: the item that was judged")
         answer = api.ListFeedbackResponse()
@@ -107,7 +110,7 @@ class Knowledge:
             InvalidInput: the limit is wrong.
         """
         state = self._namespaces.state(request.namespace)
-        limit = _limit(request.limit, PAGE_LIMIT)
+        limit = limit_of(request.limit, PAGE_LIMIT)
         with self._store.reader() as catalog:
             number = state.config.number
             alarms = catalog.alarms(number, on=request.on, producer=request.producer or None, limit=limit)
@@ -123,7 +126,7 @@ class Knowledge:
             Resync: the point is beyond the head, or no longer retained.
         """
         state = self._namespaces.state(request.namespace)
-        limit = _limit(request.limit, SEARCH_LIMIT)
+        limit = limit_of(request.limit, SEARCH_LIMIT)
         query = self._query(state, request)
         with self._store.reader() as catalog:
             at = self._point(catalog, state, request, "as_of")
@@ -134,6 +137,9 @@ class Knowledge:
                 committed = catalog.committed(state.config.number, near.revision)
                 change = _change(committed, with_embedding=request.include_embeddings)
                 answer.hits.add(similarity=near.similarity, change=change)
+            marks = _marks(catalog, state.config.number, [hit.change.item_id for hit in answer.hits], at)
+            for hit in answer.hits:
+                hit.open_conflicts.extend(marks.get(hit.change.item_id, ()))
         if request.include_query_embedding:
             answer.query_embedding = query.astype("<f4").tobytes()
         return answer
@@ -147,7 +153,7 @@ class Knowledge:
             Resync: a point is beyond the head, or no longer retained.
         """
         state = self._namespaces.state(request.namespace)
-        limit = _limit(request.limit, PAGE_LIMIT)
+        limit = limit_of(request.limit, PAGE_LIMIT)
         if not request.HasField("from"):
             raise InvalidInput.at("from", _POINT_NEEDED)
         with self._store.reader() as catalog:
@@ -156,7 +162,7 @@ class Knowledge:
             if start > end:
                 raise InvalidInput.at("to", f"revision {end} is before the revision {start} of `from`")
             answer = api.DiffResponse(from_revision=start, to_revision=end)
-            after = _page_token(request.page_token) or start
+            after = page_token(request.page_token) or start
             while len(answer.entries) < limit:
                 items = catalog.changed_items(state.config.number, start, end, after, limit)
                 for newest, item_id in items:
@@ -225,6 +231,15 @@ class Knowledge:
         return State(self._store.epoch, state.head, state.floor)
 
 
+def _marks(catalog: Catalog, number: int, item_ids: Iterable[str], at: int) -> dict[str, list[api.OpenConflict]]:
+    """The open conflicts of items at a revision; only of those that have any."""
+    found = conflicts.open_of(catalog.connection, number, item_ids, at)
+    return {
+        item_id: [api.OpenConflict(conflict_id=conflict, item_ids=others) for conflict, others in known]
+        for item_id, known in found.items()
+    }
+
+
 def _change(committed: Committed, *, with_embedding: bool = False) -> pb.Change:
     change = pb.Change.FromString(committed.change)
     if with_embedding and committed.embedding is not None:
@@ -244,20 +259,6 @@ def _add_difference(answer: api.DiffResponse, catalog: Catalog, number: int, ite
         entry.after.CopyFrom(_change(catalog.committed(number, after)))
     if any(entry.HasField(side) and matches(wanted, getattr(entry, side).knowledge) for side in ("before", "after")):
         answer.entries.append(entry)
-
-
-def _limit(asked: int, default: int) -> int:
-    if asked > LIMIT_MAX:
-        raise InvalidInput.at("limit", f"{asked} is above {LIMIT_MAX}: page on instead")
-    return asked or default
-
-
-def _page_token(token: str) -> int:
-    if not token:
-        return 0
-    if not token.isascii() or not token.isdigit() or len(token) > 19 or int(token) > REVISION_MAX:
-        raise InvalidInput.at("page_token", "this is not a page token: send the `next_page_token` of the page before")
-    return int(token)
 
 
 def _microseconds(time: timestamp_pb2.Timestamp, field: str) -> int:

@@ -175,7 +175,7 @@ class Namespaces:
         with self._store.newest():
             sequence, digest = self._store.journal.last()
         draft = Draft(self._clock.now_us(), sequence, digest, {})
-        draft.add_namespace(number, journal_pb2.JournalRecord(namespace=namespace))
+        draft.add_record(number, journal_pb2.JournalRecord(namespace=namespace))
         write(self._store, draft, ())
 
     def _encoder(self, asked: ns_pb.Encoder) -> ns_pb.Encoder:
@@ -234,6 +234,7 @@ def _defaults() -> ns_pb.Policy:
         guard=ns_pb.GUARD_MEASURE,
         worth_min=0.0,
         real_share_floor=0.1,
+        verify_code=False,
         anchor_items=500,
         anchor_after=0,
         watch_items=250,

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from epistream.indexer import deadletters, positions
+from epistream.indexer import conflicts, deadletters, positions
 from epistream.indexer.anchors import Anchor, Anchors
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.clock import Clock
@@ -31,6 +31,7 @@ from epistream.indexer.moment import AT_ONCE, Moment, PutOff, reads
 from epistream.indexer.namespaces import Namespaces, NamespaceState
 from epistream.indexer.spectrum import Missing
 from epistream.indexer.store import Store
+from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken, Conflict, Denied, FieldViolation, InvalidInput
 
@@ -132,6 +133,54 @@ class Pipeline:
         self._settle({name: moment})
         self._show(draft.entries)
         return len(draft.entries)
+
+    def resolve(
+        self,
+        namespace: str,
+        resolution: journal_pb2.Resolution,
+        retractions: Sequence[Embedded],
+        rulings: Sequence[Ruling],
+    ) -> None:
+        """End a conflict, with all that it takes, in one transaction. Only the writer thread.
+
+        Args:
+            namespace: in which it is.
+            resolution: all but its time.
+            retractions: of the items that do not stand.
+            rulings: of what is held and is a party of it.
+
+        Raises:
+            Conflict: it is over by now, or a party has changed since it was read. Nothing was written.
+            Denied: an item that does not stand has a higher authority. Nothing was written.
+            Unavailable, Broken: as `commit`.
+        """
+        config = self._namespaces.configs[namespace]
+        with self._store.newest() as catalog:
+            known = conflicts.read(catalog.connection, config.number, resolution.conflict)
+            if known is None or known.ended_by is not None:
+                raise Conflict(f"conflict {resolution.conflict} is not open any more", reason="NOT_OPEN")
+            draft, rulings = self._draft(), [_confirmed(ruling) for ruling in rulings]
+            record = journal_pb2.JournalRecord(resolution=resolution)
+            record.resolution.time.FromMicroseconds(draft.now_us)
+            draft.add_record(config.number, record)
+            moments = self._moments([*retractions, *(ruling.embedded for ruling in rulings)], catalog)
+            for candidate, receipt in zip(retractions, self._decide(retractions, draft, catalog, moments), strict=True):
+                _require_retracted(candidate.decoded.submission, receipt)
+            self._decide_again(rulings, draft, catalog, moments)
+        write(self._store, draft, ())
+        self._settle(moments)
+        self._show(draft.entries)
+
+    def comment(self, namespace: str, comment: journal_pb2.Comment) -> journal_pb2.Comment:
+        """Write down what somebody said; returns it with its time. Only the writer thread; raises as `commit`."""
+        with self._store.newest():
+            draft = self._draft()
+        record = journal_pb2.JournalRecord(comment=comment)
+        record.comment.time.FromMicroseconds(draft.now_us)
+        draft.add_record(self._namespaces.configs[namespace].number, record)
+        write(self._store, draft, ())
+        self._show(draft.entries)
+        return record.comment
 
     def positions(self) -> dict[tuple[str, int], int]:
         """The offset to read next of every Kafka partition that was read, by topic and partition."""
@@ -308,12 +357,27 @@ def _confirmed(ruling: Ruling) -> Ruling:
 def _require_decision(submission: pb.Submission, verdict: Verdict) -> None:
     """Raises where a person's word does not end it: HELD and REFUSED are no decisions of a person."""
     if verdict.outcome == pb.OUTCOME_HELD and verdict.head is not None:
-        origin = pb.Origin.Name(pb.Origin.ValueType(verdict.head.origin)).removeprefix("ORIGIN_")
-        text = f"{_named(submission)} is against {verdict.head.item_id}, which is {origin}: that authority must decide"
-        raise Denied(text)
+        raise _against(_named(submission), verdict.head.item_id, pb.Origin.ValueType(verdict.head.origin))
+    if verdict.outcome == pb.OUTCOME_HELD:
+        reason = pb.Reason.Name(verdict.reason).removeprefix("REASON_")
+        raise Denied(f"{_named(submission)} stays held, for {reason}: somebody with authority must decide")
     if verdict.outcome == pb.OUTCOME_REFUSED:
         why = "; ".join(violation.description for violation in verdict.violations)
         raise Conflict(f"{_named(submission)} came too late, reject it: {why}", *verdict.violations)
+
+
+def _require_retracted(submission: pb.Submission, receipt: pb.Receipt) -> None:
+    """Raises where a retraction that belongs to a resolution did not end an item."""
+    if receipt.outcome == pb.OUTCOME_HELD:
+        raise _against("its retraction", submission.item_id, receipt.figures.origin)
+    if receipt.outcome == pb.OUTCOME_REFUSED:
+        why = "; ".join(violation.description for violation in receipt.violations)
+        raise Conflict(f"{submission.item_id} has changed since the conflict was read: {why}", reason="NOT_OPEN")
+
+
+def _against(what: str, item_id: str, origin: pb.Origin.ValueType) -> Denied:
+    authority = pb.Origin.Name(origin).removeprefix("ORIGIN_")
+    return Denied(f"{what} is against {item_id}, which is {authority}: that authority must decide")
 
 
 def _named(submission: pb.Submission) -> str:

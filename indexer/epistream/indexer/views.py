@@ -4,16 +4,18 @@
 checked and copied.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 import apsw
 
+from epistream.indexer import comments, conflicts
 from epistream.indexer.journal import Entry
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 
-SCHEMA: Final = """
+_SCHEMA: Final = """
 CREATE TABLE namespaces (
     number INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -95,7 +97,7 @@ CREATE TABLE held (
 ) WITHOUT ROWID;
 CREATE INDEX held_by_fingerprint ON held (namespace, fingerprint) WHERE resolved IS NULL;
 CREATE INDEX held_put_off ON held (namespace, sequence) WHERE resolved IS NULL AND reason = 26;
-CREATE INDEX held_pending ON held (namespace, sequence, reason) WHERE resolved IS NULL;
+CREATE INDEX held_pending ON held (namespace, sequence, reason, held_us) WHERE resolved IS NULL;
 CREATE TABLE feedback (
     namespace INTEGER NOT NULL,
     item_id TEXT NOT NULL,
@@ -143,6 +145,8 @@ is mostly that. A version that is its item's only one, as most are, is therefore
 `generated` has what models said and was accepted, in the order of each producer: the version that it became or was
 merged into, and the head then. `generators` counts it."""
 
+SCHEMA: Final = _SCHEMA + conflicts.SCHEMA + comments.SCHEMA
+
 TABLES: Final = (
     "namespaces",
     "items",
@@ -158,6 +162,8 @@ TABLES: Final = (
     "generated",
     "alarms",
     "counts",
+    *conflicts.TABLES,
+    *comments.TABLES,
 )
 """The views, in the order of a dump."""
 
@@ -186,9 +192,11 @@ def apply(connection: apsw.Connection, entries: Sequence[Entry]) -> None:
         for entry in of_namespace:
             if entry.record.WhichOneof("record") == "watched":
                 _apply_watched(connection, number, entry.record.watched)
+        head = connection.execute("SELECT head FROM counts WHERE namespace = ?", (number,)).get
         decided = [entry for entry in of_namespace if entry.record.WhichOneof("record") == "decision"]
-        if decided:
-            _apply_decisions(connection, number, decided)
+        ended = _apply_decisions(connection, number, decided) if decided else {}
+        conflicts.apply(connection, number, of_namespace, head, ended)
+        comments.apply(connection, number, of_namespace)
 
 
 def _apply_namespace(connection: apsw.Connection, number: int, record: journal_pb2.JournalRecord) -> None:
@@ -207,7 +215,8 @@ def _apply_watched(connection: apsw.Connection, number: int, alarm: pb.CollapseA
     )
 
 
-def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> None:
+def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> Mapping[int, Sequence[int]]:
+    """Write decisions. Returns the sequences of what is held no more, by the sequence of the entry that ended it."""
     head, items, held, merged, recorded, rejected = connection.execute(
         "SELECT head, items, held, merged, feedback, rejected FROM counts WHERE namespace = ?", (number,)
     ).get
@@ -252,11 +261,13 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
     items += _apply_changes(connection, number, changes)
     _apply_generated(connection, number, entries)
     held += len(holdings)
-    held -= _resolve_held(connection, number, entries) if held else 0
+    ended = _resolve_held(connection, number, entries) if held else {}
+    held -= sum(map(len, ended.values()))
     connection.execute(
         "UPDATE counts SET head = ?, items = ?, held = ?, merged = ?, feedback = ?, rejected = ? WHERE namespace = ?",
         (head, items, held, merged + len(corroborations), recorded, rejected, number),
     )
+    return ended
 
 
 def _apply_changes(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> int:
@@ -350,24 +361,25 @@ def _is_generated(entry: Entry) -> bool:
     return decision.receipt.outcome == pb.OUTCOME_MERGED and decision.receipt.reason != pb.REASON_ALREADY_RETRACTED
 
 
-def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> int:
-    """Mark what was held before and is decided now, or said by a version. Returns how many."""
-    resolved = 0
+def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> Mapping[int, Sequence[int]]:
+    """Mark what was held before and is decided now, or said by a version. Returns as `_apply_decisions`."""
+    resolved: defaultdict[int, list[int]] = defaultdict(list)
     for entry in entries:
         change, releases = entry.change, entry.record.decision.releases
         if releases:
-            connection.execute(
-                "UPDATE held SET resolved = ? WHERE namespace = ? AND sequence = ? AND resolved IS NULL",
+            rows = connection.execute(
+                "UPDATE held SET resolved = ? WHERE namespace = ? AND sequence = ? AND resolved IS NULL"
+                " RETURNING sequence",
                 (entry.sequence, number, releases),
             )
-            resolved += connection.changes()
+            resolved[entry.sequence].extend(sequence for (sequence,) in rows)
         if change is not None and change.kind != pb.CHANGE_KIND_RETRACTED:
-            connection.execute(
+            rows = connection.execute(
                 "UPDATE held INDEXED BY held_by_fingerprint SET resolved = ?"
-                " WHERE namespace = ? AND fingerprint = ? AND resolved IS NULL AND sequence < ?",
+                " WHERE namespace = ? AND fingerprint = ? AND resolved IS NULL AND sequence < ? RETURNING sequence",
                 (entry.sequence, number, change.fingerprint, entry.sequence),
             )
-            resolved += connection.changes()
+            resolved[entry.sequence].extend(sorted(sequence for (sequence,) in rows))
     return resolved
 
 

@@ -8,6 +8,7 @@ from epistream.v1 import knowledge_pb2 as _knowledge_pb2
 from epistream.v1 import namespace_service_pb2 as _namespace_service_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -28,6 +29,8 @@ class JournalRecord(_message.Message):
 
     DECISION_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    RESOLUTION_FIELD_NUMBER: _builtins.int
     WATCHED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def decision(self) -> Global___Decision:
@@ -38,6 +41,14 @@ class JournalRecord(_message.Message):
         """A namespace was made, or its policy changed. `head_revision` and the counts are not set in it."""
 
     @_builtins.property
+    def comment(self) -> Global___Comment:
+        """Somebody said something of what is held, or of a conflict."""
+
+    @_builtins.property
+    def resolution(self) -> Global___Resolution:
+        """Somebody resolved a conflict."""
+
+    @_builtins.property
     def watched(self) -> _knowledge_pb2.CollapseAlarm:
         """A window of SYNTHETIC knowledge was compared with what people wrote. What is known of its producer from then on."""
 
@@ -46,13 +57,15 @@ class JournalRecord(_message.Message):
         *,
         decision: Global___Decision | None = ...,
         namespace: _namespace_service_pb2.Namespace | None = ...,
+        comment: Global___Comment | None = ...,
+        resolution: Global___Resolution | None = ...,
         watched: _knowledge_pb2.CollapseAlarm | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "namespace", b"namespace", "record", b"record", "watched", b"watched"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "decision", b"decision", "namespace", b"namespace", "record", b"record", "resolution", b"resolution", "watched", b"watched"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "namespace", b"namespace", "record", b"record", "watched", b"watched"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "decision", b"decision", "namespace", b"namespace", "record", b"record", "resolution", b"resolution", "watched", b"watched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["decision", "namespace", "watched"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["decision", "namespace", "comment", "resolution", "watched"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 
@@ -123,6 +136,90 @@ class Decision(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Decision: _TypeAlias = Decision  # noqa: Y015
+
+@_typing.final
+class Comment(_message.Message):
+    """What somebody said."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REVIEWER_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    subject: _builtins.int
+    """Of what: the sequence of the entry that held a submission or opened a conflict."""
+    reviewer: _builtins.str
+    """Who."""
+    text: _builtins.str
+    """What."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When, by the service's clock."""
+
+    def __init__(
+        self,
+        *,
+        subject: _builtins.int = ...,
+        reviewer: _builtins.str = ...,
+        text: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reviewer", b"reviewer", "subject", b"subject", "text", b"text", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Comment: _TypeAlias = Comment  # noqa: Y015
+
+@_typing.final
+class Resolution(_message.Message):
+    """How somebody resolved a conflict. The retractions and decisions that it asks for are the entries after it, in the same transaction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFLICT_FIELD_NUMBER: _builtins.int
+    STANDING_ITEMS_FIELD_NUMBER: _builtins.int
+    STANDING_HELD_FIELD_NUMBER: _builtins.int
+    REVIEWER_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    conflict: _builtins.int
+    """The sequence of the entry that opened it."""
+    reviewer: _builtins.str
+    """Who resolved it."""
+    comment: _builtins.str
+    """Why, in the words of who resolved it."""
+    @_builtins.property
+    def standing_items(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The items that stand."""
+
+    @_builtins.property
+    def standing_held(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The held submissions that stand, by the sequences of their entries."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When, by the service's clock."""
+
+    def __init__(
+        self,
+        *,
+        conflict: _builtins.int = ...,
+        standing_items: _abc.Iterable[_builtins.str] | None = ...,
+        standing_held: _abc.Iterable[_builtins.int] | None = ...,
+        reviewer: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "conflict", b"conflict", "reviewer", b"reviewer", "standing_held", b"standing_held", "standing_items", b"standing_items", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Resolution: _TypeAlias = Resolution  # noqa: Y015
 
 @_typing.final
 class RecordHeaders(_message.Message):

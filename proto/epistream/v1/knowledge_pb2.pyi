@@ -196,6 +196,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """HELD: it adds too little to what is known: `figures.worth` is below the policy's `worth_min`."""
     REASON_CYCLE: _Reason.ValueType  # 28
     """HELD: it would be derived from itself."""
+    REASON_UNVERIFIED: _Reason.ValueType  # 29
+    """HELD: code that no expert answers for, in a namespace whose policy has `verify_code`, until its tests were run."""
+    REASON_FAILED_TESTS: _Reason.ValueType  # 30
+    """REJECTED: it was held for REASON_UNVERIFIED, and its tests say that it does something else."""
     REASON_REVIEW_ADMITTED: _Reason.ValueType  # 31
     """ADMITTED, REVISED or MERGED: it was held, and who reviewed it let it in."""
     REASON_REVIEW_REJECTED: _Reason.ValueType  # 32
@@ -264,6 +268,10 @@ REASON_LOW_GAIN: Reason.ValueType  # 27
 """HELD: it adds too little to what is known: `figures.worth` is below the policy's `worth_min`."""
 REASON_CYCLE: Reason.ValueType  # 28
 """HELD: it would be derived from itself."""
+REASON_UNVERIFIED: Reason.ValueType  # 29
+"""HELD: code that no expert answers for, in a namespace whose policy has `verify_code`, until its tests were run."""
+REASON_FAILED_TESTS: Reason.ValueType  # 30
+"""REJECTED: it was held for REASON_UNVERIFIED, and its tests say that it does something else."""
 REASON_REVIEW_ADMITTED: Reason.ValueType  # 31
 """ADMITTED, REVISED or MERGED: it was held, and who reviewed it let it in."""
 REASON_REVIEW_REJECTED: Reason.ValueType  # 32

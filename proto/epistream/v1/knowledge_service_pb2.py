@@ -26,7 +26,7 @@ from epistream.v1 import knowledge_pb2 as epistream_dot_v1_dot_knowledge__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$epistream/v1/knowledge_service.proto\x12\x0c\x65pistream.v1\x1a\x1c\x65pistream/v1/knowledge.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"n\n\nGetRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12!\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x12.epistream.v1.AsOf\x12\x19\n\x11include_embedding\x18\x04 \x01(\x08\"\x88\x01\n\rCorroboration\x12\x10\n\x08producer\x18\x01 \x01(\t\x12\x15\n\rsubmission_id\x18\x02 \x01(\t\x12$\n\x06origin\x18\x03 \x01(\x0e\x32\x14.epistream.v1.Origin\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x97\x01\n\x0bGetResponse\x12$\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x14.epistream.v1.Change\x12\x33\n\x0e\x63orroborations\x18\x02 \x03(\x0b\x32\x1b.epistream.v1.Corroboration\x12\x1b\n\x13\x63orroboration_count\x18\x03 \x01(\x04\x12\x10\n\x08revision\x18\x04 \x01(\x04\"Z\n\x0eHistoryRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x15\n\rafter_version\x18\x04 \x01(\x04\"J\n\x0fHistoryResponse\x12%\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x14.epistream.v1.Change\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\\\n\x13ListFeedbackRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"a\n\x14ListFeedbackResponse\x12\x30\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x01 \x03(\x0b\x32\x1e.epistream.v1.RecordedFeedback\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"j\n\x10RecordedFeedback\x12,\n\nsubmission\x18\x01 \x01(\x0b\x32\x18.epistream.v1.Submission\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfb\x01\n\rSearchRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12)\n\x06vector\x18\x03 \x01(\x0b\x32\x17.epistream.v1.EmbeddingH\x00\x12\r\n\x05limit\x18\x04 \x01(\r\x12$\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x14.epistream.v1.Filter\x12!\n\x05\x61s_of\x18\x06 \x01(\x0b\x32\x12.epistream.v1.AsOf\x12\x1a\n\x12include_embeddings\x18\x07 \x01(\x08\x12\x1f\n\x17include_query_embedding\x18\x08 \x01(\x08\x42\x07\n\x05query\"?\n\x03Hit\x12\x12\n\nsimilarity\x18\x01 \x01(\x01\x12$\n\x06\x63hange\x18\x02 \x01(\x0b\x32\x14.epistream.v1.Change\"\\\n\x0eSearchResponse\x12\x1f\n\x04hits\x18\x01 \x03(\x0b\x32\x11.epistream.v1.Hit\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x17\n\x0fquery_embedding\x18\x03 \x01(\x0c\"\xab\x01\n\x0b\x44iffRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12 \n\x04\x66rom\x18\x02 \x01(\x0b\x32\x12.epistream.v1.AsOf\x12\x1e\n\x02to\x18\x03 \x01(\x0b\x32\x12.epistream.v1.AsOf\x12$\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x14.epistream.v1.Filter\x12\r\n\x05limit\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\t\"g\n\tDiffEntry\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12$\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x14.epistream.v1.Change\x12#\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x14.epistream.v1.Change\"}\n\x0c\x44iffResponse\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.epistream.v1.DiffEntry\x12\x15\n\rfrom_revision\x18\x02 \x01(\x04\x12\x13\n\x0bto_revision\x18\x03 \x01(\x04\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"S\n\x11ListAlarmsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02on\x18\x02 \x01(\x08\x12\x10\n\x08producer\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\r\"X\n\x12ListAlarmsResponse\x12+\n\x06\x61larms\x18\x01 \x03(\x0b\x32\x1b.epistream.v1.CollapseAlarm\x12\x15\n\rhead_revision\x18\x02 \x01(\x04\x32\xc2\x03\n\x10KnowledgeService\x12:\n\x03Get\x12\x18.epistream.v1.GetRequest\x1a\x19.epistream.v1.GetResponse\x12\x46\n\x07History\x12\x1c.epistream.v1.HistoryRequest\x1a\x1d.epistream.v1.HistoryResponse\x12\x43\n\x06Search\x12\x1b.epistream.v1.SearchRequest\x1a\x1c.epistream.v1.SearchResponse\x12=\n\x04\x44iff\x12\x19.epistream.v1.DiffRequest\x1a\x1a.epistream.v1.DiffResponse\x12U\n\x0cListFeedback\x12!.epistream.v1.ListFeedbackRequest\x1a\".epistream.v1.ListFeedbackResponse\x12O\n\nListAlarms\x12\x1f.epistream.v1.ListAlarmsRequest\x1a .epistream.v1.ListAlarmsResponseB-\n\x0fio.epistream.v1P\x01Z\x18\x65pistream/v1;epistreamv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$epistream/v1/knowledge_service.proto\x12\x0c\x65pistream.v1\x1a\x1c\x65pistream/v1/knowledge.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"n\n\nGetRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12!\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x12.epistream.v1.AsOf\x12\x19\n\x11include_embedding\x18\x04 \x01(\x08\"\x88\x01\n\rCorroboration\x12\x10\n\x08producer\x18\x01 \x01(\t\x12\x15\n\rsubmission_id\x18\x02 \x01(\t\x12$\n\x06origin\x18\x03 \x01(\x0e\x32\x14.epistream.v1.Origin\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xcb\x01\n\x0bGetResponse\x12$\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x14.epistream.v1.Change\x12\x33\n\x0e\x63orroborations\x18\x02 \x03(\x0b\x32\x1b.epistream.v1.Corroboration\x12\x1b\n\x13\x63orroboration_count\x18\x03 \x01(\x04\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12\x32\n\x0eopen_conflicts\x18\x05 \x03(\x0b\x32\x1a.epistream.v1.OpenConflict\"5\n\x0cOpenConflict\x12\x13\n\x0b\x63onflict_id\x18\x01 \x01(\x04\x12\x10\n\x08item_ids\x18\x02 \x03(\t\"Z\n\x0eHistoryRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x15\n\rafter_version\x18\x04 \x01(\x04\"J\n\x0fHistoryResponse\x12%\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x14.epistream.v1.Change\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\\\n\x13ListFeedbackRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"a\n\x14ListFeedbackResponse\x12\x30\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x01 \x03(\x0b\x32\x1e.epistream.v1.RecordedFeedback\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"j\n\x10RecordedFeedback\x12,\n\nsubmission\x18\x01 \x01(\x0b\x32\x18.epistream.v1.Submission\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfb\x01\n\rSearchRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12)\n\x06vector\x18\x03 \x01(\x0b\x32\x17.epistream.v1.EmbeddingH\x00\x12\r\n\x05limit\x18\x04 \x01(\r\x12$\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x14.epistream.v1.Filter\x12!\n\x05\x61s_of\x18\x06 \x01(\x0b\x32\x12.epistream.v1.AsOf\x12\x1a\n\x12include_embeddings\x18\x07 \x01(\x08\x12\x1f\n\x17include_query_embedding\x18\x08 \x01(\x08\x42\x07\n\x05query\"s\n\x03Hit\x12\x12\n\nsimilarity\x18\x01 \x01(\x01\x12$\n\x06\x63hange\x18\x02 \x01(\x0b\x32\x14.epistream.v1.Change\x12\x32\n\x0eopen_conflicts\x18\x03 \x03(\x0b\x32\x1a.epistream.v1.OpenConflict\"\\\n\x0eSearchResponse\x12\x1f\n\x04hits\x18\x01 \x03(\x0b\x32\x11.epistream.v1.Hit\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x17\n\x0fquery_embedding\x18\x03 \x01(\x0c\"\xab\x01\n\x0b\x44iffRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12 \n\x04\x66rom\x18\x02 \x01(\x0b\x32\x12.epistream.v1.AsOf\x12\x1e\n\x02to\x18\x03 \x01(\x0b\x32\x12.epistream.v1.AsOf\x12$\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x14.epistream.v1.Filter\x12\r\n\x05limit\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\t\"g\n\tDiffEntry\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12$\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x14.epistream.v1.Change\x12#\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x14.epistream.v1.Change\"}\n\x0c\x44iffResponse\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.epistream.v1.DiffEntry\x12\x15\n\rfrom_revision\x18\x02 \x01(\x04\x12\x13\n\x0bto_revision\x18\x03 \x01(\x04\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"S\n\x11ListAlarmsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02on\x18\x02 \x01(\x08\x12\x10\n\x08producer\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\r\"X\n\x12ListAlarmsResponse\x12+\n\x06\x61larms\x18\x01 \x03(\x0b\x32\x1b.epistream.v1.CollapseAlarm\x12\x15\n\rhead_revision\x18\x02 \x01(\x04\x32\xc2\x03\n\x10KnowledgeService\x12:\n\x03Get\x12\x18.epistream.v1.GetRequest\x1a\x19.epistream.v1.GetResponse\x12\x46\n\x07History\x12\x1c.epistream.v1.HistoryRequest\x1a\x1d.epistream.v1.HistoryResponse\x12\x43\n\x06Search\x12\x1b.epistream.v1.SearchRequest\x1a\x1c.epistream.v1.SearchResponse\x12=\n\x04\x44iff\x12\x19.epistream.v1.DiffRequest\x1a\x1a.epistream.v1.DiffResponse\x12U\n\x0cListFeedback\x12!.epistream.v1.ListFeedbackRequest\x1a\".epistream.v1.ListFeedbackResponse\x12O\n\nListAlarms\x12\x1f.epistream.v1.ListAlarmsRequest\x1a .epistream.v1.ListAlarmsResponseB-\n\x0fio.epistream.v1P\x01Z\x18\x65pistream/v1;epistreamv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,33 +39,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CORROBORATION']._serialized_start=230
   _globals['_CORROBORATION']._serialized_end=366
   _globals['_GETRESPONSE']._serialized_start=369
-  _globals['_GETRESPONSE']._serialized_end=520
-  _globals['_HISTORYREQUEST']._serialized_start=522
-  _globals['_HISTORYREQUEST']._serialized_end=612
-  _globals['_HISTORYRESPONSE']._serialized_start=614
-  _globals['_HISTORYRESPONSE']._serialized_end=688
-  _globals['_LISTFEEDBACKREQUEST']._serialized_start=690
-  _globals['_LISTFEEDBACKREQUEST']._serialized_end=782
-  _globals['_LISTFEEDBACKRESPONSE']._serialized_start=784
-  _globals['_LISTFEEDBACKRESPONSE']._serialized_end=881
-  _globals['_RECORDEDFEEDBACK']._serialized_start=883
-  _globals['_RECORDEDFEEDBACK']._serialized_end=989
-  _globals['_SEARCHREQUEST']._serialized_start=992
-  _globals['_SEARCHREQUEST']._serialized_end=1243
-  _globals['_HIT']._serialized_start=1245
-  _globals['_HIT']._serialized_end=1308
-  _globals['_SEARCHRESPONSE']._serialized_start=1310
-  _globals['_SEARCHRESPONSE']._serialized_end=1402
-  _globals['_DIFFREQUEST']._serialized_start=1405
-  _globals['_DIFFREQUEST']._serialized_end=1576
-  _globals['_DIFFENTRY']._serialized_start=1578
-  _globals['_DIFFENTRY']._serialized_end=1681
-  _globals['_DIFFRESPONSE']._serialized_start=1683
-  _globals['_DIFFRESPONSE']._serialized_end=1808
-  _globals['_LISTALARMSREQUEST']._serialized_start=1810
-  _globals['_LISTALARMSREQUEST']._serialized_end=1893
-  _globals['_LISTALARMSRESPONSE']._serialized_start=1895
-  _globals['_LISTALARMSRESPONSE']._serialized_end=1983
-  _globals['_KNOWLEDGESERVICE']._serialized_start=1986
-  _globals['_KNOWLEDGESERVICE']._serialized_end=2436
+  _globals['_GETRESPONSE']._serialized_end=572
+  _globals['_OPENCONFLICT']._serialized_start=574
+  _globals['_OPENCONFLICT']._serialized_end=627
+  _globals['_HISTORYREQUEST']._serialized_start=629
+  _globals['_HISTORYREQUEST']._serialized_end=719
+  _globals['_HISTORYRESPONSE']._serialized_start=721
+  _globals['_HISTORYRESPONSE']._serialized_end=795
+  _globals['_LISTFEEDBACKREQUEST']._serialized_start=797
+  _globals['_LISTFEEDBACKREQUEST']._serialized_end=889
+  _globals['_LISTFEEDBACKRESPONSE']._serialized_start=891
+  _globals['_LISTFEEDBACKRESPONSE']._serialized_end=988
+  _globals['_RECORDEDFEEDBACK']._serialized_start=990
+  _globals['_RECORDEDFEEDBACK']._serialized_end=1096
+  _globals['_SEARCHREQUEST']._serialized_start=1099
+  _globals['_SEARCHREQUEST']._serialized_end=1350
+  _globals['_HIT']._serialized_start=1352
+  _globals['_HIT']._serialized_end=1467
+  _globals['_SEARCHRESPONSE']._serialized_start=1469
+  _globals['_SEARCHRESPONSE']._serialized_end=1561
+  _globals['_DIFFREQUEST']._serialized_start=1564
+  _globals['_DIFFREQUEST']._serialized_end=1735
+  _globals['_DIFFENTRY']._serialized_start=1737
+  _globals['_DIFFENTRY']._serialized_end=1840
+  _globals['_DIFFRESPONSE']._serialized_start=1842
+  _globals['_DIFFRESPONSE']._serialized_end=1967
+  _globals['_LISTALARMSREQUEST']._serialized_start=1969
+  _globals['_LISTALARMSREQUEST']._serialized_end=2052
+  _globals['_LISTALARMSRESPONSE']._serialized_start=2054
+  _globals['_LISTALARMSRESPONSE']._serialized_end=2142
+  _globals['_KNOWLEDGESERVICE']._serialized_start=2145
+  _globals['_KNOWLEDGESERVICE']._serialized_end=2595
 # @@protoc_insertion_point(module_scope)

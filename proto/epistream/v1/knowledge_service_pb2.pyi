@@ -102,6 +102,7 @@ class GetResponse(_message.Message):
     CORROBORATIONS_FIELD_NUMBER: _builtins.int
     CORROBORATION_COUNT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    OPEN_CONFLICTS_FIELD_NUMBER: _builtins.int
     corroboration_count: _builtins.int
     """How many there are in all."""
     revision: _builtins.int
@@ -114,6 +115,10 @@ class GetResponse(_message.Message):
     def corroborations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Corroboration]:
         """Who else said the same, up to that point; at most the newest 100."""
 
+    @_builtins.property
+    def open_conflicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenConflict]:
+        """The conflicts that the item was a party of then, and that were open."""
+
     def __init__(
         self,
         *,
@@ -121,14 +126,43 @@ class GetResponse(_message.Message):
         corroborations: _abc.Iterable[Global___Corroboration] | None = ...,
         corroboration_count: _builtins.int = ...,
         revision: _builtins.int = ...,
+        open_conflicts: _abc.Iterable[Global___OpenConflict] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "corroboration_count", b"corroboration_count", "corroborations", b"corroborations", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "corroboration_count", b"corroboration_count", "corroborations", b"corroborations", "open_conflicts", b"open_conflicts", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetResponse: _TypeAlias = GetResponse  # noqa: Y015
+
+@_typing.final
+class OpenConflict(_message.Message):
+    """That an item is contradicted, and nobody has resolved it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFLICT_ID_FIELD_NUMBER: _builtins.int
+    ITEM_IDS_FIELD_NUMBER: _builtins.int
+    conflict_id: _builtins.int
+    """The conflict, as ReviewService lists it."""
+    @_builtins.property
+    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The other items that are parties of it. Empty where only a submission that is held contradicts it."""
+
+    def __init__(
+        self,
+        *,
+        conflict_id: _builtins.int = ...,
+        item_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflict_id", b"conflict_id", "item_ids", b"item_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenConflict: _TypeAlias = OpenConflict  # noqa: Y015
 
 @_typing.final
 class HistoryRequest(_message.Message):
@@ -350,21 +384,27 @@ class Hit(_message.Message):
 
     SIMILARITY_FIELD_NUMBER: _builtins.int
     CHANGE_FIELD_NUMBER: _builtins.int
+    OPEN_CONFLICTS_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
     """The cosine to the query, from -1 to 1, computed exactly."""
     @_builtins.property
     def change(self) -> _knowledge_pb2.Change:
         """The change that made the version."""
 
+    @_builtins.property
+    def open_conflicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenConflict]:
+        """The conflicts that the item was a party of then, and that were open."""
+
     def __init__(
         self,
         *,
         similarity: _builtins.float = ...,
         change: _knowledge_pb2.Change | None = ...,
+        open_conflicts: _abc.Iterable[Global___OpenConflict] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "similarity", b"similarity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "open_conflicts", b"open_conflicts", "similarity", b"similarity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -109,6 +109,7 @@ class Policy(_message.Message):
     GUARD_FIELD_NUMBER: _builtins.int
     WORTH_MIN_FIELD_NUMBER: _builtins.int
     REAL_SHARE_FLOOR_FIELD_NUMBER: _builtins.int
+    VERIFY_CODE_FIELD_NUMBER: _builtins.int
     ANCHOR_ITEMS_FIELD_NUMBER: _builtins.int
     ANCHOR_AFTER_FIELD_NUMBER: _builtins.int
     WATCH_ITEMS_FIELD_NUMBER: _builtins.int
@@ -136,6 +137,10 @@ class Policy(_message.Message):
     """Of any 1,000 changes in a row at least this share is not SYNTHETIC, 0 to 1; 0.1 when unset, 0 for a namespace of synthetic knowledge alone. SYNTHETIC
     knowledge above it is HELD with REASON_DEFERRED, in its order, and goes on by itself as soon as the share allows it.
     """
+    verify_code: _builtins.bool
+    """Code that is not of EXPERT becomes no version before its tests were run: it is HELD with REASON_UNVERIFIED until an executor (docs/execution.md) or a
+    person decides. False when unset.
+    """
     anchor_items: _builtins.int
     """How many items of people each anchor window has, 64 to 10,000; 500 when unset. Synthetic knowledge is measured against these windows, one for each
     modality: the first so many items that are not SYNTHETIC. Until there are so many, nothing is measured.
@@ -161,15 +166,16 @@ class Policy(_message.Message):
         guard: Global___Guard.ValueType | None = ...,
         worth_min: _builtins.float | None = ...,
         real_share_floor: _builtins.float | None = ...,
+        verify_code: _builtins.bool | None = ...,
         anchor_items: _builtins.int | None = ...,
         anchor_after: _builtins.int | None = ...,
         watch_items: _builtins.int | None = ...,
         watch_every: _builtins.int | None = ...,
         on_collapse: Global___CollapseAction.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_anchor_after", b"_anchor_after", "_anchor_items", b"_anchor_items", "_generation_max", b"_generation_max", "_guard", b"_guard", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_on_collapse", b"_on_collapse", "_real_share_floor", b"_real_share_floor", "_require_generator", b"_require_generator", "_retained_revisions", b"_retained_revisions", "_watch_every", b"_watch_every", "_watch_items", b"_watch_items", "_worth_min", b"_worth_min", "accept_producer_embeddings", b"accept_producer_embeddings", "anchor_after", b"anchor_after", "anchor_items", b"anchor_items", "generation_max", b"generation_max", "guard", b"guard", "near_duplicate_threshold", b"near_duplicate_threshold", "on_collapse", b"on_collapse", "real_share_floor", b"real_share_floor", "require_generator", b"require_generator", "retained_revisions", b"retained_revisions", "watch_every", b"watch_every", "watch_items", b"watch_items", "worth_min", b"worth_min"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_anchor_after", b"_anchor_after", "_anchor_items", b"_anchor_items", "_generation_max", b"_generation_max", "_guard", b"_guard", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_on_collapse", b"_on_collapse", "_real_share_floor", b"_real_share_floor", "_require_generator", b"_require_generator", "_retained_revisions", b"_retained_revisions", "_verify_code", b"_verify_code", "_watch_every", b"_watch_every", "_watch_items", b"_watch_items", "_worth_min", b"_worth_min", "accept_producer_embeddings", b"accept_producer_embeddings", "anchor_after", b"anchor_after", "anchor_items", b"anchor_items", "generation_max", b"generation_max", "guard", b"guard", "near_duplicate_threshold", b"near_duplicate_threshold", "on_collapse", b"on_collapse", "real_share_floor", b"real_share_floor", "require_generator", b"require_generator", "retained_revisions", b"retained_revisions", "verify_code", b"verify_code", "watch_every", b"watch_every", "watch_items", b"watch_items", "worth_min", b"worth_min"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_anchor_after", b"_anchor_after", "_anchor_items", b"_anchor_items", "_generation_max", b"_generation_max", "_guard", b"_guard", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_on_collapse", b"_on_collapse", "_real_share_floor", b"_real_share_floor", "_require_generator", b"_require_generator", "_retained_revisions", b"_retained_revisions", "_watch_every", b"_watch_every", "_watch_items", b"_watch_items", "_worth_min", b"_worth_min", "accept_producer_embeddings", b"accept_producer_embeddings", "anchor_after", b"anchor_after", "anchor_items", b"anchor_items", "generation_max", b"generation_max", "guard", b"guard", "near_duplicate_threshold", b"near_duplicate_threshold", "on_collapse", b"on_collapse", "real_share_floor", b"real_share_floor", "require_generator", b"require_generator", "retained_revisions", b"retained_revisions", "watch_every", b"watch_every", "watch_items", b"watch_items", "worth_min", b"worth_min"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings", "_anchor_after", b"_anchor_after", "_anchor_items", b"_anchor_items", "_generation_max", b"_generation_max", "_guard", b"_guard", "_near_duplicate_threshold", b"_near_duplicate_threshold", "_on_collapse", b"_on_collapse", "_real_share_floor", b"_real_share_floor", "_require_generator", b"_require_generator", "_retained_revisions", b"_retained_revisions", "_verify_code", b"_verify_code", "_watch_every", b"_watch_every", "_watch_items", b"_watch_items", "_worth_min", b"_worth_min", "accept_producer_embeddings", b"accept_producer_embeddings", "anchor_after", b"anchor_after", "anchor_items", b"anchor_items", "generation_max", b"generation_max", "guard", b"guard", "near_duplicate_threshold", b"near_duplicate_threshold", "on_collapse", b"on_collapse", "real_share_floor", b"real_share_floor", "require_generator", b"require_generator", "retained_revisions", b"retained_revisions", "verify_code", b"verify_code", "watch_every", b"watch_every", "watch_items", b"watch_items", "worth_min", b"worth_min"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accept_producer_embeddings: _TypeAlias = _typing.Literal["accept_producer_embeddings"]  # noqa: Y015
     _WhichOneofArgType__accept_producer_embeddings: _TypeAlias = _typing.Literal["_accept_producer_embeddings", b"_accept_producer_embeddings"]  # noqa: Y015
@@ -191,6 +197,8 @@ class Policy(_message.Message):
     _WhichOneofArgType__require_generator: _TypeAlias = _typing.Literal["_require_generator", b"_require_generator"]  # noqa: Y015
     _WhichOneofReturnType__retained_revisions: _TypeAlias = _typing.Literal["retained_revisions"]  # noqa: Y015
     _WhichOneofArgType__retained_revisions: _TypeAlias = _typing.Literal["_retained_revisions", b"_retained_revisions"]  # noqa: Y015
+    _WhichOneofReturnType__verify_code: _TypeAlias = _typing.Literal["verify_code"]  # noqa: Y015
+    _WhichOneofArgType__verify_code: _TypeAlias = _typing.Literal["_verify_code", b"_verify_code"]  # noqa: Y015
     _WhichOneofReturnType__watch_every: _TypeAlias = _typing.Literal["watch_every"]  # noqa: Y015
     _WhichOneofArgType__watch_every: _TypeAlias = _typing.Literal["_watch_every", b"_watch_every"]  # noqa: Y015
     _WhichOneofReturnType__watch_items: _TypeAlias = _typing.Literal["watch_items"]  # noqa: Y015
@@ -217,6 +225,8 @@ class Policy(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__require_generator) -> _WhichOneofReturnType__require_generator | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__retained_revisions) -> _WhichOneofReturnType__retained_revisions | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__verify_code) -> _WhichOneofReturnType__verify_code | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__watch_every) -> _WhichOneofReturnType__watch_every | None: ...
     @_typing.overload

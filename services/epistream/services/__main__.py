@@ -209,6 +209,37 @@ def verify(
     raise typer.Exit(0 if verified else 1)
 
 
+def execute(
+    *,
+    namespace: Annotated[str, typer.Option("--namespace", "-n", envvar="EPISTREAM_NAMESPACE", help="The namespace.")],
+    service: "Reached",
+    name: Annotated[
+        str, typer.Option(help="In whose name: as a consumer, as the producer of its feedback, as a reviewer.")
+    ] = "executor",
+    at_a_time: Annotated[
+        int | None, typer.Option(min=1, help="How many tests are run at one time; one for each core by itself.")
+    ] = None,
+    bubblewrap: Annotated[
+        Path | None, typer.Option(help="The bubblewrap program; the one on the search path where it is not given.")
+    ] = None,
+    no_sandbox: Annotated[
+        bool, typer.Option("--no-sandbox", help="Go on where nothing can be isolated. The code may do harm then.")
+    ] = False,
+    once: Annotated[bool, typer.Option("--once", help="End when all that the namespace has now is judged.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """Follow the code of a namespace, run the tests of each version in a sandbox, and submit what came of it."""
+    from epistream.services.execution.assessing import Place
+    from epistream.services.execution.execute_command import execute_command
+
+    _log_to_stderr("info")
+    place = Place(service.address, namespace, service.credentials, name)
+    try:
+        execute_command(place, bubblewrap, at_a_time=at_a_time, allow_none=no_sandbox, once=once, as_json=as_json)
+    except EpistreamError as error:
+        _give_up(error)
+
+
 @kafka.command("up")
 def kafka_up(
     folder: Annotated[Path, typer.Option(help="The folder for Kafka's data.")] = Path("epistream-kafka"),
@@ -314,8 +345,8 @@ app.command("up")(_with_flags(up, Settings.model_fields))
 
 @functools.cache
 def commands() -> typer.Typer:
-    """All commands. `redrive` is added here, since the clients' packages load NumPy, and `main` must come before."""
-    from epistream.clients.cli.connection import PANEL, reaching_at
+    """All commands. Those that reach a service are added here: the clients' packages load NumPy, after `main`."""
+    from epistream.clients.cli.connection import PANEL, reaching, reaching_at
 
     target = Annotated[
         str | None,
@@ -325,6 +356,7 @@ def commands() -> typer.Typer:
             rich_help_panel=PANEL,
         ),
     ]
+    app.command("execute")(reaching(execute))
     app.command("redrive")(_with_flags(reaching_at("target", target)(redrive), KAFKA_SECURITY))
     return app
 

@@ -19,7 +19,7 @@ from epistream.indexer.embed import NO_ENCODER
 from epistream.indexer.encoder import SentenceTransformerEmbedder
 from epistream.indexer.engine import Engine
 from epistream.indexer.outbox import acknowledge
-from epistream.services import admin, ingest, knowledge, namespaces, sync
+from epistream.services import admin, ingest, knowledge, namespaces, reviews, sync
 from epistream.services.calls import Calls
 from epistream.services.collapse_watching import CollapseWatching
 from epistream.services.consumers import Consumers
@@ -129,6 +129,9 @@ class Service:
         knows = knowledge.KnowledgeServicer(engine.knowledge, self._readers)
         names = namespaces.NamespaceServicer(engine.namespaces, self.writer, self._readers)
         admins = admin.AdminServicer(settings.folder, metrics)
+        reviewing = reviews.ReviewServicer(
+            engine.reviews, engine.resolutions, self.writer, self._readers, metrics, self._clock
+        )
         self._sync = sync.SyncServicer(
             parts,
             engine.namespaces,
@@ -141,6 +144,7 @@ class Service:
             namespaces.SERVICE: names.handlers(self._calls),
             sync.SERVICE: self._sync.handlers(self._calls),
             admin.SERVICE: admins.handlers(self._calls),
+            reviews.SERVICE: reviewing.handlers(self._calls),
         }
         self._server = Server(
             settings.address,

@@ -48,6 +48,7 @@ class Metrics:
         self.ingest_records: Final = self._counter(
             "ingest_records", "What became of the records from Kafka.", "topic", "outcome"
         )
+        self.review_decisions: Final = self._counter("review_decisions", "Reviews that people decided.", "outcome")
         self.dead_letters: Final = self._counter("dlq", "Refused submissions.", "reason")
         self.freshness: Final = self._histogram("freshness_seconds", "From submitted to searchable.")
         self.commit_duration: Final = self._histogram(

@@ -12,6 +12,7 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from epistream.indexer import conflicts
 from epistream.indexer.clock import Clock
 from epistream.indexer.engine import Engine
 from epistream.indexer.namespaces import NamespaceState
@@ -85,6 +86,7 @@ class ServiceCollector(Collector):
 
     def _collect(self) -> Iterator[Metric]:
         yield from self._of_namespaces()
+        yield from self._of_reviews()
         yield from self._of_the_store()
         yield _gauge("writer_waiting_bytes", "What waits to be written.", self._writer.waiting_bytes)
         yield _gauge("writer_waiting_max_bytes", "How much may wait to be written.", self._writer.waiting_bytes_max)
@@ -105,7 +107,7 @@ class ServiceCollector(Collector):
             name: GaugeMetricFamily(f"epistream_{name}", description, labels=["namespace"])
             for name, description in _BY_NAMESPACE.items()
         }
-        states = sorted(self._engine.namespaces.states(), key=lambda state: state.config.name)[:NAMESPACES_MAX]
+        states = self._first_namespaces()
         for state, values in zip(states, self._values(states), strict=True):
             for family, value in zip(families.values(), values, strict=True):
                 family.add_metric([state.config.name], value)
@@ -127,6 +129,30 @@ class ServiceCollector(Collector):
                     for figures in known.ratios:
                         ratio.add_metric([*of, f"{figures.order:g}"], figures.ratio)
         yield from (alarm, ratio)
+
+    def _first_namespaces(self) -> list[NamespaceState]:
+        return sorted(self._engine.namespaces.states(), key=lambda state: state.config.name)[:NAMESPACES_MAX]
+
+    def _of_reviews(self) -> Iterator[Metric]:
+        by_reason = ["namespace", "reason"]
+        pending = _gauge("reviews_pending", "Submissions that wait to be reviewed.", labels=by_reason)
+        age = _gauge("review_oldest_age_seconds", "How long the oldest of them has waited.", labels=by_reason)
+        contested = _gauge("conflicts_open", "Conflicts that nobody has resolved.", labels=["namespace"])
+        contested_age = _gauge(
+            "conflict_oldest_age_seconds", "How long the oldest of them is open; 0 without one.", labels=["namespace"]
+        )
+        now_us = self._clock.now_us()
+        with self._engine.store.reader() as catalog:
+            for state in self._first_namespaces():
+                name, number = state.config.name, state.config.number
+                for reason, count, oldest_us in catalog.oldest_pending(number):
+                    labels = [name, pb.Reason.Name(reason).removeprefix("REASON_").lower()]
+                    pending.add_metric(labels, count)
+                    age.add_metric(labels, max(0, now_us - oldest_us) / 1e6)
+                count, oldest = conflicts.figures(catalog.connection, number)
+                contested.add_metric([name], count)
+                contested_age.add_metric([name], max(0, now_us - oldest) / 1e6 if oldest is not None else 0.0)
+        yield from (pending, age, contested, contested_age)
 
     def _values(self, states: Sequence[NamespaceState]) -> Iterator[tuple[int, ...]]:
         """Of each namespace the values of _BY_NAMESPACE, in its order."""
@@ -162,8 +188,10 @@ class ServiceCollector(Collector):
         )
 
 
-def _gauge(name: str, description: str, value: float | None = None) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"epistream_{name}", description, value)
+def _gauge(
+    name: str, description: str, value: float | None = None, labels: Sequence[str] | None = None
+) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"epistream_{name}", description, value, labels)
 
 
 def _size_bytes(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""The gRPC server: the five services, health and reflection, on one address."""
+"""The gRPC server: the six services, health and reflection, on one address."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final

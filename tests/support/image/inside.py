@@ -38,6 +38,8 @@ def main(health_port: str, encoder: str, *command: str) -> int:
 def _checks(health_port: int, encoder: str, service: "subprocess.Popen[bytes]") -> Iterator[str]:
     yield f"runs as {os.getuid()}:{os.getgid()}, not as root: {_not_root()}"
     yield f"cannot write to {', '.join(_read_only())}"
+    version = subprocess.run(["bwrap", "--version"], check=True, capture_output=True, text=True).stdout.strip()
+    yield f"has {version} for the sandbox"
     for name in ("", READY):
         _wait_healthy(health_port, name, service)
         yield f"gRPC health on port {health_port} says SERVING for {name!r}"

@@ -115,6 +115,10 @@ class Cluster:
         """The pods that take backups."""
         return [pod for pod in self.pods() if any(c.get("args", [])[:1] == ["backup"] for c in pod.containers)]
 
+    def executor_pods(self) -> list[Pod]:
+        """The pods that run the tests of code."""
+        return [pod for pod in self.pods() if any(c.get("args", [])[:1] == ["execute"] for c in pod.containers)]
+
     def store_claims(self) -> dict[str, str]:
         """The claims that the service's StatefulSets make for their pods, and where they are mounted there."""
         found = {}

@@ -6,6 +6,7 @@ SECRETS: Final[dict[str, frozenset[str]]] = {
     "epistream-tls": frozenset({"tls.crt", "tls.key", "ca.crt"}),
     "epistream-access": frozenset({"access.toml"}),
     "epistream-backup-token": frozenset({"token"}),
+    "epistream-executor-token": frozenset({"token"}),
     "epistream-monitor-token": frozenset({"token"}),
     "epistream-kafka-ca": frozenset({"ca.crt"}),
     "epistream-kafka-password": frozenset({"password"}),

@@ -21,7 +21,9 @@ def one_instance_owns_the_store(cluster: Cluster) -> Iterator[Finding]:
     for item in cluster.of("StatefulSet"):
         if item["spec"].get("replicas") != 1:
             yield item, f"expected replicas: 1, found {item['spec'].get('replicas')}"
-    if len(cluster.of("StatefulSet")) != 1 or cluster.of("Deployment", "DaemonSet"):
+    executors = [pod.owner for pod in cluster.executor_pods()]
+    serving = [item for item in cluster.of("StatefulSet", "Deployment", "DaemonSet") if item not in executors]
+    if len(cluster.of("StatefulSet")) != 1 or len(serving) != 1:
         yield None, "expected one StatefulSet and nothing else that serves"
     for item in cluster.of("ScaledObject"):
         least, most = (item["spec"].get(name) for name in ("minReplicaCount", "maxReplicaCount"))

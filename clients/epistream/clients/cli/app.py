@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from epistream.clients.cli import namespaces, services, sources
+from epistream.clients.cli import namespaces, review, services, sources
 from epistream.clients.cli.ask import alarms, diff, feedback, get, history, search
 from epistream.clients.cli.backup import backup
 from epistream.clients.cli.demo import demo
@@ -65,6 +65,7 @@ for ask in (search, get, history, diff, feedback, alarms):
     app.command(rich_help_panel="Ask")(ask)
 for follow in (watch, namespaces.consumers):
     app.command(rich_help_panel="Follow")(follow)
+app.add_typer(review.app, name="review", rich_help_panel="Review")
 app.add_typer(namespaces.app, name="namespaces", rich_help_panel="Operate")
 app.command(rich_help_panel="Operate")(backup)
 for name, text in services.COMMANDS.items():

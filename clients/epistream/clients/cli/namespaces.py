@@ -61,6 +61,15 @@ def _set(policy: "ns.Policy", value: str) -> None:
         raise typer.BadParameter(f"{value!r}: {error}") from error
 
 
+_VerifyCode = Annotated[
+    bool | None,
+    typer.Option(
+        "--verify-code/--no-verify-code",
+        help="Whether code that is not an expert's is held until its tests were run (`epistream execute`).",
+    ),
+]
+
+
 @app.command("list")
 @reaching
 def list_all(
@@ -119,6 +128,7 @@ def create(
     threshold: _Threshold = None,
     own_vectors: _OwnVectors = None,
     retained: _Retained = None,
+    verify_code: _VerifyCode = None,
     service: Service,
     timeout: options.Timeout = options.DEFAULT_SECONDS,
     as_json: options.Json = False,
@@ -133,7 +143,10 @@ def create(
     from epistream.v1 import namespace_service_pb2 as ns
 
     policy = ns.Policy(
-        near_duplicate_threshold=threshold, accept_producer_embeddings=own_vectors, retained_revisions=retained
+        near_duplicate_threshold=threshold,
+        accept_producer_embeddings=own_vectors,
+        retained_revisions=retained,
+        verify_code=verify_code,
     )
     wanted = ns.Encoder(model=encoder, dimension=dimension) if encoder or dimension else None
     made = ask(service, timeout, lambda client: client.create_namespace(name, encoder=wanted, policy=policy))
@@ -148,6 +161,7 @@ def policy(
     threshold: _Threshold = None,
     own_vectors: _OwnVectors = None,
     retained: _Retained = None,
+    verify_code: _VerifyCode = None,
     values: _Values = None,
     service: Service,
     timeout: options.Timeout = options.DEFAULT_SECONDS,
@@ -157,19 +171,23 @@ def policy(
 
     Examples:
       epistream namespaces policy pharmacy --threshold 0.97
+      epistream namespaces policy programs --verify-code
       epistream namespaces policy pharmacy --set on_collapse=COLLAPSE_ACTION_HOLD --set watch_every=250
     """
     from epistream.clients.cli import show
     from epistream.v1 import namespace_service_pb2 as ns
 
     wanted = ns.Policy(
-        near_duplicate_threshold=threshold, accept_producer_embeddings=own_vectors, retained_revisions=retained
+        near_duplicate_threshold=threshold,
+        accept_producer_embeddings=own_vectors,
+        retained_revisions=retained,
+        verify_code=verify_code,
     )
     for value in values or ():
         _set(wanted, value)
     if wanted == ns.Policy():
         raise typer.BadParameter(
-            "nothing to change: give --threshold, --own-vectors, --no-own-vectors, --retained or --set"
+            "nothing to change: give --threshold, --own-vectors, --no-own-vectors, --retained, --verify-code or --set"
         )
     changed = ask(service, timeout, lambda client: client.update_policy(name, wanted))
     show.show([changed], as_json=as_json, table=lambda: show.namespaces_table([changed]))

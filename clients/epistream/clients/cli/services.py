@@ -1,4 +1,4 @@
-"""`epistream up`, `kafka`, `access`, `redrive`, `restore`, `fsck`, `verify`: commands of the service's processes.
+"""`epistream up`, `kafka`, `access`, `redrive`, `restore`, `fsck`, `verify`, `execute`: the service's processes.
 
 This process becomes `python -m epistream.services …`, so that the clients need nothing of the service.
 """
@@ -19,6 +19,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "restore": "Make a store from a backup: `epistream restore FILE --folder FOLDER`.",
     "fsck": "Verify a store, or rebuild its views from the journal.",
     "verify": "Run the tests of code in a sandbox: `epistream verify FILE`.",
+    "execute": "Run the tests of a namespace's code as it comes, and submit what came of it.",
 }
 """What is passed on, and what each does."""
 

@@ -132,31 +132,40 @@ def print_item(answer: knowledge.GetResponse) -> None:
         lines.append(f"confirmed   {times}, by {who}")
     if change.conflicts:
         lines.append(f"conflicts   {', '.join(change.conflicts)}")
+    lines += [f"contested   {contested_text(conflict)}" for conflict in answer.open_conflicts]
     title = f"{change.item_id} version {change.version}, as of revision {answer.revision}"
     output().print(Panel(Text("\n".join(lines)), title=Text(title), title_align="left"))
 
 
 def hits_table(answer: knowledge.SearchResponse) -> "Table":
     """The hits of a search, the nearest first."""
-    table = _table(f"as of revision {answer.revision}", "similarity", "item", "version", "origin", "content")
+    table = table_of(
+        f"as of revision {answer.revision}", "similarity", "item", "version", "origin", "contested", "content"
+    )
     for hit in answer.hits:
         known = hit.change.knowledge
-        _add(
+        add_row(
             table,
             f"{hit.similarity:.4f}",
             hit.change.item_id,
             str(hit.change.version),
             _origin(known.origin),
+            "; ".join(map(contested_text, hit.open_conflicts)),
             known.content,
         )
     return table
 
 
+def contested_text(conflict: knowledge.OpenConflict) -> str:
+    """Such as `by limit-children (conflict 14)`."""
+    return f"by {', '.join(conflict.item_ids) or 'what is held'} (conflict {conflict.conflict_id})"
+
+
 def changes_table(changes: Sequence[pb.Change]) -> "Table":
     """The versions of an item, the oldest first."""
-    table = _table("", "version", "revision", "what", "why", "committed", "by", "content")
+    table = table_of("", "version", "revision", "what", "why", "committed", "by", "content")
     for change in changes:
-        _add(
+        add_row(
             table,
             str(change.version),
             str(change.revision),
@@ -171,10 +180,10 @@ def changes_table(changes: Sequence[pb.Change]) -> "Table":
 
 def feedback_table(found: Sequence[knowledge.RecordedFeedback]) -> "Table":
     """What raters said."""
-    table = _table("", "rater", "how", "of what", "says", "in words", "recorded")
+    table = table_of("", "rater", "how", "of what", "says", "in words", "recorded")
     for recorded in found:
         said = recorded.submission.feedback
-        _add(
+        add_row(
             table,
             f"{said.rater} ({pb.RaterType.Name(said.rater_type).removeprefix('RATER_TYPE_')})",
             pb.FeedbackKind.Name(said.kind).removeprefix("FEEDBACK_KIND_"),
@@ -195,15 +204,15 @@ def _judged(judged: pb.Judged) -> str:
 
 def diff_table(answer: knowledge.DiffResponse) -> "Table":
     """What is not the same at two points."""
-    table = _table(f"from revision {answer.from_revision} to {answer.to_revision}", "item", "before", "after")
+    table = table_of(f"from revision {answer.from_revision} to {answer.to_revision}", "item", "before", "after")
     for entry in answer.entries:
-        _add(table, entry.item_id, _side(entry, "before"), _side(entry, "after"))
+        add_row(table, entry.item_id, _side(entry, "before"), _side(entry, "after"))
     return table
 
 
 def namespaces_table(namespaces: Iterable[ns.Namespace]) -> "Table":
     """Namespaces with their figures."""
-    table = _table(
+    table = table_of(
         "",
         "namespace",
         "items",
@@ -217,7 +226,7 @@ def namespaces_table(namespaces: Iterable[ns.Namespace]) -> "Table":
         "resumable from",
     )
     for namespace in namespaces:
-        _add(
+        add_row(
             table,
             namespace.name,
             str(namespace.item_count),
@@ -235,7 +244,7 @@ def namespaces_table(namespaces: Iterable[ns.Namespace]) -> "Table":
 
 def consumers_table(answer: sync.ListConsumersResponse) -> "Table":
     """Who follows a namespace, and how far each is."""
-    table = _table(
+    table = table_of(
         f"head revision {answer.head_revision}",
         "consumer",
         "stream",
@@ -246,7 +255,7 @@ def consumers_table(answer: sync.ListConsumersResponse) -> "Table":
         "acknowledged",
     )
     for consumer in answer.consumers:
-        _add(
+        add_row(
             table,
             consumer.consumer,
             str(consumer.stream),
@@ -261,11 +270,11 @@ def consumers_table(answer: sync.ListConsumersResponse) -> "Table":
 
 def alarms_table(alarms: Sequence[pb.CollapseAlarm]) -> "Table":
     """Who says less and less, and who does not."""
-    table = _table("", "producer", "modality", "alarm", "since", "at revision", "ratio", "compared with", "trend")
+    table = table_of("", "producer", "modality", "alarm", "since", "at revision", "ratio", "compared with", "trend")
     for alarm in alarms:
         decisive = next((figures for figures in alarm.ratios if figures.order == 1), None)
         state = "on" if alarm.on else "drifted" if alarm.drifted else "off"
-        _add(
+        add_row(
             table,
             alarm.producer or "(the store)",
             pb.Modality.Name(alarm.modality).removeprefix("MODALITY_"),
@@ -308,7 +317,8 @@ def show(messages: "Iterable[Message]", *, as_json: bool, table: "Callable[[], T
         output().print(table())
 
 
-def _table(title: str, *columns: str) -> "Table":
+def table_of(title: str, *columns: str) -> "Table":
+    """A table without rows."""
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left", show_edge=False, pad_edge=False)
@@ -317,7 +327,7 @@ def _table(title: str, *columns: str) -> "Table":
     return table
 
 
-def _add(table: "Table", *cells: str) -> None:
+def add_row(table: "Table", *cells: str) -> None:
     """A row of plain text: in rich's own markup `[1]` would be a style."""
     from rich.text import Text
 

@@ -117,6 +117,44 @@ DASHBOARD: Final = Dashboard(
             ),
         ),
         Row(
+            "Review",
+            (
+                Panel(
+                    "Waiting for review",
+                    "Submissions that are held, by why.",
+                    "short",
+                    one(or_none(sum_of("epistream_reviews_pending", "reason")), "{{reason}}"),
+                    stacked=True,
+                ),
+                Panel(
+                    "Oldest review",
+                    "How long the oldest of them has waited. From half a week on it comes first.",
+                    "s",
+                    one(or_none(max_of("epistream_review_oldest_age_seconds", "reason")), "{{reason}}"),
+                    most=302400,
+                ),
+                Panel(
+                    "Decisions",
+                    "Of reviewers, a second, by outcome.",
+                    "ops",
+                    one(or_none(rate("epistream_review_decisions_total", by="outcome")), "{{outcome}}"),
+                    stacked=True,
+                ),
+                Panel(
+                    "Open conflicts",
+                    "Nobody has said yet which of the contradicting parties stand.",
+                    "short",
+                    one(sum_of("epistream_conflicts_open", "namespace"), "{{namespace}}"),
+                ),
+                Panel(
+                    "Oldest conflict",
+                    "How long the oldest of them is open.",
+                    "s",
+                    one(max_of("epistream_conflict_oldest_age_seconds", "namespace"), "{{namespace}}"),
+                ),
+            ),
+        ),
+        Row(
             "Over gRPC, and refused",
             (
                 DEAD_LETTERS,

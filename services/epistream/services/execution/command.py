@@ -8,7 +8,7 @@ from pathlib import Path
 
 from google.protobuf.json_format import Parse, ParseError
 
-from epistream.services.execution.verdict import Result, Verdict
+from epistream.services.execution.verdict import Result, Verdict, printable
 from epistream.services.execution.verifying import Verifier
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import InvalidInput
@@ -30,7 +30,7 @@ def verify_command(file: Path, bubblewrap: Path | None, *, allow_none: bool, as_
         print(json.dumps({**asdict(result), "kill_rate": result.kill_rate}))
     else:
         for line in _told(result):
-            print(line)
+            print(printable(line))
     return result.verdict == Verdict.VERIFIED
 
 

@@ -147,7 +147,6 @@ WORK: Final = {
     "recvmsg": (47, 212),
     "shutdown": (48, 210),
     "getsockopt": (55, 209),
-    "setsockopt": (54, 208),
     "getpeername": (52, 205),
     "getsockname": (51, 204),
     "fcntl": (72, 25),

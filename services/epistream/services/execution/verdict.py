@@ -76,6 +76,16 @@ class Result:
     """The version of Python that ran it."""
 
     @property
+    def passed(self) -> bool:
+        """Whether every test passed, whatever the tests are worth."""
+        return self.verdict in (Verdict.VERIFIED, Verdict.VACUOUS)
+
+    @property
     def kill_rate(self) -> float | None:
         """From 0 to 1; None where no mutant was tried."""
         return self.killed / self.mutants if self.mutants else None
+
+
+def printable(text: str) -> str:
+    """What a program said, as a terminal may show it: a control sequence could do more than print."""
+    return "".join(each if each.isprintable() or each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in text)

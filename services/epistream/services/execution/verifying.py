@@ -2,6 +2,7 @@
 
 import compileall
 import logging
+import platform
 import re
 import socket
 import time
@@ -20,6 +21,8 @@ from epistream.v1 import knowledge_pb2 as pb
 LEAST_KILL_RATE: Final = 0.5
 """Tests that notice fewer of the mutants are vacuous."""
 DEFAULT_LIMITS: Final = Limits()
+_RULES: Final = 1
+"""Counted up when the same program and tests may get another verdict than before."""
 _log = logging.getLogger(__name__)
 _DEFINED: Final = re.compile(r"\b(?:def|class)\s+(\w+)")
 _WORD: Final = re.compile(r"[^\W\d]\w*")
@@ -43,6 +46,11 @@ class Verifier:
             _log.warning("Code is run WITHOUT A SANDBOX, as the settings ask: a program can read this machine's files")
         # Compiled once here: a sandbox cannot keep what it compiles.
         compileall.compile_dir(INSIDE, quiet=2)
+
+    @property
+    def version(self) -> str:
+        """What the verdicts depend on beside a program and its tests: our rules, the sandbox, the interpreter."""
+        return f"rules {_RULES}, {self._isolation.description}, Python {platform.python_version()}"
 
     @classmethod
     def find(cls, bubblewrap: Path | None = None, *, allow_none: bool = False) -> "Verifier":

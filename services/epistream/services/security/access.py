@@ -60,6 +60,8 @@ class Verb(enum.StrEnum):
     """Get, search, history, diff."""
     WRITE = "write"
     """Submit and retract."""
+    REVIEW = "review"
+    """See what is held, decide it, and resolve conflicts."""
     WATCH = "watch"
     """Subscribe, and see who has applied what."""
     ADMIN = "admin"
@@ -132,6 +134,14 @@ class Role(_Model):
             and (self.producers is None or _fits(producer, self.producers))
         )
 
+    def grants_review(self, namespace: str, origin: int, reviewer: str) -> bool:
+        """Whether it grants to decide with this origin in this reviewer's name."""
+        return (
+            self.grants(_REVIEW, namespace)
+            and (self.origins is None or origin_name(origin) in self.origins)
+            and (self.producers is None or _fits(reviewer, self.producers))
+        )
+
     def grants_subscription(self, namespace: str, consumer: str) -> bool:
         """Whether it grants to subscribe in this consumer's name."""
         return self.grants(_WATCH, namespace) and (self.consumers is None or _fits(consumer, self.consumers))
@@ -146,6 +156,7 @@ class Role(_Model):
 
 
 _WRITE: Final = frozenset((Verb.WRITE,))
+_REVIEW: Final = frozenset((Verb.REVIEW,))
 _WATCH: Final = frozenset((Verb.WATCH,))
 
 
@@ -199,6 +210,10 @@ class Principal:
     def may_submit(self, namespace: str, origin: int, producer: str) -> bool:
         """Whether a role grants to submit with this origin in this producer's name."""
         return any(role.grants_submission(namespace, origin, producer) for role in self.roles)
+
+    def may_review(self, namespace: str, origin: int, reviewer: str) -> bool:
+        """Whether a role grants to decide with this origin in this reviewer's name."""
+        return any(role.grants_review(namespace, origin, reviewer) for role in self.roles)
 
     def may_subscribe(self, namespace: str, consumer: str) -> bool:
         """Whether a role grants to subscribe in this consumer's name."""

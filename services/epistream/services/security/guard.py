@@ -239,6 +239,15 @@ class Caller:
             namespaces.add(claims.namespace)
         return sorted(namespaces)
 
+    def require_review(self, namespace: str, origin: int, reviewer: str) -> None:
+        """Raises Denied unless a role grants to decide with this origin in this reviewer's name."""
+        principal = self.principal
+        if not principal.may_review(namespace, origin, reviewer):
+            who, where = _short(reviewer), _short(namespace)
+            raise self._guard.denied(
+                principal, f"{Verb.REVIEW} in {where} with the origin {origin_name(origin)} as {who}"
+            )
+
     def require_subscription(self, namespace: str, consumer: str) -> None:
         """Raises Denied unless a role grants to subscribe in this consumer's name."""
         principal = self.principal

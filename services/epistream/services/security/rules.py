@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from epistream.services.security.access import Verb
 
-_SOME: Final = frozenset((Verb.READ, Verb.WRITE, Verb.WATCH, Verb.ADMIN))
+_SOME: Final = frozenset((Verb.READ, Verb.WRITE, Verb.REVIEW, Verb.WATCH, Verb.ADMIN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ def _only(verb: Verb) -> frozenset[Verb]:
 
 
 _BY_SUBMISSION: Final = "each submission, with its namespace, origin and producer"
+_BY_REVIEWER: Final = "the request, with its namespace and its reviewer's name and origin"
 _BY_NAMESPACE: Final = "those are listed in which the caller may do something"
 _BY_SUBSCRIPTION: Final = "the first message, with its namespace and consumer; asked again when the access file changes"
 
@@ -50,6 +51,13 @@ RULES: Final[Mapping[str, Rule]] = {
     "KnowledgeService/Diff": Rule(_only(Verb.READ), _field("namespace"), audited=False),
     "KnowledgeService/ListFeedback": Rule(_only(Verb.READ), _field("namespace"), audited=False),
     "KnowledgeService/ListAlarms": Rule(_only(Verb.READ), _field("namespace"), audited=False),
+    "ReviewService/ListReviews": Rule(_only(Verb.REVIEW), _field("namespace"), audited=False),
+    "ReviewService/GetReview": Rule(_only(Verb.REVIEW), _field("namespace"), audited=False),
+    "ReviewService/ClaimReview": Rule(_only(Verb.REVIEW), within=_BY_REVIEWER),
+    "ReviewService/DecideReview": Rule(_only(Verb.REVIEW), within=_BY_REVIEWER),
+    "ReviewService/CommentReview": Rule(_only(Verb.REVIEW), within=_BY_REVIEWER),
+    "ReviewService/ListConflicts": Rule(_only(Verb.REVIEW), _field("namespace"), audited=False),
+    "ReviewService/ResolveConflict": Rule(_only(Verb.REVIEW), within=_BY_REVIEWER),
     "SyncService/Subscribe": Rule(_only(Verb.WATCH), within=_BY_SUBSCRIPTION),
     "SyncService/ListConsumers": Rule(_only(Verb.WATCH), _field("namespace"), audited=False),
     "SyncService/WaitApplied": Rule(_only(Verb.WATCH), _field("namespace"), audited=False),

@@ -252,7 +252,6 @@ class _Tests:
         self._program = program
         self._failed: list[list[str]] = []
         self._names: dict[str, Any] = {"__name__": "tests"}
-        self._own: set[str] = set()
         self._shadows: dict[str, Remote] = {}
 
     def run(self) -> list[list[str]]:
@@ -273,21 +272,29 @@ class _Tests:
         return self._failed
 
     def _bind(self, wanted: set[str]) -> None:
-        """Make the program's names known, but those of Python itself: they are Python's, whatever the program says."""
+        """Make the program's names known, but those of Python itself: they are Python's, whatever the program says.
+
+        It could say that it has others than were asked for, `__builtins__` for one.
+        """
         found = self._program.ask("names", sorted(wanted))
-        for name, (origin, module, part) in found.items() if isinstance(found, dict) else ():
-            library = _from_library(module, part) if origin == "module" else None
-            if library is not None:
-                self._names[name] = library
-            elif name in vars(builtins) or name in sys.stdlib_module_names:
+        for name, origin in found.items() if isinstance(found, dict) else ():
+            if name not in wanted or name.startswith("__"):
+                continue
+            library = _from_library(name, *origin)
+            if library is None and _of_python(name):
                 self._shadows[name] = self._program.ask("get", None, name)
-            else:
-                self._names[name] = self._program.ask("get", None, name)
-                self._own.add(name)
+            elif name not in vars(builtins):
+                self._names[name] = self._program.ask("get", None, name) if library is None else library
 
     def _execute(self, code: types.CodeType) -> None:
-        """Run statements. One that uses no other name of the program tests the one that is called like Python's own."""
-        shadows = {} if self._own & _names_in(code) else self._shadows
+        """Run statements. Where the program's `sum` is all that one uses it is what is tested, else it is Python's.
+
+        A name of the tests may hold a result of the program: `all(results)` has to be Python's, too.
+        """
+        used = _names_in(code)
+        shadows = {name: held for name, held in self._shadows.items() if name in used}
+        if len(shadows) > 1 or not used <= vars(builtins).keys() | shadows.keys():
+            shadows = {}
         self._names.update(shadows)
         try:
             exec(code, self._names)  # noqa: S102 - it is what the sandbox is for
@@ -328,15 +335,26 @@ def _names_in(code: types.CodeType) -> set[str]:
     return set(code.co_names).union(*map(_names_in, inner))
 
 
-def _from_library(module: str, part: str) -> Any:
-    """What the program took from Python's library, taken from there again; None if it did not."""
+def _of_python(name: str) -> bool:
+    return name in vars(builtins) or name in sys.stdlib_module_names
+
+
+def _from_library(name: str, module: str, part: str) -> Any:
+    """What the program took from Python's library, taken from there again by the same name; None if it did not.
+
+    A module may be taken by another name, but not by that of another module.
+    """
     if module.partition(".")[0] not in sys.stdlib_module_names:
         return None
     try:
         __import__(module)
-        return getattr(sys.modules[module], part) if part else sys.modules[module]
-    except (ImportError, AttributeError, ValueError):
+        found = getattr(sys.modules[module], name) if part else sys.modules[module]
+    except (ImportError, AttributeError, ValueError, KeyError):
         return None
+    if name not in sys.stdlib_module_names:
+        return found
+    own = sys.modules.get(name)
+    return found if found is own or found is getattr(own, name, own) else None
 
 
 def _as_json(value: Any) -> Any:

@@ -86,9 +86,9 @@ class Served:
         return self._kept[held]
 
     def names(self, wanted: list[str]) -> dict[str, Any]:
-        """Of these names those that the program has, and what they are: a module, something of one, or its own."""
+        """Of these names those that the program has, and where each comes from."""
         found = {name: self._module.__dict__[name] for name in wanted if name in self._module.__dict__}
-        return {name: _origin(name, value) for name, value in found.items()}
+        return {name: _origin(value) for name, value in found.items()}
 
     def get(self, owner: Any, name: str) -> Any:
         """An attribute; without an owner, a name of the program."""
@@ -103,13 +103,12 @@ class Served:
         return list(islice(iterator, STREAM_CHUNK))
 
 
-def _origin(name: str, value: Any) -> list[str]:
+def _origin(value: Any) -> list[str]:
+    """The module that it is, or the one of Python's library that it is a part of, and whether it is a part."""
     if isinstance(value, types.ModuleType):
-        return ["module", value.__name__, ""]
+        return [value.__name__, ""]
     module = getattr(value, "__module__", None)
-    if isinstance(module, str) and module in sys.stdlib_module_names:
-        return ["module", module, str(getattr(value, "__name__", name))]
-    return ["own", "", ""]
+    return [module, "part"] if isinstance(module, str) and module in sys.stdlib_module_names else ["", ""]
 
 
 def _set(_: Served, owner: Any, name: str, value: Any) -> None:

@@ -1,0 +1,105 @@
+"""How far raters are of one mind. Pure.
+
+Krippendorff's alpha (K. Krippendorff, Computing Krippendorff's Alpha-Reliability, 2011), for any number of raters and
+missing values:
+
+    alpha = 1 - D_o / D_e = 1 - (n - 1) Σ_ck o_ck δ²_ck / Σ_ck n_c n_k δ²_ck
+
+o_ck is how often the values c and k meet in one unit, each unit's pairs in both directions divided by its number of
+values less one; n_c = Σ_k o_ck; n = Σ_c n_c. The difference δ² is of the level of measurement:
+
+    nominal   0 for equal values, else 1
+    ordinal   (Σ_{g from c to k} n_g - (n_c + n_k) / 2)²
+    interval  (c - k)²
+
+1 is perfect agreement, 0 what chance would bring, below 0 disagreement that is systematic. An example, two raters and
+three units: (a, a), (a, b), (b, b): o_aa = 2, o_ab = o_ba = 1, o_bb = 2; n = 6; alpha = 1 - 5 · 2 / 18 = 0.444.
+"""
+
+import enum
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from epistream.v1 import knowledge_pb2 as pb
+
+
+class Level(enum.StrEnum):
+    """What may be said of two values: whether they differ, which is more, by how much."""
+
+    NOMINAL = "nominal"
+    ORDINAL = "ordinal"
+    INTERVAL = "interval"
+
+
+def alpha(units: Iterable[Sequence[float | None]], level: Level = Level.NOMINAL) -> float | None:
+    """Krippendorff's alpha of the values that raters gave to each unit; None for a value that is missing.
+
+    Of nominal values any numbers may stand for the categories. A unit with fewer than two values says nothing. Returns
+    None where there is nothing to compare, or all values are the same, so that chance could not have made a difference.
+    """
+    met: defaultdict[tuple[float, float], float] = defaultdict(float)
+    for unit in units:
+        values = Counter(value for value in unit if value is not None)
+        count = values.total()
+        for first in values:
+            for second in values:
+                pairs = values[first] * (values[second] - (first == second))
+                met[first, second] += pairs / (count - 1) if count > 1 else 0.0
+    totals: defaultdict[float, float] = defaultdict(float)
+    for (first, _), weight in met.items():
+        totals[first] += weight
+    differ = _differences(totals, level)
+    expected = sum(totals[first] * totals[second] * differ[first, second] for first, second in differ)
+    if not expected:
+        return None
+    observed = sum(weight * differ[pair] for pair, weight in met.items())
+    return 1 - (sum(totals.values()) - 1) * observed / expected
+
+
+def _differences(totals: Mapping[float, float], level: Level) -> Mapping[tuple[float, float], float]:
+    """δ² of all pairs of values."""
+    values = sorted(totals)
+    below, reached = {}, 0.0
+    for value in values:
+        below[value] = reached + totals[value] / 2  # the middle of its place in the order
+        reached += totals[value]
+    match level:
+        case Level.NOMINAL:
+            return {(c, k): float(c != k) for c in values for k in values}
+        case Level.ORDINAL:
+            return {(c, k): (below[c] - below[k]) ** 2 for c in values for k in values}
+        case Level.INTERVAL:
+            return {(c, k): (c - k) ** 2 for c in values for k in values}
+
+
+def disagreement(item_id: str, feedback: Iterable[pb.Feedback]) -> float | None:
+    """The entropy of the votes on an item as a share of the most that it could be, H / ln K, in [0, 1].
+
+    Votes are its scores by BINARY and RATING, the newest of each rater, apart for each kind, aspect and scale; the
+    answer is that of the votes that are most at odds. K is 2 for BINARY, of a scale of whole numbers how many it has,
+    of another how many there were. None where nobody voted.
+    """
+    return max((_entropy(votes, kinds) for votes, kinds in _votes(item_id, feedback)), default=None)
+
+
+def _votes(item_id: str, feedback: Iterable[pb.Feedback]) -> Iterator[tuple[list[float], int]]:
+    """The votes of each kind, and how many there could be."""
+    cast: defaultdict[tuple[int, str, float, float], dict[str, float]] = defaultdict(dict)
+    for one in feedback:
+        if one.kind not in (pb.FEEDBACK_KIND_BINARY, pb.FEEDBACK_KIND_RATING):
+            continue
+        scale = (0.0, 1.0) if one.kind == pb.FEEDBACK_KIND_BINARY else (one.scale_min, one.scale_max)
+        for judged in one.judged:
+            if judged.item_id == item_id:
+                cast[one.kind, one.aspect, *scale][one.rater] = judged.score
+    for (_, _, low, high), by_rater in cast.items():
+        votes = list(by_rater.values())
+        whole = all(value.is_integer() for value in (low, high, *votes))
+        yield votes, round(high - low) + 1 if whole else len(set(votes))
+
+
+def _entropy(votes: Sequence[float], kinds: int) -> float:
+    shares = [count / len(votes) for count in Counter(votes).values()]
+    entropy = -sum(share * math.log(share) for share in shares)
+    return min(entropy / math.log(max(kinds, 2)), 1.0)

@@ -1,0 +1,241 @@
+"""What waits for people, and what they decide: the questions and acts of `epistream.v1.ReviewService`.
+
+Questions and preparations run on any thread and block; `decide` and `comment` only on the writer thread. Conflicts are
+in `resolutions`. Claims are not here: nothing depends on them but the peace of reviewers.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from epistream.indexer import comments, conflicts
+from epistream.indexer.agreement import disagreement
+from epistream.indexer.catalog import Catalog
+from epistream.indexer.clock import Clock
+from epistream.indexer.decode import again
+from epistream.indexer.model import Embedded, Held, Ruling, Vector
+from epistream.indexer.namespaces import Namespaces
+from epistream.indexer.paging import REVISION_MAX, limit_of, page_token
+from epistream.indexer.pipeline import Pipeline
+from epistream.indexer.review import Ranked, Waiting, rank, urgency
+from epistream.indexer.review_rules import require_comment, require_reviewer, require_verdict
+from epistream.indexer.store import Store
+from epistream.v1 import journal_pb2
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import review_service_pb2 as api
+from epistream.wire.errors import Conflict, InvalidInput, NotFound, Unavailable
+
+LIMIT: Final = 10
+READ_MAX: Final = 5000
+"""How many of those that wait are looked at, the oldest first. The others follow in their order."""
+RANKED_MAX: Final = 500
+"""How many of these, the most urgent as far as that is known of each alone, are ranked by density and gain."""
+VOTES_MAX: Final = 1000
+"""How much feedback on one item is looked at."""
+
+
+class Reviews:
+    """Reviews over one store."""
+
+    def __init__(self, store: Store, namespaces: Namespaces, pipeline: Pipeline, clock: Clock) -> None:
+        self._store, self._namespaces, self._pipeline, self._clock = store, namespaces, pipeline, clock
+
+    def list_reviews(self, request: api.ListReviewsRequest) -> api.ListReviewsResponse:
+        """What waits, the most urgent first. Blocks for the encoder, unless that is loading: then it goes without.
+
+        Raises:
+            NotFound: there is no such namespace.
+            InvalidInput: the limit or the page token is wrong.
+        """
+        state = self._namespaces.state(request.namespace)
+        number, limit, start = state.config.number, limit_of(request.limit, LIMIT), page_token(request.page_token)
+        with self._store.reader() as catalog:
+            held = [one for one in catalog.pending(number, 0, REVISION_MAX) if _wanted(one, request)]
+            contested = conflicts.open_with(catalog.connection, number, (one.sequence for one in held))
+            waiting = [self._waiting(one, catalog, number, contested) for one in held[:READ_MAX]]
+        ranked = self._ranked(waiting, {one.sequence: one for one in held}, state.config.encoder.dimension)
+        answer = api.ListReviewsResponse(pending_count=len(held))
+        by_id, priorities = {one.sequence: one for one in held}, {one.review_id: one for one in ranked}
+        order = [*priorities, *(one.sequence for one in held if one.sequence not in priorities)]
+        for review_id in order[start : start + limit]:
+            answer.reviews.append(_review(by_id[review_id], contested.get(review_id, 0), priorities.get(review_id)))
+        if start + limit < len(order):
+            answer.next_page_token = str(start + limit)
+        return answer
+
+    def get(self, namespace: str, review_id: int) -> api.Review:
+        """One that was held.
+
+        Raises:
+            NotFound: there is no such namespace, or nothing was held by that entry.
+        """
+        number = self._namespaces.state(namespace).config.number
+        with self._store.reader() as catalog:
+            held = _held(catalog, namespace, number, review_id)
+            contested = conflicts.open_with(catalog.connection, number, [review_id])
+            review = _review(held, contested.get(review_id, 0))
+            review.comments.extend(map(told, comments.read(catalog.connection, number, review_id)))
+            ended = catalog.ended(number, review_id)
+            if ended is not None:
+                _tell_decision(review.decision, catalog.decision(ended), review_id)
+        return review
+
+    def prepare(self, request: api.DecideReviewRequest) -> Ruling:
+        """What is asked to be decided, with its vector where it is let in. Any thread.
+
+        Raises:
+            NotFound: there is no such namespace, or nothing was held by that entry.
+            InvalidInput: a field is wrong; or the namespace has changed so that what was held does not fit it.
+            Unavailable: the encoder is loading.
+        """
+        reviewer = request.reviewer
+        require_verdict(request.verdict)
+        require_comment("comment", request.comment, needed=False)
+        number = self._namespaces.state(request.namespace).config.number
+        with self._store.reader() as catalog:
+            held = _held(catalog, request.namespace, number, request.review_id)
+        require_reviewer(reviewer, reason=held.decision.receipt.reason)
+        admits = request.verdict == api.REVIEW_VERDICT_ADMIT
+        return ruling(self._pipeline, held, reviewer, request.comment, admits=admits)
+
+    def decide(self, prepared: Ruling) -> pb.Receipt:
+        """End a review. Only the writer thread.
+
+        Raises:
+            Conflict: as `Pipeline.release`; but not where it was decided just so before.
+            Denied, Unavailable, Broken: as `Pipeline.release`.
+        """
+        try:
+            (receipt,) = self._pipeline.release([prepared])
+        except Conflict as error:
+            before = self._decided_before(prepared) if error.reason == "NOT_HELD" else None
+            if before is None:
+                raise
+            return before
+        return receipt
+
+    def comment(self, request: api.CommentReviewRequest) -> api.ReviewComment:
+        """Keep what somebody says; what they said last is not said again. Only the writer thread.
+
+        Raises:
+            NotFound: there is no such namespace, review or conflict.
+            InvalidInput: a field is wrong.
+            Unavailable, Broken: as `Pipeline.commit`.
+        """
+        require_reviewer(request.reviewer)
+        require_comment("text", request.text, needed=True)
+        number = self._namespaces.state(request.namespace).config.number
+        said = journal_pb2.Comment(subject=request.subject_id, reviewer=request.reviewer.name, text=request.text)
+        with self._store.newest() as catalog:
+            if conflicts.read(catalog.connection, number, request.subject_id) is None:
+                _held(catalog, request.namespace, number, request.subject_id)
+            newest = comments.read(catalog.connection, number, request.subject_id)[-1:]
+        if newest and (newest[0].reviewer, newest[0].text) == (said.reviewer, said.text):
+            return told(newest[0])
+        return told(self._pipeline.comment(request.namespace, said))
+
+    def _decided_before(self, prepared: Ruling) -> pb.Receipt | None:
+        """The receipt of the same decision by the same reviewer: who did not hear the answer asks again."""
+        held = prepared.held
+        number = self._namespaces.state(held.decision.receipt.namespace).config.number
+        with self._store.newest() as catalog:
+            ended = catalog.ended(number, held.sequence)
+            before = catalog.decision(ended) if ended is not None else journal_pb2.Decision()
+        same = (
+            before.releases == held.sequence
+            and (before.decided_by, before.comment) == (prepared.decided_by, prepared.comment)
+            and (before.receipt.outcome != pb.OUTCOME_REJECTED) == prepared.admits
+        )
+        return before.receipt if same else None
+
+    def _waiting(self, held: Held, catalog: Catalog, number: int, contested: Iterable[int]) -> Waiting:
+        receipt, item_id = held.decision.receipt, again(held).item_id
+        said = (one.recorded.feedback for _, one in catalog.feedback(number, item_id, 0, VOTES_MAX))
+        return Waiting(
+            held.sequence,
+            receipt.producer,
+            max(0, self._clock.now_us() - receipt.time.ToMicroseconds()) / 1e6,
+            disagreement=disagreement(item_id, said),
+            contested=held.sequence in contested,
+        )
+
+    def _ranked(self, waiting: Sequence[Waiting], held: dict[int, Held], dimension: int) -> list[Ranked]:
+        nearest = sorted(waiting, key=lambda one: (-urgency(one), one.review_id))[:RANKED_MAX]
+        vectors = self._vectors([held[one.review_id] for one in nearest])
+        return rank([one.with_vector(vectors.get(one.review_id)) for one in nearest], dimension)
+
+    def _vectors(self, held: Sequence[Held]) -> dict[int, Vector]:
+        try:
+            prepared = self._pipeline.prepare([again(one) for one in held], wait=False)
+        except Unavailable:
+            return {}
+        return {
+            one.sequence: candidate.vector
+            for one, candidate in zip(held, prepared, strict=True)
+            if isinstance(candidate, Embedded) and candidate.vector is not None
+        }
+
+
+def ruling(pipeline: Pipeline, held: Held, reviewer: api.Reviewer, comment: str, *, admits: bool) -> Ruling:
+    """What a reviewer decides of what is held, with its vector where it is let in. Raises as `Reviews.prepare`."""
+    decoded = again(held)
+    embedded = Embedded(decoded, None)
+    if admits:
+        (prepared,) = pipeline.prepare([decoded], wait=False)
+        if not isinstance(prepared, Embedded):
+            why = "; ".join(f"{v.field}: {v.description}" for v in prepared.violations)
+            raise InvalidInput(f"review {held.sequence} does not fit the namespace any more, reject it: {why}")
+        embedded = prepared
+    return Ruling(held, embedded, admits, reviewer.origin, reviewer.name, comment)
+
+
+def told(comment: journal_pb2.Comment) -> api.ReviewComment:
+    """A comment, as it is answered."""
+    return api.ReviewComment(reviewer=comment.reviewer, text=comment.text, time=comment.time)
+
+
+def _held(catalog: Catalog, namespace: str, number: int, review_id: int) -> Held:
+    held = catalog.held(number, review_id) if review_id <= REVISION_MAX else None
+    if held is None:
+        raise NotFound(f"{namespace} has no review {review_id}: list what waits")
+    return held
+
+
+def _wanted(held: Held, request: api.ListReviewsRequest) -> bool:
+    receipt = held.decision.receipt
+    return (
+        (not request.reasons or receipt.reason in request.reasons)
+        and (not request.producers or receipt.producer in request.producers)
+        and (not request.modalities or held.decision.held.modality in request.modalities)
+    )
+
+
+def _review(held: Held, conflict: int, ranked: Ranked | None = None) -> api.Review:
+    decision = held.decision
+    review = api.Review(
+        namespace=decision.receipt.namespace,
+        review_id=held.sequence,
+        receipt=decision.receipt,
+        submission=decision.held,
+        item_id=again(held).item_id,
+        conflict_id=conflict,
+    )
+    if ranked is not None:
+        given = ranked.priority
+        review.priority.CopyFrom(
+            api.ReviewPriority(
+                value=given.value,
+                uncertainty=given.uncertainty,
+                density=given.density,
+                gain=given.gain,
+                ageing=given.ageing,
+                due=given.due,
+                disputed=given.disputed,
+            )
+        )
+    return review
+
+
+def _tell_decision(told: api.ReviewDecision, decision: journal_pb2.Decision, review_id: int) -> None:
+    told.receipt.CopyFrom(decision.receipt)
+    if decision.releases == review_id:
+        told.reviewer, told.comment = decision.decided_by, decision.comment

@@ -1,0 +1,151 @@
+"""The code that the gate holds until its tests were run: a reviewer that is a program.
+
+What passes and breaks nothing is let in, what a test says is wrong is turned away. Everything else stays held for
+people, with the verdict as feedback: tests that cannot be decided here, tests that show nothing, dependants that break.
+"""
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from epistream.clients.knowledge import KnowledgeClient
+from epistream.clients.reviews import ReviewClient
+from epistream.services.execution.assessing import Assessed, Assessor
+from epistream.services.execution.dependants import Dependants
+from epistream.services.execution.judging import Beside
+from epistream.services.execution.opinions import Subject
+from epistream.services.execution.reading import patiently
+from epistream.services.execution.verdict import Verdict, printable
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import review_service_pb2 as api
+from epistream.wire.errors import Conflict, Denied, InvalidInput, NotFound
+
+_PAGE: Final = 10
+_TAKEN_MOST: Final = 50
+"""So many are taken at a time, each of up to a mebibyte."""
+_COMMENT_CHARACTERS: Final = 4000
+_log = logging.getLogger(__name__)
+
+
+def ruling(found: Assessed) -> bool | None:
+    """Whether code that is held is let in, as its tests decide it; None where they decide nothing."""
+    verdict, survival = found.judged.result.verdict, found.survival
+    # Whoever has made many dependants must not hide behind them the one that breaks.
+    if verdict == Verdict.VERIFIED and not survival.broken and not survival.left_out:
+        return True
+    return False if verdict == Verdict.FAIL else None
+
+
+class HeldCode:
+    """Reviews what is held for REASON_UNVERIFIED.
+
+    Args:
+        namespace: where.
+        client: to review there, as a program.
+        reading: to read there.
+        assessor: runs the tests.
+        told: called with what was run.
+
+    Attributes:
+        known: what depends on what, as it is followed.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        client: ReviewClient,
+        reading: KnowledgeClient,
+        assessor: Assessor,
+        told: Callable[[Assessed], None],
+    ) -> None:
+        self._namespace, self._client, self._reading = namespace, client, reading
+        self._assessor, self._told = assessor, told
+        self.known = Dependants()
+        self._left: dict[int, frozenset[str]] = {}
+        """Reviews that are people's now, with what each is derived from."""
+        self._because: dict[int, str] = {}
+
+    def take(self, change: pb.Change) -> None:
+        """Note a version. What was left to people, and is derived from its item, is run again."""
+        self.known.take(change)
+        for review_id in [one for one, parents in self._left.items() if change.item_id in parents]:
+            del self._left[review_id]
+            self._because[review_id] = f"{change.item_id} version {change.version}"
+
+    async def review(self, revision: int, room: asyncio.Semaphore) -> float:
+        """Decide some of what waits, with what is known at this revision, as many at a time as there is room for.
+
+        Returns:
+            How long the service took to say what waits, seconds.
+
+        Raises:
+            NoIsolation: the sandbox cannot be started any more.
+            EpistreamError: as calls of a service do.
+        """
+        namespace = await patiently(lambda: self._reading.namespace(self._namespace))
+        if not (namespace.policy.verify_code and namespace.held_count):
+            return 0.0
+        began = time.monotonic()
+        waiting = await self._waiting()
+        seconds = time.monotonic() - began
+        try:
+            async with asyncio.TaskGroup() as group:
+                for each in waiting:
+                    await room.acquire()
+                    group.create_task(self._review(each, revision)).add_done_callback(lambda _: room.release())
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return seconds
+
+    async def _waiting(self) -> list[api.Review]:
+        """The first of what waits and is not left to people."""
+        found: list[api.Review] = []
+        token = ""
+        while True:
+            page = await patiently(
+                functools.partial(
+                    self._client.reviews,
+                    self._namespace,
+                    reasons=[pb.REASON_UNVERIFIED],
+                    modalities=[pb.MODALITY_CODE],
+                    limit=_PAGE,
+                    page_token=token,
+                )
+            )
+            found += [each for each in page.reviews if each.review_id not in self._left]
+            token = page.next_page_token
+            if not token or len(found) >= _TAKEN_MOST:
+                return found
+
+    async def _review(self, review: api.Review, revision: int) -> None:
+        claim = functools.partial(self._client.claim, self._namespace, review.review_id)
+        try:
+            await patiently(claim)
+            if not await self._decide(review, revision):
+                self._leave(review)
+                await patiently(lambda: claim(seconds=0))
+        except (Conflict, NotFound, Denied, InvalidInput) as error:
+            # Somebody else has it, or has decided it, or knowledge of a higher authority is in the way by now.
+            self._leave(review)
+            level = logging.WARNING if isinstance(error, Denied) else logging.INFO
+            _log.log(level, "review %d is left to people: %s", review.review_id, error.message)
+
+    async def _decide(self, review: api.Review, revision: int) -> bool:
+        """Run it, and end the review where the tests decide it. Returns whether they do."""
+        subject = Subject.of_review(review)
+        beside = Beside.of(subject.item_id, subject.knowledge.provenance.derived_from, self.known)
+        because = self._because.pop(review.review_id, "")
+        found = await self._assessor.of_held(subject, beside, revision, because)
+        self._told(found)
+        ruled = ruling(found)
+        if ruled is not None:
+            end = self._client.admit if ruled else self._client.reject
+            comment = printable(found.judged.result.reason)[:_COMMENT_CHARACTERS]
+            await patiently(lambda: end(self._namespace, review.review_id, comment))
+        return ruled is not None
+
+    def _leave(self, review: api.Review) -> None:
+        self._left[review.review_id] = frozenset(review.submission.provenance.derived_from)

@@ -1,0 +1,224 @@
+"""The executor on a real service: verdicts come as feedback, and an update runs its dependants again (R27, R28)."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from epistream.clients import Credentials
+from epistream.v1 import knowledge_pb2 as pb
+from tests.support.certificates import Authority, put
+from tests.support.cli import clean_environment
+from tests.support.code_namespace import (
+    END_SECONDS,
+    CodeNamespace,
+    executor_command,
+    run_executor,
+    running_executor,
+)
+from tests.support.code_sample import SAMPLE, sampled
+from tests.support.security import hash_of
+from tests.support.service import RunningService, running_service
+from tests.support.waits import wait_until
+
+ADD = "def add(a, b):\n    return a + b\n"
+WRONG = "def add(a, b):\n    return a - b\n"
+ADDS = ("assert add(1, 2) == 3", "assert add(-1, 1) == 0")
+ACCESS = f"""
+[roles.all]
+verbs = ["read", "write", "watch", "admin"]
+namespaces = ["*"]
+
+[roles.executor]
+verbs = ["read", "write", "watch"]
+namespaces = ["programs"]
+origins = ["SYNTHETIC"]
+producers = ["executor"]
+consumers = ["executor"]
+
+[principals.root]
+roles = ["all"]
+token_hashes = ["{hash_of("root")}"]
+
+[principals.executor]
+roles = ["executor"]
+token_hashes = ["{hash_of("executor")}"]
+"""
+TOTAL = "def total(xs):\n    out = 0\n    for x in xs:\n        out = add(out, x)\n    return out\n"
+TOTALS = ("assert total([1, 2, 3]) == 6", "assert total([]) == 0")
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[RunningService]:
+    with running_service(tmp_path / "data") as running:
+        yield running
+
+
+@pytest.fixture
+def code(service: RunningService) -> Iterator[CodeNamespace]:
+    with CodeNamespace(service.address) as namespace:
+        yield namespace
+
+
+def test_r27_each_version_gets_its_verdict_as_feedback(service: RunningService, code: CodeNamespace) -> None:
+    code.submit("add", WRONG, *ADDS)
+    code.submit("add", ADD, *ADDS)
+    code.submit(
+        "stripped", "def sub(a, b):\n    return a - b\n", tests=pb.Tests(language="go", asserts=["sub(2, 1) == 1"])
+    )
+    code.submit("vacuous", "def one():\n    return 1 + 0\n", "assert True")
+
+    done = run_executor(service.address)
+
+    assert {(each["item_id"], each["which"], each["verdict"]) for each in done} == {
+        ("add", "version 1", "fail"),
+        ("add", "version 2", "verified"),
+        ("stripped", "version 1", "no_tests"),
+        ("vacuous", "version 1", "vacuous"),
+    }
+    by_version = {each.feedback.degree: each for each in code.feedback("add")}
+    said = by_version["verified"].feedback
+    assert (said.kind, said.rater_type, said.aspect) == (
+        pb.FEEDBACK_KIND_BINARY,
+        pb.RATER_TYPE_EXECUTOR,
+        "execution",
+    )
+    assert [(each.item_id, each.score) for each in said.judged] == [("add", 1.0)]
+    assert "version 2" in said.rationale
+    assert "2 asserts in python" in said.rationale
+    assert by_version["fail"].feedback.judged[0].score == 0.0
+    assert "asserts[0]: fail: AssertionError" in by_version["fail"].feedback.rationale
+    # R27: what nothing is shown of is not verified.
+    assert [each.feedback.judged[0].score for name in ("stripped", "vacuous") for each in code.feedback(name)] == [0, 0]
+
+
+def test_what_was_judged_is_not_run_again(service: RunningService, code: CodeNamespace) -> None:
+    code.submit("add", ADD, *ADDS)
+    assert len(run_executor(service.address)) == 1
+    service.restart()
+    assert run_executor(service.address) == []
+    code.submit("total", TOTAL, *TOTALS, derived_from=["add"])
+    assert [each["item_id"] for each in run_executor(service.address)] == ["total"]
+    assert code.verdicts("add") == ["verified"]
+
+
+def test_another_executor_says_it_in_its_own_name(service: RunningService, code: CodeNamespace) -> None:
+    code.submit("add", ADD, *ADDS)
+    run_executor(service.address)
+    run_executor(service.address, "--name=second")
+    assert [each.feedback.rater for each in code.feedback("add")] == ["executor", "second"]
+
+
+def test_it_follows_and_goes_on_after_a_kill(service: RunningService, code: CodeNamespace) -> None:
+    with running_executor(service.address) as executor:
+        code.submit("add", ADD, *ADDS)
+        wait_until(lambda: code.verdicts("add") == ["verified"], "the verdict")
+        service.kill()
+        service.restart()
+        code.submit("total", TOTAL + ADD, *TOTALS)
+        wait_until(lambda: code.verdicts("total") == ["verified"], "the verdict after a restart of the service")
+        executor.send_signal(signal.SIGKILL)
+    code.submit("add", WRONG, *ADDS)
+    with running_executor(service.address) as executor:
+        wait_until(lambda: code.verdicts("add") == ["verified", "fail"], "the verdict of the next executor")
+        executor.terminate()
+        assert executor.wait(END_SECONDS) == 0
+
+
+def test_r28_an_update_runs_its_dependants_again(service: RunningService, code: CodeNamespace) -> None:
+    code.submit("add", ADD, *ADDS)
+    code.submit("total", TOTAL, *TOTALS, derived_from=["add"])
+    code.submit("alone", TOTAL.replace("total", "mine") + ADD, "assert mine([1, 2]) == 3", derived_from=["add"])
+    mean = "def mean(xs):\n    return total(xs) / len(xs)\n"
+    code.submit("mean", mean, "assert mean([1, 3]) == 2", "assert mean([5]) == 5", derived_from=["total"])
+    run_executor(service.address)
+    assert [code.verdicts(name) for name in ("add", "total", "alone", "mean")] == [["verified"]] * 4
+    assert "the code before it of add" in code.feedback("total")[0].feedback.rationale
+    assert "the code before it of add, total" in code.feedback("mean")[0].feedback.rationale
+    assert code.feedback("add", "regression") == []
+
+    # Its own tests are too weak to notice.
+    code.submit("add", WRONG, "assert add(1, 0) == 1", "assert add(5, 0) == 5")
+    [done] = run_executor(service.address)
+
+    assert (done["verdict"], done["regression_survival"], sorted(done["broken"])) == (
+        "verified",
+        0.0,
+        ["mean", "total"],
+    )
+    [rating] = code.feedback("add", "regression")
+    assert rating.feedback.kind == pb.FEEDBACK_KIND_RATING
+    assert (rating.feedback.judged[0].score, rating.feedback.scale_min, rating.feedback.scale_max) == (0.0, 0.0, 1.0)
+    assert "broken: total: fail: asserts[0]" in rating.feedback.rationale
+    assert code.verdicts("total") == ["verified", "fail"]
+    assert "run again for add version 2" in code.feedback("total")[1].feedback.rationale
+    # What stands alone does not depend on it.
+    assert code.verdicts("alone") == ["verified"]
+
+    code.submit("add", ADD.replace("a + b", "b + a"), *ADDS)
+    [done] = run_executor(service.address)
+    assert done["regression_survival"] is None
+    assert code.verdicts("mean") == ["verified", "fail", "verified"]
+
+
+def test_r28_a_harmless_update_breaks_nothing(service: RunningService, code: CodeNamespace) -> None:
+    code.submit("total", TOTAL, *TOTALS, derived_from=["add"])
+    code.submit("add", ADD, *ADDS)
+    code.submit("add", ADD.replace("a + b", "b + a"), *ADDS)
+    done = {(each["item_id"], each["which"]): each for each in run_executor(service.address)}
+    # It came before what it needs, and passes since that is there.
+    assert code.verdicts("total") == ["error", "verified"]
+    assert done["add", "version 2"]["regression_survival"] == 1.0
+    assert [each.feedback.judged[0].score for each in code.feedback("add", "regression")] == [1.0]
+
+
+@pytest.mark.skipif(not SAMPLE.exists(), reason=f"no sample data at {SAMPLE}")
+def test_r28_published_programs_and_an_update_that_breaks_them(service: RunningService, code: CodeNamespace) -> None:
+    """Each published program is called by a program of our own, which passes its tests only together with it."""
+    programs = [each for each in sampled() if each.verified and each.tests.asserts][:5]
+    for at, each in enumerate(programs):
+        code.submit(f"base-{at}", each.content, tests=each.tests)
+        code.submit(f"over-{at}", "checked = True\n", tests=each.tests, derived_from=[f"base-{at}"])
+    run_executor(service.address)
+    for at, _ in enumerate(programs):
+        code.submit(f"base-{at}", f"gone = {at}\n", "assert gone is not None")
+    done = run_executor(service.address)
+    assert [(each["regression_survival"], len(each["broken"])) for each in done] == [(0.0, 1)] * len(programs)
+
+
+def test_it_shows_who_it_is_to_a_service_that_asks(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    put(tmp_path / "access.toml", ACCESS)
+    flags = authority.service_flags() | {"access_file": str(tmp_path / "access.toml")}
+    with running_service(tmp_path / "data", flags) as service:
+        root = Credentials(tls_ca_file=authority.ca_file, token="root")
+        with CodeNamespace(service.address, root) as code:
+            code.submit("add", ADD, *ADDS)
+            shown = {"EPISTREAM_TLS_CA_FILE": str(authority.ca_file), "EPISTREAM_TOKEN": "executor"}
+            assert [each["verdict"] for each in run_executor(service.address, **shown)] == ["verified"]
+            assert code.verdicts("add") == ["verified"]
+
+
+def test_it_does_not_begin_without_isolation(service: RunningService, code: CodeNamespace, tmp_path: Path) -> None:
+    code.submit("add", ADD, *ADDS)
+    command = [*executor_command(service.address, "--once"), f"--bubblewrap={tmp_path}/none"]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=END_SECONDS, env=clean_environment({})
+    )
+    assert done.returncode == 3
+    assert "Programs cannot be isolated here" in done.stderr
+    assert code.verdicts("add") == []
+    done = subprocess.run(
+        [*command, "--no-sandbox"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=END_SECONDS,
+        env=clean_environment({}),
+    )
+    assert json.loads(done.stdout)["verdict"] == "verified"
+    assert "WITHOUT A SANDBOX" in done.stderr
+    assert "NONE: no sandbox" in code.feedback("add")[0].feedback.rationale

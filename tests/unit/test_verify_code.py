@@ -1,0 +1,112 @@
+"""Code waits until its tests were run, where the policy asks for it; who ran them decides no more than that."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from epistream.indexer import store as stores
+from epistream.indexer.engine import Engine
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.v1 import review_service_pb2 as api
+from epistream.wire.errors import InvalidInput
+from tests.support.knowing import NAMESPACE, commit, direction, let_go, open_engine, pending, ruling, submission
+
+EXECUTOR = api.Reviewer(name="executor", origin=pb.ORIGIN_SYNTHETIC)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_engine(tmp_path)
+    asked(engine, verify_code=True)
+    yield engine
+    assert stores.check(engine.store) == []
+    engine.close()
+
+
+def asked(engine: Engine, *, verify_code: bool) -> None:
+    engine.namespaces.update_policy(
+        ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=ns_pb.Policy(verify_code=verify_code))
+    )
+
+
+def code(
+    number: int, origin: pb.Origin.ValueType = pb.ORIGIN_SYNTHETIC, item: str = "f", by: str = "writer"
+) -> pb.Submission:
+    vector = direction(*[0.0] * number, 1.0)
+    content = f"def f(x):\n    return {number}\n"
+    made = submission(content, id=str(number), item=item, origin=origin, producer=by, vector=vector)
+    made.modality = pb.MODALITY_CODE
+    return made
+
+
+def decide(engine: Engine, review_id: int, verdict: api.ReviewVerdict.ValueType) -> pb.Receipt:
+    request = api.DecideReviewRequest(namespace=NAMESPACE, review_id=review_id, reviewer=EXECUTOR, verdict=verdict)
+    return engine.reviews.decide(engine.reviews.prepare(request))
+
+
+@pytest.mark.parametrize("origin", [pb.ORIGIN_SYNTHETIC, pb.ORIGIN_CRAWLED, pb.ORIGIN_COLLABORATIVE])
+def test_code_that_no_expert_answers_for_waits_and_is_itself_when_its_tests_passed(
+    engine: Engine, origin: pb.Origin.ValueType
+) -> None:
+    (receipt,) = commit(engine, code(1, origin))
+    assert (receipt.outcome, receipt.reason, receipt.revision) == (pb.OUTCOME_HELD, pb.REASON_UNVERIFIED, 0)
+    (held,) = pending(engine, pb.REASON_UNVERIFIED)
+    receipt = decide(engine, held.sequence, api.REVIEW_VERDICT_ADMIT)
+    assert (receipt.outcome, receipt.reason, receipt.item_id) == (pb.OUTCOME_ADMITTED, pb.REASON_REVIEW_ADMITTED, "f")
+    with engine.store.reader() as catalog:
+        head = catalog.head(engine.namespaces.configs[NAMESPACE].number, "f")
+    # Tests that pass make no expert of it.
+    assert head is not None
+    assert head.origin == origin
+
+
+def test_a_new_version_waits_too_and_the_one_before_stays(engine: Engine) -> None:
+    commit(engine, code(1, pb.ORIGIN_EXPERT, by="ada"))
+    assert pending(engine) == []
+    asked(engine, verify_code=False)
+    commit(engine, code(2, item="g"))
+    asked(engine, verify_code=True)
+    (receipt,) = commit(engine, code(3, item="g"))
+    assert receipt.reason == pb.REASON_UNVERIFIED
+    (held,) = pending(engine)
+    receipt = decide(engine, held.sequence, api.REVIEW_VERDICT_ADMIT)
+    assert (receipt.outcome, receipt.version) == (pb.OUTCOME_REVISED, 2)
+
+
+def test_what_fails_its_tests_is_rejected_and_says_why(engine: Engine) -> None:
+    commit(engine, code(1))
+    (held,) = pending(engine)
+    receipt = decide(engine, held.sequence, api.REVIEW_VERDICT_REJECT)
+    assert (receipt.outcome, receipt.reason) == (pb.OUTCOME_REJECTED, pb.REASON_FAILED_TESTS)
+    # A person who turns it away gives another reason.
+    commit(engine, code(2))
+    (held,) = pending(engine)
+    (receipt,) = engine.pipeline.release([ruling(engine, held, admits=False)])
+    assert receipt.reason == pb.REASON_REVIEW_REJECTED
+
+
+def test_other_knowledge_and_what_changes_nothing_does_not_wait(engine: Engine) -> None:
+    text = submission("It is so.", id="t", item="t", origin=pb.ORIGIN_CRAWLED, producer="web")
+    expert = code(1, pb.ORIGIN_EXPERT, by="ada")
+    same = code(1, pb.ORIGIN_SYNTHETIC, by="gpt")
+    outcomes = [receipt.outcome for receipt in commit(engine, text, expert, same, expert)]
+    assert outcomes == [pb.OUTCOME_ADMITTED, pb.OUTCOME_ADMITTED, pb.OUTCOME_MERGED, pb.OUTCOME_ADMITTED]
+
+
+def test_tests_do_not_decide_what_is_held_for_another_reason(engine: Engine) -> None:
+    commit(engine, code(1, pb.ORIGIN_EXPERT, by="ada"), code(2))
+    (held,) = pending(engine)
+    assert held.decision.receipt.reason == pb.REASON_LOWER_AUTHORITY
+    with pytest.raises(InvalidInput, match=r"reviewer\.origin"):
+        decide(engine, held.sequence, api.REVIEW_VERDICT_ADMIT)
+
+
+def test_a_person_may_let_it_in_and_the_gate_itself_does_not(engine: Engine) -> None:
+    commit(engine, code(1), code(2, item="g"))
+    first, second = pending(engine)
+    (receipt,) = engine.pipeline.release([let_go(engine, first)])
+    assert (receipt.outcome, receipt.reason) == (pb.OUTCOME_HELD, pb.REASON_UNVERIFIED)
+    (receipt,) = engine.pipeline.release([ruling(engine, second, origin=pb.ORIGIN_COLLABORATIVE)])
+    assert (receipt.outcome, receipt.reason) == (pb.OUTCOME_ADMITTED, pb.REASON_REVIEW_ADMITTED)
