@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Protocol
@@ -20,7 +20,7 @@ from epistream.indexer.encoder import SentenceTransformerEmbedder
 from epistream.indexer.engine import Engine
 from epistream.indexer.outbox import acknowledge
 from epistream.services import admin, ingest, knowledge, namespaces, reviews, sync
-from epistream.services.calls import Calls
+from epistream.services.calls import Calls, Handler
 from epistream.services.collapse_watching import CollapseWatching
 from epistream.services.consumers import Consumers
 from epistream.services.metrics import Metrics
@@ -146,16 +146,7 @@ class Service:
             admin.SERVICE: admins.handlers(self._calls),
             reviews.SERVICE: reviewing.handlers(self._calls),
         }
-        self._server = Server(
-            settings.address,
-            services,
-            max_message_bytes=settings.max_message_bytes,
-            calls_max=settings.max_calls + settings.max_streams + _SPARE_CALLS,
-            credentials=self.tls.grpc_credentials() if self.tls is not None else None,
-            connection_seconds=settings.connection_seconds,
-            health_address=settings.health_address,
-            reflects=not self.guard.guarded if settings.reflection is None else settings.reflection,
-        )
+        self._server = self._server_of(services)
         self.collapse_watching = CollapseWatching(engine, self.writer, metrics)
         self._collector = self._collector_of(consumers)
         metrics.registry.register(self._collector)
@@ -168,6 +159,19 @@ class Service:
         self.publisher: Part | None = None
         if settings.kafka is not None:
             self._compose_kafka(settings.kafka)
+
+    def _server_of(self, services: Mapping[str, Mapping[str, Handler]]) -> Server:
+        settings = self.settings
+        return Server(
+            settings.address,
+            services,
+            max_message_bytes=settings.max_message_bytes,
+            calls_max=settings.max_calls + settings.max_streams + _SPARE_CALLS,
+            credentials=self.tls.grpc_credentials() if self.tls is not None else None,
+            connection_seconds=settings.connection_seconds,
+            health_address=settings.health_address,
+            reflects=not self.guard.guarded if settings.reflection is None else settings.reflection,
+        )
 
     def _compose_kafka(self, bootstrap: str) -> None:
         # Imported here: a service without Kafka needs none of its packages.
