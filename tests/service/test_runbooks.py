@@ -62,6 +62,9 @@ class Shown:
 RUNNING: Final = {
     "epistream namespaces list": Shown(r"pharmacy"),
     "epistream review list -n NAMESPACE": Shown(r"0 wait"),
+    "epistream alarms -n NAMESPACE --on": Shown(r"^producer .*alarm"),
+    'epistream search "..." -n NAMESPACE --producer PRODUCER': Shown(r"limit-adults"),
+    "epistream namespaces policy NAMESPACE --set on_collapse=COLLAPSE_ACTION_HOLD": Shown(r"pharmacy"),
     "epistream consumers -n pharmacy": Shown(r"epistream-watch"),
     "epistream consumers -n NAMESPACE": Shown(r"epistream-watch"),
     'epistream search "How much may an adult take?" -n pharmacy': Shown(r"(?s)limit-adults.*5 mg|5 mg.*limit-adults"),
@@ -106,6 +109,7 @@ NAMED: Final = {
     "epistream up",
     "epistream up --help",
     "epistream diff",
+    "epistream feedback",
     "epistream review -n NAMESPACE -r REVIEWER",
     "epistream namespaces create",
     "epistream consumers",
@@ -203,6 +207,7 @@ def well(tmp_path_factory: pytest.TempPathFactory, own_kafka: Kafka) -> Iterator
         "DATA": str(folder / "data"),
         "/backups/": f"{folder / 'backups'}/",
         "NAMESPACE": "pharmacy",
+        "PRODUCER": "dr-ada",
         "localhost:9092": own_kafka.bootstrap,
     }
     with running_service(folder / "data", encoder=PACKAGED_MODEL, kafka=own_kafka.bootstrap) as service:

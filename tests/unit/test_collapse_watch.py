@@ -113,6 +113,19 @@ def test_what_was_merged_is_in_the_window_by_what_it_was_merged_into(engine: Eng
     assert found[1].on
 
 
+def test_what_was_merged_into_a_later_version_is_that_version(engine: Engine) -> None:
+    first, second = kinds(ALL_KINDS, 2, 3)
+    said_by_ada = [submission(f"Version {n}.", id=f"v{n}", item="one", vector=v) for n, v in ((1, first), (2, second))]
+    commit(engine, *said_by_ada)
+    again = submission("Version 2.", id="again", origin=pb.ORIGIN_SYNTHETIC, producer="gpt", vector=second)
+    assert [receipt.outcome for receipt in commit(engine, again)] == [pb.OUTCOME_MERGED]
+    commit(engine, submission("Version 3.", id="v3", item="one", vector=first))
+
+    with engine.store.reader() as catalog:
+        assert catalog.generated(1, "gpt", pb.MODALITY_TEXT, 1, 10) == [2]
+        assert catalog.head_at(1, "gpt", pb.MODALITY_TEXT, 1) == 2
+
+
 def test_what_is_sent_again_counts_once(engine: Engine) -> None:
     said(engine, kinds(ALL_KINDS, EVERY - 1, 1), "Once")
     commit(engine, *texts(kinds(ALL_KINDS, EVERY - 1, 1), "Once"))

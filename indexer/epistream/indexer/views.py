@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 import apsw
 
-from epistream.indexer import comments, conflicts
+from epistream.indexer import comments, conflicts, generated
 from epistream.indexer.journal import Entry
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
@@ -104,32 +104,6 @@ CREATE TABLE feedback (
     sequence INTEGER NOT NULL,
     PRIMARY KEY (namespace, item_id, sequence)
 ) WITHOUT ROWID;
-CREATE TABLE generators (
-    namespace INTEGER NOT NULL,
-    producer TEXT NOT NULL,
-    modality INTEGER NOT NULL,
-    accepted INTEGER NOT NULL,
-    PRIMARY KEY (namespace, producer, modality)
-) WITHOUT ROWID;
-CREATE TABLE generated (
-    namespace INTEGER NOT NULL,
-    producer TEXT NOT NULL,
-    modality INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    revision INTEGER NOT NULL,
-    head INTEGER NOT NULL,
-    PRIMARY KEY (namespace, producer, modality, number)
-) WITHOUT ROWID;
-CREATE TABLE alarms (
-    namespace INTEGER NOT NULL,
-    producer TEXT NOT NULL,
-    modality INTEGER NOT NULL,
-    raised INTEGER NOT NULL,
-    accepted INTEGER NOT NULL,
-    revision INTEGER NOT NULL,
-    alarm BLOB NOT NULL,
-    PRIMARY KEY (namespace, producer, modality)
-) WITHOUT ROWID;
 CREATE TABLE counts (
     namespace INTEGER PRIMARY KEY,
     head INTEGER NOT NULL,
@@ -141,11 +115,9 @@ CREATE TABLE counts (
 );
 """
 """Item ids and fingerprints are spread over their trees, so each new item writes a page of each: what a commit writes
-is mostly that. A version that is its item's only one, as most are, is therefore found by the item, not by an index.
-`generated` has what models said and was accepted, in the order of each producer: the version that it became or was
-merged into, and the head then. `generators` counts it."""
+is mostly that. A version that is its item's only one, as most are, is therefore found by the item, not by an index."""
 
-SCHEMA: Final = _SCHEMA + conflicts.SCHEMA + comments.SCHEMA
+SCHEMA: Final = _SCHEMA + conflicts.SCHEMA + comments.SCHEMA + generated.SCHEMA
 
 TABLES: Final = (
     "namespaces",
@@ -158,21 +130,12 @@ TABLES: Final = (
     "parents",
     "held",
     "feedback",
-    "generators",
-    "generated",
-    "alarms",
     "counts",
     *conflicts.TABLES,
     *comments.TABLES,
+    *generated.TABLES,
 )
 """The views, in the order of a dump."""
-
-_VERSION_OF: Final = (
-    "SELECT v.revision, v.modality FROM items i JOIN versions v ON v.namespace = i.namespace AND v.revision ="
-    " CASE :v WHEN 1 THEN i.first_revision ELSE (SELECT w.revision FROM versions w INDEXED BY versions_by_item"
-    " WHERE w.namespace = :n AND w.item_id = :i AND w.version = :v AND w.version > 1) END"
-    " WHERE i.namespace = :n AND i.item_id = :i"
-)
 
 _Row: TypeAlias = tuple[int | str | bytes, ...]
 
@@ -189,14 +152,12 @@ def apply(connection: apsw.Connection, entries: Sequence[Entry]) -> None:
         for entry in of_namespace:
             if entry.record.WhichOneof("record") == "namespace":
                 _apply_namespace(connection, number, entry.record)
-        for entry in of_namespace:
-            if entry.record.WhichOneof("record") == "watched":
-                _apply_watched(connection, number, entry.record.watched)
         head = connection.execute("SELECT head FROM counts WHERE namespace = ?", (number,)).get
         decided = [entry for entry in of_namespace if entry.record.WhichOneof("record") == "decision"]
         ended = _apply_decisions(connection, number, decided) if decided else {}
         conflicts.apply(connection, number, of_namespace, head, ended)
         comments.apply(connection, number, of_namespace)
+        generated.apply(connection, number, of_namespace, head)
 
 
 def _apply_namespace(connection: apsw.Connection, number: int, record: journal_pb2.JournalRecord) -> None:
@@ -205,14 +166,6 @@ def _apply_namespace(connection: apsw.Connection, number: int, record: journal_p
         (number, record.namespace.name, record.namespace.SerializeToString(deterministic=True)),
     )
     connection.execute("INSERT INTO counts VALUES (?,0,0,0,0,0,0) ON CONFLICT DO NOTHING", (number,))
-
-
-def _apply_watched(connection: apsw.Connection, number: int, alarm: pb.CollapseAlarm) -> None:
-    known = alarm.SerializeToString(deterministic=True)
-    connection.execute(
-        "INSERT OR REPLACE INTO alarms VALUES (?,?,?,?,?,?,?)",
-        (number, alarm.producer, alarm.modality, int(alarm.on), alarm.accepted, alarm.revision, known),
-    )
 
 
 def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> Mapping[int, Sequence[int]]:
@@ -259,7 +212,6 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
     connection.executemany("INSERT INTO held VALUES (?,?,?,?,?,?,?,NULL)", holdings)
     connection.executemany("INSERT INTO feedback VALUES (?,?,?)", judged)
     items += _apply_changes(connection, number, changes)
-    _apply_generated(connection, number, entries)
     held += len(holdings)
     ended = _resolve_held(connection, number, entries) if held else {}
     held -= sum(map(len, ended.values()))
@@ -316,49 +268,6 @@ def _apply_parents(connection: apsw.Connection, number: int, changes: Sequence[p
             for parent in sorted(set(change.knowledge.provenance.derived_from))
         ],
     )
-
-
-def _apply_generated(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> None:
-    """Count and list what models said and was accepted; each with the head at that time. After the changes."""
-    accepted: dict[tuple[str, int], int] = {}
-    rows: list[_Row] = []
-    head = connection.execute("SELECT head FROM counts WHERE namespace = ?", (number,)).get
-    for entry in entries:
-        head = entry.revision or head
-        if not _is_generated(entry):
-            continue
-        receipt = entry.record.decision.receipt
-        if entry.change is not None:
-            revision, modality = head, int(entry.change.knowledge.modality)
-        else:
-            revision, modality = connection.execute(
-                _VERSION_OF, {"n": number, "i": receipt.item_id, "v": receipt.version}
-            ).get
-        key = (receipt.producer, modality)
-        if key not in accepted:
-            accepted[key] = (
-                connection.execute(
-                    "SELECT accepted FROM generators WHERE namespace = ? AND producer = ? AND modality = ?",
-                    (number, *key),
-                ).get
-                or 0
-            )
-        accepted[key] += 1
-        rows.append((number, *key, accepted[key], revision, head))
-    connection.executemany("INSERT INTO generated VALUES (?,?,?,?,?,?)", rows)
-    connection.executemany(
-        "INSERT OR REPLACE INTO generators VALUES (?,?,?,?)", [(number, *key, count) for key, count in accepted.items()]
-    )
-
-
-def _is_generated(entry: Entry) -> bool:
-    """Whether a decision accepts what a model said: as a version, or since it is known already."""
-    decision = entry.record.decision
-    if decision.origin != pb.ORIGIN_SYNTHETIC:
-        return False
-    if entry.change is not None:
-        return entry.change.kind != pb.CHANGE_KIND_RETRACTED
-    return decision.receipt.outcome == pb.OUTCOME_MERGED and decision.receipt.reason != pb.REASON_ALREADY_RETRACTED
 
 
 def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> Mapping[int, Sequence[int]]:

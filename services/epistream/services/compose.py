@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Protocol
@@ -127,16 +127,7 @@ class Service:
         ways = ingest.Ways(prepare, self._preparers, _THREADS, self._encoder_ready, self.writer, self._clock, traces)
         consumers = Consumers()
         parts = Parts(engine.feed, engine.epoch, consumers, metrics, self._clock, self._pushers, traces)
-        self._server = Server(
-            settings.address,
-            self._serve(ways, parts),
-            max_message_bytes=settings.max_message_bytes,
-            calls_max=settings.max_calls + settings.max_streams + _SPARE_CALLS,
-            credentials=self.tls.grpc_credentials() if self.tls is not None else None,
-            connection_seconds=settings.connection_seconds,
-            health_address=settings.health_address,
-            reflects=not self.guard.guarded if settings.reflection is None else settings.reflection,
-        )
+        self._server = self._server_of(self._serve(ways, parts))
         self.collapse_watching = CollapseWatching(engine, self.writer, metrics)
         self._compose_metrics(consumers)
         self.measuring = _make_measuring(settings, engine)
@@ -177,6 +168,19 @@ class Service:
         self._metrics_server: MetricsServer | None = None
         if address:
             self._metrics_server = MetricsServer(registry, address, tls=self.tls, admits=self._admits)
+
+    def _server_of(self, services: Mapping[str, Mapping[str, Handler]]) -> Server:
+        settings = self.settings
+        return Server(
+            settings.address,
+            services,
+            max_message_bytes=settings.max_message_bytes,
+            calls_max=settings.max_calls + settings.max_streams + _SPARE_CALLS,
+            credentials=self.tls.grpc_credentials() if self.tls is not None else None,
+            connection_seconds=settings.connection_seconds,
+            health_address=settings.health_address,
+            reflects=not self.guard.guarded if settings.reflection is None else settings.reflection,
+        )
 
     def _compose_kafka(self, bootstrap: str) -> None:
         # Imported here: a service without Kafka needs none of its packages.
