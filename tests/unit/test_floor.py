@@ -11,7 +11,8 @@ from epistream.indexer.engine import Engine
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import review_service_pb2 as api
-from tests.support.knowing import NAMESPACE, HandClock, commit, commit_in_batches, open_engine, pending, submission
+from epistream.wire.errors import Conflict
+from tests.support.knowing import NAMESPACE, HandClock, commit, commit_in_batches, open_engine, pending, ruling, submission
 
 
 @pytest.fixture
@@ -151,3 +152,38 @@ def test_what_somebody_else_says_waits_no_longer(engine: Engine) -> None:
 
     assert put_off(engine) == []
     assert engine.pipeline.let_go(NAMESPACE) == 0
+
+
+def test_what_a_person_has_let_in_is_not_counted_among_those_that_wait(engine: Engine) -> None:
+    commit_in_batches(engine, stream([True] * 903 + [False] * 99), 501)
+    assert put_off(engine) == ["i-900", "i-901", "i-902"]
+    first = pending(engine, pb.REASON_DEFERRED)[0]
+
+    engine.pipeline.release([ruling(engine, first)])
+
+    assert delivered(engine)[-3:] == [("i-900", False), ("i-901", True), ("i-902", True)]
+    assert put_off(engine) == []
+
+
+def test_what_a_person_has_rejected_does_not_go_on(engine: Engine) -> None:
+    apart(engine, 1.0)
+    commit(engine, *stream([True, True]))
+    apart(engine, 0.0)
+    first = pending(engine, pb.REASON_DEFERRED)[0]
+
+    (receipt,) = engine.pipeline.release([ruling(engine, first, admits=False)])
+
+    assert receipt.outcome == pb.OUTCOME_REJECTED
+    assert delivered(engine) == [("i-1", True)]
+    assert put_off(engine) == []
+
+
+def test_what_goes_on_by_itself_is_not_decided_a_second_time(engine: Engine) -> None:
+    apart(engine, 1.0)
+    commit(engine, *stream([True, True]))
+    apart(engine, 0.0)
+
+    with pytest.raises(Conflict, match="s-1 of alice is not held any more"):
+        engine.pipeline.release([ruling(engine, one) for one in pending(engine, pb.REASON_DEFERRED)])
+
+    assert delivered(engine) == []

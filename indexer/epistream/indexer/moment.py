@@ -78,6 +78,8 @@ class Moment:
     """The collapse alarms that are on, by producer and modality."""
     said: dict[bytes, int] = field(default_factory=dict)
     """Fingerprints that changes of the batch have, with the sequence: what was put off with one of them is resolved."""
+    ended: set[int] = field(default_factory=set)
+    """The sequences of what the batch itself has decided of what was held."""
 
     def grounds(self, candidate: Embedded, found: Match) -> Grounds:
         """What a verdict on a candidate rests on beside what is known."""
@@ -97,8 +99,10 @@ class Moment:
         """Take in what was decided of a candidate; `ruling`: it was held before."""
         self.view.add(candidate, entry)
         self.standing.take(entry)
-        if ruling is not None and ruling.held.decision.receipt.reason == pb.REASON_DEFERRED:
-            self.standing.put_off -= 1
+        if ruling is not None:
+            self.ended.add(ruling.held.sequence)
+            if ruling.held.decision.receipt.reason == pb.REASON_DEFERRED:
+                self.standing.put_off -= 1
         decision, change = entry.record.decision, entry.change
         if change is not None and change.kind != pb.CHANGE_KIND_RETRACTED:
             self.said[change.fingerprint] = entry.sequence
@@ -114,6 +118,8 @@ class Moment:
                 self.standing.put_off = 0  # the others were said by somebody else
                 return None
             held = ruling.held
+            if held.sequence in self.ended:
+                continue  # somebody has decided it, so it is counted no more
             if self.said.get(held.decision.fingerprint, 0) < held.sequence:
                 return ruling
             self.standing.put_off -= 1

@@ -245,9 +245,8 @@ class Pipeline:
         for ruling in rulings:
             moment = moments[ruling.held.decision.receipt.namespace]
             submission = ruling.embedded.decoded.submission
-            if ruling.held.sequence not in waiting:
+            if ruling.held.sequence not in waiting or ruling.held.sequence in moment.ended:
                 raise Conflict(f"{_named(submission)} is not held any more: list what is", reason="NOT_HELD")
-            waiting.remove(ruling.held.sequence)
             verdict = _verdict_again(ruling, moment)
             if ruling.decided_by:
                 _require_decision(submission, verdict)
