@@ -12,7 +12,7 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import review_service_pb2 as api
 from epistream.wire.errors import Conflict
-from tests.support.knowing import NAMESPACE, HandClock, commit, commit_in_batches, open_engine, pending, ruling, submission
+from tests.support.knowing import NAMESPACE, HandClock, commit, commit_in_batches, open_engine, pending, retraction, ruling, submission
 
 
 @pytest.fixture
@@ -187,3 +187,16 @@ def test_what_goes_on_by_itself_is_not_decided_a_second_time(engine: Engine) -> 
         engine.pipeline.release([ruling(engine, one) for one in pending(engine, pb.REASON_DEFERRED)])
 
     assert delivered(engine) == []
+
+
+def test_what_is_brought_back_needs_room_too(engine: Engine) -> None:
+    commit_in_batches(engine, stream([True] * 900), 500)
+    commit(engine, retraction("i-0", id="r-0", origin=pb.ORIGIN_SYNTHETIC))
+    again = stream([True])[0]
+    again.submission_id = "again"
+
+    (receipt,) = commit(engine, again)
+
+    assert (receipt.outcome, receipt.reason) == (pb.OUTCOME_HELD, pb.REASON_DEFERRED)
+    commit_in_batches(engine, stream([False] * 100, 1000), 500)
+    assert delivered(engine)[-1] == ("i-0", True)

@@ -19,7 +19,7 @@ from epistream.indexer.gate import NO_GROUNDS, Grounds
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView
 from epistream.indexer.lineage import trace
-from epistream.indexer.match import Conflicting, KnownItem, Match, Novel
+from epistream.indexer.match import Conflicting, KnownItem, Match, Novel, SameContent
 from epistream.indexer.measure import Measured, look
 from epistream.indexer.model import Embedded, Held, NamespaceConfig, Ruling
 from epistream.indexer.spectrum import Missing
@@ -87,10 +87,11 @@ class Moment:
         if submission.origin != pb.ORIGIN_SYNTHETIC:
             return NO_GROUNDS
         new = isinstance(found, Novel | Conflicting | KnownItem)
+        brought_back = isinstance(found, SameContent) and found.head.retracted
         return Grounds(
             trace(submission, candidate.decoded.item_id, self.view),
             self._measured(candidate) if new else None,
-            self.standing.share.after_one_more() if new else None,
+            self.standing.share.after_one_more() if new or brought_back else None,
             waiting=self.standing.put_off > 0,
             alarm=self.alarms.get((submission.provenance.producer, submission.modality)),
         )
