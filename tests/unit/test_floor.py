@@ -200,3 +200,16 @@ def test_what_is_brought_back_needs_room_too(engine: Engine) -> None:
     assert (receipt.outcome, receipt.reason) == (pb.OUTCOME_HELD, pb.REASON_DEFERRED)
     commit_in_batches(engine, stream([False] * 100, 1000), 500)
     assert delivered(engine)[-1] == ("i-0", True)
+
+
+def test_what_a_new_policy_has_room_for_does_not_all_go_on_in_the_commit_of_another(engine: Engine) -> None:
+    apart(engine, 1.0)
+    commit(engine, *stream([True] * 10))
+    apart(engine, 0.0)
+
+    commit(engine, *stream([False, False], 10))
+
+    order = ["i-10", "i-0", "i-1", "i-11", "i-2", "i-3"]
+    assert [item for item, _ in delivered(engine)] == order
+    assert engine.pipeline.let_go(NAMESPACE) == 6
+    assert put_off(engine) == []

@@ -30,6 +30,9 @@ from epistream.v1 import namespace_service_pb2 as ns_pb
 AT_ONCE: Final = 500
 """How many of those that were put off go on in one commit that nothing came in with."""
 
+AT_EACH: Final = 2
+"""How many go on with each submission while those are let go of for which a new policy has room."""
+
 _PAGE: Final = 32
 
 
@@ -110,10 +113,14 @@ class Moment:
         if decision.receipt.reason == pb.REASON_DEFERRED:
             self.put_off.add(Ruling(Held(entry.sequence, decision), candidate, admits=True))
 
+    def behind(self) -> bool:
+        """Whether some of what was put off could have gone on before: the policy is a new one."""
+        floor = self.config.policy.real_share_floor
+        return self.standing.put_off > 0 and has_room(self.standing.share.after_one_more(), floor)
+
     def goes_on(self) -> Ruling | None:
         """The next one that was put off, if there is room for it now."""
-        floor = self.config.policy.real_share_floor
-        while self.standing.put_off and has_room(self.standing.share.after_one_more(), floor):
+        while self.behind():
             ruling = self.put_off.next(self.view)
             if ruling is None:
                 self.standing.put_off = 0  # the others were said by somebody else
