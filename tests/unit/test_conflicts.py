@@ -183,6 +183,16 @@ def test_who_resolves_says_what_stands_and_the_rest_is_retracted(both: Engine) -
     assert history[-1].knowledge.provenance.producer == "dr-ada"
 
 
+def test_of_three_one_may_stand(both: Engine) -> None:
+    commit(both, limit(500, item="much"))
+    _, three = conflicts(both)
+
+    over = resolve(both, three, "much")
+
+    assert {party.item_id: party.stands for party in over.parties} == {"much": True, "five": False, "fifty": False}
+    assert conflicts(both) == [], "the other one has lost both its parties"
+
+
 def test_both_may_stand(both: Engine) -> None:
     (conflict,) = conflicts(both)
     head = both.feed.head(NAMESPACE)
