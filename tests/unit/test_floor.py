@@ -12,7 +12,17 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import review_service_pb2 as api
 from epistream.wire.errors import Conflict
-from tests.support.knowing import NAMESPACE, HandClock, commit, commit_in_batches, open_engine, pending, retraction, ruling, submission
+from tests.support.knowing import (
+    NAMESPACE,
+    HandClock,
+    commit,
+    commit_in_batches,
+    open_engine,
+    pending,
+    retraction,
+    ruling,
+    submission,
+)
 
 
 @pytest.fixture

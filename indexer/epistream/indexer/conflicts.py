@@ -14,7 +14,7 @@ the conflict in which it was held: it opens none beside it.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -86,7 +86,7 @@ def apply(
     entries: Sequence[Entry],
     head: int,
     ended: Mapping[int, Sequence[int]],
-    repeated: Set[int],
+    repeated: Collection[int],
 ) -> None:
     """Write what entries mean for conflicts, in their order. Within a transaction; called by `views.apply` only.
 
@@ -111,7 +111,7 @@ def apply(
 class _Writing:
     """Writes the conflicts of a namespace. Many open and few end, so what opens is written together."""
 
-    def __init__(self, connection: apsw.Connection, number: int, head: int, repeated: Set[int]) -> None:
+    def __init__(self, connection: apsw.Connection, number: int, head: int, repeated: Collection[int]) -> None:
         self._connection, self._number, self._head, self._repeated = connection, number, head, repeated
         self._opened: list[_Row] = []
         self._parties: list[_Row] = []

@@ -124,7 +124,9 @@ class Pipeline:
     def let_go(self, name: str) -> int:
         """Decide what was put off in a namespace and may go on now, at most AT_ONCE: how many that were.
 
-        For a policy that has changed: else what comes in does it by itself. Only the writer thread; raises as `release`.
+        For a policy that has changed: else what comes in does it by itself. Only the writer thread.
+
+        Raises as `release`.
         """
         with self._store.newest() as catalog:
             draft, moment = self._draft(), self._moment(name, (), catalog)

@@ -175,9 +175,12 @@ def _repeated(connection: apsw.Connection, number: int, entries: Sequence[Entry]
     newest: dict[str, bytes] = {}
     for change in (entry.change for entry in entries if entry.change is not None):
         if change.replaced_revision:
-            before = newest.get(change.item_id) or connection.execute(
-                "SELECT fingerprint FROM items WHERE namespace = ? AND item_id = ?", (number, change.item_id)
-            ).get
+            before = (
+                newest.get(change.item_id)
+                or connection.execute(
+                    "SELECT fingerprint FROM items WHERE namespace = ? AND item_id = ?", (number, change.item_id)
+                ).get
+            )
             if before == change.fingerprint:
                 found.add(change.revision)
         newest[change.item_id] = change.fingerprint
