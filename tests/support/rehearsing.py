@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-
+from epistream.indexer.embed import Embedder
 from epistream.indexer.engine import Engine
 from epistream.indexer.rehearsal import Rehearsal, rehearse
 from epistream.indexer.store import Store
@@ -189,10 +189,10 @@ def _flood(life: Life) -> None:
     life.change(real_share_floor=0.78)
 
 
-def rehearsed(folder: Path, again: Path, **changed: Any) -> Rehearsal:
+def rehearsed(folder: Path, again: Path, embedder: Embedder | None = None, **changed: Any) -> Rehearsal:
     """Rehearse the store in a folder, in another one."""
     with closing(Store(folder)) as store:
-        return rehearse(store.readers, NAMESPACE, ns_pb.Policy(**changed), again)
+        return rehearse(store.readers, NAMESPACE, ns_pb.Policy(**changed), again, embedder=embedder)
 
 
 def decided(folder: Path) -> list[bytes]:

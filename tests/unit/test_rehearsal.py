@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ import pytest
 
 from epistream.indexer import rehearsal, standing
 from epistream.indexer.backup import Backup
+from epistream.indexer.engine import Engine
 from epistream.indexer.gain import Gains
-from epistream.indexer.recall import Recalled, recall
 from epistream.indexer.rehearsal import LeftOut, Rehearsal, rehearse
 from epistream.indexer.restore import restore
 from epistream.indexer.store import Store
@@ -23,8 +22,9 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import InvalidInput, NotFound
 from tests.support.collapsing import ALL_KINDS, EVERY, FEW_KINDS, ITEMS, kinds, texts
-from tests.support.knowing import NAMESPACE, START_US, submission
+from tests.support.knowing import NAMESPACE, START_US, HandClock, commit, submission
 from tests.support.rehearsing import SYNTHETIC, Life, decided, lived, rehearsed
+from tests.unit.test_embed import HashEmbedder
 
 ROOT = Path(__file__).parents[2]
 HELD_UNTIL_ASKED = {pb.REASON_GENERATION, pb.REASON_NO_GENERATOR}
@@ -93,7 +93,7 @@ def test_where_batches_cannot_be_told_the_anchor_window_is_whole_sooner(
 
 def derived(life: Life) -> None:
     at = kinds(ALL_KINDS, 6, 12)
-    made = {"origin": SYNTHETIC, "producer": "gpt"}
+    made: dict[str, Any] = {"origin": SYNTHETIC, "producer": "gpt"}
     life.say(
         submission("One.", id="1", item="one", vector=at[0], **made),
         submission("Two.", id="2", item="two", vector=at[1], derived_from=["one"], **made),
@@ -111,7 +111,10 @@ def derived(life: Life) -> None:
         ({"generation_max": 3}, {("GENERATION", "NEW"): 1, ("UNKNOWN_PARENT", "GENERATION"): 1}),
         ({"generation_max": 9}, {("GENERATION", "NEW"): 1, ("UNKNOWN_PARENT", "NEW"): 1}),
         ({"require_generator": False}, {("NO_GENERATOR", "NEW"): 1}),
-        ({"guard": ns_pb.GUARD_HOLD}, {("NEW", "IMPLAUSIBLE"): 1, ("NEW", "UNKNOWN_PARENT"): 1, ("GENERATION", "UNKNOWN_PARENT"): 1}),
+        (
+            {"guard": ns_pb.GUARD_HOLD},
+            {("NEW", "IMPLAUSIBLE"): 1, ("NEW", "UNKNOWN_PARENT"): 1, ("GENERATION", "UNKNOWN_PARENT"): 1},
+        ),
         ({"real_share_floor": 0.999}, {("NEW", "DEFERRED"): 1, ("GENERATION", "UNKNOWN_PARENT"): 1}),
         ({"worth_min": 1.0}, {}),
     ],
@@ -196,29 +199,37 @@ def test_a_decision_of_a_person_stands_where_it_is_possible(tmp_path: Path) -> N
     assert other.left_out == {LeftOut.NOT_HELD: 2}
 
 
-def without_own_vectors(recalled: Callable[..., Recalled]) -> Callable[..., Recalled]:
-    """As it is where an encoder made the vectors: what is held has none in the journal."""
+def said_without_vectors(folder: Path, embedder: HashEmbedder) -> None:
+    """The encoder of the service makes the vectors."""
+    engine = Engine(folder, embedder, clock=HandClock())
+    engine.namespaces.create(ns_pb.CreateNamespaceRequest(name=NAMESPACE))
+    made: dict[str, Any] = {"origin": SYNTHETIC, "generator": "", "producer": "gpt"}
+    for one in (
+        submission("People said so.", id="1"),
+        submission("Nobody made it.", id="2", **made),
+        submission("Nobody made it either.", id="3", **made),
+        submission("Nobody made it either.", id="4"),
+    ):
+        one.ClearField("embedding")
+        commit(engine, one)
+    engine.close()
 
-    def lacking(catalog: Any, entry: Any) -> Recalled:
-        entry.record.decision.held.ClearField("embedding")
-        return recalled(catalog, entry)
 
-    return lacking
+def test_what_was_held_needs_an_encoder_unless_somebody_said_it_since(tmp_path: Path) -> None:
+    said_without_vectors(tmp_path / "store", HashEmbedder())
+    encoder = HashEmbedder()
 
+    without = rehearsed(tmp_path / "store", tmp_path / "without", require_generator=False)
+    given = rehearsed(tmp_path / "store", tmp_path / "given", encoder, require_generator=False)
+    same = rehearsed(tmp_path / "store", tmp_path / "same", HashEmbedder())
 
-def test_without_a_vector_in_the_journal_what_was_held_is_left_out(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rehearsal, "recall", without_own_vectors(recall))
-
-    result = rehearsed(store, tmp_path)
-
-    assert result.differences == []
-    assert result.other_figures == 0
-    held = {(o, r): n for ((o, r), _), n in result.outcomes.items() if o == pb.OUTCOME_HELD}
-    assert held[pb.OUTCOME_HELD, pb.REASON_DEFERRED] > 40, "the journal has their vectors"
-    assert held[pb.OUTCOME_HELD, pb.REASON_GENERATION] == 2, "one was let in, and says what the other says"
-    assert result.left_out[LeftOut.NO_VECTOR] >= 10
+    assert names(without) == {("NO_GENERATOR", "NEW"): 1, ("NEW", "PROMOTION"): 1}
+    assert without.left_out == {LeftOut.NO_VECTOR: 1}
+    assert names(given) == {("NO_GENERATOR", "NEW"): 2, ("NEW", "PROMOTION"): 1}
+    assert given.left_out == {}
+    assert encoder.calls == [["Nobody made it."]]
+    assert (same.differences, same.other_figures, same.left_out) == ([], 0, {})
+    assert decided(tmp_path / "same") == decided(tmp_path / "store")
 
 
 def test_what_cannot_be_rehearsed_is_refused(store: Path, tmp_path: Path) -> None:
@@ -238,8 +249,6 @@ def test_it_is_told_how_far_it_is_and_leaves_the_store_as_it_was(store: Path, tm
     told: list[tuple[int, int]] = []
     with closing(Store(store)) as opened:
         before = list(opened.logical_dump())
-        rehearse(
-            opened.readers, NAMESPACE, ns_pb.Policy(), tmp_path, progress=lambda done, of: told.append((done, of))
-        )
+        rehearse(opened.readers, NAMESPACE, ns_pb.Policy(), tmp_path, progress=lambda done, of: told.append((done, of)))
         assert list(opened.logical_dump()) == before
     assert told[-1][0] == told[-1][1] > 400
