@@ -136,8 +136,8 @@ def _merge_and_derive(life: Life) -> None:
     at = kinds(ALL_KINDS, 60, 12)
 
     def made(content: str, number: int, *parents: str, **fields: Any) -> pb.Submission:
-        fields = {"origin": SYNTHETIC, "producer": "llama"} | fields
-        return submission(content, vector=at[number], derived_from=parents, **fields)
+        given: dict[str, Any] = {"origin": SYNTHETIC, "producer": "llama"} | fields
+        return submission(content, vector=at[number], derived_from=parents, **given)
 
     life.say(
         made("Iron rusts in water.", 0, id="m-1", item="rust"),

@@ -20,8 +20,8 @@ from epistream.indexer.restore import restore
 from epistream.indexer.store import Store
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
-from epistream.wire.errors import InvalidInput, NotFound
-from tests.support.collapsing import ALL_KINDS, EVERY, FEW_KINDS, ITEMS, kinds, texts
+from epistream.wire.errors import Broken, InvalidInput, NotFound
+from tests.support.collapsing import ALL_KINDS, EVERY, FEW_KINDS, ITEMS, kinds, texts, wanted
 from tests.support.knowing import NAMESPACE, START_US, HandClock, commit, submission
 from tests.support.rehearsing import SYNTHETIC, Life, decided, lived, rehearsed
 from tests.unit.test_embed import HashEmbedder
@@ -243,6 +243,28 @@ def test_what_cannot_be_rehearsed_is_refused(store: Path, tmp_path: Path) -> Non
             shutil.rmtree(tmp_path)
         with pytest.raises(NotFound, match="elsewhere"):
             rehearse(opened.readers, "elsewhere", ns_pb.Policy(), tmp_path)
+
+
+def test_of_several_namespaces_one_is_rehearsed(tmp_path: Path) -> None:
+    life = Life(tmp_path / "store")
+    life.engine.namespaces.create(wanted("other"))
+    for batch in range(0, 40, 8):
+        both = [texts(kinds(ALL_KINDS, 40), "All", namespace=name)[batch : batch + 8] for name in (NAMESPACE, "other")]
+        life.say(*(one for pair in zip(*both, strict=True) for one in pair))
+    life.engine.close()
+
+    with closing(Store(tmp_path / "store")) as opened:
+        result = rehearse(opened.readers, "other", ns_pb.Policy(), tmp_path / "again")
+
+    assert (result.decisions, result.differences, result.other_figures) == (40, [], 0)
+
+
+def test_a_damaged_journal_is_noticed(store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / "store")
+    with closing(Store(tmp_path / "store")) as opened:
+        opened.writer.execute("UPDATE journal SET embedding = zeroblob(length(embedding)) WHERE sequence = 20")
+        with pytest.raises(Broken, match="journal entry 20"):
+            rehearse(opened.readers, NAMESPACE, ns_pb.Policy(), tmp_path / "again")
 
 
 def test_it_is_told_how_far_it_is_and_leaves_the_store_as_it_was(store: Path, tmp_path: Path) -> None:

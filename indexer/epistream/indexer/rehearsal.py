@@ -22,14 +22,14 @@ from epistream.indexer.collapse_watch import Window
 from epistream.indexer.commit import Draft, write
 from epistream.indexer.embed import Embedder
 from epistream.indexer.engine import Engine
-from epistream.indexer.journal import FIRST_DIGEST, PAGE, Entry, SqliteJournal
+from epistream.indexer.journal import FIRST_DIGEST, PAGE, Entry, SqliteJournal, chain
 from epistream.indexer.model import Embedded, Held, Ruling
 from epistream.indexer.recall import Recalled, recall
 from epistream.indexer.store import Readers, Store
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
-from epistream.wire.errors import Conflict, Denied, InvalidInput, NotFound
+from epistream.wire.errors import Broken, Conflict, Denied, InvalidInput, NotFound
 
 BATCH_MAX: Final = 2000
 """No batch is larger: entries of one time are one batch, and after a jump of the clock many have one time."""
@@ -298,12 +298,23 @@ class _Stage:
 
 
 def _entries(readers: Readers, number: int, last: int, progress: Callable[[int, int], None]) -> Iterator[Entry]:
-    """The entries of a namespace, until the sequence `last`. Between two pages the store is not held."""
-    after = 0
+    """The entries of a namespace, until the sequence `last`. Between two pages the store is not held.
+
+    Raises:
+        Broken: one is not what was written.
+    """
+    after, digest = 0, FIRST_DIGEST
     while after < last:
         with readers.reader() as catalog:
             page = SqliteJournal(catalog.connection).read(after, min(PAGE, last - after))
-        yield from (entry for entry in page if entry.namespace == number)
+        for entry in page:
+            parts = (entry.change_bytes, entry.embedding, entry.record_bytes)
+            digest = chain(digest, entry.namespace, entry.revision or 0, *parts)
+            if digest != entry.digest:
+                text = f"journal entry {entry.sequence} is not what was written: run `epistream fsck`"
+                raise Broken(text, reason="CORRUPT")
+            if entry.namespace == number:
+                yield entry
         after = page[-1].sequence
         progress(after, last)
 
