@@ -7,7 +7,7 @@
 #   pypi  as locked in requirements/run.txt, with CUDA's libraries
 #   none  without PyTorch: for `encoder = "none"`, where producers bring vectors
 #
-# SOURCES says whether `epistream import` is to read published data sets here, too (docs/decisions/0018-import-is-a-client.md):
+# SOURCES says whether `epistream import` is to read published data sets here, too (docs/decisions/0021-import-is-a-client.md):
 #   no    (the default)
 #   yes   with what reads Parquet, HDF5, WARC and JSON documents; about 190 MB larger
 #checkov:skip=CKV_DOCKER_7:The ARG names a tag; pin its digest with --build-arg PYTHON_IMAGE=python@sha256:… for a build that can be repeated.

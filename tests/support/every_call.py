@@ -75,6 +75,9 @@ CALLS: Final[dict[str, Calling]] = {
     "KnowledgeService/ListFeedback": lambda client, namespace: client.knowledge.ListFeedback(
         know_pb.ListFeedbackRequest(namespace=namespace, item_id="item-1")
     ),
+    "KnowledgeService/Explain": lambda client, namespace: client.knowledge.Explain(
+        know_pb.ExplainRequest(namespace=namespace, producer="tests", submission_id="s-1")
+    ),
     "KnowledgeService/ListAlarms": lambda client, namespace: client.knowledge.ListAlarms(
         know_pb.ListAlarmsRequest(namespace=namespace)
     ),

@@ -365,6 +365,12 @@ class ScriptedServer(
             answer.next_page_token = str(end)
         return answer
 
+    async def Explain(self, request: knowledge.ExplainRequest, context: Context) -> knowledge.ExplainResponse:
+        await self._admit(context)
+        await self._fail(context)
+        receipt = pb.Receipt(producer=request.producer, submission_id=request.submission_id)
+        return knowledge.ExplainResponse(explanations=[knowledge.Explanation(receipt=receipt)])
+
     async def ListAlarms(self, request: knowledge.ListAlarmsRequest, context: Context) -> knowledge.ListAlarmsResponse:
         await self._admit(context)
         await self._fail(context)

@@ -90,6 +90,13 @@ class KnowledgeClient:
                 return found
             request.page_token = page.next_page_token
 
+    async def explain(self, namespace: str, producer: str, submission_id: str) -> list[knowledge.Explanation]:
+        """Why a submission was decided as it was: every decision on it, the oldest first, with the rules asked."""
+        request = knowledge.ExplainRequest(namespace=namespace, producer=producer, submission_id=submission_id)
+        return list(
+            (await call(self._connection, lambda: self._knowledge.Explain, request, self._seconds)).explanations
+        )
+
     async def list_alarms(
         self, namespace: str, *, on: bool = False, producer: str = "", limit: int = PAGE_ENTRIES
     ) -> list[pb.CollapseAlarm]:

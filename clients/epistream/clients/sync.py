@@ -318,6 +318,10 @@ class SyncKnowledgeClient:
         """As `KnowledgeClient.list_feedback`."""
         return run(self._client.list_feedback(namespace, item_id, page_entries=page_entries))
 
+    def explain(self, namespace: str, producer: str, submission_id: str) -> list[knowledge.Explanation]:
+        """As `KnowledgeClient.explain`."""
+        return run(self._client.explain(namespace, producer, submission_id))
+
     def list_alarms(
         self, namespace: str, *, on: bool = False, producer: str = "", limit: int = PAGE_ENTRIES
     ) -> list[pb.CollapseAlarm]:

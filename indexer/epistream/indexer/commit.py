@@ -17,6 +17,7 @@ from epistream.indexer.model import Decoded, Embedded, Malformed, NamespaceConfi
 from epistream.indexer.store import Store
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
 
 _KINDS: Final = {
     pb.OUTCOME_ADMITTED: pb.CHANGE_KIND_ADMITTED,
@@ -71,7 +72,7 @@ class Draft:
             receipt.CopyFrom(verdict.earlier)
             receipt.earlier = True
             return receipt, None
-        receipt = _receipt(decoded.submission, verdict)
+        receipt = _receipt(decoded.submission, verdict, config)
         if verdict.outcome == pb.OUTCOME_REFUSED:
             receipt.time.FromMicroseconds(self.now_us)
             self.refused.append((decoded.record, receipt))
@@ -85,7 +86,7 @@ class Draft:
 
         `embedded` is the submission as it is confirmed; the verdict is not REFUSED.
         """
-        receipt = _receipt(embedded.decoded.submission, verdict)
+        receipt = _receipt(embedded.decoded.submission, verdict, config)
         record = journal_pb2.JournalRecord()
         record.decision.releases = ruling.held.sequence
         record.decision.decided_by, record.decision.comment = ruling.decided_by, ruling.comment
@@ -173,7 +174,7 @@ def head_after(entry: Entry) -> Head | None:
     )
 
 
-def _receipt(submission: pb.Submission, verdict: Verdict) -> pb.Receipt:
+def _receipt(submission: pb.Submission, verdict: Verdict, config: NamespaceConfig) -> pb.Receipt:
     receipt = pb.Receipt(
         namespace=submission.namespace,
         producer=submission.provenance.producer,
@@ -192,18 +193,18 @@ def _receipt(submission: pb.Submission, verdict: Verdict) -> pb.Receipt:
             figures.origin = pb.Origin.ValueType(verdict.head.origin)
         figures.differences.extend(verdict.differences)
     if verdict.grounds is not None:
-        _ground(receipt.figures, verdict.grounds, verdict.generation_max)
+        _ground(receipt.figures, verdict.grounds, config.policy)
     for violation in verdict.violations:
         receipt.violations.add(field=violation.field, description=violation.description)
     return receipt
 
 
-def _ground(figures: pb.Figures, grounds: Grounds, generation_max: int) -> None:
+def _ground(figures: pb.Figures, grounds: Grounds, policy: ns_pb.Policy) -> None:
     """Set the figures that a verdict on synthetic knowledge rests on."""
-    figures.generation, figures.generation_max = grounds.lineage.generation, generation_max
+    figures.generation, figures.generation_max = grounds.lineage.generation, policy.generation_max
     figures.unknown_parents.extend(grounds.lineage.unknown)
     if grounds.real_share is not None:
-        figures.real_share = grounds.real_share
+        figures.real_share, figures.real_share_floor = grounds.real_share, policy.real_share_floor
     if grounds.alarm is not None:
         figures.collapse_ratio, figures.collapse_bar = grounds.alarm.recent[-1], RAISED_BELOW
         figures.collapse_since_revision = grounds.alarm.since_revision
@@ -216,7 +217,7 @@ def _ground(figures: pb.Figures, grounds: Grounds, generation_max: int) -> None:
     if measured.looks.plausibility is not None:
         figures.plausibility = measured.looks.plausibility
     if measured.worth is not None:
-        figures.worth = measured.worth
+        figures.worth, figures.worth_min = measured.worth, policy.worth_min
 
 
 def _change(decoded: Decoded, verdict: Verdict, receipt: pb.Receipt) -> pb.Change:

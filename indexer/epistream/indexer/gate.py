@@ -74,8 +74,6 @@ class Verdict:
     """For REFUSED."""
     grounds: Grounds | None = None
     """Of knowledge: what else it rests on."""
-    generation_max: int = 0
-    """The policy's, for what has a generation."""
     earlier: pb.Receipt | None = None
     """The receipt of the first time, when there was one: it is the answer, and nothing is written."""
 
@@ -159,7 +157,7 @@ def _on_grounds(
         verdict = replace(verdict, outcome=pb.OUTCOME_HELD, reason=reason) if reason else verdict
     if not synthetic:
         return verdict
-    return replace(verdict, grounds=grounds, generation_max=config.policy.generation_max)
+    return replace(verdict, grounds=grounds)
 
 
 def _until_verified(submission: pb.Submission, grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:

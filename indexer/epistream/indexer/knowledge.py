@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from epistream.indexer import conflicts
 from epistream.indexer.catalog import Catalog, Committed
 from epistream.indexer.embed import NO_ENCODER, Embedder
+from epistream.indexer.explain import explain
 from epistream.indexer.filters import matches
 from epistream.indexer.model import Vector
 from epistream.indexer.namespaces import Namespaces, NamespaceState
@@ -102,6 +103,27 @@ class Knowledge:
         if len(found) > limit:
             answer.next_page_token = str(found[limit - 1][0])
         return answer
+
+    def explain(self, request: api.ExplainRequest) -> api.ExplainResponse:
+        """Why a submission was decided as it was: every decision on it, the oldest first.
+
+        Raises:
+            NotFound: there is no such namespace, or no decision on such a submission.
+        """
+        state = self._namespaces.state(request.namespace)
+        sender = (request.producer, request.submission_id)
+        told: list[api.Explanation] = []
+        with self._store.reader() as catalog:
+            found = catalog.submissions(state.config.number, [sender]).get(sender)
+            sequence = found[1] if found is not None else 0
+            while sequence:
+                decision = catalog.decision(sequence)
+                told.append(explain(decision))
+                sequence = decision.releases
+        if not told:
+            name = f"{request.submission_id!r} of {request.producer!r} in {request.namespace}"
+            raise NotFound(f"there is no decision on {name}: what was refused is a dead letter, which says why")
+        return api.ExplainResponse(explanations=reversed(told))
 
     def list_alarms(self, request: api.ListAlarmsRequest) -> api.ListAlarmsResponse:
         """What the collapse watch knows of the producers of a namespace.

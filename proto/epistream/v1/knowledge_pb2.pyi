@@ -801,6 +801,8 @@ class Figures(_message.Message):
     DOUBTS_FIELD_NUMBER: _builtins.int
     WORTH_FIELD_NUMBER: _builtins.int
     REAL_SHARE_FIELD_NUMBER: _builtins.int
+    WORTH_MIN_FIELD_NUMBER: _builtins.int
+    REAL_SHARE_FLOOR_FIELD_NUMBER: _builtins.int
     COLLAPSE_RATIO_FIELD_NUMBER: _builtins.int
     COLLAPSE_BAR_FIELD_NUMBER: _builtins.int
     COLLAPSE_SINCE_REVISION_FIELD_NUMBER: _builtins.int
@@ -830,6 +832,10 @@ class Figures(_message.Message):
     """Plausibility times gain."""
     real_share: _builtins.float
     """The share of what is not SYNTHETIC among the newest 1,000 changes, had it been admitted."""
+    worth_min: _builtins.float
+    """The policy's `worth_min` at that time, where it was asked."""
+    real_share_floor: _builtins.float
+    """The policy's `real_share_floor` at that time, where it was asked."""
     collapse_ratio: _builtins.float
     """Of SYNTHETIC knowledge whose producer's collapse alarm is on: how many kinds its newest window amounts to, over as many items of people."""
     collapse_bar: _builtins.float
@@ -866,13 +872,15 @@ class Figures(_message.Message):
         doubts: _abc.Iterable[_builtins.str] | None = ...,
         worth: _builtins.float | None = ...,
         real_share: _builtins.float | None = ...,
+        worth_min: _builtins.float | None = ...,
+        real_share_floor: _builtins.float | None = ...,
         collapse_ratio: _builtins.float | None = ...,
         collapse_bar: _builtins.float | None = ...,
         collapse_since_revision: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_collapse_bar", b"_collapse_bar", "_collapse_ratio", b"_collapse_ratio", "_gain", b"_gain", "_human_gain", b"_human_gain", "_plausibility", b"_plausibility", "_real_share", b"_real_share", "_similarity", b"_similarity", "_threshold", b"_threshold", "_worth", b"_worth", "collapse_bar", b"collapse_bar", "collapse_ratio", b"collapse_ratio", "gain", b"gain", "human_gain", b"human_gain", "plausibility", b"plausibility", "real_share", b"real_share", "similarity", b"similarity", "threshold", b"threshold", "worth", b"worth"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_collapse_bar", b"_collapse_bar", "_collapse_ratio", b"_collapse_ratio", "_gain", b"_gain", "_human_gain", b"_human_gain", "_plausibility", b"_plausibility", "_real_share", b"_real_share", "_real_share_floor", b"_real_share_floor", "_similarity", b"_similarity", "_threshold", b"_threshold", "_worth", b"_worth", "_worth_min", b"_worth_min", "collapse_bar", b"collapse_bar", "collapse_ratio", b"collapse_ratio", "gain", b"gain", "human_gain", b"human_gain", "plausibility", b"plausibility", "real_share", b"real_share", "real_share_floor", b"real_share_floor", "similarity", b"similarity", "threshold", b"threshold", "worth", b"worth", "worth_min", b"worth_min"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapse_bar", b"_collapse_bar", "_collapse_ratio", b"_collapse_ratio", "_gain", b"_gain", "_human_gain", b"_human_gain", "_plausibility", b"_plausibility", "_real_share", b"_real_share", "_similarity", b"_similarity", "_threshold", b"_threshold", "_worth", b"_worth", "collapse_bar", b"collapse_bar", "collapse_ratio", b"collapse_ratio", "collapse_since_revision", b"collapse_since_revision", "differences", b"differences", "doubts", b"doubts", "gain", b"gain", "generation", b"generation", "generation_max", b"generation_max", "human_gain", b"human_gain", "item_id", b"item_id", "origin", b"origin", "plausibility", b"plausibility", "real_share", b"real_share", "similarity", b"similarity", "threshold", b"threshold", "unknown_parents", b"unknown_parents", "version", b"version", "worth", b"worth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapse_bar", b"_collapse_bar", "_collapse_ratio", b"_collapse_ratio", "_gain", b"_gain", "_human_gain", b"_human_gain", "_plausibility", b"_plausibility", "_real_share", b"_real_share", "_real_share_floor", b"_real_share_floor", "_similarity", b"_similarity", "_threshold", b"_threshold", "_worth", b"_worth", "_worth_min", b"_worth_min", "collapse_bar", b"collapse_bar", "collapse_ratio", b"collapse_ratio", "collapse_since_revision", b"collapse_since_revision", "differences", b"differences", "doubts", b"doubts", "gain", b"gain", "generation", b"generation", "generation_max", b"generation_max", "human_gain", b"human_gain", "item_id", b"item_id", "origin", b"origin", "plausibility", b"plausibility", "real_share", b"real_share", "real_share_floor", b"real_share_floor", "similarity", b"similarity", "threshold", b"threshold", "unknown_parents", b"unknown_parents", "version", b"version", "worth", b"worth", "worth_min", b"worth_min"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__collapse_bar: _TypeAlias = _typing.Literal["collapse_bar"]  # noqa: Y015
     _WhichOneofArgType__collapse_bar: _TypeAlias = _typing.Literal["_collapse_bar", b"_collapse_bar"]  # noqa: Y015
@@ -886,12 +894,16 @@ class Figures(_message.Message):
     _WhichOneofArgType__plausibility: _TypeAlias = _typing.Literal["_plausibility", b"_plausibility"]  # noqa: Y015
     _WhichOneofReturnType__real_share: _TypeAlias = _typing.Literal["real_share"]  # noqa: Y015
     _WhichOneofArgType__real_share: _TypeAlias = _typing.Literal["_real_share", b"_real_share"]  # noqa: Y015
+    _WhichOneofReturnType__real_share_floor: _TypeAlias = _typing.Literal["real_share_floor"]  # noqa: Y015
+    _WhichOneofArgType__real_share_floor: _TypeAlias = _typing.Literal["_real_share_floor", b"_real_share_floor"]  # noqa: Y015
     _WhichOneofReturnType__similarity: _TypeAlias = _typing.Literal["similarity"]  # noqa: Y015
     _WhichOneofArgType__similarity: _TypeAlias = _typing.Literal["_similarity", b"_similarity"]  # noqa: Y015
     _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
     _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
     _WhichOneofReturnType__worth: _TypeAlias = _typing.Literal["worth"]  # noqa: Y015
     _WhichOneofArgType__worth: _TypeAlias = _typing.Literal["_worth", b"_worth"]  # noqa: Y015
+    _WhichOneofReturnType__worth_min: _TypeAlias = _typing.Literal["worth_min"]  # noqa: Y015
+    _WhichOneofArgType__worth_min: _TypeAlias = _typing.Literal["_worth_min", b"_worth_min"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__collapse_bar) -> _WhichOneofReturnType__collapse_bar | None: ...
     @_typing.overload
@@ -905,11 +917,15 @@ class Figures(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__real_share) -> _WhichOneofReturnType__real_share | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__real_share_floor) -> _WhichOneofReturnType__real_share_floor | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__similarity) -> _WhichOneofReturnType__similarity | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__worth) -> _WhichOneofReturnType__worth | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__worth_min) -> _WhichOneofReturnType__worth_min | None: ...
 
 Global___Figures: _TypeAlias = Figures  # noqa: Y015
 

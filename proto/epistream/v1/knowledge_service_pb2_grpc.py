@@ -60,6 +60,11 @@ class KnowledgeServiceStub(object):
                 request_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackRequest.SerializeToString,
                 response_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/epistream.v1.KnowledgeService/Explain',
+                request_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.ExplainResponse.FromString,
+                _registered_method=True)
         self.ListAlarms = channel.unary_unary(
                 '/epistream.v1.KnowledgeService/ListAlarms',
                 request_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ListAlarmsRequest.SerializeToString,
@@ -111,6 +116,13 @@ class KnowledgeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Why a submission was decided as it was: every decision on it, with the rules that were asked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAlarms(self, request, context):
         """What the collapse watch knows of the producers of SYNTHETIC knowledge, and of the store as a whole.
         """
@@ -152,6 +164,11 @@ def add_KnowledgeServiceServicer_to_server(servicer, server):
                     servicer.ListFeedback,
                     request_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackRequest.FromString,
                     response_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=epistream_dot_v1_dot_knowledge__service__pb2.ExplainRequest.FromString,
+                    response_serializer=epistream_dot_v1_dot_knowledge__service__pb2.ExplainResponse.SerializeToString,
             ),
             'ListAlarms': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAlarms,
@@ -300,6 +317,33 @@ class KnowledgeService(object):
             '/epistream.v1.KnowledgeService/ListFeedback',
             epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackRequest.SerializeToString,
             epistream_dot_v1_dot_knowledge__service__pb2.ListFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/epistream.v1.KnowledgeService/Explain',
+            epistream_dot_v1_dot_knowledge__service__pb2.ExplainRequest.SerializeToString,
+            epistream_dot_v1_dot_knowledge__service__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,6 +26,8 @@ class KnowledgeServiceStub:
     """What changed between two points: one entry for each item that is not the same at both."""
     ListFeedback: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListFeedbackRequest, _knowledge_service_pb2.ListFeedbackResponse]
     """What raters said about an item, one for each submission of feedback, in the order in which they came."""
+    Explain: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ExplainRequest, _knowledge_service_pb2.ExplainResponse]
+    """Why a submission was decided as it was: every decision on it, with the rules that were asked."""
     ListAlarms: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListAlarmsRequest, _knowledge_service_pb2.ListAlarmsResponse]
     """What the collapse watch knows of the producers of SYNTHETIC knowledge, and of the store as a whole."""
     ListSignals: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListSignalsRequest, _knowledge_service_pb2.ListSignalsResponse]
@@ -73,6 +75,14 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_knowledge_service_pb2.ListFeedbackRequest, _abc.Awaitable[_knowledge_service_pb2.ListFeedbackResponse]],
     ) -> _abc.Awaitable[_knowledge_service_pb2.ListFeedbackResponse]:
         """What raters said about an item, one for each submission of feedback, in the order in which they came."""
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _knowledge_service_pb2.ExplainRequest,
+        context: _aio.ServicerContext[_knowledge_service_pb2.ExplainRequest, _abc.Awaitable[_knowledge_service_pb2.ExplainResponse]],
+    ) -> _abc.Awaitable[_knowledge_service_pb2.ExplainResponse]:
+        """Why a submission was decided as it was: every decision on it, with the rules that were asked."""
 
     @_abc_1.abstractmethod
     def ListAlarms(

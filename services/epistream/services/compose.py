@@ -141,7 +141,7 @@ class Service:
         settings, engine, metrics = self.settings, self.engine, self.metrics
         takes = ingest.IngestServicer(ways, self._calls, submissions_max=settings.max_submissions_per_call)
         knows = knowledge.KnowledgeServicer(engine.knowledge, self._readers)
-        names = namespaces.NamespaceServicer(engine.namespaces, self.writer, self._readers)
+        names = namespaces.NamespaceServicer(engine.namespaces, self.writer, self._readers, engine.pipeline.let_go)
         admins = admin.AdminServicer(settings.folder, metrics)
         reviewing = reviews.ReviewServicer(
             engine.reviews, engine.resolutions, self.writer, self._readers, metrics, self._clock

@@ -35,6 +35,9 @@ class KnowledgeServicer:
             "ListFeedback": calls.unary(
                 "KnowledgeService/ListFeedback", api.ListFeedbackRequest.FromString, self._asking(known.list_feedback)
             ),
+            "Explain": calls.unary(
+                "KnowledgeService/Explain", api.ExplainRequest.FromString, self._asking(known.explain)
+            ),
             "ListAlarms": calls.unary(
                 "KnowledgeService/ListAlarms", api.ListAlarmsRequest.FromString, self._asking(known.list_alarms)
             ),

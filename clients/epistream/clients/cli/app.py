@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from epistream.clients.cli import namespaces, review, services, sources
-from epistream.clients.cli.ask import alarms, diff, feedback, get, history, search, signals
+from epistream.clients.cli.ask import alarms, diff, explain, feedback, get, history, search, signals
 from epistream.clients.cli.backup import backup
 from epistream.clients.cli.demo import demo
 from epistream.clients.cli.exits import HELP
@@ -61,7 +61,7 @@ for publish in (submit, produce, retract):
     app.command(rich_help_panel="Publish")(publish)
 app.command("import", rich_help_panel="Publish")(import_records)
 app.add_typer(sources.app, name="sources", rich_help_panel="Publish")
-for ask in (search, get, history, diff, feedback, alarms, signals):
+for ask in (search, get, history, diff, explain, feedback, alarms, signals):
     app.command(rich_help_panel="Ask")(ask)
 for follow in (watch, namespaces.consumers):
     app.command(rich_help_panel="Follow")(follow)

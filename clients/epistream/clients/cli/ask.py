@@ -1,4 +1,4 @@
-"""`epistream get`, `search`, `history`, `diff`, `feedback`, `alarms`, `signals`: what is known, and is said of it."""
+"""`epistream get`, `search`, `history`, `diff`, `explain`, `feedback`, `alarms`, `signals`: what is known, and why."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -139,6 +139,30 @@ def feedback(
 
     found = ask(service, timeout, lambda client: client.list_feedback(namespace, item_id))
     show.show(found, as_json=as_json, table=lambda: show.feedback_table(found))
+
+
+@reaching
+def explain(
+    submission_id: Annotated[str, typer.Argument(metavar="SUBMISSION", help="The producer's id of the submission.")],
+    *,
+    service: Service,
+    namespace: options.Namespace,
+    producer: Annotated[str, typer.Option("--producer", "-p", help="Who sent it.")],
+    timeout: options.Timeout = options.DEFAULT_SECONDS,
+    as_json: options.Json = False,
+) -> None:
+    """Say why a submission was decided as it was: the rules that were asked, with their figures.
+
+    What was held and decided later has more than one decision.
+
+    Examples:
+      epistream explain s-17 -n pharmacy -p writer
+      epistream explain s-17 -n pharmacy -p writer --json
+    """
+    from epistream.clients.cli import show
+
+    found = ask(service, timeout, lambda client: client.explain(namespace, producer, submission_id))
+    show.show(found, as_json=as_json, table=lambda: show.explanations_table(found))
 
 
 @reaching

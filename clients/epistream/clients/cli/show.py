@@ -300,6 +300,18 @@ def consumers_table(answer: sync.ListConsumersResponse) -> "Table":
     return table
 
 
+def explanations_table(found: Sequence[knowledge.Explanation]) -> "Table":
+    """The rules that were asked of a submission, decision by decision."""
+    table = table_of("", "decided", "outcome", "rule", "", "what was asked and found")
+    for told in found:
+        outcome = f"{outcome_name(told.receipt.outcome)} ({reason_name(told.receipt.reason)})"
+        for number, rule in enumerate(told.rules):
+            first = (when(told.receipt.time), outcome) if number == 0 else ("", "")
+            by = f" (by {told.decided_by}{': ' if told.comment else ''}{told.comment})" if told.decided_by else ""
+            add_row(table, *first, rule.name, "decides" if rule.fired else "passed", rule.description + by)
+    return table
+
+
 def alarms_table(alarms: Sequence[pb.CollapseAlarm]) -> "Table":
     """Who says less and less, and who does not."""
     table = table_of("", "producer", "modality", "alarm", "since", "at revision", "ratio", "compared with", "trend")

@@ -50,6 +50,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "KnowledgeService/Search": Rule(_only(Verb.READ), _field("namespace"), audited=False),
     "KnowledgeService/Diff": Rule(_only(Verb.READ), _field("namespace"), audited=False),
     "KnowledgeService/ListFeedback": Rule(_only(Verb.READ), _field("namespace"), audited=False),
+    "KnowledgeService/Explain": Rule(_only(Verb.READ), _field("namespace"), audited=False),
     "KnowledgeService/ListAlarms": Rule(_only(Verb.READ), _field("namespace"), audited=False),
     "KnowledgeService/ListSignals": Rule(_only(Verb.READ), _field("namespace"), audited=False),
     "ReviewService/ListReviews": Rule(_only(Verb.REVIEW), _field("namespace"), audited=False),

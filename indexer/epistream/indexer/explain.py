@@ -1,0 +1,109 @@
+"""explain: why a submission was decided as it was, for people. Pure: all of it stands in the decision.
+
+The rules are told in the order in which the gate asks them, up to the one that decided.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from epistream.v1 import journal_pb2
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import knowledge_service_pb2 as api
+
+_BY_REVIEW: Final[Mapping[int, str]] = {
+    pb.REASON_REVIEW_ADMITTED: "it was held, and who reviewed it let it in",
+    pb.REASON_REVIEW_REJECTED: "it was held, and who reviewed it turned it away",
+    pb.REASON_FAILED_TESTS: "it was held, and its tests say that it is wrong",
+    pb.REASON_RELEASED: "what it was held for is over",
+}
+_BESIDE: Final[Mapping[int, str]] = {
+    pb.REASON_NEW: "nothing known says the same",
+    pb.REASON_NEW_WITH_CONFLICT: "nothing known says the same, and something near says something else",
+    pb.REASON_REVISION: "the item is known with other content, from no higher authority",
+    pb.REASON_PROMOTION: "a higher authority says the same",
+    pb.REASON_REINSTATEMENT: "a retracted item comes back, from no lower authority",
+    pb.REASON_RETRACTION: "the item is taken back, by no lower authority",
+    pb.REASON_SAME_CONTENT: "the content is known, byte for byte in its canonical form",
+    pb.REASON_SAME_CLAIM: "something near makes the same claim",
+    pb.REASON_ALREADY_RETRACTED: "the item is retracted already",
+    pb.REASON_LOWER_AUTHORITY: "what is known is of a higher authority",
+    pb.REASON_CONFLICT_WITH_EXPERT: "an expert says something else nearby",
+    pb.REASON_RETRACTED_CONTENT: "a higher authority retracted this content",
+    pb.REASON_FEEDBACK: "it is a rater's feedback",
+}
+
+
+def explain(decision: journal_pb2.Decision) -> api.Explanation:
+    """The explanation of one decision."""
+    told = api.Explanation(receipt=decision.receipt, decided_by=decision.decided_by, comment=decision.comment)
+    for rule in _rules(decision):
+        told.rules.append(rule)
+        if rule.fired:
+            break
+    return told
+
+
+def _rules(decision: journal_pb2.Decision) -> Iterator[api.ExplainedRule]:
+    receipt = decision.receipt
+    reason, figures = receipt.reason, receipt.figures
+    if reason in _BY_REVIEW:
+        yield _rule("review", _BY_REVIEW[reason], fired=True)
+        return
+    synthetic = decision.origin == pb.ORIGIN_SYNTHETIC and figures.generation > 0
+    if synthetic:
+        yield from _lineage(reason, figures)
+    beside = _BESIDE.get(reason, "nothing known stands against it")
+    merged = receipt.outcome in (pb.OUTCOME_MERGED, pb.OUTCOME_HELD) and reason in _BESIDE
+    yield _rule("known", "; ".join([beside, *_against(figures)]), fired=merged)
+    yield from [_rule("tests", "its tests were not run yet", fired=True)] if reason == pb.REASON_UNVERIFIED else []
+    if synthetic:
+        yield from _measures(reason, figures)
+    yield _rule("admission", "nothing holds it", fired=True)
+
+
+def _lineage(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.ExplainedRule]:
+    missing = reason == pb.REASON_NO_GENERATOR
+    yield _rule("generator", f"it {'does not say' if missing else 'says'} which model made it", fired=missing)
+    unknown = ", ".join(figures.unknown_parents)
+    yield _rule(
+        "parents",
+        f"unknown or retracted: {unknown}" if unknown else "all that it was derived from is known",
+        fired=reason == pb.REASON_UNKNOWN_PARENT,
+    )
+    if reason == pb.REASON_CYCLE:
+        yield _rule("cycle", "it would be derived from itself", fired=True)
+    text = f"generation {figures.generation}, taken up to {figures.generation_max}"
+    yield _rule("generation", text, fired=reason == pb.REASON_GENERATION)
+    if reason == pb.REASON_COLLAPSE:
+        yield _rule("collapse", "its producer says less and less: the collapse alarm is on", fired=True)
+
+
+def _measures(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.ExplainedRule]:
+    plausibility = f"{figures.plausibility:.3f}" if figures.HasField("plausibility") else "unknown"
+    doubts = ", ".join(figures.doubts) or "none"
+    text = f"plausibility {plausibility}, doubts: {doubts}"
+    yield _rule("looks", text, fired=reason == pb.REASON_IMPLAUSIBLE)
+    if figures.HasField("gain"):
+        worth = f"{figures.worth:.3f}" if figures.HasField("worth") else "unknown"
+        gain = (
+            f"gain {figures.gain:.3f} beyond all that is known, {figures.human_gain:.3f} beyond what is not synthetic"
+        )
+        text = f"{gain}; worth {worth}, at least {figures.worth_min:g} where the policy holds"
+        yield _rule("worth", text, fired=reason == pb.REASON_LOW_GAIN)
+    if figures.HasField("real_share"):
+        text = f"{figures.real_share:.3f} of 1,000 changes would be real, the floor is {figures.real_share_floor:g}"
+        if reason == pb.REASON_DEFERRED and figures.real_share >= figures.real_share_floor:
+            text += "; others that were put off go first"
+        yield _rule("real_share", text, fired=reason == pb.REASON_DEFERRED)
+
+
+def _against(figures: pb.Figures) -> Iterator[str]:
+    if figures.item_id:
+        yield f"against {figures.item_id} version {figures.version}"
+    if figures.HasField("similarity"):
+        yield f"cosine {figures.similarity:.4f}, compared from {figures.threshold:g} on"
+    yield from figures.differences
+
+
+def _rule(name: str, description: str, *, fired: bool) -> api.ExplainedRule:
+    return api.ExplainedRule(name=name, description=description, fired=fired)

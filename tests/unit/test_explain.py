@@ -1,0 +1,110 @@
+"""Why a submission was decided as it was: the rules in their order, up to the one that decided."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from epistream.indexer.engine import Engine
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import knowledge_service_pb2 as api
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.wire.errors import NotFound
+from tests.support.knowing import NAMESPACE, commit, direction, open_engine, submission
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    opened = open_engine(tmp_path)
+    yield opened
+    opened.close()
+
+
+def explained(engine: Engine, submission_id: str, producer: str = "alice") -> list[api.Explanation]:
+    request = api.ExplainRequest(namespace=NAMESPACE, producer=producer, submission_id=submission_id)
+    return list(engine.knowledge.explain(request).explanations)
+
+
+def names(told: api.Explanation) -> list[str]:
+    return [rule.name for rule in told.rules]
+
+
+def synthetic(content: str, submission_id: str, **fields: object) -> pb.Submission:
+    return submission(content, id=submission_id, origin=pb.ORIGIN_SYNTHETIC, **fields)  # type: ignore[arg-type]
+
+
+def test_what_is_admitted_passed_every_rule(engine: Engine) -> None:
+    commit(engine, submission("Lead is heavy.", id="1"), synthetic("Gold is soft.", "2"))
+
+    (person,), (model,) = explained(engine, "1"), explained(engine, "2")
+
+    assert names(person) == ["known", "admission"]
+    assert names(model) == ["generator", "parents", "generation", "known", "looks", "worth", "real_share", "admission"]
+    assert [rule.fired for rule in model.rules] == [False] * 7 + [True]
+    assert "generation 1, taken up to 2" in model.rules[2].description
+    assert "NO_ANCHORS" in model.rules[4].description
+    assert "the floor is 0.1" in model.rules[6].description
+
+
+def test_the_rule_that_fired_is_the_last_one(engine: Engine) -> None:
+    commit(
+        engine,
+        submission("The daily limit is 5 mg.", id="expert", item="limit", vector=direction(1)),
+        synthetic("The daily limit is 50 mg.", "conflict", vector=direction(1, 0.05)),
+        synthetic("So it is.", "orphan", derived_from=["lost"]),
+        synthetic("So it was.", "nobody", generator=""),
+        submission("The daily limit is 5 mg.", id="again", producer="bob"),
+    )
+
+    for submission_id, producer, rule, told in (
+        ("conflict", "alice", "known", "5 mg"),
+        ("orphan", "alice", "parents", "lost"),
+        ("nobody", "alice", "generator", "does not say"),
+        ("again", "bob", "known", "byte for byte"),
+    ):
+        (explanation,) = explained(engine, submission_id, producer)
+        last = explanation.rules[-1]
+        assert (last.name, last.fired) == (rule, True), submission_id
+        assert told in last.description
+        assert not any(other.fired for other in explanation.rules[:-1])
+
+
+def test_what_was_put_off_and_went_on_has_two_decisions(engine: Engine) -> None:
+    for floor in (1.0, 0.0):
+        policy = ns_pb.Policy(real_share_floor=floor)
+        engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+        commit(engine, synthetic("Gold is soft.", "1"))
+        engine.pipeline.let_go(NAMESPACE)
+
+    first, second = explained(engine, "1")
+
+    assert (first.receipt.outcome, first.rules[-1].name) == (pb.OUTCOME_HELD, "real_share")
+    assert "the floor is 1" in first.rules[-1].description
+    assert (second.receipt.outcome, names(second)) == (pb.OUTCOME_ADMITTED, ["review"])
+
+
+def test_what_was_never_decided_is_not_there(engine: Engine) -> None:
+    with pytest.raises(NotFound, match="dead letter"):
+        explained(engine, "never")
+
+
+def test_every_reason_of_a_decision_can_be_told(engine: Engine) -> None:  # noqa: ARG001 - names what is meant
+    from epistream.indexer.explain import explain
+    from epistream.v1 import journal_pb2
+
+    refusals = {"INVALID", "MALFORMED", "UNKNOWN_NAMESPACE", "VERSION_CONFLICT", "SUBMISSION_ID_REUSED"}
+    refusals |= {"UNKNOWN_ITEM", "ORIGIN_NOT_CARRIED", "UNSPECIFIED"}
+    held = {"NO_GENERATOR", "UNKNOWN_PARENT", "CYCLE", "GENERATION", "COLLAPSE", "UNVERIFIED", "IMPLAUSIBLE"}
+    held |= {"LOW_GAIN", "DEFERRED", "LOWER_AUTHORITY", "CONFLICT_WITH_EXPERT", "RETRACTED_CONTENT"}
+    for name, value in pb.Reason.items():
+        word = name.removeprefix("REASON_")
+        if word in refusals:
+            continue
+        decision = journal_pb2.Decision(origin=pb.ORIGIN_SYNTHETIC)
+        decision.receipt.reason = value
+        decision.receipt.outcome = pb.OUTCOME_HELD if word in held else pb.OUTCOME_ADMITTED
+        decision.receipt.figures.MergeFrom(pb.Figures(generation=1, gain=0.5, real_share=0.05, real_share_floor=0.1))
+        told = explain(decision)
+        assert told.rules[-1].fired, word
+        if word in held:
+            assert told.rules[-1].name != "admission", word

@@ -1,0 +1,137 @@
+"""R21, R23, R7 through the pipeline: noise is not knowledge, and what is synthetic takes nobody's place."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from epistream.indexer.engine import Engine
+from epistream.indexer.gain import Gains
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from tests.support.knowing import DIMENSION, NAMESPACE, HandClock, commit, commit_in_batches, open_engine, submission
+
+ANCHORS = 64
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """With an anchor window: what people say lies around one direction."""
+    opened = open_engine(tmp_path)
+    policy = ns_pb.Policy(guard=ns_pb.GUARD_HOLD, anchor_items=ANCHORS, near_duplicate_threshold=1.0)
+    opened.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+    commit(opened, *(said(number, pb.ORIGIN_EXPERT) for number in range(ANCHORS)))
+    yield opened
+    opened.close()
+
+
+def said(number: int, origin: pb.Origin.ValueType, *, far: bool = False, content: str = "") -> pb.Submission:
+    """Knowledge near what people say, or far from it."""
+    vector = np.random.default_rng(number).standard_normal(DIMENSION) * 0.1
+    vector[1 if far else 0] += 1
+    return submission(
+        content or f"{number}: the valve of the pump is opened by hand before the pump is started.",
+        id=f"{pb.Origin.Name(origin)}-{number}",
+        origin=origin,
+        vector=(vector / np.linalg.norm(vector)).astype(np.float32),
+    )
+
+
+def test_r21_what_lies_far_from_people_is_held_though_it_would_tell_the_most(engine: Engine) -> None:
+    near, far = commit(engine, said(1000, pb.ORIGIN_SYNTHETIC), said(1001, pb.ORIGIN_SYNTHETIC, far=True))
+
+    assert (far.outcome, far.reason) == (pb.OUTCOME_HELD, pb.REASON_IMPLAUSIBLE)
+    assert "TOO_FAR" in far.figures.doubts
+    assert far.figures.gain > near.figures.gain
+    assert far.figures.plausibility < 0.05 < near.figures.plausibility
+
+
+def test_r21_one_word_again_and_again_is_held(engine: Engine) -> None:
+    (held,) = commit(engine, said(1002, pb.ORIGIN_SYNTHETIC, content="pump " * 40))
+
+    assert held.reason == pb.REASON_IMPLAUSIBLE
+    assert "REPEATS" in held.figures.doubts
+
+
+def test_people_are_never_held_for_how_it_looks(engine: Engine) -> None:
+    (taken,) = commit(engine, said(1003, pb.ORIGIN_CRAWLED, far=True, content="pump " * 40))
+
+    assert taken.outcome == pb.OUTCOME_ADMITTED
+    assert not taken.HasField("figures")
+
+
+def test_what_is_worth_too_little_is_held(engine: Engine) -> None:
+    policy = ns_pb.Policy(guard=ns_pb.GUARD_MEASURE, worth_min=1.0)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+    (measured,) = commit(engine, said(1004, pb.ORIGIN_SYNTHETIC))
+    assert measured.outcome == pb.OUTCOME_ADMITTED, "it is only measured"
+    assert 0 < measured.figures.worth < measured.figures.gain <= 1
+    assert measured.figures.worth_min == 1.0
+
+
+def test_r33_without_anchors_there_is_no_plausibility_and_the_guard_holds(tmp_path: Path) -> None:
+    engine = open_engine(tmp_path)
+    policy = ns_pb.Policy(guard=ns_pb.GUARD_HOLD)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+
+    (held,) = commit(engine, said(1, pb.ORIGIN_SYNTHETIC))
+
+    assert held.reason == pb.REASON_IMPLAUSIBLE
+    assert list(held.figures.doubts) == ["NO_ANCHORS"]
+    assert not held.figures.HasField("plausibility")
+    assert not held.figures.HasField("worth")
+    engine.close()
+
+
+def test_r23_synthetic_knowledge_takes_nobody_s_place_and_makes_way(engine: Engine) -> None:
+    human = submission("The limit is 5 mg.", id="h", item="limit")
+    other = submission("The limit is 50 mg.", id="s", item="limit", origin=pb.ORIGIN_SYNTHETIC)
+    same = submission("The limit is 5 mg.", id="t", origin=pb.ORIGIN_SYNTHETIC, producer="model")
+
+    receipts = commit(engine, human, other, same)
+
+    assert [r.outcome for r in receipts] == [pb.OUTCOME_ADMITTED, pb.OUTCOME_HELD, pb.OUTCOME_MERGED]
+    policy = ns_pb.Policy(guard=ns_pb.GUARD_MEASURE)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+    first = submission("The bridge is old.", id="u", origin=pb.ORIGIN_SYNTHETIC, producer="model")
+    later = submission("The bridge is old.", id="v")
+    made, promoted = commit(engine, first, later)
+    assert (promoted.outcome, promoted.item_id) == (pb.OUTCOME_REVISED, made.item_id)
+
+
+def test_what_decides_is_the_same_bits_after_a_restart_and_a_lost_file(tmp_path: Path) -> None:
+    origins = [pb.ORIGIN_EXPERT, pb.ORIGIN_SYNTHETIC, pb.ORIGIN_EXPERT]
+    sent = [said(number, origins[number % 3]) for number in range(150)]
+    engine = open_engine(tmp_path / "whole", HandClock())
+    commit_in_batches(engine, sent, 50)
+    whole = gains_of(engine)
+    engine.close()
+
+    cut = open_engine(tmp_path / "cut", HandClock())
+    commit_in_batches(cut, sent[:70], 7)
+    cut.close()
+    cut = Engine(tmp_path / "cut", clock=HandClock())
+    commit_in_batches(cut, sent[70:], 7)
+    assert gains_of(cut) == whole
+    cut.close()
+    (file,) = (tmp_path / "cut" / "index").glob("*.gains")
+    for damage in (b"", b"x" * 100, file.read_bytes()[:-1]):
+        file.write_bytes(damage)
+        again = Engine(tmp_path / "cut", clock=HandClock())
+        assert gains_of(again) == whole
+        again.store.close()
+
+
+def test_r7_the_same_again_moves_nothing(engine: Engine) -> None:
+    before = gains_of(engine)
+
+    commit(engine, *(said(number, pb.ORIGIN_EXPERT) for number in range(ANCHORS)))
+
+    assert gains_of(engine) == before
+
+
+def gains_of(engine: Engine) -> bytes:
+    gains = engine.namespaces.state(NAMESPACE).standing.gains
+    assert isinstance(gains, Gains)
+    return gains.to_bytes()
