@@ -24,6 +24,7 @@ from epistream.wire.topics import SUBMISSIONS, dead_letter_topic
 
 if TYPE_CHECKING:
     from epistream.clients.cli.connection import Service as Reached
+    from epistream.clients.cli.policy_fields import PolicyFields
     from epistream.services.compose import Service
 
 app = typer.Typer(help="The processes of Epistream.", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -187,6 +188,33 @@ def restore(
         _give_up(error)
 
 
+def rehearse(
+    folder: Annotated[
+        Path, typer.Argument(help="The folder of the store, which no service may have open; or of a restored backup.")
+    ],
+    *,
+    namespace: Annotated[str, typer.Option("--namespace", "-n", envvar="EPISTREAM_NAMESPACE", help="The namespace.")],
+    values: "PolicyFields" = None,
+    encode: Annotated[
+        bool,
+        typer.Option("--encode", help="Run the namespace's encoder on what is held and has no vector in the journal."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Decide a namespace's journal again, with other fields of the policy, and tell what differs. Changes nothing."""
+    from epistream.clients.cli.policy_fields import set_field
+    from epistream.services.rehearse_command import rehearse_command
+    from epistream.v1 import namespace_service_pb2 as ns_pb
+
+    changed = ns_pb.Policy()
+    for value in values or ():
+        set_field(changed, value)
+    try:
+        rehearse_command(folder, namespace, changed, encode=encode, as_json=as_json)
+    except EpistreamError as error:
+        _give_up(error)
+
+
 @app.command()
 def verify(
     file: Annotated[Path, typer.Argument(help="A submission of code with its tests, as JSON; - is standard input.")],
@@ -345,8 +373,9 @@ app.command("up")(_with_flags(up, Settings.model_fields))
 
 @functools.cache
 def commands() -> typer.Typer:
-    """All commands. Those that reach a service are added here: the clients' packages load NumPy, after `main`."""
+    """All commands. Those with options of the clients' are added here: their packages load NumPy, after `main`."""
     from epistream.clients.cli.connection import PANEL, reaching, reaching_at
+    from epistream.clients.cli.policy_fields import PolicyFields
 
     target = Annotated[
         str | None,
@@ -356,6 +385,8 @@ def commands() -> typer.Typer:
             rich_help_panel=PANEL,
         ),
     ]
+    rehearse.__annotations__["values"] = PolicyFields
+    app.command("rehearse")(rehearse)
     app.command("execute")(reaching(execute))
     app.command("redrive")(_with_flags(reaching_at("target", target)(redrive), KAFKA_SECURITY))
     return app

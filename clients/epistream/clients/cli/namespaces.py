@@ -1,16 +1,13 @@
 """`epistream namespaces …` and `epistream consumers`."""
 
-import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from epistream.clients.cli import options
 from epistream.clients.cli.ask import ask
 from epistream.clients.cli.connection import Service, reaching
-
-if TYPE_CHECKING:
-    from epistream.v1 import namespace_service_pb2 as ns
+from epistream.clients.cli.policy_fields import PolicyFields, set_field
 
 app = typer.Typer(
     help="List, show and make namespaces, and change their policies.", no_args_is_help=True, rich_markup_mode="rich"
@@ -33,34 +30,6 @@ _OwnVectors = Annotated[
 _Retained = Annotated[
     int | None, typer.Option("--retained", min=0, help="How many of the newest revisions can be resumed from; 0: all.")
 ]
-_Values = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="FIELD=VALUE",
-        help="Any field of the policy by its name in the contract, such as anchor_after=500. May be repeated.",
-    ),
-]
-
-
-def _set(policy: "ns.Policy", value: str) -> None:
-    """Set a field as `FIELD=VALUE` says, in protobuf's JSON form."""
-    from google.protobuf import json_format
-
-    name, _, text = value.partition("=")
-    fields = policy.DESCRIPTOR.fields_by_name
-    if name not in fields:
-        raise typer.BadParameter(f"{name!r} is no field of a policy: {', '.join(sorted(fields))} are")
-    try:
-        told = json.loads(text)
-    except ValueError:
-        told = text  # the name of an enum's value
-    try:
-        json_format.ParseDict({name: told}, policy)
-    except json_format.ParseError as error:
-        raise typer.BadParameter(f"{value!r}: {error}") from error
-
-
 _VerifyCode = Annotated[
     bool | None,
     typer.Option(
@@ -162,7 +131,7 @@ def policy(
     own_vectors: _OwnVectors = None,
     retained: _Retained = None,
     verify_code: _VerifyCode = None,
-    values: _Values = None,
+    values: PolicyFields = None,
     service: Service,
     timeout: options.Timeout = options.DEFAULT_SECONDS,
     as_json: options.Json = False,
@@ -184,7 +153,7 @@ def policy(
         verify_code=verify_code,
     )
     for value in values or ():
-        _set(wanted, value)
+        set_field(wanted, value)
     if wanted == ns.Policy():
         raise typer.BadParameter(
             "nothing to change: give --threshold, --own-vectors, --no-own-vectors, --retained, --verify-code or --set"

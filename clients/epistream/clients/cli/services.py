@@ -1,4 +1,4 @@
-"""`epistream up`, `kafka`, `access`, `redrive`, `restore`, `fsck`, `verify`, `execute`: the service's processes.
+"""`epistream up`, `kafka`, `access`, `redrive`, `restore`, `fsck`, `rehearse`, `verify`, `execute`: the service.
 
 This process becomes `python -m epistream.services …`, so that the clients need nothing of the service.
 """
@@ -18,6 +18,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "redrive": "Send dead letters to their topics again.",
     "restore": "Make a store from a backup: `epistream restore FILE --folder FOLDER`.",
     "fsck": "Verify a store, or rebuild its views from the journal.",
+    "rehearse": "Decide a journal again under another policy, and tell what differs: `epistream rehearse FOLDER`.",
     "verify": "Run the tests of code in a sandbox: `epistream verify FILE`.",
     "execute": "Run the tests of a namespace's code as it comes, and submit what came of it.",
 }
