@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from epistream.indexer import lineage
+from epistream.indexer.catalog import Catalog
 from epistream.indexer.engine import Engine
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
@@ -149,3 +150,21 @@ def test_the_items_that_were_derived_from_one_are_found(engine: Engine) -> None:
         assert catalog.dependants(1, "a", "", 10) == ["b"]
         assert catalog.parents(1, "d") == ["b"]
         assert catalog.parents(1, "c") == []
+
+
+def test_what_is_sent_again_is_not_traced_again(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = made("a"), made("b", "a")
+    again = made("a", "b", content="a: so it says now.", generator="other")
+    again.submission_id = "again"
+    commit(engine, first, second, again)
+    traced: list[str] = []
+
+    def parents(_: Catalog, __: int, item_id: str) -> list[str]:
+        traced.append(item_id)
+        return []
+
+    monkeypatch.setattr(Catalog, "parents", parents)
+    receipts = commit(engine, first, second, again)
+
+    assert all(receipt.earlier for receipt in receipts)
+    assert traced == []

@@ -19,7 +19,7 @@ from epistream.indexer.gate import NO_GROUNDS, Grounds
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView
 from epistream.indexer.lineage import trace
-from epistream.indexer.match import Conflicting, KnownItem, Match, Novel, SameContent
+from epistream.indexer.match import Conflicting, KnownItem, Match, Novel, SameClaim, SameContent
 from epistream.indexer.measure import Measured, look
 from epistream.indexer.model import Embedded, Held, NamespaceConfig, Ruling
 from epistream.indexer.spectrum import Missing
@@ -87,9 +87,10 @@ class Moment:
     def grounds(self, candidate: Embedded, found: Match) -> Grounds:
         """What a verdict on a candidate rests on beside what is known."""
         submission = candidate.decoded.submission
-        if submission.origin != pb.ORIGIN_SYNTHETIC:
-            return NO_GROUNDS
         new = isinstance(found, Novel | Conflicting | KnownItem)
+        # What was decided before, refused or no knowledge rests on none; to trace its parents may take long.
+        if submission.origin != pb.ORIGIN_SYNTHETIC or not (new or isinstance(found, SameContent | SameClaim)):
+            return NO_GROUNDS
         brought_back = isinstance(found, SameContent) and found.head.retracted
         return Grounds(
             trace(submission, candidate.decoded.item_id, self.view),
