@@ -2,7 +2,8 @@
 
 Each round opens what the loss before has left, commits batches as they come over gRPC and from Kafka, and loses the
 power at a random write or flush; checkpoints are frequent, so that it is lost in them, too. What survives must verify,
-and must be what was acknowledged: the journal, the views, the positions in Kafka, the dead letters, the index.
+and must be what was acknowledged: the journal, the views, the positions in Kafka, the dead letters, the index. Who
+follows must go on where it was, and have all in the end.
 """
 
 import argparse

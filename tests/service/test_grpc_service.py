@@ -160,7 +160,7 @@ async def test_the_metrics_move(service: RunningService, client: Client) -> None
 
 def test_no_metric_has_a_label_that_grows_with_what_is_known() -> None:
     labels = {label for metric in vars(Metrics()).values() for label in getattr(metric, "_labelnames", ())}
-    assert labels == {"method", "code", "source", "outcome", "reason", "topic", "part"}
+    assert labels == {"method", "code", "source", "outcome", "reason", "topic", "part", "result"}
 
 
 # Going down

@@ -14,8 +14,11 @@ from typing import Final
 
 from epistream.indexer import store as stores
 from epistream.indexer.engine import Engine
+from epistream.indexer.feed import Wish
 from epistream.indexer.model import Position, Record
+from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.v1 import sync_service_pb2 as sync_pb
 from epistream.wire.errors import EpistreamError
 from tests.support.faulty_disk import faulty_disk
 from tests.support.kill_traffic import DIMENSION, NAMESPACE, Traffic
@@ -49,6 +52,37 @@ class Batch:
     """What is committed together."""
 
     records: Sequence[Record]
+
+
+class Follower:
+    """A replica: what it was told, by item. It hears of a change once that is durable, and goes on where it was."""
+
+    def __init__(self, epoch: str) -> None:
+        self._epoch, self._revision = epoch, 0
+        self._items: dict[str, bytes] = {}
+
+    def follow(self, engine: Engine) -> None:
+        """Take in all that came since, as a subscription sends it.
+
+        Raises:
+            Resync: what it was told before is not there any more.
+        """
+        engine.feed.check_start(NAMESPACE, self._revision, self._epoch)
+        while self._revision < engine.feed.head(NAMESPACE):
+            batch = engine.feed.replay(NAMESPACE, self._revision, Wish())
+            for change in sync_pb.Changes.FromString(batch.body).changes:
+                assert change.revision == self._revision + 1, "revisions are dense"
+                self._revision = change.revision
+                self._items.pop(change.item_id, None)
+                if change.kind != pb.CHANGE_KIND_RETRACTED:
+                    self._items[change.item_id] = change.fingerprint
+
+    def has_what(self, engine: Engine) -> bool:
+        """Whether it has just what is in answers."""
+        with engine.store.reader() as catalog:
+            rows = catalog.live(1, self._revision, 0, 10**6)
+        changes = [pb.Change.FromString(row.change) for row in rows]
+        return self._items == {change.item_id: change.fingerprint for change in changes}
 
 
 class Batches:
@@ -88,13 +122,15 @@ def _rounds_of_a_store(folder: Path, rounds: int, seed: int, seen: Seen, *, lyin
     chance, batches = random.Random(seed), Batches(seed)
     model = _opened(folder / "model")
     here = folder / "round-0"
-    _opened(here).close()
+    first = _opened(here)
+    follower = Follower(first.epoch)
+    first.close()
     for number in range(rounds):
         survived = folder / f"round-{number + 1}"
-        open_batch = _one_round(here, survived, model, batches, chance, seen, lying=lying)
+        open_batch = _one_round(here, survived, model, follower, batches, chance, seen, lying=lying)
         name = f"seed {seed}, round {number}"
         try:
-            _compare(survived, model, open_batch, seen, name)
+            _compare(survived, model, follower, open_batch, seen, name)
         except EpistreamError as error:
             seen.faults.append(f"{name}: {error}")
             break
@@ -105,7 +141,15 @@ def _rounds_of_a_store(folder: Path, rounds: int, seed: int, seen: Seen, *, lyin
 
 
 def _one_round(
-    here: Path, survived: Path, model: Engine, batches: Batches, chance: random.Random, seen: Seen, *, lying: bool
+    here: Path,
+    survived: Path,
+    model: Engine,
+    follower: Follower,
+    batches: Batches,
+    chance: random.Random,
+    seen: Seen,
+    *,
+    lying: bool,
 ) -> Batch | None:
     """Commit until the power is lost. Returns the batch that was not acknowledged then, if there was one."""
     batch: Batch | None = None
@@ -121,6 +165,7 @@ def _one_round(
                 model.pipeline.commit(model.pipeline.prepare(batch.records))
                 seen.acknowledged += len(batch.records)
                 batch = None
+                follower.follow(engine)
         disk.leave(here, survived, chance)
         disk.hush()
         engine.store.close()
@@ -129,8 +174,13 @@ def _one_round(
     return batch
 
 
-def _compare(survived: Path, model: Engine, unacknowledged: Batch | None, seen: Seen, name: str) -> None:
-    """Open what survived. What was acknowledged must be there; then the batch that was not is sent again."""
+def _compare(
+    survived: Path, model: Engine, follower: Follower, unacknowledged: Batch | None, seen: Seen, name: str
+) -> None:
+    """Open what survived. What was acknowledged must be there; then the batch that was not is sent again.
+
+    Who followed goes on where it was, and has all in the end.
+    """
     before = model.store.journal.last()
     engine = Engine(survived, clock=HandClock())
     try:
@@ -142,6 +192,9 @@ def _compare(survived: Path, model: Engine, unacknowledged: Batch | None, seen: 
         if unacknowledged is not None:
             for each in (engine, model):
                 each.pipeline.commit(each.pipeline.prepare(unacknowledged.records))
+        follower.follow(engine)
+        if not follower.has_what(engine):
+            seen.faults.append(f"{name}: who followed has not what is known")
         if list(engine.store.logical_dump()) != list(model.store.logical_dump()):
             seen.faults.append(f"{name}: the store is not what was acknowledged")
         if len(engine.namespaces.state(NAMESPACE).searchable) != len(model.namespaces.state(NAMESPACE).searchable):

@@ -157,6 +157,19 @@ def test_a_conflict_goes_on_while_two_are_left_and_when_one_is_only_confirmed(bo
     assert marks(both, "much") == [["fifty"]]
 
 
+def test_a_conflict_goes_on_when_who_reviews_confirms_a_party(both: Engine) -> None:
+    nameless = limit(50, origin=pb.ORIGIN_SYNTHETIC, producer="m")
+    nameless.provenance.generator = ""
+    commit(both, nameless)
+    (one,) = pending(both, pb.REASON_NO_GENERATOR)
+
+    (receipt,) = both.pipeline.release([ruling(both, one)])
+
+    assert (receipt.outcome, receipt.item_id, receipt.version) == (pb.OUTCOME_REVISED, "fifty", 2)
+    assert [names(conflict) for conflict in conflicts(both)] == [["fifty", "five"]]
+    assert marks(both, "five") == [["fifty"]]
+
+
 def test_who_resolves_says_what_stands_and_the_rest_is_retracted(both: Engine) -> None:
     (conflict,) = conflicts(both)
     over = resolve(both, conflict, "five")
@@ -168,6 +181,16 @@ def test_who_resolves_says_what_stands_and_the_rest_is_retracted(both: Engine) -
     assert marks(both, "five") == []
     history = both.knowledge.history(know.HistoryRequest(namespace=NAMESPACE, item_id="fifty")).changes
     assert history[-1].knowledge.provenance.producer == "dr-ada"
+
+
+def test_of_three_one_may_stand(both: Engine) -> None:
+    commit(both, limit(500, item="much"))
+    _, three = conflicts(both)
+
+    over = resolve(both, three, "much")
+
+    assert {party.item_id: party.stands for party in over.parties} == {"much": True, "five": False, "fifty": False}
+    assert conflicts(both) == [], "the other one has lost both its parties"
 
 
 def test_both_may_stand(both: Engine) -> None:

@@ -11,7 +11,18 @@ from epistream.indexer.engine import Engine
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import review_service_pb2 as api
-from tests.support.knowing import NAMESPACE, HandClock, commit, commit_in_batches, open_engine, pending, submission
+from epistream.wire.errors import Conflict
+from tests.support.knowing import (
+    NAMESPACE,
+    HandClock,
+    commit,
+    commit_in_batches,
+    open_engine,
+    pending,
+    retraction,
+    ruling,
+    submission,
+)
 
 
 @pytest.fixture
@@ -151,3 +162,64 @@ def test_what_somebody_else_says_waits_no_longer(engine: Engine) -> None:
 
     assert put_off(engine) == []
     assert engine.pipeline.let_go(NAMESPACE) == 0
+
+
+def test_what_a_person_has_let_in_is_not_counted_among_those_that_wait(engine: Engine) -> None:
+    commit_in_batches(engine, stream([True] * 903 + [False] * 99), 501)
+    assert put_off(engine) == ["i-900", "i-901", "i-902"]
+    first = pending(engine, pb.REASON_DEFERRED)[0]
+
+    engine.pipeline.release([ruling(engine, first)])
+
+    assert delivered(engine)[-3:] == [("i-900", False), ("i-901", True), ("i-902", True)]
+    assert put_off(engine) == []
+
+
+def test_what_a_person_has_rejected_does_not_go_on(engine: Engine) -> None:
+    apart(engine, 1.0)
+    commit(engine, *stream([True, True]))
+    apart(engine, 0.0)
+    first = pending(engine, pb.REASON_DEFERRED)[0]
+
+    (receipt,) = engine.pipeline.release([ruling(engine, first, admits=False)])
+
+    assert receipt.outcome == pb.OUTCOME_REJECTED
+    assert delivered(engine) == [("i-1", True)]
+    assert put_off(engine) == []
+
+
+def test_what_goes_on_by_itself_is_not_decided_a_second_time(engine: Engine) -> None:
+    apart(engine, 1.0)
+    commit(engine, *stream([True, True]))
+    apart(engine, 0.0)
+
+    with pytest.raises(Conflict, match="s-1 of alice is not held any more"):
+        engine.pipeline.release([ruling(engine, one) for one in pending(engine, pb.REASON_DEFERRED)])
+
+    assert delivered(engine) == []
+
+
+def test_what_is_brought_back_needs_room_too(engine: Engine) -> None:
+    commit_in_batches(engine, stream([True] * 900), 500)
+    commit(engine, retraction("i-0", id="r-0", origin=pb.ORIGIN_SYNTHETIC))
+    again = stream([True])[0]
+    again.submission_id = "again"
+
+    (receipt,) = commit(engine, again)
+
+    assert (receipt.outcome, receipt.reason) == (pb.OUTCOME_HELD, pb.REASON_DEFERRED)
+    commit_in_batches(engine, stream([False] * 100, 1000), 500)
+    assert delivered(engine)[-1] == ("i-0", True)
+
+
+def test_what_a_new_policy_has_room_for_does_not_all_go_on_in_the_commit_of_another(engine: Engine) -> None:
+    apart(engine, 1.0)
+    commit(engine, *stream([True] * 10))
+    apart(engine, 0.0)
+
+    commit(engine, *stream([False, False], 10))
+
+    order = ["i-10", "i-0", "i-1", "i-11", "i-2", "i-3"]
+    assert [item for item, _ in delivered(engine)] == order
+    assert engine.pipeline.let_go(NAMESPACE) == 6
+    assert put_off(engine) == []

@@ -8,6 +8,7 @@ import pytest
 
 from epistream.indexer.engine import Engine
 from epistream.indexer.gain import Gains
+from epistream.indexer.standing import GAIN_DIMENSION_MAX
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from tests.support.knowing import DIMENSION, NAMESPACE, HandClock, commit, commit_in_batches, open_engine, submission
@@ -68,6 +69,31 @@ def test_what_is_worth_too_little_is_held(engine: Engine) -> None:
     assert measured.outcome == pb.OUTCOME_ADMITTED, "it is only measured"
     assert 0 < measured.figures.worth < measured.figures.gain <= 1
     assert measured.figures.worth_min == 1.0
+
+
+@pytest.mark.parametrize(("worth_min", "reason"), [(0.0, pb.REASON_NEW), (0.1, pb.REASON_LOW_GAIN)])
+def test_vectors_too_long_for_a_gain_are_held_only_where_a_worth_is_asked_for(
+    engine: Engine, worth_min: float, reason: pb.Reason.ValueType
+) -> None:
+    policy = ns_pb.Policy(
+        guard=ns_pb.GUARD_HOLD, anchor_items=ANCHORS, near_duplicate_threshold=1.0, worth_min=worth_min
+    )
+    encoder = ns_pb.Encoder(model="none", dimension=GAIN_DIMENSION_MAX + 1)
+    engine.namespaces.create(ns_pb.CreateNamespaceRequest(name="long", encoder=encoder, policy=policy))
+    commit(engine, *(lengthened(said(number, pb.ORIGIN_EXPERT)) for number in range(ANCHORS)))
+
+    (receipt,) = commit(engine, lengthened(said(1000, pb.ORIGIN_SYNTHETIC)))
+
+    assert receipt.reason == reason
+    assert not receipt.figures.HasField("gain")
+    assert not receipt.figures.HasField("worth")
+
+
+def lengthened(short: pb.Submission) -> pb.Submission:
+    """The same in the namespace of long vectors."""
+    zeros = np.zeros(GAIN_DIMENSION_MAX + 1 - DIMENSION, "<f4")
+    short.namespace, short.embedding.float32 = "long", short.embedding.float32 + zeros.tobytes()
+    return short
 
 
 def test_r33_without_anchors_there_is_no_plausibility_and_the_guard_holds(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ the conflict in which it was held: it opens none beside it.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -81,7 +81,12 @@ class Conflict:
 
 
 def apply(
-    connection: apsw.Connection, number: int, entries: Sequence[Entry], head: int, ended: Mapping[int, Sequence[int]]
+    connection: apsw.Connection,
+    number: int,
+    entries: Sequence[Entry],
+    head: int,
+    ended: Mapping[int, Sequence[int]],
+    repeated: Collection[int],
 ) -> None:
     """Write what entries mean for conflicts, in their order. Within a transaction; called by `views.apply` only.
 
@@ -91,8 +96,9 @@ def apply(
         entries: of it.
         head: before the first of them.
         ended: the sequences of what is held no more, by the sequence of the entry that ended it.
+        repeated: the revisions of versions with the content of the one before.
     """
-    writing = _Writing(connection, number, head)
+    writing = _Writing(connection, number, head, repeated)
     for entry in entries:
         kind = entry.record.WhichOneof("record")
         if kind == "resolution":
@@ -105,8 +111,8 @@ def apply(
 class _Writing:
     """Writes the conflicts of a namespace. Many open and few end, so what opens is written together."""
 
-    def __init__(self, connection: apsw.Connection, number: int, head: int) -> None:
-        self._connection, self._number, self._head = connection, number, head
+    def __init__(self, connection: apsw.Connection, number: int, head: int, repeated: Collection[int]) -> None:
+        self._connection, self._number, self._head, self._repeated = connection, number, head, repeated
         self._opened: list[_Row] = []
         self._parties: list[_Row] = []
         self._any = connection.execute(
@@ -118,7 +124,7 @@ class _Writing:
         change, receipt = entry.change, entry.record.decision.receipt
         if change is not None:
             self._head = change.revision
-            if change.replaced_revision and not _says_the_same(change):
+            if change.replaced_revision and not self._says_the_same(change):
                 self._item_gone(change.item_id, entry.sequence)
         known = False
         for held in released:
@@ -143,6 +149,12 @@ class _Writing:
         self._connection.executemany("INSERT INTO parties VALUES (?,?,?,?,?,NULL)", self._parties)
         self._opened.clear()
         self._parties.clear()
+
+    def _says_the_same(self, change: pb.Change) -> bool:
+        """Whether a new version says what the one before said: the same content, or the same claim."""
+        if change.kind == pb.CHANGE_KIND_RETRACTED:
+            return False
+        return change.revision in self._repeated or change.figures.HasField("similarity")
 
     def _open(self, conflict: int, receipt: pb.Receipt, parties: Sequence[tuple[str, int]]) -> None:
         self._any = True
@@ -293,10 +305,3 @@ def _parties(connection: apsw.Connection, namespace: int, conflict: int) -> list
         (namespace, conflict),
     )
     return [Party(item_id, held, bool(gone)) for item_id, held, gone in rows]
-
-
-def _says_the_same(change: pb.Change) -> bool:
-    """Whether a new version says what the one before said: a promotion, by the same content or the same claim."""
-    if change.kind == pb.CHANGE_KIND_RETRACTED:
-        return False
-    return change.reason == pb.REASON_PROMOTION or change.figures.HasField("similarity")

@@ -181,8 +181,8 @@ def _too_little(grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueTyp
         return None
     if measured.looks.doubts:
         return pb.REASON_IMPLAUSIBLE
-    worth = measured.worth
-    return pb.REASON_LOW_GAIN if worth is None or worth < config.policy.worth_min else None
+    worth, least = measured.worth, config.policy.worth_min
+    return pb.REASON_LOW_GAIN if least and (worth is None or worth < least) else None
 
 
 def _too_much(grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:

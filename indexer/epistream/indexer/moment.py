@@ -19,7 +19,7 @@ from epistream.indexer.gate import NO_GROUNDS, Grounds
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView
 from epistream.indexer.lineage import trace
-from epistream.indexer.match import Conflicting, KnownItem, Match, Novel
+from epistream.indexer.match import Conflicting, KnownItem, Match, Novel, SameContent
 from epistream.indexer.measure import Measured, look
 from epistream.indexer.model import Embedded, Held, NamespaceConfig, Ruling
 from epistream.indexer.spectrum import Missing
@@ -29,6 +29,9 @@ from epistream.v1 import namespace_service_pb2 as ns_pb
 
 AT_ONCE: Final = 500
 """How many of those that were put off go on in one commit that nothing came in with."""
+
+AT_EACH: Final = 2
+"""How many go on with each submission while those are let go of for which a new policy has room."""
 
 _PAGE: Final = 32
 
@@ -78,6 +81,8 @@ class Moment:
     """The collapse alarms that are on, by producer and modality."""
     said: dict[bytes, int] = field(default_factory=dict)
     """Fingerprints that changes of the batch have, with the sequence: what was put off with one of them is resolved."""
+    ended: set[int] = field(default_factory=set)
+    """The sequences of what the batch itself has decided of what was held."""
 
     def grounds(self, candidate: Embedded, found: Match) -> Grounds:
         """What a verdict on a candidate rests on beside what is known."""
@@ -85,10 +90,11 @@ class Moment:
         if submission.origin != pb.ORIGIN_SYNTHETIC:
             return NO_GROUNDS
         new = isinstance(found, Novel | Conflicting | KnownItem)
+        brought_back = isinstance(found, SameContent) and found.head.retracted
         return Grounds(
             trace(submission, candidate.decoded.item_id, self.view),
             self._measured(candidate) if new else None,
-            self.standing.share.after_one_more() if new else None,
+            self.standing.share.after_one_more() if new or brought_back else None,
             waiting=self.standing.put_off > 0,
             alarm=self.alarms.get((submission.provenance.producer, submission.modality)),
         )
@@ -97,23 +103,31 @@ class Moment:
         """Take in what was decided of a candidate; `ruling`: it was held before."""
         self.view.add(candidate, entry)
         self.standing.take(entry)
-        if ruling is not None and ruling.held.decision.receipt.reason == pb.REASON_DEFERRED:
-            self.standing.put_off -= 1
+        if ruling is not None:
+            self.ended.add(ruling.held.sequence)
+            if ruling.held.decision.receipt.reason == pb.REASON_DEFERRED:
+                self.standing.put_off -= 1
         decision, change = entry.record.decision, entry.change
         if change is not None and change.kind != pb.CHANGE_KIND_RETRACTED:
             self.said[change.fingerprint] = entry.sequence
         if decision.receipt.reason == pb.REASON_DEFERRED:
             self.put_off.add(Ruling(Held(entry.sequence, decision), candidate, admits=True))
 
+    def behind(self) -> bool:
+        """Whether some of what was put off could have gone on before: the policy is a new one."""
+        floor = self.config.policy.real_share_floor
+        return self.standing.put_off > 0 and has_room(self.standing.share.after_one_more(), floor)
+
     def goes_on(self) -> Ruling | None:
         """The next one that was put off, if there is room for it now."""
-        floor = self.config.policy.real_share_floor
-        while self.standing.put_off and has_room(self.standing.share.after_one_more(), floor):
+        while self.behind():
             ruling = self.put_off.next(self.view)
             if ruling is None:
                 self.standing.put_off = 0  # the others were said by somebody else
                 return None
             held = ruling.held
+            if held.sequence in self.ended:
+                continue  # somebody has decided it, so it is counted no more
             if self.said.get(held.decision.fingerprint, 0) < held.sequence:
                 return ruling
             self.standing.put_off -= 1

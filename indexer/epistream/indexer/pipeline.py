@@ -27,7 +27,7 @@ from epistream.indexer.known import BatchView, Statements, look_ahead
 from epistream.indexer.match import match, match_again
 from epistream.indexer.measure import look
 from epistream.indexer.model import Arrived, Embedded, Malformed, Record, Ruling, record_of
-from epistream.indexer.moment import AT_ONCE, Moment, PutOff, reads
+from epistream.indexer.moment import AT_EACH, AT_ONCE, Moment, PutOff, reads
 from epistream.indexer.namespaces import Namespaces, NamespaceState
 from epistream.indexer.spectrum import Missing
 from epistream.indexer.store import Store
@@ -124,7 +124,9 @@ class Pipeline:
     def let_go(self, name: str) -> int:
         """Decide what was put off in a namespace and may go on now, at most AT_ONCE: how many that were.
 
-        For a policy that has changed: what comes in does it by itself. Only the writer thread; raises as `release`.
+        For a policy that has changed: else what comes in does it by itself. Only the writer thread.
+
+        Raises as `release`.
         """
         with self._store.newest() as catalog:
             draft, moment = self._draft(), self._moment(name, (), catalog)
@@ -233,8 +235,7 @@ class Pipeline:
             receipt, entry = draft.add(candidate, verdict, moment.config)
             receipts.append(receipt)
             if entry is not None:
-                moment.take(candidate, entry)
-                _let_go(moment, draft)
+                _take(moment, draft, candidate, entry)
         return receipts
 
     def _decide_again(
@@ -245,16 +246,14 @@ class Pipeline:
         for ruling in rulings:
             moment = moments[ruling.held.decision.receipt.namespace]
             submission = ruling.embedded.decoded.submission
-            if ruling.held.sequence not in waiting:
+            if ruling.held.sequence not in waiting or ruling.held.sequence in moment.ended:
                 raise Conflict(f"{_named(submission)} is not held any more: list what is", reason="NOT_HELD")
-            waiting.remove(ruling.held.sequence)
             verdict = _verdict_again(ruling, moment)
             if ruling.decided_by:
                 _require_decision(submission, verdict)
             receipt, entry = draft.release(ruling, ruling.embedded, verdict, moment.config)
             receipts.append(receipt)
-            moment.take(ruling.embedded, entry, ruling)
-            _let_go(moment, draft)
+            _take(moment, draft, ruling.embedded, entry, ruling)
         return receipts
 
     def _waiting(self, rulings: Iterable[Ruling], catalog: Catalog) -> set[int]:
@@ -329,7 +328,17 @@ class Pipeline:
         return Draft(self._clock.now_us(), sequence, digest, tips)
 
 
-def _let_go(moment: Moment, draft: Draft, limit: int | None = None) -> None:
+def _take(moment: Moment, draft: Draft, candidate: Embedded, entry: Entry, ruling: Ruling | None = None) -> None:
+    """Take in what was decided, and decide what was put off and may go on since.
+
+    Any number may be for which a new policy has room: `Pipeline.let_go` takes these, in commits of their own.
+    """
+    behind = moment.behind()
+    moment.take(candidate, entry, ruling)
+    _let_go(moment, draft, AT_EACH if behind else None)
+
+
+def _let_go(moment: Moment, draft: Draft, limit: int | None) -> None:
     """Decide what was put off and may go on now."""
     begun = len(draft.entries)
     while (limit is None or len(draft.entries) - begun < limit) and (ruling := moment.goes_on()) is not None:

@@ -102,7 +102,10 @@ class Resolutions:
             if known.ended_by is None:
                 _require_parties(request, parties)
             losing = [party for party in parties if party.item_id and party.item_id not in request.standing_item_ids]
-            retractions = tuple(self._retraction(request, party, catalog, number) for party in losing)
+            retractions = tuple(
+                self._retraction(request, known.parties.index(party), party.item_id, catalog, number)
+                for party in losing
+            )
             held = [one for party in parties if not party.item_id and (one := catalog.held(number, party.held))]
         standing = set(request.standing_review_ids)
         return Prepared(
@@ -145,13 +148,15 @@ class Resolutions:
         before.ClearField("time")
         return before == resolution
 
-    def _retraction(self, request: api.ResolveConflictRequest, party: Party, catalog: Catalog, number: int) -> Embedded:
-        """The submission by which the reviewer takes an item back, unless it has changed meanwhile."""
-        head = catalog.head(number, party.item_id)
+    def _retraction(
+        self, request: api.ResolveConflictRequest, place: int, item_id: str, catalog: Catalog, number: int
+    ) -> Embedded:
+        """The submission by which the reviewer takes an item back, the party of a place, unless it has changed."""
+        head = catalog.head(number, item_id)
         retraction = pb.Submission(
             namespace=request.namespace,
-            submission_id=f"conflict-{request.conflict_id}-version-{head.version if head else 0}",
-            item_id=party.item_id,
+            submission_id=f"conflict-{request.conflict_id}-party-{place}-version-{head.version if head else 0}",
+            item_id=item_id,
             origin=request.reviewer.origin,
             retraction=True,
             expected_version=head.version if head else 0,

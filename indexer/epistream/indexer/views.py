@@ -154,8 +154,9 @@ def apply(connection: apsw.Connection, entries: Sequence[Entry]) -> None:
                 _apply_namespace(connection, number, entry.record)
         head = connection.execute("SELECT head FROM counts WHERE namespace = ?", (number,)).get
         decided = [entry for entry in of_namespace if entry.record.WhichOneof("record") == "decision"]
+        repeated = _repeated(connection, number, decided)
         ended = _apply_decisions(connection, number, decided) if decided else {}
-        conflicts.apply(connection, number, of_namespace, head, ended)
+        conflicts.apply(connection, number, of_namespace, head, ended, repeated)
         comments.apply(connection, number, of_namespace)
         generated.apply(connection, number, of_namespace, head)
 
@@ -166,6 +167,24 @@ def _apply_namespace(connection: apsw.Connection, number: int, record: journal_p
         (number, record.namespace.name, record.namespace.SerializeToString(deterministic=True)),
     )
     connection.execute("INSERT INTO counts VALUES (?,0,0,0,0,0,0) ON CONFLICT DO NOTHING", (number,))
+
+
+def _repeated(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> set[int]:
+    """The revisions of versions with the content of the one before. Asked before these are written."""
+    found: set[int] = set()
+    newest: dict[str, bytes] = {}
+    for change in (entry.change for entry in entries if entry.change is not None):
+        if change.replaced_revision:
+            before = (
+                newest.get(change.item_id)
+                or connection.execute(
+                    "SELECT fingerprint FROM items WHERE namespace = ? AND item_id = ?", (number, change.item_id)
+                ).get
+            )
+            if before == change.fingerprint:
+                found.add(change.revision)
+        newest[change.item_id] = change.fingerprint
+    return found
 
 
 def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> Mapping[int, Sequence[int]]:
