@@ -106,7 +106,7 @@ def rehearse(
     embedder: Embedder | None = None,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Rehearsal:
-    """Decide a namespace's journal anew. Blocks, about as long as its knowledge took to come in.
+    """Decide a namespace's journal anew. Blocks for all of it: every decision is made and written once more.
 
     Args:
         readers: of the store; what is written to it meanwhile is left out.
