@@ -16,7 +16,7 @@ from epistream.v1 import knowledge_pb2 as pb
 
 UNKNOWN_MAX: Final = 16
 """How many unknown parents are named."""
-_ANCESTORS_MAX: Final = 10_000
+_ANCESTORS_MAX: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
