@@ -87,7 +87,7 @@ def test_on_a_fresh_store_every_step_shows_what_it_should(tmp_path: Path) -> Non
         code = running.ended()
         told = running.told()
     assert code == 0, told
-    assert GROUPED.findall(told) == ["Start", "Publish", "Publish", "Correct", "Take", "Look"]
+    assert GROUPED.findall(told) == ["Start", "Publish", "Publish", "Correct", "Take", "Look", "Flood"]
     assert "over Kafka" in told
     assert "encoder all-MiniLM-L6-v2" in told
     assert re.search(r"Submitted → applied in the replica: +\d+ ms", told)

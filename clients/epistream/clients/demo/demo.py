@@ -17,8 +17,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from epistream.clients.cli.exits import ExitCode, Wrong, exit_code, explain
 from epistream.clients.cli.options import DEFAULT_ADDRESS, reach_kafka
+from epistream.clients.demo import flood
 from epistream.clients.demo.children import Child, ServiceAddresses, kafka_ready, service_ready
 from epistream.clients.demo.corpus import Fact, read_corpus
+from epistream.clients.demo.flood import Flood
 from epistream.clients.demo.publish import Kafka, OverGrpc, OverKafka, Way
 from epistream.clients.demo.report import Report
 from epistream.clients.demo.story import CONSUMER, NAMESPACE, QUESTION, Story
@@ -117,6 +119,8 @@ async def _demonstrate(options: DemoOptions, report: Report, facts: Sequence[Fac
             raise
         try:
             await story.tell(facts, options.items)
+            flooded = await _begin_flood(folder, service, story, stack)
+            await flooded.tell(facts)
         except (EpistreamError, TimeoutError) as error:
             report.check("Every step went through", holds=False, otherwise=str(error) or "no answer in time")
             report.say(child.output_tail(), style="dim")
@@ -224,6 +228,16 @@ async def _begin(
         await asyncio.to_thread(connected.wait_until_followed)
         way = OverKafka(connected, producer, client, NAMESPACE)
     return Story(report, client, producer, way, replica)
+
+
+async def _begin_flood(
+    folder: Path, service: ServiceAddresses, story: Story, stack: contextlib.AsyncExitStack
+) -> Flood:
+    """The namespace that is flooded, and its replica, which follows until the stack is left."""
+    await story.client.create_namespace(flood.NAMESPACE, policy=flood.POLICY)
+    opened = Replica.open(folder / "flooded.replica", service.address, flood.NAMESPACE, CONSUMER)
+    replica = await stack.enter_async_context(opened)
+    return Flood(story.report, story.client, story.producer, replica)
 
 
 async def _keep(

@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from epistream.clients.cli.show import outcome_colour, outcome_name, receipt_text
-from epistream.clients.demo.publish import Published
 from epistream.clients.demo.variants import Kind, Variant
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -46,12 +45,12 @@ class Report:
             self.failed.append(text)
             self.console.print(Text(f"✗ not so: {text}", style="bold red"))
 
-    def outcomes(self, what: str, published: Published) -> None:
+    def outcomes(self, what: str, receipts: Iterable[pb.Receipt]) -> None:
         """How many had which outcome, and why."""
         table = Table(title=f"What became of {what}", title_justify="left", show_edge=False, pad_edge=False)
         for column in ("outcome", "reason", "submissions"):
             table.add_column(column, justify="right" if column == "submissions" else "left")
-        counts = Counter((receipt.outcome, receipt.reason) for receipt in published.receipts)
+        counts = Counter((receipt.outcome, receipt.reason) for receipt in receipts)
         for (outcome, reason), count in sorted(counts.items()):
             name = Text(outcome_name(outcome), style=outcome_colour(outcome))
             table.add_row(name, pb.Reason.Name(reason).removeprefix("REASON_"), str(count))

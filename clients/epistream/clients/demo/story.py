@@ -146,8 +146,8 @@ class Story:
         report.check(f"The replica answers with {item_id}", old.item_id == item_id, f"it answers with {old.item_id}")
         head = (await self.client.namespace(NAMESPACE)).head_revision
         version = (await self.client.history(NAMESPACE, item_id))[-1].version + 1
-        text = _CORRECTED[version % len(_CORRECTED)]
-        correction = self._expert(text, item_id, f"correction-{version}")
+        correction = corrected(NAMESPACE, version)
+        text = correction.content
         report.say(f"An expert corrects the item, over {self.way.name}. Version {version}:")
         report.say(f"  {text}", style="cyan")
         searchable_ms, applied_ms = await self._race(self.way.send(correction), QUESTION, head + 1)
@@ -166,7 +166,7 @@ class Story:
         report, item_id = self.report, f"python:{WRONG}"
         report.step("Take something back, and see it gone from every answer")
         once = str(time.time_ns())
-        (published,) = await self.producer.submit(self._expert(WRONG_TEXT, item_id, f"wrong-{once}"))
+        (published,) = await self.producer.submit(_expert(NAMESPACE, WRONG_TEXT, item_id, f"wrong-{once}"))
         report.say(f"An expert says what is not so ({receipt_text(published)}):")
         await self.replica.wait_for(published.revision, _APPLY_SECONDS)
         answer = await self._ask(WRONG_QUESTION)
@@ -236,7 +236,7 @@ class Story:
                 published.repeated == len(submissions),
                 f"{len(submissions) - published.repeated} were not",
             )
-        self.report.outcomes(f"the {what}", published)
+        self.report.outcomes(f"the {what}", published.receipts)
         return published
 
     async def _check_replica(self) -> None:
@@ -284,16 +284,23 @@ class Story:
             return False
         return True
 
-    def _expert(self, text: str, item_id: str, submission_id: str) -> pb.Submission:
-        return submission(
-            text,
-            namespace=NAMESPACE,
-            producer=EXPERT,
-            origin="EXPERT",
-            item_id=item_id,
-            submission_id=submission_id,
-            attributes={"module": item_id.removeprefix("python:").partition(".")[0], "kind": "function"},
-        )
+
+def corrected(namespace: str, version: int) -> pb.Submission:
+    """An expert's correction of ASKED, which becomes this version of it."""
+    text = _CORRECTED[version % len(_CORRECTED)]
+    return _expert(namespace, text, f"python:{ASKED}", f"correction-{version}")
+
+
+def _expert(namespace: str, text: str, item_id: str, submission_id: str) -> pb.Submission:
+    return submission(
+        text,
+        namespace=namespace,
+        producer=EXPERT,
+        origin="EXPERT",
+        item_id=item_id,
+        submission_id=submission_id,
+        attributes={"module": item_id.removeprefix("python:").partition(".")[0], "kind": "function"},
+    )
 
 
 def _of(difference: knowledge.DiffResponse, entries: Sequence[knowledge.DiffEntry]) -> knowledge.DiffResponse:
