@@ -1,5 +1,6 @@
 """The collapse watch over a store: which windows are due, what is kept of them, and that the journal decides it."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,21 @@ def test_windows_end_at_each_multiple_of_the_accepted_versions_whatever_the_batc
     ]
     assert [one.items for one in of(found)] == [EVERY, ITEMS]
     assert watch(engine) == []
+
+
+def test_who_only_repeats_itself_wakes_the_watch_and_makes_a_window(engine: Engine) -> None:
+    collapsed(engine)
+    watch(engine)
+    woken = threading.Event()
+    engine.feed.subscribe_to_commits(woken.set)
+    again = texts(kinds(FEW_KINDS, EVERY, 1), "Few kinds")
+    for one in again:
+        one.submission_id += " again"
+
+    assert {receipt.outcome for receipt in commit(engine, *again)} == {pb.OUTCOME_MERGED}
+
+    assert woken.is_set()
+    assert [(one.accepted, one.revision) for one in of(watch(engine))] == [(3 * EVERY, ITEMS + 2 * EVERY)]
 
 
 def test_who_says_less_is_noticed_and_who_says_as_much_is_not(engine: Engine) -> None:

@@ -118,11 +118,14 @@ class Feed:
     def publish(self, entries: Sequence[Entry]) -> None:
         """Take in entries that are durable and searchable, move the heads, and wake the subscriptions once.
 
-        Only the writer thread.
+        Also where nothing changed: what was merged is news to the collapse watch. Only the writer thread.
         """
         changed = [entry for entry in entries if entry.change is not None]
-        if not changed:
-            return
+        if changed:
+            self._take_in(changed)
+        self.wake()
+
+    def _take_in(self, changed: Sequence[Entry]) -> None:
         with self._store.reader() as catalog:
             frames = [_frame(entry, self._before(catalog, entry)) for entry in changed]
         with self._lock:
@@ -135,7 +138,6 @@ class Feed:
             for name, frame in newest.items():
                 state = self._namespaces.state(name)
                 state.head, state.commit_us = frame.revision, frame.change.commit_time.ToMicroseconds()
-        self.wake()
 
     def wake(self) -> None:
         """Wake the subscriptions once. Only the writer thread."""
