@@ -27,7 +27,8 @@ def demo(
     Starts Kafka and a service, publishes the documentation as expert
     knowledge and variants of it as synthetic knowledge, shows what was
     admitted, merged and held, corrects an item, and shows that a replica's
-    answer changes. Ends with 0 only if every step showed what it should.
+    answer changes. Then a model that repeats itself floods a namespace.
+    Ends with 0 only if every step showed what it should.
 
     Examples:
       epistream demo --fresh

@@ -126,17 +126,18 @@ class Flood:
     async def _noticed(self) -> None:
         """The collapse watch notices the generator, and the consuming model hears of it."""
         report = self.report
+        before = sum(alarm.windows for alarm in await self._alarms())  # an earlier run's alarm is still on
         found: list[pb.CollapseAlarm] = []
 
         async def noticed() -> bool:
-            found[:] = [alarm for alarm in await self._alarms() if alarm.on]
+            found[:] = [alarm for alarm in await self._alarms() if alarm.on and alarm.windows > before]
             return bool(found)
 
         async def heard() -> bool:
             return any(alarm.producer == PRODUCER for alarm in self.replica.alarms)
 
         holds = await _comes(noticed)
-        report.check(f"The collapse watch has noticed {PRODUCER}: its alarm is on", holds, "there is no alarm")
+        report.check(f"The collapse watch has noticed {PRODUCER}: its alarm is on", holds, "no new window raised it")
         report.console.print(alarms_table(found))
         report.check(f"The model {CONSUMER!r} was told of the alarm", await _comes(heard), "its replica knows of none")
 
@@ -166,7 +167,7 @@ class Flood:
         report.say(f"Submitted → applied in the replica:  {applied_ms:.0f} ms", style="bold")
         known = self.replica.get(item_id)
         report.check(
-            "The correction went through at once: the replica has it, and the flood still waits",
+            "Nothing put the correction off: it is REVISED, and the replica has it",
             receipt.outcome == pb.OUTCOME_REVISED
             and known is not None
             and known.knowledge.content == correction.content,
