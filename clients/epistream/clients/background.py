@@ -6,8 +6,10 @@ other (grpc issues 25364, 42357). A process that forks must do so before it uses
 
 import asyncio
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
 
 Result = TypeVar("Result")
 
@@ -32,3 +34,19 @@ def _loop() -> asyncio.AbstractEventLoop:
             threading.Thread(target=loop.run_forever, name="epistream-clients", daemon=True).start()
             _loops.append(loop)
         return _loops[0]
+
+
+class Blocking(ABC):
+    """What blocks, and is closed at the end of `with`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """End it."""

@@ -8,7 +8,8 @@ import functools
 import logging
 import random
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar
+from types import TracebackType
+from typing import Any, Final, Generic, Self, TypeVar
 
 import grpc
 import grpc.aio
@@ -99,6 +100,24 @@ def _keep_engine() -> grpc.Channel:
     token needs that lock: both would wait for ever (https://github.com/grpc/grpc/pull/42247).
     """
     return grpc.insecure_channel("ipv4:127.0.0.1:1")
+
+
+class Connected:
+    """What talks over a connection, and lets go of it in the end, of `async with` too."""
+
+    _connection: "Connection"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes the channel if it was made here."""
+        await self._connection.aclose()
 
 
 class Connection:

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import grpc
 import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
-from epistream.clients.channel import CALL_TIMEOUT_SECONDS, Connection, call
+from epistream.clients.channel import CALL_TIMEOUT_SECONDS, Connected, Connection, call
 from epistream.clients.credentials import Credentials
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge
@@ -24,7 +23,7 @@ PAGE_ENTRIES: Final = 100
 """How much is asked for at a time. The service refuses answers beyond a size (64 MiB, unless it is set otherwise)."""
 
 
-class KnowledgeClient:
+class KnowledgeClient(Connected):
     """Asks a service. Construct it inside the event loop that uses it.
 
     Each method repeats its call while the service is unavailable, `timeout_seconds` in all, and raises:
@@ -209,18 +208,6 @@ class KnowledgeClient:
         request = sync.WaitAppliedRequest(namespace=namespace, revision=revision, consumers=consumers)
         seconds = self._seconds if timeout_seconds is None else timeout_seconds
         return list((await call(self._connection, lambda: self._sync.WaitApplied, request, seconds)).applied)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Closes the channel if it was made here."""
-        await self._connection.aclose()
 
 
 def point(as_of: int | datetime | None) -> pb.AsOf | None:

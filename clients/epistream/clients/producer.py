@@ -4,15 +4,14 @@ import hashlib
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Final, Literal, Self, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import grpc
 import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
-from epistream.clients.channel import CALL_TIMEOUT_SECONDS, Connection, call
+from epistream.clients.channel import CALL_TIMEOUT_SECONDS, Connected, Connection, call
 from epistream.clients.credentials import Credentials
 from epistream.clients.submit_stream import ANSWER_SECONDS_MAX, BATCH_SUBMISSIONS_MAX, SubmitStream
 from epistream.v1 import ingest_service_pb2 as ingest
@@ -79,7 +78,7 @@ def submission(
     return made
 
 
-class Producer:
+class Producer(Connected):
     """Sends knowledge to a service. Construct it inside the event loop that uses it.
 
     Whatever is sent can be sent again: the service knows a submission by its producer and id and answers with the
@@ -159,18 +158,6 @@ class Producer:
         `Unavailable` when nothing was answered for `answer_seconds_max`.
         """
         return SubmitStream(self._connection, submissions, answer_seconds_max).receipts()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Closes the channel if it was made here."""
-        await self._connection.aclose()
 
 
 def batches(submissions: Iterable[pb.Submission]) -> Iterator[list[pb.Submission]]:

@@ -1,14 +1,13 @@
 """The clients for people who decide what was held, and conflicts between what is known."""
 
 from collections.abc import Iterable
-from types import TracebackType
-from typing import Final, Literal, Self, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 
-from epistream.clients.background import run
-from epistream.clients.channel import CALL_TIMEOUT_SECONDS, Connection, call
+from epistream.clients.background import Blocking, run
+from epistream.clients.channel import CALL_TIMEOUT_SECONDS, Connected, Connection, call
 from epistream.clients.credentials import Credentials
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import review_service_pb2 as api
@@ -21,7 +20,7 @@ ReviewerOrigin: TypeAlias = Literal["EXPERT", "COLLABORATIVE", "SYNTHETIC"]
 """On whose authority it is decided: a person's, or that of a program that has run the tests of code."""
 
 
-class ReviewClient:
+class ReviewClient(Connected):
     """Reviews in one person's name. Construct it inside the event loop that uses it.
 
     Each method repeats its call while the service is unavailable, `timeout_seconds` in all, and raises:
@@ -148,20 +147,8 @@ class ReviewClient:
         )
         return (await call(self._connection, lambda: self._stub.DecideReview, request, self._seconds)).receipt
 
-    async def __aenter__(self) -> Self:
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Closes the channel if it was made here."""
-        await self._connection.aclose()
-
-
-class SyncReviewClient:
+class SyncReviewClient(Blocking):
     """`ReviewClient`, blocking."""
 
     def __init__(
@@ -243,14 +230,6 @@ class SyncReviewClient:
         return run(
             self._client.resolve(namespace, conflict_id, item_ids=item_ids, review_ids=review_ids, comment=comment)
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """As `ReviewClient.aclose`."""

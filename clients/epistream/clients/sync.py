@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from epistream.clients.background import run
+from epistream.clients.background import Blocking, run
 from epistream.clients.channel import CALL_TIMEOUT_SECONDS
 from epistream.clients.credentials import Credentials
 from epistream.clients.cursor import Event, Position, Start
@@ -31,7 +31,7 @@ from epistream.wire.errors import EpistreamError
 _T = TypeVar("_T")
 
 
-class SyncProducer:
+class SyncProducer(Blocking):
     """`Producer`, blocking."""
 
     def __init__(
@@ -88,20 +88,12 @@ class SyncProducer:
         finally:
             run(receipts.aclose())
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """As `Producer.aclose`."""
         run(self._producer.aclose())
 
 
-class SyncSubscriber:
+class SyncSubscriber(Blocking):
     """`Subscriber`, blocking: `for event in subscriber`. As there, who does not acknowledge is sent to less often."""
 
     def __init__(
@@ -165,14 +157,6 @@ class SyncSubscriber:
             return run(_next_of(self._subscriber))
         except StopAsyncIteration:
             raise StopIteration from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """As `Subscriber.aclose`.
@@ -289,7 +273,7 @@ class SyncReplica:
         self.__exit__(None, None, None)
 
 
-class SyncKnowledgeClient:
+class SyncKnowledgeClient(Blocking):
     """`KnowledgeClient`, blocking."""
 
     def __init__(
@@ -395,14 +379,6 @@ class SyncKnowledgeClient:
     ) -> list[str]:
         """As `KnowledgeClient.wait_applied`."""
         return run(self._client.wait_applied(namespace, revision, consumers, timeout_seconds=timeout_seconds))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """As `KnowledgeClient.aclose`."""
