@@ -98,8 +98,7 @@ class Pipeline:
         self._remember_refused(draft)
         if atomic and refused:
             raise _refusal(refused)
-        self._settle(moments)
-        self._show(draft.entries)
+        self._stands(draft, moments)
         return receipts
 
     def release(self, rulings: Sequence[Ruling]) -> list[pb.Receipt]:
@@ -117,8 +116,7 @@ class Pipeline:
             draft, moments = self._draft(), self._moments([ruling.embedded for ruling in rulings], catalog)
             receipts = self._decide_again(rulings, draft, catalog, moments)
         write(self._store, draft, ())
-        self._settle(moments)
-        self._show(draft.entries)
+        self._stands(draft, moments)
         return receipts
 
     def let_go(self, name: str) -> int:
@@ -132,8 +130,7 @@ class Pipeline:
             draft, moment = self._draft(), self._moment(name, (), catalog)
             _let_go(moment, draft, AT_ONCE)
         write(self._store, draft, ())
-        self._settle({name: moment})
-        self._show(draft.entries)
+        self._stands(draft, {name: moment})
         return len(draft.entries)
 
     def resolve(
@@ -170,8 +167,7 @@ class Pipeline:
                 _require_retracted(candidate.decoded.submission, receipt)
             self._decide_again(rulings, draft, catalog, moments)
         write(self._store, draft, ())
-        self._settle(moments)
-        self._show(draft.entries)
+        self._stands(draft, moments)
 
     def comment(self, namespace: str, comment: journal_pb2.Comment) -> journal_pb2.Comment:
         """Write down what somebody said; returns it with its time. Only the writer thread; raises as `commit`."""
@@ -181,7 +177,7 @@ class Pipeline:
         record.comment.time.FromMicroseconds(draft.now_us)
         draft.add_record(self._namespaces.configs[namespace].number, record)
         write(self._store, draft, ())
-        self._show(draft.entries)
+        self._stands(draft, {})
         return record.comment
 
     def positions(self) -> dict[tuple[str, int], int]:
@@ -208,10 +204,16 @@ class Pipeline:
                 looked[id(one)] = replace(one, looks=looks)
         return [looked.get(id(candidate), candidate) for candidate in prepared]
 
-    def _show(self, entries: Sequence[Entry]) -> None:
-        """Publish what is durable. Where that fails, memory is behind the store, and only a new start brings it up."""
+    def _stands(self, draft: Draft, moments: Mapping[str, Moment]) -> None:
+        """What was decided is durable: it stands from now on, and is published.
+
+        Where that fails, memory is behind the store, and only a new start brings it up.
+        """
+        for name, moment in moments.items():
+            moment.standing.observe()
+            self._namespaces.state(name).standing = moment.standing
         try:
-            self._publish(entries)
+            self._publish(draft.entries)
         except Exception as error:
             raise Broken(f"what was committed cannot be made searchable ({error}): start the service anew") from error
 
@@ -315,12 +317,6 @@ class Pipeline:
         if state.standing.put_off:
             modalities |= set(pb.Modality.values()[1:])
         return {modality: self._anchors.of(catalog, state.config, modality, state.head) for modality in modalities}
-
-    def _settle(self, moments: Mapping[str, Moment]) -> None:
-        """What was decided is durable: it stands from now on."""
-        for name, moment in moments.items():
-            moment.standing.observe()
-            self._namespaces.state(name).standing = moment.standing
 
     def _draft(self) -> Draft:
         sequence, digest = self._store.journal.last()

@@ -11,6 +11,8 @@ import json
 import math
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -62,6 +64,31 @@ def unseal(kind: str, version: int, sealed: bytes) -> tuple[dict[str, Any], dict
             reason="UNKNOWN_STATE",
         )
     return header["figures"], _arrays(header["arrays"], body, end)
+
+
+def keep(file: Path, state: bytes) -> None:
+    """Write a state that can be made anew, in place of the one before, which stays where it cannot be. Blocks.
+
+    Raises:
+        Broken: it cannot be written.
+    """
+    unfinished = file.with_suffix(".tmp")
+    try:
+        file.parent.mkdir(exist_ok=True)
+        unfinished.write_bytes(state)
+        unfinished.replace(file)
+    except OSError as error:
+        with suppress(OSError):  # the first error is the one to tell
+            unfinished.unlink(missing_ok=True)
+        raise Broken(f"{file} cannot be written: {error}.") from error
+
+
+def kept(kind: str, version: int, file: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] | None:
+    """What `keep` wrote; None where there is none, or none that can be read: it is to be made anew. Blocks."""
+    try:
+        return unseal(kind, version, file.read_bytes())
+    except (OSError, Broken):
+        return None
 
 
 def _arrays(shapes: Mapping[str, Any], body: bytes, at: int) -> dict[str, NDArray[Any]]:

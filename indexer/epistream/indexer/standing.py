@@ -17,7 +17,7 @@ from epistream.indexer.gain import Gains
 from epistream.indexer.journal import Entry
 from epistream.indexer.measure import Measured
 from epistream.indexer.model import Embedded, Looks
-from epistream.indexer.sealed import seal, unseal
+from epistream.indexer.sealed import keep, kept, seal
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken
 
@@ -106,14 +106,7 @@ def save(standing: Standing, folder: Path, number: int, *, epoch: str) -> None:
         return
     figures = {"epoch": epoch, "revision": standing.revision}
     state = seal("standing", _STATE, figures, {"gains": np.frombuffer(standing.gains.to_bytes(), np.uint8)})
-    file = _file(folder, number)
-    unfinished = file.with_suffix(".new")
-    try:
-        folder.mkdir(exist_ok=True)
-        unfinished.write_bytes(state)
-        unfinished.replace(file)
-    except OSError as error:
-        raise Broken(f"{file} cannot be written: {error}.") from error
+    keep(_file(folder, number), state)
 
 
 def _file(folder: Path, number: int) -> Path:
@@ -122,13 +115,13 @@ def _file(folder: Path, number: int) -> Path:
 
 def _read(file: Path, epoch: str, head: int) -> tuple[Gains, int] | None:
     """The gains in a file, and the revision that they are of; None where it is not of this store, or no file."""
-    try:
-        figures, arrays = unseal("standing", _STATE, file.read_bytes())
-        gains = Gains.from_bytes(arrays["gains"].tobytes())
-    except (OSError, Broken):
+    found = kept("standing", _STATE, file)
+    if found is None or found[0]["epoch"] != epoch or found[0]["revision"] > head:
         return None
-    fits = figures["epoch"] == epoch and figures["revision"] <= head
-    return (gains, figures["revision"]) if fits else None
+    try:
+        return Gains.from_bytes(found[1]["gains"].tobytes()), found[0]["revision"]
+    except Broken:  # of another version's gains
+        return None
 
 
 def _synthetic(origins: Iterable[int]) -> Iterable[bool]:

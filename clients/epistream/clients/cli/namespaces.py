@@ -1,6 +1,6 @@
 """`epistream namespaces …` and `epistream consumers`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,6 +8,9 @@ from epistream.clients.cli import options
 from epistream.clients.cli.ask import ask
 from epistream.clients.cli.connection import Service, reaching
 from epistream.clients.cli.policy_fields import PolicyFields, set_field
+
+if TYPE_CHECKING:
+    from epistream.v1 import namespace_service_pb2 as ns
 
 app = typer.Typer(
     help="List, show and make namespaces, and change their policies.", no_args_is_help=True, rich_markup_mode="rich"
@@ -30,13 +33,20 @@ _OwnVectors = Annotated[
 _Retained = Annotated[
     int | None, typer.Option("--retained", min=0, help="How many of the newest revisions can be resumed from; 0: all.")
 ]
-_VerifyCode = Annotated[
-    bool | None,
-    typer.Option(
-        "--verify-code/--no-verify-code",
-        help="Whether code that is not an expert's is held until its tests were run (`epistream execute`).",
-    ),
-]
+
+
+def _policy_of(
+    *, threshold: float | None, own_vectors: bool | None, retained: int | None, values: list[str] | None
+) -> "ns.Policy":
+    """The policy as far as it is given."""
+    from epistream.v1 import namespace_service_pb2 as ns
+
+    given = ns.Policy(
+        near_duplicate_threshold=threshold, accept_producer_embeddings=own_vectors, retained_revisions=retained
+    )
+    for value in values or ():
+        set_field(given, value)
+    return given
 
 
 @app.command("list")
@@ -97,7 +107,7 @@ def create(
     threshold: _Threshold = None,
     own_vectors: _OwnVectors = None,
     retained: _Retained = None,
-    verify_code: _VerifyCode = None,
+    values: PolicyFields = None,
     service: Service,
     timeout: options.Timeout = options.DEFAULT_SECONDS,
     as_json: options.Json = False,
@@ -107,16 +117,12 @@ def create(
     Examples:
       epistream namespaces create pharmacy
       epistream namespaces create vectors --encoder none --dimension 768
+      epistream namespaces create made --set real_share_floor=0
     """
     from epistream.clients.cli import show
     from epistream.v1 import namespace_service_pb2 as ns
 
-    policy = ns.Policy(
-        near_duplicate_threshold=threshold,
-        accept_producer_embeddings=own_vectors,
-        retained_revisions=retained,
-        verify_code=verify_code,
-    )
+    policy = _policy_of(threshold=threshold, own_vectors=own_vectors, retained=retained, values=values)
     wanted = ns.Encoder(model=encoder, dimension=dimension) if encoder or dimension else None
     made = ask(service, timeout, lambda client: client.create_namespace(name, encoder=wanted, policy=policy))
     show.show([made], as_json=as_json, table=lambda: show.namespaces_table([made]))
@@ -130,7 +136,6 @@ def policy(
     threshold: _Threshold = None,
     own_vectors: _OwnVectors = None,
     retained: _Retained = None,
-    verify_code: _VerifyCode = None,
     values: PolicyFields = None,
     service: Service,
     timeout: options.Timeout = options.DEFAULT_SECONDS,
@@ -140,23 +145,16 @@ def policy(
 
     Examples:
       epistream namespaces policy pharmacy --threshold 0.97
-      epistream namespaces policy programs --verify-code
+      epistream namespaces policy programs --set verify_code=true
       epistream namespaces policy pharmacy --set on_collapse=COLLAPSE_ACTION_HOLD --set watch_every=250
     """
     from epistream.clients.cli import show
     from epistream.v1 import namespace_service_pb2 as ns
 
-    wanted = ns.Policy(
-        near_duplicate_threshold=threshold,
-        accept_producer_embeddings=own_vectors,
-        retained_revisions=retained,
-        verify_code=verify_code,
-    )
-    for value in values or ():
-        set_field(wanted, value)
+    wanted = _policy_of(threshold=threshold, own_vectors=own_vectors, retained=retained, values=values)
     if wanted == ns.Policy():
         raise typer.BadParameter(
-            "nothing to change: give --threshold, --own-vectors, --no-own-vectors, --retained, --verify-code or --set"
+            "nothing to change: give --threshold, --own-vectors, --no-own-vectors, --retained or --set"
         )
     changed = ask(service, timeout, lambda client: client.update_policy(name, wanted))
     show.show([changed], as_json=as_json, table=lambda: show.namespaces_table([changed]))

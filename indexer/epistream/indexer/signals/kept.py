@@ -1,26 +1,23 @@
 """What was measured, kept beside the store: a file for each namespace, which can be made anew from the journal.
 
 The file is state as `sealed` has it: the store's epoch, the namespace's number and mark, the names of the signals,
-and the answer to ListSignals. It is written beside its place and renamed, so that its place holds a whole one or none.
-One that is damaged, of other signals or of another store is as good as none.
+and the answer to ListSignals. One that is damaged, of other signals or of another store is as good as none.
 """
 
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from epistream.indexer.sealed import seal, unseal
+from epistream.indexer.sealed import keep, kept, seal
 from epistream.indexer.signals.collect import RECORDS_MAX
 from epistream.indexer.signals.figure import Figure, missing
 from epistream.indexer.signals.table import CELLS, Signal, measure
 from epistream.indexer.signals.window import Window
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.v1 import namespace_service_pb2 as ns_pb
-from epistream.wire.errors import Broken
 
 FOLDER: Final = "signals"
 """Its name in the store's folder."""
@@ -53,24 +50,15 @@ class KeptSignals:
         Raises:
             Broken: the file cannot be written; the one before is still there.
         """
-        path = self._path(number)
-        beside = path.with_suffix(".tmp")
         figures = {**self._owner(number), "mark": list(mark)}
         arrays = {"answer": np.frombuffer(answer.SerializeToString(deterministic=True), np.uint8)}
-        try:
-            path.parent.mkdir(exist_ok=True)
-            beside.write_bytes(seal("signals", _STATE, figures, arrays))
-            beside.replace(path)
-        except OSError as error:
-            with suppress(OSError):  # the first error is the one to tell
-                beside.unlink(missing_ok=True)
-            raise Broken(f"what was measured cannot be written to {path}: {error}") from error
+        keep(self._path(number), seal("signals", _STATE, figures, arrays))
 
     def _read(self, number: int) -> tuple[api.ListSignalsResponse, list[int]] | None:
-        try:
-            figures, arrays = unseal("signals", _STATE, self._path(number).read_bytes())
-        except (OSError, Broken):
+        found = kept("signals", _STATE, self._path(number))
+        if found is None:
             return None
+        figures, arrays = found
         mark = figures.pop("mark")
         if figures != self._owner(number):
             return None
