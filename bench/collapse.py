@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from bench.report import Figure, at_least, below, report
+from epistream.indexer import holding
 from epistream.indexer.collapse import FLOOR_WINDOW, RAISED_BELOW, Alarm
 from epistream.indexer.spectrum import ITEMS_MIN, Comparison, HumanWindow, compare, drawn
 from epistream.v1 import knowledge_pb2 as pb
@@ -150,7 +151,7 @@ def floor() -> list[Figure]:
             waited.append(engine.namespaces.state(NAMESPACE).standing.put_off)
         with engine.store.reader() as catalog:
             origins = catalog.newest_origins(1, _OFFERED)
-            waiting = catalog.put_off(1)
+            waiting = holding.put_off(catalog, 1)
         engine.close()
     real = np.array([origin != pb.ORIGIN_SYNTHETIC for origin in origins])
     shares = np.convolve(real, np.ones(FLOOR_WINDOW), "valid") / FLOOR_WINDOW

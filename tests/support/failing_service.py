@@ -72,7 +72,7 @@ def applied(passes: Passes) -> None:
 
 def committed(passes: Passes) -> None:
     """It is durable, but neither searchable, nor pushed, nor acknowledged."""
-    passes.before(Pipeline, "_show")
+    passes.before(Pipeline, "_stands")
 
 
 def shown(passes: Passes) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from epistream.indexer import holding
 from epistream.indexer.decode import again
 from epistream.indexer.engine import Engine
 from epistream.indexer.index import FaissIndex, IndexFactory
@@ -132,7 +133,10 @@ def pending(engine: Engine, reason: pb.Reason.ValueType = pb.REASON_UNSPECIFIED)
     """What is held now."""
     with engine.store.reader() as catalog:
         number = engine.namespaces.configs[NAMESPACE].number
-        found = (catalog.held(number, one) for one in catalog.pending(number, reasons=[reason] if reason else ()))
+        found = (
+            holding.find(catalog, number, one)
+            for one in holding.pending(catalog, number, reasons=[reason] if reason else ())
+        )
         return [held for held in found if held is not None]
 
 

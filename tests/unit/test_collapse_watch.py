@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from epistream.indexer import generated
 from epistream.indexer.engine import Engine
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
@@ -27,7 +28,7 @@ def of(found: list[pb.CollapseAlarm], producer: str = "gpt") -> list[pb.Collapse
 
 def known(engine: Engine) -> list[pb.CollapseAlarm]:
     with engine.store.reader() as catalog:
-        return catalog.alarms(engine.namespaces.state(NAMESPACE).config.number)
+        return generated.alarms(catalog, engine.namespaces.state(NAMESPACE).config.number)
 
 
 def test_windows_end_at_each_multiple_of_the_accepted_versions_whatever_the_batches(engine: Engine) -> None:
@@ -138,8 +139,8 @@ def test_what_was_merged_into_a_later_version_is_that_version(engine: Engine) ->
     commit(engine, submission("Version 3.", id="v3", item="one", vector=first))
 
     with engine.store.reader() as catalog:
-        assert catalog.generated(1, "gpt", pb.MODALITY_TEXT, 1, 10) == [2]
-        assert catalog.head_at(1, "gpt", pb.MODALITY_TEXT, 1) == 2
+        assert generated.newest(catalog, 1, "gpt", pb.MODALITY_TEXT, 1, 10) == [2]
+        assert generated.head_at(catalog, 1, "gpt", pb.MODALITY_TEXT, 1) == 2
 
 
 def test_what_is_sent_again_counts_once(engine: Engine) -> None:

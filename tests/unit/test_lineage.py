@@ -141,13 +141,13 @@ def test_only_synthetic_knowledge_has_parents_that_must_be_known(engine: Engine)
     assert found(commit(engine, essay)) == [("NEW", 0)]
 
 
-def test_the_items_that_were_derived_from_one_are_found(engine: Engine) -> None:
+def test_what_the_newest_version_was_derived_from_is_known(engine: Engine) -> None:
     revised = made("c", content="c is derived from nothing any more.")
     revised.submission_id = "revised"
     commit(engine, human("a"), made("b", "a"), made("c", "a"), made("d", "b"), revised)
 
     with engine.store.reader() as catalog:
-        assert catalog.dependants(1, "a", "", 10) == ["b"]
+        assert catalog.parents(1, "b") == ["a"]
         assert catalog.parents(1, "d") == ["b"]
         assert catalog.parents(1, "c") == []
 

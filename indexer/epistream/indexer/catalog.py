@@ -9,14 +9,13 @@ A revision's version is *in answers* at R when it was made at or before R, had n
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import apsw
 
 from epistream.indexer import journal
-from epistream.indexer.model import Held
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
@@ -37,13 +36,6 @@ _CHAINED: Final = (
     " (SELECT p.digest FROM journal p WHERE p.sequence = j.sequence - 1)"
 )
 """What is needed of a journal entry to check it; see `_committed`."""
-
-
-_WATCHED: Final = (
-    "FROM generators g LEFT JOIN alarms a ON a.namespace = g.namespace AND a.producer = g.producer"
-    " AND a.modality = g.modality WHERE g.namespace = :n"
-)
-"""Every producer of SYNTHETIC knowledge, with its newest window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +86,6 @@ class IndexRow:
     modality: int
     producer: str
     embedding: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Unwatched:
-    """A producer of SYNTHETIC knowledge, a window of whom is due."""
-
-    producer: str
-    modality: pb.Modality.ValueType
-    known: pb.CollapseAlarm
-    """What is known from the window before; empty at the first."""
 
 
 class Catalog:
@@ -157,53 +139,6 @@ class Catalog:
         _committed(*row)
         return journal_pb2.JournalRecord.FromString(row[4])
 
-    def held(self, namespace: int, sequence: int) -> Held | None:
-        """The submission that an entry held, whatever became of it since; None where it held none."""
-        row = self.connection.execute(
-            "SELECT sequence FROM held WHERE namespace = ? AND sequence = ?", (namespace, sequence)
-        ).get
-        return Held(sequence, self.decision(sequence)) if row is not None else None
-
-    def pending(
-        self,
-        namespace: int,
-        *,
-        reasons: Collection[int] = (),
-        producers: Collection[str] = (),
-        modalities: Collection[int] = (),
-    ) -> list[int]:
-        """The sequences of the entries whose submission is held now, the oldest first; only of these, where given."""
-        wanted = {"reason": reasons, "producer": producers, "modality": modalities}
-        given = {column: json.dumps(list(any_of)) for column, any_of in wanted.items() if any_of}
-        only = "".join(f" AND {column} IN (SELECT value FROM json_each(:{column}))" for column in given)  # noqa: S608
-        rows = self.connection.execute(
-            "SELECT sequence FROM held INDEXED BY held_pending WHERE namespace = :n AND resolved IS NULL"  # noqa: S608
-            f"{only} ORDER BY sequence",
-            {"n": namespace, **given},
-        )
-        return [sequence for (sequence,) in rows]
-
-    def put_off(self, namespace: int) -> int:
-        """How many submissions wait for the real share to allow them."""
-        row: int = self.connection.execute(
-            "SELECT COUNT(*) FROM held INDEXED BY held_put_off WHERE namespace = ? AND resolved IS NULL"  # noqa: S608
-            f" AND reason = {pb.REASON_DEFERRED}",
-            (namespace,),
-        ).get
-        return row
-
-    def next_put_off(self, namespace: int, after: int, limit: int) -> list[tuple[Held, bytes | None]]:
-        """At most `limit` of them after a sequence, the oldest first, each with its vector as little-endian float32."""
-        rows = list(
-            self.connection.execute(
-                "SELECT h.sequence, j.embedding FROM held h INDEXED BY held_put_off JOIN journal j"  # noqa: S608
-                " ON j.sequence = h.sequence WHERE h.namespace = ? AND h.sequence > ? AND h.resolved IS NULL"
-                f" AND h.reason = {pb.REASON_DEFERRED} ORDER BY h.sequence LIMIT ?",
-                (namespace, after, limit),
-            )
-        )
-        return [(Held(sequence, self.decision(sequence)), embedding) for sequence, embedding in rows]
-
     def newest_origins(self, namespace: int, limit: int) -> list[int]:
         """The origins of the newest versions that are no retractions, at most `limit`, the oldest first."""
         rows = self.connection.execute(
@@ -211,31 +146,6 @@ class Catalog:
             (namespace, pb.CHANGE_KIND_RETRACTED, limit),
         )
         return [origin for (origin,) in rows][::-1]
-
-    def ended(self, namespace: int, sequence: int) -> int | None:
-        """The sequence of the entry that ended what another held; None while it is held."""
-        row: int | None = self.connection.execute(
-            "SELECT resolved FROM held WHERE namespace = ? AND sequence = ?", (namespace, sequence)
-        ).get
-        return row
-
-    def oldest_pending(self, namespace: int) -> list[tuple[pb.Reason.ValueType, int, int]]:
-        """Each reason for which something is held now: how many, and when the oldest was, microseconds since 1970."""
-        rows = self.connection.execute(
-            "SELECT reason, COUNT(*), MIN(held_us) FROM held INDEXED BY held_pending WHERE namespace = ?"
-            " AND resolved IS NULL GROUP BY reason ORDER BY reason",
-            (namespace,),
-        )
-        return list(rows)
-
-    def waiting(self, namespace: int, sequences: Iterable[int]) -> set[int]:
-        """Those of the entries whose submission is still held."""
-        rows = self.connection.execute(
-            "SELECT h.sequence FROM json_each(?) j CROSS JOIN held h ON h.namespace = ? AND h.sequence = j.value"
-            " WHERE h.resolved IS NULL",
-            (json.dumps(list(sequences)), namespace),
-        )
-        return {sequence for (sequence,) in rows}
 
     def head(self, namespace: int, item_id: str) -> Head | None:
         """The newest version of an item, retracted or not."""
@@ -304,15 +214,6 @@ class Catalog:
             "SELECT parent FROM parents WHERE namespace = ? AND item_id = ? ORDER BY parent", (namespace, item_id)
         )
         return [parent for (parent,) in rows]
-
-    def dependants(self, namespace: int, item_id: str, after: str, limit: int) -> list[str]:
-        """At most `limit` items whose newest version was derived from this one, by name, after a name."""
-        rows = self.connection.execute(
-            "SELECT item_id FROM parents INDEXED BY parents_by_parent"
-            " WHERE namespace = ? AND parent = ? AND item_id > ? ORDER BY item_id LIMIT ?",
-            (namespace, item_id, after, limit),
-        )
-        return [dependant for (dependant,) in rows]
 
     def revision_at(self, namespace: int, time_us: int) -> int:
         """The newest revision committed at or before a time; 0 when there is none."""
@@ -443,15 +344,6 @@ class Catalog:
         )
         return [journal_pb2.JournalRecord.FromString(record).decision for (record,) in rows]
 
-    def held_us(self, namespace: int, limit: int) -> list[int]:
-        """Since when submissions wait for a person, at most `limit`, oldest first; not what goes on by itself."""
-        rows = self.connection.execute(
-            "SELECT held_us FROM held INDEXED BY held_pending WHERE namespace = ? AND resolved IS NULL"
-            " AND reason <> ? ORDER BY sequence LIMIT ?",
-            (namespace, pb.REASON_DEFERRED, limit),
-        )
-        return [us for (us,) in rows]
-
     def corroborations(
         self, namespace: int, item_id: str, at: int, limit: int
     ) -> tuple[int, list[journal_pb2.Decision]]:
@@ -510,77 +402,6 @@ class Catalog:
             " ORDER BY revision",
             (namespace, after, until, modality),
         )
-
-    def alarms(
-        self, namespace: int, *, on: bool = False, producer: str | None = None, limit: int = -1
-    ) -> list[pb.CollapseAlarm]:
-        """What is known of the producers of SYNTHETIC knowledge, at most `limit`, all where it is negative.
-
-        First those whose alarm is on, then those whose newest window ended last. With `on` only the first; with
-        `producer` only of that one.
-        """
-        rows = self.connection.execute(
-            "SELECT alarm FROM alarms WHERE namespace = ?1 AND raised >= ?2 AND producer = IFNULL(?3, producer)"
-            " ORDER BY raised DESC, revision DESC, producer, modality LIMIT ?4",
-            (namespace, on, producer, limit),
-        )
-        return [pb.CollapseAlarm.FromString(alarm) for (alarm,) in rows]
-
-    def alarm(self, namespace: int, producer: str, modality: int) -> pb.CollapseAlarm:
-        """What is known of one producer; empty where nothing is."""
-        alarm = self.connection.execute(
-            "SELECT alarm FROM alarms WHERE namespace = ? AND producer = ? AND modality = ?",
-            (namespace, producer, modality),
-        ).get
-        return pb.CollapseAlarm.FromString(alarm or b"")
-
-    def unwatched(self, namespace: int, every: int) -> Unwatched | None:
-        """A producer of whom a multiple of `every` was accepted since its newest window.
-
-        Of several the one whose newest window ended first.
-        """
-        row = self.connection.execute(
-            f"SELECT g.producer, g.modality, a.alarm {_WATCHED}"
-            " AND g.accepted / :every > IFNULL(a.accepted, 0) / :every"
-            " ORDER BY IFNULL(a.revision, 0), g.producer, g.modality LIMIT 1",
-            {"n": namespace, "every": every},
-        ).get
-        return Unwatched(row[0], row[1], pb.CollapseAlarm.FromString(row[2] or b"")) if row is not None else None
-
-    def unwatched_count(self, namespace: int, every: int) -> int:
-        """How many windows of producers are due."""
-        due: float = self.connection.execute(
-            f"SELECT TOTAL(g.accepted / :every - IFNULL(a.accepted, 0) / :every) {_WATCHED}",
-            {"n": namespace, "every": every},
-        ).get
-        return int(due)
-
-    def generated_modalities(self, namespace: int) -> list[pb.Modality.ValueType]:
-        """The modalities of what models said."""
-        rows = self.connection.execute(
-            "SELECT DISTINCT modality FROM generators WHERE namespace = ? ORDER BY modality", (namespace,)
-        )
-        return [modality for (modality,) in rows]
-
-    def head_at(self, namespace: int, producer: str, modality: int, number: int) -> int:
-        """The head when so much was accepted of a producer of SYNTHETIC knowledge."""
-        head: int = self.connection.execute(
-            "SELECT head FROM generated WHERE namespace = ? AND producer = ? AND modality = ? AND number = ?",
-            (namespace, producer, modality, number),
-        ).get
-        return head
-
-    def generated(self, namespace: int, producer: str, modality: int, number: int, limit: int) -> list[int]:
-        """The newest `limit` of what was accepted of a producer up to its `number`-th, the oldest first.
-
-        Each as the revision that it became or was merged into; so each has a vector, and one may be there twice.
-        """
-        rows = self.connection.execute(
-            "SELECT revision FROM generated WHERE namespace = ? AND producer = ? AND modality = ?"
-            " AND number > ? AND number <= ? ORDER BY number",
-            (namespace, producer, modality, number - limit, number),
-        )
-        return [revision for (revision,) in rows]
 
     def in_answers(self, namespace: int, modality: int, at: int) -> list[int]:
         """The versions of a modality that are in answers at a revision, the oldest first."""

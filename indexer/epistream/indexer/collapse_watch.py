@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from epistream.indexer import spectrum
+from epistream.indexer import generated, spectrum
 from epistream.indexer.anchors import Anchor, Anchors, prompt_key
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.clock import Clock
@@ -104,7 +104,7 @@ class CollapseWatch:
         state = self._namespaces.state(window.config.name)
         number, key = state.config.number, (window.producer, window.modality)
         with self._store.newest() as catalog:
-            known = catalog.alarm(number, *key)
+            known = generated.alarm(catalog, number, *key)
             if state.config.policy_version != window.config.policy_version or known != window.known:
                 return False
             sequence, digest = self._store.journal.last()
@@ -132,18 +132,18 @@ def _due(catalog: Catalog, config: NamespaceConfig) -> Window | None:
 
 def _due_of_producers(catalog: Catalog, config: NamespaceConfig) -> Iterator[Window]:
     number, every = config.number, config.policy.watch_every
-    found = catalog.unwatched(number, every)
+    found = generated.unwatched(catalog, number, every)
     if found is not None:
         accepted = (found.known.accepted // every + 1) * every
-        head = catalog.head_at(number, found.producer, found.modality, accepted)
+        head = generated.head_at(catalog, number, found.producer, found.modality, accepted)
         yield Window(config, found.producer, found.modality, accepted, head, found.known)
 
 
 def _due_of_whole(catalog: Catalog, config: NamespaceConfig) -> Iterator[Window]:
     number, every = config.number, config.policy.watch_every
     head = catalog.counts(number).head
-    for modality in catalog.generated_modalities(number):
-        known = catalog.alarm(number, WHOLE, modality)
+    for modality in generated.modalities(catalog, number):
+        known = generated.alarm(catalog, number, WHOLE, modality)
         revision = (known.revision // every + 1) * every
         if revision <= head:
             yield Window(config, WHOLE, modality, 0, revision, known)
@@ -163,7 +163,7 @@ def _rows(catalog: Catalog, window: Window) -> tuple[NDArray[np.float32], list[s
         everything = catalog.in_answers(number, window.modality, window.revision)
         revisions = [everything[place] for place in sorted(drawn(len(everything), _DRAW)[:items])]
     else:
-        revisions = catalog.generated(number, window.producer, window.modality, window.accepted, items)
+        revisions = generated.newest(catalog, number, window.producer, window.modality, window.accepted, items)
     rows = catalog.chosen(number, revisions)
     joined = b"".join(row.embedding or b"" for row in rows)
     vectors = np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(len(rows), -1)

@@ -1,14 +1,16 @@
-"""What models said and was accepted, and what the collapse watch found of it: views of the journal.
+"""What models said and was accepted, and what the collapse watch found of it: views, and the questions over them.
 
 `generated` has each SYNTHETIC submission that was accepted, in the order of each producer: the version that it became
 or was merged into, and the head then. `generators` counts them. `alarms` has what is known from the newest window.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import apsw
 
+from epistream.indexer.catalog import Catalog
 from epistream.indexer.journal import Entry
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -50,7 +52,23 @@ _VERSION_OF: Final = (
     " WHERE i.namespace = :n AND i.item_id = :i"
 )
 
+_WATCHED: Final = (
+    "FROM generators g LEFT JOIN alarms a ON a.namespace = g.namespace AND a.producer = g.producer"
+    " AND a.modality = g.modality WHERE g.namespace = :n"
+)
+"""Every producer of SYNTHETIC knowledge, with its newest window."""
+
 _Row: TypeAlias = tuple[int | str | bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unwatched:
+    """A producer of SYNTHETIC knowledge, a window of whom is due."""
+
+    producer: str
+    modality: pb.Modality.ValueType
+    known: pb.CollapseAlarm
+    """What is known from the window before; empty at the first."""
 
 
 def apply(connection: apsw.Connection, number: int, entries: Sequence[Entry], head: int) -> None:
@@ -113,3 +131,81 @@ def _accepted(connection: apsw.Connection, number: int, key: tuple[str, int]) ->
         "SELECT accepted FROM generators WHERE namespace = ? AND producer = ? AND modality = ?", (number, *key)
     ).get
     return accepted or 0
+
+
+def alarms(
+    catalog: Catalog, namespace: int, *, on: bool = False, producer: str | None = None, limit: int = -1
+) -> list[pb.CollapseAlarm]:
+    """What is known of the producers of SYNTHETIC knowledge, at most `limit`, all where it is negative.
+
+    First those whose alarm is on, then those whose newest window ended last. With `on` only the first; with
+    `producer` only of that one.
+    """
+    rows = catalog.connection.execute(
+        "SELECT alarm FROM alarms WHERE namespace = ?1 AND raised >= ?2 AND producer = IFNULL(?3, producer)"
+        " ORDER BY raised DESC, revision DESC, producer, modality LIMIT ?4",
+        (namespace, on, producer, limit),
+    )
+    return [pb.CollapseAlarm.FromString(alarm) for (alarm,) in rows]
+
+
+def alarm(catalog: Catalog, namespace: int, producer: str, modality: int) -> pb.CollapseAlarm:
+    """What is known of one producer; empty where nothing is."""
+    alarm = catalog.connection.execute(
+        "SELECT alarm FROM alarms WHERE namespace = ? AND producer = ? AND modality = ?",
+        (namespace, producer, modality),
+    ).get
+    return pb.CollapseAlarm.FromString(alarm or b"")
+
+
+def unwatched(catalog: Catalog, namespace: int, every: int) -> Unwatched | None:
+    """A producer of whom a multiple of `every` was accepted since its newest window.
+
+    Of several the one whose newest window ended first.
+    """
+    row = catalog.connection.execute(
+        f"SELECT g.producer, g.modality, a.alarm {_WATCHED}"
+        " AND g.accepted / :every > IFNULL(a.accepted, 0) / :every"
+        " ORDER BY IFNULL(a.revision, 0), g.producer, g.modality LIMIT 1",
+        {"n": namespace, "every": every},
+    ).get
+    return Unwatched(row[0], row[1], pb.CollapseAlarm.FromString(row[2] or b"")) if row is not None else None
+
+
+def unwatched_count(catalog: Catalog, namespace: int, every: int) -> int:
+    """How many windows of producers are due."""
+    due: float = catalog.connection.execute(
+        f"SELECT TOTAL(g.accepted / :every - IFNULL(a.accepted, 0) / :every) {_WATCHED}",
+        {"n": namespace, "every": every},
+    ).get
+    return int(due)
+
+
+def modalities(catalog: Catalog, namespace: int) -> list[pb.Modality.ValueType]:
+    """The modalities of what models said."""
+    rows = catalog.connection.execute(
+        "SELECT DISTINCT modality FROM generators WHERE namespace = ? ORDER BY modality", (namespace,)
+    )
+    return [modality for (modality,) in rows]
+
+
+def head_at(catalog: Catalog, namespace: int, producer: str, modality: int, number: int) -> int:
+    """The head when so much was accepted of a producer of SYNTHETIC knowledge."""
+    head: int = catalog.connection.execute(
+        "SELECT head FROM generated WHERE namespace = ? AND producer = ? AND modality = ? AND number = ?",
+        (namespace, producer, modality, number),
+    ).get
+    return head
+
+
+def newest(catalog: Catalog, namespace: int, producer: str, modality: int, number: int, limit: int) -> list[int]:
+    """The newest `limit` of what was accepted of a producer up to its `number`-th, the oldest first.
+
+    Each as the revision that it became or was merged into; so each has a vector, and one may be there twice.
+    """
+    rows = catalog.connection.execute(
+        "SELECT revision FROM generated WHERE namespace = ? AND producer = ? AND modality = ?"
+        " AND number > ? AND number <= ? ORDER BY number",
+        (namespace, producer, modality, number - limit, number),
+    )
+    return [revision for (revision,) in rows]

@@ -10,7 +10,7 @@ import numpy as np
 from google.protobuf import timestamp_pb2
 from google.protobuf.message import Message
 
-from epistream.indexer import conflicts
+from epistream.indexer import conflicts, generated
 from epistream.indexer.catalog import Catalog, Committed
 from epistream.indexer.embed import NO_ENCODER, Embedder
 from epistream.indexer.explain import explain
@@ -136,7 +136,7 @@ class Knowledge:
         limit = limit_of(request.limit, PAGE_LIMIT)
         with self._store.reader() as catalog:
             number = state.config.number
-            alarms = catalog.alarms(number, on=request.on, producer=request.producer or None, limit=limit)
+            alarms = generated.alarms(catalog, number, on=request.on, producer=request.producer or None, limit=limit)
             return api.ListAlarmsResponse(alarms=alarms, head_revision=catalog.counts(number).head)
 
     def list_signals(self, request: api.ListSignalsRequest) -> api.ListSignalsResponse:

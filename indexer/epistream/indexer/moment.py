@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from epistream.indexer import holding
 from epistream.indexer.anchors import Anchor
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.collapse import has_room
@@ -56,7 +57,7 @@ class PutOff:
     def next(self, view: BatchView) -> Ruling | None:
         """The oldest one, which is then taken; `view` gets to know it. None when there is none left."""
         if not self._read and not self._exhausted:
-            page = self._catalog.next_put_off(self._number, self._after, _PAGE)
+            page = holding.next_put_off(self._catalog, self._number, self._after, _PAGE)
             self._read.extend(Ruling(held, _embedded(held, vector), admits=True) for held, vector in page)
             self._exhausted = len(page) < _PAGE
             self._after = page[-1][0].sequence if page else self._after

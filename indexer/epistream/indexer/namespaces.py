@@ -7,6 +7,7 @@ from typing import Final
 
 from google.protobuf.message import Message
 
+from epistream.indexer import generated
 from epistream.indexer.clock import Clock
 from epistream.indexer.commit import Draft, write
 from epistream.indexer.embed import NO_ENCODER, Embedder
@@ -79,7 +80,7 @@ class Namespaces:
                 state = self._take(number, recorded)
                 state.head = catalog.counts(number).head
                 state.commit_us = catalog.newest_commit_us(number)
-                state.alarms = {(one.producer, one.modality): one for one in catalog.alarms(number, on=True)}
+                state.alarms = {(one.producer, one.modality): one for one in generated.alarms(catalog, number, on=True)}
 
     def states(self) -> Iterable[NamespaceState]:
         """All namespaces."""

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from epistream.indexer import conflicts, deadletters, positions
+from epistream.indexer import conflicts, deadletters, holding, positions
 from epistream.indexer.anchors import Anchor, Anchors
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.clock import Clock
@@ -264,7 +264,7 @@ class Pipeline:
         for ruling in rulings:
             by_namespace[ruling.held.decision.receipt.namespace].append(ruling.held.sequence)
         numbers = {name: self._namespaces.configs[name].number for name in by_namespace}
-        return {one for name, asked in by_namespace.items() for one in catalog.waiting(numbers[name], asked)}
+        return {one for name, asked in by_namespace.items() for one in holding.waiting(catalog, numbers[name], asked)}
 
     def _topic(self, candidate: Embedded) -> Topic | None:
         """The topic that a submission came in, where that does not carry every origin."""

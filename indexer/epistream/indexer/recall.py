@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from epistream.indexer import holding
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.decode import again
 from epistream.indexer.journal import Entry, SqliteJournal
@@ -138,7 +139,7 @@ def _decoded(entry: Entry, submission: pb.Submission, fingerprint: bytes = b"") 
 def _later_embedding(catalog: Catalog, entry: Entry) -> bytes | None:
     """The vector that what was held had when it was let in or put off; None where it was not."""
     journal, sequence = SqliteJournal(catalog.connection), entry.sequence
-    while (ended := catalog.ended(entry.namespace, sequence)) is not None:
+    while (ended := holding.ended(catalog, entry.namespace, sequence)) is not None:
         (later,) = journal.read(ended - 1, 1)
         if later.embedding is not None or later.record.decision.receipt.outcome != pb.OUTCOME_HELD:
             return later.embedding

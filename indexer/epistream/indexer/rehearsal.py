@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from epistream.indexer import generated, holding
 from epistream.indexer.catalog import Counts
 from epistream.indexer.collapse_watch import Window
 from epistream.indexer.commit import Draft, write
@@ -247,7 +248,7 @@ class _Stage:
         self._clock.us = found.time.ToMicroseconds()
         watch, config = self._engine.collapse_watch, self._engine.namespaces.configs[self._name]
         with self._engine.store.reader() as catalog:
-            known = catalog.alarm(self._number, found.producer, found.modality)
+            known = generated.alarm(catalog, self._number, found.producer, found.modality)
         watch.record(Window(config, found.producer, found.modality, found.accepted, found.revision, known), found)
 
     def _was_put_off(self, sequence: int) -> bool:
@@ -294,7 +295,7 @@ class _Stage:
         """The same, where it is still held."""
         newest = self._newest(entry)
         with self._engine.store.reader() as catalog:
-            return newest if newest is not None and catalog.waiting(self._number, [newest.sequence]) else None
+            return newest if newest is not None and holding.waiting(catalog, self._number, [newest.sequence]) else None
 
 
 def _entries(readers: Readers, number: int, last: int, progress: Callable[[int, int], None]) -> Iterator[Entry]:

@@ -8,7 +8,7 @@ wrong in any answer.
 from dataclasses import dataclass
 from typing import Final
 
-from epistream.indexer import comments, conflicts
+from epistream.indexer import comments, conflicts, holding
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.clock import Clock
 from epistream.indexer.conflicts import Party
@@ -106,7 +106,9 @@ class Resolutions:
                 self._retraction(request, known.parties.index(party), party.item_id, catalog, number)
                 for party in losing
             )
-            held = [one for party in parties if not party.item_id and (one := catalog.held(number, party.held))]
+            held = [
+                one for party in parties if not party.item_id and (one := holding.find(catalog, number, party.held))
+            ]
         standing = set(request.standing_review_ids)
         return Prepared(
             namespace,
@@ -241,6 +243,6 @@ def _tell_party(side: api.ConflictParty, party: Party, catalog: Catalog, number:
         said = change.knowledge
     else:
         side.review_id = party.held
-        held = catalog.held(number, party.held)
+        held = holding.find(catalog, number, party.held)
         said = held.decision.held if held else pb.Submission()
     side.content, side.producer, side.origin = said.content, said.provenance.producer, said.origin

@@ -7,7 +7,7 @@ in `resolutions`. Claims are not here: nothing depends on them but the peace of 
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from epistream.indexer import comments, conflicts
+from epistream.indexer import comments, conflicts, holding
 from epistream.indexer.agreement import disagreement
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.clock import Clock
@@ -52,8 +52,8 @@ class Reviews:
         number, limit, start = state.config.number, limit_of(request.limit, LIMIT), page_token(request.page_token)
         reasons = request.reasons or _OF_PEOPLE
         with self._store.reader() as catalog:
-            pending = catalog.pending(
-                number, reasons=reasons, producers=request.producers, modalities=request.modalities
+            pending = holding.pending(
+                catalog, number, reasons=reasons, producers=request.producers, modalities=request.modalities
             )
             held = {one: _held(catalog, request.namespace, number, one) for one in pending[:READ_MAX]}
             contested = conflicts.open_with(catalog.connection, number, held)
@@ -82,7 +82,7 @@ class Reviews:
             contested = conflicts.open_with(catalog.connection, number, [review_id])
             review = _review(held, contested.get(review_id, 0))
             review.comments.extend(map(told, comments.read(catalog.connection, number, review_id)))
-            ended = catalog.ended(number, review_id)
+            ended = holding.ended(catalog, number, review_id)
             if ended is not None:
                 _tell_decision(review.decision, catalog.decision(ended), review_id)
         return review
@@ -146,7 +146,7 @@ class Reviews:
         held = prepared.held
         number = self._namespaces.state(held.decision.receipt.namespace).config.number
         with self._store.newest() as catalog:
-            ended = catalog.ended(number, held.sequence)
+            ended = holding.ended(catalog, number, held.sequence)
             before = catalog.decision(ended) if ended is not None else journal_pb2.Decision()
         same = (
             before.releases == held.sequence
@@ -202,7 +202,7 @@ def told(comment: journal_pb2.Comment) -> api.ReviewComment:
 
 
 def _held(catalog: Catalog, namespace: str, number: int, review_id: int) -> Held:
-    held = catalog.held(number, review_id) if review_id <= REVISION_MAX else None
+    held = holding.find(catalog, number, review_id) if review_id <= REVISION_MAX else None
     if held is None:
         raise NotFound(f"{namespace} has no review {review_id}: list what waits")
     return held

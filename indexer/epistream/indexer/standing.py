@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from epistream.indexer import holding
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.collapse import FLOOR_WINDOW, RealShare
 from epistream.indexer.gain import Gains
@@ -92,7 +93,7 @@ def load(folder: Path, catalog: Catalog, number: int, dimension: int, *, epoch: 
         for row in catalog.index_rows(number, after):
             standing.gains.observe(np.frombuffer(row.embedding, "<f4"), anchored=row.origin != pb.ORIGIN_SYNTHETIC)
     standing.share = RealShare(_synthetic(catalog.newest_origins(number, FLOOR_WINDOW)))
-    standing.put_off, standing.revision = catalog.put_off(number), head
+    standing.put_off, standing.revision = holding.put_off(catalog, number), head
     return standing
 
 

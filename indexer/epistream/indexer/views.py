@@ -83,7 +83,6 @@ CREATE TABLE parents (
     parent TEXT NOT NULL,
     PRIMARY KEY (namespace, item_id, parent)
 ) WITHOUT ROWID;
-CREATE INDEX parents_by_parent ON parents (namespace, parent, item_id);
 CREATE TABLE held (
     namespace INTEGER NOT NULL,
     sequence INTEGER NOT NULL,

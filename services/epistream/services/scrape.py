@@ -12,7 +12,7 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from epistream.indexer import conflicts
+from epistream.indexer import conflicts, generated, holding
 from epistream.indexer.clock import Clock
 from epistream.indexer.engine import Engine
 from epistream.indexer.namespaces import NamespaceState
@@ -125,7 +125,7 @@ class ServiceCollector(Collector):
         )
         with self._engine.store.reader() as catalog:
             for state in states:
-                for known in catalog.alarms(state.config.number, limit=COLLAPSE_MAX):
+                for known in generated.alarms(catalog, state.config.number, limit=COLLAPSE_MAX):
                     modality = pb.Modality.Name(known.modality).removeprefix("MODALITY_").lower()
                     of = [state.config.name, known.producer, modality]
                     alarm.add_metric(of, known.on)
@@ -148,7 +148,7 @@ class ServiceCollector(Collector):
         with self._engine.store.reader() as catalog:
             for state in self._first_namespaces():
                 name, number = state.config.name, state.config.number
-                for reason, count, oldest_us in catalog.oldest_pending(number):
+                for reason, count, oldest_us in holding.oldest(catalog, number):
                     labels = [name, pb.Reason.Name(reason).removeprefix("REASON_").lower()]
                     pending.add_metric(labels, count)
                     age.add_metric(labels, max(0, now_us - oldest_us) / 1e6)
@@ -195,7 +195,7 @@ class ServiceCollector(Collector):
                     counts.merged,
                     len(state.searchable),
                     state.searchable.live_count,
-                    catalog.unwatched_count(number, state.config.policy.watch_every),
+                    generated.unwatched_count(catalog, number, state.config.policy.watch_every),
                     behind.lag_revisions,
                     behind.slow_consumers,
                 )

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from epistream.indexer import conflicts
+from epistream.indexer import conflicts, holding
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.signals.window import Said, Window
 from epistream.v1 import knowledge_pb2 as pb
@@ -39,7 +39,7 @@ def collect(catalog: Catalog, number: int, recorded: ns_pb.Namespace, records_ma
     for decision in catalog.merged_into(number, items, records_max):
         merged[decision.receipt.item_id].add(decision.receipt.producer)
     said = [Said(one.recorded, _us(one.receipt)) for one in catalog.said_of(number, items, records_max)]
-    held_us = catalog.held_us(number, records_max)
+    held_us = holding.since(catalog, number, records_max)
     committed_us = [change.commit_time.ToMicroseconds() for change in changes]
     return Window(
         changes=changes,

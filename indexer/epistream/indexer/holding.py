@@ -1,0 +1,97 @@
+"""What is held, and what became of it: questions over the view `held`. See `catalog`."""
+
+import json
+from collections.abc import Collection, Iterable
+
+from epistream.indexer.catalog import Catalog
+from epistream.indexer.model import Held
+from epistream.v1 import knowledge_pb2 as pb
+
+
+def find(catalog: Catalog, namespace: int, sequence: int) -> Held | None:
+    """The submission that an entry held, whatever became of it since; None where it held none."""
+    row = catalog.connection.execute(
+        "SELECT sequence FROM held WHERE namespace = ? AND sequence = ?", (namespace, sequence)
+    ).get
+    return Held(sequence, catalog.decision(sequence)) if row is not None else None
+
+
+def pending(
+    catalog: Catalog,
+    namespace: int,
+    *,
+    reasons: Collection[int] = (),
+    producers: Collection[str] = (),
+    modalities: Collection[int] = (),
+) -> list[int]:
+    """The sequences of the entries whose submission is held now, the oldest first; only of these, where given."""
+    wanted = {"reason": reasons, "producer": producers, "modality": modalities}
+    given = {column: json.dumps(list(any_of)) for column, any_of in wanted.items() if any_of}
+    only = "".join(f" AND {column} IN (SELECT value FROM json_each(:{column}))" for column in given)  # noqa: S608
+    rows = catalog.connection.execute(
+        "SELECT sequence FROM held INDEXED BY held_pending WHERE namespace = :n AND resolved IS NULL"  # noqa: S608
+        f"{only} ORDER BY sequence",
+        {"n": namespace, **given},
+    )
+    return [sequence for (sequence,) in rows]
+
+
+def waiting(catalog: Catalog, namespace: int, sequences: Iterable[int]) -> set[int]:
+    """Those of the entries whose submission is still held."""
+    rows = catalog.connection.execute(
+        "SELECT h.sequence FROM json_each(?) j CROSS JOIN held h ON h.namespace = ? AND h.sequence = j.value"
+        " WHERE h.resolved IS NULL",
+        (json.dumps(list(sequences)), namespace),
+    )
+    return {sequence for (sequence,) in rows}
+
+
+def ended(catalog: Catalog, namespace: int, sequence: int) -> int | None:
+    """The sequence of the entry that ended what another held; None while it is held."""
+    row: int | None = catalog.connection.execute(
+        "SELECT resolved FROM held WHERE namespace = ? AND sequence = ?", (namespace, sequence)
+    ).get
+    return row
+
+
+def oldest(catalog: Catalog, namespace: int) -> list[tuple[pb.Reason.ValueType, int, int]]:
+    """Each reason for which something is held now: how many, and when the oldest was, microseconds since 1970."""
+    rows = catalog.connection.execute(
+        "SELECT reason, COUNT(*), MIN(held_us) FROM held INDEXED BY held_pending WHERE namespace = ?"
+        " AND resolved IS NULL GROUP BY reason ORDER BY reason",
+        (namespace,),
+    )
+    return list(rows)
+
+
+def since(catalog: Catalog, namespace: int, limit: int) -> list[int]:
+    """Since when submissions wait for a person, at most `limit`, oldest first; not what goes on by itself."""
+    rows = catalog.connection.execute(
+        "SELECT held_us FROM held INDEXED BY held_pending WHERE namespace = ? AND resolved IS NULL"
+        " AND reason <> ? ORDER BY sequence LIMIT ?",
+        (namespace, pb.REASON_DEFERRED, limit),
+    )
+    return [us for (us,) in rows]
+
+
+def put_off(catalog: Catalog, namespace: int) -> int:
+    """How many submissions wait for the real share to allow them."""
+    row: int = catalog.connection.execute(
+        "SELECT COUNT(*) FROM held INDEXED BY held_put_off WHERE namespace = ? AND resolved IS NULL"  # noqa: S608
+        f" AND reason = {pb.REASON_DEFERRED}",
+        (namespace,),
+    ).get
+    return row
+
+
+def next_put_off(catalog: Catalog, namespace: int, after: int, limit: int) -> list[tuple[Held, bytes | None]]:
+    """At most `limit` of them after a sequence, the oldest first, each with its vector as little-endian float32."""
+    rows = list(
+        catalog.connection.execute(
+            "SELECT h.sequence, j.embedding FROM held h INDEXED BY held_put_off JOIN journal j"  # noqa: S608
+            " ON j.sequence = h.sequence WHERE h.namespace = ? AND h.sequence > ? AND h.resolved IS NULL"
+            f" AND h.reason = {pb.REASON_DEFERRED} ORDER BY h.sequence LIMIT ?",
+            (namespace, after, limit),
+        )
+    )
+    return [(Held(sequence, catalog.decision(sequence)), embedding) for sequence, embedding in rows]
