@@ -149,6 +149,28 @@ def test_what_decides_is_the_same_bits_after_a_restart_and_a_lost_file(tmp_path:
         again.store.close()
 
 
+@pytest.mark.parametrize("size", [1, 7, ANCHORS, 2 * ANCHORS])
+def test_a_window_that_gets_whole_in_a_batch_counts_from_there_on(tmp_path: Path, size: int) -> None:
+    origins = [pb.ORIGIN_EXPERT, pb.ORIGIN_SYNTHETIC]
+    sent = [said(number, origins[number % 2]) for number in range(2 * ANCHORS + 20)]
+    sent += [said(number, pb.ORIGIN_EXPERT) for number in range(0, 40, 2)]  # of items that are counted already
+    for number, one in enumerate(sent):
+        one.item_id, one.submission_id = one.submission_id, f"s-{number}"
+    dumps = []
+    for name, cut in (("cut", size), ("whole", len(sent))):
+        opened = open_engine(tmp_path / name, HandClock())
+        policy = ns_pb.Policy(guard=ns_pb.GUARD_HOLD, anchor_items=ANCHORS, near_duplicate_threshold=1.0)
+        opened.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+        receipts = commit_in_batches(opened, sent, cut)
+        dumps.append(list(opened.store.logical_dump()))
+        opened.close()
+
+    assert dumps[0] == dumps[1]
+    doubts = [list(r.figures.doubts) for r in receipts if r.figures.generation]
+    assert doubts.count(["NO_ANCHORS"]) == ANCHORS - 1, "until the window is whole, and not a moment longer"
+    assert any(doubt != ["NO_ANCHORS"] for doubt in doubts)
+
+
 def test_r7_the_same_again_moves_nothing(engine: Engine) -> None:
     before = gains_of(engine)
 

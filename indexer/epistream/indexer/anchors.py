@@ -11,6 +11,7 @@ Until there are so many there is no window, and whoever asks gets `Missing` with
 import hashlib
 import threading
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, TypeAlias
@@ -18,7 +19,8 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from epistream.indexer.catalog import Catalog
+from epistream.indexer.catalog import Catalog, Committed
+from epistream.indexer.journal import Entry
 from epistream.indexer.model import NamespaceConfig
 from epistream.indexer.plausibility import Neighbourhood, Wording
 from epistream.indexer.spectrum import HumanWindow, Missing
@@ -64,7 +66,7 @@ class Anchor:
 
 
 @dataclass(slots=True)
-class _Growing:
+class _Window:
     """What is known of a window, whole or not."""
 
     extent: _Extent
@@ -84,7 +86,7 @@ class Anchors:
     """
 
     def __init__(self) -> None:
-        self._windows: dict[_Key, _Growing] = {}
+        self._windows: dict[_Key, _Window] = {}
         self._lock = threading.Lock()
 
     def of(
@@ -101,14 +103,60 @@ class Anchors:
             return window.anchor
         return Missing("NO_ANCHORS", bisect_right(window.revisions, at))
 
-    def _grown(self, catalog: Catalog, config: NamespaceConfig, modality: pb.Modality.ValueType) -> _Growing:
+    def growing(self, catalog: Catalog, config: NamespaceConfig, modality: pb.Modality.ValueType, at: int) -> "Growing":
+        """As `of` at the head, to be moved on by a batch. Only the writer thread: nothing else may be committed."""
+        known = self.of(catalog, config, modality, at)
+        return Growing(known, self._windows[config.number, modality], catalog, config.number, modality)
+
+    def _grown(self, catalog: Catalog, config: NamespaceConfig, modality: pb.Modality.ValueType) -> _Window:
         key, extent = (config.number, modality), (config.policy.anchor_items, config.policy.anchor_after)
         window = self._windows.get(key)
         if window is None or window.extent != extent:
-            window = self._windows[key] = _Growing(extent, config.policy.anchor_after)
+            window = self._windows[key] = _Window(extent, config.policy.anchor_after)
         if window.anchor is None and (head := catalog.counts(config.number).head) > window.seen:
             _grow(window, catalog, config, modality, head)
         return window
+
+
+class Growing:
+    """An anchor window as one batch moves it on, so that what is whole in the middle of it is looked at from there on.
+
+    Attributes:
+        anchor: the window at this moment.
+    """
+
+    def __init__(
+        self,
+        anchor: Anchor | Missing,
+        window: _Window,
+        catalog: Catalog,
+        number: int,
+        modality: pb.Modality.ValueType,
+    ) -> None:
+        self.anchor = anchor
+        self._window, self._catalog, self._number, self._modality = window, catalog, number, modality
+        self._items: set[str] = set()
+        self._fresh: list[Committed] = []
+
+    def take(self, entry: Entry) -> None:
+        """Take in what the batch has decided, in its order."""
+        change = entry.change
+        if isinstance(self.anchor, Anchor) or change is None or not self._counts(change):
+            return
+        self._items.add(change.item_id)
+        self._fresh.append(Committed(change.revision, entry.change_bytes or b"", entry.embedding))
+        if len(self._window.revisions) + len(self._fresh) == self._window.extent[0]:
+            self.anchor = _anchor([*self._catalog.chosen(self._number, self._window.revisions), *self._fresh])
+
+    def _counts(self, change: pb.Change) -> bool:
+        """As `Catalog.said_by_people`, each item once."""
+        by_people = change.kind != pb.CHANGE_KIND_RETRACTED and change.knowledge.origin != pb.ORIGIN_SYNTHETIC
+        new = change.item_id not in self._window.items and change.item_id not in self._items
+        return by_people and new and change.knowledge.modality == self._modality and change.revision > self._after
+
+    @property
+    def _after(self) -> int:
+        return self._window.extent[1]
 
 
 def prompt_key(prompt: str) -> str:
@@ -118,7 +166,7 @@ def prompt_key(prompt: str) -> str:
 
 
 def _grow(
-    window: _Growing, catalog: Catalog, config: NamespaceConfig, modality: pb.Modality.ValueType, head: int
+    window: _Window, catalog: Catalog, config: NamespaceConfig, modality: pb.Modality.ValueType, head: int
 ) -> None:
     for revision, item_id in catalog.said_by_people(config.number, modality, window.seen, head):
         if len(window.revisions) == config.policy.anchor_items:
@@ -127,19 +175,18 @@ def _grow(
             window.items.add(item_id)
             window.revisions.append(revision)
     if len(window.revisions) == config.policy.anchor_items:
-        window.anchor = _read(catalog, config.number, window.revisions)
+        window.anchor = _anchor(catalog.chosen(config.number, window.revisions))
         window.items.clear()
     window.seen = head
 
 
-def _read(catalog: Catalog, number: int, revisions: list[int]) -> Anchor:
-    rows = catalog.chosen(number, revisions)
+def _anchor(rows: Sequence[Committed]) -> Anchor:
     changes = [pb.Change.FromString(row.change) for row in rows]
     said = [change.knowledge for change in changes]
     joined = b"".join(row.embedding or b"" for row in rows)
     digest = hashlib.sha256(joined + b"".join(change.fingerprint for change in changes))
     return Anchor(
-        revisions=tuple(revisions),
+        revisions=tuple(row.revision for row in rows),
         vectors=np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(len(rows), -1),
         contents=tuple(knowledge.content[:_CHARACTERS_KEPT] for knowledge in said),
         prompts=tuple(prompt_key(knowledge.prompt) for knowledge in said),

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from epistream.indexer import holding
-from epistream.indexer.anchors import Anchor
+from epistream.indexer.anchors import Anchor, Growing
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.collapse import has_room
 from epistream.indexer.decode import again
@@ -23,7 +23,6 @@ from epistream.indexer.lineage import trace
 from epistream.indexer.match import Conflicting, KnownItem, Match, Novel, SameClaim, SameContent
 from epistream.indexer.measure import Measured, look
 from epistream.indexer.model import Embedded, Held, NamespaceConfig, Ruling
-from epistream.indexer.spectrum import Missing
 from epistream.indexer.standing import Standing
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
@@ -75,8 +74,8 @@ class Moment:
     view: BatchView
     standing: Standing
     """A branch."""
-    anchors: Mapping[int, Anchor | Missing]
-    """By modality, as they stood before the batch."""
+    anchors: Mapping[int, Growing]
+    """By modality."""
     put_off: PutOff
     alarms: Mapping[tuple[str, int], pb.CollapseAlarm]
     """The collapse alarms that are on, by producer and modality."""
@@ -105,6 +104,8 @@ class Moment:
         """Take in what was decided of a candidate; `ruling`: it was held before."""
         self.view.add(candidate, entry)
         self.standing.take(entry)
+        for window in self.anchors.values():
+            window.take(entry)
         if ruling is not None:
             self.ended.add(ruling.held.sequence)
             if ruling.held.decision.receipt.reason == pb.REASON_DEFERRED:
@@ -136,7 +137,7 @@ class Moment:
         return None
 
     def _measured(self, candidate: Embedded) -> Measured:
-        anchor = self.anchors[candidate.decoded.submission.modality]
+        anchor = self.anchors[candidate.decoded.submission.modality].anchor
         digest = anchor.digest if isinstance(anchor, Anchor) else ""
         read = reads(self.config)
         looks = candidate.looks

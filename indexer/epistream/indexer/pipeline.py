@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from epistream.indexer import conflicts, deadletters, holding, positions
-from epistream.indexer.anchors import Anchor, Anchors
+from epistream.indexer.anchors import Anchors, Growing
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.clock import Clock
 from epistream.indexer.commit import Draft, Tip, write
@@ -29,7 +29,6 @@ from epistream.indexer.measure import look
 from epistream.indexer.model import Arrived, Embedded, Malformed, Record, Ruling, record_of
 from epistream.indexer.moment import AT_EACH, AT_ONCE, Moment, PutOff, reads
 from epistream.indexer.namespaces import Namespaces, NamespaceState
-from epistream.indexer.spectrum import Missing
 from epistream.indexer.store import Store
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
@@ -308,15 +307,13 @@ class Pipeline:
         put_off = PutOff(catalog, config.number, some=standing.put_off > 0)
         return Moment(config, view, standing, self._anchored(batch, state, catalog), put_off, state.alarms)
 
-    def _anchored(
-        self, candidates: Iterable[Embedded], state: NamespaceState, catalog: Catalog
-    ) -> dict[int, Anchor | Missing]:
+    def _anchored(self, candidates: Iterable[Embedded], state: NamespaceState, catalog: Catalog) -> dict[int, Growing]:
         """The anchor windows of the modalities that synthetic candidates have, or what was put off may have."""
         submissions = (candidate.decoded.submission for candidate in candidates)
         modalities = {s.modality for s in submissions if s.origin == pb.ORIGIN_SYNTHETIC and not s.retraction}
         if state.standing.put_off:
             modalities |= set(pb.Modality.values()[1:])
-        return {modality: self._anchors.of(catalog, state.config, modality, state.head) for modality in modalities}
+        return {modality: self._anchors.growing(catalog, state.config, modality, state.head) for modality in modalities}
 
     def _draft(self) -> Draft:
         sequence, digest = self._store.journal.last()
