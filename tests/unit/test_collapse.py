@@ -15,7 +15,6 @@ from epistream.indexer.collapse import (
     has_room,
 )
 from epistream.indexer.spectrum import Comparison, Diversity, HumanWindow, Missing, compare, drawn
-from epistream.wire.errors import Broken
 from tests.support.samples import STREAMS, TRAJECTORIES, needs_samples, rows, values, where
 
 REGIMES = ["replace", "accumulate", "accumulate_10pct_real_subsample"]
@@ -85,15 +84,6 @@ def test_drifting_does_not_clear_the_alarm() -> None:
 def test_the_slope_is_that_of_the_newest_ratios() -> None:
     assert after(comparison(1.0), comparison(0.9)).slope is None
     assert after(*[comparison(1 - place / 10) for place in range(4)]).slope == pytest.approx(-0.1)
-
-
-@given(st.lists(st.tuples(st.floats(0.1, 1.5), st.floats(1, 1.5), st.floats(0, 1)), max_size=40), st.integers(0, 40))
-def test_a_restored_alarm_goes_on_the_same(windows: list[tuple[float, float, float]], cut: int) -> None:
-    found = [comparison(*window) for window in windows]
-
-    restored = Alarm.from_bytes(after(*found[:cut]).to_bytes())
-
-    assert after(*found[cut:], alarm=restored) == after(*found)
 
 
 # On the samples.
@@ -221,9 +211,3 @@ def test_the_example_of_the_real_share() -> None:
         assert not has_room(share.after_one_more(), 0.5)
         share.deliver(synthetic=False)
     assert has_room(share.after_one_more(), 0.5)
-
-
-@pytest.mark.parametrize("state", [b"", b"ESTATE", Alarm().to_bytes()[:-1], Alarm().to_bytes() + b"0"])
-def test_damaged_state_is_refused(state: bytes) -> None:
-    with pytest.raises(Broken):
-        Alarm.from_bytes(state)

@@ -1,4 +1,4 @@
-"""Collapse watch: an alarm for who says less and less, a cap on copies of copies, a floor under what is real.
+"""What keeps a feed from collapsing: an alarm for who says less and less, and a floor under what is real.
 
 A model that is trained on what models made forgets the rare first and ends at one thing (Shumailov et al., Nature
 631:755, 2024); it does not where synthetic data is added to real data and never takes its place (Gerstgrasser et al.,
@@ -12,9 +12,8 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final, Self
+from typing import Final
 
-from epistream.indexer.sealed import seal, unseal
 from epistream.indexer.spectrum import ORDERS, Comparison, Missing, slope
 
 RAISED_BELOW: Final = 0.95
@@ -26,7 +25,6 @@ SUPPORT_MIN: Final = 0.45
 """Below, a window is about something else than the human one, and its ratio says nothing about collapse."""
 FLOOR_WINDOW: Final = 1000
 
-_STATE: Final = 1
 _ORDER: Final = ORDERS.index(1.0)
 """VS_1 decides. VS_∞ varies ten times as much from sample to sample, and VS_0.5 is near n for small windows."""
 _RATIOS_KEPT: Final = 16
@@ -75,28 +73,6 @@ class Alarm:
             first_low=found.low[_ORDER] if self.first_low is None else self.first_low,
             ratios=(*self.ratios, ratio)[-_RATIOS_KEPT:],
         )
-
-    def to_bytes(self) -> bytes:
-        """The state."""
-        figures = {
-            "on": self.on,
-            "windows": self.windows,
-            "recovered": self.recovered,
-            "drifted": self.drifted,
-            "first_low": self.first_low,
-            "ratios": list(self.ratios),
-        }
-        return seal("alarm", _STATE, figures, {})
-
-    @classmethod
-    def from_bytes(cls, state: bytes) -> Self:
-        """What `to_bytes` made.
-
-        Raises:
-            Broken: it is damaged (CORRUPT), or another version's.
-        """
-        figures, _ = unseal("alarm", _STATE, state)
-        return cls(**{**figures, "ratios": tuple(figures["ratios"])})
 
 
 class RealShare:
