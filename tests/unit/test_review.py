@@ -2,12 +2,14 @@
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from epistream.indexer.review import AGE_SECONDS_MAX, Waiting, rank, uncertainty
+from epistream.indexer.review import AGE_SECONDS_MAX, Waiting, rank, uncertainty, verification
+from epistream.v1 import knowledge_pb2 as pb
 
 DIMENSION = 384
 DAY = 24 * 3600.0
@@ -131,3 +133,31 @@ def test_uncertainty_is_the_largest_of_what_is_known(given: dict[str, float], ex
 
 def test_nothing_waits() -> None:
     assert rank([], DIMENSION) == []
+
+
+def ran(item_id: str, degree: str = "", score: float = 0.0, **fields: Any) -> pb.Feedback:
+    made = pb.Feedback(
+        kind=pb.FEEDBACK_KIND_BINARY, rater="executor", rater_type=pb.RATER_TYPE_EXECUTOR, degree=degree, **fields
+    )
+    made.judged.add(item_id=item_id, score=score)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ([], None),
+        ([ran("other", "verified", 1)], None),
+        ([ran("it", "verified", 1)], 1.0),
+        ([ran("it", "verified", 1), ran("it", "fail")], 0.0),
+        ([ran("it", "fail"), ran("it", "vacuous")], 0.5),
+        ([ran("it", score=1)], 1.0),
+    ],
+)
+def test_who_ran_the_tests_last_says_how_likely_an_item_is_right(
+    said: list[pb.Feedback], expected: float | None
+) -> None:
+    people = ran("it", "fail")
+    people.rater_type = pb.RATER_TYPE_HUMAN
+
+    assert verification("it", [*said, people]) == expected

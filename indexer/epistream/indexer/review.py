@@ -18,7 +18,7 @@ Uncertainty alone would pick duplicates and noise, density alone what is commonp
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from epistream.indexer.gain import Posterior, greedy
 from epistream.indexer.model import Vector
+from epistream.v1 import knowledge_pb2 as pb
 
 AGE_SECONDS_MAX: Final = 7 * 24 * 3600.0
 """By then a review is decided, where as many are decided as come."""
@@ -38,6 +39,8 @@ LEAST: Final = 0.05
 """Of uncertainty and of density: what is certain or alone comes last, but it comes."""
 PRIOR: Final = 0.1
 """λ of the gain. The second of two equal vectors then gains 0.27 of what the first did, with λ = 1 it would 0.59."""
+_SURE: Final = {"verified": 1.0, "fail": 0.0}
+_CANNOT_TELL: Final = 0.5
 ROW: Final = 10
 PRODUCER_IN_ROW_MAX: Final = 3
 
@@ -88,6 +91,21 @@ class Ranked:
     review_id: int
     producer: str
     priority: Priority
+
+
+def verification(item_id: str, feedback: Iterable[pb.Feedback]) -> float | None:
+    """The probability that an item is right, as who last ran its tests says; None where nobody did.
+
+    `feedback` is the oldest first. 1 for `verified`, 0 for `fail`; ½ for a verdict that cannot tell, such as `vacuous`
+    or `timeout` (docs/execution.md). Of who gives no such word the score counts.
+    """
+    found = None
+    for one in feedback:
+        ran = one.rater_type == pb.RATER_TYPE_EXECUTOR and one.kind == pb.FEEDBACK_KIND_BINARY
+        scores = [judged.score for judged in one.judged if judged.item_id == item_id] if ran else []
+        if scores:
+            found = _SURE.get(one.degree, _CANNOT_TELL) if one.degree else scores[-1]
+    return found
 
 
 def uncertainty(one: Waiting) -> float:
