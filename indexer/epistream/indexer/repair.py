@@ -11,7 +11,7 @@ from typing import Final
 
 import apsw
 
-from epistream.indexer import deadletters, disk, journal, positions, store, views
+from epistream.indexer import disk, journal, store, views
 from epistream.indexer.store import FILE, FORMAT, PAGE_BYTES, Store
 from epistream.wire.errors import Broken
 
@@ -20,7 +20,6 @@ DAMAGED: Final = "store.sqlite.damaged"
 
 _UNFINISHED: Final = "store.sqlite.new"
 _TRUE: Final = ("meta", "journal", "positions", "acknowledged", "dead_letters")
-_SCHEMAS: Final = (store.META, journal.SCHEMA, views.SCHEMA, positions.SCHEMA, deadletters.SCHEMA)
 
 
 def remake(folder: Path) -> int:
@@ -58,7 +57,7 @@ def _write_anew(damaged: Store, path: Path) -> int:
         fresh.pragma("page_size", PAGE_BYTES)
         fresh.pragma("synchronous", "full")
         fresh.execute("BEGIN IMMEDIATE")
-        for schema in _SCHEMAS:
+        for schema in store.SCHEMAS:
             fresh.execute(schema)
         for table in _TRUE:
             _copy(damaged.writer, fresh, table)

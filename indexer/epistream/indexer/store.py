@@ -48,6 +48,10 @@ OLDEST_SQLITE: Final = (3, 51, 3)
 """The first SQLite without the WAL-reset bug, which corrupts a file that two connections use (sqlite.org/wal.html)."""
 
 META: Final = "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+SCHEMAS: Final = (META, journal.SCHEMA, views.SCHEMA, positions.SCHEMA, deadletters.SCHEMA)
+"""All that is in the file."""
+
+_NAMES: Final = "SELECT type, name, tbl_name FROM sqlite_schema WHERE name NOT LIKE 'sqlite~_%' ESCAPE '~'"
 _DUMPED: Final = ("journal", *views.TABLES, "positions", "dead_letters")
 
 
@@ -294,8 +298,23 @@ def damage_of_truth(store: Store) -> list[str]:
 
 
 def damage_of_file(store: Store) -> list[str]:
-    """What SQLite finds wrong with the file."""
-    return [f"the file is damaged: {line}" for line in _integrity(store)]
+    """What SQLite finds wrong with the file, and what of its tables and indexes is not as it was made."""
+    return [f"the file is damaged: {line}" for line in (*_integrity(store), *_changed_schema(store))]
+
+
+def _changed_schema(store: Store) -> list[str]:
+    """Tables and indexes that are missing or nobody made: what SQLite reads of their names it does not check."""
+    with contextlib.closing(apsw.Connection(":memory:")) as fresh:
+        for schema in SCHEMAS:
+            fresh.execute(schema)
+        made = set(fresh.execute(_NAMES))
+    try:
+        there = set(store.writer.execute(_NAMES))
+    except apsw.Error as error:
+        return [str(error)]
+    return [f"the {kind} {name} is missing" for kind, name, _ in sorted(made - there)] + [
+        f"the {kind} {name} of {table} is none of ours" for kind, name, table in sorted(there - made)
+    ]
 
 
 def _integrity(store: Store, table: str = "") -> list[str]:
@@ -404,7 +423,7 @@ def _prepare(connection: apsw.Connection) -> tuple[str, bool]:
     """Make the tables of an empty file, check those of another; the epoch, and whether the views are of this format."""
     connection.execute("BEGIN IMMEDIATE")
     if not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get:
-        for schema in (META, journal.SCHEMA, views.SCHEMA, positions.SCHEMA, deadletters.SCHEMA):
+        for schema in SCHEMAS:
             connection.execute(schema)
         connection.execute("INSERT INTO meta VALUES ('format', ?), ('epoch', ?)", (str(FORMAT), uuid.uuid4().hex))
     connection.execute("COMMIT")
