@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -23,8 +24,17 @@ def verifier() -> Verifier:
     return real_verifier()
 
 
-def state_of_this_process() -> tuple[dict[str, str], Path, int]:
-    return dict(os.environ), Path.cwd(), len(list(Path("/proc/self/fd").iterdir()))
+def state_of_this_process() -> tuple[dict[str, str], Path]:
+    return dict(os.environ), Path.cwd()
+
+
+def descriptors() -> set[tuple[str, str]]:
+    """What this process has open: number and what it is of. What tests before have left may be closed meanwhile."""
+    found = set()
+    for one in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # that of the folder itself
+            found.add((one.name, str(one.readlink())))
+    return found
 
 
 def sandboxed_processes() -> set[tuple[int, float]]:
@@ -62,7 +72,7 @@ def test_r26_a_hostile_program_is_not_verified_and_leaves_nothing(
     verifier: Verifier, program: Hostile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(SECRET, "open sesame")
-    before = state_of_this_process()
+    before, had = state_of_this_process(), descriptors()
 
     result = verifier.verify(program.content, pb.Tests(language="python", asserts=program.asserts), LIMITS)
     left = sandboxed_processes()
@@ -73,6 +83,7 @@ def test_r26_a_hostile_program_is_not_verified_and_leaves_nothing(
     assert len(result.output) <= LIMITS.output_bytes
     assert marked_files() == []
     assert state_of_this_process() == before
+    wait_until(lambda: descriptors() <= had, "the end of what it was spoken to by")
     # Those of other tests that run beside this one end by themselves, too.
     wait_until(lambda: not left & sandboxed_processes(), "the end of its processes")
 
