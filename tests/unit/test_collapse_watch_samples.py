@@ -45,8 +45,10 @@ def test_r19_the_store_that_accumulates_stays_diverse_and_above_the_newest_gener
     assert all(ratio(store) > ratio(newest) for store, newest in zip(accumulated, replaced, strict=True))
 
 
-@pytest.mark.parametrize("source", [one for one in PEOPLE if len(places(STREAMS, producer=one)) >= 128])
+@pytest.mark.parametrize("source", PEOPLE)
 def test_r18_people_who_are_taken_for_a_model_raise_no_alarm(tmp_path: Path, source: str) -> None:
+    if len(places(STREAMS, producer=source)) < 128:
+        pytest.skip("both halves of a split need a window of 64")
     raised = sum(taken_for_a_model(tmp_path / str(split), source, split).on for split in range(SPLITS))
 
     assert raised <= 0.05 * SPLITS
