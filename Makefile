@@ -180,6 +180,9 @@ bench-encoder: $(VENV)/dev.stamp ## Measure: the same with the encoder in the pa
 bench-again: $(VENV)/dev.stamp ## Measure: submitting, sending and reading all of it again changes nothing
 	$(BIN)/python -m bench.again
 
+bench-flood: $(VENV)/dev.stamp ## Measure: how soon a person's correction is with a replica while models send more than is taken
+	$(BIN)/python -m bench.flood
+
 bench-push: $(VENV)/dev.stamp ## Measure: how soon a committed change is with its subscribers
 	$(BIN)/python -m bench.push_latency
 

@@ -122,11 +122,11 @@ def test_a_slow_writer_holds_reading_up_and_loses_nothing(kafka: Kafka, folder: 
         return wait_then_commit
 
     with taking(folder, kafka.bootstrap, topic, around_commit=held) as process:
-        backlog = process.intake._backlog
+        backlog = process.intake._lanes[0].backlog
         wait_until(lambda: not backlog.await_room(0), "a full backlog")
         held_bytes, rounds = backlog._bytes, set[float]()
         while len(rounds) < 4:
-            rounds.add(process.intake._polling._alive_at)
+            rounds.add(process.polling._alive_at)
             time.sleep(0.01)
         assert backlog._bytes == held_bytes < 2 * WAITING_BYTES_MAX
         assert process.engine.pipeline.positions()[topic, 0] == 0
@@ -385,7 +385,7 @@ def test_stopping_ends_everything_in_time_whatever_kafka_does(
         process.intake.stop()
         assert "left behind" not in caplog.text
         assert not [t for t in threading.enumerate() if t.name in {"kafka-poller", "kafka-take"}]
-        assert process.intake._polling._keeper.pid is None
+        assert process.polling._keeper.pid is None
     own_kafka.start()
 
 

@@ -33,14 +33,14 @@ def test_a_poller_that_is_killed_is_started_anew_and_one_that_is_asked_to_end_wa
     with taking(folder, kafka.bootstrap, topic) as process:
         send(kafka, topic, facts(namespace, range(20)))
         process.await_head(namespace, 20)
-        before = process.intake._polling._keeper.pid
+        before = process.polling._keeper.pid
         assert before is not None
         for start in (20, 400):
             send(kafka, topic, facts(namespace, range(start, start + 380)))
             if start == 20:
                 os.kill(before, number)
         process.await_head(namespace, 780)
-        assert (process.intake._polling._keeper.pid == before) == (number == signal.SIGTERM)
+        assert (process.polling._keeper.pid == before) == (number == signal.SIGTERM)
         restarts = 'epistream_ingest_retries_total{stage="poll"} 1.0' in process.metrics()
         assert restarts == (number == signal.SIGKILL)
         wait_until(lambda: all(lag.records == 0 for lag in process.intake.lag().values()), "no lag")

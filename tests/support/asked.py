@@ -46,11 +46,11 @@ class _Remembering:
         self._encoder, self._vectors = encoder(), dict[str, NDArray[np.float32]]()
         self.model, self.dimension, self.ready = self._encoder.model, self._encoder.dimension, True
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode(self, texts: Sequence[str], *, ahead: bool = False) -> NDArray[np.float32]:
         """One row of length one for each text."""
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         if new:
-            self._vectors.update(zip(new, self._encoder.encode(new), strict=True))
+            self._vectors.update(zip(new, self._encoder.encode(new, ahead=ahead), strict=True))
         return np.stack([self._vectors[text] for text in texts])
 
 

@@ -19,6 +19,7 @@ from epistream.indexer.outbox import acknowledge
 from epistream.indexer.store import Store, check, read_only
 from epistream.services.kafka.intake import Intake
 from epistream.services.kafka.metrics import KafkaMetrics
+from epistream.services.kafka.polling import Polling
 from epistream.services.kafka.publishing import Publishing
 from epistream.services.kafka.survey import Source
 from epistream.services.kafka.topics import ensure_topics
@@ -59,6 +60,12 @@ class Taking:
             f"offset {offset} of {topic}/{partition}",
         )
 
+    @property
+    def polling(self) -> Polling:
+        """What reads, where all topics are in one lane."""
+        [lane] = self.intake._lanes
+        return lane.polling
+
     def metrics(self) -> str:
         """What Prometheus reads."""
         return generate_latest(self.registry).decode()
@@ -75,6 +82,7 @@ def taking(
     around_commit: Callable[[Commit], Commit] = lambda commit: commit,
     security: KafkaSecurity = PLAINTEXT,
     carried: Mapping[str, Collection[pb.Origin.ValueType]] = CARRIED,
+    people: Collection[str] = (),
 ) -> Iterator[Taking]:
     """An intake of these topics into the store in `folder`, which is stopped in the end, in the service's order."""
     engine = Engine(folder, carried=carried)
@@ -84,7 +92,7 @@ def taking(
     metrics = KafkaMetrics(registry)
     group = group or f"test-{uuid.uuid4().hex}"
     source = Source(bootstrap, topics, group, start, security)
-    intake = Intake(source, engine.pipeline, engine.store, writer, metrics, failed=failures.append)
+    intake = Intake(source, engine.pipeline, engine.store, writer, metrics, failed=failures.append, people=people)
     publisher = Publishing(
         bootstrap,
         folder,

@@ -29,6 +29,7 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Broken, Unavailable
 from tests.support.bad_input import BAD_NUMBERS, NAMESPACE, UNFIT_INPUT, BadInput
+from tests.support.waits import wait_until
 
 DIMENSION = 8
 
@@ -46,6 +47,7 @@ class HashEmbedder:
         self.model = model
         self.dimension = dimension
         self.calls: list[list[str]] = []
+        self.ahead: list[bool] = []
         self.entered = threading.Event()
         self.gate = threading.Event()
         self.failure: Exception | None = None
@@ -56,8 +58,9 @@ class HashEmbedder:
     def ready(self) -> bool:
         return self.gate.is_set()
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode(self, texts: Sequence[str], *, ahead: bool = False) -> NDArray[np.float32]:
         self.calls.append(list(texts))
+        self.ahead.append(ahead)
         self.entered.set()
         assert self.gate.wait(30)
         if self.failure is not None:
@@ -85,11 +88,10 @@ def submission(content: str, **fields: object) -> Decoded:
         namespace=NAMESPACE,
         submission_id="s-1",
         item_id="item-1",
-        origin=pb.ORIGIN_EXPERT,
         modality=pb.MODALITY_TEXT,
         content=content,
         provenance=pb.Provenance(producer="ada"),
-        **fields,  # type: ignore[arg-type]
+        **{"origin": pb.ORIGIN_EXPERT, **fields},  # type: ignore[arg-type]
     )
     return decoded(made)
 
@@ -253,6 +255,31 @@ def test_equal_content_is_encoded_once_by_threads_that_come_together() -> None:
     assert all(vector(b) is vector(results[0][1]) for b, _ in results[1:])
 
 
+def test_what_people_say_goes_ahead_where_it_is_all_that_is_encoded() -> None:
+    embedder, cache = HashEmbedder(), EmbeddingCache()
+    of_a_model = submission("made", origin=pb.ORIGIN_SYNTHETIC)
+    run(submission("said"), submission("agreed", origin=pb.ORIGIN_COLLABORATIVE), embedder=embedder, cache=cache)
+    run(submission("said, too"), of_a_model, embedder=embedder, cache=cache)
+    run(submission("said at last"), of_a_model, embedder=embedder, cache=cache)
+    assert embedder.ahead == [True, False, False]
+
+
+def test_people_do_not_wait_for_who_is_encoding_the_same_for_a_model() -> None:
+    embedder, cache = HashEmbedder(ready=False), EmbeddingCache()
+    with ThreadPoolExecutor(3) as pool:
+        model = pool.submit(run, submission("a", origin=pb.ORIGIN_SYNTHETIC), embedder=embedder, cache=cache)
+        assert embedder.entered.wait(30)
+        embedder.entered.clear()
+        person = pool.submit(run, submission("a"), embedder=embedder, cache=cache)
+        assert embedder.entered.wait(30)
+        crawler = pool.submit(run, submission("a", origin=pb.ORIGIN_CRAWLED), embedder=embedder, cache=cache)
+        embedder.gate.set()
+        [of_model], [of_person], [of_crawler] = (future.result(30) for future in (model, person, crawler))
+    assert embedder.calls == [["a"], ["a"]]
+    assert vector(of_model) is vector(of_person) is vector(of_crawler)
+    assert not cache._encoding
+
+
 def test_a_failure_of_the_encoder_reaches_every_thread_that_waits_and_is_not_kept() -> None:
     embedder, cache = HashEmbedder(ready=False), EmbeddingCache()
     embedder.failure = Broken("out of memory")
@@ -410,6 +437,31 @@ def test_the_packaged_model_is_loaded_and_used_without_any_network(minilm: Sente
     again.close()
     assert minilm.ready
     assert _network == []
+
+
+def test_who_is_ahead_waits_for_the_steps_that_run_and_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    done, running, may_go_on = list[str](), threading.Event(), threading.Event()
+
+    def step(_: object, texts: list[str]) -> NDArray[np.float32]:
+        running.set()
+        assert may_go_on.wait(30)
+        done.append(texts[0])
+        return np.ones((len(texts), 384), np.float32)
+
+    monkeypatch.setattr("epistream.indexer.encoder._encode_step", step)
+    embedder = SentenceTransformerEmbedder(threads=1, batch_texts=1)
+    monkeypatch.setattr(embedder, "_loaded", lambda: None)
+    with ThreadPoolExecutor(5) as pool:
+        floods = [pool.submit(embedder.encode, ["flood"] * 20) for _ in range(4)]
+        assert running.wait(30)
+        person = pool.submit(embedder.encode, ["correction"], ahead=True)
+        wait_until(lambda: embedder._workers._work_queue.qsize() == 2, "the next of the flood, and the correction")
+        may_go_on.set()
+        assert all(one.result(30).shape == (20, 384) for one in floods)
+        assert person.result(30).shape == (1, 384)
+    embedder.close()
+    assert done.index("correction") <= 2
+    assert len(done) == 81
 
 
 @pytest.mark.slow

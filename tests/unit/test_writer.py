@@ -89,6 +89,30 @@ def test_batches_that_wait_are_committed_together() -> None:
     assert commits.groups == [["held"], ["a", "b", "c"]]
 
 
+def test_what_is_ahead_waits_for_the_commit_that_runs_and_the_others_have_every_second_turn() -> None:
+    commits = Commits()
+    with running(commits, waiting_bytes_max=1 << 30) as writer:
+        with held_up(commits, writer):
+            waiting = [writer.submit_batch(batch(*["x"] * 1500)) for _ in range(2)]
+            waiting += [writer.submit_batch(batch(*["a"] * 1500), ahead=True) for _ in range(2)]
+        for future in waiting:
+            future.result(PATIENCE_SECONDS)
+    assert [group[0] for group in commits.groups] == ["held", "a", "x", "a", "x"]
+
+
+def test_what_is_ahead_has_room_where_the_others_have_none() -> None:
+    commits = Commits()
+    with running(commits, waiting_bytes_max=10_000) as writer:
+        with held_up(commits, writer):
+            writer.submit_batch(batch(*"fills"))
+            with pytest.raises(Unavailable, match="too much waits"):
+                writer.submit_batch(batch("no"))
+            correction = writer.submit_batch(batch("correction"), ahead=True, wait=True)
+        assert ids(correction.result(PATIENCE_SECONDS)) == ["correction"]
+        assert writer.submit_batch(batch("last")).result(PATIENCE_SECONDS)
+        assert writer.waiting_bytes == 0 or commits.groups[-1] == ["last"]
+
+
 def test_a_group_has_a_bound() -> None:
     commits = Commits()
     with running(commits, waiting_bytes_max=1 << 30) as writer:

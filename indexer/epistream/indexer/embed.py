@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
 import numpy as np
@@ -17,6 +18,7 @@ from epistream.indexer.vectors import unit_vectors
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.canonical import canonical_code, canonical_text
 from epistream.wire.errors import FieldViolation, Unavailable
+from epistream.wire.origins import PEOPLE
 
 NO_ENCODER: Final = "none"
 """The model of a namespace whose producers and readers bring their own vectors."""
@@ -49,8 +51,12 @@ class Embedder(Protocol):
     def ready(self) -> bool:
         """Whether `encode` starts at once."""
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode(self, texts: Sequence[str], *, ahead: bool = False) -> NDArray[np.float32]:
         """One row of length one for each text: (len(texts), dimension), float32. Blocks until the model is loaded.
+
+        Args:
+            texts: what to encode.
+            ahead: people wait for it: it does not queue behind what waits without.
 
         Raises:
             Broken: the model cannot be loaded.
@@ -65,7 +71,7 @@ class EmbeddingCache:
         self._bytes_max = bytes_max
         self._bytes = 0
         self._vectors: OrderedDict[_Key, Vector] = OrderedDict()
-        self._encoding: dict[_Key, Future[Vector]] = {}
+        self._encoding: dict[_Key, _Encoding] = {}
         self._lock = threading.Lock()
 
     def knows(self, model: str, fingerprints: Iterable[bytes]) -> bool:
@@ -74,58 +80,80 @@ class EmbeddingCache:
             return all((model, fingerprint) in self._vectors for fingerprint in fingerprints)
 
     def vectors(
-        self, model: str, fingerprints: Iterable[bytes], encode: Callable[[Sequence[bytes]], NDArray[np.float32]]
+        self,
+        model: str,
+        fingerprints: Iterable[bytes],
+        encode: Callable[[Sequence[bytes]], NDArray[np.float32]],
+        *,
+        ahead: bool = False,
     ) -> dict[bytes, Vector]:
         """The vectors of contents, not to be written to: those that are here, then one call of `encode` for the rest.
 
-        What another thread is encoding now is waited for. Raises what `encode` raises, here or there.
+        What another thread is encoding now is waited for; but who is `ahead` waits for nobody who is not. Raises what
+        `encode` raises, here or there.
         """
-        found, own, others = self._claim(model, fingerprints)
+        found, own, others = self._claim(model, fingerprints, ahead=ahead)
         if own:
             try:
-                found |= self._keep(model, own, encode(own))
+                found |= self._keep(model, own, encode([*own]))
             except BaseException as error:
                 self._give_up(model, own, error)
                 raise
-        return found | {fingerprint: future.result() for fingerprint, future in others.items()}
+        return found | {fingerprint: encoding.vector.result() for fingerprint, encoding in others.items()}
 
     def _claim(
-        self, model: str, fingerprints: Iterable[bytes]
-    ) -> tuple[dict[bytes, Vector], list[bytes], dict[bytes, Future[Vector]]]:
-        found, own, others = {}, [], {}
+        self, model: str, fingerprints: Iterable[bytes], *, ahead: bool
+    ) -> tuple[dict[bytes, Vector], dict[bytes, "_Encoding"], dict[bytes, "_Encoding"]]:
+        found, own, others = {}, {}, {}
         with self._lock:
             for fingerprint in dict.fromkeys(fingerprints):
                 key = (model, fingerprint)
+                encoding = self._encoding.get(key)
                 if key in self._vectors:
                     self._vectors.move_to_end(key)
                     found[fingerprint] = self._vectors[key]
-                elif key in self._encoding:
-                    others[fingerprint] = self._encoding[key]
+                elif encoding is not None and (encoding.ahead or not ahead):
+                    others[fingerprint] = encoding
                 else:
-                    self._encoding[key] = Future()
-                    own.append(fingerprint)
+                    own[fingerprint] = self._encoding[key] = _Encoding(ahead)
         return found, own, others
 
-    def _keep(self, model: str, fingerprints: Sequence[bytes], rows: NDArray[np.float32]) -> dict[bytes, Vector]:
+    def _keep(self, model: str, own: Mapping[bytes, "_Encoding"], rows: NDArray[np.float32]) -> dict[bytes, Vector]:
         kept = {}
         with self._lock:
-            for fingerprint, row in zip(fingerprints, rows, strict=True):
-                vector = row.copy()  # a view would keep all rows in memory
-                vector.setflags(write=False)
-                kept[fingerprint] = self._vectors[model, fingerprint] = vector
-                self._bytes += vector.nbytes + ENTRY_BYTES
-                self._encoding.pop((model, fingerprint)).set_result(vector)
+            for (fingerprint, encoding), row in zip(own.items(), rows, strict=True):
+                key = (model, fingerprint)
+                if key not in self._vectors:  # it is there where somebody went ahead
+                    vector = row.copy()  # a view would keep all rows in memory
+                    vector.setflags(write=False)
+                    self._vectors[key] = vector
+                    self._bytes += vector.nbytes + ENTRY_BYTES
+                kept[fingerprint] = self._vectors[key]
+                self._end(key, encoding)
+                encoding.vector.set_result(kept[fingerprint])
             while self._bytes > self._bytes_max:
                 _, oldest = self._vectors.popitem(last=False)
                 self._bytes -= oldest.nbytes + ENTRY_BYTES
         return kept
 
-    def _give_up(self, model: str, fingerprints: Sequence[bytes], error: BaseException) -> None:
+    def _give_up(self, model: str, own: Mapping[bytes, "_Encoding"], error: BaseException) -> None:
         with self._lock:
-            for fingerprint in fingerprints:
-                waited_for = self._encoding.pop((model, fingerprint), None)
-                if waited_for is not None:
-                    waited_for.set_exception(error)
+            for fingerprint, encoding in own.items():
+                self._end((model, fingerprint), encoding)
+                if not encoding.vector.done():
+                    encoding.vector.set_exception(error)
+
+    def _end(self, key: _Key, encoding: "_Encoding") -> None:
+        if self._encoding.get(key) is encoding:
+            del self._encoding[key]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Encoding:
+    """What a thread is encoding now."""
+
+    ahead: bool
+    vector: "Future[Vector]" = field(default_factory=Future)
 
 
 def embed(
@@ -139,8 +167,8 @@ def embed(
     """Give each submission of a batch its vector, in their order; refuse those that do not fit their namespace.
 
     A producer's own vector is taken where the namespace takes it. All other contents that the cache does not know go
-    through the encoder in one call, each once. A retraction has no vector, and
-    feedback has none.
+    through the encoder in one call, each once, ahead of what waits there where all of them are what people say
+    (docs/decisions/0022). A retraction has no vector, and feedback has none.
 
     Raises:
         Unavailable: the encoder is loading, a submission needs it, and `wait` is false.
@@ -239,10 +267,12 @@ def _vectors(
             reason="ENCODER_LOADING",
             retry_delay_seconds=LOADING_RETRY_SECONDS,
         )
+    ahead = all(submission.origin in PEOPLE for submission in submissions.values())
     return cache.vectors(
         embedder.model,
         submissions,
-        lambda missing: embedder.encode([text_to_embed(submissions[fingerprint]) for fingerprint in missing]),
+        lambda missing: embedder.encode([text_to_embed(submissions[one]) for one in missing], ahead=ahead),
+        ahead=ahead,
     )
 
 

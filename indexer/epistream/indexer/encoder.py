@@ -39,9 +39,11 @@ class SentenceTransformerEmbedder:
     """A sentence-transformers model. Thread-safe.
 
     Torch runs on threads of its own, in steps of `batch_texts`; callers take turns by step, so that a question does not
-    wait for a batch of a thousand. On the CPU there is a thread for each core, and a step takes one: steps that share
-    the cores wait for the slower half each time, and for whatever else the machine does (measured on two cores: 108
-    texts a second instead of 90, and beside a process that takes a tenth of a core 108 instead of 83).
+    wait for a batch of a thousand. Of all that is not `ahead`, one step more than there are threads is with them: who
+    is ahead waits for steps that run, and leaves others their turns. On the CPU there is a thread for each core, and a
+    step takes one: steps that share the cores wait for the slower half each time, and for whatever else the machine
+    does (measured on two cores: 108 texts a second instead of 90, and beside a process that takes a tenth of a core
+    108 instead of 83).
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class SentenceTransformerEmbedder:
         self._weights_sha256 = PACKAGED_SHA256 if model == PACKAGED_MODEL else weights_sha256
         self._dimension = PACKAGED_DIMENSION if model == PACKAGED_MODEL else _announced_dimension(Path(model))
         self._workers = ThreadPoolExecutor(self._threads, thread_name_prefix="encoder")
+        self._not_ahead = threading.Semaphore(self._threads + 1)
+        """For the steps that are not ahead: the next is at hand when one ends, and no more."""
         self._tokenizing = threading.RLock()
         """Tokenizers of Hugging Face fail when two threads use one with other settings."""
         self._starting = threading.Lock()
@@ -117,8 +121,12 @@ class SentenceTransformerEmbedder:
         """
         self._loaded()
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode(self, texts: Sequence[str], *, ahead: bool = False) -> NDArray[np.float32]:
         """One row of length one for each text: (len(texts), dimension), float32. Blocks; loads the model if nobody did.
+
+        Args:
+            texts: what to encode.
+            ahead: people wait for it: it does not queue behind what waits without.
 
         Raises:
             Broken: the model could not be loaded, or failed.
@@ -131,7 +139,7 @@ class SentenceTransformerEmbedder:
         waiting: deque[tuple[list[int], Future[NDArray[np.float32]]]] = deque()
         for start in range(0, len(order), self._batch_texts):
             step = order[start : start + self._batch_texts]
-            waiting.append((step, self._workers.submit(_encode_step, model, [texts[index] for index in step])))
+            waiting.append((step, self._begin(model, [texts[index] for index in step], ahead=ahead)))
             if len(waiting) > self._threads:  # the next is at hand when one ends, and more are others' turns
                 done, found = waiting.popleft()
                 rows[done] = found.result()
@@ -142,6 +150,19 @@ class SentenceTransformerEmbedder:
             raise Broken(f"the encoder {self._model_name} made a vector without a direction")
         units: NDArray[np.float32] = (rows / norms).astype(np.float32)
         return units
+
+    def _begin(self, model: Any, texts: list[str], *, ahead: bool) -> "Future[NDArray[np.float32]]":
+        """Have a step done. Blocks while too much is with the threads that is not ahead, if this is not."""
+        if ahead:
+            return self._workers.submit(_encode_step, model, texts)
+        self._not_ahead.acquire()
+        try:
+            step = self._workers.submit(_encode_step, model, texts)
+        except BaseException:
+            self._not_ahead.release()
+            raise
+        step.add_done_callback(lambda _: self._not_ahead.release())
+        return step
 
     def close(self) -> None:
         """Let the thread end after the step that it is at. Nothing may be encoded any more."""

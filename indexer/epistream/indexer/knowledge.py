@@ -236,7 +236,7 @@ class Knowledge:
             raise InvalidInput.at("text", f"1 to {QUERY_BYTES_MAX} bytes are needed, this has {len(wanted.encode())}")
         if not own.ready:
             raise Unavailable("the encoder is loading", reason="ENCODER_LOADING", retry_delay_seconds=2)
-        vector: Vector = own.encode([wanted])[0]
+        vector: Vector = own.encode([wanted], ahead=True)[0]
         return vector
 
     def _point(self, catalog: Catalog, state: NamespaceState, request: Message, field: str) -> int:

@@ -7,13 +7,13 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import review_service_pb2 as api
 from epistream.wire.errors import FieldViolation, InvalidInput
 from epistream.wire.limits import ID_CHARACTERS_MAX
+from epistream.wire.origins import PEOPLE
 
 COMMENT_CHARACTERS_MAX: Final = 4000
 LEASE_SECONDS: Final = 15 * 60.0
 """How long a claim lasts where nothing is said."""
 LEASE_SECONDS_MAX: Final = 8 * 3600.0
 
-_ANSWERING: Final = (pb.ORIGIN_EXPERT, pb.ORIGIN_COLLABORATIVE)
 _VERDICTS: Final = (api.REVIEW_VERDICT_ADMIT, api.REVIEW_VERDICT_REJECT)
 
 
@@ -26,8 +26,8 @@ def require_reviewer(reviewer: api.Reviewer, *, reason: pb.Reason.ValueType = pb
     if not reviewer.name:
         violations.append(FieldViolation("reviewer.name", "required: who reviews"))
     by_program = reviewer.origin == pb.ORIGIN_SYNTHETIC and reason == pb.REASON_UNVERIFIED
-    if reviewer.origin not in _ANSWERING and not by_program:
-        expected = " or ".join(map(pb.Origin.Name, _ANSWERING))
+    if reviewer.origin not in PEOPLE and not by_program:
+        expected = " or ".join(map(pb.Origin.Name, sorted(PEOPLE)))
         violations.append(FieldViolation("reviewer.origin", f"required: {expected}, on whose authority it is decided"))
     _refuse(violations)
 

@@ -115,7 +115,7 @@ class Service:
         self.writer = Writer(commit, committed=self._committed, failed=self._part_failed)
         self._readers = ThreadPoolExecutor(_THREADS, "reader")
         self._pushers = ThreadPoolExecutor(_THREADS, "pusher")
-        self._preparers = ThreadPoolExecutor(_THREADS, "preparer")
+        self._preparers = ThreadPoolExecutor(2 * _THREADS, "preparer")  # as many for each lane
         self._calls = Calls(
             metrics,
             self.guard,
@@ -201,6 +201,7 @@ class Service:
             self.writer,
             metrics,
             failed=self._part_failed,
+            people=settings.topics_of_people(),
             clock=self._clock,
             traces=self.traces,
         )

@@ -1,7 +1,8 @@
 """The servicer of `epistream.v1.IngestService`.
 
 Requests are read as raw bytes, so that each submission keeps the bytes that its producer sent, and one that cannot be
-decoded spoils no other.
+decoded spoils no other. What people say has room and threads of its own (docs/decisions/0022): a flood of what models
+make keeps no correction waiting.
 """
 
 import asyncio
@@ -26,15 +27,16 @@ from epistream.services.turns import Turn, Turns
 from epistream.services.writer import Prepared, Writer
 from epistream.v1 import ingest_service_pb2 as api
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.v1.raw_pb2 import RawSubmitRequest
+from epistream.v1.raw_pb2 import RawSubmissionClaims, RawSubmitRequest
 from epistream.wire.errors import InvalidInput, Unavailable
+from epistream.wire.origins import PEOPLE
 
 SERVICE: Final = api.DESCRIPTOR.services_by_name["IngestService"].full_name
 
 _T = TypeVar("_T")
 
 IN_HAND_BYTES_MAX: Final = 64 * 1024 * 1024
-"""How much of all requests together is worked on at a time. More waits (in a stream) or is turned away (in a call)."""
+"""How much of all requests of a lane is worked on at a time. More waits (in a stream) or is turned away (in a call)."""
 _QUEUE_SECONDS: Final = 0.02
 """How often a batch of a stream looks whether the writer has room for it."""
 _ANSWER_SECONDS: Final = 1.0
@@ -49,7 +51,7 @@ class Ways:
     preparers: Executor
     """For decoding and embedding."""
     threads: int
-    """How many `preparers` has."""
+    """How many of `preparers` a lane may keep busy; there are two."""
     encoder_ready: asyncio.Event
     """Set when the encoder is loaded, or when there is none."""
     writer: Writer
@@ -58,14 +60,23 @@ class Ways:
     """Follows calls; None follows none."""
 
 
+class _Lane:
+    """What requests of one kind wait for. Each kind has its own."""
+
+    def __init__(self, threads: int, *, ahead: bool) -> None:
+        """`ahead`: what people say."""
+        self.room = Room(IN_HAND_BYTES_MAX)
+        self.threads = asyncio.Semaphore(threads)
+        self.ahead: Final = ahead
+
+
 class IngestServicer:
     """Takes submissions in. Used on the event loop's thread only."""
 
     def __init__(self, ways: Ways, calls: Calls, *, submissions_max: int) -> None:
         """`submissions_max` bounds a request, and each message of a stream."""
         self._ways, self._calls, self._submissions_max = ways, calls, submissions_max
-        self._room = Room(IN_HAND_BYTES_MAX)
-        self._threads = asyncio.Semaphore(ways.threads)
+        self._people, self._others = _Lane(ways.threads, ahead=True), _Lane(ways.threads, ahead=False)
 
     def handlers(self) -> dict[str, Handler]:
         """The service's methods."""
@@ -77,14 +88,14 @@ class IngestServicer:
 
     async def _submit(self, raw: bytes, call: Call) -> bytes:
         call.caller.require_somewhere(call.rule)
-        allowance = call.caller.allowance
-        with allowance.in_hand(len(raw)), self._room.taken_at_once(len(raw)):
+        allowance, lane = call.caller.allowance, self._lane_of_request(raw)
+        with allowance.in_hand(len(raw)), lane.room.taken_at_once(len(raw)):
             allowance.admit_submissions()
             allowance.pay(0, len(raw))
             request = self._parsed(raw)
             allowance.pay(len(request.submissions), 0)
             call.noted["namespaces"] = call.caller.require_submissions(request.submissions)
-            receipts = await self._decided("Submit", request.submissions, call, atomic=request.atomic)
+            receipts = await self._decided("Submit", request.submissions, call, lane, atomic=request.atomic)
         return api.SubmitResponse(receipts=receipts).SerializeToString()
 
     async def _retract(self, request: api.RetractRequest, call: Call) -> bytes:
@@ -100,21 +111,22 @@ class IngestServicer:
         if request.HasField("expected_version"):
             submission.expected_version = request.expected_version
         raw = submission.SerializeToString()
+        lane = self._lane([raw])
         call.noted["namespaces"] = call.caller.require_submissions([raw])
         call.caller.allowance.admit_submissions()
         call.caller.allowance.pay(1, len(raw))
-        with call.caller.allowance.in_hand(len(raw)), self._room.taken_at_once(len(raw)):
-            [receipt] = await self._decided("Retract", [raw], call, atomic=False)
+        with call.caller.allowance.in_hand(len(raw)), lane.room.taken_at_once(len(raw)):
+            [receipt] = await self._decided("Retract", [raw], call, lane, atomic=False)
         call.noted["item"] = receipt.item_id
         return api.RetractResponse(receipt=receipt).SerializeToString()
 
     async def _decided(
-        self, method: str, submissions: Sequence[bytes], call: Call, *, atomic: bool
+        self, method: str, submissions: Sequence[bytes], call: Call, lane: _Lane, *, atomic: bool
     ) -> list[pb.Receipt]:
         """The receipts of a call's submissions, durable and noted. Cancelled before its turn, nothing is written."""
         with receiving(self._ways.traces, method, call.metadata, len(submissions)) as trace:
-            prepared = [_kept(one, call) for one in await self._prepared(submissions, call, trace)]
-            deciding = self._ways.writer.submit_batch(prepared, atomic=atomic)
+            prepared = [_kept(one, call) for one in await self._prepared(submissions, call, trace, lane)]
+            deciding = self._ways.writer.submit_batch(prepared, atomic=atomic, ahead=lane.ahead)
             try:
                 return await _over(deciding)
             finally:
@@ -125,12 +137,13 @@ class IngestServicer:
         try:
             while (raw := await turns.next_batch()) is not None:
                 call.heard = True
-                allowance = call.caller.allowance
+                allowance, lane = call.caller.allowance, self._lane_of_request(raw)
                 allowance.check_size(len(raw))
                 # Before there is room for it: who waits for the own rate must not take the room of others meanwhile.
                 await self._await_rate(allowance)
-                await self._take_room(allowance, len(raw))
-                turns.begin(partial(self._decided_in_turn, raw, call), partial(self._give_room, allowance, len(raw)))
+                await _take_room(allowance, lane.room, len(raw))
+                given = partial(_give_room, allowance, lane.room, len(raw))
+                turns.begin(partial(self._decided_in_turn, raw, call, lane), given)
             await turns.finish()
         finally:
             await turns.close()
@@ -143,20 +156,11 @@ class IngestServicer:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._calls.draining.wait(), seconds)
 
-    async def _take_room(self, allowance: Allowance, size: int) -> None:
-        await allowance.take_room(size)
-        try:
-            await self._room.take(size)
-        except BaseException:
-            allowance.give_room(size)
-            raise
+    async def _decided_in_turn(self, raw: bytes, call: Call, lane: _Lane, turn: Turn) -> bytes:
+        """The receipts of one batch of a stream: prepared beside other batches, written after those before it.
 
-    def _give_room(self, allowance: Allowance, size: int) -> None:
-        allowance.give_room(size)
-        self._room.give(size)
-
-    async def _decided_in_turn(self, raw: bytes, call: Call, turn: Turn) -> bytes:
-        """The receipts of one batch of a stream: prepared beside other batches, written after those before it."""
+        So it never goes ahead at the writer: what is before it in the stream may wait there.
+        """
         try:
             call.caller.allowance.pay(0, len(raw))
             request = self._parsed(raw)
@@ -164,7 +168,7 @@ class IngestServicer:
             call.caller.require_submissions(request.submissions)
             # The metadata came with the stream, which lasts: it says nothing of this batch.
             with receiving(self._ways.traces, "SubmitStream", tuple, len(request.submissions)) as trace:
-                prepared = [_kept(one, call) for one in await self._prepared(request.submissions, None, trace)]
+                prepared = [_kept(one, call) for one in await self._prepared(request.submissions, None, trace, lane)]
                 await turn.come()
                 deciding = await self._queued(prepared)
                 turn.over(queued=True)
@@ -187,6 +191,22 @@ class IngestServicer:
                     raise
             await asyncio.sleep(_QUEUE_SECONDS)
 
+    def _lane_of_request(self, raw: bytes) -> _Lane:
+        """The lane of a request that came in; the others' for what cannot be decoded."""
+        try:
+            return self._lane(RawSubmitRequest.FromString(raw).submissions)
+        except DecodeError:
+            return self._others
+
+    def _lane(self, submissions: Sequence[bytes]) -> _Lane:
+        """People's where all of it is theirs.
+
+        Raises:
+            DecodeError: one cannot be decoded.
+        """
+        of_people = all(RawSubmissionClaims.FromString(one).origin in PEOPLE for one in submissions)
+        return self._people if of_people else self._others
+
     def _parsed(self, raw: bytes) -> RawSubmitRequest:
         """The submissions of a request, each as its bytes.
 
@@ -202,7 +222,9 @@ class IngestServicer:
             raise InvalidInput.at("submissions", f"{count} submissions, must be 1 to {self._submissions_max}")
         return request
 
-    async def _prepared(self, submissions: Sequence[bytes], call: Call | None, trace: Trace | None) -> list[Prepared]:
+    async def _prepared(
+        self, submissions: Sequence[bytes], call: Call | None, trace: Trace | None, lane: _Lane
+    ) -> list[Prepared]:
         """Have the pipeline prepare. Where the encoder is needed and still loading, wait within the call's deadline.
 
         Raises:
@@ -214,7 +236,7 @@ class IngestServicer:
             records = [*map(trace.follow, records)]
         prepare = partial(self._ways.prepare, records, wait=False)
         try:
-            return await self._in_preparer(prepare)
+            return await self._in_preparer(prepare, lane)
         except Unavailable as error:
             if error.reason != "ENCODER_LOADING":
                 raise
@@ -225,11 +247,11 @@ class IngestServicer:
                     await self._ways.encoder_ready.wait()
             except TimeoutError:
                 raise error from None
-        return await self._in_preparer(prepare)
+        return await self._in_preparer(prepare, lane)
 
-    async def _in_preparer(self, work: Callable[[], _T]) -> _T:
+    async def _in_preparer(self, work: Callable[[], _T], lane: _Lane) -> _T:
         # The pool would keep what waits in it, and what is cancelled there too, until a thread comes to it.
-        async with self._threads:
+        async with lane.threads:
             return await _over(self._ways.preparers.submit(work))
 
 
@@ -245,6 +267,20 @@ def _kept(one: Prepared, call: Call) -> Prepared:
         return one
     call.caller.require_names(one.namespace, one.producer)
     return replace(one, record=replace(one.record, value=(one.record.value or b"")[: RECORD_BYTES_MAX + 1]))
+
+
+async def _take_room(allowance: Allowance, room: Room, size: int) -> None:
+    await allowance.take_room(size)
+    try:
+        await room.take(size)
+    except BaseException:
+        allowance.give_room(size)
+        raise
+
+
+def _give_room(allowance: Allowance, room: Room, size: int) -> None:
+    allowance.give_room(size)
+    room.give(size)
 
 
 async def _over(doing: "Future[_T]") -> _T:

@@ -17,6 +17,7 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import FieldViolation, InvalidInput
 from epistream.wire.kafka_security import SETTINGS as KAFKA_SECURITY
 from epistream.wire.kafka_security import KafkaSecurity, Mechanism, Protocol
+from epistream.wire.origins import PEOPLE
 from epistream.wire.topics import CARRIED, SUBMISSIONS
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:7443"
@@ -179,6 +180,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"kafka_topic_origins: the topic {topic!r} {why}")
             named[topic] = {_origin(name) for name in origins.split("+")}
         return {**CARRIED, **named}
+
+    def topics_of_people(self) -> frozenset[str]:
+        """The topics that carry nothing but what people say.
+
+        Raises:
+            ValueError: `kafka_topic_origins` is wrong.
+        """
+        return frozenset(topic for topic, origins in self.carried().items() if set(origins) <= PEOPLE)
 
     def security_of_kafka(self) -> KafkaSecurity:
         """How Kafka is reached.

@@ -2,6 +2,8 @@
 
 It owns the store's writing connection: every commit, every namespace change and every acknowledgement of the outbox
 runs here, in the order in which they came. Batches that wait are committed together, so that callers share one fsync.
+What people say has a lane of its own: it waits for the commit that runs, and not for all that wait
+(docs/decisions/0022).
 """
 
 import logging
@@ -61,11 +63,20 @@ class _Call:
     weight_bytes: int = 0
 
 
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """Jobs that are done in the order in which they came."""
+
+    jobs: "deque[_Batch | _Call]" = field(default_factory=deque)
+    waiting_bytes: int = 0
+    """Of those, and of the ones that are done now."""
+
+
 class Writer:
-    """A queue with a bound, and the thread that empties it.
+    """Two queues with a bound, and the thread that empties them, in turns where both have something.
 
     Attributes:
-        waiting_bytes_max: how much may wait.
+        waiting_bytes_max: how much may wait in each.
     """
 
     def __init__(
@@ -90,8 +101,9 @@ class Writer:
         self._failed = failed
         self.waiting_bytes_max: Final = waiting_bytes_max
         self._changed = threading.Condition()
-        self._jobs: deque[_Batch | _Call] = deque()
-        self._waiting_bytes = 0
+        self._ahead, self._others = _Lane(), _Lane()
+        self._last = self._others
+        """Whose turn it was."""
         self._stopping = False
         self._failure: Broken | None = None
         self._thread = threading.Thread(target=self._work, name="writer")
@@ -108,7 +120,7 @@ class Writer:
         self._thread.join()
 
     def submit_batch(
-        self, prepared: Sequence[Prepared], *, atomic: bool = False, wait: bool = False
+        self, prepared: Sequence[Prepared], *, atomic: bool = False, wait: bool = False, ahead: bool = False
     ) -> "Future[list[pb.Receipt]]":
         """Have a batch committed. The future gives one receipt each, in order, when they are durable.
 
@@ -118,6 +130,7 @@ class Writer:
             prepared: what `Pipeline.prepare` returned.
             atomic: all or nothing; it is committed on its own.
             wait: block while too much waits, instead of raising. The only case in which this blocks.
+            ahead: it need not keep its place behind what waits without.
 
         Raises:
             Unavailable: OVERLOADED, too much waits; DRAINING, the writer stops.
@@ -125,8 +138,9 @@ class Writer:
         """
         weight = sum(_weight_bytes(one) for one in prepared)
         batch = _Batch(prepared, atomic, weight)
+        lane = self._ahead if ahead else self._others
         with self._changed:
-            while self._jobs and self._waiting_bytes + weight > self.waiting_bytes_max and not self._closed:
+            while lane.jobs and lane.waiting_bytes + weight > self.waiting_bytes_max and not self._closed:
                 if not wait:
                     raise Unavailable(
                         "too much waits to be written: send less at a time, or try again",
@@ -134,7 +148,7 @@ class Writer:
                         retry_delay_seconds=_RETRY_DELAY_SECONDS,
                     )
                 self._changed.wait()
-            self._put(batch)
+            self._put(batch, lane)
         batch.future.add_done_callback(self._let_go)
         return batch.future
 
@@ -147,25 +161,25 @@ class Writer:
         """
         job = _Call(call)
         with self._changed:
-            self._put(job)
+            self._put(job, self._others)
         return job.future
 
     @property
     def waiting_bytes(self) -> int:
         """How much waits to be written, or is being written. Any thread."""
-        return self._waiting_bytes
+        return self._ahead.waiting_bytes + self._others.waiting_bytes
 
     @property
     def _closed(self) -> bool:
         return self._stopping or self._failure is not None
 
-    def _put(self, job: _Batch | _Call) -> None:
+    def _put(self, job: _Batch | _Call, lane: _Lane) -> None:
         if self._failure is not None:
             raise self._failure
         if self._stopping:
             raise Unavailable("the service is going down: try again", reason="DRAINING")
-        self._jobs.append(job)
-        self._waiting_bytes += job.weight_bytes
+        lane.jobs.append(job)
+        lane.waiting_bytes += job.weight_bytes
         self._changed.notify_all()
 
     def _let_go(self, future: "Future[list[pb.Receipt]]") -> None:
@@ -173,9 +187,10 @@ class Writer:
         if not future.cancelled():
             return
         with self._changed:
-            for job in [job for job in self._jobs if job.future is future]:
-                self._jobs.remove(job)
-                self._waiting_bytes -= job.weight_bytes
+            for lane in (self._ahead, self._others):
+                for job in [job for job in lane.jobs if job.future is future]:
+                    lane.jobs.remove(job)
+                    lane.waiting_bytes -= job.weight_bytes
             self._changed.notify_all()
 
     def _work(self) -> None:
@@ -186,20 +201,23 @@ class Writer:
             elif live:
                 self._do(live)
             with self._changed:
-                self._waiting_bytes -= sum(job.weight_bytes for job in group)
+                self._last.waiting_bytes -= sum(job.weight_bytes for job in group)
                 self._changed.notify_all()
 
     def _take(self) -> list[_Batch | _Call]:
-        """The next call, the next atomic batch, or all the batches that wait up to the bound; empty at the end."""
+        """The next call, the next atomic batch, or all the batches of a lane up to the bound; empty at the end."""
         with self._changed:
-            while not self._jobs:
+            while not (self._ahead.jobs or self._others.jobs):
                 if self._stopping:
                     return []
                 self._changed.wait()
-            group = [self._jobs.popleft()]
+            lanes = [self._ahead, self._others] if self._last is self._others else [self._others, self._ahead]
+            self._last = next(lane for lane in lanes if lane.jobs)
+            jobs = self._last.jobs
+            group = [jobs.popleft()]
             size = _joinable(group[0])
-            while size and self._jobs and (more := _joinable(self._jobs[0])) and size + more <= GROUP_SUBMISSIONS_MAX:
-                group.append(self._jobs.popleft())
+            while size and jobs and (more := _joinable(jobs[0])) and size + more <= GROUP_SUBMISSIONS_MAX:
+                group.append(jobs.popleft())
                 size += more
             return group
 

@@ -29,7 +29,7 @@ PRODUCER: Final = "repeating-writer"
 GENERATOR: Final = "epistream.clients.demo.flood"
 POLICY: Final = ns.Policy(anchor_items=64, watch_items=64, watch_every=32, real_share_floor=0.95)
 PER_SECOND: Final = 50
-"""Half of what the encoder takes on two cores: who sends more waits for it, and with it everybody who has words."""
+"""Half of what the encoder takes on two cores: a flood of more would have to wait for it."""
 SYNTHETIC_MAX: Final = 50
 """What the floor leaves to synthetic knowledge, of any 1,000 changes."""
 

@@ -4,7 +4,9 @@
        ▲                                       │
     survey: what there is, where it begins     └─► progress: what is durable
 
-The poller is a process of its own (`polling` keeps it), the others are threads of the service.
+The poller is a process of its own (`polling` keeps it), the others are threads of the service. The topics of what
+people say are a lane of their own, with a poller, a backlog and a taker: a flood of what models make keeps no
+correction waiting, and each partition keeps its order (docs/decisions/0022).
 
 The positions in Kafka are kept in the store, in the same transaction as what the records became. So after a crash at
 any moment reading goes on with the first record that had no effect, and what is read again has no second one. Kafka
@@ -13,7 +15,8 @@ being away delays nothing else: the service runs, and the intake goes on when Ka
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -37,6 +40,15 @@ _LOG: Final = logging.getLogger(__name__)
 _STOP_SECONDS: Final = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    """What reads some of the topics."""
+
+    polling: Polling
+    backlog: Backlog
+    taker: Taker
+
+
 class Intake:
     """Reads submissions from Kafka's topics into the store."""
 
@@ -49,6 +61,7 @@ class Intake:
         metrics: KafkaMetrics,
         *,
         failed: Callable[[Broken], None],
+        people: Collection[str] = (),
         clock: Clock | None = None,
         traces: Traces | None = None,
     ) -> None:
@@ -61,6 +74,7 @@ class Intake:
             writer: the thread that commits.
             metrics: what is counted.
             failed: called once, on a thread of the intake, when it has ended for good.
+            people: the topics that carry nothing but what people say.
             clock: tells how old what is behind is; the machine's when None.
             traces: follows records; None follows none.
 
@@ -70,16 +84,21 @@ class Intake:
         clients.require_crc32c()
         self._source, self._store, self._writer = source, store, writer
         self._clock = clock or SystemClock()
-        self._progress, self._backlog = Progress(), Backlog()
+        self._progress = Progress()
         taken = Taken(metrics.retried, metrics.given_up, failed)
         prepare = pipeline.prepare if traces is None else traces.preparing(pipeline.prepare)
         arrived = traces.arrived if traces is not None else None
-        self._taker = Taker(self._backlog, prepare, writer.submit_batch, self._progress, taken)
-        restarted = partial(metrics.retried, "poll")
-        self._polling = Polling(source, self._backlog, self._progress, restarted, arrived)
-        kept = Positions(pipeline.positions, self._begin)
-        self._survey = Survey(source, kept, self._progress, self._clock, self._polling.begin)
-        metrics.watch_intake(self.lag, self.stopped, self._polling.poll_age_seconds)
+        self._lanes: list[_Lane] = []
+        for ahead in (True, False):
+            if topics := tuple(topic for topic in source.topics if (topic in people) is ahead):
+                backlog, submit = Backlog(), partial(writer.submit_batch, ahead=ahead)
+                polled, restarted = replace(source, topics=topics), partial(metrics.retried, "poll")
+                polling = Polling(polled, backlog, self._progress, restarted, arrived)
+                taker = Taker(backlog, prepare, submit, self._progress, taken)
+                self._lanes.append(_Lane(polling, backlog, taker))
+        kept = Positions(pipeline.positions, self._keep)
+        self._survey = Survey(source, kept, self._progress, self._clock, self._begin)
+        metrics.watch_intake(self.lag, self.stopped, self._poll_age_seconds)
 
     def start(self) -> None:
         """Start reading. Does not block."""
@@ -91,8 +110,10 @@ class Intake:
             ", ".join(self._source.topics),
             ", ".join(readable),
         )
-        for part in (self._taker, self._polling, self._survey):
-            part.start()
+        for lane in self._lanes:
+            lane.taker.start()
+            lane.polling.start()
+        self._survey.start()
 
     def stop(self, timeout_seconds: float = _STOP_SECONDS) -> None:
         """Read no more, finish what is with the writer. Blocks until then, or until the time is over.
@@ -100,8 +121,10 @@ class Intake:
         What was read and is not yet durable is read again by the next start. Stop the writer after it.
         """
         deadline = time.monotonic() + timeout_seconds
-        for name, part in (("poller", self._polling), ("taker", self._taker), ("survey", self._survey)):
-            if not part.stop(max(0.0, deadline - time.monotonic())):
+        stops = [("poller", lane.polling.stop) for lane in self._lanes]
+        stops += [("taker", lane.taker.stop) for lane in self._lanes]
+        for name, stop in (*stops, ("survey", self._survey.stop)):
+            if not stop(max(0.0, deadline - time.monotonic())):
                 _LOG.warning("The Kafka intake's %s did not end in time; it is left behind", name)
 
     def lag(self) -> dict[Partition, Lag]:
@@ -113,6 +136,16 @@ class Intake:
         return self._progress.stopped()
 
     def _begin(self, starts: Mapping[Partition, int]) -> None:
+        """Read new partitions, too, each in its lane."""
+        for lane in self._lanes:
+            lane.polling.begin(starts)
+
+    def _poll_age_seconds(self) -> float:
+        """Of a lane that has nothing to read, only where no lane has."""
+        polling = [lane.polling for lane in self._lanes]
+        return max(each.poll_age_seconds() for each in ([each for each in polling if each.reads] or polling))
+
+    def _keep(self, starts: Mapping[Partition, int]) -> None:
         """Keep where new partitions begin."""
 
         def keep() -> None:

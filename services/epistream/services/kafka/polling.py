@@ -32,13 +32,14 @@ class Polling:
         """Nothing runs before `start`.
 
         Args:
-            source: where Kafka is, and how it is reached.
+            source: where Kafka is, how it is reached, and the topics that are read.
             backlog: gets what is read.
             progress: is told how far that is.
             restarted: called when another process is begun after one that failed.
             arrived: called with each record; what it returns is put into the backlog. None where nobody looks.
         """
         self._backlog, self._progress, self._arrived = backlog, progress, arrived
+        self._topics: Final = frozenset(source.topics)
         self._lock = threading.Lock()
         self._next: dict[Partition, int] = {}
         """Where a new process has to begin: after the newest record that was put into the backlog."""
@@ -63,10 +64,16 @@ class Polling:
         return self._keeper.stop(timeout_seconds)
 
     def begin(self, starts: Mapping[Partition, int]) -> None:
-        """Read these partitions, too, each from its offset on. Any thread."""
+        """Read these partitions, too, each from its offset on, where they are of its topics. Any thread."""
         with self._lock:
-            self._next.update(starts)
+            self._next.update({each: offset for each, offset in starts.items() if each[0] in self._topics})
         self._keeper.send(self._starts())
+
+    @property
+    def reads(self) -> bool:
+        """Whether it has a partition to read."""
+        with self._lock:
+            return bool(self._next)
 
     def poll_age_seconds(self) -> float:
         """How long ago Kafka was last polled, or room for more was waited for."""
@@ -92,7 +99,7 @@ class Polling:
                     self._progress.at(partition, position)
                 self._progress.ends(ends)
             case {"denied": denied}:
-                self._progress.deny(denied)
+                self._progress.deny(denied, self._topics)
             case {"stopped": [topic, number, reason, message]}:
                 with self._lock:
                     self._next.pop((topic, number), None)

@@ -1,7 +1,7 @@
 """How far the partitions of Kafka have been read, made durable, and how much there is still to read."""
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -90,10 +90,11 @@ class Progress:
         with self._lock:
             self._stopped[partition] = why
 
-    def deny(self, topics: Mapping[str, str]) -> None:
-        """We may not read these topics now, and each text says why; any others we may."""
+    def deny(self, denied: Mapping[str, str], asked: Collection[str]) -> None:
+        """Of the topics `asked` for we may not read these now, and each text says why; the others of them we may."""
         with self._lock:
-            self._denied = {topic: Stopped("PERMISSION_DENIED", text) for topic, text in topics.items()}
+            kept = {topic: why for topic, why in self._denied.items() if topic not in asked}
+            self._denied = kept | {topic: Stopped("PERMISSION_DENIED", text) for topic, text in denied.items()}
 
     def partitions(self) -> frozenset[Partition]:
         """Every partition that was begun."""

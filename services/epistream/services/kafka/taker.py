@@ -1,4 +1,4 @@
-"""The thread that takes records in: prepares the next batch while the writer commits the one before.
+"""The thread that takes the records of a lane in: prepares the next batch while the writer commits the one before.
 
 At most one batch is with the writer. A position in Kafka moves on with its batch, so no later batch may be committed
 while an earlier one can still fail. While the disk keeps the writer waiting, the next batch grows by what comes in.
