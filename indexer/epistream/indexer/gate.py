@@ -122,11 +122,11 @@ def _beside(
     match found:
         case SameContent(head):
             return _same_content(submission, head)
-        case KnownItem(head):
+        case KnownItem(head, conflicts):
             if AUTHORITY[submission.origin] < AUTHORITY[head.origin]:
                 return Verdict(pb.OUTCOME_HELD, pb.REASON_LOWER_AUTHORITY, head)
             reason = pb.REASON_REINSTATEMENT if head.retracted else pb.REASON_REVISION
-            return Verdict(pb.OUTCOME_REVISED, reason, head)
+            return Verdict(pb.OUTCOME_REVISED, reason, head, conflicts=conflicts)
         case SameClaim(head, similarity):
             higher = AUTHORITY[submission.origin] > AUTHORITY[head.origin]
             outcome = pb.OUTCOME_REVISED if higher else pb.OUTCOME_MERGED

@@ -231,11 +231,10 @@ class BatchView:
             self._fresh_by_row[row] = head.item_id
 
     def _may_need_neighbours(self, candidate: Embedded) -> bool:
-        return (
-            _sender(candidate) not in self._committed_decisions
-            and self.head(candidate.decoded.item_id) is None
-            and self.head_with(candidate.decoded.fingerprint) is None
-        )
+        fingerprint = candidate.decoded.fingerprint
+        own = self.head(candidate.decoded.item_id)
+        same = own.fingerprint == fingerprint if own is not None else self.head_with(fingerprint) is not None
+        return _sender(candidate) not in self._committed_decisions and not same
 
     def _look_in_batch(self, rows: range) -> None:
         """Find what is near these rows in the batch, and let that know of them.

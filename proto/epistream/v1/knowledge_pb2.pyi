@@ -1064,7 +1064,7 @@ class Change(_message.Message):
 
     @_builtins.property
     def conflicts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The items that were near when it was admitted but say something else."""
+        """The items that were near when it was admitted or revised but say something else."""
 
     @_builtins.property
     def submitted_time(self) -> _timestamp_pb2.Timestamp:
