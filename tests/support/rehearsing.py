@@ -183,6 +183,9 @@ def _flood(life: Life) -> None:
     """More comes than the share allows: what was put off goes on by people's knowledge, and by another policy."""
     life.change(real_share_floor=0.9)
     life.say(*texts(kinds(ALL_KINDS, 30, 40), "Flood", "mistral"))
+    at = kinds(ALL_KINDS, 2, 43)
+    life.say(*(submission(f"Taken back {n}.", id=f"t-{n}", item="t", origin=SYNTHETIC, vector=at[n]) for n in (0, 1)))
+    life.say(retraction("t", id="t-2"))
     life.change(real_share_floor=0.8)
     life.say(*texts(kinds(ALL_KINDS, 60, 41), "Second flood", "mistral"))
     life.say(submission("Flood said by people.", id="p-1", vector=kinds(ALL_KINDS, 1, 42)[0]))

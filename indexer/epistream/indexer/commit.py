@@ -115,8 +115,11 @@ class Draft:
             receipt.revision = tip.revision
             change = _change(decoded, verdict, receipt)
             change.generation = receipt.figures.generation
-        elif verdict.outcome == pb.OUTCOME_MERGED and verdict.head is not None:
-            receipt.item_id, receipt.version = verdict.head.item_id, verdict.head.version
+        elif verdict.outcome == pb.OUTCOME_MERGED:
+            # The retraction of what was only put off has no version.
+            known = verdict.head
+            receipt.item_id = known.item_id if known is not None else decoded.item_id
+            receipt.version = known.version if known is not None else 0
         _keep(record.decision, decoded, receipt)
         return self._chain(config.number, record, change, embedded)
 

@@ -95,3 +95,14 @@ def next_put_off(catalog: Catalog, namespace: int, after: int, limit: int) -> li
         )
     )
     return [(Held(sequence, catalog.decision(sequence)), embedding) for sequence, embedding in rows]
+
+
+def put_off_of(catalog: Catalog, namespace: int, item_id: str) -> list[Held]:
+    """Those of them that are about an item, the oldest first."""
+    rows = catalog.connection.execute(
+        "SELECT n.sequence FROM held_names n JOIN held h ON h.namespace = n.namespace AND h.sequence = n.sequence"  # noqa: S608
+        " WHERE n.namespace = ? AND n.name = ? AND h.resolved IS NULL"
+        f" AND h.reason = {pb.REASON_DEFERRED} ORDER BY n.sequence",
+        (namespace, item_id),
+    )
+    return [Held(sequence, catalog.decision(sequence)) for (sequence,) in rows]

@@ -52,6 +52,8 @@ class Retraction:
     """An item is to be taken back."""
 
     head: Head | None
+    put_off: bool = False
+    """Whether submissions of it were put off that are taken back with it."""
 
 
 @dataclass(frozen=True, slots=True)

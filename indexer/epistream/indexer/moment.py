@@ -16,7 +16,7 @@ from epistream.indexer.anchors import Anchor, Growing
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.collapse import has_room
 from epistream.indexer.decode import again
-from epistream.indexer.gate import NO_GROUNDS, Grounds
+from epistream.indexer.gate import NO_GROUNDS, Grounds, takes_back
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView
 from epistream.indexer.lineage import trace
@@ -52,6 +52,12 @@ class PutOff:
     def add(self, ruling: Ruling) -> None:
         """The batch itself puts one off."""
         self._fresh.append(ruling)
+
+    def of(self, item_id: str) -> list[Ruling]:
+        """Those of an item, each to be rejected; some may be decided by now."""
+        kept = holding.put_off_of(self._catalog, self._number, item_id)
+        fresh = [ruling.held for ruling in self._fresh if ruling.embedded.decoded.item_id == item_id]
+        return [Ruling(held, Embedded(again(held), None), admits=False) for held in (*kept, *fresh)]
 
     def next(self, view: BatchView) -> Ruling | None:
         """The oldest one, which is then taken; `view` gets to know it. None when there is none left."""
@@ -116,6 +122,14 @@ class Moment:
         if decision.receipt.reason == pb.REASON_DEFERRED:
             self.put_off.add(Ruling(Held(entry.sequence, decision), candidate, admits=True))
 
+    def taken_back(self, retraction: Embedded) -> list[Ruling]:
+        """What was put off of the item that is taken back, and ends with it; to be rejected."""
+        if not self.standing.put_off:
+            return []
+        put_off = self.put_off.of(retraction.decoded.item_id)
+        still = [ruling for ruling in put_off if ruling.held.sequence not in self.ended and not self._was_said(ruling)]
+        return [ruling for ruling in still if takes_back(retraction.decoded.submission, ruling.held)]
+
     def behind(self) -> bool:
         """Whether some of what was put off could have gone on before: the policy is a new one."""
         floor = self.config.policy.real_share_floor
@@ -128,13 +142,17 @@ class Moment:
             if ruling is None:
                 self.standing.put_off = 0  # the others were said by somebody else
                 return None
-            held = ruling.held
-            if held.sequence in self.ended:
+            if ruling.held.sequence in self.ended:
                 continue  # somebody has decided it, so it is counted no more
-            if self.said.get(held.decision.fingerprint, 0) < held.sequence:
+            if not self._was_said(ruling):
                 return ruling
             self.standing.put_off -= 1
         return None
+
+    def _was_said(self, ruling: Ruling) -> bool:
+        """Whether the batch has made a version with the content of what was held before."""
+        held = ruling.held
+        return self.said.get(held.decision.fingerprint, 0) > held.sequence
 
     def _measured(self, candidate: Embedded) -> Measured:
         anchor = self.anchors[candidate.decoded.submission.modality].anchor

@@ -21,10 +21,10 @@ from epistream.indexer.clock import Clock
 from epistream.indexer.commit import Draft, Tip, write
 from epistream.indexer.decode import decode
 from epistream.indexer.embed import Embedder, EmbeddingCache, embed
-from epistream.indexer.gate import Topic, Verdict, confirmed, decide, decide_again
+from epistream.indexer.gate import TAKEN_BACK, Topic, Verdict, confirmed, decide, decide_again
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView, Statements, look_ahead
-from epistream.indexer.match import match, match_again
+from epistream.indexer.match import Retraction, match, match_again
 from epistream.indexer.measure import look
 from epistream.indexer.model import Arrived, Embedded, Malformed, Record, Ruling, record_of
 from epistream.indexer.moment import AT_EACH, AT_ONCE, Moment, PutOff, reads
@@ -231,12 +231,16 @@ class Pipeline:
             submission = candidate.decoded.submission
             moment = moments[submission.namespace]
             found = match(candidate, moment.view, moment.config)
+            taken_back: Sequence[Ruling] = ()
+            if isinstance(found, Retraction):
+                taken_back = moment.taken_back(candidate)
+                found = replace(found, put_off=bool(taken_back))
             grounds = moment.grounds(candidate, found)
             verdict = decide(submission, found, grounds, moment.config, self._topic(candidate))
             receipt, entry = draft.add(candidate, verdict, moment.config)
             receipts.append(receipt)
             if entry is not None:
-                _take(moment, draft, candidate, entry)
+                _take(moment, draft, candidate, entry, taken_back=taken_back)
         return receipts
 
     def _decide_again(
@@ -254,7 +258,8 @@ class Pipeline:
                 _require_decision(submission, verdict)
             receipt, entry = draft.release(ruling, ruling.embedded, verdict, moment.config)
             receipts.append(receipt)
-            _take(moment, draft, ruling.embedded, entry, ruling)
+            taken_back = moment.taken_back(ruling.embedded) if submission.retraction else ()
+            _take(moment, draft, ruling.embedded, entry, ruling, taken_back=taken_back)
         return receipts
 
     def _waiting(self, rulings: Iterable[Ruling], catalog: Catalog) -> set[int]:
@@ -321,13 +326,25 @@ class Pipeline:
         return Draft(self._clock.now_us(), sequence, digest, tips)
 
 
-def _take(moment: Moment, draft: Draft, candidate: Embedded, entry: Entry, ruling: Ruling | None = None) -> None:
-    """Take in what was decided, and decide what was put off and may go on since.
+def _take(
+    moment: Moment,
+    draft: Draft,
+    candidate: Embedded,
+    entry: Entry,
+    ruling: Ruling | None = None,
+    *,
+    taken_back: Iterable[Ruling] = (),
+) -> None:
+    """Take in what was decided; end what was put off of an item that it took back; decide what may go on since.
 
     Any number may be for which a new policy has room: `Pipeline.let_go` takes these, in commits of their own.
     """
     behind = moment.behind()
     moment.take(candidate, entry, ruling)
+    ended = entry.record.decision.receipt.outcome in (pb.OUTCOME_REVISED, pb.OUTCOME_MERGED)
+    for one in taken_back if ended else ():
+        _, rejected = draft.release(one, one.embedded, TAKEN_BACK, moment.config)
+        moment.take(one.embedded, rejected, one)
     _let_go(moment, draft, AT_EACH if behind else None)
 
 
