@@ -126,6 +126,15 @@ def test_what_was_let_in_goes_on_in_the_same_conflict_as_an_item(held: Engine) -
     assert marks(held, receipt.item_id) == [["five"]]
 
 
+def test_what_is_let_in_after_the_expert_said_something_else_opens_another(held: Engine) -> None:
+    commit(held, limit(6, item="five", origin=pb.ORIGIN_EXPERT))
+    assert conflicts(held) == []
+
+    (receipt,) = held.pipeline.release([ruling(held, one) for one in pending(held)])
+
+    assert [names(conflict) for conflict in conflicts(held)] == [[receipt.item_id, "five"]]
+
+
 def test_who_says_what_was_held_is_a_party_in_its_place(held: Engine) -> None:
     (receipt,) = commit(held, limit(50, origin=pb.ORIGIN_EXPERT, item="fifty"))
     assert receipt.outcome == pb.OUTCOME_ADMITTED

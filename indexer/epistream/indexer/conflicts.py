@@ -199,10 +199,11 @@ class _Writing:
             "UPDATE parties SET item_id = ? WHERE namespace = ? AND conflict = ? AND place = ?",
             (change.item_id, self._number, conflict, place),
         )
-        items = {party.item_id for party in _parties(self._connection, self._number, conflict)}
+        parties = _parties(self._connection, self._number, conflict)
+        items = {party.item_id for party in parties if not party.gone}
         others = [item_id for item_id in change.conflicts if item_id not in items]
         if ended is None:
-            rows = [(self._number, conflict, len(items) + n, item_id, 0) for n, item_id in enumerate(others)]
+            rows = [(self._number, conflict, len(parties) + n, item_id, 0) for n, item_id in enumerate(others)]
             self._connection.executemany("INSERT INTO parties VALUES (?,?,?,?,?,NULL)", rows)
         return ended is None or not others
 
