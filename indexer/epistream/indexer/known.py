@@ -157,6 +157,10 @@ class BatchView:
         self._look_in_batch(range(first, len(self._rows)))
         self._look_around([self._rows[id(c)] for c in with_vector if again or self._may_need_neighbours(c)])
 
+    def has(self, candidate: Embedded) -> bool:
+        """Whether a candidate with a vector is of the batch."""
+        return id(candidate) in self._rows
+
     def decision(self, producer: str, submission_id: str) -> tuple[bytes, journal_pb2.Decision] | None:
         """The digest of an earlier submission and what became of it."""
         fresh = self._decided.get((producer, submission_id))

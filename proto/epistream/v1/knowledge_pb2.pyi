@@ -181,7 +181,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_FEEDBACK: _Reason.ValueType  # 20
     """RECORDED: a rater's feedback."""
     REASON_UNKNOWN_PARENT: _Reason.ValueType  # 21
-    """HELD: synthetic knowledge that names a parent in `provenance.derived_from` which is not known, or was retracted: see `figures.unknown_parents`."""
+    """HELD: synthetic knowledge that names a parent in `provenance.derived_from` which is not known, or was retracted: see `figures.unknown_parents`. It is decided again when all are known."""
     REASON_NO_GENERATOR: _Reason.ValueType  # 22
     """HELD: synthetic knowledge that does not say which model made it."""
     REASON_GENERATION: _Reason.ValueType  # 23
@@ -253,7 +253,7 @@ REASON_ORIGIN_NOT_CARRIED: Reason.ValueType  # 19
 REASON_FEEDBACK: Reason.ValueType  # 20
 """RECORDED: a rater's feedback."""
 REASON_UNKNOWN_PARENT: Reason.ValueType  # 21
-"""HELD: synthetic knowledge that names a parent in `provenance.derived_from` which is not known, or was retracted: see `figures.unknown_parents`."""
+"""HELD: synthetic knowledge that names a parent in `provenance.derived_from` which is not known, or was retracted: see `figures.unknown_parents`. It is decided again when all are known."""
 REASON_NO_GENERATOR: Reason.ValueType  # 22
 """HELD: synthetic knowledge that does not say which model made it."""
 REASON_GENERATION: Reason.ValueType  # 23
