@@ -4,6 +4,7 @@ The only place that knows all parts.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -229,11 +230,27 @@ class Service:
         else:
             threading.Thread(target=self._load_encoder, name="encoder-loading", daemon=True).start()
         await self._server.start()
+        for state in self.engine.namespaces.states():
+            if state.standing.put_off:
+                self._let_go(state.config.name)
         for part in (self.collapse_watching, self.intake, self.publisher, self.measuring):
             if part is not None:
                 part.start()
         if self.settings.addresses_file is not None:
             self._write_addresses(self.settings.addresses_file)
+
+    def _let_go(self, name: str) -> None:
+        """Have what was put off in a namespace and may go on decided, in commits between which others are written.
+
+        A kill may have come after a change of its policy and before this.
+        """
+
+        def step() -> None:
+            if self.engine.pipeline.let_go(name):
+                self._let_go(name)
+
+        with contextlib.suppress(EpistreamError):  # the service goes down: the next start goes on
+            self.writer.run(step)
 
     async def stopped(self) -> int:
         """Wait for a signal to stop, or a failure; then stop. A second signal ends the process at once.
