@@ -88,8 +88,8 @@ class IngestServicer:
 
     async def _submit(self, raw: bytes, call: Call) -> bytes:
         call.caller.require_somewhere(call.rule)
-        allowance, lane = call.caller.allowance, self._lane_of_request(raw)
-        with allowance.in_hand(len(raw)), lane.room.taken_at_once(len(raw)):
+        allowance = call.caller.allowance
+        with allowance.in_hand(len(raw)), (lane := self._lane_of_request(raw)).room.taken_at_once(len(raw)):
             allowance.admit_submissions()
             allowance.pay(0, len(raw))
             request = self._parsed(raw)
@@ -137,10 +137,11 @@ class IngestServicer:
         try:
             while (raw := await turns.next_batch()) is not None:
                 call.heard = True
-                allowance, lane = call.caller.allowance, self._lane_of_request(raw)
+                allowance = call.caller.allowance
                 allowance.check_size(len(raw))
                 # Before there is room for it: who waits for the own rate must not take the room of others meanwhile.
                 await self._await_rate(allowance)
+                lane = self._lane_of_request(raw)
                 await _take_room(allowance, lane.room, len(raw))
                 given = partial(_give_room, allowance, lane.room, len(raw))
                 turns.begin(partial(self._decided_in_turn, raw, call, lane), given)
