@@ -77,6 +77,7 @@ def filled(folder: Path) -> Engine:
     commit_in_batches(engine, sent, 7)
     commit(engine, retraction("i-3", id="gone"), submission("Fact 30.", id="again", producer="bob", item="of-bob"))
     commit(engine, submission("Fact 50 is wrong.", id="held", item="i-10", origin=pb.ORIGIN_SYNTHETIC))
+    commit(engine, submission("It came first.", id="orphan", origin=pb.ORIGIN_SYNTHETIC, derived_from=["unheard-of"]))
     commit(
         engine, submission("So a model says.", id="made", origin=pb.ORIGIN_SYNTHETIC, derived_from=["i-1", "of-bob"])
     )
