@@ -2,7 +2,7 @@
 
 import enum
 import socket
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -129,6 +129,27 @@ def point(text: str | None) -> int | datetime | None:
     if time is None or time.tzinfo is None:
         raise typer.BadParameter(
             f"{text!r} is neither a revision, such as 120, nor a time with its zone, such as 2026-01-31T12:00:00Z"
+        )
+    return time
+
+
+def moment(text: str | None) -> datetime | None:
+    """A time in the world, as `--valid-from` and `--valid-at` take it; midnight UTC of a date.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is not None and time.tzinfo is None and len(text) <= len("2026-01-31"):
+        time = time.replace(tzinfo=UTC)
+    if time is None or time.tzinfo is None:
+        raise typer.BadParameter(
+            f"{text!r} is neither a date, such as 2026-01-31, nor a time with its zone, such as 2026-01-31T12:00:00Z"
         )
     return time
 
