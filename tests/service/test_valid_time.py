@@ -19,7 +19,7 @@ from epistream.clients import (
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge
 from epistream.v1 import namespace_service_pb2 as ns
-from tests.support.cli import epistream
+from tests.support.cli import Ran, epistream
 from tests.support.service import RunningService, running_service
 
 ENCODER = ns.Encoder(model="none", dimension=2)
@@ -110,13 +110,15 @@ async def test_what_held_is_read_by_the_clients_and_the_command_line(service: Ru
         assert as_known.change.knowledge.content == "Joan is the chair."
         changes = await client.history("held", "chair", by_valid_time=True, page_entries=1)
         assert [change.version for change in changes] == [2, 3, 1]
-    there = {"EPISTREAM_ADDRESS": service.address, "EPISTREAM_NAMESPACE": "held"}
-    (answer,) = (
-        await asyncio.to_thread(epistream, "get", "chair", "--valid-at", "1600-01-01", "--json", **there)
-    ).messages(knowledge.GetResponse)
+
+    def ran(*arguments: str) -> Ran:
+        return epistream(*arguments, EPISTREAM_ADDRESS=service.address, EPISTREAM_NAMESPACE="held")
+
+    got = await asyncio.to_thread(ran, "get", "chair", "--valid-at", "1600-01-01", "--json")
+    (answer,) = got.messages(knowledge.GetResponse)
     assert answer.change.knowledge.content == "Joan is the chair."
-    shown = await asyncio.to_thread(epistream, "history", "chair", "--by-valid-time", **there)
-    assert shown.out.index("1542-01-01") < shown.out.index("2021-01-01") < shown.out.index("2023-01-01")
-    wrong = await asyncio.to_thread(epistream, "get", "chair", "--valid-at", "last year", **there)
+    shown = (await asyncio.to_thread(ran, "history", "chair", "--by-valid-time")).out
+    assert shown.index("1542-01-01") < shown.index("2021-01-01") < shown.index("2023-01-01")
+    wrong = await asyncio.to_thread(ran, "get", "chair", "--valid-at", "last year")
     assert wrong.code == 2
     assert "neither a date" in wrong.err

@@ -27,6 +27,7 @@ from tests.support.knowing import (
     ruling,
     submission,
 )
+from tests.support.rehearsing import rehearsed
 
 YEAR_SECONDS = 31_557_600
 EXPERT, CRAWLED, SYNTHETIC = pb.ORIGIN_EXPERT, pb.ORIGIN_CRAWLED, pb.ORIGIN_SYNTHETIC
@@ -255,6 +256,19 @@ def test_a_snapshot_holds_the_heads(engine: Engine) -> None:
     commit(engine, dated("Ada", 2023), dated("Grace", 2021))
     body = engine.feed.snapshot(NAMESPACE, 2, 0, Wish(include_late=True)).body
     assert contents(sync.Changes.FromString(body).changes) == ["Ada"]
+
+
+def test_a_rehearsal_decides_the_same_of_what_came_late(tmp_path: Path) -> None:
+    with closing(open_engine(tmp_path / "store")) as engine:
+        commit(engine, dated("Ada", 2023), dated("Grace", 2021), dated("Joan", 2024))
+        crawled = dated("The limit is 5 mg.", 2023, item="limit", origin=CRAWLED)
+        confirmed = dated("the limit is 5 mg", 2021, item="")
+        for one, vector in ((crawled, direction(1.0, 0.1)), (confirmed, direction(1.0, 0.11))):
+            one.embedding.float32 = vector.astype("<f4").tobytes()
+        _, receipt = commit(engine, crawled, confirmed)
+        assert (outcome(receipt), receipt.item_id, receipt.version) == (LATE, "limit", 2)
+        assert receipt.figures.HasField("similarity"), "in other words"
+    assert rehearsed(tmp_path / "store", tmp_path / "again").differences == []
 
 
 YEARS = (2015, 2017, 2019, 2021, 2023)
