@@ -58,7 +58,7 @@ class Running:
         changes = admitted(self.service.folder, namespace)
         assert [revision for revision, _ in changes] == [*range(1, count + 1)]
         assert sorted(Counter(id_ for _, id_ in changes).items()) == sorted((f"s-{n}", 1) for n in range(count))
-        wait_until(lambda: not self.service.metric("epistream_outbox_pending"), "an empty outbox")
+        wait_until(lambda: not self.service.metric("epistream_outbox_pending"), "an empty outbox", 300)
         told = [r for r in Kafka(self.broker.bootstrap).read(CHANGES) if r.key == namespace.encode()]
         assert {pb.Change.FromString(record.value or b"").revision for record in told} == {*range(1, count + 1)}
 

@@ -129,6 +129,33 @@ async def test_nobody_reviews_in_a_name_or_with_an_authority_that_is_not_theirs(
             assert isinstance(error, NotFound if allowed else Denied), (name, origin, error)
 
 
+async def test_what_reviewers_comment_is_told_to_reviewers_only(secured: Secured, root: Client) -> None:
+    orphan = pb.Provenance(derived_from=["unheard-of"])
+    held = submission("a", 91, origin=pb.ORIGIN_SYNTHETIC, provenance=orphan)
+    (receipt,) = await root.submit(held)
+    assert receipt.reason == pb.REASON_UNKNOWN_PARENT
+    listed = await root.reviews.ListReviews(review_pb.ListReviewsRequest(namespace="a", producers=["tests"]))
+    [review] = [one for one in listed.reviews if one.receipt.submission_id == held.submission_id]
+    decided = review_pb.DecideReviewRequest(
+        namespace="a",
+        review_id=review.review_id,
+        reviewer=review_pb.Reviewer(name="dr-ada", origin=pb.ORIGIN_EXPERT),
+        verdict=review_pb.REVIEW_VERDICT_REJECT,
+        comment="Never trust this one.",
+    )
+    await root.reviews.DecideReview(decided)
+    asked = know_pb.ExplainRequest(namespace="a", producer="tests", submission_id=held.submission_id)
+
+    told = {}
+    for who in ("root", "read-a"):
+        async with secured.client(who) as client:
+            told[who] = list((await client.knowledge.Explain(asked)).explanations)
+
+    assert [one.comment for one in told["root"]] == ["", "Never trust this one."]
+    told["root"][1].ClearField("comment")
+    assert told["read-a"] == told["root"], "the rest is told to who may read"
+
+
 async def test_nobody_acknowledges_for_a_consumer_that_is_not_theirs(secured: Secured, root: Client) -> None:
     await root.submit(submission("a", 61))
     async with secured.client("ward") as client:

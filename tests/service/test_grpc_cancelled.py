@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import grpc
 import pytest
@@ -16,7 +16,7 @@ import pytest_asyncio
 from epistream.services.calls import Context
 from epistream.services.turns import Turn, Turns
 from epistream.wire.errors import Unavailable
-from tests.support.border import LARGE, THREADS, Border, Stage, request_of, shown, submitting
+from tests.support.border import LARGE, THREADS, Border, Stage, request_of, streaming, submitting
 from tests.support.rpc import PATIENCE_SECONDS, Client, client_of, failure_of
 from tests.support.waits import until
 
@@ -33,13 +33,6 @@ async def border(tmp_path: Path) -> AsyncIterator[Border]:
 async def client(border: Border) -> AsyncIterator[Client]:
     async with client_of(border.address) as client:
         yield client
-
-
-async def streaming(client: Client, size: int = 1) -> Any:
-    stub: Any = client.channel.stream_stream("/epistream.v1.IngestService/SubmitStream")
-    stream = stub(metadata=shown("writer"))
-    await stream.write(request_of(size))
-    return stream
 
 
 async def assert_no_room(client: Client) -> None:
@@ -69,7 +62,7 @@ async def test_what_is_cancelled_has_its_room_until_its_bytes_are_let_go_of(
 ) -> None:
     held: Stage = getattr(border, stage)
     held.may_go_on.clear()
-    call = await streaming(client, LARGE) if streams else submitting(client, LARGE)
+    call = await streaming(client, request_of(LARGE)) if streams else submitting(client, LARGE)
     await until(lambda: held.begun == 1)
     call.cancel()
     await assert_no_room(client)
@@ -138,7 +131,7 @@ async def test_the_audit_log_has_the_outcome_of_a_batch_whose_stream_was_cancell
     border: Border, client: Client
 ) -> None:
     border.committing.may_go_on.clear()
-    stream = await streaming(client)
+    stream = await streaming(client, request_of())
     await until(lambda: border.committing.begun == 1)
     stream.cancel()
     await until(lambda: border.writer.cancels == 1)

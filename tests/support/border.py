@@ -147,3 +147,12 @@ def submitting(
 ) -> Any:
     stub: Any = client.channel.unary_unary("/epistream.v1.IngestService/Submit")
     return stub(request_of(size, origin), timeout=PATIENCE_SECONDS, metadata=shown(who))
+
+
+async def streaming(client: Client, *requests: bytes) -> Any:
+    """A stream of the writer's with these batches."""
+    stub: Any = client.channel.stream_stream("/epistream.v1.IngestService/SubmitStream")
+    stream = stub(metadata=shown("writer"))
+    for request in requests:
+        await stream.write(request)
+    return stream

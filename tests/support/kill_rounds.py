@@ -128,12 +128,11 @@ def strike(service: RunningService, point: Callable[..., None], chance: random.R
     if point is rebuilding:
         _make_older(service.folder)
     fail = Fail(name, chance.randint(1, PASSES_MAX.get(name, 1)))
-    if point in STARTING:
-        service.launch(fail)
-    else:
-        service.start(fail)
     if point in STOPPING:
+        service.start(fail)
         service.signal(signal.SIGTERM)
+    else:
+        service.launch(fail)  # it may be at the point before it has said that it serves
     code = service.wait(PATIENCE_SECONDS)
     if code != -signal.SIGKILL:
         history.faults.append(f"the service was to be killed at {fail}, but ended with {code}")

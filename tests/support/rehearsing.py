@@ -156,6 +156,13 @@ def _merge_and_derive(life: Life) -> None:
         made("it was derived.", 1, id="e-2", origin=pb.ORIGIN_COLLABORATIVE, producer="ada"),
         made("It comes after the derived ones.", 6, "rust-3", id="m-10", item="after"),
     )
+    orphans = [made(f"Orphan {n}.", 20 + n, "late", id=f"o-{n}", item=f"orphan-{n}") for n in range(3)]
+    life.say(*orphans[:2])
+    life.say(
+        orphans[2],
+        made("Of an orphan.", 23, "orphan-1", id="o-3"),
+        made("It comes late.", 24, id="o-4", item="late", origin=pb.ORIGIN_EXPERT, producer="ada"),
+    )
     life.decide(pb.REASON_GENERATION, admits=True)
     life.decide(pb.REASON_NO_GENERATOR, admits=False)
     life.change(generation_max=3, require_generator=False)
@@ -183,6 +190,9 @@ def _flood(life: Life) -> None:
     """More comes than the share allows: what was put off goes on by people's knowledge, and by another policy."""
     life.change(real_share_floor=0.9)
     life.say(*texts(kinds(ALL_KINDS, 30, 40), "Flood", "mistral"))
+    at = kinds(ALL_KINDS, 2, 43)
+    life.say(*(submission(f"Taken back {n}.", id=f"t-{n}", item="t", origin=SYNTHETIC, vector=at[n]) for n in (0, 1)))
+    life.say(retraction("t", id="t-2"))
     life.change(real_share_floor=0.8)
     life.say(*texts(kinds(ALL_KINDS, 60, 41), "Second flood", "mistral"))
     life.say(submission("Flood said by people.", id="p-1", vector=kinds(ALL_KINDS, 1, 42)[0]))

@@ -14,6 +14,7 @@ from epistream.wire.errors import Conflict, Denied, InvalidInput, NotFound
 from tests.support.knowing import (
     NAMESPACE,
     commit,
+    commit_in_batches,
     direction,
     open_engine,
     pending,
@@ -125,6 +126,15 @@ def test_what_was_let_in_goes_on_in_the_same_conflict_as_an_item(held: Engine) -
     assert marks(held, receipt.item_id) == [["five"]]
 
 
+def test_what_is_let_in_after_the_expert_said_something_else_opens_another(held: Engine) -> None:
+    commit(held, limit(6, item="five", origin=pb.ORIGIN_EXPERT))
+    assert conflicts(held) == []
+
+    (receipt,) = held.pipeline.release([ruling(held, one) for one in pending(held)])
+
+    assert [names(conflict) for conflict in conflicts(held)] == [[receipt.item_id, "five"]]
+
+
 def test_who_says_what_was_held_is_a_party_in_its_place(held: Engine) -> None:
     (receipt,) = commit(held, limit(50, origin=pb.ORIGIN_EXPERT, item="fifty"))
     assert receipt.outcome == pb.OUTCOME_ADMITTED
@@ -155,6 +165,42 @@ def test_a_conflict_goes_on_while_two_are_left_and_when_one_is_only_confirmed(bo
     (left,) = conflicts(both)
     assert left.conflict_id == second.conflict_id
     assert marks(both, "much") == [["fifty"]]
+
+
+@pytest.mark.parametrize("size", [1, 9])
+def test_a_conflict_goes_on_when_a_party_says_something_else_that_still_contradicts(engine: Engine, size: int) -> None:
+    revised = limit(6, item="five", producer="a")
+    sent = [limit(5, item="five", producer="a"), limit(50, item="fifty", producer="b"), revised]
+    commit_in_batches(engine, sent, size)
+
+    (conflict,) = conflicts(engine)
+    assert names(conflict) == ["fifty", "five"]
+    assert (marks(engine, "fifty"), marks(engine, "five")) == ([["five"]], [["fifty"]])
+
+    agreed = limit(50, item="five", producer="a")
+    agreed.submission_id = "agreed"
+    commit(engine, agreed)
+    assert conflicts(engine) == []
+
+
+def test_of_three_parties_one_that_contradicts_nobody_any_more_is_gone(both: Engine) -> None:
+    commit(both, limit(500, item="much"))
+
+    commit(both, submission("Ask a doctor.", id="r", item="fifty", vector=VECTORS[5]))
+
+    assert marks(both, "much") == [["five", "fifty"]], "it is near, and says something else"
+    commit(both, submission("Ask a doctor.", id="far", item="five", vector=direction(0, 1)))
+    assert marks(both, "much") == [["fifty"]]
+
+
+def test_what_was_resolved_is_not_asked_again_at_the_next_version(both: Engine) -> None:
+    (conflict,) = conflicts(both)
+    resolve(both, conflict, "five", "fifty")
+
+    (receipt,) = commit(both, limit(6, item="five"))
+
+    assert receipt.outcome == pb.OUTCOME_REVISED
+    assert conflicts(both) == []
 
 
 def test_a_conflict_goes_on_when_who_reviews_confirms_a_party(both: Engine) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,8 +25,10 @@ from epistream.indexer.embed import (
     text_to_embed,
 )
 from epistream.indexer.encoder import PACKAGED_MODEL, PACKAGED_SHA256, SentenceTransformerEmbedder
+from epistream.indexer.engine import Engine
 from epistream.indexer.model import Decoded, Embedded, Malformed, NamespaceConfig, Record, record_of
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import knowledge_service_pb2 as knowledge_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Broken, Unavailable
 from tests.support.bad_input import BAD_NUMBERS, NAMESPACE, UNFIT_INPUT, BadInput
@@ -264,6 +267,15 @@ def test_what_people_say_goes_ahead_where_it_is_all_that_is_encoded() -> None:
     assert embedder.ahead == [True, False, False]
 
 
+def test_a_question_goes_ahead(tmp_path: Path) -> None:
+    embedder = HashEmbedder()
+    engine = Engine(tmp_path, embedder)
+    engine.namespaces.create(ns_pb.CreateNamespaceRequest(name=NAMESPACE))
+    engine.knowledge.search(knowledge_pb.SearchRequest(namespace=NAMESPACE, text="How much?"))
+    engine.close()
+    assert embedder.ahead == [True]
+
+
 def test_people_do_not_wait_for_who_is_encoding_the_same_for_a_model() -> None:
     embedder, cache = HashEmbedder(ready=False), EmbeddingCache()
     with ThreadPoolExecutor(3) as pool:
@@ -450,7 +462,7 @@ def test_who_is_ahead_waits_for_the_steps_that_run_and_one_more(monkeypatch: pyt
 
     monkeypatch.setattr("epistream.indexer.encoder._encode_step", step)
     embedder = SentenceTransformerEmbedder(threads=1, batch_texts=1)
-    monkeypatch.setattr(embedder, "_loaded", lambda: None)
+    monkeypatch.setattr(embedder, "_loaded", lambda: SimpleNamespace(max_seq_length=None))
     with ThreadPoolExecutor(5) as pool:
         floods = [pool.submit(embedder.encode, ["flood"] * 20) for _ in range(4)]
         assert running.wait(30)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from epistream.indexer import store as stores
 from epistream.indexer.collapse import FLOOR_WINDOW
 from epistream.indexer.engine import Engine
 from epistream.v1 import knowledge_pb2 as pb
@@ -210,6 +211,66 @@ def test_what_is_brought_back_needs_room_too(engine: Engine) -> None:
     assert (receipt.outcome, receipt.reason) == (pb.OUTCOME_HELD, pb.REASON_DEFERRED)
     commit_in_batches(engine, stream([False] * 100, 1000), 500)
     assert delivered(engine)[-1] == ("i-0", True)
+
+
+@pytest.mark.parametrize(
+    ("origin", "producer", "ends"),
+    [
+        (pb.ORIGIN_SYNTHETIC, "alice", True),
+        (pb.ORIGIN_CRAWLED, "web", True),
+        (pb.ORIGIN_SYNTHETIC, "mallory", False),
+    ],
+)
+def test_what_is_taken_back_while_it_is_put_off_does_not_go_on(
+    engine: Engine, origin: pb.Origin.ValueType, producer: str, *, ends: bool
+) -> None:
+    apart(engine, 1.0)
+    sent = stream([True, True])
+    commit(engine, *sent)
+
+    (receipt,) = commit(engine, retraction("i-0", id="r", origin=origin, producer=producer))
+    apart(engine, 0.0)
+    engine.pipeline.let_go(NAMESPACE)
+
+    if not ends:
+        assert receipt.reason == pb.REASON_UNKNOWN_ITEM
+        assert [item for item, _ in delivered(engine)] == ["i-0", "i-1"]
+        return
+    assert (receipt.outcome, receipt.reason, receipt.item_id) == (pb.OUTCOME_MERGED, pb.REASON_ALREADY_RETRACTED, "i-0")
+    assert delivered(engine) == [("i-1", True)]
+    assert put_off(engine) == []
+    again, _ = commit(engine, *sent)
+    assert (again.outcome, again.reason, again.earlier) == (pb.OUTCOME_REJECTED, pb.REASON_RETRACTION, True)
+    assert stores.check(engine.store) == []
+
+
+def test_a_version_that_was_put_off_does_not_bring_back_what_was_taken_back_since(engine: Engine) -> None:
+    commit(engine, *stream([True]))
+    apart(engine, 1.0)
+    newer = submission("0: so it is now.", id="newer", item="i-0", origin=pb.ORIGIN_SYNTHETIC)
+    (waits,) = commit(engine, newer)
+    assert waits.reason == pb.REASON_DEFERRED
+
+    commit(engine, retraction("i-0", id="r"))
+    apart(engine, 0.0)
+
+    assert engine.pipeline.let_go(NAMESPACE) == 0
+    assert engine.namespaces.get(NAMESPACE).item_count == 0
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_what_is_taken_back_is_so_however_a_stream_is_cut(tmp_path: Path, size: int) -> None:
+    sent = [*stream([True, True]), retraction("i-0", id="r", origin=pb.ORIGIN_SYNTHETIC), *stream([False], 5)]
+    sent += [retraction("i-0", id="again", origin=pb.ORIGIN_SYNTHETIC)]
+    dumps = []
+    for name, cut in (("cut", size), ("whole", len(sent))):
+        engine = apart(open_engine(tmp_path / name, HandClock()), 1.0)
+        commit_in_batches(engine, sent, cut)
+        dumps.append(list(engine.store.logical_dump()))
+        assert put_off(engine) == ["i-1"]
+        engine.close()
+
+    assert dumps[0] == dumps[1]
 
 
 def test_what_a_new_policy_has_room_for_does_not_all_go_on_in_the_commit_of_another(engine: Engine) -> None:

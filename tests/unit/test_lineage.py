@@ -3,14 +3,31 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from epistream.indexer import lineage
+from epistream.indexer import lineage, moment, pipeline
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.engine import Engine
+from epistream.indexer.store import check
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import knowledge_service_pb2 as know
 from epistream.v1 import namespace_service_pb2 as ns_pb
-from tests.support.knowing import NAMESPACE, commit, commit_in_batches, direction, open_engine, retraction, submission
+from tests.support.collapsing import ALL_KINDS, kinds
+from tests.support.knowing import (
+    NAMESPACE,
+    START_US,
+    HandClock,
+    commit,
+    commit_in_batches,
+    direction,
+    open_engine,
+    pending,
+    retraction,
+    ruling,
+    submission,
+)
+from tests.support.rehearsing import Life, rehearsed
 
 
 @pytest.fixture(params=[1, 100], ids=["one by one", "one batch"])
@@ -168,3 +185,97 @@ def test_what_is_sent_again_is_not_traced_again(engine: Engine, monkeypatch: pyt
 
     assert all(receipt.earlier for receipt in receipts)
     assert traced == []
+
+
+def test_a_child_that_came_before_its_parents_goes_on_when_the_last_of_them_is_known(engine: Engine, size: int) -> None:
+    sent = [made("c", "b"), made("b", "a", "z"), human("a"), human("z"), made("other", "lost")]
+
+    receipts = commit_in_batches(engine, sent, size)
+
+    orphan = "UNKNOWN_PARENT"
+    assert [reason for reason, _ in found(receipts)] == [orphan, orphan, "NEW", "NEW", orphan]
+    again = commit(engine, *sent[:2])
+    assert [(r.outcome, *one) for r, one in zip(again, found(again), strict=True)] == [
+        (pb.OUTCOME_ADMITTED, "RELEASED", 2),
+        (pb.OUTCOME_ADMITTED, "RELEASED", 1),
+    ]
+    with engine.store.reader() as catalog:
+        changes = [pb.Change.FromString(one.change) for one in catalog.changes(1, 0, 100, 100)]
+    assert [change.item_id for change in changes] == ["a", "z", "b", "c"]
+    assert [held.decision.held.item_id for held in pending(engine)] == ["other"]
+
+
+@pytest.mark.parametrize("cut", [1, 7])
+def test_what_comes_before_its_parents_is_decided_alike_however_a_stream_is_cut(tmp_path: Path, cut: int) -> None:
+    chance = np.random.default_rng(9)
+    sent = [human(f"i{n}") if n < 20 else made(f"i{n}", f"i{n // 2}", f"i{n - 7}") for n in range(90)]
+    chance.shuffle(sent)
+    policy = ns_pb.Policy(generation_max=4, real_share_floor=0.985, near_duplicate_threshold=1.0)
+    dumps, again = [], []
+    for name, size in (("cut", cut), ("whole", len(sent))):
+        opened = open_engine(tmp_path / name, HandClock(START_US + 5))
+        opened.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+        commit_in_batches(opened, sent, size)
+        dumps.append(list(opened.store.logical_dump()))
+        again.append({reason for reason, _ in found(commit(opened, *sent))})
+        assert check(opened.store) == []
+        opened.close()
+
+    assert dumps[0] == dumps[1]
+    assert again[0] >= {"RELEASED", "GENERATION", "DEFERRED", "UNKNOWN_PARENT"}
+    result = rehearsed(tmp_path / "whole", tmp_path / "rehearsed")
+    assert (result.differences, result.left_out, result.other_figures) == ([], {}, 0)
+
+
+def test_what_goes_on_with_one_parent_is_bounded(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (moment, pipeline):
+        monkeypatch.setattr(module, "AT_ONCE", 2)
+    commit(engine, *(made(f"c{n}", "a") for n in range(5)))
+
+    commit(engine, human("a"))
+    assert [held.decision.held.item_id for held in pending(engine)] == ["c2", "c3", "c4"]
+    newer = submission("a: so a person says now.", id="newer", item="a")
+    commit(engine, newer)
+    assert [held.decision.held.item_id for held in pending(engine)] == ["c4"]
+
+
+def test_a_child_goes_on_when_its_parent_is_merged_or_comes_back(engine: Engine, size: int) -> None:
+    twin = submission("a: so a person says.", id="twin", item="twin")
+    back = submission("b: so a person says.", id="back", item="b")
+    sent = [human("a"), human("b"), retraction("b", id="r"), made("of-twin", "twin"), made("of-b", "b"), twin, back]
+
+    receipts = commit_in_batches(engine, sent, size)
+
+    assert [reason for reason, _ in found(receipts)][3:5] == ["UNKNOWN_PARENT"] * 2
+    assert [reason for reason, _ in found(commit(engine, *sent[3:5]))] == ["RELEASED"] * 2
+
+
+def test_a_child_that_a_person_has_rejected_does_not_go_on(engine: Engine) -> None:
+    commit(engine, made("b", "a"))
+    engine.pipeline.release([ruling(engine, one, admits=False) for one in pending(engine)])
+
+    commit(engine, human("a"))
+
+    assert found(commit(engine, made("b", "a")))[0][0] == "REVIEW_REJECTED"
+
+
+def test_a_child_that_is_put_off_when_its_parent_comes_is_rehearsed_decision_by_decision(tmp_path: Path) -> None:
+    life = Life(tmp_path / "lived")
+    life.change(real_share_floor=1.0)
+    at = kinds(ALL_KINDS, 9, 5)
+    orphan = submission("An orphan.", id="1", vector=at[1], origin=pb.ORIGIN_SYNTHETIC, derived_from=["late"])
+    life.say(*(submission(f"It is {n}.", id=f"w-{n}", vector=at[n], origin=pb.ORIGIN_SYNTHETIC) for n in range(2, 6)))
+    life.engine.namespaces.update_policy(
+        ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=ns_pb.Policy(real_share_floor=0.5))
+    )
+    late = submission("It comes late.", id="late", item="late", vector=at[6])
+    more = [submission(f"More {n}.", id=f"more-{n}", vector=at[n]) for n in (7, 8)]
+
+    life.say(orphan, late, *more)
+
+    request = know.ExplainRequest(namespace=NAMESPACE, producer="alice", submission_id="1")
+    told = [one.receipt.reason for one in life.engine.knowledge.explain(request).explanations]
+    assert told == [pb.REASON_UNKNOWN_PARENT, pb.REASON_DEFERRED, pb.REASON_RELEASED]
+    life.engine.close()
+    result = rehearsed(tmp_path / "lived", tmp_path / "rehearsed")
+    assert (result.differences, result.left_out, result.other_figures) == ([], {}, 0)

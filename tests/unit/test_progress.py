@@ -47,3 +47,13 @@ def test_a_producers_clock_that_is_ahead_makes_no_negative_lag() -> None:
     progress.handed_on(PART, 11)
     progress.durable([record(10, 9_000_000)])
     assert progress.lag(now_us=4_000_000)[PART].seconds == 0
+
+
+def test_what_a_poller_says_of_its_topics_does_not_touch_those_of_another() -> None:
+    progress = begun()
+    progress.begin(("others", 0), 0, now_us=0)
+    progress.deny({"facts": "ask for READ"}, ["facts"])
+    progress.deny({}, ["others"])
+    assert {partition: why.message for partition, why in progress.stopped().items()} == {PART: "ask for READ"}
+    progress.deny({}, ["facts"])
+    assert progress.stopped() == {}

@@ -55,6 +55,9 @@ def test_a_topic_carries_the_origins_that_are_set_for_it(monkeypatch: pytest.Mon
     assert carried["one"] == {pb.ORIGIN_CRAWLED, pb.ORIGIN_SYNTHETIC}
     assert carried[EXPERT] == {pb.ORIGIN_EXPERT}
     assert "two" not in carried
+    assert Settings.load().topics_of_people() == {EXPERT}
+    monkeypatch.setenv("EPISTREAM_KAFKA_TOPIC_ORIGINS", f"one=COLLABORATIVE,{EXPERT}=EXPERT+CRAWLED")
+    assert Settings.load().topics_of_people() == {"one"}
 
 
 @pytest.mark.parametrize(

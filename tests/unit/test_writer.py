@@ -110,7 +110,17 @@ def test_what_is_ahead_has_room_where_the_others_have_none() -> None:
             correction = writer.submit_batch(batch("correction"), ahead=True, wait=True)
         assert ids(correction.result(PATIENCE_SECONDS)) == ["correction"]
         assert writer.submit_batch(batch("last")).result(PATIENCE_SECONDS)
-        assert writer.waiting_bytes == 0 or commits.groups[-1] == ["last"]
+    assert writer.waiting_bytes == 0
+    assert commits.groups == [["held"], ["correction"], [*"fills"], ["last"]]
+
+
+def test_a_call_may_go_ahead_too() -> None:
+    commits = Commits()
+    with running(commits) as writer:
+        with held_up(commits, writer):
+            writer.submit_batch(batch("flood"))
+            decision = writer.run(lambda: list(commits.groups), ahead=True)
+        assert decision.result(PATIENCE_SECONDS) == [["held"]]
 
 
 def test_a_group_has_a_bound() -> None:

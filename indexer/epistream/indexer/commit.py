@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from epistream.indexer import deadletters, positions, views
@@ -13,7 +13,17 @@ from epistream.indexer.catalog import Head
 from epistream.indexer.collapse import RAISED_BELOW
 from epistream.indexer.gate import Grounds, Verdict
 from epistream.indexer.journal import Entry, chain
-from epistream.indexer.model import Decoded, Embedded, Malformed, NamespaceConfig, Position, Record, Ruling, valid_us
+from epistream.indexer.model import (
+    GOES_ON,
+    Decoded,
+    Embedded,
+    Malformed,
+    NamespaceConfig,
+    Position,
+    Record,
+    Ruling,
+    valid_us,
+)
 from epistream.indexer.store import Store
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
@@ -92,6 +102,9 @@ class Draft:
         record = journal_pb2.JournalRecord()
         record.decision.releases = ruling.held.sequence
         record.decision.decided_by, record.decision.comment = ruling.decided_by, ruling.comment
+        # As `decode.again` has it, also where it was held in this very batch: it came when it was held.
+        came = Record(embedded.decoded.record.value, ruling.held.decision.receipt.time.ToMicroseconds())
+        embedded = replace(embedded, decoded=replace(embedded.decoded, record=came))
         return receipt, self._decided(embedded, receipt, verdict, config, record)
 
     def add_record(self, number: int, record: journal_pb2.JournalRecord) -> Entry:
@@ -118,8 +131,11 @@ class Draft:
             change = _change(decoded, verdict, receipt, self._next_version(config.number, verdict))
             self.newest_versions[config.number, change.item_id] = change.version
             change.generation = receipt.figures.generation
-        elif verdict.outcome == pb.OUTCOME_MERGED and verdict.head is not None:
-            receipt.item_id, receipt.version = verdict.head.item_id, verdict.head.version
+        elif verdict.outcome == pb.OUTCOME_MERGED:
+            # The retraction of what was only put off has no version.
+            known = verdict.head
+            receipt.item_id = known.item_id if known is not None else decoded.item_id
+            receipt.version = known.version if known is not None else 0
         _keep(record.decision, decoded, receipt)
         return self._chain(config.number, record, change, embedded)
 
@@ -138,9 +154,9 @@ class Draft:
         self, number: int, record: journal_pb2.JournalRecord, change: pb.Change | None, embedded: Embedded | None
     ) -> Entry:
         change_bytes = change.SerializeToString(deterministic=True) if change is not None else None
-        # Of what was put off too, which goes on by itself: nobody may have to wait for an encoder then.
-        put_off = record.decision.receipt.reason == pb.REASON_DEFERRED
-        vector = embedded.vector if embedded is not None and (change is not None or put_off) else None
+        # Of what goes on by itself too: nobody may have to wait for an encoder then.
+        goes_on = record.decision.receipt.reason in GOES_ON
+        vector = embedded.vector if embedded is not None and (change is not None or goes_on) else None
         embedding = vector.astype("<f4", copy=False).tobytes() if vector is not None else None
         record_bytes = record.SerializeToString(deterministic=True)
         self.sequence += 1

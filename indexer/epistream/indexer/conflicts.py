@@ -8,9 +8,10 @@ and the items near by. An example:
     5  an expert lets it in as the item `k-x`      conflict 3: k-x, limit          both are answered, marked
     6  `limit` is retracted                        conflict 3: k-x; it is over
 
-A party is gone when its item is retracted or says something else by another version, and when what was held is
-rejected or merged. With fewer than two left it is over; and when somebody resolves it. What was let in is a party of
-the conflict in which it was held: it opens none beside it.
+A party is gone when its item is retracted, when another version of it contradicts none of the other items that are
+left, and when what was held is rejected or merged. With fewer than two left it is over; and when somebody resolves it.
+What was let in is a party of the conflict in which it was held: it opens none beside it. Nor does another version of an
+item: else what was resolved would be asked at each of them again.
 """
 
 import json
@@ -125,11 +126,11 @@ class _Writing:
         if change is not None:
             self._head = change.revision
             if change.replaced_revision and not self._says_the_same(change):
-                self._item_gone(change.item_id, entry.sequence)
+                self._item_gone(change, entry.sequence)
         known = False
         for held in released:
             known |= self._held_gone(held, entry)
-        if change is not None and change.conflicts and not known:
+        if change is not None and change.conflicts and not (known or change.replaced_revision):
             items = [change.item_id, *change.conflicts]
             self._open(entry.sequence, receipt, [(item_id, 0) for item_id in items])
         elif receipt.reason == pb.REASON_CONFLICT_WITH_EXPERT and receipt.outcome == pb.OUTCOME_HELD:
@@ -161,8 +162,8 @@ class _Writing:
         self._opened.append((self._number, conflict, self._head, receipt.time.ToMicroseconds()))
         self._parties.extend((self._number, conflict, place, *party) for place, party in enumerate(parties))
 
-    def _item_gone(self, item_id: str, sequence: int) -> None:
-        """An item does not say any more what it said."""
+    def _item_gone(self, change: pb.Change, sequence: int) -> None:
+        """An item does not say any more what it said: it is gone from where it contradicts nobody now."""
         if not self._any:
             return
         self.flush()
@@ -170,10 +171,12 @@ class _Writing:
             "SELECT p.conflict, p.place FROM parties p INDEXED BY parties_by_item JOIN conflicts c"
             " ON c.namespace = p.namespace AND c.conflict = p.conflict WHERE p.namespace = ? AND p.item_id = ?"
             " AND p.item_id <> '' AND p.gone IS NULL AND c.ended IS NULL ORDER BY p.conflict",
-            (self._number, item_id),
+            (self._number, change.item_id),
         )
         for conflict, place in list(rows):
-            self._party_gone(conflict, place, sequence)
+            left = {party.item_id for party in _parties(self._connection, self._number, conflict) if not party.gone}
+            if left.isdisjoint(change.conflicts):
+                self._party_gone(conflict, place, sequence)
 
     def _held_gone(self, held: int, entry: Entry) -> bool:
         """What was held is so no more. Returns whether the conflict of it says what its change contradicts."""
@@ -196,10 +199,11 @@ class _Writing:
             "UPDATE parties SET item_id = ? WHERE namespace = ? AND conflict = ? AND place = ?",
             (change.item_id, self._number, conflict, place),
         )
-        items = {party.item_id for party in _parties(self._connection, self._number, conflict)}
+        parties = _parties(self._connection, self._number, conflict)
+        items = {party.item_id for party in parties if not party.gone}
         others = [item_id for item_id in change.conflicts if item_id not in items]
         if ended is None:
-            rows = [(self._number, conflict, len(items) + n, item_id, 0) for n, item_id in enumerate(others)]
+            rows = [(self._number, conflict, len(parties) + n, item_id, 0) for n, item_id in enumerate(others)]
             self._connection.executemany("INSERT INTO parties VALUES (?,?,?,?,?,NULL)", rows)
         return ended is None or not others
 

@@ -45,7 +45,7 @@ def decode(record: Record) -> Decoded | Malformed:
     violations = rules.violations(submission)
     if violations:
         return _malformed(record, pb.REASON_INVALID, violations, submission)
-    return Decoded(record, submission, _fingerprint(submission), _item_id(submission), digest(submission))
+    return Decoded(record, submission, _fingerprint(submission), item_of(submission), digest(submission))
 
 
 def again(held: Held) -> Decoded:
@@ -53,7 +53,7 @@ def again(held: Held) -> Decoded:
     decision = held.decision
     submission = decision.held
     record = Record(submission.SerializeToString(), decision.receipt.time.ToMicroseconds())
-    return Decoded(record, submission, decision.fingerprint, _item_id(submission), decision.submission_digest)
+    return Decoded(record, submission, decision.fingerprint, item_of(submission), decision.submission_digest)
 
 
 def digest(submission: pb.Submission) -> bytes:
@@ -70,7 +70,7 @@ def digest(submission: pb.Submission) -> bytes:
     return hashlib.sha256(same.SerializeToString(deterministic=True)).digest()
 
 
-def _item_id(submission: pb.Submission) -> str:
+def item_of(submission: pb.Submission) -> str:
     """The item that a submission is about.
 
     The id of one that names none is the same however often and in whatever batches the submission comes.

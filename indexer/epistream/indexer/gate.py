@@ -32,7 +32,7 @@ from epistream.indexer.match import (
     Stale,
 )
 from epistream.indexer.measure import Measured
-from epistream.indexer.model import AUTHORITY, NamespaceConfig, Ruling, valid_us
+from epistream.indexer.model import AUTHORITY, Held, NamespaceConfig, Ruling, valid_us
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import FieldViolation
@@ -110,8 +110,8 @@ def decide(
             return _refuse(submission, found)
         case Judgement():
             return Verdict(pb.OUTCOME_RECORDED, pb.REASON_FEEDBACK)
-        case Retraction(head):
-            return _retract(submission, head)
+        case Retraction(head, put_off):
+            return _retract(submission, head, put_off=put_off)
         case _:
             return _on_grounds(submission, found, grounds, config)
 
@@ -125,11 +125,11 @@ def _beside(
     match found:
         case SameContent(head):
             return _same_content(submission, head)
-        case KnownItem(head):
+        case KnownItem(head, conflicts):
             if AUTHORITY[submission.origin] < AUTHORITY[head.origin]:
                 return Verdict(pb.OUTCOME_HELD, pb.REASON_LOWER_AUTHORITY, head)
             reason = pb.REASON_REINSTATEMENT if head.retracted else pb.REASON_REVISION
-            return Verdict(pb.OUTCOME_REVISED, reason, head)
+            return Verdict(pb.OUTCOME_REVISED, reason, head, conflicts=conflicts)
         case SameClaim(head, similarity):
             higher = AUTHORITY[submission.origin] > AUTHORITY[head.origin]
             outcome = pb.OUTCOME_REVISED if higher else pb.OUTCOME_MERGED
@@ -148,7 +148,10 @@ def _in_time(submission: pb.Submission, verdict: Verdict) -> Verdict:
     valid, head = valid_us(submission), verdict.head
     if verdict.outcome != pb.OUTCOME_REVISED or head is None or valid is None or head.valid_us is None:
         return verdict
-    return replace(verdict, reason=pb.REASON_LATE, late=True) if valid < head.valid_us else verdict
+    if valid >= head.valid_us:
+        return verdict
+    # What is in no answer contradicts nothing that is.
+    return replace(verdict, reason=pb.REASON_LATE, late=True, conflicts=())
 
 
 def _on_grounds(
@@ -255,6 +258,10 @@ def decide_again(
     return replace(verdict, reason=pb.REASON_REVIEW_ADMITTED if ruling.decided_by else pb.REASON_RELEASED)
 
 
+TAKEN_BACK: Final = Verdict(pb.OUTCOME_REJECTED, pb.REASON_RETRACTION)
+"""On what was put off, when its item is taken back."""
+
+
 def _refuse(submission: pb.Submission, found: IdReused | Stale) -> Verdict:
     if isinstance(found, IdReused):
         text = (
@@ -284,7 +291,16 @@ def _not_carried(submission: pb.Submission, topic: Topic) -> Verdict:
     return Verdict(pb.OUTCOME_REFUSED, pb.REASON_ORIGIN_NOT_CARRIED, violations=(violation,))
 
 
-def _retract(submission: pb.Submission, head: Head | None) -> Verdict:
+def takes_back(retraction: pb.Submission, held: Held) -> bool:
+    """Whether a retraction ends what was put off of the same item: of its own producer, or of a lower authority."""
+    submission = held.decision.held
+    own = submission.provenance.producer == retraction.provenance.producer
+    return own or AUTHORITY[retraction.origin] > AUTHORITY[submission.origin]
+
+
+def _retract(submission: pb.Submission, head: Head | None, *, put_off: bool) -> Verdict:
+    if head is None and put_off:
+        return Verdict(pb.OUTCOME_MERGED, pb.REASON_ALREADY_RETRACTED)
     if head is None:
         violation = FieldViolation("item_id", f"there is no item {submission.item_id} to retract")
         return Verdict(pb.OUTCOME_REFUSED, pb.REASON_UNKNOWN_ITEM, violations=(violation,))

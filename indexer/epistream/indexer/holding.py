@@ -95,3 +95,39 @@ def next_put_off(catalog: Catalog, namespace: int, after: int, limit: int) -> li
         )
     )
     return [(Held(sequence, catalog.decision(sequence)), embedding) for sequence, embedding in rows]
+
+
+def put_off_of(catalog: Catalog, namespace: int, item_id: str) -> list[Held]:
+    """Those of them that are about an item, the oldest first."""
+    sequences = _named(catalog, namespace, item_id, pb.REASON_DEFERRED)
+    return [Held(sequence, catalog.decision(sequence)) for sequence in sequences]
+
+
+def orphans(catalog: Catalog, namespace: int) -> int:
+    """How many submissions are held since a parent of theirs is not known."""
+    row: int = catalog.connection.execute(
+        "SELECT COUNT(*) FROM held INDEXED BY held_orphans WHERE namespace = ? AND resolved IS NULL"  # noqa: S608
+        f" AND reason = {pb.REASON_UNKNOWN_PARENT}",
+        (namespace,),
+    ).get
+    return row
+
+
+def orphans_of(catalog: Catalog, namespace: int, parent: str, limit: int) -> list[tuple[Held, bytes | None]]:
+    """At most `limit` of them that name a parent, the oldest first, each with its vector as little-endian float32."""
+    sequences = _named(catalog, namespace, parent, pb.REASON_UNKNOWN_PARENT, limit)
+    rows = catalog.connection.execute(
+        "SELECT j.sequence, j.embedding FROM json_each(?) s CROSS JOIN journal j ON j.sequence = s.value",
+        (json.dumps(sequences),),
+    )
+    return [(Held(sequence, catalog.decision(sequence)), embedding) for sequence, embedding in list(rows)]
+
+
+def _named(catalog: Catalog, namespace: int, name: str, reason: int, limit: int = -1) -> list[int]:
+    rows = catalog.connection.execute(
+        "SELECT n.sequence FROM held_names n JOIN held h ON h.namespace = n.namespace AND h.sequence = n.sequence"
+        " WHERE n.namespace = ? AND n.name = ? AND h.resolved IS NULL AND h.reason = ? ORDER BY n.sequence"
+        " LIMIT ?",
+        (namespace, name, reason, limit),
+    )
+    return [sequence for (sequence,) in rows]

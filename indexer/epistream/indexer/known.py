@@ -157,6 +157,10 @@ class BatchView:
         self._look_in_batch(range(first, len(self._rows)))
         self._look_around([self._rows[id(c)] for c in with_vector if again or self._may_need_neighbours(c)])
 
+    def has(self, candidate: Embedded) -> bool:
+        """Whether a candidate with a vector is of the batch."""
+        return id(candidate) in self._rows
+
     def decision(self, producer: str, submission_id: str) -> tuple[bytes, journal_pb2.Decision] | None:
         """The digest of an earlier submission and what became of it."""
         fresh = self._decided.get((producer, submission_id))
@@ -231,11 +235,10 @@ class BatchView:
             self._fresh_by_row[row] = head.item_id
 
     def _may_need_neighbours(self, candidate: Embedded) -> bool:
-        return (
-            _sender(candidate) not in self._committed_decisions
-            and self.head(candidate.decoded.item_id) is None
-            and self.head_with(candidate.decoded.fingerprint) is None
-        )
+        fingerprint = candidate.decoded.fingerprint
+        own = self.head(candidate.decoded.item_id)
+        same = own.fingerprint == fingerprint if own is not None else self.head_with(fingerprint) is not None
+        return _sender(candidate) not in self._committed_decisions and not same
 
     def _look_in_batch(self, rows: range) -> None:
         """Find what is near these rows in the batch, and let that know of them.

@@ -11,10 +11,11 @@ any: `SameContent`; 4. an `expected_version` that is not the head's: `Stale`;
 7. otherwise `Novel`.
 
 An item id that exists is asked about before the content of other items: a producer that sets its item to what another
-item says means its own item (docs/decisions/0003-own-item-first.md).
+item says means its own item (docs/decisions/0003-own-item-first.md). What contradicts it near by is found all the same:
+a conflict that it was in goes on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -51,6 +52,8 @@ class Retraction:
     """An item is to be taken back."""
 
     head: Head | None
+    put_off: bool = False
+    """Whether submissions of it were put off that are taken back with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class KnownItem:
     """The item exists with other content, or is retracted."""
 
     head: Head
+    conflicts: tuple[str, ...] = ()
+    """Other items near by that claim something else than its new content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +168,13 @@ def match_again(candidate: Embedded, known: Known, config: NamespaceConfig) -> M
     stale = _stale(submission, head)
     if stale is not None:
         return stale
-    if head is not None:
-        return KnownItem(head)
     if candidate.vector is None:
-        return Novel()
-    return _nearest(submission, known.nominees(candidate, config.policy.near_duplicate_threshold, NOMINEES))
+        return KnownItem(head) if head is not None else Novel()
+    nominees = known.nominees(candidate, config.policy.near_duplicate_threshold, NOMINEES)
+    if head is not None:
+        near = _compared(submission, [nominee for nominee in nominees if nominee.head.item_id != head.item_id])
+        return KnownItem(head, tuple(conflict.head.item_id for conflict in near if isinstance(conflict, Conflict)))
+    return _nearest(submission, nominees)
 
 
 def about(said: pb.Submission | pb.Knowledge) -> str:
@@ -183,17 +190,27 @@ def _stale(submission: pb.Submission, head: Head | None) -> Stale | None:
 
 
 def _nearest(submission: pb.Submission, nominees: Sequence[Nominee]) -> Match:
-    if not nominees:
-        return Novel()
-    claim, subject = claim_of(submission.modality, submission.content), about(submission)
     conflicts: list[Conflict] = []
-    for nominee in nominees:
-        # Two captions may say the same of two images, two answers the same to two questions: only claims about the
-        # same thing can agree or disagree.
-        if nominee.modality != submission.modality or nominee.about != subject:
-            continue
-        comparison = compare(claim, nominee.claim)
-        if comparison.same:
-            return SameClaim(nominee.head, nominee.similarity)
-        conflicts.append(Conflict(nominee.head, nominee.similarity, comparison.differences))
+    for near in _compared(submission, nominees):
+        if isinstance(near, SameClaim):
+            return near
+        conflicts.append(near)
     return Conflicting(tuple(conflicts)) if conflicts else Novel()
+
+
+def _compared(submission: pb.Submission, nominees: Sequence[Nominee]) -> Iterator[SameClaim | Conflict]:
+    """What items near by claim beside a submission, the nearest first; of those that are about the same thing.
+
+    Two captions may say the same of two images, two answers the same to two questions: only claims about the same
+    thing can agree or disagree.
+    """
+    if not nominees:
+        return
+    claim, subject = claim_of(submission.modality, submission.content), about(submission)
+    for nominee in nominees:
+        if nominee.modality == submission.modality and nominee.about == subject:
+            comparison = compare(claim, nominee.claim)
+            if comparison.same:
+                yield SameClaim(nominee.head, nominee.similarity)
+            else:
+                yield Conflict(nominee.head, nominee.similarity, comparison.differences)

@@ -147,6 +147,10 @@ class Embedded:
     """Of SYNTHETIC knowledge, found beforehand likewise."""
 
 
+GOES_ON: Final = frozenset((pb.REASON_DEFERRED, pb.REASON_UNKNOWN_PARENT))
+"""For what reasons is held what the gate itself decides again: when there is room for it, when its parents came."""
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """A submission that was held, as the journal has it."""

@@ -4,7 +4,7 @@ What was put off for the sake of the real share goes on in the middle of a batch
 room: so the outcome does not depend on how a stream is cut into batches.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,7 +16,7 @@ from epistream.indexer.anchors import Anchor, Growing
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.collapse import has_room
 from epistream.indexer.decode import again
-from epistream.indexer.gate import NO_GROUNDS, Grounds
+from epistream.indexer.gate import NO_GROUNDS, Grounds, takes_back
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView
 from epistream.indexer.lineage import trace
@@ -53,6 +53,12 @@ class PutOff:
         """The batch itself puts one off."""
         self._fresh.append(ruling)
 
+    def of(self, item_id: str) -> list[Ruling]:
+        """Those of an item, each to be rejected; some may be decided by now."""
+        kept = holding.put_off_of(self._catalog, self._number, item_id)
+        fresh = [ruling.held for ruling in self._fresh if ruling.embedded.decoded.item_id == item_id]
+        return [Ruling(held, Embedded(again(held), None), admits=False) for held in (*kept, *fresh)]
+
     def next(self, view: BatchView) -> Ruling | None:
         """The oldest one, which is then taken; `view` gets to know it. None when there is none left."""
         if not self._read and not self._exhausted:
@@ -66,6 +72,28 @@ class PutOff:
         return self._fresh.popleft() if self._fresh else None
 
 
+class Orphans:
+    """The submissions of a namespace that are held since a parent of theirs is not known, as one batch moves on."""
+
+    def __init__(self, catalog: Catalog, number: int) -> None:
+        self._catalog, self._number = catalog, number
+        self._fresh: defaultdict[str, list[Ruling]] = defaultdict(list)
+
+    def add(self, ruling: Ruling) -> None:
+        """The batch itself holds one."""
+        for parent in set(ruling.embedded.decoded.submission.provenance.derived_from):
+            self._fresh[parent].append(ruling)
+
+    def of(self, parent: str, limit: int) -> list[Ruling]:
+        """Those that name a parent, the oldest first; at most `limit` of before the batch.
+
+        Of what an earlier version held the vector was not kept: it waits for a person.
+        """
+        kept = holding.orphans_of(self._catalog, self._number, parent, limit)
+        known = [Ruling(held, _embedded(held, vector), admits=True) for held, vector in kept if vector is not None]
+        return [*known, *self._fresh[parent]]
+
+
 @dataclass(slots=True)
 class Moment:
     """Of one namespace, in one batch."""
@@ -77,6 +105,7 @@ class Moment:
     anchors: Mapping[int, Growing]
     """By modality."""
     put_off: PutOff
+    orphans: Orphans
     alarms: Mapping[tuple[str, int], pb.CollapseAlarm]
     """The collapse alarms that are on, by producer and modality."""
     said: dict[bytes, int] = field(default_factory=dict)
@@ -110,11 +139,37 @@ class Moment:
             self.ended.add(ruling.held.sequence)
             if ruling.held.decision.receipt.reason == pb.REASON_DEFERRED:
                 self.standing.put_off -= 1
+            elif ruling.held.decision.receipt.reason == pb.REASON_UNKNOWN_PARENT:
+                self.standing.orphans -= 1
         decision, change = entry.record.decision, entry.change
         if change is not None and change.kind != pb.CHANGE_KIND_RETRACTED:
             self.said[change.fingerprint] = entry.sequence
         if decision.receipt.reason == pb.REASON_DEFERRED:
             self.put_off.add(Ruling(Held(entry.sequence, decision), candidate, admits=True))
+        elif decision.receipt.reason == pb.REASON_UNKNOWN_PARENT:
+            self.orphans.add(Ruling(Held(entry.sequence, decision), candidate, admits=True))
+
+    def children(self, entry: Entry) -> list[Ruling]:
+        """What was held for want of the item that an entry makes known, and lacks no parent now; the oldest first.
+
+        At most AT_ONCE are looked at.
+        """
+        change, decision = entry.change, entry.record.decision
+        known = change.item_id if change is not None and change.kind != pb.CHANGE_KIND_RETRACTED else decision.alias
+        if not known or self.standing.orphans <= 0:
+            return []
+        found = self.orphans.of(known, AT_ONCE + len(self.ended) + len(self.said))
+        still = [one for one in found if self.waits(one)][:AT_ONCE]
+        self.view.join([one.embedded for one in still if not self.view.has(one.embedded)], again=True)
+        return [one for one in still if not trace(one.embedded.decoded.submission, "", self.view).unknown]
+
+    def taken_back(self, retraction: Embedded) -> list[Ruling]:
+        """What was put off of the item that is taken back, and ends with it; to be rejected."""
+        if not self.standing.put_off:
+            return []
+        put_off = self.put_off.of(retraction.decoded.item_id)
+        submission = retraction.decoded.submission
+        return [ruling for ruling in put_off if self.waits(ruling) and takes_back(submission, ruling.held)]
 
     def behind(self) -> bool:
         """Whether some of what was put off could have gone on before: the policy is a new one."""
@@ -128,13 +183,21 @@ class Moment:
             if ruling is None:
                 self.standing.put_off = 0  # the others were said by somebody else
                 return None
-            held = ruling.held
-            if held.sequence in self.ended:
+            if ruling.held.sequence in self.ended:
                 continue  # somebody has decided it, so it is counted no more
-            if self.said.get(held.decision.fingerprint, 0) < held.sequence:
+            if not self._was_said(ruling):
                 return ruling
             self.standing.put_off -= 1
         return None
+
+    def waits(self, ruling: Ruling) -> bool:
+        """Whether the batch has neither decided what was held before, nor said it."""
+        return ruling.held.sequence not in self.ended and not self._was_said(ruling)
+
+    def _was_said(self, ruling: Ruling) -> bool:
+        """Whether the batch has made a version with the content of what was held before."""
+        held = ruling.held
+        return self.said.get(held.decision.fingerprint, 0) > held.sequence
 
     def _measured(self, candidate: Embedded) -> Measured:
         anchor = self.anchors[candidate.decoded.submission.modality].anchor

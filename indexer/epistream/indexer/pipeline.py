@@ -10,7 +10,7 @@ What was held takes the same way a second time, by `release`.
 """
 
 import itertools
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -21,13 +21,13 @@ from epistream.indexer.clock import Clock
 from epistream.indexer.commit import Draft, Tip, write
 from epistream.indexer.decode import decode
 from epistream.indexer.embed import Embedder, EmbeddingCache, embed
-from epistream.indexer.gate import Topic, Verdict, confirmed, decide, decide_again
+from epistream.indexer.gate import TAKEN_BACK, Topic, Verdict, confirmed, decide, decide_again
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView, Statements, look_ahead
-from epistream.indexer.match import match, match_again
+from epistream.indexer.match import Retraction, match, match_again
 from epistream.indexer.measure import look
 from epistream.indexer.model import Arrived, Embedded, Malformed, Record, Ruling, record_of
-from epistream.indexer.moment import AT_EACH, AT_ONCE, Moment, PutOff, reads
+from epistream.indexer.moment import AT_EACH, AT_ONCE, Moment, Orphans, PutOff, reads
 from epistream.indexer.namespaces import Namespaces, NamespaceState
 from epistream.indexer.store import Store
 from epistream.v1 import journal_pb2
@@ -231,12 +231,16 @@ class Pipeline:
             submission = candidate.decoded.submission
             moment = moments[submission.namespace]
             found = match(candidate, moment.view, moment.config)
+            taken_back: Sequence[Ruling] = ()
+            if isinstance(found, Retraction):
+                taken_back = moment.taken_back(candidate)
+                found = replace(found, put_off=bool(taken_back))
             grounds = moment.grounds(candidate, found)
             verdict = decide(submission, found, grounds, moment.config, self._topic(candidate))
             receipt, entry = draft.add(candidate, verdict, moment.config)
             receipts.append(receipt)
             if entry is not None:
-                _take(moment, draft, candidate, entry)
+                _take(moment, draft, candidate, entry, taken_back=taken_back)
         return receipts
 
     def _decide_again(
@@ -254,7 +258,8 @@ class Pipeline:
                 _require_decision(submission, verdict)
             receipt, entry = draft.release(ruling, ruling.embedded, verdict, moment.config)
             receipts.append(receipt)
-            _take(moment, draft, ruling.embedded, entry, ruling)
+            taken_back = moment.taken_back(ruling.embedded) if submission.retraction else ()
+            _take(moment, draft, ruling.embedded, entry, ruling, taken_back=taken_back)
         return receipts
 
     def _waiting(self, rulings: Iterable[Ruling], catalog: Catalog) -> set[int]:
@@ -305,13 +310,14 @@ class Pipeline:
         threshold = config.policy.near_duplicate_threshold
         view = BatchView(config.number, catalog, state.searchable, self._statements, batch, threshold)
         put_off = PutOff(catalog, config.number, some=standing.put_off > 0)
-        return Moment(config, view, standing, self._anchored(batch, state, catalog), put_off, state.alarms)
+        anchors, orphans = self._anchored(batch, state, catalog), Orphans(catalog, config.number)
+        return Moment(config, view, standing, anchors, put_off, orphans, state.alarms)
 
     def _anchored(self, candidates: Iterable[Embedded], state: NamespaceState, catalog: Catalog) -> dict[int, Growing]:
-        """The anchor windows of the modalities that synthetic candidates have, or what was put off may have."""
+        """The anchor windows of the modalities that synthetic candidates have, or what goes on may have."""
         submissions = (candidate.decoded.submission for candidate in candidates)
         modalities = {s.modality for s in submissions if s.origin == pb.ORIGIN_SYNTHETIC and not s.retraction}
-        if state.standing.put_off:
+        if state.standing.put_off or state.standing.orphans:
             modalities |= set(pb.Modality.values()[1:])
         return {modality: self._anchors.growing(catalog, state.config, modality, state.head) for modality in modalities}
 
@@ -321,14 +327,43 @@ class Pipeline:
         return Draft(self._clock.now_us(), sequence, digest, tips)
 
 
-def _take(moment: Moment, draft: Draft, candidate: Embedded, entry: Entry, ruling: Ruling | None = None) -> None:
-    """Take in what was decided, and decide what was put off and may go on since.
+def _take(
+    moment: Moment,
+    draft: Draft,
+    candidate: Embedded,
+    entry: Entry,
+    ruling: Ruling | None = None,
+    *,
+    taken_back: Iterable[Ruling] = (),
+) -> None:
+    """Take in what was decided; end what was put off of an item that it took back; decide what goes on since then.
 
     Any number may be for which a new policy has room: `Pipeline.let_go` takes these, in commits of their own.
     """
     behind = moment.behind()
     moment.take(candidate, entry, ruling)
+    ended = entry.record.decision.receipt.outcome in (pb.OUTCOME_REVISED, pb.OUTCOME_MERGED)
+    for one in taken_back if ended else ():
+        _, rejected = draft.release(one, one.embedded, TAKEN_BACK, moment.config)
+        moment.take(one.embedded, rejected, one)
+    _bring_together(moment, draft, entry)
     _let_go(moment, draft, AT_EACH if behind else None)
+
+
+def _bring_together(moment: Moment, draft: Draft, entry: Entry) -> None:
+    """Decide what was held for want of the parent that an entry makes known, then what was for want of these.
+
+    At most AT_ONCE with each entry; what is beyond waits for the parent's next version, or for a person.
+    """
+    begun, known = len(draft.entries), deque([entry])
+    while known:
+        for child in moment.children(known.popleft()):
+            if len(draft.entries) - begun >= AT_ONCE:
+                return
+            if moment.waits(child):
+                _, decided = draft.release(child, child.embedded, _verdict_again(child, moment), moment.config)
+                moment.take(child.embedded, decided, child)
+                known.append(decided)
 
 
 def _let_go(moment: Moment, draft: Draft, limit: int | None) -> None:
@@ -337,13 +372,17 @@ def _let_go(moment: Moment, draft: Draft, limit: int | None) -> None:
     while (limit is None or len(draft.entries) - begun < limit) and (ruling := moment.goes_on()) is not None:
         _, entry = draft.release(ruling, ruling.embedded, _verdict_again(ruling, moment), moment.config)
         moment.take(ruling.embedded, entry, ruling)
+        _bring_together(moment, draft, entry)
 
 
 def _verdict_again(ruling: Ruling, moment: Moment) -> Verdict:
     found = match_again(ruling.embedded, moment.view, moment.config)
     grounds = moment.grounds(ruling.embedded, found)
-    # A person has looked at it, whoever said it; and what goes on by itself does not wait behind itself.
-    grounds = replace(grounds, alarm=None) if ruling.decided_by else replace(grounds, waiting=False)
+    # A person has looked at it, whoever said it; and what was put off does not wait behind itself.
+    if ruling.decided_by:
+        grounds = replace(grounds, alarm=None)
+    elif ruling.held.decision.receipt.reason == pb.REASON_DEFERRED:
+        grounds = replace(grounds, waiting=False)
     return decide_again(ruling.embedded.decoded.submission, found, grounds, moment.config, ruling)
 
 

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from epistream.indexer import generated, holding
-from epistream.indexer.catalog import Counts
+from epistream.indexer.catalog import Catalog, Counts
 from epistream.indexer.collapse_watch import Window
 from epistream.indexer.commit import Draft, write
 from epistream.indexer.embed import Embedder
 from epistream.indexer.engine import Engine
 from epistream.indexer.journal import FIRST_DIGEST, PAGE, Entry, SqliteJournal, chain
-from epistream.indexer.model import Embedded, Held, Ruling
+from epistream.indexer.model import GOES_ON, Embedded, Held, Ruling
 from epistream.indexer.recall import Recalled, recall
 from epistream.indexer.store import Readers, Store
 from epistream.v1 import journal_pb2
@@ -217,7 +217,7 @@ class _Stage:
         if not decision.releases:
             with self._readers.reader() as catalog:
                 self._batch.recalled.append((entry, recall(catalog, entry)))
-        elif decision.decided_by or not self._was_put_off(decision.releases):
+        elif decision.decided_by or not self._goes_on(decision.releases):
             self.decide()
             self._decided(entry)
         else:
@@ -251,19 +251,19 @@ class _Stage:
             known = generated.alarm(catalog, self._number, found.producer, found.modality)
         watch.record(Window(config, found.producer, found.modality, found.accepted, found.revision, known), found)
 
-    def _was_put_off(self, sequence: int) -> bool:
-        """Whether the entry that held it put it off: then the gate lets it go on by itself."""
+    def _goes_on(self, sequence: int) -> bool:
+        """Whether the entry held it for a reason that the gate lets go of by itself."""
         with self._readers.reader() as catalog:
-            return catalog.decision(sequence).receipt.reason == pb.REASON_DEFERRED
+            return catalog.decision(sequence).receipt.reason in GOES_ON
 
     def _went_on(self, entry: Entry) -> None:
         """What the gate let go of by itself: it does so here, in a commit or, after a change of policy, without one."""
         while (held := self._waiting(entry)) is not None and held.decision.receipt.reason == pb.REASON_DEFERRED:
             if not self._engine.pipeline.let_go(self._name):
                 break
-        newest = self._newest(entry)
-        if newest is not None and newest.decision.releases:
-            self.result.compare(entry, newest.decision.receipt)
+        now = self._as_late(entry)
+        if now is not None and now.releases:
+            self.result.compare(entry, now.receipt)
         else:
             self.result.left_out[LeftOut.NOT_HELD] += 1
 
@@ -290,6 +290,15 @@ class _Stage:
         with self._engine.store.reader() as catalog:
             found = catalog.submissions(self._number, [sender]).get(sender)
             return Held(found[1], catalog.decision(found[1])) if found is not None else None
+
+    def _as_late(self, entry: Entry) -> journal_pb2.Decision | None:
+        """What the rehearsal decided of the submission as many times in as the entry does, or last; it may be again."""
+        newest = self._newest(entry)
+        with self._readers.reader() as catalog:
+            times = len(_chain(catalog, entry.record.decision))
+        with self._engine.store.reader() as catalog:
+            decided = _chain(catalog, newest.decision) if newest is not None else []
+        return decided[max(0, len(decided) - times)] if decided else None
 
     def _waiting(self, entry: Entry) -> Held | None:
         """The same, where it is still held."""
@@ -326,6 +335,14 @@ def _begin(folder: Path, first: Entry) -> None:
         draft = Draft(0, 0, FIRST_DIGEST, {})
         draft.add_record(first.namespace, first.record)
         write(store, draft, ())
+
+
+def _chain(catalog: Catalog, newest: journal_pb2.Decision) -> list[journal_pb2.Decision]:
+    """A decision and those on the same submission before it, the newest first."""
+    decided = [newest]
+    while decided[-1].releases:
+        decided.append(catalog.decision(decided[-1].releases))
+    return decided
 
 
 def _sender(entry: Entry) -> _Sender:

@@ -37,6 +37,8 @@ class Standing:
     share: RealShare
     put_off: int
     """How many submissions wait with REASON_DEFERRED."""
+    orphans: int
+    """How many submissions, or more, are held since a parent of theirs is not known."""
     revision: int
     """Of the newest change that is taken in."""
     heard: list[tuple[bytes, bool]] = field(default_factory=list)
@@ -60,6 +62,8 @@ class Standing:
         change = entry.change
         if entry.record.decision.receipt.reason == pb.REASON_DEFERRED:
             self.put_off += 1
+        if entry.record.decision.receipt.reason == pb.REASON_UNKNOWN_PARENT:
+            self.orphans += 1
         if change is None:
             return
         self.revision = change.revision
@@ -79,7 +83,7 @@ class Standing:
 
 def fresh(dimension: int) -> Standing:
     """Of a namespace in which nothing was said yet."""
-    return Standing(Gains(dimension) if dimension <= GAIN_DIMENSION_MAX else None, RealShare(), 0, 0)
+    return Standing(Gains(dimension) if dimension <= GAIN_DIMENSION_MAX else None, RealShare(), 0, 0, 0)
 
 
 def load(folder: Path, catalog: Catalog, number: int, dimension: int, *, epoch: str) -> Standing:
@@ -93,7 +97,8 @@ def load(folder: Path, catalog: Catalog, number: int, dimension: int, *, epoch: 
         for row in catalog.index_rows(number, after):
             standing.gains.observe(np.frombuffer(row.embedding, "<f4"), anchored=row.origin != pb.ORIGIN_SYNTHETIC)
     standing.share = RealShare(_synthetic(catalog.newest_origins(number, FLOOR_WINDOW)))
-    standing.put_off, standing.revision = holding.put_off(catalog, number), head
+    standing.put_off, standing.orphans = holding.put_off(catalog, number), holding.orphans(catalog, number)
+    standing.revision = head
     return standing
 
 

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 import apsw
 
 from epistream.indexer import comments, conflicts, generated
+from epistream.indexer.decode import item_of
 from epistream.indexer.journal import Entry
 from epistream.indexer.model import valid_us
 from epistream.v1 import journal_pb2
@@ -100,7 +101,14 @@ CREATE TABLE held (
 ) WITHOUT ROWID;
 CREATE INDEX held_by_fingerprint ON held (namespace, fingerprint) WHERE resolved IS NULL;
 CREATE INDEX held_put_off ON held (namespace, sequence) WHERE resolved IS NULL AND reason = 26;
+CREATE INDEX held_orphans ON held (namespace, sequence) WHERE resolved IS NULL AND reason = 21;
 CREATE INDEX held_pending ON held (namespace, sequence, reason, held_us) WHERE resolved IS NULL;
+CREATE TABLE held_names (
+    namespace INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    PRIMARY KEY (namespace, name, sequence)
+) WITHOUT ROWID;
 CREATE TABLE feedback (
     namespace INTEGER NOT NULL,
     item_id TEXT NOT NULL,
@@ -118,7 +126,8 @@ CREATE TABLE counts (
 );
 """
 """Item ids and fingerprints are spread over their trees, so each new item writes a page of each: what a commit writes
-is mostly that. A version that is its item's only one, as most are, is therefore found by the item, not by an index."""
+is mostly that. A version that is its item's only one, as most are, is therefore found by the item, not by an index.
+`held_names` has the item of what was put off, and the parents of what lacked some, whatever became of it since."""
 
 SCHEMA: Final = _SCHEMA + conflicts.SCHEMA + comments.SCHEMA + generated.SCHEMA
 
@@ -132,6 +141,7 @@ TABLES: Final = (
     "aliases",
     "parents",
     "held",
+    "held_names",
     "feedback",
     "counts",
     *conflicts.TABLES,
@@ -201,6 +211,7 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
     corroborations: list[_Row] = []
     aliases: list[_Row] = []
     holdings: list[_Row] = []
+    named: list[_Row] = []
     judged: list[_Row] = []
     changes: list[Entry] = []
     for entry in entries:
@@ -220,6 +231,7 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
                 aliases.append((number, decision.alias, receipt.item_id))
         elif receipt.outcome == pb.OUTCOME_HELD:
             holdings.append(_held_row(number, entry))
+            named.extend((number, name, entry.sequence) for name in _held_names(decision))
         elif receipt.outcome == pb.OUTCOME_REJECTED:
             rejected += 1
         elif receipt.outcome == pb.OUTCOME_RECORDED:
@@ -233,6 +245,7 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
         "UPDATE submissions SET sequence = ? WHERE namespace = ? AND producer = ? AND submission_id = ?", newer
     )
     connection.executemany("INSERT INTO held VALUES (?,?,?,?,?,?,?,NULL)", holdings)
+    connection.executemany("INSERT INTO held_names VALUES (?,?,?)", named)
     connection.executemany("INSERT INTO feedback VALUES (?,?,?)", judged)
     items += _apply_changes(connection, number, changes)
     held += len(holdings)
@@ -333,6 +346,16 @@ def _held_row(number: int, entry: Entry) -> _Row:
         submission.modality,
         receipt.time.ToMicroseconds(),
     )
+
+
+def _held_names(decision: journal_pb2.Decision) -> list[str]:
+    """The items by which something held is found: what was put off by its own, what lacks parents by these."""
+    match decision.receipt.reason:
+        case pb.REASON_DEFERRED:
+            return [item_of(decision.held)]
+        case pb.REASON_UNKNOWN_PARENT:
+            return sorted(set(decision.held.provenance.derived_from))
+    return []
 
 
 def _version_row(number: int, change: pb.Change) -> _Row:

@@ -151,13 +151,13 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_REINSTATEMENT: _Reason.ValueType  # 5
     """REVISED: a retracted item, or retracted content, that came back from an authority not below the one that retracted it."""
     REASON_RETRACTION: _Reason.ValueType  # 6
-    """REVISED: the item was retracted."""
+    """REVISED: the item was retracted. REJECTED: it was held for REASON_DEFERRED, and its item was retracted."""
     REASON_SAME_CONTENT: _Reason.ValueType  # 7
     """MERGED: the canonical content is the same, byte for byte."""
     REASON_SAME_CLAIM: _Reason.ValueType  # 8
     """MERGED: near enough, and the claim is the same."""
     REASON_ALREADY_RETRACTED: _Reason.ValueType  # 9
-    """MERGED: a retraction of an item that is retracted already."""
+    """MERGED: a retraction of an item that is retracted already, or of what was only put off and is rejected with it."""
     REASON_LOWER_AUTHORITY: _Reason.ValueType  # 10
     """HELD: it would replace or retract knowledge of a higher authority."""
     REASON_CONFLICT_WITH_EXPERT: _Reason.ValueType  # 11
@@ -181,7 +181,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_FEEDBACK: _Reason.ValueType  # 20
     """RECORDED: a rater's feedback."""
     REASON_UNKNOWN_PARENT: _Reason.ValueType  # 21
-    """HELD: synthetic knowledge that names a parent in `provenance.derived_from` which is not known, or was retracted: see `figures.unknown_parents`."""
+    """HELD: synthetic knowledge that names a parent in `provenance.derived_from` which is not known, or was retracted: see `figures.unknown_parents`. It is decided again when all are known."""
     REASON_NO_GENERATOR: _Reason.ValueType  # 22
     """HELD: synthetic knowledge that does not say which model made it."""
     REASON_GENERATION: _Reason.ValueType  # 23
@@ -225,13 +225,13 @@ REASON_PROMOTION: Reason.ValueType  # 4
 REASON_REINSTATEMENT: Reason.ValueType  # 5
 """REVISED: a retracted item, or retracted content, that came back from an authority not below the one that retracted it."""
 REASON_RETRACTION: Reason.ValueType  # 6
-"""REVISED: the item was retracted."""
+"""REVISED: the item was retracted. REJECTED: it was held for REASON_DEFERRED, and its item was retracted."""
 REASON_SAME_CONTENT: Reason.ValueType  # 7
 """MERGED: the canonical content is the same, byte for byte."""
 REASON_SAME_CLAIM: Reason.ValueType  # 8
 """MERGED: near enough, and the claim is the same."""
 REASON_ALREADY_RETRACTED: Reason.ValueType  # 9
-"""MERGED: a retraction of an item that is retracted already."""
+"""MERGED: a retraction of an item that is retracted already, or of what was only put off and is rejected with it."""
 REASON_LOWER_AUTHORITY: Reason.ValueType  # 10
 """HELD: it would replace or retract knowledge of a higher authority."""
 REASON_CONFLICT_WITH_EXPERT: Reason.ValueType  # 11
@@ -255,7 +255,7 @@ REASON_ORIGIN_NOT_CARRIED: Reason.ValueType  # 19
 REASON_FEEDBACK: Reason.ValueType  # 20
 """RECORDED: a rater's feedback."""
 REASON_UNKNOWN_PARENT: Reason.ValueType  # 21
-"""HELD: synthetic knowledge that names a parent in `provenance.derived_from` which is not known, or was retracted: see `figures.unknown_parents`."""
+"""HELD: synthetic knowledge that names a parent in `provenance.derived_from` which is not known, or was retracted: see `figures.unknown_parents`. It is decided again when all are known."""
 REASON_NO_GENERATOR: Reason.ValueType  # 22
 """HELD: synthetic knowledge that does not say which model made it."""
 REASON_GENERATION: Reason.ValueType  # 23
@@ -1091,7 +1091,7 @@ class Change(_message.Message):
 
     @_builtins.property
     def conflicts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The items that were near when it was admitted but say something else."""
+        """The items that were near when it was admitted or revised but say something else."""
 
     @_builtins.property
     def submitted_time(self) -> _timestamp_pb2.Timestamp:

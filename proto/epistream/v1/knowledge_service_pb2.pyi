@@ -905,7 +905,7 @@ class Explanation(_message.Message):
     decided_by: _builtins.str
     """Of a decision on what was held: the person or program who decided. Empty for the gate itself."""
     comment: _builtins.str
-    """Why, in the words of who decided."""
+    """Why, in the words of who decided. Told to callers who may review in the namespace; empty for others."""
     @_builtins.property
     def receipt(self) -> _knowledge_pb2.Receipt:
         """The receipt as it was sent."""

@@ -88,14 +88,16 @@ class IngestServicer:
 
     async def _submit(self, raw: bytes, call: Call) -> bytes:
         call.caller.require_somewhere(call.rule)
-        allowance, lane = call.caller.allowance, self._lane_of_request(raw)
-        with allowance.in_hand(len(raw)), lane.room.taken_at_once(len(raw)):
+        allowance = call.caller.allowance
+        with allowance.in_hand(len(raw)):
             allowance.admit_submissions()
             allowance.pay(0, len(raw))
             request = self._parsed(raw)
-            allowance.pay(len(request.submissions), 0)
-            call.noted["namespaces"] = call.caller.require_submissions(request.submissions)
-            receipts = await self._decided("Submit", request.submissions, call, lane, atomic=request.atomic)
+            lane = self._lane(request.submissions)
+            with lane.room.taken_at_once(len(raw)):
+                allowance.pay(len(request.submissions), 0)
+                call.noted["namespaces"] = call.caller.require_submissions(request.submissions)
+                receipts = await self._decided("Submit", request.submissions, call, lane, atomic=request.atomic)
         return api.SubmitResponse(receipts=receipts).SerializeToString()
 
     async def _retract(self, request: api.RetractRequest, call: Call) -> bytes:
@@ -133,14 +135,16 @@ class IngestServicer:
                 call.noted |= _told(deciding)
 
     async def _submit_stream(self, context: Context, call: Call) -> None:
-        turns = Turns(context, self._calls.draining)
+        turns, lane = Turns(context, self._calls.draining), self._people
         try:
             while (raw := await turns.next_batch()) is not None:
                 call.heard = True
-                allowance, lane = call.caller.allowance, self._lane_of_request(raw)
+                allowance = call.caller.allowance
                 allowance.check_size(len(raw))
                 # Before there is room for it: who waits for the own rate must not take the room of others meanwhile.
                 await self._await_rate(allowance)
+                if lane.ahead and not (lane := self._lane_of_batch(raw)).ahead:
+                    await turns.settled()  # what goes ahead and is before it must not be written after it
                 await _take_room(allowance, lane.room, len(raw))
                 given = partial(_give_room, allowance, lane.room, len(raw))
                 turns.begin(partial(self._decided_in_turn, raw, call, lane), given)
@@ -157,10 +161,7 @@ class IngestServicer:
                 await asyncio.wait_for(self._calls.draining.wait(), seconds)
 
     async def _decided_in_turn(self, raw: bytes, call: Call, lane: _Lane, turn: Turn) -> bytes:
-        """The receipts of one batch of a stream: prepared beside other batches, written after those before it.
-
-        So it never goes ahead at the writer: what is before it in the stream may wait there.
-        """
+        """The receipts of one batch of a stream: prepared beside other batches, written after those before it."""
         try:
             call.caller.allowance.pay(0, len(raw))
             request = self._parsed(raw)
@@ -170,7 +171,7 @@ class IngestServicer:
             with receiving(self._ways.traces, "SubmitStream", tuple, len(request.submissions)) as trace:
                 prepared = [_kept(one, call) for one in await self._prepared(request.submissions, None, trace, lane)]
                 await turn.come()
-                deciding = await self._queued(prepared)
+                deciding = await self._queued(prepared, lane)
                 turn.over(queued=True)
                 try:
                     receipts = await _over(deciding)
@@ -181,31 +182,30 @@ class IngestServicer:
             turn.over(queued=False)
         return api.SubmitStreamResponse(receipts=receipts).SerializeToString()
 
-    async def _queued(self, prepared: Sequence[Prepared]) -> "Future[list[pb.Receipt]]":
+    async def _queued(self, prepared: Sequence[Prepared], lane: _Lane) -> "Future[list[pb.Receipt]]":
         """Queue a batch of a stream, waiting for room: a stream is slowed down, not turned away."""
         while True:
             try:
-                return self._ways.writer.submit_batch(prepared)
+                return self._ways.writer.submit_batch(prepared, ahead=lane.ahead)
             except Unavailable as error:
                 if error.reason != "OVERLOADED":
                     raise
             await asyncio.sleep(_QUEUE_SECONDS)
 
-    def _lane_of_request(self, raw: bytes) -> _Lane:
-        """The lane of a request that came in; the others' for what cannot be decoded."""
+    def _lane_of_batch(self, raw: bytes) -> _Lane:
+        """The lane of a batch of a stream whose batches were people's so far. From the first other on it has no more.
+
+        So a stream is written in its order, and what waits for its turn there takes no room of others' corrections.
+        """
         try:
-            return self._lane(RawSubmitRequest.FromString(raw).submissions)
-        except DecodeError:
+            return self._lane(self._parsed(raw).submissions)
+        except InvalidInput:  # it is refused in its turn
             return self._others
 
     def _lane(self, submissions: Sequence[bytes]) -> _Lane:
-        """People's where all of it is theirs.
-
-        Raises:
-            DecodeError: one cannot be decoded.
-        """
-        of_people = all(RawSubmissionClaims.FromString(one).origin in PEOPLE for one in submissions)
-        return self._people if of_people else self._others
+        """People's where all of it is theirs that can be decoded."""
+        origins = {origin for one in submissions if (origin := _origin(one)) is not None}
+        return self._people if origins and origins <= PEOPLE else self._others
 
     def _parsed(self, raw: bytes) -> RawSubmitRequest:
         """The submissions of a request, each as its bytes.
@@ -267,6 +267,14 @@ def _kept(one: Prepared, call: Call) -> Prepared:
         return one
     call.caller.require_names(one.namespace, one.producer)
     return replace(one, record=replace(one.record, value=(one.record.value or b"")[: RECORD_BYTES_MAX + 1]))
+
+
+def _origin(submission: bytes) -> int | None:
+    """As whom it speaks; None when it cannot be decoded."""
+    try:
+        return RawSubmissionClaims.FromString(submission).origin
+    except DecodeError:
+        return None
 
 
 async def _take_room(allowance: Allowance, room: Room, size: int) -> None:

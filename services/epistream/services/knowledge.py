@@ -9,9 +9,13 @@ from google.protobuf.message import Message
 
 from epistream.indexer.knowledge import Knowledge
 from epistream.services.calls import Call, Calls, Handler
+from epistream.services.security.rules import RULES
 from epistream.v1 import knowledge_service_pb2 as api
 
 SERVICE: Final = api.DESCRIPTOR.services_by_name["KnowledgeService"].full_name
+
+_OF_REVIEWERS: Final = RULES["ReviewService/GetReview"]
+"""What reviewers say of a submission is for whoever may see its review."""
 
 _Request = TypeVar("_Request", bound=Message)
 
@@ -35,9 +39,7 @@ class KnowledgeServicer:
             "ListFeedback": calls.unary(
                 "KnowledgeService/ListFeedback", api.ListFeedbackRequest.FromString, self._asking(known.list_feedback)
             ),
-            "Explain": calls.unary(
-                "KnowledgeService/Explain", api.ExplainRequest.FromString, self._asking(known.explain)
-            ),
+            "Explain": calls.unary("KnowledgeService/Explain", api.ExplainRequest.FromString, self._explain),
             "ListAlarms": calls.unary(
                 "KnowledgeService/ListAlarms", api.ListAlarmsRequest.FromString, self._asking(known.list_alarms)
             ),
@@ -45,6 +47,17 @@ class KnowledgeServicer:
                 "KnowledgeService/ListSignals", api.ListSignalsRequest.FromString, self._asking(known.list_signals)
             ),
         }
+
+    async def _explain(self, request: api.ExplainRequest, call: Call) -> bytes:
+        reviews = call.caller.may_see(_OF_REVIEWERS, request.namespace)
+
+        def explained() -> bytes:
+            answer = self._knowledge.explain(request)
+            for one in () if reviews else answer.explanations:
+                one.ClearField("comment")
+            return answer.SerializeToString()
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, explained)
 
     def _asking(self, ask: Callable[[_Request], Message]) -> Callable[[_Request, Call], Awaitable[bytes]]:
         async def answer(request: _Request, _: Call) -> bytes:

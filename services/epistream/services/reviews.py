@@ -129,7 +129,7 @@ class ReviewServicer:
         return await asyncio.get_running_loop().run_in_executor(self._readers, ask)
 
     async def _write(self, act: Callable[[], _T]) -> _T:
-        return await asyncio.wrap_future(self._writer.run(act))
+        return await asyncio.wrap_future(self._writer.run(act, ahead=True))
 
 
 def _require(request: _Act, call: Call) -> None:

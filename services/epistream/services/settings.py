@@ -92,7 +92,8 @@ class Settings(BaseSettings):
     kafka_topic_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="The origins that topics carry, as TOPIC=ORIGIN+ORIGIN, separated by commas. Others are refused."
-        " Not named: our topics carry what docs/kafka.md says, any other carries all.",
+        " Not named: our topics carry what docs/kafka.md says, any other carries all. What carries EXPERT and"
+        " COLLABORATIVE only goes ahead of the others.",
     )
     kafka_group: str = Field(
         "epistream", min_length=1, description="The consumer group under which progress is shown to Kafka's tools."

@@ -42,6 +42,8 @@ class Turns:
         self._context, self._draining = context, draining
         self._slots = asyncio.Semaphore(BATCHES_MAX)
         self._working: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
+        self._begun: set[asyncio.Task[bytes]] = set()
+        """What is worked on now."""
         self._last: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._last.set_result(True)
         self._answering = asyncio.create_task(self._answer())
@@ -61,8 +63,15 @@ class Turns:
         turn = Turn(self._last)
         self._last = turn.passed
         task = asyncio.create_task(work(turn))
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
         task.add_done_callback(lambda _: ended())
         self._working.put_nowait(task)
+
+    async def settled(self) -> None:
+        """Wait until the work on all that was begun is over, however it ended."""
+        while self._begun:
+            await asyncio.wait(self._begun)
 
     async def finish(self) -> None:
         """Wait until all that was begun is answered. Raises what the first batch failed with that did."""

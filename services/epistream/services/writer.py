@@ -1,9 +1,9 @@
 """The one thread that writes.
 
 It owns the store's writing connection: every commit, every namespace change and every acknowledgement of the outbox
-runs here, in the order in which they came. Batches that wait are committed together, so that callers share one fsync.
-What people say has a lane of its own: it waits for the commit that runs, and not for all that wait
-(docs/decisions/0022).
+runs here. What people say, and what they decide of reviews, has a lane of its own, so that it does not wait for all
+that waits (docs/decisions/0022); each lane keeps its order. Batches that wait are committed together, so that callers
+share one fsync.
 """
 
 import logging
@@ -28,7 +28,7 @@ Prepared: TypeAlias = Embedded | Malformed
 GROUP_SUBMISSIONS_MAX: Final = 2000
 """The most submissions that are committed together, so that a commit stays short, and so does the wait of the next."""
 WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
-"""How much may wait to be written."""
+"""How much may wait to be written, in each lane."""
 _SUBMISSION_OVERHEAD_BYTES: Final = 4096
 """What a submission takes in memory beside its bytes: its message, its vector, its futures."""
 _RETRY_DELAY_SECONDS: Final = 0.2
@@ -94,7 +94,7 @@ class Writer:
             committed: called after each commit.
             failed: called once, on the writer thread, when the store can no longer be written. From then on every job
                 fails with that error: what is on the disk is unknown until the store is opened anew.
-            waiting_bytes_max: how much may wait. A single larger batch is taken when nothing else waits.
+            waiting_bytes_max: how much may wait in each lane. A single larger batch is taken when nothing else waits.
         """
         self._commit = commit
         self._committed = committed
@@ -152,8 +152,12 @@ class Writer:
         batch.future.add_done_callback(self._let_go)
         return batch.future
 
-    def run(self, call: Callable[[], _T]) -> "Future[_T]":
-        """Have `call` run on the writer thread, after what waits now. Its error is the future's.
+    def run(self, call: Callable[[], _T], *, ahead: bool = False) -> "Future[_T]":
+        """Have `call` run on the writer thread, after what waits now in its lane. Its error is the future's.
+
+        Args:
+            call: what to run.
+            ahead: as of a batch.
 
         Raises:
             Unavailable: DRAINING, the writer stops.
@@ -161,7 +165,7 @@ class Writer:
         """
         job = _Call(call)
         with self._changed:
-            self._put(job, self._others)
+            self._put(job, self._ahead if ahead else self._others)
         return job.future
 
     @property

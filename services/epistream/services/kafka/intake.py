@@ -16,6 +16,7 @@ being away delays nothing else: the service runs, and the intake goes on when Ka
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -48,6 +49,11 @@ class _Lane:
     backlog: Backlog
     taker: Taker
 
+    def stop(self, deadline: float) -> None:
+        """Read no more, finish what is with the writer. Blocks until then, or until the time is over."""
+        for name, part in (("poller", self.polling), ("taker", self.taker)):
+            _stop(name, part.stop, deadline)
+
 
 class Intake:
     """Reads submissions from Kafka's topics into the store."""
@@ -73,7 +79,7 @@ class Intake:
             store: where positions are kept.
             writer: the thread that commits.
             metrics: what is counted.
-            failed: called once, on a thread of the intake, when it has ended for good.
+            failed: called on a thread of the intake when a lane has ended for good.
             people: the topics that carry nothing but what people say.
             clock: tells how old what is behind is; the machine's when None.
             traces: follows records; None follows none.
@@ -121,11 +127,9 @@ class Intake:
         What was read and is not yet durable is read again by the next start. Stop the writer after it.
         """
         deadline = time.monotonic() + timeout_seconds
-        stops = [("poller", lane.polling.stop) for lane in self._lanes]
-        stops += [("taker", lane.taker.stop) for lane in self._lanes]
-        for name, stop in (*stops, ("survey", self._survey.stop)):
-            if not stop(max(0.0, deadline - time.monotonic())):
-                _LOG.warning("The Kafka intake's %s did not end in time; it is left behind", name)
+        with ThreadPoolExecutor(len(self._lanes)) as pool:
+            list(pool.map(lambda lane: lane.stop(deadline), self._lanes))
+        _stop("survey", self._survey.stop, deadline)
 
     def lag(self) -> dict[Partition, Lag]:
         """How far each partition that is or was read is behind."""
@@ -154,3 +158,8 @@ class Intake:
                     positions.place(connection, topic, number, offset)
 
         self._writer.run(keep).result()
+
+
+def _stop(name: str, stop: Callable[[float], bool], deadline: float) -> None:
+    if not stop(max(0.0, deadline - time.monotonic())):
+        _LOG.warning("The Kafka intake's %s did not end in time; it is left behind", name)

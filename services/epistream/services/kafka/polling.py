@@ -66,6 +66,8 @@ class Polling:
     def begin(self, starts: Mapping[Partition, int]) -> None:
         """Read these partitions, too, each from its offset on, where they are of its topics. Any thread."""
         with self._lock:
+            if not self._next:
+                self._alive_at = time.monotonic()  # until now there was nothing to poll
             self._next.update({each: offset for each, offset in starts.items() if each[0] in self._topics})
         self._keeper.send(self._starts())
 

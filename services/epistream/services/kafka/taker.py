@@ -59,7 +59,7 @@ class Taken:
     given_up: Callable[[], None]
     """A record became a dead letter because the service fails on it."""
     failed: Callable[[Broken], None]
-    """The intake has ended for good."""
+    """The lane has ended for good."""
 
 
 class _Ending(Exception):
@@ -103,7 +103,7 @@ class Taker:
 
     def _fail(self, error: Broken) -> None:
         _LOG.critical(
-            "The Kafka intake has ended; nothing after its last commit is taken in: %s", error, exc_info=error
+            "A lane of the Kafka intake has ended; nothing after its last commit is taken in: %s", error, exc_info=error
         )
         self._stopping.set()
         self._taken.failed(error)
