@@ -56,6 +56,12 @@ def dated(
     return made
 
 
+def at(sent: pb.Submission, *weights: float) -> pb.Submission:
+    """The same in this direction."""
+    sent.embedding.float32 = direction(*weights).astype("<f4").tobytes()
+    return sent
+
+
 def outcome(receipt: pb.Receipt) -> tuple[int, int]:
     return receipt.outcome, receipt.reason
 
@@ -258,17 +264,46 @@ def test_a_snapshot_holds_the_heads(engine: Engine) -> None:
     assert contents(sync.Changes.FromString(body).changes) == ["Ada"]
 
 
+def test_what_came_late_contradicts_nothing_that_is_in_answers(engine: Engine) -> None:
+    commit(engine, at(dated("Water is wet.", 2023), 0.0, 1.0))
+    commit(engine, at(dated("The limit is 50 mg.", None, item="limit"), 1.0, 0.1))
+    (receipt,) = commit(engine, at(dated("The limit is 5 mg.", 2021), 1.0, 0.11))
+    assert outcome(receipt) == LATE
+    assert not history(engine)[1].conflicts
+    request = api.GetRequest(namespace=NAMESPACE, item_id="limit")
+    assert not engine.knowledge.get(request).open_conflicts
+
+
+def test_what_came_late_counts_for_neither_gain_nor_real_share(tmp_path: Path) -> None:
+    def standing(engine: Engine) -> tuple[bytes, float]:
+        found = engine.namespaces.state(NAMESPACE).standing
+        found.observe()
+        assert found.gains is not None
+        return found.gains.to_bytes(), found.share.after_one_more()
+
+    found = []
+    told = [dated("A desk.", None, item="desk"), dated("Ada", 2023, origin=SYNTHETIC)]
+    for folder, late in (("without", []), ("with", [dated("Grace", 2021)])):
+        with closing(open_engine(tmp_path / folder)) as engine:
+            assert [outcome(receipt) for receipt in commit(engine, *told, *late)][2:] == [LATE] * len(late)
+            found.append(standing(engine))
+        for file in (tmp_path / folder / "index").iterdir():
+            file.unlink()
+        with closing(Engine(tmp_path / folder)) as engine:
+            found.append(standing(engine))
+    assert found == found[:1] * 4
+
+
 def test_a_rehearsal_decides_the_same_of_what_came_late(tmp_path: Path) -> None:
     with closing(open_engine(tmp_path / "store")) as engine:
         commit(engine, dated("Ada", 2023), dated("Grace", 2021), dated("Joan", 2024))
         crawled = dated("The limit is 5 mg.", 2023, item="limit", origin=CRAWLED)
         confirmed = dated("the limit is 5 mg", 2021, item="")
-        for one, vector in ((crawled, direction(1.0, 0.1)), (confirmed, direction(1.0, 0.11))):
-            one.embedding.float32 = vector.astype("<f4").tobytes()
-        _, receipt = commit(engine, crawled, confirmed)
+        _, receipt = commit(engine, at(crawled, 1.0, 0.1), at(confirmed, 1.0, 0.11))
         assert (outcome(receipt), receipt.item_id, receipt.version) == (LATE, "limit", 2)
         assert receipt.figures.HasField("similarity"), "in other words"
-    assert rehearsed(tmp_path / "store", tmp_path / "again").differences == []
+    result = rehearsed(tmp_path / "store", tmp_path / "again")
+    assert (result.differences, result.other_figures) == ([], 0)
 
 
 YEARS = (2015, 2017, 2019, 2021, 2023)
