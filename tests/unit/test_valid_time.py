@@ -283,7 +283,7 @@ def test_what_came_late_counts_for_neither_gain_nor_real_share(tmp_path: Path) -
 
     found = []
     told = [dated("A desk.", None, item="desk"), dated("Ada", 2023, origin=SYNTHETIC)]
-    for folder, late in (("without", []), ("with", [dated("Grace", 2021)])):
+    for folder, late in (("without", []), ("with", [dated("Grace", 2021, origin=SYNTHETIC)])):
         with closing(open_engine(tmp_path / folder)) as engine:
             assert [outcome(receipt) for receipt in commit(engine, *told, *late)][2:] == [LATE] * len(late)
             found.append(standing(engine))
