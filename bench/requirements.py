@@ -72,8 +72,10 @@ def of_years(years: updating.Updating) -> list[Figure]:
         at_least(*in_percent("R9* newest answer current, by question", years.current_by_question), 95),
         equal(*in_percent("R10 as of a date, by key", years.as_of_by_key), 100),
         at_least(*in_percent("R10* as of a date, by question", years.as_of_by_question), 95),
+        equal(*in_percent("R10 by valid time, by key, shuffled", years.held_by_key), 100),
+        at_least(*in_percent("R10* by valid time, by question, shuffled", years.held_by_question), 95),
         equal(*in_percent("R11 newest answer current, shuffled", years.shuffled_current), 100),
-        equal(*in_percent("R11 history has every version, shuffled", years.shuffled_complete), 100),
+        equal(*in_percent("R11 history whole and by valid time, shuffled", years.shuffled_complete), 100),
         below(*in_percent("R12 controls changed by updates", years.controls_changed), 0.5),
     ]
 

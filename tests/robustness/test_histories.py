@@ -49,17 +49,19 @@ def histories(draw: st.DrawFn) -> list[pb.Submission]:
         elif item and draw(st.integers(0, 5)) == 0:
             sent.append(retraction(item, id=str(number), origin=origin, producer=producer))
         else:
-            sent.append(
-                submission(
-                    draw(st.sampled_from(CLAIMS)),
-                    id=str(number),
-                    item=item,
-                    origin=origin,
-                    producer=producer,
-                    vector=draw(st.sampled_from(DIRECTIONS)),
-                    attributes={"side": draw(st.sampled_from(["left", "right"]))},
-                )
+            made = submission(
+                draw(st.sampled_from(CLAIMS)),
+                id=str(number),
+                item=item,
+                origin=origin,
+                producer=producer,
+                vector=draw(st.sampled_from(DIRECTIONS)),
+                attributes={"side": draw(st.sampled_from(["left", "right"]))},
             )
+            valid = draw(st.sampled_from([None, -1, 1, 2, 3]))
+            if valid is not None:
+                made.valid_from.FromSeconds(valid)
+            sent.append(made)
     return sent
 
 
@@ -70,6 +72,8 @@ class Model:
     live: dict[str, str] = field(default_factory=dict)
     states: list[dict[str, str]] = field(default_factory=lambda: [{}])
     versions: dict[str, int] = field(default_factory=dict)
+    valid: dict[str, int] = field(default_factory=dict)
+    """From when on the heads hold that say so."""
 
     def take(self, sent: pb.Submission, receipt: pb.Receipt) -> None:
         if receipt.earlier or receipt.outcome not in (pb.OUTCOME_ADMITTED, pb.OUTCOME_REVISED):
@@ -77,15 +81,30 @@ class Model:
         assert receipt.revision == len(self.states), "revisions are dense"
         assert receipt.version == self.versions.get(receipt.item_id, 0) + 1, "versions are dense"
         self.versions[receipt.item_id] = receipt.version
-        if sent.retraction:
+        late = sent.HasField("valid_from") and sent.valid_from.seconds < self.valid.get(receipt.item_id, -2)
+        assert late == (receipt.reason == pb.REASON_LATE)
+        if not late:
             self.live.pop(receipt.item_id, None)
-        else:
-            self.live[receipt.item_id] = sent.content
+            self.valid.pop(receipt.item_id, None)
+            if not sent.retraction:
+                self.live[receipt.item_id] = sent.content
+            if sent.HasField("valid_from"):
+                self.valid[receipt.item_id] = sent.valid_from.seconds
         self.states.append(dict(self.live))
 
 
 def content_at(engine: Engine, item: str, revision: int) -> str | None:
     request = api.GetRequest(namespace=NAMESPACE, item_id=item, as_of=pb.AsOf(revision=revision))
+    try:
+        return engine.knowledge.get(request).change.knowledge.content
+    except NotFound:
+        return None
+
+
+def content_held(engine: Engine, item: str, revision: int) -> str | None:
+    """What an item says of the end of time, as was known at a revision."""
+    request = api.GetRequest(namespace=NAMESPACE, item_id=item, as_of=pb.AsOf(revision=revision))
+    request.as_of.valid_time.FromJsonString("9999-12-31T23:59:59Z")
     try:
         return engine.knowledge.get(request).change.knowledge.content
     except NotFound:
@@ -124,9 +143,9 @@ def test_every_answer_at_every_revision_is_the_models(sent: list[pb.Submission],
             engine = opened or open_engine(Path(folder))
             assert engine.feed.head(NAMESPACE) == len(model.states) - 1
             for revision, state in enumerate(model.states):
-                assert {item: content_at(engine, item, revision) for item in model.versions} == {
-                    item: state.get(item) for item in model.versions
-                }
+                expected = {item: state.get(item) for item in model.versions}
+                assert {item: content_at(engine, item, revision) for item in model.versions} == expected
+                assert {item: content_held(engine, item, revision) for item in model.versions} == expected
                 assert found_at(engine, revision) == set(state)
             engine.close()
 

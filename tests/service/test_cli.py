@@ -120,6 +120,26 @@ def test_the_past_is_asked_about_by_revision_and_by_time(there: Namespace) -> No
     assert there("get", "limit", "--as-of", "2026-01-31T12:00:00").code == 2, "a time without a zone says nothing"
 
 
+def test_a_statement_says_from_when_on_it_holds(there: Namespace, tmp_path: Path) -> None:
+    def say(text: str, valid_from: str) -> Ran:
+        return there("submit", text, "-o", "expert", "-p", "me", "--id", "limit", "--valid-from", valid_from)
+
+    assert say("The limit is 5 mg.", "2023-01-01").code == 0
+    late = say("The limit is 4 mg.", "2021-01-01T01:00:00+01:00")
+    assert late.out.startswith("REVISED (LATE); limit version 2, revision 2")
+    assert "The limit is 5 mg." in there("get", "limit").out
+    shown = there("get", "limit", "--valid-at", "2022-06-30").out
+    assert "The limit is 4 mg." in shown
+    assert "valid from  2021-01-01 00:00:00Z" in shown
+    assert "LATE" in there("watch", "--after", "1", "--count", "1").out
+    assert say("The limit is 6 mg.", "2024-01-01T12:00:00").code == 2, "a time without a zone says nothing"
+    file = tmp_path / "facts.jsonl"
+    file.write_text('{"itemId": "limit", "content": "The limit is 3 mg.", "validFrom": "2020-01-01T00:00:00Z"}')
+    assert there("submit", str(file), "--valid-from", "2020-01-01", "-o", "expert", "-p", "me").code == 2
+    assert there("submit", str(file), "-o", "expert", "-p", "me").code == 0
+    assert "The limit is 3 mg." in there("get", "limit", "--valid-at", "2020-06-30").out
+
+
 def test_filters_narrow_a_search(there: Namespace) -> None:
     there.say("The limit is 5 mg.", "limit")
     there("submit", "Cats sleep a lot.", "-o", "crawled", "-p", "web", "--id", "cats", "--attribute", "kind=animal")

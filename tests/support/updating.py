@@ -1,8 +1,8 @@
 """R9 to R12: items that change over the years, and what is asked about them, with the packaged encoder.
 
 The items are those of the sample of TimeQA, one for each entity and relation; a version says who or what it was from a
-date on. They are published on the dates from which they hold: the store's clock stands at each. The store does not know
-any other date: see docs/requirements.md.
+date on. They are published twice over: on the dates from which they hold, where the store's clock stands at each; and
+in any order, all now, where each says from when on it holds.
 """
 
 import calendar
@@ -11,7 +11,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from epistream.indexer.engine import Engine
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.wire.canonical import canonical_text
+from epistream.wire.errors import NotFound
 from tests.support.asked import Share, engine_with_encoder, said, share, take_in
 from tests.support.knowing import HandClock
 from tests.support.merging import MUTATIONS
@@ -30,6 +31,8 @@ YEARS, CONTROLS = "years", "controls"
 SEEDS = (1, 2, 3)
 _LATER_YEARS: Final = 800
 """By how much the store's clock is ahead of the dates, so that 1542 is after 2023. Calendars repeat after 400 years."""
+_LATER_US: Final = timedelta(days=2 * 146_097) // timedelta(microseconds=1)
+"""The same: 400 years have 146,097 days."""
 _MONTHS: Final = {name: number for number, name in enumerate(calendar.month_abbr) if name}
 _DATE: Final = r"(?:([A-Za-z]{3}) )?(\d{4})"
 _SPAN: Final = re.compile(rf",? ?\b(?:from {_DATE} to {_DATE}|in {_DATE})\b,? ?", re.IGNORECASE)
@@ -79,9 +82,13 @@ class Updating:
     as_of_by_question: Share
     """R10: the same, as the first hit of the version's question."""
     shuffled_current: Share
-    """R11: items of which the newest answer is the current one, published in the orders of SEEDS."""
+    """R11: items of which the newest answer is the current one, published in the orders of SEEDS with their times."""
     shuffled_complete: Share
-    """R11: of those, items whose history has every version once, in the order in which they came."""
+    """R11: of those, items whose history has every version once, in the order of valid time."""
+    held_by_key: Share
+    """R10: of those, versions that are read at a valid time at which they hold."""
+    held_by_question: Share
+    """R10: the same, of the item that is the first hit of the version's question."""
     controls_changed: Share
     """R12: questions about what did not change, whose first hit the updates changed."""
 
@@ -106,8 +113,10 @@ def measure(folder: Path) -> Updating:
             ),
             share(_current(engine, YEARS, v.key, v.inside_us) == v.content for v in _all(items)),
             share(_first_hit(engine, YEARS, v.question, v.inside_us) == v.content for v in _all(items)),
-            share(current for currents, _ in shuffled for current in currents),
-            share(complete for _, completes in shuffled for complete in completes),
+            share(current for found in shuffled for current in found.currents),
+            share(complete for found in shuffled for complete in found.completes),
+            share(held for found in shuffled for held in found.held_by_key),
+            share(held for found in shuffled for held in found.held_by_question),
             controls_changed,
         )
 
@@ -127,23 +136,43 @@ def _controls(engine: Engine, items: Mapping[str, Sequence[Version]]) -> tuple[l
     return replaced, share(one != other for one, other in zip(before, after, strict=True))
 
 
-def _shuffled(
-    engine: Engine, items: Mapping[str, Sequence[Version]], namespace: str, seed: int
-) -> tuple[list[bool], list[bool]]:
-    """Of each item, published in any order: is the newest answer current, and is the history whole."""
+@dataclass(frozen=True, slots=True)
+class _Shuffled:
+    """What came out of one order: a bool of each item, or of each version."""
+
+    currents: list[bool]
+    completes: list[bool]
+    held_by_key: list[bool]
+    held_by_question: list[bool]
+
+
+def _shuffled(engine: Engine, items: Mapping[str, Sequence[Version]], namespace: str, seed: int) -> _Shuffled:
+    """Publish every version in any order, each with the time from which it holds."""
     order = list(_all(items))
     random.Random(seed).shuffle(order)
-    take_in(engine, [_submission(version, namespace) for version in order])
-    currents, completes = [], []
-    for key, kept in items.items():
-        currents.append(_current(engine, namespace, key) == kept[-1].content)
-        history = engine.knowledge.history(api.HistoryRequest(namespace=namespace, item_id=key)).changes
-        came = [version.content for version in order if version.key == key]
-        # The same again directly behind itself is no new version.
-        completes.append(
-            [change.knowledge.content for change in history] == [one for one, _ in itertools.groupby(came)]
-        )
-    return currents, completes
+    take_in(engine, [_dated_submission(version, namespace) for version in order])
+    return _Shuffled(
+        [_current(engine, namespace, key) == kept[-1].content for key, kept in items.items()],
+        [_by_valid_time(engine, namespace, key) == [v.content for v in kept] for key, kept in items.items()],
+        [_held(engine, namespace, v.key, v) == v.content for v in _all(items)],
+        [_held(engine, namespace, _first_item(engine, namespace, v.question), v) == v.content for v in _all(items)],
+    )
+
+
+def _by_valid_time(engine: Engine, namespace: str, item: str) -> list[str]:
+    """What the versions of an item say, in the order of valid time."""
+    request = api.HistoryRequest(namespace=namespace, item_id=item, by_valid_time=True)
+    return [canonical_text(change.knowledge.content) for change in engine.knowledge.history(request).changes]
+
+
+def _held(engine: Engine, namespace: str, item: str, version: Version) -> str | None:
+    """What an item says at a valid time at which the version holds; None where it says nothing of then."""
+    request = api.GetRequest(namespace=namespace, item_id=item)
+    request.as_of.valid_time.FromMicroseconds(version.inside_us - _LATER_US)
+    try:
+        return canonical_text(engine.knowledge.get(request).change.knowledge.content)
+    except NotFound:
+        return None
 
 
 def _all(items: Mapping[str, Sequence[Version]]) -> Iterator[Version]:
@@ -160,10 +189,19 @@ def _current(engine: Engine, namespace: str, item: str, at_us: int | None = None
 
 def _first_hit(engine: Engine, namespace: str, question: str, at_us: int | None = None) -> str:
     """The content nearest to a question, now or at a moment."""
+    return canonical_text(_nearest(engine, namespace, question, at_us).knowledge.content)
+
+
+def _first_item(engine: Engine, namespace: str, question: str) -> str:
+    """The item nearest to a question, now."""
+    return _nearest(engine, namespace, question).item_id
+
+
+def _nearest(engine: Engine, namespace: str, question: str, at_us: int | None = None) -> pb.Change:
     request = api.SearchRequest(namespace=namespace, text=question, limit=1)
     if at_us is not None:
         request.as_of.time.FromMicroseconds(at_us)
-    return canonical_text(engine.knowledge.search(request).hits[0].change.knowledge.content)
+    return engine.knowledge.search(request).hits[0].change
 
 
 def _statements(namespace: str) -> list[pb.Submission]:
@@ -184,6 +222,12 @@ def _mutated(row: Mapping[str, Any]) -> pb.Submission:
 def _submission(version: Version, namespace: str) -> pb.Submission:
     name = f"{version.key} {version.start_us}"
     return said(version.content, id=name, item=version.key, namespace=namespace, producer="almanac")
+
+
+def _dated_submission(version: Version, namespace: str) -> pb.Submission:
+    made = _submission(version, namespace)
+    made.valid_from.FromMicroseconds(version.start_us - _LATER_US)
+    return made
 
 
 def _versions_of(row: Mapping[str, Any]) -> list[Version]:

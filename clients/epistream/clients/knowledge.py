@@ -59,18 +59,33 @@ class KnowledgeClient(Connected):
         return sync_rpc.SyncServiceStub(self._connection.channel)
 
     async def get(
-        self, namespace: str, item_id: str, *, as_of: int | datetime | None = None, include_embedding: bool = False
+        self,
+        namespace: str,
+        item_id: str,
+        *,
+        as_of: int | datetime | None = None,
+        valid_time: datetime | None = None,
+        include_embedding: bool = False,
     ) -> knowledge.GetResponse:
-        """One item at a revision or time (an aware datetime), or now."""
+        """One item at a revision or time (an aware datetime), or now.
+
+        With `valid_time` (likewise): what held then in the world, as was known at that point.
+        """
         request = knowledge.GetRequest(
             namespace=namespace, item_id=item_id, as_of=point(as_of), include_embedding=include_embedding
         )
+        if valid_time is not None:
+            request.as_of.valid_time.FromDatetime(valid_time)
         return await call(self._connection, lambda: self._knowledge.Get, request, self._seconds)
 
-    async def history(self, namespace: str, item_id: str, *, page_entries: int = PAGE_ENTRIES) -> list[pb.Change]:
-        """All versions of an item, the oldest first, asked for in pages."""
+    async def history(
+        self, namespace: str, item_id: str, *, by_valid_time: bool = False, page_entries: int = PAGE_ENTRIES
+    ) -> list[pb.Change]:
+        """All versions of an item in the order in which they came, or of valid time, asked for in pages."""
         changes: list[pb.Change] = []
-        request = knowledge.HistoryRequest(namespace=namespace, item_id=item_id, limit=page_entries)
+        request = knowledge.HistoryRequest(
+            namespace=namespace, item_id=item_id, limit=page_entries, by_valid_time=by_valid_time
+        )
         while page := (await call(self._connection, lambda: self._knowledge.History, request, self._seconds)).changes:
             changes.extend(page)
             request.after_version = page[-1].version

@@ -46,6 +46,7 @@ def submission(
     media: pb.Media | None = None,
     embedding: Sequence[float] | NDArray[np.float32] | None = None,
     expected_version: int | None = None,
+    valid_from: datetime | None = None,
 ) -> pb.Submission:
     """A submission of new knowledge, or of a new version of `item_id`, submitted now.
 
@@ -70,6 +71,8 @@ def submission(
     )
     if time is not None:
         made.provenance.time.FromDatetime(time)
+    if valid_from is not None:
+        made.valid_from.FromDatetime(valid_from)
     if embedding is not None:
         made.embedding.float32 = np.asarray(embedding, "<f4").tobytes()
     if not made.submission_id:

@@ -75,6 +75,7 @@ class Subscriber:
         start: Start | Position = Start.SNAPSHOT,
         filter: pb.Filter | None = None,  # noqa: A002 -- the contract's word
         include_embeddings: bool = False,
+        include_late: bool = False,
         auto_snapshot: bool = False,
         progress_interval_seconds: float = 1.0,
     ) -> None:
@@ -89,6 +90,8 @@ class Subscriber:
             start: where to begin.
             filter: only what matches; an item that ceases to match comes once as LEFT.
             include_embeddings: have each change bring its vector.
+            include_late: have LATE changes come as they are: versions that hold from an earlier time on than the item's
+                head. Without it a LEFT without an item comes in their place, or with a filter nothing.
             auto_snapshot: yield a snapshot where `Resync` would be raised.
             progress_interval_seconds: how often to hear from an idle service, 0.1 to 60.
 
@@ -102,6 +105,7 @@ class Subscriber:
             consumer=consumer,
             filter=filter,
             include_embeddings=include_embeddings,
+            include_late=include_late,
             snapshot_if_compacted=auto_snapshot,
         )
         self._subscription.progress_interval.FromMilliseconds(round(progress_interval_seconds * 1000))

@@ -106,6 +106,7 @@ class SyncSubscriber(Blocking):
         start: Start | Position = Start.SNAPSHOT,
         filter: pb.Filter | None = None,  # noqa: A002 -- the contract's word
         include_embeddings: bool = False,
+        include_late: bool = False,
         auto_snapshot: bool = False,
         progress_interval_seconds: float = 1.0,
     ) -> None:
@@ -120,6 +121,7 @@ class SyncSubscriber(Blocking):
                 start=start,
                 filter=filter,
                 include_embeddings=include_embeddings,
+                include_late=include_late,
                 auto_snapshot=auto_snapshot,
                 progress_interval_seconds=progress_interval_seconds,
             )
@@ -287,14 +289,26 @@ class SyncKnowledgeClient(Blocking):
         self._client = run(make())
 
     def get(
-        self, namespace: str, item_id: str, *, as_of: int | datetime | None = None, include_embedding: bool = False
+        self,
+        namespace: str,
+        item_id: str,
+        *,
+        as_of: int | datetime | None = None,
+        valid_time: datetime | None = None,
+        include_embedding: bool = False,
     ) -> knowledge.GetResponse:
         """As `KnowledgeClient.get`."""
-        return run(self._client.get(namespace, item_id, as_of=as_of, include_embedding=include_embedding))
+        return run(
+            self._client.get(
+                namespace, item_id, as_of=as_of, valid_time=valid_time, include_embedding=include_embedding
+            )
+        )
 
-    def history(self, namespace: str, item_id: str, *, page_entries: int = PAGE_ENTRIES) -> list[pb.Change]:
+    def history(
+        self, namespace: str, item_id: str, *, by_valid_time: bool = False, page_entries: int = PAGE_ENTRIES
+    ) -> list[pb.Change]:
         """As `KnowledgeClient.history`."""
-        return run(self._client.history(namespace, item_id, page_entries=page_entries))
+        return run(self._client.history(namespace, item_id, by_valid_time=by_valid_time, page_entries=page_entries))
 
     def list_feedback(
         self, namespace: str, item_id: str, *, page_entries: int = PAGE_ENTRIES

@@ -6,6 +6,7 @@ is named.
 What is read of the journal is checked against its chain, so that a damaged entry is told instead of answered.
 
 A revision's version is *in answers* at R when it was made at or before R, had not ended by R, and is not a retraction.
+One that came late had ended when it was made.
 """
 
 import json
@@ -31,6 +32,19 @@ _OF_ITEM: Final = (
 
 _IN_ANSWERS: Final = f"revision <= :at AND (ended IS NULL OR ended > :at) AND kind <> {pb.CHANGE_KIND_RETRACTED}"
 
+_BEFORE_ALL: Final = -(2**62)
+"""Microseconds: before any time that a submission may name."""
+
+_KNOWN_OF_ITEM: Final = (
+    "WITH known AS (SELECT version, revision, kind, valid_us FROM versions WHERE namespace = :n"  # noqa: S608 - constants
+    f" AND revision IN (SELECT revision FROM ({_OF_ITEM})) AND revision <= :at)"
+)
+"""The versions of an item that were known at a revision."""
+
+_HEAD: Final = "item_id, version, revision, origin, retracted, fingerprint, generation, newest_version, valid_us"
+_HEAD_OF_ITEM: Final = ", ".join(f"i.{column}" for column in _HEAD.split(", "))
+"""The columns of a `Head`."""
+
 _CHAINED: Final = (
     "j.revision, j.change, j.embedding, j.record, j.digest,"
     " (SELECT p.digest FROM journal p WHERE p.sequence = j.sequence - 1)"
@@ -52,6 +66,10 @@ class Head:
     """Of a retracted item: of the content that was taken back."""
     generation: int = 0
     """Of how many models in a row it is the work."""
+    newest_version: int = 0
+    """The number of the item's newest version: a larger one where others came late."""
+    valid_us: int | None = None
+    """From when on it holds, microseconds since 1970; None where its producer did not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,18 +158,17 @@ class Catalog:
         return journal_pb2.JournalRecord.FromString(row[4])
 
     def newest_origins(self, namespace: int, limit: int) -> list[int]:
-        """The origins of the newest versions that are no retractions, at most `limit`, the oldest first."""
+        """The origins of the newest versions that became a head, at most `limit`, the oldest first."""
         rows = self.connection.execute(
-            "SELECT origin FROM versions WHERE namespace = ? AND kind <> ? ORDER BY revision DESC LIMIT ?",
-            (namespace, pb.CHANGE_KIND_RETRACTED, limit),
+            "SELECT origin FROM versions WHERE namespace = ? AND kind NOT IN (?, ?) ORDER BY revision DESC LIMIT ?",
+            (namespace, pb.CHANGE_KIND_RETRACTED, pb.CHANGE_KIND_LATE, limit),
         )
         return [origin for (origin,) in rows][::-1]
 
     def head(self, namespace: int, item_id: str) -> Head | None:
         """The newest version of an item, retracted or not."""
         row = self.connection.execute(
-            "SELECT item_id, version, revision, origin, retracted, fingerprint, generation FROM items"
-            " WHERE namespace = ? AND item_id = ?",
+            f"SELECT {_HEAD} FROM items WHERE namespace = ? AND item_id = ?",  # noqa: S608 - constants
             (namespace, item_id),
         ).get
         return _head(row)
@@ -159,8 +176,8 @@ class Catalog:
     def heads(self, namespace: int, item_ids: Iterable[str]) -> dict[str, Head]:
         """As `head`, of many at once; those that exist."""
         rows = self.connection.execute(
-            "SELECT i.item_id, i.version, i.revision, i.origin, i.retracted, i.fingerprint, i.generation"
-            " FROM json_each(?) j CROSS JOIN items i ON i.namespace = ? AND i.item_id = j.value",
+            f"SELECT {_HEAD_OF_ITEM} FROM json_each(?) j"  # noqa: S608 - constants
+            " CROSS JOIN items i ON i.namespace = ? AND i.item_id = j.value",
             (json.dumps(list(item_ids)), namespace),
         )
         return {row[0]: head for row in rows if (head := _head(row))}
@@ -168,7 +185,7 @@ class Catalog:
     def first_heads_with(self, namespace: int, fingerprints: Iterable[bytes]) -> dict[bytes, Head]:
         """The first of `heads_with`, of many contents at once; those that there are."""
         rows = self.connection.execute(
-            "SELECT i.item_id, i.version, i.revision, i.origin, i.retracted, i.fingerprint, i.generation"
+            f"SELECT {_HEAD_OF_ITEM}"  # noqa: S608 - constants
             " FROM json_each(?) j CROSS JOIN items i INDEXED BY items_by_fingerprint"
             " ON i.namespace = ? AND i.fingerprint = unhex(j.value)"
             " ORDER BY i.retracted DESC, i.revision DESC",
@@ -179,8 +196,8 @@ class Catalog:
     def heads_with(self, namespace: int, fingerprint: bytes) -> list[Head]:
         """Items whose head has this content: those in answers before retracted ones, then the older first."""
         rows = self.connection.execute(
-            "SELECT item_id, version, revision, origin, retracted, fingerprint, generation FROM items"
-            " INDEXED BY items_by_fingerprint WHERE namespace = ? AND fingerprint = ?"
+            f"SELECT {_HEAD} FROM items INDEXED BY items_by_fingerprint"  # noqa: S608 - constants
+            " WHERE namespace = ? AND fingerprint = ?"
             " ORDER BY retracted, revision",
             (namespace, fingerprint),
         )
@@ -190,7 +207,7 @@ class Catalog:
         """The newest version of the item that each revision made a version of. Raises Broken if one has none."""
         wanted = list(revisions)
         rows = self.connection.execute(
-            "SELECT j.value, i.item_id, i.version, i.revision, i.origin, i.retracted, i.fingerprint, i.generation"
+            f"SELECT j.value, {_HEAD_OF_ITEM}"  # noqa: S608 - constants
             " FROM json_each(?) j CROSS JOIN versions v ON v.namespace = ?2 AND v.revision = j.value"
             " CROSS JOIN items i ON i.namespace = ?2 AND i.item_id = v.item_id",
             (json.dumps(wanted), namespace),
@@ -236,6 +253,34 @@ class Catalog:
             {"n": namespace, "i": item_id, "after": 0, "at": at},
         ).get
         return row
+
+    def version_held(self, namespace: int, item_id: str, at: int, valid_us: int) -> int | None:
+        """The revision of the version of an item that held at a time in the world, as was known at a revision.
+
+        As `AsOf.valid_time` says in the contract; None also where the item was not in answers then.
+        """
+        if self.version_at(namespace, item_id, at) is None:
+            return None
+        row: int | None = self.connection.execute(
+            f"{_KNOWN_OF_ITEM} SELECT revision FROM known"  # noqa: S608 - constants
+            " WHERE revision >= (SELECT IFNULL(MAX(revision), 0) FROM known WHERE valid_us IS NULL)"
+            f" AND kind <> {pb.CHANGE_KIND_RETRACTED} AND (valid_us IS NULL OR valid_us <= :valid)"
+            " ORDER BY valid_us DESC, revision DESC LIMIT 1",
+            {"n": namespace, "i": item_id, "after": 0, "at": at, "valid": valid_us},
+        ).get
+        return row
+
+    def versions_by_valid_time(
+        self, namespace: int, item_id: str, at: int, after_version: int, limit: int
+    ) -> list[int]:
+        """As `versions`, those known at a revision, in the order of `valid_from`; those without it first."""
+        place = f"IFNULL(valid_us, {_BEFORE_ALL}), version"
+        rows = self.connection.execute(
+            f"{_KNOWN_OF_ITEM} SELECT revision FROM known WHERE :v = 0"  # noqa: S608 - constants
+            f" OR ({place}) > (SELECT {place} FROM known WHERE version = :v) ORDER BY {place} LIMIT :limit",
+            {"n": namespace, "i": item_id, "after": 0, "at": at, "v": after_version, "limit": limit},
+        )
+        return [revision for (revision,) in rows]
 
     def versions(self, namespace: int, item_id: str, after_version: int, limit: int) -> list[int]:
         """The revisions of an item's versions, retractions among them, the oldest first."""
@@ -378,12 +423,13 @@ class Catalog:
         return found
 
     def index_rows(self, namespace: int, after: int) -> Iterator[IndexRow]:
-        """What the index keeps of every version with a vector that was made above `after`, in order."""
+        """What the index keeps of every version with a vector made above `after` that became a head, in order."""
         for row in self.connection.execute(
             f"SELECT v.origin, v.modality, v.producer, {_CHAINED} FROM versions v JOIN journal j"  # noqa: S608
             " ON j.namespace = v.namespace AND j.revision = v.revision"
-            " WHERE v.namespace = ? AND v.revision > ? AND j.embedding IS NOT NULL ORDER BY v.revision",
-            (namespace, after),
+            " WHERE v.namespace = ? AND v.revision > ? AND j.embedding IS NOT NULL AND v.kind <> ?"
+            " ORDER BY v.revision",
+            (namespace, after, pb.CHANGE_KIND_LATE),
         ):
             origin, modality, producer, *entry = row
             committed = _committed(namespace, *entry)
@@ -412,9 +458,14 @@ class Catalog:
         return [revision for (revision,) in rows]
 
     def ends(self, namespace: int, after: int) -> list[tuple[int, int]]:
-        """Versions that ended above `after`, each with the revision that ended it, in the order of their ends."""
+        """Versions that ended above `after`, each with the revision that ended it, in the order of their ends.
+
+        Without those that came late: they never began.
+        """
         rows = self.connection.execute(
-            "SELECT revision, ended FROM versions WHERE namespace = ? AND ended > ? ORDER BY ended", (namespace, after)
+            "SELECT revision, ended FROM versions WHERE namespace = ? AND ended > ? AND ended <> revision"
+            " ORDER BY ended",
+            (namespace, after),
         )
         return [(revision, ended) for revision, ended in rows]
 
@@ -446,8 +497,8 @@ def _demand(wanted: Iterable[int], found: Mapping[int, object], namespace: int) 
         raise Broken(f"revision {missing[0]} of namespace {namespace} is missing", reason="CORRUPT")
 
 
-def _head(row: tuple[str, int, int, int, int, bytes, int] | None) -> Head | None:
+def _head(row: tuple[str, int, int, int, int, bytes, int, int, int | None] | None) -> Head | None:
     if row is None:
         return None
-    item_id, version, revision, origin, retracted, fingerprint, generation = row
-    return Head(item_id, version, revision, origin, bool(retracted), fingerprint, generation)
+    item_id, version, revision, origin, retracted, fingerprint, generation, newest, valid_us = row
+    return Head(item_id, version, revision, origin, bool(retracted), fingerprint, generation, newest, valid_us)

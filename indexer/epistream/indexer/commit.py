@@ -13,7 +13,17 @@ from epistream.indexer.catalog import Head
 from epistream.indexer.collapse import RAISED_BELOW
 from epistream.indexer.gate import Grounds, Verdict
 from epistream.indexer.journal import Entry, chain
-from epistream.indexer.model import GOES_ON, Decoded, Embedded, Malformed, NamespaceConfig, Position, Record, Ruling
+from epistream.indexer.model import (
+    GOES_ON,
+    Decoded,
+    Embedded,
+    Malformed,
+    NamespaceConfig,
+    Position,
+    Record,
+    Ruling,
+    valid_us,
+)
 from epistream.indexer.store import Store
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
@@ -47,6 +57,8 @@ class Draft:
     """By namespace number; changed as entries are added."""
     entries: list[Entry] = field(default_factory=list)
     refused: list[tuple[Record, pb.Receipt]] = field(default_factory=list)
+    newest_versions: dict[tuple[int, str], int] = field(default_factory=dict)
+    """Of the items that the draft changes, by namespace number and item."""
 
     def refuse_malformed(self, malformed: Malformed) -> pb.Receipt:
         """The receipt of a record that was refused before it was matched; its bytes become a dead letter."""
@@ -116,7 +128,8 @@ class Draft:
         if verdict.outcome in _KINDS:
             tip.revision += 1
             receipt.revision = tip.revision
-            change = _change(decoded, verdict, receipt)
+            change = _change(decoded, verdict, receipt, self._next_version(config.number, verdict))
+            self.newest_versions[config.number, change.item_id] = change.version
             change.generation = receipt.figures.generation
         elif verdict.outcome == pb.OUTCOME_MERGED:
             # The retraction of what was only put off has no version.
@@ -125,6 +138,13 @@ class Draft:
             receipt.version = known.version if known is not None else 0
         _keep(record.decision, decoded, receipt)
         return self._chain(config.number, record, change, embedded)
+
+    def _next_version(self, number: int, verdict: Verdict) -> int:
+        """The number of the version that a verdict makes. The draft may have made some since its head was."""
+        head = verdict.head
+        if verdict.outcome != pb.OUTCOME_REVISED or head is None:
+            return 1
+        return max(head.newest_version, self.newest_versions.get((number, head.item_id), 0)) + 1
 
     def add_watched(self, number: int, alarm: pb.CollapseAlarm) -> Entry:
         """The entry of a window that was compared with what people wrote."""
@@ -165,9 +185,9 @@ def write(store: Store, draft: Draft, records: Iterable[Record]) -> None:
 
 
 def head_after(entry: Entry) -> Head | None:
-    """The head that an entry's change makes; None for an entry without one."""
+    """The head that an entry's change makes; None for an entry that makes none."""
     change = entry.change
-    if change is None:
+    if change is None or change.kind == pb.CHANGE_KIND_LATE:
         return None
     return Head(
         change.item_id,
@@ -177,6 +197,8 @@ def head_after(entry: Entry) -> Head | None:
         change.kind == pb.CHANGE_KIND_RETRACTED,
         change.fingerprint,
         change.generation,
+        change.version,
+        valid_us(change.knowledge),
     )
 
 
@@ -226,22 +248,24 @@ def _ground(figures: pb.Figures, grounds: Grounds, policy: ns_pb.Policy) -> None
         figures.worth, figures.worth_min = measured.worth, policy.worth_min
 
 
-def _change(decoded: Decoded, verdict: Verdict, receipt: pb.Receipt) -> pb.Change:
+def _change(decoded: Decoded, verdict: Verdict, receipt: pb.Receipt, version: int) -> pb.Change:
     """The change that a verdict makes; fills in the receipt's item and version."""
     submission, head = decoded.submission, verdict.head if verdict.outcome == pb.OUTCOME_REVISED else None
     receipt.item_id = head.item_id if head else decoded.item_id
-    receipt.version = head.version + 1 if head else 1
+    receipt.version = version
     retraction = submission.retraction
     # Set field by field: nested messages that are given to a constructor are copied twice.
     change = pb.Change()
     change.namespace, change.revision = submission.namespace, receipt.revision
     change.item_id, change.version = receipt.item_id, receipt.version
     change.kind = pb.CHANGE_KIND_RETRACTED if retraction else _KINDS[verdict.outcome]
+    if verdict.late:
+        change.kind = pb.CHANGE_KIND_LATE
     change.commit_time.CopyFrom(receipt.time)
     change.reason = verdict.reason
     change.conflicts.extend(verdict.conflicts)
     change.fingerprint = head.fingerprint if head and retraction else decoded.fingerprint
-    change.replaced_revision = head.revision if head else 0
+    change.replaced_revision = head.revision if head and not verdict.late else 0
     if receipt.HasField("figures"):
         change.figures.CopyFrom(receipt.figures)
     change.submitted_time.FromMicroseconds(submitted_us(decoded))
@@ -264,6 +288,8 @@ def _say(knowledge: pb.Knowledge, submission: pb.Submission) -> None:
         knowledge.tests.CopyFrom(submission.tests)
     if submission.HasField("details"):
         knowledge.details.CopyFrom(submission.details)
+    if submission.HasField("valid_from"):
+        knowledge.valid_from.CopyFrom(submission.valid_from)
 
 
 def submitted_us(decoded: Decoded) -> int:

@@ -152,12 +152,16 @@ def _catch_up(store: Store, number: int, searchable: Searchable) -> None:
 
 def _index(searchable: Searchable, entries: Sequence[Entry]) -> None:
     """Put committed versions into the index and end those that they replaced, in one step for readers."""
-    new = [entry for entry in entries if entry.embedding is not None]
+    new = [entry for entry in entries if entry.embedding is not None and not _is_late(entry)]
     joined = b"".join(entry.embedding for entry in new if entry.embedding is not None)
     vectors = np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(-1, searchable.index.dimension)
     changes = [entry.change for entry in entries if entry.change is not None]
     ends = [(change.replaced_revision, change.revision) for change in changes if change.replaced_revision]
     searchable.append([_row(entry.change) for entry in new if entry.change is not None], vectors, ends)
+
+
+def _is_late(entry: Entry) -> bool:
+    return entry.change is not None and entry.change.kind == pb.CHANGE_KIND_LATE
 
 
 def _row(change: pb.Change) -> Row:

@@ -20,6 +20,7 @@ _BESIDE: Final[Mapping[int, str]] = {
     pb.REASON_NEW: "nothing known says the same",
     pb.REASON_NEW_WITH_CONFLICT: "nothing known says the same, and something near says something else",
     pb.REASON_REVISION: "the item is known with other content, from no higher authority",
+    pb.REASON_LATE: "the item is known with what holds from a later time on, which stays its head",
     pb.REASON_PROMOTION: "a higher authority says the same",
     pb.REASON_REINSTATEMENT: "a retracted item comes back, from no lower authority",
     pb.REASON_RETRACTION: "the item is taken back, by no lower authority",

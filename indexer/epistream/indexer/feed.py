@@ -63,12 +63,19 @@ class Wish:
     filter: bytes = b""
     """The encoded filter; empty for everything."""
     include_embeddings: bool = False
+    include_late: bool = False
 
     @classmethod
-    def of(cls, filter: pb.Filter | None, *, include_embeddings: bool) -> "Wish":  # noqa: A002 - the word of the contract
+    def of(
+        cls,
+        filter: pb.Filter | None,  # noqa: A002 - the word of the contract
+        *,
+        include_embeddings: bool,
+        include_late: bool = False,
+    ) -> "Wish":
         """The wish of a subscription."""
         wanted = b"" if filter is None or is_empty(filter) else filter.SerializeToString(deterministic=True)
-        return cls(wanted, include_embeddings)
+        return cls(wanted, include_embeddings, include_late)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +283,12 @@ def _batch(frames: Sequence[_Frame], wish: Wish, after: int, max_bytes: int) -> 
 
 
 def _part(frame: _Frame, wish: Wish, wanted: pb.Filter | None) -> bytes:
-    """What a subscription gets of a change: all of it, that the item left its filter, or nothing."""
+    """What a subscription gets of a change: all of it, that the item left its filter, or nothing.
+
+    Of a late one that was not asked for, that it was passed over: without a filter every revision is waited for.
+    """
+    if frame.change.kind == pb.CHANGE_KIND_LATE and not wish.include_late:
+        return _left(frame.change, "") if wanted is None else b""
     whole = frame.full if wish.include_embeddings else frame.plain
     if wanted is None:
         return whole
@@ -285,7 +297,7 @@ def _part(frame: _Frame, wish: Wish, wanted: pb.Filter | None) -> bytes:
         return whole
     if frame.before is None or not matches(wanted, frame.before):
         return b""
-    return whole if now is None else _left(frame.change)
+    return whole if now is None else _left(frame.change, frame.change.item_id)
 
 
 def _visible(change: pb.Change) -> pb.Knowledge | None:
@@ -293,12 +305,12 @@ def _visible(change: pb.Change) -> pb.Knowledge | None:
     return None if change.kind == pb.CHANGE_KIND_RETRACTED else change.knowledge
 
 
-def _left(change: pb.Change) -> bytes:
+def _left(change: pb.Change, item_id: str) -> bytes:
     left = pb.Change(
         namespace=change.namespace,
         revision=change.revision,
-        item_id=change.item_id,
-        version=change.version,
+        item_id=item_id,
+        version=change.version if item_id else 0,
         kind=pb.CHANGE_KIND_LEFT,
         commit_time=change.commit_time,
         replaced_revision=change.replaced_revision,

@@ -20,6 +20,7 @@ _OF_KNOWLEDGE: Final = (
     "prompt",
     "tests",
     "further_media",
+    "valid_from",
 )
 _COUNTS: Final = {
     pb.FEEDBACK_KIND_PAIRWISE: (2, 2),

@@ -1,11 +1,12 @@
 """gate: what becomes of a submission. Pure policy over the match.
 
-The authority of origins decides: EXPERT over COLLABORATIVE over CRAWLED over SYNTHETIC. Knowledge of a lower
-authority never replaces, retracts or brings back what a higher one said: it is held. A higher authority that says the
-same promotes the item: a new version under its name. Before all that, a Kafka topic has to carry the origin: what was
-decided once stays decided, also where it is read again and its topic carries other origins by then. And synthetic
-knowledge has to say where it comes from, before anybody looks at what it says. Last, where the policy asks for it, code
-waits until its tests were run.
+The authority of origins decides: EXPERT over COLLABORATIVE over CRAWLED over SYNTHETIC. Knowledge of a lower authority
+never replaces, retracts or brings back what a higher one said: it is held. A higher authority that says the same
+promotes the item: a new version under its name. What may replace a head, but holds from an earlier time on than it
+does, comes late: it is a version that leaves the head as it is. Before all that, a Kafka topic has to carry the origin:
+what was decided once stays decided, also where it is read again and its topic carries other origins by then. And
+synthetic knowledge has to say where it comes from, before anybody looks at what it says. Last, where the policy asks
+for it, code waits until its tests were run.
 
 What is held can be decided again: `decide_again`.
 """
@@ -31,7 +32,7 @@ from epistream.indexer.match import (
     Stale,
 )
 from epistream.indexer.measure import Measured
-from epistream.indexer.model import AUTHORITY, Held, NamespaceConfig, Ruling
+from epistream.indexer.model import AUTHORITY, Held, NamespaceConfig, Ruling, valid_us
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import FieldViolation
@@ -74,6 +75,8 @@ class Verdict:
     """For REFUSED."""
     grounds: Grounds | None = None
     """Of knowledge: what else it rests on."""
+    late: bool = False
+    """For REVISED: it holds from an earlier time on than the head, which stays the head."""
     earlier: pb.Receipt | None = None
     """The receipt of the first time, when there was one: it is the answer, and nothing is written."""
 
@@ -140,6 +143,17 @@ def _beside(
             assert_never(found)
 
 
+def _in_time(submission: pb.Submission, verdict: Verdict) -> Verdict:
+    """The verdict again; where it would replace a head that holds from a later time on, that stays the head."""
+    valid, head = valid_us(submission), verdict.head
+    if verdict.outcome != pb.OUTCOME_REVISED or head is None or valid is None or head.valid_us is None:
+        return verdict
+    if valid >= head.valid_us:
+        return verdict
+    # What is in no answer contradicts nothing that is.
+    return replace(verdict, reason=pb.REASON_LATE, late=True, conflicts=())
+
+
 def _on_grounds(
     submission: pb.Submission,
     found: SameContent | KnownItem | SameClaim | Conflicting | Novel,
@@ -149,7 +163,7 @@ def _on_grounds(
     """The verdict on knowledge: of SYNTHETIC knowledge also by where it comes from, how it looks, and how much came."""
     synthetic = submission.origin == pb.ORIGIN_SYNTHETIC
     reason = (_astray(submission, grounds, config) or _says_less(grounds, config)) if synthetic else None
-    verdict = Verdict(pb.OUTCOME_HELD, reason) if reason else _beside(submission, found, config)
+    verdict = Verdict(pb.OUTCOME_HELD, reason) if reason else _in_time(submission, _beside(submission, found, config))
     if verdict.outcome in (pb.OUTCOME_ADMITTED, pb.OUTCOME_REVISED):
         reason = _until_verified(submission, grounds, config)
         if synthetic:
@@ -307,6 +321,11 @@ def _same_content(submission: pb.Submission, head: Head) -> Verdict:
         return Verdict(pb.OUTCOME_REVISED, pb.REASON_REINSTATEMENT, head)
     if authority > known:
         return Verdict(pb.OUTCOME_REVISED, pb.REASON_PROMOTION, head)
+    valid = valid_us(submission)
+    own = submission.item_id == head.item_id
+    if authority == known and own and None not in (valid, head.valid_us) and valid != head.valid_us:
+        # What holds again from another time on: were it merged, what held in between could become the head.
+        return Verdict(pb.OUTCOME_REVISED, pb.REASON_REVISION, head)
     return Verdict(pb.OUTCOME_MERGED, pb.REASON_SAME_CONTENT, head)
 
 

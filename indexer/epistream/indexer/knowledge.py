@@ -49,10 +49,11 @@ class Knowledge:
         """
         state = self._namespaces.state(request.namespace)
         with self._store.reader() as catalog:
-            at = self._point(catalog, state, request, "as_of")
-            revision = catalog.version_at(state.config.number, request.item_id, at)
+            at = self._point(catalog, state, request, "as_of", by_valid_time=True)
+            revision = _wanted_version(catalog, state.config.number, request, at)
             if revision is None:
-                raise NotFound(f"{request.namespace} has no item {request.item_id!r} at revision {at}")
+                held = " that held then" if request.as_of.HasField("valid_time") else ""
+                raise NotFound(f"{request.namespace} has no item {request.item_id!r}{held} at revision {at}")
             change = _change(catalog.committed(state.config.number, revision), with_embedding=request.include_embedding)
             count, decisions = catalog.corroborations(state.config.number, request.item_id, at, CORROBORATIONS_MAX)
             marks = _marks(catalog, state.config.number, [request.item_id], at)
@@ -69,7 +70,7 @@ class Knowledge:
         return answer
 
     def history(self, request: api.HistoryRequest) -> api.HistoryResponse:
-        """The versions of an item, the oldest first.
+        """The versions of an item, in the order in which they came, or of valid time.
 
         Raises:
             NotFound: the namespace is not there, or never had the item.
@@ -80,7 +81,11 @@ class Knowledge:
         with self._store.reader() as catalog:
             if catalog.head(number, request.item_id) is None:
                 raise NotFound(f"{request.namespace} never had an item {request.item_id!r}")
-            revisions = catalog.versions(number, request.item_id, min(request.after_version, REVISION_MAX), limit)
+            after = min(request.after_version, REVISION_MAX)
+            if request.by_valid_time:
+                revisions = catalog.versions_by_valid_time(number, request.item_id, at, after, limit)
+            else:
+                revisions = catalog.versions(number, request.item_id, after, limit)
             changes = [_change(catalog.committed(number, revision)) for revision in revisions if revision <= at]
         return api.HistoryResponse(changes=changes, revision=at)
 
@@ -239,16 +244,28 @@ class Knowledge:
         vector: Vector = own.encode([wanted], ahead=True)[0]
         return vector
 
-    def _point(self, catalog: Catalog, state: NamespaceState, request: Message, field: str) -> int:
-        """The revision that an answer holds for: that of the request's `field`, the head when it is unset."""
+    def _point(
+        self, catalog: Catalog, state: NamespaceState, request: Message, field: str, *, by_valid_time: bool = False
+    ) -> int:
+        """The revision that an answer holds for: that of the request's `field`, the head when it is unset.
+
+        `by_valid_time`: whether a valid time may be named.
+        """
         if not request.HasField(field):
             return state.head
         as_of: pb.AsOf = getattr(request, field)
+        if as_of.HasField("valid_time") and not by_valid_time:
+            text = "only Get reads by valid time: search without it, and get the items that are found"
+            raise InvalidInput.at(f"{field}.valid_time", text)
         match as_of.WhichOneof("point"):
             case "revision":
                 at = as_of.revision
             case "time":
-                at = min(catalog.revision_at(state.config.number, _microseconds(as_of.time, field)), state.head)
+                at = min(
+                    catalog.revision_at(state.config.number, _microseconds(as_of.time, f"{field}.time")), state.head
+                )
+            case None if as_of.HasField("valid_time"):
+                at = state.head
             case _:
                 raise InvalidInput.at(field, _POINT_NEEDED)
         if at > state.head:
@@ -261,6 +278,14 @@ class Knowledge:
 
     def _state(self, state: NamespaceState) -> State:
         return State(self._store.epoch, state.head, state.floor)
+
+
+def _wanted_version(catalog: Catalog, number: int, request: api.GetRequest, at: int) -> int | None:
+    """The revision of the version that is asked for: the one in answers, or the one that held."""
+    if not request.as_of.HasField("valid_time"):
+        return catalog.version_at(number, request.item_id, at)
+    valid = _microseconds(request.as_of.valid_time, "as_of.valid_time")
+    return catalog.version_held(number, request.item_id, at, valid)
 
 
 def _marks(catalog: Catalog, number: int, item_ids: Iterable[str], at: int) -> dict[str, list[api.OpenConflict]]:
@@ -297,4 +322,4 @@ def _microseconds(time: timestamp_pb2.Timestamp, field: str) -> int:
     try:
         return time.ToMicroseconds()
     except ValueError as error:
-        raise InvalidInput.at(f"{field}.time", f"this is no time: {error}") from error
+        raise InvalidInput.at(field, f"this is no time: {error}") from error

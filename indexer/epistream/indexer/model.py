@@ -177,6 +177,11 @@ class Ruling:
     comment: str = ""
 
 
+def valid_us(said: pb.Submission | pb.Knowledge) -> int | None:
+    """From when on something holds, microseconds since 1970; None where its producer does not say."""
+    return said.valid_from.ToMicroseconds() if said.HasField("valid_from") else None
+
+
 def record_of(one: Record | Decoded | Malformed | Embedded) -> Record:
     """What arrived, at whatever stage it is."""
     match one:

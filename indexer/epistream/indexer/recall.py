@@ -70,7 +70,8 @@ def _of_change(change: pb.Change, receipt: pb.Receipt) -> pb.Submission:
     What was promoted since it claims the same in other words named no item that exists: with the item's name it would
     be a revision.
     """
-    in_other_words = change.reason == pb.REASON_PROMOTION and receipt.figures.HasField("similarity")
+    promoted = change.reason in (pb.REASON_PROMOTION, pb.REASON_LATE)
+    in_other_words = promoted and receipt.figures.HasField("similarity")
     said = change.knowledge
     submission = pb.Submission(
         namespace=change.namespace,
@@ -97,6 +98,8 @@ def _say(submission: pb.Submission, said: pb.Knowledge) -> None:
         submission.tests.CopyFrom(said.tests)
     if said.HasField("details"):
         submission.details.CopyFrom(said.details)
+    if said.HasField("valid_from"):
+        submission.valid_from.CopyFrom(said.valid_from)
 
 
 def _merged(catalog: Catalog, entry: Entry) -> Recalled:

@@ -76,6 +76,8 @@ def _violations(submission: pb.Submission) -> Iterator[FieldViolation]:
         yield FieldViolation("expected_version", f"at most {VERSION_MAX}, found {submission.expected_version}")
     if submission.HasField("submitted_time"):
         yield from _time("submitted_time", submission.submitted_time)
+    if submission.HasField("valid_from"):
+        yield from _valid_from(submission.valid_from)
 
 
 def _names(submission: pb.Submission) -> Iterator[FieldViolation]:
@@ -201,7 +203,8 @@ def _retraction(submission: pb.Submission) -> Iterator[FieldViolation]:
         yield FieldViolation("item_id", "required for a retraction: the item to take back")
     if submission.content:
         yield FieldViolation("content", "must be empty for a retraction")
-    yield from unset(submission, ("media", "embedding", "prompt", "tests", "further_media", "details"), "a retraction")
+    unfit = ("media", "embedding", "prompt", "tests", "further_media", "details", "valid_from")
+    yield from unset(submission, unfit, "a retraction")
 
 
 def _attributes(submission: pb.Submission) -> Iterator[FieldViolation]:
@@ -248,6 +251,14 @@ def _provenance(provenance: pb.Provenance) -> Iterator[FieldViolation]:
     if len(provenance.signature) > SIGNATURE_BYTES_MAX:
         found = len(provenance.signature)
         yield FieldViolation("provenance.signature", f"at most {SIGNATURE_BYTES_MAX} bytes, found {found}")
+
+
+def _valid_from(time: Timestamp) -> Iterator[FieldViolation]:
+    try:
+        time.ToMicroseconds()
+    except ValueError:
+        found = f"{time.seconds} seconds and {time.nanos} nanoseconds since 1970"
+        yield FieldViolation("valid_from", f"expected a time in the years 1 to 9999, found {found}")
 
 
 def _time(field: str, time: Timestamp) -> Iterator[FieldViolation]:

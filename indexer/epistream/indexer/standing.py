@@ -67,7 +67,7 @@ class Standing:
         if change is None:
             return
         self.revision = change.revision
-        if change.kind != pb.CHANGE_KIND_RETRACTED:
+        if change.kind not in (pb.CHANGE_KIND_RETRACTED, pb.CHANGE_KIND_LATE):
             synthetic = change.knowledge.origin == pb.ORIGIN_SYNTHETIC
             self.share.deliver(synthetic=synthetic)
             if entry.embedding is not None and self.gains is not None:

@@ -13,6 +13,7 @@ import apsw
 from epistream.indexer import comments, conflicts, generated
 from epistream.indexer.decode import item_of
 from epistream.indexer.journal import Entry
+from epistream.indexer.model import valid_us
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -32,6 +33,8 @@ CREATE TABLE items (
     fingerprint BLOB NOT NULL,
     first_revision INTEGER NOT NULL,
     generation INTEGER NOT NULL,
+    newest_version INTEGER NOT NULL,
+    valid_us INTEGER,
     PRIMARY KEY (namespace, item_id)
 ) WITHOUT ROWID;
 CREATE INDEX items_by_fingerprint ON items (namespace, fingerprint);
@@ -46,6 +49,7 @@ CREATE TABLE versions (
     origin INTEGER NOT NULL,
     modality INTEGER NOT NULL,
     producer TEXT NOT NULL,
+    valid_us INTEGER,
     PRIMARY KEY (namespace, revision)
 ) WITHOUT ROWID;
 CREATE INDEX versions_by_item ON versions (namespace, item_id, version) WHERE version > 1;
@@ -146,7 +150,7 @@ TABLES: Final = (
 )
 """The views, in the order of a dump."""
 
-_Row: TypeAlias = tuple[int | str | bytes, ...]
+_Row: TypeAlias = tuple[int | str | bytes | None, ...]
 
 
 def apply(connection: apsw.Connection, entries: Sequence[Entry]) -> None:
@@ -192,7 +196,8 @@ def _repeated(connection: apsw.Connection, number: int, entries: Sequence[Entry]
             )
             if before == change.fingerprint:
                 found.add(change.revision)
-        newest[change.item_id] = change.fingerprint
+        if change.kind != pb.CHANGE_KIND_LATE:
+            newest[change.item_id] = change.fingerprint
     return found
 
 
@@ -255,7 +260,8 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
 
 def _apply_changes(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> int:
     """Write new versions and heads. Returns by how many the items in answers have grown."""
-    changes = [entry.change for entry in entries if entry.change is not None]
+    versions = [entry.change for entry in entries if entry.change is not None]
+    changes = [change for change in versions if change.kind != pb.CHANGE_KIND_LATE]
     before = {
         change.item_id: connection.execute(
             "SELECT NOT retracted FROM items WHERE namespace = ? AND item_id = ?", (number, change.item_id)
@@ -265,21 +271,26 @@ def _apply_changes(connection: apsw.Connection, number: int, entries: Sequence[E
     }
     after = {change.item_id: change.kind != pb.CHANGE_KIND_RETRACTED for change in changes}
     connection.executemany(
-        "INSERT INTO versions VALUES (?,?,?,?,?,NULL,?,?,?,?)", [_version_row(number, change) for change in changes]
+        "INSERT INTO versions VALUES (?,?,?,?,?,?,?,?,?,?,?)", [_version_row(number, change) for change in versions]
     )
     connection.executemany(
         "UPDATE versions SET ended = ? WHERE namespace = ? AND revision = ?",
         [(change.revision, number, change.replaced_revision) for change in changes if change.replaced_revision],
     )
     connection.executemany(
-        "INSERT INTO items VALUES (?1,?2,?3,?4,?5,?6,?7,?4,?8) ON CONFLICT (namespace, item_id) DO UPDATE"
-        " SET version = ?3, revision = ?4, origin = ?5, retracted = ?6, fingerprint = ?7, generation = ?8",
+        "INSERT INTO items VALUES (?1,?2,?3,?4,?5,?6,?7,?4,?8,?3,?9) ON CONFLICT (namespace, item_id) DO UPDATE"
+        " SET version = ?3, revision = ?4, origin = ?5, retracted = ?6, fingerprint = ?7, generation = ?8,"
+        " newest_version = ?3, valid_us = ?9",
         [_item_row(number, change) for change in changes],
+    )
+    connection.executemany(
+        "UPDATE items SET newest_version = max(newest_version, ?) WHERE namespace = ? AND item_id = ?",
+        [(change.version, number, change.item_id) for change in versions if change.kind == pb.CHANGE_KIND_LATE],
     )
     _apply_parents(connection, number, changes)
     connection.executemany(
         "INSERT INTO attributes VALUES (?,?,?,?)",
-        [(number, c.revision, name, value) for c in changes for name, value in sorted(c.knowledge.attributes.items())],
+        [(number, c.revision, name, value) for c in versions for name, value in sorted(c.knowledge.attributes.items())],
     )
     return sum(after.values()) - sum(bool(there) for there in before.values())
 
@@ -355,15 +366,17 @@ def _version_row(number: int, change: pb.Change) -> _Row:
         change.item_id,
         change.version,
         change.kind,
+        change.revision if change.kind == pb.CHANGE_KIND_LATE else None,
         change.commit_time.ToMicroseconds(),
         knowledge.origin,
         knowledge.modality,
         knowledge.provenance.producer,
+        valid_us(knowledge),
     )
 
 
 def _item_row(number: int, change: pb.Change) -> _Row:
     retracted = int(change.kind == pb.CHANGE_KIND_RETRACTED)
     origin = change.knowledge.origin
-    fingerprint, generation = change.fingerprint, change.generation
-    return (number, change.item_id, change.version, change.revision, origin, retracted, fingerprint, generation)
+    fingerprint, generation, valid = change.fingerprint, change.generation, valid_us(change.knowledge)
+    return (number, change.item_id, change.version, change.revision, origin, retracted, fingerprint, generation, valid)

@@ -206,6 +206,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """REJECTED: it was held, and who reviewed it turned it away."""
     REASON_RELEASED: _Reason.ValueType  # 33
     """ADMITTED, REVISED or MERGED: what the gate had held it for is over."""
+    REASON_LATE: _Reason.ValueType  # 34
+    """REVISED: it holds from an earlier `valid_from` on than the head, which stays the head: see `figures.version`."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a submission had its outcome."""
@@ -278,6 +280,8 @@ REASON_REVIEW_REJECTED: Reason.ValueType  # 32
 """REJECTED: it was held, and who reviewed it turned it away."""
 REASON_RELEASED: Reason.ValueType  # 33
 """ADMITTED, REVISED or MERGED: what the gate had held it for is over."""
+REASON_LATE: Reason.ValueType  # 34
+"""REVISED: it holds from an earlier `valid_from` on than the head, which stays the head: see `figures.version`."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _ChangeKind:
@@ -295,8 +299,12 @@ class _ChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeKind
     CHANGE_KIND_RETRACTED: _ChangeKind.ValueType  # 3
     """The item was retracted: it is in no answer from this revision on."""
     CHANGE_KIND_LEFT: _ChangeKind.ValueType  # 4
-    """Only in a filtered subscription: the item's new version no longer matches the filter. Drop it as if it had been retracted. It has no
-    `knowledge`.
+    """Only in a subscription, without `knowledge`. With a filter: the item's new version no longer matches it. Drop it as if it had been retracted. With an
+    empty `item_id`: at this revision was a LATE change, which was not asked for. There is nothing to drop.
+    """
+    CHANGE_KIND_LATE: _ChangeKind.ValueType  # 5
+    """A version that came late: it holds from an earlier `valid_from` on than the item's head, which stays the head. It is in the history and in what is
+    read by valid time, in no other answer, and only in subscriptions that ask for it (`include_late`).
     """
 
 class ChangeKind(_ChangeKind, metaclass=_ChangeKindEnumTypeWrapper):
@@ -311,8 +319,12 @@ CHANGE_KIND_REVISED: ChangeKind.ValueType  # 2
 CHANGE_KIND_RETRACTED: ChangeKind.ValueType  # 3
 """The item was retracted: it is in no answer from this revision on."""
 CHANGE_KIND_LEFT: ChangeKind.ValueType  # 4
-"""Only in a filtered subscription: the item's new version no longer matches the filter. Drop it as if it had been retracted. It has no
-`knowledge`.
+"""Only in a subscription, without `knowledge`. With a filter: the item's new version no longer matches it. Drop it as if it had been retracted. With an
+empty `item_id`: at this revision was a LATE change, which was not asked for. There is nothing to drop.
+"""
+CHANGE_KIND_LATE: ChangeKind.ValueType  # 5
+"""A version that came late: it holds from an earlier `valid_from` on than the item's head, which stays the head. It is in the history and in what is
+read by valid time, in no other answer, and only in subscriptions that ask for it (`include_late`).
 """
 Global___ChangeKind: _TypeAlias = ChangeKind  # noqa: Y015
 
@@ -555,6 +567,7 @@ class Submission(_message.Message):
     DETAILS_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
     UNREADABLE_FIELD_NUMBER: _builtins.int
+    VALID_FROM_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """The namespace that it is for. Required; it must exist (NOT_FOUND otherwise)."""
     submission_id: _builtins.str
@@ -625,6 +638,13 @@ class Submission(_message.Message):
         letter. Nothing else but `namespace`, `submission_id` and `provenance` is looked at.
         """
 
+    @_builtins.property
+    def valid_from(self) -> _timestamp_pb2.Timestamp:
+        """From when on what it says holds in the world, to the microsecond. Where the head of `item_id` has one too and this is earlier, the head stays
+        the head, and this becomes a LATE version, in the history and in what is read by valid time. Without it, or where the head has none, the order of
+        arrival decides. Must be unset for a retraction, which takes back every version before it, and for feedback.
+        """
+
     def __init__(
         self,
         *,
@@ -647,10 +667,11 @@ class Submission(_message.Message):
         details: _struct_pb2.Struct | None = ...,
         feedback: Global___Feedback | None = ...,
         unreadable: Global___Unreadable | None = ...,
+        valid_from: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "details", b"details", "embedding", b"embedding", "expected_version", b"expected_version", "feedback", b"feedback", "media", b"media", "provenance", b"provenance", "submitted_time", b"submitted_time", "tests", b"tests", "unreadable", b"unreadable"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "details", b"details", "embedding", b"embedding", "expected_version", b"expected_version", "feedback", b"feedback", "media", b"media", "provenance", b"provenance", "submitted_time", b"submitted_time", "tests", b"tests", "unreadable", b"unreadable", "valid_from", b"valid_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "attributes", b"attributes", "content", b"content", "details", b"details", "embedding", b"embedding", "expected_version", b"expected_version", "feedback", b"feedback", "further_media", b"further_media", "item_id", b"item_id", "media", b"media", "modality", b"modality", "namespace", b"namespace", "origin", b"origin", "prompt", b"prompt", "provenance", b"provenance", "retraction", b"retraction", "submission_id", b"submission_id", "submitted_time", b"submitted_time", "tests", b"tests", "unreadable", b"unreadable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "attributes", b"attributes", "content", b"content", "details", b"details", "embedding", b"embedding", "expected_version", b"expected_version", "feedback", b"feedback", "further_media", b"further_media", "item_id", b"item_id", "media", b"media", "modality", b"modality", "namespace", b"namespace", "origin", b"origin", "prompt", b"prompt", "provenance", b"provenance", "retraction", b"retraction", "submission_id", b"submission_id", "submitted_time", b"submitted_time", "tests", b"tests", "unreadable", b"unreadable", "valid_from", b"valid_from"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
@@ -695,6 +716,7 @@ class Knowledge(_message.Message):
     TESTS_FIELD_NUMBER: _builtins.int
     FURTHER_MEDIA_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
+    VALID_FROM_FIELD_NUMBER: _builtins.int
     origin: Global___Origin.ValueType
     """How it came to be. Of what was held and then admitted in a review: that of who decided, where its authority is the higher one."""
     modality: Global___Modality.ValueType
@@ -729,6 +751,10 @@ class Knowledge(_message.Message):
     def details(self) -> _struct_pb2.Struct:
         """What else the source says."""
 
+    @_builtins.property
+    def valid_from(self) -> _timestamp_pb2.Timestamp:
+        """From when on it holds in the world, where its producer says so."""
+
     def __init__(
         self,
         *,
@@ -743,10 +769,11 @@ class Knowledge(_message.Message):
         tests: Global___Tests | None = ...,
         further_media: _abc.Iterable[Global___Media] | None = ...,
         details: _struct_pb2.Struct | None = ...,
+        valid_from: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details", "media", b"media", "provenance", b"provenance", "tests", b"tests"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details", "media", b"media", "provenance", b"provenance", "tests", b"tests", "valid_from", b"valid_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "content", b"content", "details", b"details", "further_media", b"further_media", "media", b"media", "modality", b"modality", "origin", b"origin", "prompt", b"prompt", "provenance", b"provenance", "submission_id", b"submission_id", "tests", b"tests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "content", b"content", "details", b"details", "further_media", b"further_media", "media", b"media", "modality", b"modality", "origin", b"origin", "prompt", b"prompt", "provenance", b"provenance", "submission_id", b"submission_id", "tests", b"tests", "valid_from", b"valid_from"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -963,7 +990,7 @@ class Receipt(_message.Message):
     item_id: _builtins.str
     """The item that it became, revised or was merged into. Empty when it was held or refused."""
     version: _builtins.int
-    """The item's version after it."""
+    """The item's version after it; of a LATE one, its own."""
     revision: _builtins.int
     """The revision of the change. 0 when nothing changed."""
     earlier: _builtins.bool
@@ -1045,7 +1072,7 @@ class Change(_message.Message):
     fingerprint: _builtins.bytes
     """SHA-256 of the canonical content; for RETRACTED of the content that was taken back."""
     replaced_revision: _builtins.int
-    """The revision of the version that this one replaced; 0 for the first."""
+    """The revision of the version that this one replaced; 0 for the first, and for LATE, which replaces none."""
     generation: _builtins.int
     """How many models in a row made it of what models made: 0 for what no model made, for SYNTHETIC 1 and the largest of its parents'."""
     embedding: _builtins.bytes
@@ -1167,21 +1194,30 @@ class AsOf(_message.Message):
 
     REVISION_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    VALID_TIME_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The state after this revision. Beyond the head: FAILED_PRECONDITION with the reason FUTURE_REVISION. Older than what is retained: OUT_OF_RANGE."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """The state at this time, by the service's clock."""
 
+    @_builtins.property
+    def valid_time(self) -> _timestamp_pb2.Timestamp:
+        """Only for Get (INVALID_ARGUMENT otherwise), with a point or, as of the head, without: the version that held at this time in the world, as was known
+        at the point. Of the versions since the last one without `valid_from` or retraction that is the one with the newest `valid_from` not after it; of
+        equal ones the last that came. A version without `valid_from` holds at any time until one with it says otherwise.
+        """
+
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        valid_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["point", b"point", "revision", b"revision", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["point", b"point", "revision", b"revision", "time", b"time", "valid_time", b"valid_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["point", b"point", "revision", b"revision", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["point", b"point", "revision", b"revision", "time", b"time", "valid_time", b"valid_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_point: _TypeAlias = _typing.Literal["revision", "time"]  # noqa: Y015
     _WhichOneofArgType_point: _TypeAlias = _typing.Literal["point", b"point"]  # noqa: Y015

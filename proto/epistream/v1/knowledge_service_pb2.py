@@ -26,7 +26,7 @@ from epistream.v1 import knowledge_pb2 as epistream_dot_v1_dot_knowledge__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$epistream/v1/knowledge_service.proto\x12\x0c\x65pistream.v1\x1a\x1c\x65pistream/v1/knowledge.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"n\n\nGetRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12!\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x12.epistream.v1.AsOf\x12\x19\n\x11include_embedding\x18\x04 \x01(\x08\"\x88\x01\n\rCorroboration\x12\x10\n\x08producer\x18\x01 \x01(\t\x12\x15\n\rsubmission_id\x18\x02 \x01(\t\x12$\n\x06origin\x18\x03 \x01(\x0e\x32\x14.epistream.v1.Origin\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xcb\x01\n\x0bGetResponse\x12$\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x14.epistream.v1.Change\x12\x33\n\x0e\x63orroborations\x18\x02 \x03(\x0b\x32\x1b.epistream.v1.Corroboration\x12\x1b\n\x13\x63orroboration_count\x18\x03 \x01(\x04\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12\x32\n\x0eopen_conflicts\x18\x05 \x03(\x0b\x32\x1a.epistream.v1.OpenConflict\"5\n\x0cOpenConflict\x12\x13\n\x0b\x63onflict_id\x18\x01 \x01(\x04\x12\x10\n\x08item_ids\x18\x02 \x03(\t\"Z\n\x0eHistoryRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x15\n\rafter_version\x18\x04 \x01(\x04\"J\n\x0fHistoryResponse\x12%\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x14.epistream.v1.Change\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\\\n\x13ListFeedbackRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"a\n\x14ListFeedbackResponse\x12\x30\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x01 \x03(\x0b\x32\x1e.epistream.v1.RecordedFeedback\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"j\n\x10RecordedFeedback\x12,\n\nsubmission\x18\x01 \x01(\x0b\x32\x18.epistream.v1.Submission\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfb\x01\n\rSearchRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12)\n\x06vector\x18\x03 \x01(\x0b\x32\x17.epistream.v1.EmbeddingH\x00\x12\r\n\x05limit\x18\x04 \x01(\r\x12$\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x14.epistream.v1.Filter\x12!\n\x05\x61s_of\x18\x06 \x01(\x0b\x32\x12.epistream.v1.AsOf\x12\x1a\n\x12include_embeddings\x18\x07 \x01(\x08\x12\x1f\n\x17include_query_embedding\x18\x08 \x01(\x08\x42\x07\n\x05query\"s\n\x03Hit\x12\x12\n\nsimilarity\x18\x01 \x01(\x01\x12$\n\x06\x63hange\x18\x02 \x01(\x0b\x32\x14.epistream.v1.Change\x12\x32\n\x0eopen_conflicts\x18\x03 \x03(\x0b\x32\x1a.epistream.v1.OpenConflict\"\\\n\x0eSearchResponse\x12\x1f\n\x04hits\x18\x01 \x03(\x0b\x32\x11.epistream.v1.Hit\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x17\n\x0fquery_embedding\x18\x03 \x01(\x0c\"\xab\x01\n\x0b\x44iffRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12 \n\x04\x66rom\x18\x02 \x01(\x0b\x32\x12.epistream.v1.AsOf\x12\x1e\n\x02to\x18\x03 \x01(\x0b\x32\x12.epistream.v1.AsOf\x12$\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x14.epistream.v1.Filter\x12\r\n\x05limit\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\t\"g\n\tDiffEntry\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12$\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x14.epistream.v1.Change\x12#\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x14.epistream.v1.Change\"}\n\x0c\x44iffResponse\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.epistream.v1.DiffEntry\x12\x15\n\rfrom_revision\x18\x02 \x01(\x04\x12\x13\n\x0bto_revision\x18\x03 \x01(\x04\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"S\n\x11ListAlarmsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02on\x18\x02 \x01(\x08\x12\x10\n\x08producer\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\r\"X\n\x12ListAlarmsResponse\x12+\n\x06\x61larms\x18\x01 \x03(\x0b\x32\x1b.epistream.v1.CollapseAlarm\x12\x15\n\rhead_revision\x18\x02 \x01(\x04\"\'\n\x12ListSignalsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\"\xaf\x01\n\x13ListSignalsResponse\x12\'\n\x05\x63\x65lls\x18\x01 \x03(\x0b\x32\x18.epistream.v1.SignalCell\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07records\x18\x05 \x01(\r\x12\x13\n\x0brecords_max\x18\x06 \x01(\r\"\x97\x01\n\nSignalCell\x12$\n\x06origin\x18\x01 \x01(\x0e\x32\x14.epistream.v1.Origin\x12(\n\x08modality\x18\x02 \x01(\x0e\x32\x16.epistream.v1.Modality\x12\x12\n\nbottleneck\x18\x03 \x01(\t\x12%\n\x07signals\x18\x04 \x03(\x0b\x32\x14.epistream.v1.Signal\"\xa6\x02\n\x06Signal\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07missing\x18\x03 \x01(\t\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x14\n\x07minimum\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x14\n\x07maximum\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\r\n\x05items\x18\x07 \x01(\r\x12\x10\n\x08producer\x18\x08 \x01(\t\x12\x10\n\x03low\x18\t \x01(\x01H\x03\x88\x01\x01\x12\x11\n\x04high\x18\n \x01(\x01H\x04\x88\x01\x01\x12\r\n\x05\x61larm\x18\x0b \x01(\x08\x12\'\n\x05parts\x18\x0c \x03(\x0b\x32\x18.epistream.v1.SignalPartB\x08\n\x06_valueB\n\n\x08_minimumB\n\n\x08_maximumB\x06\n\x04_lowB\x07\n\x05_high\")\n\nSignalPart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x01\"L\n\x0e\x45xplainRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08producer\x18\x02 \x01(\t\x12\x15\n\rsubmission_id\x18\x03 \x01(\t\"B\n\x0f\x45xplainResponse\x12/\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x19.epistream.v1.Explanation\"\x86\x01\n\x0b\x45xplanation\x12&\n\x07receipt\x18\x01 \x01(\x0b\x32\x15.epistream.v1.Receipt\x12*\n\x05rules\x18\x02 \x03(\x0b\x32\x1b.epistream.v1.ExplainedRule\x12\x12\n\ndecided_by\x18\x03 \x01(\t\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\"A\n\rExplainedRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66ired\x18\x02 \x01(\x08\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t2\xde\x04\n\x10KnowledgeService\x12:\n\x03Get\x12\x18.epistream.v1.GetRequest\x1a\x19.epistream.v1.GetResponse\x12\x46\n\x07History\x12\x1c.epistream.v1.HistoryRequest\x1a\x1d.epistream.v1.HistoryResponse\x12\x43\n\x06Search\x12\x1b.epistream.v1.SearchRequest\x1a\x1c.epistream.v1.SearchResponse\x12=\n\x04\x44iff\x12\x19.epistream.v1.DiffRequest\x1a\x1a.epistream.v1.DiffResponse\x12U\n\x0cListFeedback\x12!.epistream.v1.ListFeedbackRequest\x1a\".epistream.v1.ListFeedbackResponse\x12\x46\n\x07\x45xplain\x12\x1c.epistream.v1.ExplainRequest\x1a\x1d.epistream.v1.ExplainResponse\x12O\n\nListAlarms\x12\x1f.epistream.v1.ListAlarmsRequest\x1a .epistream.v1.ListAlarmsResponse\x12R\n\x0bListSignals\x12 .epistream.v1.ListSignalsRequest\x1a!.epistream.v1.ListSignalsResponseB-\n\x0fio.epistream.v1P\x01Z\x18\x65pistream/v1;epistreamv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$epistream/v1/knowledge_service.proto\x12\x0c\x65pistream.v1\x1a\x1c\x65pistream/v1/knowledge.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"n\n\nGetRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12!\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x12.epistream.v1.AsOf\x12\x19\n\x11include_embedding\x18\x04 \x01(\x08\"\x88\x01\n\rCorroboration\x12\x10\n\x08producer\x18\x01 \x01(\t\x12\x15\n\rsubmission_id\x18\x02 \x01(\t\x12$\n\x06origin\x18\x03 \x01(\x0e\x32\x14.epistream.v1.Origin\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xcb\x01\n\x0bGetResponse\x12$\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x14.epistream.v1.Change\x12\x33\n\x0e\x63orroborations\x18\x02 \x03(\x0b\x32\x1b.epistream.v1.Corroboration\x12\x1b\n\x13\x63orroboration_count\x18\x03 \x01(\x04\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12\x32\n\x0eopen_conflicts\x18\x05 \x03(\x0b\x32\x1a.epistream.v1.OpenConflict\"5\n\x0cOpenConflict\x12\x13\n\x0b\x63onflict_id\x18\x01 \x01(\x04\x12\x10\n\x08item_ids\x18\x02 \x03(\t\"q\n\x0eHistoryRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x15\n\rafter_version\x18\x04 \x01(\x04\x12\x15\n\rby_valid_time\x18\x05 \x01(\x08\"J\n\x0fHistoryResponse\x12%\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x14.epistream.v1.Change\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\\\n\x13ListFeedbackRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"a\n\x14ListFeedbackResponse\x12\x30\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x01 \x03(\x0b\x32\x1e.epistream.v1.RecordedFeedback\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"j\n\x10RecordedFeedback\x12,\n\nsubmission\x18\x01 \x01(\x0b\x32\x18.epistream.v1.Submission\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfb\x01\n\rSearchRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12)\n\x06vector\x18\x03 \x01(\x0b\x32\x17.epistream.v1.EmbeddingH\x00\x12\r\n\x05limit\x18\x04 \x01(\r\x12$\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x14.epistream.v1.Filter\x12!\n\x05\x61s_of\x18\x06 \x01(\x0b\x32\x12.epistream.v1.AsOf\x12\x1a\n\x12include_embeddings\x18\x07 \x01(\x08\x12\x1f\n\x17include_query_embedding\x18\x08 \x01(\x08\x42\x07\n\x05query\"s\n\x03Hit\x12\x12\n\nsimilarity\x18\x01 \x01(\x01\x12$\n\x06\x63hange\x18\x02 \x01(\x0b\x32\x14.epistream.v1.Change\x12\x32\n\x0eopen_conflicts\x18\x03 \x03(\x0b\x32\x1a.epistream.v1.OpenConflict\"\\\n\x0eSearchResponse\x12\x1f\n\x04hits\x18\x01 \x03(\x0b\x32\x11.epistream.v1.Hit\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x17\n\x0fquery_embedding\x18\x03 \x01(\x0c\"\xab\x01\n\x0b\x44iffRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12 \n\x04\x66rom\x18\x02 \x01(\x0b\x32\x12.epistream.v1.AsOf\x12\x1e\n\x02to\x18\x03 \x01(\x0b\x32\x12.epistream.v1.AsOf\x12$\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x14.epistream.v1.Filter\x12\r\n\x05limit\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\t\"g\n\tDiffEntry\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12$\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x14.epistream.v1.Change\x12#\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x14.epistream.v1.Change\"}\n\x0c\x44iffResponse\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.epistream.v1.DiffEntry\x12\x15\n\rfrom_revision\x18\x02 \x01(\x04\x12\x13\n\x0bto_revision\x18\x03 \x01(\x04\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"S\n\x11ListAlarmsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02on\x18\x02 \x01(\x08\x12\x10\n\x08producer\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\r\"X\n\x12ListAlarmsResponse\x12+\n\x06\x61larms\x18\x01 \x03(\x0b\x32\x1b.epistream.v1.CollapseAlarm\x12\x15\n\rhead_revision\x18\x02 \x01(\x04\"\'\n\x12ListSignalsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\"\xaf\x01\n\x13ListSignalsResponse\x12\'\n\x05\x63\x65lls\x18\x01 \x03(\x0b\x32\x18.epistream.v1.SignalCell\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07records\x18\x05 \x01(\r\x12\x13\n\x0brecords_max\x18\x06 \x01(\r\"\x97\x01\n\nSignalCell\x12$\n\x06origin\x18\x01 \x01(\x0e\x32\x14.epistream.v1.Origin\x12(\n\x08modality\x18\x02 \x01(\x0e\x32\x16.epistream.v1.Modality\x12\x12\n\nbottleneck\x18\x03 \x01(\t\x12%\n\x07signals\x18\x04 \x03(\x0b\x32\x14.epistream.v1.Signal\"\xa6\x02\n\x06Signal\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07missing\x18\x03 \x01(\t\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x14\n\x07minimum\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x14\n\x07maximum\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\r\n\x05items\x18\x07 \x01(\r\x12\x10\n\x08producer\x18\x08 \x01(\t\x12\x10\n\x03low\x18\t \x01(\x01H\x03\x88\x01\x01\x12\x11\n\x04high\x18\n \x01(\x01H\x04\x88\x01\x01\x12\r\n\x05\x61larm\x18\x0b \x01(\x08\x12\'\n\x05parts\x18\x0c \x03(\x0b\x32\x18.epistream.v1.SignalPartB\x08\n\x06_valueB\n\n\x08_minimumB\n\n\x08_maximumB\x06\n\x04_lowB\x07\n\x05_high\")\n\nSignalPart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x01\"L\n\x0e\x45xplainRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08producer\x18\x02 \x01(\t\x12\x15\n\rsubmission_id\x18\x03 \x01(\t\"B\n\x0f\x45xplainResponse\x12/\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x19.epistream.v1.Explanation\"\x86\x01\n\x0b\x45xplanation\x12&\n\x07receipt\x18\x01 \x01(\x0b\x32\x15.epistream.v1.Receipt\x12*\n\x05rules\x18\x02 \x03(\x0b\x32\x1b.epistream.v1.ExplainedRule\x12\x12\n\ndecided_by\x18\x03 \x01(\t\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\"A\n\rExplainedRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66ired\x18\x02 \x01(\x08\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t2\xde\x04\n\x10KnowledgeService\x12:\n\x03Get\x12\x18.epistream.v1.GetRequest\x1a\x19.epistream.v1.GetResponse\x12\x46\n\x07History\x12\x1c.epistream.v1.HistoryRequest\x1a\x1d.epistream.v1.HistoryResponse\x12\x43\n\x06Search\x12\x1b.epistream.v1.SearchRequest\x1a\x1c.epistream.v1.SearchResponse\x12=\n\x04\x44iff\x12\x19.epistream.v1.DiffRequest\x1a\x1a.epistream.v1.DiffResponse\x12U\n\x0cListFeedback\x12!.epistream.v1.ListFeedbackRequest\x1a\".epistream.v1.ListFeedbackResponse\x12\x46\n\x07\x45xplain\x12\x1c.epistream.v1.ExplainRequest\x1a\x1d.epistream.v1.ExplainResponse\x12O\n\nListAlarms\x12\x1f.epistream.v1.ListAlarmsRequest\x1a .epistream.v1.ListAlarmsResponse\x12R\n\x0bListSignals\x12 .epistream.v1.ListSignalsRequest\x1a!.epistream.v1.ListSignalsResponseB-\n\x0fio.epistream.v1P\x01Z\x18\x65pistream/v1;epistreamv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,49 +43,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPENCONFLICT']._serialized_start=574
   _globals['_OPENCONFLICT']._serialized_end=627
   _globals['_HISTORYREQUEST']._serialized_start=629
-  _globals['_HISTORYREQUEST']._serialized_end=719
-  _globals['_HISTORYRESPONSE']._serialized_start=721
-  _globals['_HISTORYRESPONSE']._serialized_end=795
-  _globals['_LISTFEEDBACKREQUEST']._serialized_start=797
-  _globals['_LISTFEEDBACKREQUEST']._serialized_end=889
-  _globals['_LISTFEEDBACKRESPONSE']._serialized_start=891
-  _globals['_LISTFEEDBACKRESPONSE']._serialized_end=988
-  _globals['_RECORDEDFEEDBACK']._serialized_start=990
-  _globals['_RECORDEDFEEDBACK']._serialized_end=1096
-  _globals['_SEARCHREQUEST']._serialized_start=1099
-  _globals['_SEARCHREQUEST']._serialized_end=1350
-  _globals['_HIT']._serialized_start=1352
-  _globals['_HIT']._serialized_end=1467
-  _globals['_SEARCHRESPONSE']._serialized_start=1469
-  _globals['_SEARCHRESPONSE']._serialized_end=1561
-  _globals['_DIFFREQUEST']._serialized_start=1564
-  _globals['_DIFFREQUEST']._serialized_end=1735
-  _globals['_DIFFENTRY']._serialized_start=1737
-  _globals['_DIFFENTRY']._serialized_end=1840
-  _globals['_DIFFRESPONSE']._serialized_start=1842
-  _globals['_DIFFRESPONSE']._serialized_end=1967
-  _globals['_LISTALARMSREQUEST']._serialized_start=1969
-  _globals['_LISTALARMSREQUEST']._serialized_end=2052
-  _globals['_LISTALARMSRESPONSE']._serialized_start=2054
-  _globals['_LISTALARMSRESPONSE']._serialized_end=2142
-  _globals['_LISTSIGNALSREQUEST']._serialized_start=2144
-  _globals['_LISTSIGNALSREQUEST']._serialized_end=2183
-  _globals['_LISTSIGNALSRESPONSE']._serialized_start=2186
-  _globals['_LISTSIGNALSRESPONSE']._serialized_end=2361
-  _globals['_SIGNALCELL']._serialized_start=2364
-  _globals['_SIGNALCELL']._serialized_end=2515
-  _globals['_SIGNAL']._serialized_start=2518
-  _globals['_SIGNAL']._serialized_end=2812
-  _globals['_SIGNALPART']._serialized_start=2814
-  _globals['_SIGNALPART']._serialized_end=2855
-  _globals['_EXPLAINREQUEST']._serialized_start=2857
-  _globals['_EXPLAINREQUEST']._serialized_end=2933
-  _globals['_EXPLAINRESPONSE']._serialized_start=2935
-  _globals['_EXPLAINRESPONSE']._serialized_end=3001
-  _globals['_EXPLANATION']._serialized_start=3004
-  _globals['_EXPLANATION']._serialized_end=3138
-  _globals['_EXPLAINEDRULE']._serialized_start=3140
-  _globals['_EXPLAINEDRULE']._serialized_end=3205
-  _globals['_KNOWLEDGESERVICE']._serialized_start=3208
-  _globals['_KNOWLEDGESERVICE']._serialized_end=3814
+  _globals['_HISTORYREQUEST']._serialized_end=742
+  _globals['_HISTORYRESPONSE']._serialized_start=744
+  _globals['_HISTORYRESPONSE']._serialized_end=818
+  _globals['_LISTFEEDBACKREQUEST']._serialized_start=820
+  _globals['_LISTFEEDBACKREQUEST']._serialized_end=912
+  _globals['_LISTFEEDBACKRESPONSE']._serialized_start=914
+  _globals['_LISTFEEDBACKRESPONSE']._serialized_end=1011
+  _globals['_RECORDEDFEEDBACK']._serialized_start=1013
+  _globals['_RECORDEDFEEDBACK']._serialized_end=1119
+  _globals['_SEARCHREQUEST']._serialized_start=1122
+  _globals['_SEARCHREQUEST']._serialized_end=1373
+  _globals['_HIT']._serialized_start=1375
+  _globals['_HIT']._serialized_end=1490
+  _globals['_SEARCHRESPONSE']._serialized_start=1492
+  _globals['_SEARCHRESPONSE']._serialized_end=1584
+  _globals['_DIFFREQUEST']._serialized_start=1587
+  _globals['_DIFFREQUEST']._serialized_end=1758
+  _globals['_DIFFENTRY']._serialized_start=1760
+  _globals['_DIFFENTRY']._serialized_end=1863
+  _globals['_DIFFRESPONSE']._serialized_start=1865
+  _globals['_DIFFRESPONSE']._serialized_end=1990
+  _globals['_LISTALARMSREQUEST']._serialized_start=1992
+  _globals['_LISTALARMSREQUEST']._serialized_end=2075
+  _globals['_LISTALARMSRESPONSE']._serialized_start=2077
+  _globals['_LISTALARMSRESPONSE']._serialized_end=2165
+  _globals['_LISTSIGNALSREQUEST']._serialized_start=2167
+  _globals['_LISTSIGNALSREQUEST']._serialized_end=2206
+  _globals['_LISTSIGNALSRESPONSE']._serialized_start=2209
+  _globals['_LISTSIGNALSRESPONSE']._serialized_end=2384
+  _globals['_SIGNALCELL']._serialized_start=2387
+  _globals['_SIGNALCELL']._serialized_end=2538
+  _globals['_SIGNAL']._serialized_start=2541
+  _globals['_SIGNAL']._serialized_end=2835
+  _globals['_SIGNALPART']._serialized_start=2837
+  _globals['_SIGNALPART']._serialized_end=2878
+  _globals['_EXPLAINREQUEST']._serialized_start=2880
+  _globals['_EXPLAINREQUEST']._serialized_end=2956
+  _globals['_EXPLAINRESPONSE']._serialized_start=2958
+  _globals['_EXPLAINRESPONSE']._serialized_end=3024
+  _globals['_EXPLANATION']._serialized_start=3027
+  _globals['_EXPLANATION']._serialized_end=3161
+  _globals['_EXPLAINEDRULE']._serialized_start=3163
+  _globals['_EXPLAINEDRULE']._serialized_end=3228
+  _globals['_KNOWLEDGESERVICE']._serialized_start=3231
+  _globals['_KNOWLEDGESERVICE']._serialized_end=3837
 # @@protoc_insertion_point(module_scope)

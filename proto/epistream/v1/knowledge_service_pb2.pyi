@@ -174,6 +174,7 @@ class HistoryRequest(_message.Message):
     ITEM_ID_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     AFTER_VERSION_FIELD_NUMBER: _builtins.int
+    BY_VALID_TIME_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """The namespace. Required."""
     item_id: _builtins.str
@@ -181,7 +182,9 @@ class HistoryRequest(_message.Message):
     limit: _builtins.int
     """At most this many, 1 to 1,000; 100 when unset."""
     after_version: _builtins.int
-    """Only versions above this one. To page on, give the last version of the page before."""
+    """Only versions that come after this one in the order asked for. To page on, give the last version of the page before."""
+    by_valid_time: _builtins.bool
+    """In the order of `valid_from`, those without it first; of equal ones in the order in which they came."""
     def __init__(
         self,
         *,
@@ -189,10 +192,11 @@ class HistoryRequest(_message.Message):
         item_id: _builtins.str = ...,
         limit: _builtins.int = ...,
         after_version: _builtins.int = ...,
+        by_valid_time: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_version", b"after_version", "item_id", b"item_id", "limit", b"limit", "namespace", b"namespace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_version", b"after_version", "by_valid_time", b"by_valid_time", "item_id", b"item_id", "limit", b"limit", "namespace", b"namespace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -210,7 +214,7 @@ class HistoryResponse(_message.Message):
     """The revision that the answer holds for."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[_knowledge_pb2.Change]:
-        """The oldest first."""
+        """In the order asked for."""
 
     def __init__(
         self,

@@ -82,14 +82,14 @@ class KnowledgeServiceServicer(object):
     """
 
     def Get(self, request, context):
-        """One item at a point in time: its version then, or NOT_FOUND if it was not there or was retracted.
+        """One item at a point in time: its version then, or NOT_FOUND if it was not there or was retracted. Or the version that held at a time in the world.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def History(self, request, context):
-        """All versions of an item, the oldest first.
+        """All versions of an item, in the order in which they came, or of valid time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,9 +17,9 @@ class KnowledgeServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Get: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.GetRequest, _knowledge_service_pb2.GetResponse]
-    """One item at a point in time: its version then, or NOT_FOUND if it was not there or was retracted."""
+    """One item at a point in time: its version then, or NOT_FOUND if it was not there or was retracted. Or the version that held at a time in the world."""
     History: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.HistoryRequest, _knowledge_service_pb2.HistoryResponse]
-    """All versions of an item, the oldest first."""
+    """All versions of an item, in the order in which they came, or of valid time."""
     Search: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.SearchRequest, _knowledge_service_pb2.SearchResponse]
     """The items nearest to a text or a vector, among those that the filter lets through, at a point in time."""
     Diff: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.DiffRequest, _knowledge_service_pb2.DiffResponse]
@@ -42,7 +42,7 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _knowledge_service_pb2.GetRequest,
         context: _aio.ServicerContext[_knowledge_service_pb2.GetRequest, _abc.Awaitable[_knowledge_service_pb2.GetResponse]],
     ) -> _abc.Awaitable[_knowledge_service_pb2.GetResponse]:
-        """One item at a point in time: its version then, or NOT_FOUND if it was not there or was retracted."""
+        """One item at a point in time: its version then, or NOT_FOUND if it was not there or was retracted. Or the version that held at a time in the world."""
 
     @_abc_1.abstractmethod
     def History(
@@ -50,7 +50,7 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _knowledge_service_pb2.HistoryRequest,
         context: _aio.ServicerContext[_knowledge_service_pb2.HistoryRequest, _abc.Awaitable[_knowledge_service_pb2.HistoryResponse]],
     ) -> _abc.Awaitable[_knowledge_service_pb2.HistoryResponse]:
-        """All versions of an item, the oldest first."""
+        """All versions of an item, in the order in which they came, or of valid time."""
 
     @_abc_1.abstractmethod
     def Search(

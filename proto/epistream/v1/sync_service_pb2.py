@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65pistream/v1/sync_service.proto\x12\x0c\x65pistream.v1\x1a\x1c\x65pistream/v1/knowledge.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\x01\n\x10SubscribeRequest\x12/\n\tsubscribe\x18\x01 \x01(\x0b\x32\x1a.epistream.v1.SubscriptionH\x00\x12\x34\n\x0b\x61\x63knowledge\x18\x02 \x01(\x0b\x32\x1d.epistream.v1.AcknowledgementH\x00\x42\t\n\x07message\"\xa0\x02\n\x0cSubscription\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x18\n\x0e\x61\x66ter_revision\x18\x03 \x01(\x04H\x00\x12\x0e\n\x04head\x18\x04 \x01(\x08H\x00\x12\x12\n\x08snapshot\x18\x05 \x01(\x08H\x00\x12\r\n\x05\x65poch\x18\x06 \x01(\t\x12\x1d\n\x15snapshot_if_compacted\x18\x07 \x01(\x08\x12$\n\x06\x66ilter\x18\x08 \x01(\x0b\x32\x14.epistream.v1.Filter\x12\x1a\n\x12include_embeddings\x18\t \x01(\x08\x12\x34\n\x11progress_interval\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationB\x07\n\x05start\"]\n\x0f\x41\x63knowledgement\x12\x18\n\x10\x61pplied_revision\x18\x01 \x01(\x04\x12\x30\n\x0c\x61pplied_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xdf\x02\n\x11SubscribeResponse\x12.\n\nsubscribed\x18\x01 \x01(\x0b\x32\x18.epistream.v1.SubscribedH\x00\x12(\n\x07\x63hanges\x18\x02 \x01(\x0b\x32\x15.epistream.v1.ChangesH\x00\x12*\n\x08progress\x18\x03 \x01(\x0b\x32\x16.epistream.v1.ProgressH\x00\x12\x35\n\x0esnapshot_begin\x18\x04 \x01(\x0b\x32\x1b.epistream.v1.SnapshotBeginH\x00\x12)\n\x08snapshot\x18\x05 \x01(\x0b\x32\x15.epistream.v1.ChangesH\x00\x12\x31\n\x0csnapshot_end\x18\x06 \x01(\x0b\x32\x19.epistream.v1.SnapshotEndH\x00\x12$\n\x05\x64rain\x18\x07 \x01(\x0b\x32\x13.epistream.v1.DrainH\x00\x42\t\n\x07message\"]\n\nSubscribed\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x15\n\rhead_revision\x18\x02 \x01(\x04\x12\x16\n\x0e\x61\x66ter_revision\x18\x03 \x01(\x04\x12\x11\n\tdimension\x18\x04 \x01(\r\"0\n\x07\x43hanges\x12%\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x14.epistream.v1.Change\"\x8a\x01\n\x08Progress\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x15\n\rhead_revision\x18\x02 \x01(\x04\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x06\x61larms\x18\x04 \x03(\x0b\x32\x1b.epistream.v1.CollapseAlarm\"4\n\rSnapshotBegin\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x11\n\tcompacted\x18\x02 \x01(\x08\".\n\x0bSnapshotEnd\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"I\n\x05\x44rain\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12.\n\x0bretry_delay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\")\n\x14ListConsumersRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\"\xc4\x01\n\x0e\x43onsumerStatus\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x0e\n\x06stream\x18\x02 \x01(\x04\x12\x11\n\tconnected\x18\x03 \x01(\x08\x12\x15\n\rsent_revision\x18\x04 \x01(\x04\x12\x18\n\x10\x61pplied_revision\x18\x05 \x01(\x04\x12\x15\n\rlag_revisions\x18\x06 \x01(\x04\x12\x35\n\x11\x61\x63knowledged_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"_\n\x15ListConsumersResponse\x12/\n\tconsumers\x18\x01 \x03(\x0b\x32\x1c.epistream.v1.ConsumerStatus\x12\x15\n\rhead_revision\x18\x02 \x01(\x04\"L\n\x12WaitAppliedRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x11\n\tconsumers\x18\x03 \x03(\t\"&\n\x13WaitAppliedResponse\x12\x0f\n\x07\x61pplied\x18\x01 \x03(\t2\x8d\x02\n\x0bSyncService\x12P\n\tSubscribe\x12\x1e.epistream.v1.SubscribeRequest\x1a\x1f.epistream.v1.SubscribeResponse(\x01\x30\x01\x12X\n\rListConsumers\x12\".epistream.v1.ListConsumersRequest\x1a#.epistream.v1.ListConsumersResponse\x12R\n\x0bWaitApplied\x12 .epistream.v1.WaitAppliedRequest\x1a!.epistream.v1.WaitAppliedResponseB-\n\x0fio.epistream.v1P\x01Z\x18\x65pistream/v1;epistreamv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65pistream/v1/sync_service.proto\x12\x0c\x65pistream.v1\x1a\x1c\x65pistream/v1/knowledge.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\x01\n\x10SubscribeRequest\x12/\n\tsubscribe\x18\x01 \x01(\x0b\x32\x1a.epistream.v1.SubscriptionH\x00\x12\x34\n\x0b\x61\x63knowledge\x18\x02 \x01(\x0b\x32\x1d.epistream.v1.AcknowledgementH\x00\x42\t\n\x07message\"\xb6\x02\n\x0cSubscription\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x18\n\x0e\x61\x66ter_revision\x18\x03 \x01(\x04H\x00\x12\x0e\n\x04head\x18\x04 \x01(\x08H\x00\x12\x12\n\x08snapshot\x18\x05 \x01(\x08H\x00\x12\r\n\x05\x65poch\x18\x06 \x01(\t\x12\x1d\n\x15snapshot_if_compacted\x18\x07 \x01(\x08\x12$\n\x06\x66ilter\x18\x08 \x01(\x0b\x32\x14.epistream.v1.Filter\x12\x1a\n\x12include_embeddings\x18\t \x01(\x08\x12\x34\n\x11progress_interval\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cinclude_late\x18\x0b \x01(\x08\x42\x07\n\x05start\"]\n\x0f\x41\x63knowledgement\x12\x18\n\x10\x61pplied_revision\x18\x01 \x01(\x04\x12\x30\n\x0c\x61pplied_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xdf\x02\n\x11SubscribeResponse\x12.\n\nsubscribed\x18\x01 \x01(\x0b\x32\x18.epistream.v1.SubscribedH\x00\x12(\n\x07\x63hanges\x18\x02 \x01(\x0b\x32\x15.epistream.v1.ChangesH\x00\x12*\n\x08progress\x18\x03 \x01(\x0b\x32\x16.epistream.v1.ProgressH\x00\x12\x35\n\x0esnapshot_begin\x18\x04 \x01(\x0b\x32\x1b.epistream.v1.SnapshotBeginH\x00\x12)\n\x08snapshot\x18\x05 \x01(\x0b\x32\x15.epistream.v1.ChangesH\x00\x12\x31\n\x0csnapshot_end\x18\x06 \x01(\x0b\x32\x19.epistream.v1.SnapshotEndH\x00\x12$\n\x05\x64rain\x18\x07 \x01(\x0b\x32\x13.epistream.v1.DrainH\x00\x42\t\n\x07message\"]\n\nSubscribed\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x15\n\rhead_revision\x18\x02 \x01(\x04\x12\x16\n\x0e\x61\x66ter_revision\x18\x03 \x01(\x04\x12\x11\n\tdimension\x18\x04 \x01(\r\"0\n\x07\x43hanges\x12%\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x14.epistream.v1.Change\"\x8a\x01\n\x08Progress\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x15\n\rhead_revision\x18\x02 \x01(\x04\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x06\x61larms\x18\x04 \x03(\x0b\x32\x1b.epistream.v1.CollapseAlarm\"4\n\rSnapshotBegin\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x11\n\tcompacted\x18\x02 \x01(\x08\".\n\x0bSnapshotEnd\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"I\n\x05\x44rain\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12.\n\x0bretry_delay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\")\n\x14ListConsumersRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\"\xc4\x01\n\x0e\x43onsumerStatus\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x0e\n\x06stream\x18\x02 \x01(\x04\x12\x11\n\tconnected\x18\x03 \x01(\x08\x12\x15\n\rsent_revision\x18\x04 \x01(\x04\x12\x18\n\x10\x61pplied_revision\x18\x05 \x01(\x04\x12\x15\n\rlag_revisions\x18\x06 \x01(\x04\x12\x35\n\x11\x61\x63knowledged_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"_\n\x15ListConsumersResponse\x12/\n\tconsumers\x18\x01 \x03(\x0b\x32\x1c.epistream.v1.ConsumerStatus\x12\x15\n\rhead_revision\x18\x02 \x01(\x04\"L\n\x12WaitAppliedRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x11\n\tconsumers\x18\x03 \x03(\t\"&\n\x13WaitAppliedResponse\x12\x0f\n\x07\x61pplied\x18\x01 \x03(\t2\x8d\x02\n\x0bSyncService\x12P\n\tSubscribe\x12\x1e.epistream.v1.SubscribeRequest\x1a\x1f.epistream.v1.SubscribeResponse(\x01\x30\x01\x12X\n\rListConsumers\x12\".epistream.v1.ListConsumersRequest\x1a#.epistream.v1.ListConsumersResponse\x12R\n\x0bWaitApplied\x12 .epistream.v1.WaitAppliedRequest\x1a!.epistream.v1.WaitAppliedResponseB-\n\x0fio.epistream.v1P\x01Z\x18\x65pistream/v1;epistreamv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,33 +38,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBSCRIBEREQUEST']._serialized_start=145
   _globals['_SUBSCRIBEREQUEST']._serialized_end=277
   _globals['_SUBSCRIPTION']._serialized_start=280
-  _globals['_SUBSCRIPTION']._serialized_end=568
-  _globals['_ACKNOWLEDGEMENT']._serialized_start=570
-  _globals['_ACKNOWLEDGEMENT']._serialized_end=663
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=666
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=1017
-  _globals['_SUBSCRIBED']._serialized_start=1019
-  _globals['_SUBSCRIBED']._serialized_end=1112
-  _globals['_CHANGES']._serialized_start=1114
-  _globals['_CHANGES']._serialized_end=1162
-  _globals['_PROGRESS']._serialized_start=1165
-  _globals['_PROGRESS']._serialized_end=1303
-  _globals['_SNAPSHOTBEGIN']._serialized_start=1305
-  _globals['_SNAPSHOTBEGIN']._serialized_end=1357
-  _globals['_SNAPSHOTEND']._serialized_start=1359
-  _globals['_SNAPSHOTEND']._serialized_end=1405
-  _globals['_DRAIN']._serialized_start=1407
-  _globals['_DRAIN']._serialized_end=1480
-  _globals['_LISTCONSUMERSREQUEST']._serialized_start=1482
-  _globals['_LISTCONSUMERSREQUEST']._serialized_end=1523
-  _globals['_CONSUMERSTATUS']._serialized_start=1526
-  _globals['_CONSUMERSTATUS']._serialized_end=1722
-  _globals['_LISTCONSUMERSRESPONSE']._serialized_start=1724
-  _globals['_LISTCONSUMERSRESPONSE']._serialized_end=1819
-  _globals['_WAITAPPLIEDREQUEST']._serialized_start=1821
-  _globals['_WAITAPPLIEDREQUEST']._serialized_end=1897
-  _globals['_WAITAPPLIEDRESPONSE']._serialized_start=1899
-  _globals['_WAITAPPLIEDRESPONSE']._serialized_end=1937
-  _globals['_SYNCSERVICE']._serialized_start=1940
-  _globals['_SYNCSERVICE']._serialized_end=2209
+  _globals['_SUBSCRIPTION']._serialized_end=590
+  _globals['_ACKNOWLEDGEMENT']._serialized_start=592
+  _globals['_ACKNOWLEDGEMENT']._serialized_end=685
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=688
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=1039
+  _globals['_SUBSCRIBED']._serialized_start=1041
+  _globals['_SUBSCRIBED']._serialized_end=1134
+  _globals['_CHANGES']._serialized_start=1136
+  _globals['_CHANGES']._serialized_end=1184
+  _globals['_PROGRESS']._serialized_start=1187
+  _globals['_PROGRESS']._serialized_end=1325
+  _globals['_SNAPSHOTBEGIN']._serialized_start=1327
+  _globals['_SNAPSHOTBEGIN']._serialized_end=1379
+  _globals['_SNAPSHOTEND']._serialized_start=1381
+  _globals['_SNAPSHOTEND']._serialized_end=1427
+  _globals['_DRAIN']._serialized_start=1429
+  _globals['_DRAIN']._serialized_end=1502
+  _globals['_LISTCONSUMERSREQUEST']._serialized_start=1504
+  _globals['_LISTCONSUMERSREQUEST']._serialized_end=1545
+  _globals['_CONSUMERSTATUS']._serialized_start=1548
+  _globals['_CONSUMERSTATUS']._serialized_end=1744
+  _globals['_LISTCONSUMERSRESPONSE']._serialized_start=1746
+  _globals['_LISTCONSUMERSRESPONSE']._serialized_end=1841
+  _globals['_WAITAPPLIEDREQUEST']._serialized_start=1843
+  _globals['_WAITAPPLIEDREQUEST']._serialized_end=1919
+  _globals['_WAITAPPLIEDRESPONSE']._serialized_start=1921
+  _globals['_WAITAPPLIEDRESPONSE']._serialized_end=1959
+  _globals['_SYNCSERVICE']._serialized_start=1962
+  _globals['_SYNCSERVICE']._serialized_end=2231
 # @@protoc_insertion_point(module_scope)

@@ -69,6 +69,7 @@ class Subscription(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     INCLUDE_EMBEDDINGS_FIELD_NUMBER: _builtins.int
     PROGRESS_INTERVAL_FIELD_NUMBER: _builtins.int
+    INCLUDE_LATE_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """The namespace. Required."""
     consumer: _builtins.str
@@ -90,6 +91,10 @@ class Subscription(_message.Message):
     """With `after_revision`: take a snapshot on the same stream when the revision is no longer retained."""
     include_embeddings: _builtins.bool
     """Send the vectors too."""
+    include_late: _builtins.bool
+    """Send LATE changes as they are. Whoever does not know them would take an earlier version for the current one, so without it they are passed over,
+    and where no filter is set, so that every revision comes, a LEFT without an item comes in their place.
+    """
     @_builtins.property
     def filter(self) -> _knowledge_pb2.Filter:
         """Only these. An item whose new version no longer matches is sent once as LEFT."""
@@ -111,10 +116,11 @@ class Subscription(_message.Message):
         filter: _knowledge_pb2.Filter | None = ...,
         include_embeddings: _builtins.bool = ...,
         progress_interval: _duration_pb2.Duration | None = ...,
+        include_late: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["after_revision", b"after_revision", "filter", b"filter", "head", b"head", "progress_interval", b"progress_interval", "snapshot", b"snapshot", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_revision", b"after_revision", "consumer", b"consumer", "epoch", b"epoch", "filter", b"filter", "head", b"head", "include_embeddings", b"include_embeddings", "namespace", b"namespace", "progress_interval", b"progress_interval", "snapshot", b"snapshot", "snapshot_if_compacted", b"snapshot_if_compacted", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_revision", b"after_revision", "consumer", b"consumer", "epoch", b"epoch", "filter", b"filter", "head", b"head", "include_embeddings", b"include_embeddings", "include_late", b"include_late", "namespace", b"namespace", "progress_interval", b"progress_interval", "snapshot", b"snapshot", "snapshot_if_compacted", b"snapshot_if_compacted", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["after_revision", "head", "snapshot"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015

@@ -99,7 +99,9 @@ class Subscription:
         self._parts, self._context, self._call, self._wanted = parts, context, call, wanted
         request = wanted.request
         self._namespace = request.namespace
-        self._wish = Wish.of(request.filter, include_embeddings=request.include_embeddings)
+        self._wish = Wish.of(
+            request.filter, include_embeddings=request.include_embeddings, include_late=request.include_late
+        )
         self._cursor = 0 if wanted.snapshot else wanted.after
         self._failure: EpistreamError | None = None
         self._drain_delay_seconds: float | None = None

@@ -38,6 +38,14 @@ def get(
     service: Service,
     namespace: options.Namespace,
     as_of: options.AsOf = None,
+    valid_at: Annotated[
+        str | None,
+        typer.Option(
+            "--valid-at",
+            metavar="TIME",
+            help="What held at this date (2026-01-31) or time in the world, as is known, or was with --as-of.",
+        ),
+    ] = None,
     embedding: Annotated[bool, typer.Option("--embedding", help="With --json: send the vector too.")] = False,
     timeout: options.Timeout = options.DEFAULT_SECONDS,
     as_json: options.Json = False,
@@ -48,11 +56,16 @@ def get(
       epistream get limit -n pharmacy
       epistream get limit -n pharmacy --as-of 120
       epistream get limit -n pharmacy --as-of 2026-01-31T12:00:00Z --json
+      epistream get limit -n pharmacy --valid-at 2021-06-30
     """
     from epistream.clients.cli import show
 
-    at = options.point(as_of)
-    answer = ask(service, timeout, lambda client: client.get(namespace, item_id, as_of=at, include_embedding=embedding))
+    at, held = options.point(as_of), options.moment(valid_at)
+    answer = ask(
+        service,
+        timeout,
+        lambda client: client.get(namespace, item_id, as_of=at, valid_time=held, include_embedding=embedding),
+    )
     if as_json:
         show.print_json([answer])
     else:
@@ -103,19 +116,23 @@ def history(
     *,
     service: Service,
     namespace: options.Namespace,
+    by_valid_time: Annotated[
+        bool, typer.Option("--by-valid-time", help="In the order in which they hold in the world.")
+    ] = False,
     timeout: options.Timeout = options.DEFAULT_SECONDS,
     as_json: options.Json = False,
 ) -> None:
-    """Show all versions of an item, the oldest first.
+    """Show all versions of an item, in the order in which they came.
 
     With --json each line is one change.
 
-    Example:
+    Examples:
       epistream history limit -n pharmacy
+      epistream history limit -n pharmacy --by-valid-time
     """
     from epistream.clients.cli import show
 
-    changes = ask(service, timeout, lambda client: client.history(namespace, item_id))
+    changes = ask(service, timeout, lambda client: client.history(namespace, item_id, by_valid_time=by_valid_time))
     show.show(changes, as_json=as_json, table=lambda: show.changes_table(changes))
 
 

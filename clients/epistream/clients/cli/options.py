@@ -1,8 +1,9 @@
 """The options that several commands share, and what they are turned into."""
 
+import contextlib
 import enum
 import socket
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -122,15 +123,39 @@ def point(text: str | None) -> int | datetime | None:
         return None
     if text.isdecimal():
         return int(text)
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
+    found = _with_zone(text)
+    if found is None:
         raise typer.BadParameter(
             f"{text!r} is neither a revision, such as 120, nor a time with its zone, such as 2026-01-31T12:00:00Z"
         )
-    return time
+    return found
+
+
+def moment(text: str | None) -> datetime | None:
+    """A time in the world, as `--valid-from` and `--valid-at` take it; of a date its midnight in UTC.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    if text is None:
+        return None
+    with contextlib.suppress(ValueError):
+        return datetime.combine(date.fromisoformat(text), time(), UTC)
+    found = _with_zone(text)
+    if found is None:
+        raise typer.BadParameter(
+            f"{text!r} is neither a date, such as 2026-01-31, nor a time with its zone, such as 2026-01-31T12:00:00Z"
+        )
+    return found
+
+
+def _with_zone(text: str) -> datetime | None:
+    """A time that says its zone; None where it is none, or says none."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
 
 
 def pairs(texts: list[str] | None) -> dict[str, str]:

@@ -125,6 +125,8 @@ def print_item(answer: knowledge.GetResponse) -> None:
     ]
     lines += [f"{name:<11} {value}" for name, value in _provenance(known)]
     lines += [f"attribute   {key}={value}" for key, value in sorted(known.attributes.items())]
+    if known.HasField("valid_from"):
+        lines.append(f"valid from  {when(known.valid_from)}")
     lines.append(f"committed   {when(change.commit_time)}, revision {change.revision}")
     if answer.corroboration_count:
         who = ", ".join(sorted({corroboration.producer for corroboration in answer.corroborations}))
@@ -162,9 +164,12 @@ def contested_text(conflict: knowledge.OpenConflict) -> str:
 
 
 def changes_table(changes: Sequence[pb.Change]) -> "Table":
-    """The versions of an item, the oldest first."""
-    table = table_of("", "version", "revision", "what", "why", "committed", "by", "content")
+    """The versions of an item, in their order; from when on they hold where one of them says so."""
+    dated = any(change.knowledge.HasField("valid_from") for change in changes)
+    columns = ("committed", "valid from") if dated else ("committed",)
+    table = table_of("", "version", "revision", "what", "why", *columns, "by", "content")
     for change in changes:
+        valid = when(change.knowledge.valid_from) if change.knowledge.HasField("valid_from") else ""
         add_row(
             table,
             str(change.version),
@@ -172,6 +177,7 @@ def changes_table(changes: Sequence[pb.Change]) -> "Table":
             kind_name(change),
             reason_name(change.reason),
             when(change.commit_time),
+            *([valid] if dated else ()),
             f"{change.knowledge.provenance.producer} ({_origin(change.knowledge.origin)})",
             change.knowledge.content,
         )

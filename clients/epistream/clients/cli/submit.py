@@ -14,6 +14,8 @@ from epistream.clients.cli.connection import Service, reaching
 from epistream.clients.cli.exits import ExitCode, Wrong, receipt_code, worst
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from epistream.clients.cli.jsonl import Defaults, Line
     from epistream.v1 import knowledge_pb2 as pb
 
@@ -36,6 +38,15 @@ _ExpectedVersion = Annotated[
         "--expected-version", min=0, help="Refuse a statement unless this is the item's version; 0: it must not exist."
     ),
 ]
+_ValidFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--valid-from",
+        metavar="TIME",
+        help="From which date (2026-01-31) or time on a statement holds. What holds from earlier on than the item's"
+        " head does not replace it.",
+    ),
+]
 _AsText = Annotated[bool, typer.Option("--text", help="Take the argument as a statement, whatever it looks like.")]
 
 
@@ -51,6 +62,7 @@ def submit(
     item_id: _ItemId = "",
     submission_id: _SubmissionId = "",
     expected_version: _ExpectedVersion = None,
+    valid_from: _ValidFrom = None,
     text: _AsText = False,
     from_source: options.DefaultSource = "",
     generator: options.DefaultGenerator = "",
@@ -68,6 +80,7 @@ def submit(
 
     Examples:
       epistream submit "The limit is 5 mg." -n pharmacy -o expert -p dr-ada --id limit
+      epistream submit "The limit was 4 mg." -n pharmacy -o expert -p dr-ada --id limit --valid-from 2021-01-01
       epistream submit facts.jsonl -n pharmacy -o expert -p dr-ada
       generate-facts | epistream submit - -n pharmacy -o synthetic -p writer --generator gpt-5 --json
     """
@@ -78,10 +91,12 @@ def submit(
     )
     is_statement = text or _is_statement(source)
     if is_statement:
-        lines: Iterator[Line] = iter([_statement(source, item_id, submission_id, expected_version, defaults)])
-    elif item_id or submission_id or expected_version is not None:
+        made = _statement(source, item_id, submission_id, expected_version, options.moment(valid_from), defaults)
+        lines: Iterator[Line] = iter([made])
+    elif item_id or submission_id or expected_version is not None or valid_from is not None:
         raise typer.BadParameter(
-            "--id, --submission-id and --expected-version are for one statement, not for a file: its lines say them"
+            "--id, --submission-id, --expected-version and --valid-from are for one statement, not for a file:"
+            " its lines say them"
         )
     else:
         lines = _file(source, defaults)
@@ -155,12 +170,19 @@ def _is_file(source: str) -> bool:
 
 
 def _statement(
-    text: str, item_id: str, submission_id: str, expected_version: int | None, defaults: "Defaults"
+    text: str,
+    item_id: str,
+    submission_id: str,
+    expected_version: int | None,
+    valid_from: "datetime | None",
+    defaults: "Defaults",
 ) -> "Line":
     from epistream.clients.cli.jsonl import Line, complete
     from epistream.v1 import knowledge_pb2 as pb
 
     made = pb.Submission(content=text, item_id=item_id, submission_id=submission_id, expected_version=expected_version)
+    if valid_from is not None:
+        made.valid_from.FromDatetime(valid_from)
     return Line(1, complete(made, defaults))
 
 

@@ -72,7 +72,13 @@ def watch(
 
     async def follow() -> None:
         async with Subscriber(
-            service.address, namespace, consumer, credentials=service.credentials, start=start, filter=wanted
+            service.address,
+            namespace,
+            consumer,
+            credentials=service.credentials,
+            start=start,
+            filter=wanted,
+            include_late=True,
         ) as subscriber:
             await _Watch(subscriber, count=count, until_revision=until_revision, as_json=as_json).run()
 
