@@ -235,7 +235,7 @@ def test_a_broken_store_ends_the_intake_and_nothing_is_passed_over(caplog: pytes
         wait_until(lambda: len(bench.failures) == 2, "the failures")  # the writer's and the intake's
         assert bench.progress.done()[TOPIC, 0] == 3
     assert bench.values() == [b"0", b"1", b"2"]
-    assert "The Kafka intake has ended" in caplog.text
+    assert "A lane of the Kafka intake has ended" in caplog.text
 
 
 def test_a_broken_encoder_ends_the_intake() -> None:
