@@ -22,24 +22,15 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Broken
 
-_OF_ITEM: Final = (
+OF_ITEM: Final = (
     "SELECT 1 AS version, first_revision AS revision FROM items"
     " WHERE namespace = :n AND item_id = :i AND :after < 1 UNION ALL"
     " SELECT version, revision FROM versions INDEXED BY versions_by_item"
     " WHERE namespace = :n AND item_id = :i AND version > 1 AND version > :after"
 )
-"""The versions of an item that come after one, by number and revision."""
+"""The versions of an item that come after one (`:n`, `:i`, `:after`), by number and revision."""
 
 _IN_ANSWERS: Final = f"revision <= :at AND (ended IS NULL OR ended > :at) AND kind <> {pb.CHANGE_KIND_RETRACTED}"
-
-_BEFORE_ALL: Final = -(2**62)
-"""Microseconds: before any time that a submission may name."""
-
-_KNOWN_OF_ITEM: Final = (
-    "WITH known AS (SELECT version, revision, kind, valid_us FROM versions WHERE namespace = :n"  # noqa: S608 - constants
-    f" AND revision IN (SELECT revision FROM ({_OF_ITEM})) AND revision <= :at)"
-)
-"""The versions of an item that were known at a revision."""
 
 _HEAD: Final = "item_id, version, revision, origin, retracted, fingerprint, generation, newest_version, valid_us"
 _HEAD_OF_ITEM: Final = ", ".join(f"i.{column}" for column in _HEAD.split(", "))
@@ -249,43 +240,15 @@ class Catalog:
         """The revision that made the version of an item that is in answers at a revision."""
         row: int | None = self.connection.execute(
             "SELECT revision FROM versions WHERE namespace = :n"  # noqa: S608 - constants
-            f" AND revision IN (SELECT revision FROM ({_OF_ITEM})) AND {_IN_ANSWERS}",
+            f" AND revision IN (SELECT revision FROM ({OF_ITEM})) AND {_IN_ANSWERS}",
             {"n": namespace, "i": item_id, "after": 0, "at": at},
         ).get
         return row
 
-    def version_held(self, namespace: int, item_id: str, at: int, valid_us: int) -> int | None:
-        """The revision of the version of an item that held at a time in the world, as was known at a revision.
-
-        As `AsOf.valid_time` says in the contract; None also where the item was not in answers then.
-        """
-        if self.version_at(namespace, item_id, at) is None:
-            return None
-        row: int | None = self.connection.execute(
-            f"{_KNOWN_OF_ITEM} SELECT revision FROM known"  # noqa: S608 - constants
-            " WHERE revision >= (SELECT IFNULL(MAX(revision), 0) FROM known WHERE valid_us IS NULL)"
-            f" AND kind <> {pb.CHANGE_KIND_RETRACTED} AND (valid_us IS NULL OR valid_us <= :valid)"
-            " ORDER BY valid_us DESC, revision DESC LIMIT 1",
-            {"n": namespace, "i": item_id, "after": 0, "at": at, "valid": valid_us},
-        ).get
-        return row
-
-    def versions_by_valid_time(
-        self, namespace: int, item_id: str, at: int, after_version: int, limit: int
-    ) -> list[int]:
-        """As `versions`, those known at a revision, in the order of `valid_from`; those without it first."""
-        place = f"IFNULL(valid_us, {_BEFORE_ALL}), version"
-        rows = self.connection.execute(
-            f"{_KNOWN_OF_ITEM} SELECT revision FROM known WHERE :v = 0"  # noqa: S608 - constants
-            f" OR ({place}) > (SELECT {place} FROM known WHERE version = :v) ORDER BY {place} LIMIT :limit",
-            {"n": namespace, "i": item_id, "after": 0, "at": at, "v": after_version, "limit": limit},
-        )
-        return [revision for (revision,) in rows]
-
     def versions(self, namespace: int, item_id: str, after_version: int, limit: int) -> list[int]:
         """The revisions of an item's versions, retractions among them, the oldest first."""
         rows = self.connection.execute(
-            f"{_OF_ITEM} ORDER BY version LIMIT :limit",
+            f"{OF_ITEM} ORDER BY version LIMIT :limit",
             {"n": namespace, "i": item_id, "after": after_version, "limit": limit},
         )
         return [revision for _, revision in rows]

@@ -10,7 +10,7 @@ import numpy as np
 from google.protobuf import timestamp_pb2
 from google.protobuf.message import Message
 
-from epistream.indexer import conflicts, generated
+from epistream.indexer import conflicts, generated, valid_time
 from epistream.indexer.catalog import Catalog, Committed
 from epistream.indexer.embed import NO_ENCODER, Embedder
 from epistream.indexer.explain import explain
@@ -83,7 +83,7 @@ class Knowledge:
                 raise NotFound(f"{request.namespace} never had an item {request.item_id!r}")
             after = min(request.after_version, REVISION_MAX)
             if request.by_valid_time:
-                revisions = catalog.versions_by_valid_time(number, request.item_id, at, after, limit)
+                revisions = valid_time.versions(catalog, number, request.item_id, at, after, limit)
             else:
                 revisions = catalog.versions(number, request.item_id, after, limit)
             changes = [_change(catalog.committed(number, revision)) for revision in revisions if revision <= at]
@@ -285,7 +285,7 @@ def _wanted_version(catalog: Catalog, number: int, request: api.GetRequest, at: 
     if not request.as_of.HasField("valid_time"):
         return catalog.version_at(number, request.item_id, at)
     valid = _microseconds(request.as_of.valid_time, "as_of.valid_time")
-    return catalog.version_held(number, request.item_id, at, valid)
+    return valid_time.version_held(catalog, number, request.item_id, at, valid)
 
 
 def _marks(catalog: Catalog, number: int, item_ids: Iterable[str], at: int) -> dict[str, list[api.OpenConflict]]:
