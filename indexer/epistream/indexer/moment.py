@@ -22,7 +22,7 @@ from epistream.indexer.known import BatchView
 from epistream.indexer.lineage import trace
 from epistream.indexer.match import Conflicting, KnownItem, Match, Novel, SameClaim, SameContent
 from epistream.indexer.measure import Measured, look
-from epistream.indexer.model import Embedded, Held, NamespaceConfig, Ruling
+from epistream.indexer.model import Embedded, Held, NamespaceConfig, Ruling, answered
 from epistream.indexer.standing import Standing
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
@@ -142,7 +142,7 @@ class Moment:
             elif ruling.held.decision.receipt.reason == pb.REASON_UNKNOWN_PARENT:
                 self.standing.orphans -= 1
         decision, change = entry.record.decision, entry.change
-        if change is not None and change.kind != pb.CHANGE_KIND_RETRACTED:
+        if change is not None and answered(change):
             self.said[change.fingerprint] = entry.sequence
         if decision.receipt.reason == pb.REASON_DEFERRED:
             self.put_off.add(Ruling(Held(entry.sequence, decision), candidate, admits=True))

@@ -13,7 +13,7 @@ import apsw
 from epistream.indexer import comments, conflicts, generated
 from epistream.indexer.decode import item_of
 from epistream.indexer.journal import Entry
-from epistream.indexer.model import valid_us
+from epistream.indexer.model import answered, valid_us
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -324,7 +324,7 @@ def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[En
                 (entry.sequence, number, releases),
             )
             resolved[entry.sequence].extend(sequence for (sequence,) in rows)
-        if change is not None and change.kind != pb.CHANGE_KIND_RETRACTED:
+        if change is not None and answered(change):
             rows = connection.execute(
                 "UPDATE held INDEXED BY held_by_fingerprint SET resolved = ?"
                 " WHERE namespace = ? AND fingerprint = ? AND resolved IS NULL AND sequence < ? RETURNING sequence",
