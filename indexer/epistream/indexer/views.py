@@ -127,7 +127,7 @@ CREATE TABLE counts (
 """
 """Item ids and fingerprints are spread over their trees, so each new item writes a page of each: what a commit writes
 is mostly that. A version that is its item's only one, as most are, is therefore found by the item, not by an index.
-`held_names` has the item of what was put off, and the parents of what lacked some, whatever became of it since."""
+`held_names` has the item of what was put off or lacked parents, and these parents, whatever became of it since."""
 
 SCHEMA: Final = _SCHEMA + conflicts.SCHEMA + comments.SCHEMA + generated.SCHEMA
 
@@ -349,12 +349,12 @@ def _held_row(number: int, entry: Entry) -> _Row:
 
 
 def _held_names(decision: journal_pb2.Decision) -> list[str]:
-    """The items by which something held is found: what was put off by its own, what lacks parents by these."""
+    """The items by which something held is found: its own, and the parents of what lacks some."""
     match decision.receipt.reason:
         case pb.REASON_DEFERRED:
             return [item_of(decision.held)]
         case pb.REASON_UNKNOWN_PARENT:
-            return sorted(set(decision.held.provenance.derived_from))
+            return sorted({item_of(decision.held), *decision.held.provenance.derived_from})
     return []
 
 
