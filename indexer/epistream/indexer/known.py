@@ -208,7 +208,8 @@ class BatchView:
             named = list(fresh.knowledge.provenance.derived_from)
         else:
             named = self._catalog.parents(self._number, item_id)
-        heads = {name: self.parent(name) or self._catalog.head(self._number, name) for name in named}
+        self.know(named)
+        heads = {name: self.parent(name) for name in named}
         return [head.item_id if head is not None else name for name, head in heads.items()]
 
     def nominees(self, candidate: Embedded, threshold: float, limit: int) -> Sequence[Nominee]:
