@@ -3,6 +3,7 @@
 The windows are as small as a policy lets them be.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epistream.indexer.engine import Engine
+from epistream.indexer.spectrum import Diversity
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from tests.support.knowing import NAMESPACE, HandClock, commit, submission
@@ -41,6 +43,23 @@ def kinds(number: int, count: int, seed: int = 0) -> _Vectors:
     rows = centres[np.arange(count) % number] + 0.35 * np.random.default_rng(seed).standard_normal((count, DIMENSION))
     units: _Vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     return units
+
+
+def by_definition(rows: _Vectors, people: _Vectors) -> Diversity:
+    """The figures of rows, less the mean of people's, by their definitions: from the n by n similarities."""
+    centred = rows.astype(np.float64) - people.astype(np.float64).mean(axis=0)
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    shares = np.linalg.eigvalsh(centred @ centred.T / len(rows)).clip(0)
+    positive = shares[shares > 1e-14]
+    singular = np.sqrt(positive) / np.sqrt(positive).sum()
+    return Diversity(
+        len(rows),
+        float(np.sqrt(positive).sum() ** 2),
+        math.exp(-float((positive * np.log(positive)).sum())),
+        1 / float(np.square(shares).sum()),
+        1 / float(shares.max()),
+        math.exp(-float((singular * np.log(singular)).sum())),
+    )
 
 
 def texts(

@@ -11,7 +11,19 @@ from epistream.indexer import generated
 from epistream.indexer.engine import Engine
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
-from tests.support.collapsing import ALL_KINDS, EVERY, FEW_KINDS, ITEMS, collapsed, kinds, opened, raised, said, texts
+from tests.support.collapsing import (
+    ALL_KINDS,
+    EVERY,
+    FEW_KINDS,
+    ITEMS,
+    by_definition,
+    collapsed,
+    kinds,
+    opened,
+    raised,
+    said,
+    texts,
+)
 from tests.support.knowing import NAMESPACE, START_US, HandClock, commit, pending, ruling, submission, watch
 
 
@@ -78,6 +90,19 @@ def test_who_says_less_is_noticed_and_who_says_as_much_is_not(engine: Engine) ->
     assert list(last.recent) == [one.ratios[1].ratio for one in of(found)]
     assert "gpt" in raised(engine)
     assert "llama" not in raised(engine)
+
+
+def test_r15_after_ten_thousand_records_the_figures_are_those_of_a_computation_from_nothing(engine: Engine) -> None:
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=ns_pb.Policy(watch_every=10_000)))
+    people, made = kinds(ALL_KINDS, ITEMS), kinds(ALL_KINDS, 10_000, 1)
+    said(engine, people, "People", "ada")
+    said(engine, made, "Many")
+
+    (found,) = of(watch(engine))
+
+    expected = by_definition(made[-ITEMS:], people)
+    assert (found.accepted, found.items) == (10_000, ITEMS)
+    assert [figures.score for figures in found.ratios] == pytest.approx(expected.scores, rel=1e-9)
 
 
 def test_the_alarm_is_cleared_after_three_windows_as_diverse_as_people(engine: Engine) -> None:

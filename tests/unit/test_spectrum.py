@@ -1,4 +1,4 @@
-"""The diversity of windows: streamed as from nothing, in order, compared at equal n and on the same prompts."""
+"""The diversity of windows: as by definition, in order, compared at equal n and on the same prompts."""
 
 import math
 
@@ -11,17 +11,14 @@ from numpy.typing import NDArray
 from epistream.indexer.spectrum import (
     ITEMS_MIN,
     Comparison,
-    Diversity,
     HumanWindow,
     Missing,
-    Window,
-    _figures,
     compare,
     diversity,
     drawn,
     slope,
 )
-from epistream.wire.errors import Broken
+from tests.support.collapsing import by_definition
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -33,28 +30,6 @@ def unit(seed: int, count: int, dimension: int, kinds: int = 10**6) -> NDArray[n
     if kinds < count:
         rows = random.standard_normal((kinds, dimension))[random.integers(0, kinds, count)] + 0.2 * rows
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
-
-
-def from_nothing(rows: NDArray[np.float32], human: HumanWindow) -> Diversity:
-    """The figures by their definitions, from the n by n similarities."""
-    centred = rows.astype(np.float64) - human.vectors.astype(np.float64).mean(axis=0)
-    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
-    shares = np.linalg.eigvalsh(centred @ centred.T / len(rows)).clip(0)
-    positive = shares[shares > 1e-14]
-    singular = np.sqrt(positive) / np.sqrt(positive).sum()
-    return Diversity(
-        len(rows),
-        float(np.sqrt(positive).sum() ** 2),
-        math.exp(-float((positive * np.log(positive)).sum())),
-        1 / float(np.square(shares).sum()),
-        1 / float(shares.max()),
-        math.exp(-float((singular * np.log(singular)).sum())),
-    )
-
-
-def exactly(scatter: NDArray[np.float64]) -> Diversity:
-    """The figures of a hundred items with this n S, with the same last bits."""
-    return _figures(np.linalg.eigvalsh(scatter).astype(np.float64), 100, 6)
 
 
 def test_three_of_one_kind_and_one_of_another() -> None:
@@ -75,94 +50,25 @@ def test_the_effective_rank_is_of_singular_values_not_of_their_squares() -> None
     assert found.effective_rank != pytest.approx(found.vendi, rel=0.01)
 
 
-@pytest.mark.parametrize("kinds", [3, 10**6])
-def test_r15_a_stream_of_ten_thousand_has_the_figures_of_a_computation_from_nothing(kinds: int) -> None:
-    human = HumanWindow(unit(1, 200, 64))
-    window = Window(700, human)
-    stream = unit(2, 10_000, 64, kinds)
-    for row in stream:
-        window.observe(row)
-
-    found, expected = window.diversity(), from_nothing(stream[-700:], human)
-
-    assert found.scores == pytest.approx(expected.scores, rel=1e-9)
-    assert found.effective_rank == pytest.approx(expected.effective_rank, rel=1e-6)
-    assert window.rke() == pytest.approx(expected.rke, rel=1e-9)
-    np.testing.assert_array_equal(window.vectors()[0], stream[-700:])
-
-
-@given(seeds, st.integers(1, 150), st.integers(1, 90), st.integers(1, 12), st.integers(1, 30))
-def test_r15_figures_are_those_from_nothing_and_in_order(
-    seed: int, count: int, size: int, dimension: int, kinds: int
+@given(seeds, st.integers(1, 150), st.integers(1, 12), st.integers(1, 30))
+def test_r15_figures_are_those_of_the_definitions_and_in_order(
+    seed: int, count: int, dimension: int, kinds: int
 ) -> None:
     human = HumanWindow(unit(seed, 50, dimension + 1))
-    window = Window(size, human)
-    stream = unit(seed + 1, count, dimension + 1, kinds)
-    for row in stream:
-        window.observe(row)
+    rows = unit(seed + 1, count, dimension + 1, kinds)
 
-    found = window.diversity()
+    found = diversity(human.centred(rows))
 
-    assert found.vendi_inf <= found.rke <= found.vendi <= min(len(window), dimension + 1)
+    assert found.vendi_inf <= found.rke <= found.vendi <= min(count, dimension + 1)
     assert found.vendi <= found.vendi_half
-    assert window.rke() == pytest.approx(found.rke, rel=1e-9)
-    assert found.scores[1:] == pytest.approx(from_nothing(stream[-size:], human).scores[1:], rel=1e-9)
+    assert found.scores[1:] == pytest.approx(by_definition(rows, human.vectors).scores[1:], rel=1e-9)
 
 
-@given(seeds, st.integers(0, 200), st.integers(0, 200), st.integers(1, 100))
-def test_a_restored_window_goes_on_bit_for_bit_and_reading_changes_nothing(
-    seed: int, before: int, after: int, size: int
-) -> None:
-    human = HumanWindow(unit(seed, 40, 6))
-    window = Window(size, human)
-    stream = unit(seed + 1, before + after, 6)
-    for place, row in enumerate(stream[:before]):
-        window.observe(row, f"p{place}")
-    restored = Window.from_bytes(window.to_bytes(), human)
-
-    for row in stream[before:]:
-        window.observe(row)
-        restored.observe(row)
-        restored.rke()
-
-    assert window.to_bytes() == restored.to_bytes()
-    assert window.diversity() == restored.diversity()
-
-
-def test_a_window_that_was_filled_again_has_forgotten_all_before_to_the_last_bit() -> None:
-    human = HumanWindow(unit(1, 40, 6))
-    window, new = Window(100, human), Window(100, human)
-    before, rows = unit(2, 1500, 6), unit(3, 100, 6)
-    for row in [*before, *rows]:
-        window.observe(row)
-    for row in rows:
-        new.observe(row)
-
-    # 1,600 is a whole number of blocks of 64, at which the sum is made anew; the new window has one of 36 to add.
-    assert window.rke() == pytest.approx(new.rke(), rel=1e-12)
-    centred = human.centred(rows)
-    assert window.diversity() == exactly(centred.T @ centred)
-
-
-def test_a_window_is_not_restored_from_damaged_bytes_or_with_other_people() -> None:
-    human = HumanWindow(unit(1, 40, 6))
-    state = Window(5, human).to_bytes()
-
-    with pytest.raises(Broken):
-        Window.from_bytes(state[:-40] + bytes(40), human)
-    with pytest.raises(ValueError, match="human window"):
-        Window.from_bytes(state, HumanWindow(unit(2, 40, 6)))
-
-
-def test_an_empty_window_and_items_without_a_direction_have_figures() -> None:
+def test_items_without_a_direction_have_figures() -> None:
     human = HumanWindow(np.tile(unit(1, 1, 6), (40, 1)))
-    window = Window(5, human)
-    assert window.diversity().scores == (1, 1, 1, 1)
-    assert window.rke() == 1
 
-    window.observe(human.vectors[0])
-
-    assert window.diversity().scores == (1, 1, 1, 1)
+    assert diversity(human.centred(human.vectors[:0])).scores == (1, 1, 1, 1)
+    assert diversity(human.centred(human.vectors[:1])).scores == (1, 1, 1, 1)
 
 
 def test_r20_too_few_items_have_no_figures_but_a_reason() -> None:
@@ -170,7 +76,7 @@ def test_r20_too_few_items_have_no_figures_but_a_reason() -> None:
 
     assert compare(human, unit(2, ITEMS_MIN - 1, 16)) == Missing("BELOW_MINIMUM", ITEMS_MIN - 1)
     assert compare(HumanWindow(unit(1, 9, 16)), unit(2, 200, 16)) == Missing("BELOW_MINIMUM", 9)
-    assert Window(500, human).compare() == Missing("BELOW_MINIMUM", 0)
+    assert compare(human, unit(2, 0, 16)) == Missing("BELOW_MINIMUM", 0)
 
 
 def test_r20_both_sides_answer_the_same_prompts_where_there_are_enough() -> None:

@@ -3,7 +3,7 @@
 With unit rows z_i, K = ZZ'/n has eigenvalues l_i that add up to 1. Of them
 
     VS_q = exp(H_q(l)),  H_q = ln(Σ l_i^q) / (1 - q), Shannon's for q = 1     the Vendi score of order q
-    RKE  = VS_2 = 1 / Σ l_i² = 1 / ‖S‖_F²                                     needs no eigenvalues
+    RKE  = VS_2 = 1 / Σ l_i² = 1 / ‖S‖_F²
     VS_∞ = 1 / max l_i
 
 (Friedman & Dieng, TMLR 2023; Pasarkar & Dieng, AISTATS 2024; Jalali et al., NeurIPS 2023). The eigenvalues of
@@ -23,21 +23,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Self, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from epistream.indexer.plausibility import Neighbourhood
-from epistream.indexer.sealed import Arrays, seal, unseal
 
 ORDERS: Final = (0.5, 1.0, 2.0, math.inf)
 ITEMS_MIN: Final = 32
 """Fewer are not compared: the figures of so few are near n, whatever they are."""
 
-_STATE: Final = 1
-_BLOCK: Final = 64
-"""Vectors are added to S so many at a time: one product costs a tenth of as many updates."""
 _SPLITS: Final = 12
 _SUPPORT_ITEMS: Final = 256
 _SURE: Final = 1.96
@@ -211,117 +207,6 @@ def drawn(items: int, seed: int) -> NDArray[np.intp]:
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.argsort(mixed ^ (mixed >> np.uint64(31)), kind="stable")
-
-
-class Window:
-    """The newest `size` vectors of a stream, and n S = Σ z z' of them, kept as they come. One thread at a time.
-
-    Vectors are kept as they came, float32; what is added to S and taken off again is made from them in the same way, so
-    S stays what a computation from nothing makes of them, to 1e-12. It is made anew each time the buffer was filled.
-    Reading changes nothing: the state depends on what was observed only.
-    """
-
-    def __init__(self, size: int, human: HumanWindow) -> None:
-        """Empty. `human` gives the mean that is taken off."""
-        if size < 1:
-            raise ValueError(f"a window holds at least one item, found {size}")
-        self._human, self._size, self._count, self._added = human, size, 0, 0
-        dimension = human.vectors.shape[1]
-        self._block = min(_BLOCK, size)
-        self._rows = np.zeros((size, dimension), np.float32)
-        self._pair_ids = [""] * size
-        self._replaced = np.zeros((self._block, dimension), np.float32)
-        """What the rows that are not in _scatter yet stand in the place of."""
-        self._scatter: _Rows = np.zeros((dimension, dimension), np.float64)
-
-    def __len__(self) -> int:
-        return min(self._count, self._size)
-
-    @property
-    def count(self) -> int:
-        """How many were observed, also those that have left."""
-        return self._count
-
-    def observe(self, vector: ArrayLike, pair_id: str = "") -> None:
-        """Take in a unit vector; the oldest leaves a full window. 10 µs at d = 384, most of it once in 64 times."""
-        row = np.asarray(vector, np.float32)
-        if row.shape != self._rows.shape[1:]:
-            raise ValueError(f"expected a vector of {self._rows.shape[1]} dimensions, found the shape {row.shape}")
-        place = self._count % self._size
-        self._replaced[self._count - self._added] = self._rows[place]
-        self._rows[place], self._pair_ids[place] = row, pair_id
-        self._count += 1
-        if self._count - self._added == self._block:
-            filled = self._count // self._size > self._added // self._size
-            self._scatter = self._anew() if filled else self._current()
-            self._added = self._count
-
-    def vectors(self) -> tuple[NDArray[np.float32], list[str]]:
-        """The vectors and the pair ids, oldest first; a copy."""
-        start = self._count % self._size if self._count >= self._size else 0
-        order = [*range(start, len(self)), *range(start)]
-        return self._rows[order], [self._pair_ids[place] for place in order]
-
-    def rke(self) -> float:
-        """VS_2 = (tr S)² / ‖S‖_F², without eigenvalues; 1 for no items."""
-        scatter = self._current()
-        norm = float(np.square(scatter).sum())
-        return float(np.trace(scatter)) ** 2 / norm if norm > 0 else 1.0
-
-    def diversity(self) -> Diversity:
-        """The figures of the window as it is: an eigenproblem of d by d, 20 ms at d = 384."""
-        items = len(self)
-        return _figures(
-            np.linalg.eigvalsh(self._current()).astype(np.float64, copy=False), items, min(items, self._rows.shape[1])
-        )
-
-    def compare(self) -> Comparison | Missing:
-        """See the function `compare`."""
-        return compare(self._human, *self.vectors())
-
-    def to_bytes(self) -> bytes:
-        """The state, 4 n d + 8 d² bytes and a little. `from_bytes` goes on from it bit for bit."""
-        figures = {
-            "size": self._size,
-            "count": self._count,
-            "added": self._added,
-            "human_version": self._human.version,
-            "pair_ids": self._pair_ids[: len(self)],
-        }
-        arrays: Arrays = {"rows": self._rows[: len(self)], "replaced": self._replaced, "scatter": self._scatter}
-        return seal("window", _STATE, figures, arrays)
-
-    @classmethod
-    def from_bytes(cls, state: bytes, human: HumanWindow) -> Self:
-        """What `to_bytes` made, with the human window that it was made with.
-
-        Raises:
-            Broken: it is damaged (CORRUPT), or another version's.
-            ValueError: it was made with another human window.
-        """
-        figures, arrays = unseal("window", _STATE, state)
-        if figures["human_version"] != human.version:
-            raise ValueError(f"made with the human window {figures['human_version']}, not with {human.version}")
-        made = cls(figures["size"], human)
-        made._count, made._added = figures["count"], figures["added"]
-        made._rows[: len(made)], made._pair_ids[: len(made)] = arrays["rows"], figures["pair_ids"]
-        made._replaced, made._scatter = arrays["replaced"], arrays["scatter"]
-        return made
-
-    def _current(self) -> _Rows:
-        """The sum n S with all rows in it: _scatter, and what came and left since."""
-        fresh = range(self._added, self._count)
-        if not fresh:
-            return self._scatter
-        came = self._human.centred(self._rows[[number % self._size for number in fresh]])
-        left = self._human.centred(self._replaced[[number - self._added for number in fresh if number >= self._size]])
-        current: _Rows = self._scatter + came.T @ came - left.T @ left
-        return current
-
-    def _anew(self) -> _Rows:
-        centred = self._human.centred(self._rows)
-        anew: _Rows = centred.T @ centred
-        return anew
 
 
 @dataclass(frozen=True, slots=True)
