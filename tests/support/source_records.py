@@ -89,7 +89,7 @@ def put(value: Any, *names: str | int) -> Callable[[Any], None]:
 
 
 MALFORMED: Final[dict[str, tuple[Callable[[Any], None], str]]] = {
-    "common-crawl": (put("response", "headers", "WARC-Type"), "headers.WARC-Type: expected one of conversion"),
+    "common-crawl": (put("response", "headers", "WARC-Type"), "headers.WARC-Type: expected conversion, the text"),
     "c4": (put("yesterday", "timestamp"), "timestamp: expected a time in ISO 8601, from 1970 to 2199"),
     "codex": (put(["def f(): ..."], "content"), "content: expected a text, found a list of 1"),
     "the-stack": (put("MIT", "max_stars_repo_licenses"), "max_stars_repo_licenses: expected a list, found"),

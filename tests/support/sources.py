@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import json
 import struct
 from collections.abc import Callable, Sequence
@@ -19,13 +20,17 @@ from epistream.clients.sources.formats.tfrecord import masked_crc32c
 Records = Sequence[Any]
 
 
-def json_lines(path: Path, records: Records) -> None:
-    content = "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records).encode()
+def _write(path: Path, text: str) -> None:
+    content = text.encode()
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
+def json_lines(path: Path, records: Records) -> None:
+    _write(path, "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records))
+
+
 def json_array(path: Path, records: Records) -> None:
-    path.write_text(json.dumps(list(records), indent=1))
+    _write(path, json.dumps(list(records), indent=1))
 
 
 def json_object(path: Path, records: Records) -> None:
@@ -33,14 +38,15 @@ def json_object(path: Path, records: Records) -> None:
 
 
 def text_lines(path: Path, records: Records) -> None:
-    path.write_text("".join(f"{record['text']}\n" for record in records))
+    _write(path, "".join(f"{record['text']}\n" for record in records))
 
 
 def csv_table(path: Path, records: Records) -> None:
-    with path.open("w", newline="") as file:
-        rows = csv.DictWriter(file, records[0])
-        rows.writeheader()
-        rows.writerows(records)
+    text = io.StringIO(newline="")
+    rows = csv.DictWriter(text, records[0])
+    rows.writeheader()
+    rows.writerows(records)
+    _write(path, text.getvalue())
 
 
 def parquet(path: Path, records: Records) -> None:
