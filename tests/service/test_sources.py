@@ -50,9 +50,10 @@ class Imported:
     namespace: str
     service: RunningService
 
-    def run(self, *options: str) -> Ran:
+    def run(self, *options: str, **environment: str) -> Ran:
         added = [f"--set={name}={value}" for name, value in ADDED_BY_HAND.get(self.work, {}).items()]
-        return self._epistream("import", self.work, str(self.folder), "--timeout", "200", *added, *options)
+        words = ["import", self.work, str(self.folder), "--timeout", "200", *added, *options]
+        return self._epistream(*words, **environment)
 
     def records(self) -> list[Prepared]:
         """What is sent."""
@@ -71,8 +72,8 @@ class Imported:
     def create(self) -> None:
         assert self._epistream("namespaces", "create", self.namespace).code == 0
 
-    def _epistream(self, *arguments: str) -> Ran:
-        where = {"EPISTREAM_ADDRESS": self.service.address, "EPISTREAM_NAMESPACE": self.namespace}
+    def _epistream(self, *arguments: str, **environment: str) -> Ran:
+        where = {"EPISTREAM_ADDRESS": self.service.address, "EPISTREAM_NAMESPACE": self.namespace, **environment}
         return epistream(*arguments, stdin=b"", **where)
 
 
@@ -141,6 +142,23 @@ def test_a_work_is_imported_whole_and_what_is_malformed_is_kept_with_its_reason(
         assert len(found) == sum(
             any(item.item_id == items[0].item_id for item in one.feedback.judged) for one in judged
         )
+
+
+OF_EACH_FORMAT = ["c4", "imagereward", "kinetics-400", "laion-5b", "common-crawl", "mobile-aloha", "rt-1", "codecontests", "apps"]
+"""Works that publish JSON Lines, JSON, CSV, Parquet, WET, HDF5, RLDS, TFRecord of protobuf, and folders."""
+
+
+@pytest.mark.parametrize("work", OF_EACH_FORMAT)
+def test_the_bar_ends_at_100_percent_and_not_before(work: str, service: RunningService, tmp_path: Path) -> None:
+    """As on a terminal, which FORCE_COLOR stands for."""
+    for number in range(2):
+        written_as(f"{number}-{PUBLISHED[work][0]}", work, EXAMPLES[work], tmp_path)
+    imported = Imported(work, tmp_path, f"{work}-{uuid.uuid4().hex[:12]}", service)
+    imported.create()
+    half = imported.run("--limit", "1", FORCE_COLOR="1")
+    assert "50%" in half.err
+    assert "100%" not in half.err
+    assert "100%" in imported.run(FORCE_COLOR="1").err
 
 
 def test_what_a_model_made_of_seed_tasks_is_taken_with_them_and_held_without(

@@ -10,10 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from epistream.clients.sources.examples import EXAMPLES
-from epistream.clients.sources.mapping import WrongMapping, parse
+from epistream.clients.sources.mapping import parse
 from epistream.clients.sources.record import UnreadableRecord
 from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import WORKS
+from epistream.clients.sources.templates import WrongMapping
 from epistream.clients.sources.work import Work
 from epistream.indexer.rules import violations
 from epistream.v1 import knowledge_pb2 as pb

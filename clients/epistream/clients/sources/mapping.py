@@ -12,24 +12,49 @@
 
 `{{` and `}}` stand for braces. A path goes by the names of fields and the numbers of places in lists, such as
 `{answers.0.text}`. Content and id have to be in every record; any other field is left out where the record lacks a part
-of it. The fields that no template names are kept as `details`.
+of it. What no template names is kept as `details`.
+
+`media` is a list of images and videos, or parts of them. `start` and `end` are seconds, times such as `00:01:02.5`, or
+durations in ISO 8601; `digest` is a SHA-256 in hexadecimal digits, or the field that holds the bytes.
+
+    media:
+      - uri: "{clip.file}"
+        digest: "{clip.sha256}"
+        start: "{clip.from}"
+        end: "{clip.to}"
+
+A record is one item. With `each` it is several: it names, without braces, a list whose entries are an item each, or
+several fields that are. Templates call the entry `each`; an id that does not name it ends with its number.
+
+    each: [chosen, rejected]
+    content: "{each}"
+    standing: [positive, negative]
 """
 
+import functools
+import hashlib
+import re
 import string
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, Final
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Final
 
+from epistream.clients.sources import judgements, templates
 from epistream.clients.sources.drafts import Draft, Item, Part
 from epistream.clients.sources.formats.files import FORMATS, PROBLEM_FOLDERS, Format
 from epistream.clients.sources.formats.piece import needed, reading
+from epistream.clients.sources.judgements import Judgement
+from epistream.clients.sources.moments import seconds
 from epistream.clients.sources.record import Fields, Json, UnreadableRecord, digest, shown
+from epistream.clients.sources.spread import Place, Spread
+from epistream.clients.sources.templates import EACH, Path, Template, WrongMapping, field_path, names_and_meanings
 from epistream.clients.sources.work import STAGES, Work
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.errors import EpistreamError
+from epistream.wire.limits import JUDGED_MAX
 
 _TEMPLATES: Final = ("content", "id", "prompt", "source", "time", "generator", "producer", "licence")
-_MEDIA: Final = ("uri", "role", "media_type")
+MEDIA_KEYS: Final = ("uri", "role", "media_type", "digest", "start", "end")
 _TESTS: Final = ("language", "setup", "check", "entry_point", "asserts")
 KEYS: Final = (
     "work",
@@ -37,26 +62,21 @@ KEYS: Final = (
     "modality",
     "stage",
     "format",
+    "each",
     "media",
     "attributes",
+    "standing",
     "derived_from",
     "tests",
+    "feedback",
     *_TEMPLATES,
 )
 _NAME_CHARACTERS: Final = frozenset(string.ascii_lowercase + string.digits + "-._")
 _BY_FORMAT: Final = {kind.name.lower(): kind for kind in FORMATS}
-
-_Template = Callable[[Json], str | None]
-"""What a template says of a record; None where the record lacks a part of it."""
+_SHA_256: Final = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
 
 
-class WrongMapping(EpistreamError):
-    """A mapping file does not say how records become submissions."""
-
-    default_reason = "USAGE"
-
-
-def load(path: Path) -> Work:
+def load(path: FilePath) -> Work:
     """The work that a mapping file describes.
 
     Raises:
@@ -76,8 +96,8 @@ def load(path: Path) -> Work:
 
 def parse(said: Json, name: str) -> Work:
     """The work that `said` describes, read from the file `name`. Raises WrongMapping."""
-    said = _mapping(said, name, KEYS)
-    for key in ("work", "origin", "modality", "content"):
+    said = names_and_meanings(said, name, KEYS)
+    for key in ("work", "origin", "modality"):
         if key not in said:
             raise WrongMapping(f"{name}: {key}: required")
     work = said["work"]
@@ -95,100 +115,185 @@ def parse(said: Json, name: str) -> Work:
         origin=pb.Origin.Value(f"ORIGIN_{origin}"),
         formats=_formats(said, name),
         published=f"as {name} says",
-        adapter=_adapter(said, name, pb.Origin.Value(f"ORIGIN_{origin}"), pb.Modality.Value(f"MODALITY_{modality}")),
+        adapter=_mapping(said, name, pb.Origin.Value(f"ORIGIN_{origin}"), pb.Modality.Value(f"MODALITY_{modality}")),
         mapping=digest(said),
     )
 
 
-def _adapter(
-    said: Mapping[str, Json], name: str, origin: "pb.Origin.ValueType", modality: "pb.Modality.ValueType"
-) -> Callable[[Fields], Iterator[Draft]]:
-    used: set[str] = set()
+@dataclass(frozen=True, kw_only=True)
+class _Mapping:
+    """An adapter that a mapping file describes."""
 
-    def template(value: Json, path: str) -> _Template:
-        return _template(value, f"{name}: {path}", used)
+    origin: "pb.Origin.ValueType"
+    modality: "pb.Modality.ValueType"
+    each: tuple[Path, ...]
+    """The path of a list whose entries are an item each, or those of several fields that are."""
+    listed: bool
+    """Whether it is a list."""
+    fields: Mapping[str, Template]
+    labels: Mapping[str, Template]
+    standing: Spread | None
+    parents: tuple[Template, ...]
+    media: tuple[Mapping[str, Template], ...]
+    tests: Mapping[str, Template]
+    feedback: tuple[Judgement, ...]
 
-    fields = {key: template(said[key], key) for key in _TEMPLATES if key in said}
-    labels = {key: template(value, f"attributes.{key}") for key, value in _table(said, "attributes", name).items()}
-    parents = [template(value, f"derived_from[{i}]") for i, value in enumerate(_list(said, "derived_from", name))]
-    media = [
-        {
-            key: template(value, f"media[{i}].{key}")
-            for key, value in _mapping(part, f"{name}: media[{i}]", _MEDIA).items()
-        }
-        for i, part in enumerate(_list(said, "media", name))
-    ]
-    tests = {key: template(value, f"tests.{key}") for key, value in _table(said, "tests", name, _TESTS).items()}
+    def __call__(self, record: Fields) -> Iterator[Draft]:
+        """The items of a record, and the verdicts on them."""
+        whole, key = record.rest(), record.digest()
+        has_items = "content" in self.fields
+        places = [self._place(key, *each) for each in self._entries(whole)] if has_items else []
+        for place in places:
+            yield self._item(whole, place)
+        left = {} if has_items else templates.rest(whole, self._named) or {}
+        for judgement in self.feedback:
+            yield from judgement.verdicts(whole, places, left)
 
-    def adapt(record: Fields) -> Iterator[Draft]:
-        whole = record.rest()
-        found = {key: one(whole) for key, one in fields.items()}
-        for key in ("content", "id"):
-            if key in found and found[key] is None:
-                raise UnreadableRecord(key, f"the fields that {shown(said[key])} names", "a record that lacks one")
-        made = {key: value or "" for key, value in found.items()}
-        checked = Fields(made)
-        yield Item(
-            key=checked.name("id") if "id" in fields else record.digest(),
+    def _entries(self, whole: Mapping[str, Json]) -> list[tuple[int, int, Mapping[str, Json]]]:
+        """Of each item its number, of how many, and what templates see."""
+        if not self.each:
+            return [(0, 1, whole)]
+        if self.listed:
+            values = templates.entries(whole, self.each[0])
+            if not 1 <= len(values) <= JUDGED_MAX:
+                raise UnreadableRecord(".".join(self.each[0]), f"a list of 1 to {JUDGED_MAX}", f"one of {len(values)}")
+        else:
+            values = [templates.found(whole, each) for each in self.each]
+        numbered = enumerate(values)
+        return [(i, len(values), templates.view(whole, value)) for i, value in numbered if value not in (None, "")]
+
+    def _place(self, digest_of_record: str, number: int, count: int, seen: Mapping[str, Json]) -> Place:
+        """The id of an item. Where it does not say which entry it is of, the entry's number does."""
+        key = digest_of_record
+        if "id" in self.fields:
+            key = Fields({"id": self._required("id", seen)}).name("id")
+        named = "id" in self.fields and any(path[0] == EACH for path in self.fields["id"].paths)
+        return Place(f"{key}/{number}" if self.each and not named else key, number, count, seen)
+
+    def _required(self, key: str, seen: Mapping[str, Json]) -> str:
+        said = self.fields[key].text(seen)
+        if said is None:
+            lacking = ", ".join(sorted(".".join(path) for path in self.fields[key].paths))
+            raise UnreadableRecord(key, f"the fields that it names: {lacking}", "a record that lacks one")
+        return said
+
+    def _item(self, whole: Mapping[str, Json], place: Place) -> Item:
+        seen = place.view
+        made = {key: one.text(seen) or "" for key, one in self.fields.items() if key not in ("content", "id")}
+        checked = Fields({**made, "content": self._required("content", seen)})
+        standing = self.standing.of([place])[0] if self.standing is not None else None
+        if standing not in (None, "positive", "negative"):
+            raise UnreadableRecord("standing", "positive or negative", shown(standing))
+        return Item(
+            key=place.key,
             content=checked.text("content"),
-            origin=origin,
-            modality=modality,
+            origin=self.origin,
+            modality=self.modality,
             prompt=checked.words("prompt"),
             source=checked.maybe_address("source"),
             time=checked.maybe_time("time"),
             producer=checked.maybe_name("producer"),
             generator=checked.maybe_name("generator"),
-            parents=tuple(parent for one in parents if (parent := one(whole))),
+            parents=tuple(parent for one in self.parents if (parent := one.text(seen))),
             licence=checked.maybe_name("licence"),
-            media=tuple(_part({key: one(whole) or "" for key, one in part.items()}) for part in media),
-            tests=_tests({key: one(whole) or "" for key, one in tests.items()}) if tests else None,
-            labels={key: one(whole) or "" for key, one in labels.items()},
-            details={key: value for key, value in whole.items() if key not in used},
+            media=tuple(_part(part, seen, f"media[{i}]") for i, part in enumerate(self.media)),
+            tests=_tests({key: one.text(seen) or "" for key, one in self.tests.items()}) if self.tests else None,
+            labels={key: one.text(seen) or "" for key, one in self.labels.items()},
+            negative=standing == "negative",
+            details=self._left(whole, seen),
         )
 
-    return adapt
+    def _left(self, whole: Mapping[str, Json], seen: Mapping[str, Json]) -> Mapping[str, Json]:
+        """What nothing names: of the record, and as `each` of the entry."""
+        if not self.each:
+            return templates.rest(whole, self._named) or {}
+        left = templates.rest(whole, {path for path in self._named if path[0] != EACH}.union(self.each)) or {}
+        of_entry = templates.rest(seen[EACH], {path[1:] for path in self._named if path[0] == EACH})
+        return {**left, EACH: of_entry} if isinstance(of_entry, Mapping) else left
+
+    @functools.cached_property
+    def _named(self) -> set[Path]:
+        """The fields that are named anywhere."""
+        found = [*self.fields.values(), *self.labels.values(), *self.parents, *self.tests.values()]
+        found += [one for part in self.media for one in part.values()]
+        others = [*self.feedback, *([self.standing] if self.standing is not None else [])]
+        return {path for one in [*found, *others] for path in one.paths}
 
 
-def _template(value: Json, path: str, used: set[str]) -> _Template:
-    """The template of a text; `used` gains the fields that it names."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise WrongMapping(f"{path}: expected a text, found {shown(value)}")
-    try:
-        parts = list(string.Formatter().parse(str(value)))
-    except ValueError as error:
-        raise WrongMapping(f"{path}: expected a text with fields such as {{name}}: {error}") from error
-    for _, field, spec, conversion in parts:
-        if field is not None and (not field.strip() or spec or conversion):
-            raise WrongMapping(f"{path}: expected fields such as {{name}} or {{answers.0.text}}, found {shown(value)}")
-        used |= {field.partition(".")[0]} if field else set()
+def _mapping(
+    said: Mapping[str, Json], name: str, origin: "pb.Origin.ValueType", modality: "pb.Modality.ValueType"
+) -> _Mapping:
+    where = f"{name}: "
+    feedback = [
+        judgements.parse(each, f"feedback[{i}]", f"{where}feedback[{i}]", several="each" in said)
+        for i, each in enumerate(_list(said, "feedback", name))
+    ]
+    if "content" not in said and not (feedback and all(one.items is not None for one in feedback)):
+        raise WrongMapping(f"{where}content: required, unless there is `feedback` that names its `items`")
+    return _Mapping(
+        origin=origin,
+        modality=modality,
+        each=_each(said, name),
+        listed=isinstance(said.get("each"), str),
+        fields={key: Template.parse(said[key], f"{where}{key}") for key in _TEMPLATES if key in said},
+        labels={
+            key: Template.parse(value, f"{where}attributes.{key}")
+            for key, value in _table(said, "attributes", name).items()
+        },
+        standing=Spread.parse(said["standing"], "standing", f"{where}standing") if "standing" in said else None,
+        parents=tuple(
+            Template.parse(value, f"{where}derived_from[{i}]")
+            for i, value in enumerate(_list(said, "derived_from", name))
+        ),
+        media=tuple(
+            {
+                key: Template.parse(value, f"{where}media[{i}].{key}")
+                for key, value in names_and_meanings(part, f"{where}media[{i}]", MEDIA_KEYS).items()
+            }
+            for i, part in enumerate(_list(said, "media", name))
+        ),
+        tests={
+            key: Template.parse(value, f"{where}tests.{key}")
+            for key, value in names_and_meanings(said.get("tests", {}), f"{where}tests", _TESTS).items()
+        },
+        feedback=tuple(feedback),
+    )
 
-    def say(record: Json) -> str | None:
-        said = [(literal, _found(record, field) if field else "") for literal, field, _, _ in parts]
-        return None if any(value is None for _, value in said) else "".join(f"{one}{value}" for one, value in said)
 
-    return say
-
-
-def _found(record: Json, path: str) -> str | None:
-    """What stands at a path, as text; None where nothing does."""
-    value = record
-    for step in path.split("."):
-        if isinstance(value, Mapping):
-            value = value.get(step)
-        elif isinstance(value, list | tuple) and step.isdecimal() and len(step) < 10:
-            value = value[int(step)] if int(step) < len(value) else None
-        else:
-            value = None
-    if value is None:
-        return None
-    if isinstance(value, Mapping | list | tuple | bytes):
-        raise UnreadableRecord(path, "a text or a number", shown(value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _each(said: Mapping[str, Json], name: str) -> tuple[Path, ...]:
+    if "each" not in said:
+        return ()
+    value = said["each"]
+    if not isinstance(value, list):
+        return (field_path(value, f"{name}: each"),)
+    if not value:
+        raise WrongMapping(f"{name}: each: expected the path of a list, or a list of fields, found a list of 0")
+    return tuple(field_path(one, f"{name}: each[{i}]") for i, one in enumerate(value))
 
 
-def _part(said: dict[str, str]) -> Part:
-    fields = Fields(said)
-    return Part(uri=fields.address("uri"), role=fields.maybe_name("role")[:100], media_type=said.get("media_type", ""))
+def _part(part: Mapping[str, Template], seen: Mapping[str, Json], path: str) -> Part:
+    said = Fields({key: one.text(seen) or "" for key, one in part.items() if key != "digest"}, path)
+    role = said.maybe_name("role")
+    return Part(
+        uri=said.address("uri"),
+        role=role[:100],
+        media_type=said.maybe_name("media_type"),
+        digest=_digest(part["digest"].value(seen), f"{path}.digest") if "digest" in part else "",
+        start_seconds=seconds(said, "start") if "start" in said else None,
+        end_seconds=seconds(said, "end") if "end" in said else None,
+    )
+
+
+def _digest(value: Json, path: str) -> str:
+    """That of a text as it is, that of bytes made."""
+    if value is None or value == "":
+        return ""
+    if isinstance(value, bytes):
+        return f"sha256:{hashlib.sha256(value).hexdigest()}"
+    said = _SHA_256.fullmatch(value) if isinstance(value, str) else None
+    if said is None:
+        raise UnreadableRecord(path, "64 hexadecimal digits of SHA-256, or the bytes themselves", shown(value))
+    return f"sha256:{said[1].lower()}"
 
 
 def _tests(said: dict[str, str]) -> pb.Tests:
@@ -202,19 +307,8 @@ def _tests(said: dict[str, str]) -> pb.Tests:
     )
 
 
-def _mapping(value: Json, name: str, allowed: tuple[str, ...]) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise WrongMapping(f"{name}: expected names and what they mean, found {shown(value)}")
-    for key in value:
-        if key not in allowed:
-            raise WrongMapping(f"{name}: nothing is called {key!r}; expected {', '.join(allowed)}")
-    return value
-
-
-def _table(said: Mapping[str, Json], key: str, name: str, allowed: tuple[str, ...] = ()) -> Mapping[str, Json]:
+def _table(said: Mapping[str, Json], key: str, name: str) -> Mapping[str, Json]:
     value = said.get(key, {})
-    if allowed:
-        return _mapping(value, f"{name}: {key}", allowed)
     if not isinstance(value, Mapping) or not all(isinstance(each, str) for each in value):
         raise WrongMapping(f"{name}: {key}: expected names and what they mean, found {shown(value)}")
     return value

@@ -5,13 +5,13 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict, lineage
+from epistream.clients.sources.moments import DAY_SECONDS, seconds
 from epistream.clients.sources.record import Fields, Json, digest
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.canonical import canonical_code
 
 _CODE_MARK: Final = "```"
 _MIRA_CAPTIONS: Final = ("main_object", "background", "style", "camera", "short")
-_DAY_SECONDS: Final = 86_400.0
 FRAMES_MAX: Final = 10**9
 
 
@@ -134,7 +134,9 @@ def share_gpt_4_video(record: Fields) -> Iterator[Draft]:
     video = record.name("video_id")
     path = record.maybe_address("video_path") or f"{video}.mp4"
     captions = [_caption(each) for each in record.objects("captions", 1)]
-    times = [_second(record, "timestamp", i, value) for i, value in enumerate(record.items("timestamp"))]
+    times = [
+        seconds(Fields({"time": value}, f"timestamp[{i}]"), "time") for i, value in enumerate(record.items("timestamp"))
+    ]
     frames = [_frame(record, i, value) for i, value in enumerate(record.items("keyframe"))]
     rest = record.rest()
     whole = next((text for index, text in captions if index == "-1"), captions[0][1] if len(captions) == 1 else "")
@@ -155,7 +157,7 @@ def mira_data(record: Fields) -> Iterator[Draft]:
     fps = record.number("fps", 0.01, 1000)
     if last < first:
         raise record.wrong("end_frame", f"a frame not before start_frame, {first}")
-    if last / fps > _DAY_SECONDS:
+    if last / fps > DAY_SECONDS:
         raise record.wrong("end_frame", "a frame of the first day")
     captions = {f"{name}_caption": record.words(f"{name}_caption") for name in _MIRA_CAPTIONS}
     part = Part(uri=f"{video}.mp4", start_seconds=first / fps, end_seconds=last / fps)
@@ -296,15 +298,6 @@ def _captioned(
 
 def _caption(fields: Fields) -> tuple[str, str]:
     return fields.name("idx"), fields.text("content")
-
-
-def _second(record: Fields, name: str, i: int, value: object) -> float:
-    """A time in a recording: seconds, or `HH:MM:SS.fff`."""
-    path = record.path(f"{name}[{i}]")
-    if isinstance(value, str) and value.count(":") == 2:
-        hours, minutes, seconds = (Fields({"part": part}, path).number("part", 0, 10_000) for part in value.split(":"))
-        value = hours * 3600 + minutes * 60 + seconds
-    return Fields({"seconds": value}, path).number("seconds", 0, _DAY_SECONDS)
 
 
 def _frame(record: Fields, i: int, value: object) -> int:
