@@ -144,7 +144,17 @@ def test_a_work_is_imported_whole_and_what_is_malformed_is_kept_with_its_reason(
         )
 
 
-OF_EACH_FORMAT = ["c4", "imagereward", "kinetics-400", "laion-5b", "common-crawl", "mobile-aloha", "rt-1", "codecontests", "apps"]
+OF_EACH_FORMAT = [
+    "c4",
+    "imagereward",
+    "kinetics-400",
+    "laion-5b",
+    "common-crawl",
+    "mobile-aloha",
+    "rt-1",
+    "codecontests",
+    "apps",
+]
 """Works that publish JSON Lines, JSON, CSV, Parquet, WET, HDF5, RLDS, TFRecord of protobuf, and folders."""
 
 

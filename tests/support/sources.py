@@ -4,7 +4,6 @@ import csv
 import gzip
 import io
 import json
-import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from epistream.clients.sources.formats.messages import message_class
-from epistream.clients.sources.formats.tfrecord import masked_crc32c
+from tests.support.wire_form import contest_problem, example, framed
 
 Records = Sequence[Any]
 
@@ -74,18 +72,12 @@ def hdf5(path: Path, records: Records) -> None:
             file.create_dataset(name, data=np.zeros(dataset["shape"], dataset["type"]))
 
 
-def framed(payload: bytes) -> bytes:
-    """A record of a TFRecord file."""
-    length = struct.pack("<Q", len(payload))
-    return length + struct.pack("<I", masked_crc32c(length)) + payload + struct.pack("<I", masked_crc32c(payload))
-
-
 def rlds(path: Path, records: Records) -> None:
-    path.write_bytes(b"".join(framed(_example(record["features"])) for record in records))
+    path.write_bytes(b"".join(framed(example(record["features"])) for record in records))
 
 
 def contest_problems(path: Path, records: Records) -> None:
-    path.write_bytes(b"".join(framed(_problem(record)) for record in records))
+    path.write_bytes(b"".join(framed(contest_problem(record)) for record in records))
 
 
 def problem_folders(path: Path, records: Records) -> None:
@@ -102,22 +94,6 @@ def problem_folders(path: Path, records: Records) -> None:
         for column, name in names.items():
             if column in record:
                 (folder / name).write_text(record[column])
-
-
-def _example(features: dict[str, list[Any]]) -> bytes:
-    example: Any = message_class("Example")()
-    for name, values in features.items():
-        entry = example.features.feature.add(key=name)
-        kinds = {bytes: "bytes_list", float: "float_list", int: "int64_list"}
-        getattr(entry.value, kinds[type(values[0])]).value.extend(values)
-    content: bytes = example.SerializeToString()
-    return content
-
-
-def _problem(record: dict[str, Any]) -> bytes:
-    from google.protobuf.json_format import ParseDict
-
-    return ParseDict(record, message_class("ContestProblem")()).SerializeToString()
 
 
 Writer = Callable[[Path, Records], None]

@@ -55,7 +55,9 @@ def crawled(path: Path) -> None:
             ("response", http, b"<p>\xfcberall 12 km</p>"),
             ("metadata", None, b"fetchTimeMs: 5"),
         ):
-            warc.write_record(warc.create_warc_record("https://lakes.example/x", kind, io.BytesIO(body), http_headers=headers))
+            warc.write_record(
+                warc.create_warc_record("https://lakes.example/x", kind, io.BytesIO(body), http_headers=headers)
+            )
 
 
 def test_of_a_warc_file_each_record_says_to_take_the_wet_file(tmp_path: Path) -> None:
@@ -75,5 +77,7 @@ def test_of_a_warc_file_each_record_says_to_take_the_wet_file(tmp_path: Path) ->
 def test_a_wat_file_is_refused_with_what_to_take_instead(tmp_path: Path) -> None:
     path = tmp_path / "CC-MAIN-20240501-00000.warc.wat.gz"
     path.touch()
-    with pytest.raises(CannotRead, match=r"WAT files have no text: take the WET file of the same name, \.warc\.wet\.gz"):
+    with pytest.raises(
+        CannotRead, match=r"WAT files have no text: take the WET file of the same name, \.warc\.wet\.gz"
+    ):
         files_of(path, BY_NAME["common-crawl"].formats)

@@ -22,7 +22,11 @@ PAIR = {"kind": "PAIRWISE", "rater": "{by}", "place": [1, 2]}
 ANSWERED: dict[str, Any] = {
     "annotator": "ada",
     "answers": [
-        {"text": "A", "rank": 2, "ratings": [{"user": "u1", "stars": 3, "said": "so so"}, {"user": "u2", "stars": 1.5}]},
+        {
+            "text": "A",
+            "rank": 2,
+            "ratings": [{"user": "u1", "stars": 3, "said": "so so"}, {"user": "u2", "stars": 1.5}],
+        },
         {"text": "B", "rank": 1, "ratings": None},
         {"text": "C", "rank": 2, "ratings": [{"user": "u1", "stars": 5}]},
     ],
@@ -78,9 +82,9 @@ def test_a_ranking_and_each_raters_ratings_are_kept_as_they_were_given() -> None
 def test_a_word_of_the_record_says_which_of_two_is_the_better_one(winner: str, expected: Any) -> None:
     record = {"model_a": "a", "model_b": "b", "question": 4, "winner": winner, "judge": "j", "turn": 1}
     (only,) = made(yaml.safe_load(examples(judgements)[1]), record)
-    assert [(key, place, one.item_id) for (key, place), one in zip(judged(only), only.feedback.judged, strict=True)] == (
-        expected
-    ), "the better one first"
+    assert [
+        (key, place, one.item_id) for (key, place), one in zip(judged(only), only.feedback.judged, strict=True)
+    ] == (expected), "the better one first"
     assert MessageToDict(only.details) == {"turn": 1}
 
 
@@ -127,8 +131,14 @@ def test_a_list_of_the_record_has_one_for_each_item() -> None:
     record = {"images": ["a", "b", "c"], "by": "L7", "ranks": [2, 1, 2]}
     *_, ranking = made(said, record)
     assert judged(ranking) == [("0", 2), ("1", 1), ("2", 2)]
-    several = {"content": "{each}", "each": "images", "feedback": [{**RANKS, "each": "votes", "rater": "{each.by}", "place": "{each.ranks}"}]}
-    *_, first, second = made(several, {**record, "votes": [{"by": "x", "ranks": [1, 2, 3]}, {"by": "y", "ranks": [3, 2, 1]}]})
+    several = {
+        "content": "{each}",
+        "each": "images",
+        "feedback": [{**RANKS, "each": "votes", "rater": "{each.by}", "place": "{each.ranks}"}],
+    }
+    *_, first, second = made(
+        several, {**record, "votes": [{"by": "x", "ranks": [1, 2, 3]}, {"by": "y", "ranks": [3, 2, 1]}]}
+    )
     assert (first.feedback.rater, judged(first)) == ("x", [("0", 1), ("1", 2), ("2", 3)])
     assert (second.feedback.rater, judged(second)) == ("y", [("0", 3), ("1", 2), ("2", 1)])
 
@@ -140,10 +150,18 @@ def test_a_list_of_the_record_has_one_for_each_item() -> None:
         (RANKS, {"ranks": [1, None]}, "feedback[0].judged[1].place: expected an integer from 1 to 1000, found nothing"),
         (RANKS, {"ranks": [1, 0]}, "feedback[0].judged[1].place: expected an integer from 1 to 1000"),
         (RANKS, {"by": None, "ranks": [1, 2]}, "feedback[0].rater: expected a name"),
-        ({**PAIR, "place": "{ranks}"}, {"ranks": [1, 3]}, "feedback[0].judged[1].place: expected an integer from 1 to 2"),
+        (
+            {**PAIR, "place": "{ranks}"},
+            {"ranks": [1, 3]},
+            "feedback[0].judged[1].place: expected an integer from 1 to 2",
+        ),
         ({**PAIR, "degree": "{why}"}, {"why": "x" * 101}, "feedback[0].degree: expected one line of at most 100"),
         ({**STARS, "rater": "x"}, {"stars": 6}, "feedback[0].judged[0].score: expected a number from 1 to 5"),
-        ({"kind": "BINARY", "rater": "x", "score": "{stars}"}, {"stars": "maybe"}, "score: expected 1 for yes or 0 for no"),
+        (
+            {"kind": "BINARY", "rater": "x", "score": "{stars}"},
+            {"stars": "maybe"},
+            "score: expected 1 for yes or 0 for no",
+        ),
         ({**RANKS, "each": "votes"}, {"votes": 3}, "votes: expected a list, found 3"),
     ],
 )
@@ -157,7 +175,10 @@ def test_a_record_that_says_something_else_is_told_by_its_place(feedback: Any, r
 @pytest.mark.parametrize(
     ("feedback", "told"),
     [
-        ({"rater": "x"}, "feedback[0].kind: expected one of PAIRWISE, RANKING, RATING, BINARY, EDIT, CRITIQUE, found nothing"),
+        (
+            {"rater": "x"},
+            "feedback[0].kind: expected one of PAIRWISE, RANKING, RATING, BINARY, EDIT, CRITIQUE, found nothing",
+        ),
         ({**STARS, "kind": "STARS"}, "feedback[0].kind: expected one of PAIRWISE"),
         ({k: v for k, v in STARS.items() if k != "rater"}, "feedback[0].rater: required: who judged"),
         ({k: v for k, v in STARS.items() if k != "score"}, "feedback[0].score: required: RATING is nothing without it"),

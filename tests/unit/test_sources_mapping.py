@@ -90,7 +90,10 @@ def test_code_has_its_tests() -> None:
     assert made.tests.setup == "import math"
 
 
-CLIP = {"clip": {"file": "a.mp4", "sha256": "AB" * 32, "from": "00:01:02.5", "to": 65, "fps": 30}, "text": "A cup tips over."}
+CLIP = {
+    "clip": {"file": "a.mp4", "sha256": "AB" * 32, "from": "00:01:02.5", "to": 65, "fps": 30},
+    "text": "A cup tips over.",
+}
 
 
 def test_media_are_parts_of_recordings_with_their_digests() -> None:

@@ -108,7 +108,8 @@ def kinetics(record: Fields) -> Iterator[Draft]:
         video, entry = record.name("key"), record.object("value")
         annotations = entry.object("annotations")
         label, (start, end) = annotations.text("label"), _segment(annotations)
-        split, details = entry.maybe_name("subset"), entry.rest()
+        split = entry.maybe_name("subset")
+        details = {**entry.rest(), **annotations.rest(), **record.rest()}
     else:
         video, label, split = record.name("youtube_id"), record.text("label"), record.maybe_name("split")
         start, end = seconds(record, "time_start"), seconds(record, "time_end")

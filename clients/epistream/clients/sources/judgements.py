@@ -99,19 +99,13 @@ class Judgement:
     def _seen(self, seen: Mapping[str, Json], places: Sequence[Place]) -> Iterator[Verdict]:
         """The verdicts of one record or entry: one, or those of the list that `each` names."""
         for one in [view(seen, entry) for entry in entries(seen, self.each)] if self.each else [seen]:
-            judged = self._named(one) if self.items is not None else places
+            judged = places if self.items is None else _named(self.items, one)
             # What is said of an item stands in its own entry, unless the verdict has one of its own.
             judged = [replace(each, view=one) for each in judged] if self.each else judged
             for group in [judged] if self.kind in _OF_SEVERAL else [[each] for each in judged]:
                 verdict = self._verdict(one, group)
                 if verdict is not None:
                     yield verdict
-
-    def _named(self, seen: Mapping[str, Json]) -> list[Place]:
-        assert self.items is not None
-        keys = self.items.all(seen)
-        checked = [Fields({"id": key}, f"{self.path}.items[{i}]").name("id") for i, key in enumerate(keys)]
-        return [Place(key, i, len(keys), seen) for i, key in enumerate(checked)]
 
     def _verdict(self, seen: Mapping[str, Json], group: Sequence[Place]) -> Verdict | None:
         if self.kind in _OF_SEVERAL and len(group) < 2:
@@ -211,6 +205,13 @@ def parse(value: Json, path: str, where: str, *, several: bool) -> Judgement:
         scale=_scale(said, where, kind),
         texts={key: Template.parse(said[key], f"{where}.{key}") for key in _TEXTS if key in said},
     )
+
+
+def _named(items: Spread, seen: Mapping[str, Json]) -> list[Place]:
+    """Those that `items` names."""
+    keys = items.all(seen)
+    checked = [Fields({"id": key}, f"{items.path}[{i}]").name("id") for i, key in enumerate(keys)]
+    return [Place(key, i, len(keys), seen) for i, key in enumerate(checked)]
 
 
 def _spread(said: Mapping[str, Json], key: str, path: str, where: str) -> Spread | None:

@@ -1,4 +1,4 @@
-"""What a mapping file says of each of several items: a text, a list of one for each, or what a word of the record means."""
+"""What a mapping file says of each of several items: a text, a list of one for each, or what a word of the record is."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +43,9 @@ class Spread:
         if not isinstance(value, Mapping):
             return cls(path, Template.parse(value, where))
         if len(value) != 1 or not isinstance(next(iter(value.values())), Mapping):
-            raise WrongMapping(f'{where}: expected one field and what its words mean, such as {{"{{winner}}": {{a: 1}}}}')
+            raise WrongMapping(
+                f'{where}: expected one field and what its words mean, such as {{"{{winner}}": {{a: 1}}}}'
+            )
         ((field, meaning),) = value.items()
         words = {
             str(word).lower() if isinstance(word, bool) else str(word): cls.parse(each, path, f"{where}.{word}")
@@ -59,7 +61,7 @@ class Spread:
 
     def of(self, group: Sequence[Place]) -> list[str | None]:
         """The value of each item; None where the record has none. Raises UnreadableRecord."""
-        return [self._at(one) for one in group]
+        return [self.at(one) for one in group]
 
     def all(self, seen: Mapping[str, Json]) -> list[str]:
         """All the values that a record has. Raises UnreadableRecord."""
@@ -70,14 +72,15 @@ class Spread:
             return [self._plain(each) for each in value if each is not None]
         return [] if value is None else [self._plain(value)]
 
-    def _at(self, place: Place) -> str | None:
+    def at(self, place: Place) -> str | None:
+        """The value of one item. As `of`."""
         if self.meaning is not None:
             word = self.by.text(place.view)
             if not word:
                 return None
             if word not in self.meaning:
                 raise UnreadableRecord(self.path, f"one of {', '.join(self.meaning)}", shown(word))
-            return self.meaning[word]._at(place)
+            return self.meaning[word].at(place)
         if self.listed is not None:
             self._check(place, len(self.listed))
             return self.listed[place.number].text(place.view)

@@ -63,7 +63,9 @@ class Template:
 def field_path(value: Json, path: str) -> Path:
     """The path of a field, which stands at `path` of a mapping file without braces. Raises WrongMapping."""
     if not isinstance(value, str) or not value.strip() or "{" in value:
-        raise WrongMapping(f"{path}: expected the path of a field, such as answers, without braces, found {shown(value)}")
+        raise WrongMapping(
+            f"{path}: expected the path of a field, such as answers, without braces, found {shown(value)}"
+        )
     return tuple(value.split("."))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from epistream.clients.sources.formats import documents, episodes, folders, lines, tables, tfrecord, web
+from epistream.clients.sources.formats import documents, episodes, folders, groups, lines, tables, tfrecord, web
 from epistream.clients.sources.formats.piece import CannotRead, Piece, Reader
 
 
@@ -129,6 +129,11 @@ def read(files: Sequence[File], start: Position | None = None) -> Iterator[Read]
 def naming(kind: Format) -> Format:
     """The same, for a work whose files' names say what their records do not."""
     return replace(kind, names_file=True)
+
+
+def grouping(kind: Format, field: str) -> Format:
+    """The same, for a work whose records belong together where they follow each other with the same `field`."""
+    return replace(kind, read=groups.together(kind.read, field))
 
 
 def _format(name: str, formats: Sequence[Format]) -> Format | None:
