@@ -48,8 +48,8 @@ def _mapping() -> Iterator[str]:
     yield "It may say: " + ", ".join(f"`{key}`" for key in mapping.KEYS) + "."
     yield "`media` is a list of " + ", ".join(f"`{key}`" for key in mapping.MEDIA_KEYS) + ";"
     yield "`feedback` one of " + ", ".join(f"`{key}`" for key in judgements.KEYS) + ";"
-    yield "`derived_from` a list of templates; `tests` has `language`, `setup`, `check`, `entry_point`, and `asserts`, one"
-    yield "a line.\n"
+    yield "`derived_from` a list of templates; `tests` has `language`, `setup`, `check`, `entry_point`, and `asserts`,"
+    yield "one a line.\n"
 
 
 def _formats() -> Iterator[str]:

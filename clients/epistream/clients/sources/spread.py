@@ -1,4 +1,4 @@
-"""What a mapping file says of each of several items: a text, a list of one for each, or what a word of the record is."""
+"""What a mapping file says of each of several items: a text, a list of one for each, or the meaning of a word."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

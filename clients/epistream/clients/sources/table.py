@@ -282,7 +282,7 @@ WORKS: Final = (
         published="ContestProblem: description, tests, right and wrong solutions; or as the paper sample, cluster, …",
         in_details="limits, tags, ratings; how many tests are public, private, generated; cluster_size",
         licence="CC-BY-4.0",
-        unpublished="AlphaCode 2's samples: their shape is the paper's. Of CodeContests, Riegeli files have to be converted",
+        unpublished="AlphaCode 2's samples: their shape is the paper's. Riegeli files have to be converted",
         adapter=collaborative.code_contests,
     ),
     _collaborated(
