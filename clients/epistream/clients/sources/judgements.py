@@ -41,6 +41,7 @@ from epistream.clients.sources.templates import (
     Path,
     Template,
     WrongMapping,
+    choice,
     entries,
     field_path,
     names_and_meanings,
@@ -179,7 +180,7 @@ def parse(value: Json, path: str, where: str, *, several: bool) -> Judgement:
         WrongMapping: it says something else.
     """
     said = names_and_meanings(value, where, KEYS)
-    kind = _choice(said, "kind", where, list(_NEEDED), "")
+    kind = choice(said.get("kind"), f"{where}.kind", list(_NEEDED))
     needed = _NEEDED[kind]
     for key, what in (("rater", "who judged"), (needed, f"{kind} is nothing without it")):
         if key and key not in said:
@@ -192,12 +193,11 @@ def parse(value: Json, path: str, where: str, *, several: bool) -> Judgement:
             f"{where}: {kind} judges several items, and a record is one: say which list they are with `each` beside "
             "`content`, or name them by their ids with `items`"
         )
+    rater_type = choice(said.get("rater_type", "HUMAN"), f"{where}.rater_type", ["HUMAN", "AI", "EXECUTOR"])
     return Judgement(
         path=path,
         kind=kind,
-        rater_type=pb.RaterType.Value(
-            f"RATER_TYPE_{_choice(said, 'rater_type', where, ['HUMAN', 'AI', 'EXECUTOR'], 'HUMAN')}"
-        ),
+        rater_type=pb.RaterType.Value(f"RATER_TYPE_{rater_type}"),
         each=field_path(said["each"], f"{where}.each") if "each" in said else (),
         items=_spread(said, "items", path, where),
         place=_spread(said, "place", path, where),
@@ -231,13 +231,6 @@ def _scale(said: Mapping[str, Json], where: str, kind: str) -> tuple[float, floa
     if not ends or ends[0] >= ends[1]:
         raise WrongMapping(f"{where}.scale: expected {expected}, found {shown(value)}")
     return float(ends[0]), float(ends[1])
-
-
-def _choice(said: Mapping[str, Json], key: str, where: str, allowed: list[str], default: str) -> str:
-    value = said.get(key, default or None)
-    if not isinstance(value, str) or value.upper() not in allowed:
-        raise WrongMapping(f"{where}.{key}: expected one of {', '.join(allowed)}, found {shown(value)}")
-    return value.upper()
 
 
 def _word(said: Fields, name: str) -> str:

@@ -127,6 +127,13 @@ def names_and_meanings(value: Json, path: str, allowed: Sequence[str]) -> Mappin
     return value
 
 
+def choice(value: Json, path: str, allowed: Sequence[str]) -> str:
+    """One of some words, whatever its case. Raises WrongMapping."""
+    if not isinstance(value, str) or value.upper() not in allowed:
+        raise WrongMapping(f"{path}: expected one of {', '.join(allowed)}, found {shown(value)}")
+    return value.upper()
+
+
 def _text(record: Json, path: Path) -> str | None:
     value = found(record, path)
     return None if value is None else plain_value(value, path)
