@@ -13,24 +13,13 @@ from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.templates import WrongMapping
 from epistream.indexer.rules import violations
 from epistream.v1 import knowledge_pb2 as pb
+from tests.support.source_mappings import ANSWERED, COMPARED
 from tests.support.sources_reference import examples
 
 LEAST = {"work": "w", "origin": "EXPERT", "modality": "TEXT"}
 STARS = {"kind": "RATING", "rater": "{user}", "score": "{stars}", "scale": [1, 5]}
 RANKS = {"kind": "RANKING", "rater": "{by}", "place": "{ranks}"}
 PAIR = {"kind": "PAIRWISE", "rater": "{by}", "place": [1, 2]}
-ANSWERED: dict[str, Any] = {
-    "annotator": "ada",
-    "answers": [
-        {
-            "text": "A",
-            "rank": 2,
-            "ratings": [{"user": "u1", "stars": 3, "said": "so so"}, {"user": "u2", "stars": 1.5}],
-        },
-        {"text": "B", "rank": 1, "ratings": None},
-        {"text": "C", "rank": 2, "ratings": [{"user": "u1", "stars": 5}]},
-    ],
-}
 
 
 def made(said: Any, record: Any) -> list[pb.Submission]:
@@ -80,8 +69,7 @@ def test_a_ranking_and_each_raters_ratings_are_kept_as_they_were_given() -> None
     ],
 )
 def test_a_word_of_the_record_says_which_of_two_is_the_better_one(winner: str, expected: Any) -> None:
-    record = {"model_a": "a", "model_b": "b", "question": 4, "winner": winner, "judge": "j", "turn": 1}
-    (only,) = made(yaml.safe_load(examples(judgements)[1]), record)
+    (only,) = made(yaml.safe_load(examples(judgements)[1]), {**COMPARED, "winner": winner})
     assert [
         (key, place, one.item_id) for (key, place), one in zip(judged(only), only.feedback.judged, strict=True)
     ] == (expected), "the better one first"
@@ -90,10 +78,9 @@ def test_a_word_of_the_record_says_which_of_two_is_the_better_one(winner: str, e
 
 def test_a_word_without_a_meaning_is_told_and_none_is_no_verdict() -> None:
     said = yaml.safe_load(examples(judgements)[1])
-    record = {"model_a": "a", "model_b": "b", "question": 4, "judge": "j"}
-    assert made(said, record) == []
+    assert made(said, {**COMPARED, "winner": None}) == []
     with pytest.raises(UnreadableRecord, match=r"feedback\[0\]\.place: expected one of model_a, model_b, tie, found"):
-        made(said, {**record, "winner": "both bad"})
+        made(said, {**COMPARED, "winner": "both bad"})
 
 
 @pytest.mark.parametrize(("said", "score"), [(True, 1), ("no", 0), ("1", 1), (0, 0)])

@@ -17,6 +17,7 @@ from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.templates import WrongMapping
 from epistream.indexer.rules import violations
 from epistream.v1 import knowledge_pb2 as pb
+from tests.support.source_mappings import CLIP
 from tests.support.sources_reference import examples
 
 NOTE = {"note": {"text": "The limit is 5 mg."}, "ward": "north", "number": 7, "written": "2026-01-02", "nurse": "Ada"}
@@ -88,12 +89,6 @@ def test_code_has_its_tests() -> None:
     )
     assert list(made.tests.asserts) == ["assert f() == 1", "assert f() != 2"]
     assert made.tests.setup == "import math"
-
-
-CLIP = {
-    "clip": {"file": "a.mp4", "sha256": "AB" * 32, "from": "00:01:02.5", "to": 65, "fps": 30},
-    "text": "A cup tips over.",
-}
 
 
 def test_media_are_parts_of_recordings_with_their_digests() -> None:
