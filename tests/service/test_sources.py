@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from epistream.clients import SyncKnowledgeClient
+from epistream.clients.sources import judgements
 from epistream.clients.sources.examples import EXAMPLES
 from epistream.clients.sources.importing import Prepared, prepared
+from epistream.clients.sources.mapping import load
+from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import BY_NAME
 from epistream.indexer import deadletters
 from epistream.indexer.deadletters import DeadLetter
@@ -26,10 +29,12 @@ from tests.support.intake import topic_with_dead_letters
 from tests.support.kafka import Kafka
 from tests.support.samples import DATA, needs_samples, rows
 from tests.support.service import RunningService, running_service
+from tests.support.source_mappings import ANSWERED
 from tests.support.source_records import ADDED_BY_HAND, job_of, malformed, said, written_as
 from tests.support.source_samples import SAMPLES
 from tests.support.source_shapes import shape
 from tests.support.sources import PUBLISHED, csv_table, json_array, json_lines, json_object
+from tests.support.sources_reference import examples
 from tests.support.waits import wait_until
 
 pytestmark = pytest.mark.slow
@@ -233,6 +238,24 @@ def test_records_of_no_work_are_imported_by_a_mapping(service: RunningService, t
             knowledge = client.get(namespace, f"dune:{row['id']}").change.knowledge
             assert (knowledge.content, knowledge.provenance.licence) == (row["statement"], row["license"])
             assert said(knowledge.details)["queries"] == row["queries"]
+
+
+def test_the_feedback_of_a_mapping_is_kept_for_each_rater(service: RunningService, tmp_path: Path) -> None:
+    mapping = tmp_path / "answers.yaml"
+    mapping.write_text(f"work: answers\norigin: EXPERT\nmodality: TEXT\n{examples(judgements)[0]}")
+    json_lines(tmp_path / "answers.jsonl", [ANSWERED])
+    namespace = f"answers-{uuid.uuid4().hex[:12]}"
+    where = {"EPISTREAM_ADDRESS": service.address, "EPISTREAM_NAMESPACE": namespace}
+    assert epistream("namespaces", "create", namespace, stdin=b"", **where).code == 0
+    done = epistream("import", "--mapping", str(mapping), str(tmp_path / "answers.jsonl"), stdin=b"", **where)
+    assert done.code == 0, done.err
+    first = submissions(load(mapping), ANSWERED)[0].item_id
+    with SyncKnowledgeClient(service.address) as client:
+        kept = [each.submission.feedback for each in client.list_feedback(namespace, first)]
+    found = {(pb.FeedbackKind.Name(one.kind).removeprefix("FEEDBACK_KIND_"), one.rater) for one in kept}
+    assert found == {("RANKING", "ada"), ("RATING", "u1"), ("RATING", "u2")}
+    (ranking,) = (one for one in kept if one.kind == pb.FEEDBACK_KIND_RANKING)
+    assert [one.place for one in ranking.judged] == [2, 1, 2]
 
 
 def test_over_kafka_an_import_has_the_same_effect(kafka: Kafka, tmp_path: Path) -> None:
