@@ -114,10 +114,10 @@ class Mapped:
     @functools.cached_property
     def _named(self) -> set[Path]:
         """The fields that are named anywhere."""
-        found = [*self.fields.values(), *self.labels.values(), *self.parents, *self.tests.values()]
+        found: list[Template | Spread | Judgement] = [*self.fields.values(), *self.labels.values(), *self.parents]
+        found += [*self.tests.values(), *self.feedback, *([] if self.standing is None else [self.standing])]
         found += [one for part in self.media for one in part.values()]
-        others = [*self.feedback, *([self.standing] if self.standing is not None else [])]
-        return {path for one in [*found, *others] for path in one.paths}
+        return {path for one in found for path in one.paths}
 
 
 def _part(part: Mapping[str, Template], seen: Mapping[str, Json], path: str) -> Part:
