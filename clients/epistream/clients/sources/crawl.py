@@ -1,16 +1,12 @@
 """Stage I, crawl: what was collected from the web. No person has judged it."""
 
-import re
 from collections.abc import Iterator
-from typing import Final
 
 from epistream.clients.sources.drafts import Draft, Item, Part
+from epistream.clients.sources.moments import seconds
 from epistream.clients.sources.record import Fields, digest, is_line
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.limits import ADDRESS_CHARACTERS_MAX, ID_CHARACTERS_MAX
-
-_DURATION: Final = re.compile(r"PT(?:(\d{1,4})H)?(?:(\d{1,4})M)?(?:(\d{1,6}(?:\.\d{1,9})?)S)?")
-_DAY_SECONDS: Final = 86_400.0
 
 
 def common_crawl(record: Fields) -> Iterator[Draft]:
@@ -105,7 +101,7 @@ def webvid(record: Fields) -> Iterator[Draft]:
         origin=pb.ORIGIN_CRAWLED,
         modality=pb.MODALITY_VIDEO,
         source=url,
-        media=(Part(uri=url, end_seconds=_seconds(record, "duration")),),
+        media=(Part(uri=url, end_seconds=seconds(record, "duration")),),
         details=record.rest(),
     )
 
@@ -116,10 +112,11 @@ def kinetics(record: Fields) -> Iterator[Draft]:
         video, entry = record.name("key"), record.object("value")
         annotations = entry.object("annotations")
         label, (start, end) = annotations.text("label"), _segment(annotations)
-        split, details = entry.maybe_name("subset"), entry.rest()
+        split = entry.maybe_name("subset")
+        details = {**entry.rest(), **annotations.rest(), **record.rest()}
     else:
         video, label, split = record.name("youtube_id"), record.text("label"), record.maybe_name("split")
-        start, end = record.number("time_start", 0, _DAY_SECONDS), record.number("time_end", 0, _DAY_SECONDS)
+        start, end = seconds(record, "time_start"), seconds(record, "time_end")
         details = record.rest()
     if end < start:
         raise record.wrong("time_end", f"a time not before time_start, {start:g}")
@@ -139,15 +136,7 @@ def kinetics(record: Fields) -> Iterator[Draft]:
 def _segment(annotations: Fields) -> tuple[float, float]:
     start, end = annotations.items("segment", 2, 2)
     segment = Fields({"start": start, "end": end}, annotations.path("segment"))
-    return segment.number("start", 0, _DAY_SECONDS), segment.number("end", 0, _DAY_SECONDS)
-
-
-def _seconds(record: Fields, name: str) -> float:
-    found = _DURATION.fullmatch(record.address(name))
-    if found is None or not any(found.groups()):
-        raise record.wrong(name, "a duration in ISO 8601, such as PT00H00M21S")
-    hours, minutes, seconds = (float(part or 0) for part in found.groups())
-    return hours * 3600 + minutes * 60 + seconds
+    return seconds(segment, "start"), seconds(segment, "end")
 
 
 def _source(record: Fields, name: str, source: str) -> str:
