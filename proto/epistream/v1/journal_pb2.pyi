@@ -87,6 +87,7 @@ class Decision(_message.Message):
     RELEASES_FIELD_NUMBER: _builtins.int
     DECIDED_BY_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
     submission_digest: _builtins.bytes
     """SHA-256 over what makes two submissions of one id the same."""
     fingerprint: _builtins.bytes
@@ -103,6 +104,8 @@ class Decision(_message.Message):
     """For a decision that ends another: the person or program who decided. Empty for the gate itself."""
     comment: _builtins.str
     """Why, in the words of who decided. May be empty."""
+    policy_version: _builtins.int
+    """The version of the namespace's policy by which it was decided. 0 in entries of before it was kept."""
     @_builtins.property
     def receipt(self) -> _knowledge_pb2.Receipt:
         """As it was sent to the producer."""
@@ -128,10 +131,11 @@ class Decision(_message.Message):
         releases: _builtins.int = ...,
         decided_by: _builtins.str = ...,
         comment: _builtins.str = ...,
+        policy_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "receipt", b"receipt", "recorded", b"recorded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "comment", b"comment", "decided_by", b"decided_by", "fingerprint", b"fingerprint", "held", b"held", "origin", b"origin", "receipt", b"receipt", "recorded", b"recorded", "releases", b"releases", "submission_digest", b"submission_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "comment", b"comment", "decided_by", b"decided_by", "fingerprint", b"fingerprint", "held", b"held", "origin", b"origin", "policy_version", b"policy_version", "receipt", b"receipt", "recorded", b"recorded", "releases", b"releases", "submission_digest", b"submission_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
