@@ -185,7 +185,9 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_NO_GENERATOR: _Reason.ValueType  # 22
     """HELD: synthetic knowledge that does not say which model made it."""
     REASON_GENERATION: _Reason.ValueType  # 23
-    """HELD: made by models of what models made, more often than the policy's `generation_max`."""
+    """HELD: made by models of what models made, more often than the policy's `generation_max`; not code whose tests decide, which is HELD with
+    REASON_UNVERIFIED.
+    """
     REASON_IMPLAUSIBLE: _Reason.ValueType  # 24
     """HELD: synthetic knowledge that does not look like knowledge: see `figures.doubts`."""
     REASON_COLLAPSE: _Reason.ValueType  # 25
@@ -259,7 +261,9 @@ REASON_UNKNOWN_PARENT: Reason.ValueType  # 21
 REASON_NO_GENERATOR: Reason.ValueType  # 22
 """HELD: synthetic knowledge that does not say which model made it."""
 REASON_GENERATION: Reason.ValueType  # 23
-"""HELD: made by models of what models made, more often than the policy's `generation_max`."""
+"""HELD: made by models of what models made, more often than the policy's `generation_max`; not code whose tests decide, which is HELD with
+REASON_UNVERIFIED.
+"""
 REASON_IMPLAUSIBLE: Reason.ValueType  # 24
 """HELD: synthetic knowledge that does not look like knowledge: see `figures.doubts`."""
 REASON_COLLAPSE: Reason.ValueType  # 25
