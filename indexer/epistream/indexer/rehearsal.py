@@ -182,7 +182,7 @@ class _Stage:
         self._set_policy(ns_pb.Policy())
 
     def take(self, entry: Entry) -> None:
-        """The next entry of the namespace. Comments and resolutions decide nothing: what they led to has entries."""
+        """The next entry of the namespace. What people say or settle decides nothing: what it led to does."""
         match entry.record.WhichOneof("record"):
             case "decision":
                 self._take_decision(entry)

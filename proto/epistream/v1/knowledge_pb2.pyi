@@ -210,6 +210,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """ADMITTED, REVISED or MERGED: what the gate had held it for is over."""
     REASON_LATE: _Reason.ValueType  # 34
     """REVISED: it holds from an earlier `valid_from` on than the head, which stays the head: see `figures.version`."""
+    REASON_DISPUTED: _Reason.ValueType  # 35
+    """Never of a submission, only of a review: raters are at odds about an item that is in answers."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a submission had its outcome."""
@@ -286,6 +288,8 @@ REASON_RELEASED: Reason.ValueType  # 33
 """ADMITTED, REVISED or MERGED: what the gate had held it for is over."""
 REASON_LATE: Reason.ValueType  # 34
 """REVISED: it holds from an earlier `valid_from` on than the head, which stays the head: see `figures.version`."""
+REASON_DISPUTED: Reason.ValueType  # 35
+"""Never of a submission, only of a review: raters are at odds about an item that is in answers."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _ChangeKind:
