@@ -17,7 +17,7 @@ from epistream.indexer.model import Decoded, Embedded, Held, Record, Ruling, Vec
 from epistream.indexer.namespaces import Namespaces
 from epistream.indexer.paging import REVISION_MAX, limit_of, page_token
 from epistream.indexer.pipeline import Pipeline
-from epistream.indexer.review import Ranked, Waiting, rank, urgency, verification
+from epistream.indexer.review import UNKNOWN, Ranked, Waiting, rank, urgency, verification
 from epistream.indexer.review_rules import require_comment, require_reviewer, require_verdict
 from epistream.indexer.store import Store
 from epistream.v1 import journal_pb2
@@ -200,11 +200,14 @@ class Reviews:
     def _waiting(self, held: Held, catalog: Catalog, number: int, contested: Iterable[int]) -> Waiting:
         receipt, item_id = held.decision.receipt, again(held).item_id
         said = [one.recorded.feedback for _, one in catalog.feedback(number, item_id, 0, VOTES_MAX)]
+        votes = disagreement(item_id, said)
+        if receipt.reason == pb.REASON_DISPUTED:
+            votes = votes or UNKNOWN  # those at odds may be beyond what is looked at
         return Waiting(
             held.sequence,
             receipt.producer,
             max(0, self._clock.now_us() - receipt.time.ToMicroseconds()) / 1e6,
-            disagreement=disagreement(item_id, said),
+            disagreement=votes,
             contested=held.sequence in contested,
             verified=verification(item_id, said),
         )
