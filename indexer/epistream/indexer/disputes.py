@@ -84,9 +84,9 @@ def apply(connection: apsw.Connection, number: int, entries: Sequence[Entry]) ->
                 if known is not None:
                     _settle(connection, number, known.item_id, entry.sequence)
             case "decision" if entry.change is not None:
-                change, decision = entry.change, entry.record.decision
-                said_anew = change.replaced_revision or decision.decided_by
-                if voted and said_anew:
+                change = entry.change
+                by_reviewer = entry.record.decision.decided_by and change.kind != pb.CHANGE_KIND_LATE
+                if voted and (change.replaced_revision or by_reviewer):
                     _settle(connection, number, change.item_id, entry.sequence)
             case "decision" if entry.record.decision.receipt.outcome == pb.OUTCOME_RECORDED:
                 voted |= _vote(connection, number, entry)
