@@ -173,6 +173,20 @@ def test_what_is_said_anew_or_taken_back_is_in_dispute_no_more(engine: Engine, e
     assert (told.receipt.submission_id, told.reviewer) == (ends.submission_id, "")
 
 
+def test_what_a_reviewer_lets_in_late_leaves_the_head_in_dispute(engine: Engine) -> None:
+    now, before = fact(5), fact(5, 2, origin=pb.ORIGIN_CRAWLED)
+    now.valid_from.FromSeconds(2000)
+    before.valid_from.FromSeconds(1000)
+    commit(engine, now, before, vote("i5", "a", 1), vote("i5", "b", 0))
+    (held,) = pending(engine, pb.REASON_LOWER_AUTHORITY)
+    engine.pipeline.release([ruling(engine, held)])
+    with engine.store.reader() as catalog:
+        head = catalog.head(engine.namespaces.configs[NAMESPACE].number, "i5")
+    assert head is not None
+    assert (head.version, head.newest_version) == (1, 2)
+    assert [review.receipt.version for review in disputed(engine)] == [1]
+
+
 def test_votes_may_come_before_their_item(engine: Engine) -> None:
     commit(engine, vote("i5", "a", 1), vote("i5", "b", 0))
     assert disputed(engine) == []
