@@ -914,10 +914,13 @@ class Explanation(_message.Message):
     RULES_FIELD_NUMBER: _builtins.int
     DECIDED_BY_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
     decided_by: _builtins.str
     """Of a decision on what was held: the person or program who decided. Empty for the gate itself."""
     comment: _builtins.str
     """Why, in the words of who decided. Told to callers who may review in the namespace; empty for others."""
+    policy_version: _builtins.int
+    """The version of the namespace's policy by which it was decided (`Namespace.policy_version`). 0 where that was not kept yet."""
     @_builtins.property
     def receipt(self) -> _knowledge_pb2.Receipt:
         """The receipt as it was sent."""
@@ -933,10 +936,11 @@ class Explanation(_message.Message):
         rules: _abc.Iterable[Global___ExplainedRule] | None = ...,
         decided_by: _builtins.str = ...,
         comment: _builtins.str = ...,
+        policy_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "decided_by", b"decided_by", "receipt", b"receipt", "rules", b"rules"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "decided_by", b"decided_by", "policy_version", b"policy_version", "receipt", b"receipt", "rules", b"rules"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

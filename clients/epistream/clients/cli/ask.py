@@ -168,7 +168,7 @@ def explain(
     timeout: options.Timeout = options.DEFAULT_SECONDS,
     as_json: options.Json = False,
 ) -> None:
-    """Say why a submission was decided as it was: the rules that were asked, with their figures.
+    """Say why a submission was decided as it was: the rules that were asked, with their figures, by which policy.
 
     What was held and decided later has more than one decision.
 

@@ -317,11 +317,12 @@ def consumers_table(answer: sync.ListConsumersResponse) -> "Table":
 
 def explanations_table(found: Sequence[knowledge.Explanation]) -> "Table":
     """The rules that were asked of a submission, decision by decision."""
-    table = table_of("", "decided", "outcome", "rule", "", "what was asked and found")
+    table = table_of("", "decided", "policy", "outcome", "rule", "", "what was asked and found")
     for told in found:
         outcome = f"{outcome_name(told.receipt.outcome)} ({reason_name(told.receipt.reason)})"
+        policy = f"version {told.policy_version}" if told.policy_version else ""
         for number, rule in enumerate(told.rules):
-            first = (when(told.receipt.time), outcome) if number == 0 else ("", "")
+            first = (when(told.receipt.time), policy, outcome) if number == 0 else ("", "", "")
             by = f" (by {told.decided_by}{': ' if told.comment else ''}{told.comment})" if told.decided_by else ""
             add_row(table, *first, rule.name, "decides" if rule.fired else "passed", rule.description + by)
     return table
