@@ -78,8 +78,13 @@ def _lineage(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.E
         yield _rule("cycle", "it would be derived from itself", fired=True)
     text = f"generation {figures.generation}, taken up to {figures.generation_max}"
     yield _rule("generation", text, fired=reason == pb.REASON_GENERATION)
-    if reason == pb.REASON_COLLAPSE:
-        yield _rule("collapse", "its producer says less and less: the collapse alarm is on", fired=True)
+    if figures.HasField("collapse_ratio"):
+        text = (
+            f"its producer's collapse alarm is on since the window that ended at revision"
+            f" {figures.collapse_since_revision}: the newest one amounts to {figures.collapse_ratio:.3f} of the kinds"
+            f" that people's does, beyond doubt less than {figures.collapse_bar:g} when it was raised"
+        )
+        yield _rule("collapse", text, fired=reason == pb.REASON_COLLAPSE)
 
 
 def _measures(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.ExplainedRule]:
@@ -103,7 +108,8 @@ def _measures(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.
 
 def _against(figures: pb.Figures) -> Iterator[str]:
     if figures.item_id:
-        yield f"against {figures.item_id} version {figures.version}"
+        origin = pb.Origin.Name(figures.origin).removeprefix("ORIGIN_")
+        yield f"against {figures.item_id} version {figures.version}, which is {origin}"
     if figures.HasField("similarity"):
         yield f"cosine {figures.similarity:.4f}, compared from {figures.threshold:g} on"
     yield from figures.differences
