@@ -14,7 +14,6 @@ from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import NotFound
 from tests.support.knowing import NAMESPACE, commit, direction, open_engine, submission
 
-
 FIGURES = pb.Figures(
     similarity=0.8642,
     threshold=0.83,

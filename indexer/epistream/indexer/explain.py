@@ -100,7 +100,10 @@ def _measures(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.
         text = f"{gain}; worth {worth}, at least {figures.worth_min:g} where the policy holds"
         yield _rule("worth", text, fired=reason == pb.REASON_LOW_GAIN)
     if figures.HasField("real_share"):
-        text = f"{figures.real_share:.3f} of 1,000 changes would be real, the floor is {figures.real_share_floor:g}"
+        text = (
+            f"{figures.real_share:.3f} of 1,000 changes would be real, of all or of its modality, whichever is less;"
+            f" the floor is {figures.real_share_floor:g}"
+        )
         if reason == pb.REASON_DEFERRED and figures.real_share >= figures.real_share_floor:
             text += "; others that were put off go first"
         yield _rule("real_share", text, fired=reason == pb.REASON_DEFERRED)
