@@ -129,9 +129,9 @@ class ServiceCollector(Collector):
             shares = state.standing.shares
             named = {_modality(modality): share for modality, share in sorted(shares.by_modality.items())}
             for modality, share in {"all": shares.whole, **named}.items():
-                changes.add_metric([state.config.name, modality], len(share))
                 if share.real is not None:
                     real.add_metric([state.config.name, modality], share.real)
+                    changes.add_metric([state.config.name, modality], len(share))
             floor.add_metric([state.config.name], state.config.policy.real_share_floor)
         yield from (real, changes, floor)
 
