@@ -151,7 +151,7 @@ class Catalog:
     def newest_origins(self, namespace: int, limit: int, modality: pb.Modality.ValueType | None = None) -> list[int]:
         """The origins of the newest versions that became a head, at most `limit`, the oldest first; of a modality.
 
-        Reads all versions where there are fewer of that modality: 0.2 s for a million.
+        Reads all versions where there are fewer of that modality: 0.1 s for a million in the page cache.
         """
         only = "" if modality is None else " AND modality = :modality"
         rows = self.connection.execute(
