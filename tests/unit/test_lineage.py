@@ -261,6 +261,19 @@ def test_a_child_goes_on_when_its_parent_is_merged_or_comes_back(engine: Engine,
     assert [reason for reason, _ in found(commit(engine, *sent[3:5]))] == ["RELEASED"] * 2
 
 
+def test_a_child_goes_on_when_its_parent_promotes_what_a_model_said_and_knows_it_by_its_own_name(
+    engine: Engine, size: int
+) -> None:
+    model = submission("The limit is 5 mg.", id="m", item="m", vector=direction(1), origin=pb.ORIGIN_SYNTHETIC)
+    person = submission("the limit is 5 mg", id="p", item="p", vector=direction(1, 0.05))
+    sent = [model, made("before", "p"), person, made("after", "p")]
+
+    receipts = commit_in_batches(engine, sent, size)
+
+    assert found(receipts)[1:] == [("UNKNOWN_PARENT", 1), ("PROMOTION", 0), ("NEW", 1)]
+    assert found(commit(engine, sent[1])) == [("RELEASED", 1)]
+
+
 def test_a_child_that_a_person_has_rejected_does_not_go_on(engine: Engine) -> None:
     commit(engine, made("b", "a"))
     engine.pipeline.release([ruling(engine, one, admits=False) for one in pending(engine)])

@@ -292,7 +292,7 @@ def test_what_came_late_counts_for_neither_gain_nor_real_share(tmp_path: Path) -
         found = engine.namespaces.state(NAMESPACE).standing
         found.observe()
         assert found.gains is not None
-        return found.gains.to_bytes(), found.share.after_one_more()
+        return found.gains.to_bytes(), found.shares.after_one_more(pb.MODALITY_TEXT)
 
     found = []
     told = [dated("A desk.", None, item="desk"), dated("Ada", 2023, origin=SYNTHETIC)]

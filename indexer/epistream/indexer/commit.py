@@ -306,7 +306,7 @@ def _keep(decision: journal_pb2.Decision, decoded: Decoded, receipt: pb.Receipt)
     decision.submission_digest, decision.fingerprint = decoded.digest, decoded.fingerprint
     decision.origin = decoded.submission.origin
     own = decoded.submission.item_id
-    if receipt.outcome == pb.OUTCOME_MERGED and own not in ("", receipt.item_id):
+    if receipt.outcome in (pb.OUTCOME_MERGED, pb.OUTCOME_REVISED) and own not in ("", receipt.item_id):
         decision.alias = own
     if receipt.outcome == pb.OUTCOME_HELD:
         decision.held.CopyFrom(decoded.submission)

@@ -140,7 +140,7 @@ def as_held(catalog: Catalog, namespace: int, known: Dispute) -> Held:
         revision=change.revision,
     )
     receipt.time.FromMicroseconds(known.opened_us)
-    submission = of_change(change, receipt)
+    submission = of_change(change, journal_pb2.Decision(receipt=receipt))
     submission.item_id = change.item_id
     decision = journal_pb2.Decision(receipt=receipt, fingerprint=change.fingerprint, held=submission)
     return Held(known.dispute, decision)

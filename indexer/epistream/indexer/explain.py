@@ -85,8 +85,13 @@ def _lineage(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.E
     if figures.generation > figures.generation_max and reason != pb.REASON_GENERATION:
         text += "; beyond that its tests decide"
     yield _rule("generation", text, fired=reason == pb.REASON_GENERATION)
-    if reason == pb.REASON_COLLAPSE:
-        yield _rule("collapse", "its producer says less and less: the collapse alarm is on", fired=True)
+    if figures.HasField("collapse_ratio"):
+        text = (
+            f"its producer's collapse alarm is on since the window that ended at revision"
+            f" {figures.collapse_since_revision}: the newest one amounts to {figures.collapse_ratio:.3f} of the kinds"
+            f" that people's does, beyond doubt less than {figures.collapse_bar:g} when it was raised"
+        )
+        yield _rule("collapse", text, fired=reason == pb.REASON_COLLAPSE)
 
 
 def _measures(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.ExplainedRule]:
@@ -103,7 +108,10 @@ def _measures(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.
         text = f"{gain}; worth {worth}, at least {figures.worth_min:g} where the policy holds"
         yield _rule("worth", text, fired=reason == pb.REASON_LOW_GAIN)
     if figures.HasField("real_share"):
-        text = f"{figures.real_share:.3f} of 1,000 changes would be real, the floor is {figures.real_share_floor:g}"
+        text = (
+            f"{figures.real_share:.3f} of 1,000 changes would be real, of all or of its modality, whichever is less;"
+            f" the floor is {figures.real_share_floor:g}"
+        )
         if reason == pb.REASON_DEFERRED and figures.real_share >= figures.real_share_floor:
             text += "; others that were put off go first"
         yield _rule("real_share", text, fired=reason == pb.REASON_DEFERRED)
@@ -111,7 +119,8 @@ def _measures(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.
 
 def _against(figures: pb.Figures) -> Iterator[str]:
     if figures.item_id:
-        yield f"against {figures.item_id} version {figures.version}"
+        origin = pb.Origin.Name(figures.origin).removeprefix("ORIGIN_")
+        yield f"against {figures.item_id} version {figures.version}, which is {origin}"
     if figures.HasField("similarity"):
         yield f"cosine {figures.similarity:.4f}, compared from {figures.threshold:g} on"
     yield from figures.differences

@@ -1,6 +1,7 @@
 """What is held, and what became of it: questions over the view `held`. See `catalog`."""
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable
 
 from epistream.indexer.catalog import Catalog
@@ -75,24 +76,26 @@ def since(catalog: Catalog, namespace: int, limit: int) -> list[int]:
     return [us for (us,) in rows]
 
 
-def put_off(catalog: Catalog, namespace: int) -> int:
-    """How many submissions wait for the real share to allow them."""
-    row: int = catalog.connection.execute(
-        "SELECT COUNT(*) FROM held INDEXED BY held_put_off WHERE namespace = ? AND resolved IS NULL"  # noqa: S608
-        f" AND reason = {pb.REASON_DEFERRED}",
+def put_off(catalog: Catalog, namespace: int) -> Counter[int]:
+    """How many submissions wait for the real share to allow them, by modality."""
+    rows = catalog.connection.execute(
+        "SELECT modality, COUNT(*) FROM held INDEXED BY held_put_off WHERE namespace = ? AND resolved IS NULL"  # noqa: S608
+        f" AND reason = {pb.REASON_DEFERRED} GROUP BY modality",
         (namespace,),
-    ).get
-    return row
+    )
+    return Counter(dict(rows))
 
 
-def next_put_off(catalog: Catalog, namespace: int, after: int, limit: int) -> list[tuple[Held, bytes | None]]:
-    """At most `limit` of them after a sequence, the oldest first, each with its vector as little-endian float32."""
+def next_put_off(
+    catalog: Catalog, namespace: int, modality: int, after: int, limit: int
+) -> list[tuple[Held, bytes | None]]:
+    """At most `limit` of a modality's after a sequence, the oldest first, each with its vector as <f4 bytes."""
     rows = list(
         catalog.connection.execute(
             "SELECT h.sequence, j.embedding FROM held h INDEXED BY held_put_off JOIN journal j"  # noqa: S608
             " ON j.sequence = h.sequence WHERE h.namespace = ? AND h.sequence > ? AND h.resolved IS NULL"
-            f" AND h.reason = {pb.REASON_DEFERRED} ORDER BY h.sequence LIMIT ?",
-            (namespace, after, limit),
+            f" AND h.reason = {pb.REASON_DEFERRED} AND h.modality = ? ORDER BY h.sequence LIMIT ?",
+            (namespace, after, modality, limit),
         )
     )
     return [(Held(sequence, catalog.decision(sequence)), embedding) for sequence, embedding in rows]

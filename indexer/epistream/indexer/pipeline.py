@@ -338,7 +338,7 @@ class Pipeline:
         config, standing = state.config, state.standing.branch()
         threshold = config.policy.near_duplicate_threshold
         view = BatchView(config.number, catalog, state.searchable, self._statements, batch, threshold)
-        put_off = PutOff(catalog, config.number, some=standing.put_off > 0)
+        put_off = PutOff(catalog, config.number)
         anchors, orphans = self._anchored(batch, state, catalog), Orphans(catalog, config.number)
         return Moment(config, view, standing, anchors, put_off, orphans, state.alarms)
 
@@ -346,7 +346,7 @@ class Pipeline:
         """The anchor windows of the modalities that synthetic candidates have, or what goes on may have."""
         submissions = (candidate.decoded.submission for candidate in candidates)
         modalities = {s.modality for s in submissions if s.origin == pb.ORIGIN_SYNTHETIC and not s.retraction}
-        if state.standing.put_off or state.standing.orphans:
+        if state.standing.put_off.total() or state.standing.orphans:
             modalities |= set(pb.Modality.values()[1:])
         return {modality: self._anchors.growing(catalog, state.config, modality, state.head) for modality in modalities}
 

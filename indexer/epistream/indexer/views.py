@@ -100,7 +100,7 @@ CREATE TABLE held (
     PRIMARY KEY (namespace, sequence)
 ) WITHOUT ROWID;
 CREATE INDEX held_by_fingerprint ON held (namespace, fingerprint) WHERE resolved IS NULL;
-CREATE INDEX held_put_off ON held (namespace, sequence) WHERE resolved IS NULL AND reason = 26;
+CREATE INDEX held_put_off ON held (namespace, modality, sequence) WHERE resolved IS NULL AND reason = 26;
 CREATE INDEX held_orphans ON held (namespace, sequence) WHERE resolved IS NULL AND reason = 21;
 CREATE INDEX held_pending ON held (namespace, sequence, reason, held_us) WHERE resolved IS NULL;
 CREATE TABLE held_names (
@@ -224,13 +224,13 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
             newer.append((entry.sequence, *sender))
         else:
             submissions.append((*sender, decision.submission_digest, entry.sequence))
+        if decision.alias:
+            aliases.append((number, decision.alias, receipt.item_id))
         if entry.change is not None:
             changes.append(entry)
             head = entry.change.revision
         elif receipt.outcome == pb.OUTCOME_MERGED:
             corroborations.append((number, receipt.item_id, entry.sequence, head))
-            if decision.alias:
-                aliases.append((number, decision.alias, receipt.item_id))
         elif receipt.outcome == pb.OUTCOME_HELD:
             holdings.append(_held_row(number, entry))
             named.extend((number, name, entry.sequence) for name in _held_names(decision))

@@ -101,8 +101,8 @@ class Decision(_message.Message):
     origin: _knowledge_pb2.Origin.ValueType
     """How it came to be."""
     alias: _builtins.str
-    """For MERGED: the item that the submission was about, where that is another than the one it was merged into. Its name stands for that item in
-    `derived_from`.
+    """For MERGED and REVISED: the item that the submission was about, where that is another than the one it was merged into or has promoted. Its name stands
+    for that item in `derived_from`.
     """
     releases: _builtins.int
     """The sequence of the entry by which the same submission was HELD, and which this decision ends. 0 for a first decision."""

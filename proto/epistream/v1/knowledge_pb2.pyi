@@ -866,7 +866,9 @@ class Figures(_message.Message):
     worth: _builtins.float
     """Plausibility times gain."""
     real_share: _builtins.float
-    """The share of what is not SYNTHETIC among the newest 1,000 changes, had it been admitted."""
+    """The share of what is not SYNTHETIC among the newest 1,000 changes, or among the newest 1,000 of its modality, whichever is less, had it been admitted.
+    Changes that are still to come count as real.
+    """
     worth_min: _builtins.float
     """The policy's `worth_min` at that time, where it was asked."""
     real_share_floor: _builtins.float

@@ -231,7 +231,7 @@ class Service:
             threading.Thread(target=self._load_encoder, name="encoder-loading", daemon=True).start()
         await self._server.start()
         for state in self.engine.namespaces.states():
-            if state.standing.put_off:
+            if state.standing.put_off.total():
                 self._let_go(state.config.name)
         for part in (self.collapse_watching, self.intake, self.publisher, self.measuring):
             if part is not None:
