@@ -108,13 +108,14 @@ class Intake:
 
     def start(self) -> None:
         """Start reading. Does not block."""
-        readable = [name for name, is_there in clients.codecs().items() if is_there]
+        readable = [name for name, is_there in clients.compressions().items() if is_there]
         _LOG.info(
-            "Taking knowledge in from Kafka at %s over %s: %s (compressions: %s)",
+            "Taking knowledge in from Kafka at %s over %s: %s (compressions: %s; checksums: %s)",
             self._source.bootstrap,
             self._source.security.describe(),
             ", ".join(self._source.topics),
             ", ".join(readable),
+            clients.checksums(),
         )
         for lane in self._lanes:
             lane.taker.start()
