@@ -14,8 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 
 from epistream.indexer import journal
 from epistream.indexer.store import FILE
-from tests.support.knowing import NAMESPACE, commit_in_batches, open_engine, submission
 from epistream.services.kafka.local import free_ports
+from tests.support.knowing import NAMESPACE, commit_in_batches, open_engine, submission
 from tests.support.service import Fail, RunningService
 from tests.support.waits import until
 

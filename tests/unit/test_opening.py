@@ -18,7 +18,7 @@ FACTS = 30
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """One with a store, whose journal has an entry for its namespace and one for each fact; the last is a retraction."""
+    """One with a store: an entry for its namespace, one for each fact, and one for a retraction."""
     with closing(open_engine(tmp_path)) as engine:
         commit(engine, *(submission(f"Fact {n}.", id=f"s-{n}", item=f"item-{n}") for n in range(FACTS)))
         commit(engine, retraction("item-0", id="gone"))
