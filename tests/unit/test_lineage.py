@@ -144,6 +144,17 @@ def test_a_parent_that_was_merged_is_known_by_its_own_name(engine: Engine, size:
     assert found(receipts)[2] == ("NEW", 1)
 
 
+def test_a_cycle_over_what_was_merged_is_found(engine: Engine, size: int) -> None:
+    """`b` was made of `twin`, which is the other name of `a`: so `a` would be made of itself."""
+    twin = made("twin", content="a: so a model says.")
+    sent = [made("a"), twin, made("b", "twin"), made("a", "b", content="a: so it says now.")]
+    sent[-1].submission_id = "newer"
+
+    receipts = commit_in_batches(engine, sent, size)
+
+    assert [reason for reason, _ in found(receipts)] == ["NEW", "SAME_CONTENT", "NEW", "CYCLE"]
+
+
 def test_where_it_comes_from_is_asked_before_what_it_says(engine: Engine) -> None:
     commit(engine, submission("Lead is heavy.", id="1", item="lead", vector=direction(1)))
 

@@ -51,7 +51,7 @@ def _rules(decision: journal_pb2.Decision) -> Iterator[api.ExplainedRule]:
         yield _rule("review", _BY_REVIEW[reason], fired=True)
         return
     if (receipt.outcome, reason) == (pb.OUTCOME_REJECTED, pb.REASON_RETRACTION):
-        yield _rule("known", "it was put off, and its item was taken back", fired=True)
+        yield _rule("known", "it waited to go on by itself, and its item was taken back", fired=True)
         return
     synthetic = decision.origin == pb.ORIGIN_SYNTHETIC and figures.generation > 0
     if synthetic:

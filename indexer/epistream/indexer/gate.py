@@ -259,7 +259,7 @@ def decide_again(
 
 
 TAKEN_BACK: Final = Verdict(pb.OUTCOME_REJECTED, pb.REASON_RETRACTION)
-"""On what was put off, when its item is taken back."""
+"""On what waits to go on by itself, when its item is taken back."""
 
 
 def _refuse(submission: pb.Submission, found: IdReused | Stale) -> Verdict:
@@ -292,7 +292,7 @@ def _not_carried(submission: pb.Submission, topic: Topic) -> Verdict:
 
 
 def takes_back(retraction: pb.Submission, held: Held) -> bool:
-    """Whether a retraction ends what was put off of the same item: of its own producer, or of a lower authority."""
+    """Whether a retraction ends what waits of the same item: of its own producer, or of a lower authority."""
     submission = held.decision.held
     own = submission.provenance.producer == retraction.provenance.producer
     return own or AUTHORITY[retraction.origin] > AUTHORITY[submission.origin]

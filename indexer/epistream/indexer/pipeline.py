@@ -336,7 +336,7 @@ def _take(
     *,
     taken_back: Iterable[Ruling] = (),
 ) -> None:
-    """Take in what was decided; end what was put off of an item that it took back; decide what goes on since then.
+    """Take in what was decided; end what waited of an item that it took back; decide what goes on since then.
 
     Any number may be for which a new policy has room: `Pipeline.let_go` takes these, in commits of their own.
     """
@@ -356,10 +356,8 @@ def _bring_together(moment: Moment, draft: Draft, entry: Entry) -> None:
     At most AT_ONCE with each entry; what is beyond waits for the parent's next version, or for a person.
     """
     begun, known = len(draft.entries), deque([entry])
-    while known:
-        for child in moment.children(known.popleft()):
-            if len(draft.entries) - begun >= AT_ONCE:
-                return
+    while known and (left := AT_ONCE - (len(draft.entries) - begun)):
+        for child in moment.children(known.popleft(), left):
             if moment.waits(child):
                 _, decided = draft.release(child, child.embedded, _verdict_again(child, moment), moment.config)
                 moment.take(child.embedded, decided, child)

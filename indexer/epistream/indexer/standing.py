@@ -17,7 +17,7 @@ from epistream.indexer.collapse import FLOOR_WINDOW, RealShare
 from epistream.indexer.gain import Gains
 from epistream.indexer.journal import Entry
 from epistream.indexer.measure import Measured
-from epistream.indexer.model import Embedded, Looks
+from epistream.indexer.model import Embedded, Looks, answered
 from epistream.indexer.sealed import keep, kept, seal
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken
@@ -67,7 +67,7 @@ class Standing:
         if change is None:
             return
         self.revision = change.revision
-        if change.kind not in (pb.CHANGE_KIND_RETRACTED, pb.CHANGE_KIND_LATE):
+        if answered(change):
             synthetic = change.knowledge.origin == pb.ORIGIN_SYNTHETIC
             self.share.deliver(synthetic=synthetic)
             if entry.embedding is not None and self.gains is not None:

@@ -13,7 +13,7 @@ import apsw
 from epistream.indexer import comments, conflicts, generated
 from epistream.indexer.decode import item_of
 from epistream.indexer.journal import Entry
-from epistream.indexer.model import valid_us
+from epistream.indexer.model import answered, valid_us
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -127,7 +127,7 @@ CREATE TABLE counts (
 """
 """Item ids and fingerprints are spread over their trees, so each new item writes a page of each: what a commit writes
 is mostly that. A version that is its item's only one, as most are, is therefore found by the item, not by an index.
-`held_names` has the item of what was put off, and the parents of what lacked some, whatever became of it since."""
+`held_names` has the item of what was put off or lacked parents, and these parents, whatever became of it since."""
 
 SCHEMA: Final = _SCHEMA + conflicts.SCHEMA + comments.SCHEMA + generated.SCHEMA
 
@@ -324,7 +324,7 @@ def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[En
                 (entry.sequence, number, releases),
             )
             resolved[entry.sequence].extend(sequence for (sequence,) in rows)
-        if change is not None and change.kind != pb.CHANGE_KIND_RETRACTED:
+        if change is not None and answered(change):
             rows = connection.execute(
                 "UPDATE held INDEXED BY held_by_fingerprint SET resolved = ?"
                 " WHERE namespace = ? AND fingerprint = ? AND resolved IS NULL AND sequence < ? RETURNING sequence",
@@ -349,12 +349,12 @@ def _held_row(number: int, entry: Entry) -> _Row:
 
 
 def _held_names(decision: journal_pb2.Decision) -> list[str]:
-    """The items by which something held is found: what was put off by its own, what lacks parents by these."""
+    """The items by which something held is found: its own, and the parents of what lacks some."""
     match decision.receipt.reason:
         case pb.REASON_DEFERRED:
             return [item_of(decision.held)]
         case pb.REASON_UNKNOWN_PARENT:
-            return sorted(set(decision.held.provenance.derived_from))
+            return sorted({item_of(decision.held), *decision.held.provenance.derived_from})
     return []
 
 

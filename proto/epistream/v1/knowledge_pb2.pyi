@@ -157,7 +157,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_SAME_CLAIM: _Reason.ValueType  # 8
     """MERGED: near enough, and the claim is the same."""
     REASON_ALREADY_RETRACTED: _Reason.ValueType  # 9
-    """MERGED: a retraction of an item that is retracted already, or of what was only put off and is rejected with it."""
+    """MERGED: a retraction of an item that is retracted already, or of what only waited to go on by itself and is rejected with it."""
     REASON_LOWER_AUTHORITY: _Reason.ValueType  # 10
     """HELD: it would replace or retract knowledge of a higher authority."""
     REASON_CONFLICT_WITH_EXPERT: _Reason.ValueType  # 11
@@ -231,7 +231,7 @@ REASON_SAME_CONTENT: Reason.ValueType  # 7
 REASON_SAME_CLAIM: Reason.ValueType  # 8
 """MERGED: near enough, and the claim is the same."""
 REASON_ALREADY_RETRACTED: Reason.ValueType  # 9
-"""MERGED: a retraction of an item that is retracted already, or of what was only put off and is rejected with it."""
+"""MERGED: a retraction of an item that is retracted already, or of what only waited to go on by itself and is rejected with it."""
 REASON_LOWER_AUTHORITY: Reason.ValueType  # 10
 """HELD: it would replace or retract knowledge of a higher authority."""
 REASON_CONFLICT_WITH_EXPERT: Reason.ValueType  # 11
