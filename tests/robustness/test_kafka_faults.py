@@ -170,10 +170,10 @@ def not_serving(service: RunningService) -> list[str]:
 def test_without_kafka_every_service_is_healthy(running: Running) -> None:
     """A restart would not bring it back, and all that does not need it goes on."""
     namespace = running.make_namespace("healthy")
-    said = running.service.logged().count("Kafka is away")
+    said = running.service.logged().count("Kafka does not answer")
     running.broker.kill()
     try:
-        wait_until(lambda: running.service.logged().count("Kafka is away") > said, "that it is noticed")
+        wait_until(lambda: running.service.logged().count("Kafka does not answer") > said, "that it is noticed")
         assert not_serving(running.service) == []
         with SyncProducer(running.service.address) as producer:
             producer.submit(*facts(namespace, range(3)))

@@ -1,5 +1,7 @@
 """Calls of the SDK over a channel to several services go to all of them."""
 
+from typing import Any, TypeAlias
+
 import grpc.aio
 import pytest
 
@@ -7,6 +9,7 @@ from epistream.clients.channel import connect
 from tests.support.waits import until
 
 METHOD = "/test.Test/Call"
+Call: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
 
 
 class Answering:
@@ -15,7 +18,7 @@ class Answering:
     def __init__(self) -> None:
         self.asked = 0
         self.server = grpc.aio.server()
-        handler = grpc.unary_unary_rpc_method_handler(self._answer)
+        handler: Any = grpc.unary_unary_rpc_method_handler(self._answer)
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Test", {"Call": handler}),))
         self.port = self.server.add_insecure_port("127.0.0.1:0")
 
@@ -29,7 +32,7 @@ async def test_calls_go_to_all_addresses_in_turns() -> None:
     for service in services:
         await service.server.start()
     async with connect("ipv4:" + ",".join(f"127.0.0.1:{service.port}" for service in services)) as channel:
-        call = channel.unary_unary(METHOD)
+        call: Call = channel.unary_unary(METHOD)
 
         async def both_asked() -> bool:
             await call(b"", wait_for_ready=True)
@@ -52,5 +55,6 @@ async def test_one_address_is_one_service(target: str) -> None:
     service = Answering()
     await service.server.start()
     async with connect(target.format(service.port)) as channel:
-        assert await channel.unary_unary(METHOD)(b"x", wait_for_ready=True) == b"x"
+        call: Call = channel.unary_unary(METHOD)
+        assert await call(b"x", wait_for_ready=True) == b"x"
     await service.server.stop(0)

@@ -65,7 +65,7 @@ async def test_a_process_that_makes_views_anew_is_alive_and_says_how_far_it_is(f
             service.signal(signal.SIGUSR1)
 
             async def ready() -> bool:
-                return await status("epistream.v1.KnowledgeService") == STATES.SERVING
+                return bool(await status("epistream.v1.KnowledgeService") == STATES.SERVING)
 
             await until(ready, "a service that is ready")
             assert service.metric("epistream_opening") == 0

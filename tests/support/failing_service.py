@@ -152,7 +152,7 @@ def rebuilding_held(passes: Passes) -> None:
         if passes.used_up():
             go_on.wait()
 
-    views.apply = apply
+    views.apply = apply  # type: ignore[assignment] # with the same arguments
 
 
 def window_compared(passes: Passes) -> None:

@@ -1,6 +1,7 @@
 """How far the opening of a store is, told while it is opened."""
 
 import shutil
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def test_the_log_says_how_far_it_is_now_and_then(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     seconds = 0.0
-    monkeypatch.setattr(opening.time, "monotonic", lambda: seconds)
+    monkeypatch.setattr(time, "monotonic", lambda: seconds)
     caplog.set_level("INFO")
     told = Opening()
     told.expect(opening.VIEWS, 300)
