@@ -175,12 +175,15 @@ def test_without_kafka_every_service_is_healthy(running: Running) -> None:
     try:
         wait_until(lambda: running.service.logged().count("Kafka does not answer") > said, "that it is noticed")
         assert not_serving(running.service) == []
+        age = "epistream_consumer_poll_age_seconds"
+        wait_until(lambda: running.service.metric(age) > 2, "what EpistreamKafkaUnreachable looks at")
         with SyncProducer(running.service.address) as producer:
             producer.submit(*facts(namespace, range(3)))
         assert not_serving(running.service) == []
     finally:
         running.broker.start()
     running.assert_each_once(namespace, 3)
+    wait_until(lambda: running.service.metric(age) < 1, "a Kafka that is polled again")
 
 
 @pytest.mark.slow

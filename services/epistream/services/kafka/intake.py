@@ -146,9 +146,13 @@ class Intake:
             lane.polling.begin(starts)
 
     def _poll_age_seconds(self) -> float:
-        """Of a lane that has nothing to read, only where no lane has."""
+        """Of a lane that has nothing to read, only where no lane has; and no less than since Kafka is away.
+
+        A consumer that has lost its broker goes on polling, and is told nothing: that alone says nothing of Kafka.
+        """
         polling = [lane.polling for lane in self._lanes]
-        return max(each.poll_age_seconds() for each in ([each for each in polling if each.reads] or polling))
+        ages = [each.poll_age_seconds() for each in ([each for each in polling if each.reads] or polling)]
+        return max(*ages, self._survey.away_seconds())
 
     def _keep(self, starts: Mapping[Partition, int]) -> None:
         """Keep where new partitions begin."""
