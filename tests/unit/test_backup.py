@@ -81,17 +81,7 @@ def filled(folder: Path) -> Engine:
     commit(
         engine, submission("So a model says.", id="made", origin=pb.ORIGIN_SYNTHETIC, derived_from=["i-1", "of-bob"])
     )
-    judged = pb.Submission(namespace=NAMESPACE, submission_id="f", origin=pb.ORIGIN_EXPERT)
-    judged.provenance.producer = "panel"
-    judged.feedback.MergeFrom(
-        pb.Feedback(
-            kind=pb.FEEDBACK_KIND_BINARY,
-            judged=[pb.Judged(item_id="i-10", score=1)],
-            rater="r",
-            rater_type=pb.RATER_TYPE_HUMAN,
-        )
-    )
-    commit(engine, judged)
+    fill_with_votes(engine)
     fill_with_reviews(engine)
     commit_from_kafka(engine, [submission(f"From Kafka {n}.", id=f"k-{n}") for n in range(5)], 2)
     made = [submission(f"Made {n}.", id=f"m-{n}", origin=pb.ORIGIN_SYNTHETIC, producer="gpt") for n in range(130)]
@@ -101,6 +91,22 @@ def filled(folder: Path) -> Engine:
     engine.pipeline.commit(engine.pipeline.prepare([*letters, record(pb.Submission(content="over gRPC"))]))
     acknowledge(engine.store, Cursor(30, 2))
     return engine
+
+
+def fill_with_votes(engine: Engine) -> None:
+    """Two raters who are at odds."""
+    for score in (0, 1):
+        judged = pb.Submission(namespace=NAMESPACE, submission_id=f"f-{score}", origin=pb.ORIGIN_EXPERT)
+        judged.provenance.producer = "panel"
+        judged.feedback.MergeFrom(
+            pb.Feedback(
+                kind=pb.FEEDBACK_KIND_BINARY,
+                judged=[pb.Judged(item_id="i-10", score=score)],
+                rater=f"r-{score}",
+                rater_type=pb.RATER_TYPE_HUMAN,
+            )
+        )
+        commit(engine, judged)
 
 
 def fill_with_reviews(engine: Engine) -> None:

@@ -10,7 +10,7 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import NotFound
-from tests.support.knowing import NAMESPACE, commit, direction, open_engine, submission
+from tests.support.knowing import NAMESPACE, commit, direction, open_engine, pending, ruling, submission
 
 
 @pytest.fixture
@@ -81,6 +81,35 @@ def test_what_was_put_off_and_went_on_has_two_decisions(engine: Engine) -> None:
     assert (first.receipt.outcome, first.rules[-1].name) == (pb.OUTCOME_HELD, "real_share")
     assert "the floor is 1" in first.rules[-1].description
     assert (second.receipt.outcome, names(second)) == (pb.OUTCOME_ADMITTED, ["review"])
+
+
+def test_of_code_beyond_the_cap_it_is_told_that_its_tests_decide(engine: Engine) -> None:
+    policy = ns_pb.Policy(verify_code=True, generation_max=1)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+    program = synthetic("def f():\n    return 1\n", "2", derived_from=["gold"])
+    program.modality = pb.MODALITY_CODE
+    commit(engine, synthetic("Gold is soft.", "1", item="gold"), program)
+
+    (told,) = explained(engine, "2")
+
+    assert (told.rules[-1].name, told.rules[-1].fired) == ("tests", True)
+    assert "generation 2, taken up to 1; beyond that its tests decide" in told.rules[2].description
+
+
+def test_each_decision_names_the_policy_that_it_was_made_by(engine: Engine) -> None:
+    commit(engine, synthetic("Gold is soft.", "1", generator=""))
+    policy = ns_pb.Policy(require_generator=False)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+    commit(engine, synthetic("Lead is heavy.", "2", generator=""), submission("Tin is light.", id="3"))
+    (held,) = pending(engine)
+    engine.pipeline.release([ruling(engine, held)])
+
+    assert [told.policy_version for told in explained(engine, "1")] == [1, 2]
+    assert [told.policy_version for told in explained(engine, "2")] == [2]
+    assert [told.policy_version for told in explained(engine, "3")] == [2]
+    # What comes again is not decided again: its first decision stands.
+    commit(engine, synthetic("Gold is soft.", "1", generator=""))
+    assert [told.policy_version for told in explained(engine, "1")] == [1, 2]
 
 
 def test_what_was_never_decided_is_not_there(engine: Engine) -> None:

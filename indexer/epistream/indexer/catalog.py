@@ -95,6 +95,8 @@ class IndexRow:
     modality: int
     producer: str
     embedding: bytes
+    change: bytes
+    """The encoded `epistream.v1.Change`."""
 
 
 class Catalog:
@@ -396,7 +398,8 @@ class Catalog:
         ):
             origin, modality, producer, *entry = row
             committed = _committed(namespace, *entry)
-            yield IndexRow(committed.revision, origin, modality, producer, committed.embedding or b"")
+            embedding = committed.embedding or b""
+            yield IndexRow(committed.revision, origin, modality, producer, embedding, committed.change)
 
     def said_by_people(
         self, namespace: int, modality: pb.Modality.ValueType, after: int, until: int

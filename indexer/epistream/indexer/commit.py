@@ -130,13 +130,14 @@ class Draft:
             receipt.revision = tip.revision
             change = _change(decoded, verdict, receipt, self._next_version(config.number, verdict))
             self.newest_versions[config.number, change.item_id] = change.version
-            change.generation = receipt.figures.generation
+            change.generation, change.verified_by = receipt.figures.generation, verdict.verified_by
         elif verdict.outcome == pb.OUTCOME_MERGED:
             # The retraction of what was only put off has no version.
             known = verdict.head
             receipt.item_id = known.item_id if known is not None else decoded.item_id
             receipt.version = known.version if known is not None else 0
         _keep(record.decision, decoded, receipt)
+        record.decision.policy_version = config.policy_version
         return self._chain(config.number, record, change, embedded)
 
     def _next_version(self, number: int, verdict: Verdict) -> int:

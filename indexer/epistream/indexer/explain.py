@@ -36,7 +36,12 @@ _BESIDE: Final[Mapping[int, str]] = {
 
 def explain(decision: journal_pb2.Decision) -> api.Explanation:
     """The explanation of one decision."""
-    told = api.Explanation(receipt=decision.receipt, decided_by=decision.decided_by, comment=decision.comment)
+    told = api.Explanation(
+        receipt=decision.receipt,
+        decided_by=decision.decided_by,
+        comment=decision.comment,
+        policy_version=decision.policy_version,
+    )
     for rule in _rules(decision):
         told.rules.append(rule)
         if rule.fired:
@@ -77,6 +82,8 @@ def _lineage(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.E
     if reason == pb.REASON_CYCLE:
         yield _rule("cycle", "it would be derived from itself", fired=True)
     text = f"generation {figures.generation}, taken up to {figures.generation_max}"
+    if figures.generation > figures.generation_max and reason != pb.REASON_GENERATION:
+        text += "; beyond that its tests decide"
     yield _rule("generation", text, fired=reason == pb.REASON_GENERATION)
     if reason == pb.REASON_COLLAPSE:
         yield _rule("collapse", "its producer says less and less: the collapse alarm is on", fired=True)
@@ -90,7 +97,8 @@ def _measures(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.
     if figures.HasField("gain"):
         worth = f"{figures.worth:.3f}" if figures.HasField("worth") else "unknown"
         gain = (
-            f"gain {figures.gain:.3f} beyond all that is known, {figures.human_gain:.3f} beyond what is not synthetic"
+            f"gain {figures.gain:.3f} beyond all that is known,"
+            f" {figures.human_gain:.3f} beyond what people said or tests verified"
         )
         text = f"{gain}; worth {worth}, at least {figures.worth_min:g} where the policy holds"
         yield _rule("worth", text, fired=reason == pb.REASON_LOW_GAIN)

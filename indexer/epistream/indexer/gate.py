@@ -77,6 +77,8 @@ class Verdict:
     """Of knowledge: what else it rests on."""
     late: bool = False
     """For REVISED: it holds from an earlier time on than the head, which stays the head."""
+    verified_by: str = ""
+    """The program that has run its tests and lets it in."""
     earlier: pb.Receipt | None = None
     """The receipt of the first time, when there was one: it is the answer, and nothing is written."""
 
@@ -176,10 +178,13 @@ def _on_grounds(
 
 def _until_verified(submission: pb.Submission, grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:
     """Why code is held until its tests were run, or an expert answers for it; None for what is not."""
+    return pb.REASON_UNVERIFIED if _tests_decide(submission, config) and not grounds.verified else None
+
+
+def _tests_decide(submission: pb.Submission, config: NamespaceConfig) -> bool:
+    """Whether it is code that its tests let in, or turn away."""
     asked = config.policy.verify_code and submission.modality == pb.MODALITY_CODE
-    if not asked or grounds.verified or submission.origin == pb.ORIGIN_EXPERT:
-        return None
-    return pb.REASON_UNVERIFIED
+    return asked and submission.origin != pb.ORIGIN_EXPERT
 
 
 def _says_less(grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:
@@ -216,8 +221,9 @@ def _astray(submission: pb.Submission, grounds: Grounds, config: NamespaceConfig
         return pb.REASON_UNKNOWN_PARENT
     if lineage.cycle:
         return pb.REASON_CYCLE
-    too_far = lineage.generation > config.policy.generation_max and not grounds.verified
-    return pb.REASON_GENERATION if too_far else None
+    # Of code whose tests decide these are asked instead: it is held for one reason, and who ends that ends both.
+    asked = not grounds.verified and not _tests_decide(submission, config)
+    return pb.REASON_GENERATION if asked and lineage.generation > config.policy.generation_max else None
 
 
 def confirmed(submission: pb.Submission, origin: pb.Origin.ValueType) -> pb.Submission:
@@ -255,7 +261,10 @@ def decide_again(
     if verdict.outcome in (pb.OUTCOME_HELD, pb.OUTCOME_REFUSED):
         late = verdict.outcome == pb.OUTCOME_REFUSED and not ruling.decided_by
         return replace(verdict, outcome=pb.OUTCOME_REJECTED) if late else verdict
-    return replace(verdict, reason=pb.REASON_REVIEW_ADMITTED if ruling.decided_by else pb.REASON_RELEASED)
+    if not ruling.decided_by:
+        # Only what a program let in was put off since: what a person lets in is theirs, and waits for no share.
+        return replace(verdict, reason=pb.REASON_RELEASED, verified_by=ruling.held.decision.decided_by)
+    return replace(verdict, reason=pb.REASON_REVIEW_ADMITTED, verified_by=ruling.decided_by if by_program else "")
 
 
 TAKEN_BACK: Final = Verdict(pb.OUTCOME_REJECTED, pb.REASON_RETRACTION)

@@ -14,7 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from epistream.indexer import conflicts, deadletters, holding, positions
+from epistream.indexer import conflicts, deadletters, disputes, holding, positions
 from epistream.indexer.anchors import Anchors, Growing
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.clock import Clock
@@ -165,6 +165,35 @@ class Pipeline:
             for candidate, receipt in zip(retractions, self._decide(retractions, draft, catalog, moments), strict=True):
                 _require_retracted(candidate.decoded.submission, receipt)
             self._decide_again(rulings, draft, catalog, moments)
+        write(self._store, draft, ())
+        self._stands(draft, moments)
+
+    def settle(self, namespace: str, settlement: journal_pb2.Settlement, retraction: Embedded | None) -> None:
+        """End a dispute, in one transaction. Only the writer thread.
+
+        Args:
+            namespace: in which it is.
+            settlement: all but its time.
+            retraction: of the item, where it does not stand: the next entry.
+
+        Raises:
+            Conflict: it is over by now, or the item has changed since it was read. Nothing was written.
+            Denied: the item does not stand and has a higher authority. Nothing was written.
+            Unavailable, Broken: as `commit`.
+        """
+        config = self._namespaces.configs[namespace]
+        with self._store.newest() as catalog:
+            known = disputes.read(catalog, config.number, settlement.dispute)
+            if known is None or known.ended is not None:
+                raise Conflict(f"review {settlement.dispute} is not disputed any more", reason="NOT_HELD")
+            draft = self._draft()
+            record = journal_pb2.JournalRecord(settled=settlement)
+            record.settled.time.FromMicroseconds(draft.now_us)
+            draft.add_record(config.number, record)
+            retractions = [retraction] if retraction is not None else []
+            moments = self._moments(retractions, catalog)
+            for one, receipt in zip(retractions, self._decide(retractions, draft, catalog, moments), strict=True):
+                _require_retracted(one.decoded.submission, receipt)
         write(self._store, draft, ())
         self._stands(draft, moments)
 
@@ -416,7 +445,7 @@ def _require_retracted(submission: pb.Submission, receipt: pb.Receipt) -> None:
         raise _against("its retraction", submission.item_id, receipt.figures.origin)
     if receipt.outcome == pb.OUTCOME_REFUSED:
         why = "; ".join(violation.description for violation in receipt.violations)
-        raise Conflict(f"{submission.item_id} has changed since the conflict was read: {why}", reason="NOT_OPEN")
+        raise Conflict(f"{submission.item_id} has changed since it was read: {why}", reason="NOT_OPEN")
 
 
 def _against(what: str, item_id: str, origin: pb.Origin.ValueType) -> Denied:

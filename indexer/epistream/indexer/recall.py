@@ -51,7 +51,7 @@ def recall(catalog: Catalog, entry: Entry) -> Recalled:
     """
     decision = entry.record.decision
     if entry.change is not None:
-        submission = _of_change(entry.change, decision.receipt)
+        submission = of_change(entry.change, decision.receipt)
         return Recalled(_decoded(entry, submission), _vector(entry.embedding), whole=True)
     if decision.receipt.outcome == pb.OUTCOME_MERGED:
         return _merged(catalog, entry)
@@ -64,7 +64,7 @@ def recall(catalog: Catalog, entry: Entry) -> Recalled:
     return Recalled(_decoded(entry, submission), vector, whole=True)
 
 
-def _of_change(change: pb.Change, receipt: pb.Receipt) -> pb.Submission:
+def of_change(change: pb.Change, receipt: pb.Receipt) -> pb.Submission:
     """The submission that became a version.
 
     What was promoted since it claims the same in other words named no item that exists: with the item's name it would

@@ -25,7 +25,7 @@ from epistream.wire.errors import Broken
 GAIN_DIMENSION_MAX: Final = 1536
 """Of the vectors whose gain is measured: two posteriors of that size take 75 MiB, of 384 dimensions 5 MiB."""
 
-_STATE: Final = 1
+_STATE: Final = 2
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class Standing:
     revision: int
     """Of the newest change that is taken in."""
     heard: list[tuple[bytes, bool]] = field(default_factory=list)
-    """Vectors that `gains` are still to observe, and whether they are real: all at once costs a third less."""
+    """Vectors that `gains` are still to observe, and whether they are `anchored`: all at once costs a third less."""
 
     def branch(self) -> "Standing":
         """What goes on from here by itself."""
@@ -68,17 +68,24 @@ class Standing:
             return
         self.revision = change.revision
         if answered(change):
-            synthetic = change.knowledge.origin == pb.ORIGIN_SYNTHETIC
-            self.share.deliver(synthetic=synthetic)
+            self.share.deliver(synthetic=change.knowledge.origin == pb.ORIGIN_SYNTHETIC)
             if entry.embedding is not None and self.gains is not None:
-                self.heard.append((entry.embedding, not synthetic))
+                self.heard.append((entry.embedding, anchored(change)))
 
     def observe(self) -> None:
         """Have `gains` observe what was heard."""
         if self.gains is not None:
-            for embedding, real in self.heard:
-                self.gains.observe(np.frombuffer(embedding, "<f4"), anchored=real)
+            for embedding, is_anchored in self.heard:
+                self.gains.observe(np.frombuffer(embedding, "<f4"), anchored=is_anchored)
         self.heard.clear()
+
+
+def anchored(change: pb.Change) -> bool:
+    """Whether a version is from people, or was let in since its tests pass: see `gain.Gains`.
+
+    A verdict that came as feedback does not count: anybody may submit one, while to decide takes a reviewer's role.
+    """
+    return change.knowledge.origin != pb.ORIGIN_SYNTHETIC or bool(change.verified_by)
 
 
 def fresh(dimension: int) -> Standing:
@@ -95,7 +102,9 @@ def load(folder: Path, catalog: Catalog, number: int, dimension: int, *, epoch: 
     if standing.gains is not None:
         standing.gains, after = _read(_file(folder, number), epoch, head) or (standing.gains, 0)
         for row in catalog.index_rows(number, after):
-            standing.gains.observe(np.frombuffer(row.embedding, "<f4"), anchored=row.origin != pb.ORIGIN_SYNTHETIC)
+            # Only what is SYNTHETIC need be read for that.
+            known = row.origin != pb.ORIGIN_SYNTHETIC or anchored(pb.Change.FromString(row.change))
+            standing.gains.observe(np.frombuffer(row.embedding, "<f4"), anchored=known)
     standing.share = RealShare(_synthetic(catalog.newest_origins(number, FLOOR_WINDOW)))
     standing.put_off, standing.orphans = holding.put_off(catalog, number), holding.orphans(catalog, number)
     standing.revision = head

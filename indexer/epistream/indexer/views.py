@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 import apsw
 
-from epistream.indexer import comments, conflicts, generated
+from epistream.indexer import comments, conflicts, disputes, generated
 from epistream.indexer.decode import item_of
 from epistream.indexer.journal import Entry
 from epistream.indexer.model import answered, valid_us
@@ -129,7 +129,7 @@ CREATE TABLE counts (
 is mostly that. A version that is its item's only one, as most are, is therefore found by the item, not by an index.
 `held_names` has the item of what was put off or lacked parents, and these parents, whatever became of it since."""
 
-SCHEMA: Final = _SCHEMA + conflicts.SCHEMA + comments.SCHEMA + generated.SCHEMA
+SCHEMA: Final = _SCHEMA + conflicts.SCHEMA + comments.SCHEMA + disputes.SCHEMA + generated.SCHEMA
 
 TABLES: Final = (
     "namespaces",
@@ -146,6 +146,7 @@ TABLES: Final = (
     "counts",
     *conflicts.TABLES,
     *comments.TABLES,
+    *disputes.TABLES,
     *generated.TABLES,
 )
 """The views, in the order of a dump."""
@@ -171,6 +172,7 @@ def apply(connection: apsw.Connection, entries: Sequence[Entry]) -> None:
         ended = _apply_decisions(connection, number, decided) if decided else {}
         conflicts.apply(connection, number, of_namespace, head, ended, repeated)
         comments.apply(connection, number, of_namespace)
+        disputes.apply(connection, number, of_namespace)
         generated.apply(connection, number, of_namespace, head)
 
 

@@ -123,7 +123,8 @@ class Policy(_message.Message):
     """How many of the newest revisions can be resumed from and asked about; 0, as when unset, is all of them. Nothing is deleted by it."""
     generation_max: _builtins.int
     """The largest generation of SYNTHETIC knowledge that is taken, 1 to 1,000; 2 when unset. 1 is what a model made of what no model made, 2 what it made
-    of generation 1. Above it HELD with REASON_GENERATION.
+    of generation 1. Above it HELD with REASON_GENERATION, or, where tests decide
+    (`verify_code`), with REASON_UNVERIFIED.
     """
     require_generator: _builtins.bool
     """SYNTHETIC knowledge says in `provenance.generator` which model made it, else it is HELD with REASON_NO_GENERATOR. True when unset."""

@@ -12,7 +12,7 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from epistream.indexer import conflicts, generated, holding
+from epistream.indexer import conflicts, disputes, generated, holding
 from epistream.indexer.clock import Clock
 from epistream.indexer.engine import Engine
 from epistream.indexer.namespaces import NamespaceState
@@ -157,7 +157,9 @@ class ServiceCollector(Collector):
 
     def _of_reviews(self) -> Iterator[Metric]:
         by_reason = ["namespace", "reason"]
-        pending = _gauge("reviews_pending", "Submissions that wait to be reviewed.", labels=by_reason)
+        pending = _gauge(
+            "reviews_pending", "Submissions that wait to be reviewed, and items that raters dispute.", labels=by_reason
+        )
         age = _gauge("review_oldest_age_seconds", "How long the oldest of them has waited.", labels=by_reason)
         contested = _gauge("conflicts_open", "Conflicts that nobody has resolved.", labels=["namespace"])
         contested_age = _gauge(
@@ -167,7 +169,10 @@ class ServiceCollector(Collector):
         with self._engine.store.reader() as catalog:
             for state in self._first_namespaces():
                 name, number = state.config.name, state.config.number
-                for reason, count, oldest_us in holding.oldest(catalog, number):
+                disputed, since_us = disputes.figures(catalog, number)
+                waiting = [*holding.oldest(catalog, number)]
+                waiting += [(pb.REASON_DISPUTED, disputed, since_us)] if since_us is not None else []
+                for reason, count, oldest_us in waiting:
                     labels = [name, pb.Reason.Name(reason).removeprefix("REASON_").lower()]
                     pending.add_metric(labels, count)
                     age.add_metric(labels, max(0, now_us - oldest_us) / 1e6)
