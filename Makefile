@@ -19,7 +19,7 @@ help: ## Show the targets
 $(UV):
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Epistream needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 
 # Which locked requirements to install: all of them, or (TORCH=cpu, after the wheel of the README) all but torch's CUDA libraries.
 FLAVOUR := $(if $(filter cpu,$(TORCH)),-cpu)
@@ -134,6 +134,7 @@ lock: | $(UV) ## Renew the locked requirements
 	$(COMPILE) $(LOCK_FLAGS) --extra dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
 	$(COMPILE) $(LOCK_FLAGS) --extra cli --extra sources -c requirements/dev.txt pyproject.toml -o requirements/sources.txt
 	$(MAKE) lock-cpu
+	$(COMPILE) $(LOCK_FLAGS) --group uv -o requirements/uv.txt
 	$(COMPILE) $(LOCK_FLAGS) --group proto -o requirements/proto.txt
 	$(COMPILE) $(LOCK_FLAGS) --group k8s -o requirements/k8s.txt
 	$(COMPILE) $(LOCK_FLAGS) --group supply -o requirements/supply.txt

@@ -2,11 +2,12 @@
 
     FAIL_POINT=committed FAIL_PASS=3 python -m tests.support.failing_service up ...
 
-The third time that the point is passed, the process ends as by power loss.
+The third time that the point is passed, the process ends as by power loss, or at HELD waits for SIGUSR1.
 """
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, Final
@@ -141,6 +142,19 @@ def rebuilding(passes: Passes) -> None:
     passes.after(views, "apply")
 
 
+def rebuilding_held(passes: Passes) -> None:
+    """The same, and then it does not go on before SIGUSR1. Nothing is killed."""
+    go_on, inner = threading.Event(), views.apply
+    signal.signal(signal.SIGUSR1, lambda *_: go_on.set())
+
+    def apply(*arguments: Any) -> None:
+        inner(*arguments)
+        if passes.used_up():
+            go_on.wait()
+
+    views.apply = apply  # type: ignore[assignment] # with the same arguments
+
+
 def window_compared(passes: Passes) -> None:
     """A window of the collapse watch is compared, and nothing of it is kept."""
     passes.before(CollapseWatch, "record")
@@ -169,6 +183,10 @@ STOPPING: Final = (snapshot_written, snapshot_begun, snapshot_renamed)
 """These strike while the service goes down."""
 STARTING: Final = (opening, rebuilding)
 """These strike while the service starts; the second only over a store of an earlier version."""
+
+
+HELD: Final = rebuilding_held
+"""Here the process waits."""
 
 
 def _nothing(_: str) -> None:
@@ -203,9 +221,8 @@ def main() -> None:
     """Arm the point that the environment names, and be the service."""
     from epistream.services.__main__ import main as service
 
-    point = next(
-        p for p in (*RUNNING, *WATCHING, *STOPPING, *STARTING, flush) if p.__name__ == os.environ[POINT_VARIABLE]
-    )
+    points = (*RUNNING, *WATCHING, *STOPPING, *STARTING, HELD, flush)
+    point = next(p for p in points if p.__name__ == os.environ[POINT_VARIABLE])
     point(Passes(int(os.environ[PASS_VARIABLE])))
     service()
 

@@ -16,6 +16,7 @@ from epistream.indexer import conflicts, disputes, generated, holding
 from epistream.indexer.clock import Clock
 from epistream.indexer.engine import Engine
 from epistream.indexer.namespaces import NamespaceState
+from epistream.indexer.opening import Opening
 from epistream.indexer.signals import CELLS, Signal
 from epistream.indexer.signals.kept import not_measured
 from epistream.services.consumers import Consumers
@@ -44,6 +45,24 @@ _BY_NAMESPACE: Final = {
     "watch_lag_revisions": "How far the open subscription that is furthest behind is behind the head.",
     "watch_slow_consumers": f"Consumers that do not have what was committed {SLOW_SECONDS:g} seconds ago.",
 }
+
+
+class OpeningCollector(Collector):
+    """How far the opening of the store is, which is all that can be read until it is open."""
+
+    def __init__(self, opening: Opening) -> None:
+        """`opening` is told by the thread that opens it."""
+        self._opening = opening
+
+    def collect(self) -> Iterable[Metric]:
+        """What was done and what was expected, by step; as it was in the end, once the store is open."""
+        opening = _gauge("opening", "1 until the store is open.", int(not self._opening.open))
+        done = _gauge("opening_done", "What is done of the opening of the store.", labels=["step"])
+        expected = _gauge("opening_expected", "What there is to do of it.", labels=["step"])
+        for step, (so_far, of) in self._opening.steps().items():
+            done.add_metric([step], so_far)
+            expected.add_metric([step], of)
+        return [opening, done, expected]
 
 
 class ServiceCollector(Collector):
