@@ -35,6 +35,9 @@ _OPTIONS: Final = (
     # Clients may ping every ten seconds, with calls or without. By default every five minutes is too often.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 9_000),
+    # Of a request that is not read 64 KiB are taken in; of one that is read, all. With a window that grows with the
+    # pace of the connection it would be megabytes, of callers that are refused too.
+    ("grpc.http2.bdp_probe", 0),
 )
 
 

@@ -7,7 +7,7 @@ are base64, fields at their default are left out: that is the form.
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING, Final
 
@@ -215,7 +215,9 @@ def signals_table(answer: knowledge.ListSignalsResponse) -> "Table":
         if answer.HasField("time")
         else "not measured yet"
     )
-    table = table_of(title, "cell", "signal", "value", "unit", "items", "producer", "")
+    earlier = [{(one.name, one.producer): one.value for one in each.signals} for each in answer.history]
+    before = ["before"] if earlier else []
+    table = table_of(title, "cell", "signal", "value", *before, "unit", "items", "producer", "")
     for cell in answer.cells:
         modality = pb.Modality.Name(cell.modality).removeprefix("MODALITY_")
         for signal in cell.signals:
@@ -224,6 +226,7 @@ def signals_table(answer: knowledge.ListSignalsResponse) -> "Table":
                 f"{_origin(cell.origin)} {modality}",
                 signal.name,
                 _signal_value(signal),
+                *([_values_before(signal, earlier)] if earlier else []),
                 signal.unit,
                 str(signal.items),
                 signal.producer,
@@ -238,6 +241,12 @@ def _signal_value(signal: knowledge.Signal) -> str:
         return ""
     interval = f" ({signal.low:.3g} to {signal.high:.3g})" if signal.HasField("low") else ""
     return f"{signal.value:.4g}{interval}{', ALARM' if signal.alarm else ''}"
+
+
+def _values_before(signal: knowledge.Signal, earlier: Iterable[Mapping[tuple[str, str], float]]) -> str:
+    """Such as `0.71, -, 0.64`."""
+    found = [each.get((signal.name, signal.producer)) for each in earlier]
+    return ", ".join("-" if value is None else f"{value:.3g}" for value in found)
 
 
 def diff_table(answer: knowledge.DiffResponse) -> "Table":

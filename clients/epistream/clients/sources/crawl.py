@@ -76,8 +76,12 @@ def the_stack(record: Fields) -> Iterator[Draft]:
 
 
 def laion(record: Fields) -> Iterator[Draft]:
-    """A row of LAION-5B: a link to an image and its alternative text."""
-    url = record.address("URL")
+    """A row of LAION-5B: a link to an image and its alternative text.
+
+    `similarity` is the cosine of CLIP ViT-B/32 where the text is English; of other languages it is another model's.
+    """
+    url, language = record.address("URL"), record.maybe_name("LANGUAGE")
+    is_of_clip = "similarity" in record and language in ("", "en")
     size = {name.lower(): record.maybe_integer(name, 0) for name in ("WIDTH", "HEIGHT")}
     yield Item(
         key=digest(url),
@@ -87,7 +91,7 @@ def laion(record: Fields) -> Iterator[Draft]:
         source=url,
         licence=record.maybe_name("LICENSE").strip("?"),
         media=(Part(uri=url),),
-        labels={"language": record.maybe_name("LANGUAGE")},
+        labels={"language": language, "similarity_model": "ViT-B/32" if is_of_clip else ""},
         details={**size, **record.rest()},
     )
 
