@@ -6,9 +6,12 @@ The third time that the point is passed, the process ends as by power loss, or a
 """
 
 import os
+import random
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -21,6 +24,7 @@ from epistream.indexer.engine import Engine
 from epistream.indexer.index import snapshot
 from epistream.indexer.pipeline import Pipeline
 from epistream.services.metrics import Metrics
+from tests.support.faulty_disk import FaultyDisk
 
 POINT_VARIABLE: Final = "FAIL_POINT"
 PASS_VARIABLE: Final = "FAIL_PASS"
@@ -29,20 +33,24 @@ CHECKPOINT_PAGES: Final = 100
 
 
 class Passes:
-    """Counts how often a point is passed; at the last time the process is killed."""
+    """Counts how often a point is passed; at the last time the process is killed.
+
+    Attributes:
+        left: how often it will be passed, that time among them.
+    """
 
     def __init__(self, number: int) -> None:
-        self._left = number
+        self.left = number
 
     def once(self) -> None:
-        self._left -= 1
-        if self._left == 0:
+        self.left -= 1
+        if self.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def used_up(self) -> bool:
         """Pass without being killed; whether this is the last time or later."""
-        self._left -= 1
-        return self._left <= 0
+        self.left -= 1
+        return self.left <= 0
 
     def before(self, owner: Any, name: str) -> None:
         """Pass just before a function is called."""
@@ -175,6 +183,36 @@ def flush(passes: Passes) -> None:
     _over_files(sync=sync)
 
 
+def power_lost(passes: Passes) -> None:
+    """The power is lost, at a write or a flush: what the disk holds then is left where `survived` says."""
+    _lose_power(passes, FaultyDisk())
+
+
+def power_lost_unflushed(passes: Passes) -> None:
+    """The same, of a disk that says that it flushes and does not."""
+    disk = FaultyDisk()
+    disk.lying = True
+    _lose_power(passes, disk)
+
+
+def _lose_power(passes: Passes, disk: FaultyDisk) -> None:
+    stores.CHECKPOINT_PAGES = CHECKPOINT_PAGES  # type: ignore[misc] # of this process only
+    [folder] = [Path(given.removeprefix("--folder=")) for given in sys.argv if given.startswith("--folder=")]
+
+    def end() -> None:
+        disk.leave(folder, survived(folder), random.Random(passes.left))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    disk.lose_power(after=passes.left, then=end)
+    _over_files.kept = disk  # type: ignore[attr-defined] # as long as the process
+    apsw.set_default_vfs(disk.name)
+
+
+def survived(folder: Path) -> Path:
+    """Where what survives a loss of power is, until it is moved to its place."""
+    return folder.with_name(f"{folder.name}.survived")
+
+
 RUNNING: Final = (applied, committed, checkpoint, shown, acknowledging, offset_shown, acknowledged)
 """These strike while knowledge comes in."""
 WATCHING: Final = (window_compared, window_kept)
@@ -221,7 +259,7 @@ def main() -> None:
     """Arm the point that the environment names, and be the service."""
     from epistream.services.__main__ import main as service
 
-    points = (*RUNNING, *WATCHING, *STOPPING, *STARTING, HELD, flush)
+    points = (*RUNNING, *WATCHING, *STOPPING, *STARTING, HELD, flush, power_lost, power_lost_unflushed)
     point = next(p for p in points if p.__name__ == os.environ[POINT_VARIABLE])
     point(Passes(int(os.environ[PASS_VARIABLE])))
     service()

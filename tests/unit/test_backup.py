@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from epistream.indexer import conflicts, positions, views
@@ -27,6 +27,7 @@ from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.wire.errors import Broken, InvalidInput, Unavailable
+from tests.support.fuzzing import examples
 from tests.support.knowing import (
     DIMENSION,
     NAMESPACE,
@@ -182,7 +183,7 @@ def test_what_is_committed_while_it_is_read_is_not_in_it(tmp_path: Path) -> None
     assert dumped(tmp_path / "new") == at_the_moment
 
 
-@settings(max_examples=8, deadline=None)
+@examples(8)
 @given(st.lists(st.integers(0, 400_000), min_size=0, max_size=12))
 def test_however_large_the_rows_the_pieces_make_one_file(sizes: list[int]) -> None:
     with TemporaryDirectory() as name:

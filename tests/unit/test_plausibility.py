@@ -4,13 +4,14 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from epistream.indexer.gain import Posterior
 from epistream.indexer.plausibility import ORDER_MIN, RANK_MIN, Neighbourhood, Wording, doubts, worth
 from epistream.indexer.spectrum import drawn
+from tests.support.fuzzing import examples
 from tests.support.samples import STREAMS, encoder, needs_samples, rows, vectors
 
 PLAIN = [
@@ -27,7 +28,7 @@ def unit(seed: int, count: int, dimension: int) -> NDArray[np.float32]:
 
 
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 40), min_size=1, max_size=6))
-@settings(max_examples=50)
+@examples(50)
 def test_a_distance_is_the_same_bits_however_a_stream_is_cut(seed: int, cuts: list[int]) -> None:
     neighbourhood = Neighbourhood(unit(1, 100, 384))
     asked = unit(seed, sum(cuts), 384)
