@@ -73,9 +73,7 @@ def test_no_format_is_left_out() -> None:
     assert {kind for kind, *_ in WRITTEN} == set(FORMATS)
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "write", "records"), WRITTEN, ids=lambda each: str(getattr(each, "name", each))
-)
+@pytest.mark.parametrize(("kind", "name", "write", "records"), WRITTEN, ids=[name for _, name, _, _ in WRITTEN])
 def test_what_was_read_grows_with_the_records_and_ends_with_the_file(
     kind: Format, name: str, write: Callable[[Path, Records], None], records: Callable[[], Any], tmp_path: Path
 ) -> None:
