@@ -19,6 +19,7 @@ from epistream.indexer.wording import ORDER_MIN, Worded
 
 TOLD = Worded(order=ORDER_MIN, untold="", repetition=0.1, repetition_rank=0.001)
 
+
 def unit(seed: int, count: int, dimension: int) -> NDArray[np.float32]:
     found = np.random.default_rng(seed).standard_normal((count, dimension)).astype(np.float32)
     return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), np.float32)

@@ -1,8 +1,8 @@
 """Plausibility: whether an item could be knowledge at all, before anybody asks what it would tell.
 
 Information gain is highest for noise, so it counts only with a plausibility. Two things are looked at: where the item
-lies, which `Neighbourhood` ranks among what people wrote, since too far is out of distribution, something for review and
-never for acceptance; and how it is worded (`wording.Wording`). Both learn from the frozen human window.
+lies, which `Neighbourhood` ranks among what people wrote, since too far is out of distribution, something for review
+and never for acceptance; and how it is worded (`wording.Wording`). Both learn from the frozen human window.
 """
 
 from typing import Final, TypeAlias

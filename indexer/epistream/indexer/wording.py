@@ -64,8 +64,9 @@ class Wording:
     """How people's texts are worded. Frozen; any thread.
 
     Attributes:
-        telling: from how many words on the order of a text is looked at: of people's texts of this length and more, 95 %
-            have one, read by what the others in the window taught. None where no length is enough, as for lists of names.
+        telling: from how many words on the order of a text is looked at: of people's texts of this length and more,
+            95 % have one, read by what others in the window taught. None where no length is enough, as for lists of
+            names, or where the window is too small to teach it.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
