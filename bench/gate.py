@@ -1,9 +1,9 @@
 """What the gate costs the pipeline: 20,000 records with vectors, with all that the gate asks and without any of it.
 
 The two are run in turns, in one process each, and what counts is the ratio within a turn. Once all records are
-people's, of which the gate only learns; once half of them are synthetic, so that lineage, looks, gain and the real share
-are asked for each of those, by the default policy and against an anchor window that is whole. Without means: nothing of
-this is asked or kept.
+people's, of which the gate only learns; once half of them are synthetic, so that lineage, looks, gain and the real
+share are asked for each of those, by the default policy and against an anchor window that is whole. Without means:
+nothing of this is asked or kept.
 """
 
 import argparse

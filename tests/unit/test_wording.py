@@ -50,7 +50,7 @@ def test_an_order_tells_more_than_chance_and_a_repetition_less_than_people() -> 
     assert (again.repetition_rank or 1) < 0.1
 
 
-@pytest.mark.parametrize("text", ["pump pump pump", "Pump, pump. PUMP! pump", "pump,pump;pump"])
+@pytest.mark.parametrize("text", ["pump pump pump", "Pump, pump. PUMP! pump", "pump,pump;pump", "> > > >"])
 def test_a_word_again_and_again_repeats_whatever_stands_between(text: str) -> None:
     assert (Wording(PLAIN).read(text).repetition or 0) >= 0.4
 

@@ -217,9 +217,14 @@ def _core(word: str) -> str:
 
 
 def _repetition(text: str) -> float | None:
-    """The share of neighbouring pairs of words that stood before in the text; None for fewer than two pairs."""
-    words = _TOKEN.findall(text[:CHARACTERS_MAX].lower())[:_WORDS_MAX]
-    return 1.0 - len(set(pairwise(words))) / (len(words) - 1) if len(words) > 2 else None
+    """The share of neighbouring pairs of words that stood before in the text; None for fewer than two pairs.
+
+    Words alone, or with the signs at them, for what is signs alone: whichever repeats more.
+    """
+    lowered = text[:CHARACTERS_MAX].lower()
+    both = (_TOKEN.findall(lowered)[:_WORDS_MAX], lowered.split(None, _WORDS_MAX)[:_WORDS_MAX])
+    shares = [1.0 - len(set(pairwise(words))) / (len(words) - 1) for words in both if len(words) > 2]
+    return max(shares, default=None)
 
 
 def _numbered(seen: Counter[str], most: int) -> dict[str, int]:
