@@ -3,7 +3,8 @@
 #   docker build -t epistream:local .
 #
 # TORCH says where PyTorch comes from:
-#   cpu   (the default) the CPU build, from PyTorch's own index; about 5 GB smaller than the next
+#   cpu   (the default) the CPU build, from PyTorch's own index; about 5 GB smaller than the next. The one thing that is installed without a
+#         hash: its wheels are not PyPI's, and nobody has locked them here. The version is the locked one, and the way there is TLS.
 #   pypi  as locked in requirements/run.txt, with CUDA's libraries
 #   none  without PyTorch: for `encoder = "none"`, where producers bring vectors
 #
@@ -16,11 +17,11 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS build
 ARG TORCH=cpu
 ARG SOURCES=no
-ARG UV_VERSION=0.13.9
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
-RUN python3 -m venv /opt/epistream \
- && /opt/epistream/bin/pip install --quiet --no-cache-dir --disable-pip-version-check uv==${UV_VERSION}
 WORKDIR /src
+COPY requirements/uv.txt requirements/
+RUN python3 -m venv /opt/epistream \
+ && /opt/epistream/bin/pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes -r requirements/uv.txt
 # What is locked comes first: it changes less often than the code, and the layer is kept until it does.
 COPY requirements/run.txt requirements/run-cpu.txt requirements/sources.txt requirements/
 RUN --mount=type=cache,target=/root/.cache/uv \

@@ -19,7 +19,7 @@ help: ## Show the targets
 $(UV):
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Epistream needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 
 # Which locked requirements to install: all of them, or (TORCH=cpu, after the wheel of the README) all but torch's CUDA libraries.
 FLAVOUR := $(if $(filter cpu,$(TORCH)),-cpu)
@@ -58,10 +58,13 @@ TEST_PROCESSES ?= 2
 test: $(VENV)/dev.stamp ## Set up and run the tests, TEST_PROCESSES=2 files at a time
 	$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder
 
-robustness: $(VENV)/dev.stamp ## What takes long: fuzzing, faults of Kafka, 200 losses of power, 200 rounds of kill -9
+# What hostile clients do to the p99 of others is a figure, not a gate: on a shared machine it comes out on either side of its
+# bound, and messages of 20 MiB miss it (README). `make bench-hostile` measures it. That such clients are refused, and that
+# nobody is cut off for them, is in `make test`: tests/service/test_hostile.py.
+robustness: $(VENV)/dev.stamp ## What takes long: fuzzing, faults of Kafka, 400 losses of power, 200 rounds of kill -9
 	$(BIN)/python -m pytest -m robustness
-	$(BIN)/python -m pytest --hypothesis-profile=long --timeout=1800 tests/unit/test_fuzz.py tests/unit/test_decode.py
-	$(BIN)/python -m bench.power_loss --rounds 200
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=long --timeout=1800
+	$(BIN)/python -m bench.power_loss
 	$(BIN)/python -m bench.kill --rounds 200
 
 lint: $(VENV)/dev.stamp ## Style, import contracts, protos
@@ -134,6 +137,7 @@ lock: | $(UV) ## Renew the locked requirements
 	$(COMPILE) $(LOCK_FLAGS) --extra dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
 	$(COMPILE) $(LOCK_FLAGS) --extra cli --extra sources -c requirements/dev.txt pyproject.toml -o requirements/sources.txt
 	$(MAKE) lock-cpu
+	$(COMPILE) $(LOCK_FLAGS) --group uv -o requirements/uv.txt
 	$(COMPILE) $(LOCK_FLAGS) --group proto -o requirements/proto.txt
 	$(COMPILE) $(LOCK_FLAGS) --group k8s -o requirements/k8s.txt
 	$(COMPILE) $(LOCK_FLAGS) --group supply -o requirements/supply.txt
@@ -189,7 +193,7 @@ bench-push: $(VENV)/dev.stamp ## Measure: how soon a committed change is with it
 bench-kill: $(VENV)/dev.stamp ## Measure: kill -9 during ingest, 50 rounds
 	$(BIN)/python -m bench.kill
 
-bench-power-loss: $(VENV)/dev.stamp ## Measure: loss of power during ingest, 200 rounds
+bench-power-loss: $(VENV)/dev.stamp ## Measure: loss of power during ingest, 200 rounds of the store and 200 of the service with Kafka
 	$(BIN)/python -m bench.power_loss
 
 bench-cluster: $(VENV)/dev.stamp ## Measure: how long a real cluster of three brokers stalls when the leader is killed

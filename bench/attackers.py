@@ -10,7 +10,6 @@ import json
 import os
 import socket
 import ssl
-import struct
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -23,6 +22,7 @@ import grpc.aio
 from google.protobuf import duration_pb2
 
 from epistream.v1 import ingest_service_pb2 as ingest_pb
+from tests.support.http2 import START, ping_until_sent_away
 from tests.support.rpc import Client, submission
 from tests.support.security import client_with
 
@@ -33,9 +33,6 @@ SLOW_READERS: Final = 50
 CONNECTIONS_PER_SECOND: Final = 200
 _CHANNELS: Final = 20
 _TOO_LARGE_BYTES: Final = 20 * 1024 * 1024
-_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_SETTINGS: Final = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-_PING: Final = b"\x00\x00\x08\x06\x00\x00\x00\x00\x00epistrea"
 
 
 class Attack:
@@ -113,25 +110,7 @@ async def pings(attack: Attack) -> None:
 def _ping(attack: Attack) -> None:
     with attack.connected() as connection:
         connection.settimeout(1)
-        try:
-            connection.sendall(_PREFACE + _SETTINGS)
-            while not attack.over:
-                connection.sendall(_PING * 100)
-                if _is_going_away(connection.recv(1 << 16)):
-                    attack.refused += 1
-                    return
-        except OSError:
-            attack.refused += 1
-
-
-def _is_going_away(received: bytes) -> bool:
-    """Whether a GOAWAY frame is in what was received, frame by frame."""
-    while len(received) >= 9:
-        length, kind = struct.unpack(">I", b"\0" + received[:3])[0], received[3]
-        if kind == 7:
-            return True
-        received = received[9 + length :]
-    return not received
+        attack.refused += ping_until_sent_away(connection, attack.until) is not None
 
 
 async def idle(attack: Attack) -> None:
@@ -181,7 +160,7 @@ async def connections(attack: Attack) -> None:
 
 def _connect(attack: Attack) -> None:
     with attack.connected() as connection:
-        connection.sendall(_PREFACE + _SETTINGS)
+        connection.sendall(START)
 
 
 KINDS: Final[dict[str, Callable[[Attack], Coroutine[Any, Any, None]]]] = {

@@ -148,10 +148,10 @@ def floor() -> list[Figure]:
         for start in range(0, _OFFERED, _AT_ONCE):
             numbers = range(start, min(start + _AT_ONCE, _OFFERED))
             commit(engine, *(_offered(number, synthetic=bool(synthetic[number])) for number in numbers))
-            waited.append(engine.namespaces.state(NAMESPACE).standing.put_off)
+            waited.append(engine.namespaces.state(NAMESPACE).standing.put_off.total())
         with engine.store.reader() as catalog:
             origins = catalog.newest_origins(1, _OFFERED)
-            waiting = holding.put_off(catalog, 1)
+            waiting = holding.put_off(catalog, 1).total()
         engine.close()
     real = np.array([origin != pb.ORIGIN_SYNTHETIC for origin in origins])
     shares = np.convolve(real, np.ones(FLOOR_WINDOW), "valid") / FLOOR_WINDOW

@@ -10,7 +10,7 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from numpy.typing import NDArray
 
@@ -26,6 +26,7 @@ from epistream.indexer.index import (
 from epistream.indexer.model import Nearby
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken, InvalidInput
+from tests.support.fuzzing import examples
 from tests.support.versions import PRODUCERS, PlainList, filled, random_rows, random_versions, unit_rows, versions
 
 
@@ -441,12 +442,10 @@ FILTERS = st.builds(
 )
 
 
+@pytest.mark.hypothesis
 def test_any_history_answers_as_a_plain_list_does(new_index: IndexFactory) -> None:
     histories = type("Histories", (Histories,), {"new_index": staticmethod(new_index)})
-    few_but_long = settings(
-        max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-    )
-    run_state_machine_as_test(histories, settings=few_but_long)
+    run_state_machine_as_test(histories, settings=settings(examples(40), stateful_step_count=25))
 
 
 # Readers beside the writer

@@ -1,261 +1,36 @@
 """Every overlay keeps every policy, and every policy catches what it is there for."""
 
 import copy
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.support.manifests import checks
-from tests.support.manifests.cluster import K8S, Object, objects_of, overlays, rendered
-from tests.support.manifests.edits import Edit, add, drop, put, remove, say
+from tests.support.manifests.breaks import (
+    BREAKS,
+    CONTAINER,
+    CRON,
+    JOB,
+    MENDING,
+    PRODUCTION_OVERLAY,
+    SCALER,
+    SET,
+    SNAPSHOT,
+    sound,
+)
+from tests.support.manifests.cluster import K8S, objects_of, overlays, rendered
+from tests.support.manifests.edits import Edit, put
 from tests.support.manifests.policy import BEFORE_APPLYING, EVERYWHERE, PRODUCTION, broken
-
-PRODUCTION_OVERLAY = K8S / "overlays/production"
-EXECUTOR_OVERLAY = K8S / "examples/executor"
-POD = "/spec/template/spec"
-CONTAINER = f"{POD}/containers/0"
-JOB = "/spec/jobTemplate/spec/template/spec"
-SET, CRON, SCALER = "StatefulSet epistream", "CronJob epistream-backup", "ScaledObject epistream"
-MENDING = "CronJob epistream-maintenance"
-DENY, CLIENTS, KAFKA_WAY = "NetworkPolicy default-deny", "NetworkPolicy allow-clients", "NetworkPolicy allow-kafka"
-HPA: Object = {
-    "apiVersion": "autoscaling/v2",
-    "kind": "HorizontalPodAutoscaler",
-    "metadata": {"name": "epistream", "namespace": "epistream"},
-    "spec": {"scaleTargetRef": {"kind": "StatefulSet", "name": "epistream"}, "minReplicas": 1, "maxReplicas": 5},
-}
-
-EXECUTOR, EXECUTOR_WAY = "Deployment epistream-executor", "NetworkPolicy allow-executor"
-
-
-def with_executor(edit: Edit) -> Edit:
-    """A change to the objects of an overlay that has an executor, too."""
-
-    def change(objects: list[Object]) -> None:
-        objects[:] = copy.deepcopy(_sound(EXECUTOR_OVERLAY))
-        edit(objects)
-
-    return change
-
-
-BREAKS: list[tuple[str, Edit]] = [
-    ("runs_as_nobody_in_particular", put(SET, f"{POD}/securityContext/runAsUser", 0)),
-    ("runs_as_nobody_in_particular", put(CRON, f"{JOB}/containers/0/securityContext/runAsNonRoot", False)),
-    ("runs_as_nobody_in_particular", put(SET, f"{POD}/initContainers", [{"name": "root", "image": "a:1"}])),
-    ("runs_as_nobody_in_particular", drop(SET, f"{POD}/securityContext/fsGroup")),
-    ("asks_the_kernel_for_little", put(SET, f"{CONTAINER}/securityContext/capabilities/add", ["NET_ADMIN"])),
-    ("asks_the_kernel_for_little", drop(CRON, f"{JOB}/containers/0/securityContext/seccompProfile")),
-    ("asks_the_kernel_for_little", put(SET, f"{CONTAINER}/securityContext/allowPrivilegeEscalation", True)),
-    ("asks_the_kernel_for_little", put(SET, f"{CONTAINER}/securityContext/privileged", True)),
-    ("root_is_read_only", drop(SET, f"{CONTAINER}/securityContext/readOnlyRootFilesystem")),
-    ("root_is_read_only", put(CRON, f"{JOB}/volumes", [])),
-    ("shares_nothing_with_the_node", put(SET, f"{POD}/hostNetwork", True)),
-    ("shares_nothing_with_the_node", put(SET, f"{CONTAINER}/ports/0/hostPort", 7443)),
-    ("shares_nothing_with_the_node", put(SET, f"{POD}/volumes/-", {"name": "node", "hostPath": {"path": "/"}})),
-    ("has_no_token_of_the_cluster", drop("ServiceAccount epistream", "/automountServiceAccountToken")),
-    ("has_no_token_of_the_cluster", put(SET, f"{POD}/automountServiceAccountToken", True)),
-    ("has_no_token_of_the_cluster", drop(CRON, f"{JOB}/serviceAccountName")),
-    ("environment_is_ours", drop(SET, f"{POD}/enableServiceLinks")),
-    ("resources_are_said", put(SET, f"{CONTAINER}/resources/limits/memory", "8Gi")),
-    ("resources_are_said", drop(CRON, f"{JOB}/containers/0/resources")),
-    (
-        "secrets_are_files",
-        put(SET, f"{CONTAINER}/env", [{"name": "P", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}]),
-    ),
-    ("secrets_are_files", put(SET, f"{CONTAINER}/envFrom", [{"secretRef": {"name": "a"}}])),
-    ("secrets_are_files", put(SET, f"{CONTAINER}/volumeMounts/0/subPath", "tls.key")),
-    ("secrets_are_files", drop(SET, f"{POD}/volumes/0/secret/defaultMode")),
-    ("image_is_fixed", put(SET, f"{CONTAINER}/image", "epistream:latest")),
-    ("image_is_fixed", put(CRON, f"{JOB}/containers/0/image", "registry.example.org:5000/epistream")),
-    ("skipped_checks_have_a_reason", put(SET, "/metadata/annotations", {"checkov.io/skip1": "CKV_K8S_8"})),
-    ("image_has_a_digest", put(SET, f"{CONTAINER}/image", "epistream:1.0")),
-    ("image_has_a_digest", put(SET, f"{CONTAINER}/image", "epistream@sha256:abc")),
-    ("has_a_place_in_the_queue", drop(SET, f"{POD}/priorityClassName")),
-    ("has_a_place_in_the_queue", drop(SET, f"{POD}/topologySpreadConstraints/0")),
-    ("one_instance_owns_the_store", put(SET, "/spec/replicas", 2)),
-    ("one_instance_owns_the_store", drop(SET, "/spec/replicas")),
-    ("one_instance_owns_the_store", put(SCALER, "/spec/maxReplicaCount", 3)),
-    ("one_instance_owns_the_store", put(SCALER, "/spec/minReplicaCount", 0)),
-    ("one_instance_owns_the_store", add(HPA)),
-    ("store_outlives_the_workload", put(SET, "/spec/persistentVolumeClaimRetentionPolicy/whenDeleted", "Delete")),
-    ("store_outlives_the_workload", say('folder = "/data"', 'folder = "/tmp"')),
-    ("store_can_be_mended", remove(MENDING)),
-    ("store_can_be_mended", put(MENDING, "/spec/suspend", False)),
-    ("store_can_be_mended", put(MENDING, f"{JOB}/volumes/1/persistentVolumeClaim/claimName", "data-epistream-1")),
-    ("store_can_be_mended", put(MENDING, f"{JOB}/containers/0/volumeMounts/1/mountPath", "/store")),
-    ("store_can_be_mended", put(MENDING, f"{JOB}/containers/0/image", f"epistream@sha256:{'5' * 64}")),
-    ("store_can_be_mended", put(MENDING, f"{JOB}/securityContext/fsGroup", 20001)),
-    ("store_can_be_mended", put(CRON, f"{JOB}/containers/0/volumeMounts/0/mountPath", "/elsewhere")),
-    (
-        "store_can_be_mended",
-        put(MENDING, "/spec/jobTemplate/spec/template/metadata/labels", {"app.kubernetes.io/name": "epistream"}),
-    ),
-    ("store_can_be_mended", put(CRON, f"{JOB}/volumes/0/persistentVolumeClaim/claimName", "data-epistream-0")),
-    ("rolls_one_at_a_time", put(SET, "/spec/updateStrategy/type", "OnDelete")),
-    ("rolls_one_at_a_time", drop(SET, "/spec/minReadySeconds")),
-    ("is_asked_for_its_health", drop(SET, f"{CONTAINER}/readinessProbe")),
-    ("is_asked_for_its_health", put(SET, f"{CONTAINER}/startupProbe/grpc/port", 7443)),
-    ("is_asked_for_its_health", put(SET, f"{CONTAINER}/livenessProbe/grpc/service", "epistream.v1.IngestService")),
-    ("is_asked_for_its_health", put(SET, f"{CONTAINER}/livenessProbe/failureThreshold", 1)),
-    ("is_asked_for_its_health", say("health_address", "# health_address")),
-    ("has_time_to_stop", put(SET, f"{POD}/terminationGracePeriodSeconds", 30)),
-    ("has_time_to_stop", say("drain_seconds = 20", "drain_seconds = 45")),
-    ("has_time_to_stop", drop(SET, f"{CONTAINER}/lifecycle")),
-    ("gives_way_to_a_drain", remove("PodDisruptionBudget")),
-    ("gives_way_to_a_drain", put("PodDisruptionBudget", "/spec/maxUnavailable", 0)),
-    ("gives_way_to_a_drain", drop("PodDisruptionBudget", "/spec/unhealthyPodEvictionPolicy")),
-    ("can_be_found_both_ways", remove("Service epistream-headless")),
-    ("can_be_found_both_ways", drop("Service epistream-headless", "/spec/clusterIP")),
-    ("can_be_found_both_ways", put("Service epistream-headless", "/spec/ports/0/port", 443)),
-    ("namespace_is_restricted", put("Namespace", "/metadata/labels/pod-security.kubernetes.io~1enforce", "baseline")),
-    ("namespace_is_restricted", put("KafkaUser", "/metadata/namespace", "default")),
-    ("namespace_is_restricted", drop("Service epistream", "/metadata/namespace")),
-    ("exposure_is_said", say("tls_key_file", "# tls_key_file")),
-    ("exposure_is_said", say("access_file", "# access_file")),
-    ("everything_is_encrypted_and_everybody_asked", say("tls_cert_file", "insecure = true\ntls_cert_file")),
-    ("everything_is_encrypted_and_everybody_asked", say("access_file", "# access_file")),
-    ("everything_is_encrypted_and_everybody_asked", say('"SSL"', '"PLAINTEXT"')),
-    ("everything_is_encrypted_and_everybody_asked", say("kafka_ca_file", "# kafka_ca_file")),
-    ("store_is_mounted_once", put(SET, "/spec/volumeClaimTemplates/0/spec/accessModes", ["ReadWriteMany"])),
-    ("is_backed_up", remove("CronJob")),
-    ("is_backed_up", put(CRON, "/spec/concurrencyPolicy", "Allow")),
-    ("is_backed_up", put(CRON, f"{JOB}/containers/0/args/2", "--output=/tmp/")),
-    ("is_backed_up", drop(CRON, f"{JOB}/containers/0/args/3")),
-    ("is_backed_up", drop(CRON, f"{JOB}/containers/0/env/1")),
-    ("is_watched", remove("ServiceMonitor")),
-    ("is_watched", put("ServiceMonitor", "/spec/endpoints/0/scheme", "http")),
-    ("selectors_find_pods", put("Service epistream", "/spec/selector", {"app": "epistream"})),
-    ("selectors_find_pods", put("PodDisruptionBudget", "/spec/selector/matchLabels", {"app": "epistream"})),
-    ("selectors_find_pods", put(CLIENTS, "/spec/podSelector/matchLabels", {"app": "epistream"})),
-    (
-        "selectors_find_pods",
-        put(
-            "NetworkPolicy allow-backup-to-service", "/spec/ingress/0/from/0/podSelector/matchLabels", {"app": "backup"}
-        ),
-    ),
-    (
-        "selectors_find_pods",
-        put(SET, f"{POD}/topologySpreadConstraints/0/labelSelector/matchLabels", {"app": "epistream"}),
-    ),
-    ("ports_lead_somewhere", put("Service epistream", "/spec/ports/0/targetPort", "http")),
-    ("ports_lead_somewhere", put(CLIENTS, "/spec/ingress/0/ports/0/port", "grcp")),
-    ("ports_lead_somewhere", put("NetworkPolicy allow-backup", "/spec/egress/0/ports/0/port", 8443)),
-    ("monitors_find_a_port", put("ServiceMonitor", "/spec/endpoints/0/port", "http")),
-    ("monitors_find_a_port", put("ServiceMonitor", "/spec/selector/matchLabels", {"app": "epistream"})),
-    ("scalers_find_their_target", put(SCALER, "/spec/scaleTargetRef/name", "gateway")),
-    ("scalers_find_their_target", remove("TriggerAuthentication")),
-    ("named_objects_exist", remove("ServiceAccount")),
-    ("named_objects_exist", remove("PriorityClass")),
-    ("named_objects_exist", put(SET, "/spec/serviceName", "headless")),
-    ("volumes_have_sources", put(CRON, f"{JOB}/containers/0/volumeMounts/0/name", "elsewhere")),
-    ("volumes_have_sources", remove("PersistentVolumeClaim")),
-    ("volumes_have_sources", put(SET, "/spec/volumeClaimTemplates/0/metadata/name", "store")),
-    ("volumes_have_sources", remove("ConfigMap epistream-settings-*")),
-    ("secrets_are_known", put(SET, f"{POD}/volumes/0/secret/secretName", "misspelt")),
-    ("secrets_are_known", put("TriggerAuthentication", "/spec/secretTargetRef/0/key", "ca.pem")),
-    ("secrets_are_known", put("ServiceMonitor", "/spec/endpoints/0/authorization/credentials/key", "t")),
-    ("secrets_are_known", remove("KafkaUser")),
-    ("files_of_the_settings_are_mounted", say("/etc/epistream/tls/tls.key", "/etc/epistream/tls/key.pem")),
-    ("files_of_the_settings_are_mounted", say("/etc/epistream/kafka-ca/", "/etc/kafka/")),
-    ("files_of_the_settings_are_mounted", put(SET, f"{CONTAINER}/args/1", "--config=/etc/settings.toml")),
-    ("files_of_the_settings_are_mounted", put(CRON, f"{JOB}/containers/0/env/1/value", "/etc/token")),
-    ("addresses_lead_to_a_service", put(CRON, f"{JOB}/containers/0/args/1", "--address=epistream.epistream.svc:443")),
-    ("addresses_lead_to_a_service", put(CRON, f"{JOB}/containers/0/args/1", "--address=service.epistream.svc:7443")),
-    ("settings_are_mounted", remove("ConfigMap epistream-settings-*")),
-    ("settings_are_mounted", drop(SET, f"{CONTAINER}/args/1")),
-    ("settings_are_mounted", say('metrics_address = "0.0.0.0:9464"', 'metrics_address = "127.0.0.1:9464"')),
-    ("network_is_closed_but_for_what_is_named", remove(DENY)),
-    ("network_is_closed_but_for_what_is_named", put(DENY, "/spec/policyTypes", ["Ingress"])),
-    ("network_is_closed_but_for_what_is_named", put(DENY, "/spec/egress", [{}])),
-    ("network_is_closed_but_for_what_is_named", drop(CLIENTS, "/spec/ingress/0/from")),
-    ("network_is_closed_but_for_what_is_named", drop(CLIENTS, "/spec/ingress/0/ports")),
-    ("network_is_closed_but_for_what_is_named", put(CLIENTS, "/spec/ingress/0/from/0/namespaceSelector", {})),
-    ("network_is_closed_but_for_what_is_named", drop(KAFKA_WAY, "/spec/egress/0/to")),
-    ("backups_reach_the_service", remove("NetworkPolicy allow-backup-to-service")),
-    ("backups_reach_the_service", put("NetworkPolicy allow-backup", "/spec/policyTypes", ["Ingress"])),
-    ("topics_are_those_the_service_makes", remove("KafkaTopic epistream.outcomes.v1")),
-    (
-        "topics_are_those_the_service_makes",
-        put("KafkaTopic epistream.submissions.expert.v1", "/spec/config/cleanup.policy", "compact"),
-    ),
-    ("topics_are_those_the_service_makes", put("KafkaTopic", "/spec/replicas", 1)),
-    (
-        "topics_are_those_the_service_makes",
-        put("KafkaTopic epistream.submissions.updates.dlq.v1", "/spec/partitions", 1),
-    ),
-    ("user_may_do_its_work_and_no_more", drop("KafkaUser", "/spec/authorization/acls/8")),
-    ("user_may_do_its_work_and_no_more", drop("KafkaUser", "/spec/authorization/acls/2")),
-    ("user_may_do_its_work_and_no_more", put("KafkaUser", "/spec/authorization/acls/0/operations/-", "Write")),
-    ("user_may_do_its_work_and_no_more", put("KafkaUser", "/spec/authorization/acls/4/operations/-", "Delete")),
-    (
-        "user_may_do_its_work_and_no_more",
-        put("KafkaUser", "/spec/authorization/acls/0/resource/name", "epistream.submissions."),
-    ),
-    ("scaler_watches_what_is_read", put(SCALER, "/spec/triggers/1/metadata/bootstrapServers", "kafka:9092")),
-    ("scaler_watches_what_is_read", put(SCALER, "/spec/triggers/0/metadata/consumerGroup", "other")),
-    ("scaler_watches_what_is_read", drop(SCALER, "/spec/triggers/2")),
-    ("scaler_watches_what_is_read", drop(SCALER, "/spec/triggers/0/metadata/excludePersistentLag")),
-    ("kafka_is_where_the_settings_say", say(".kafka.svc:9093", ".kafka.svc:9092")),
-    ("kafka_is_where_the_settings_say", say("kafka-kafka-bootstrap.kafka.svc", "broker.example.org")),
-    ("kafka_is_where_the_settings_say", put("KafkaUser", "/metadata/labels/strimzi.io~1cluster", "other")),
-    *(
-        (policy, with_executor(edit))
-        for policy, edit in (
-            (
-                "asks_the_kernel_for_little",
-                put(EXECUTOR, f"{CONTAINER}/securityContext/seccompProfile/type", "Unconfined"),
-            ),
-            ("asks_the_kernel_for_little", put(EXECUTOR, f"{CONTAINER}/securityContext/privileged", True)),
-            ("has_no_token_of_the_cluster", drop("ServiceAccount epistream-executor", "/automountServiceAccountToken")),
-            ("root_is_read_only", drop(EXECUTOR, f"{CONTAINER}/securityContext/readOnlyRootFilesystem")),
-            ("executors_run_alone", put(EXECUTOR, f"{POD}/serviceAccountName", "epistream")),
-            ("executors_run_alone", drop(EXECUTOR, f"{POD}/hostUsers")),
-            ("executors_run_alone", put(EXECUTOR, f"{CONTAINER}/args/-", "--no-sandbox")),
-            (
-                "executors_run_alone",
-                put(
-                    EXECUTOR,
-                    f"{POD}/volumes/-",
-                    {"name": "s", "persistentVolumeClaim": {"claimName": "data-epistream-0"}},
-                ),
-            ),
-            ("executors_are_given_little", put(EXECUTOR, f"{POD}/volumes/0/secret/items/0/key", "tls.key")),
-            ("executors_are_given_little", drop(EXECUTOR, f"{POD}/volumes/1/secret/items")),
-            (
-                "executors_are_given_little",
-                put(EXECUTOR, f"{POD}/volumes/1/secret/secretName", "epistream-backup-token"),
-            ),
-            ("executors_reach_the_service_alone", remove("NetworkPolicy allow-executor-to-service")),
-            ("executors_reach_the_service_alone", put(EXECUTOR_WAY, "/spec/policyTypes", ["Ingress"])),
-            (
-                "executors_reach_the_service_alone",
-                put(
-                    EXECUTOR_WAY,
-                    "/spec/egress/-",
-                    {"to": [{"ipBlock": {"cidr": "169.254.0.0/16"}}], "ports": [{"protocol": "TCP", "port": 80}]},
-                ),
-            ),
-        )
-    ),
-    ("image_is_your_own", lambda _objects: None),
-    ("alerts_lead_to_runbooks", lambda _objects: None),
-]
-
-
-@cache
-def _sound(folder: Path) -> list[Object]:
-    return objects_of(rendered(folder))
 
 
 @pytest.mark.parametrize("folder", overlays(), ids=lambda folder: folder.name)
 def test_an_overlay_keeps_every_policy(folder: Path) -> None:
-    assert not checks.findings(_sound(folder), production=folder.name != "local")
+    assert not checks.findings(sound(folder), production=folder.name != "local")
 
 
 @pytest.mark.parametrize(("policy", "edit"), BREAKS, ids=[f"{n}-{policy}" for n, (policy, _) in enumerate(BREAKS)])
 def test_a_policy_catches_what_it_is_there_for(policy: str, edit: Edit) -> None:
-    objects = copy.deepcopy(_sound(PRODUCTION_OVERLAY))
+    objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
     edit(objects)
     assert policy in {finding.policy for finding in broken(objects, EVERYWHERE, PRODUCTION, BEFORE_APPLYING)}
 
@@ -278,8 +53,12 @@ def test_two_replicas_on_one_store_are_refused_however_they_come_about(tmp_path:
     ]
 
 
+def test_the_snapshot_that_is_an_example_is_of_the_store() -> None:
+    assert not checks.findings([*sound(PRODUCTION_OVERLAY), *sound(SNAPSHOT)], production=True)
+
+
 def test_what_is_left_to_fill_in_is_told_before_applying() -> None:
-    objects = copy.deepcopy(_sound(PRODUCTION_OVERLAY))
+    objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
     found = checks.findings(objects, production=True, applying=True)
     assert [(finding.policy, finding.where) for finding in found] == [
         ("alerts_lead_to_runbooks", "PrometheusRule epistream"),
@@ -289,7 +68,7 @@ def test_what_is_left_to_fill_in_is_told_before_applying() -> None:
 
 @pytest.mark.parametrize("name", ["own-cluster", "own-kafka"])
 def test_in_an_example_only_the_image_is_left_to_fill_in(name: str) -> None:
-    objects = copy.deepcopy(_sound(K8S / "examples" / name))
+    objects = copy.deepcopy(sound(K8S / "examples" / name))
     assert {finding.policy for finding in checks.findings(objects, production=True, applying=True)} == {
         "image_is_your_own"
     }

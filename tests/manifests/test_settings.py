@@ -46,6 +46,13 @@ def test_an_example_says_what_production_says_but_for_what_is_one_s_own(name: st
     assert {key for key in own if own[key] != production[key]} == {"kafka"}
 
 
+def test_the_service_knows_what_its_environment_sets() -> None:
+    pods = [pod for folder in overlays() for pod in Cluster(objects_of(rendered(folder))).service_pods()]
+    said = {entry["name"] for pod in pods for container in pod.containers for entry in container.get("env", [])}
+    assert said
+    assert said <= {f"EPISTREAM_{name.upper()}" for name in Settings.model_fields}
+
+
 def test_the_readme_lists_the_secrets_that_are_wanted() -> None:
     listed = dict(re.findall(r"^\| `(epistream-[\w-]+)` \| ([^|]+) \|", (K8S / "README.md").read_text(), re.MULTILINE))
     assert {name: frozenset(re.findall(r"`([\w.]+)`", keys)) for name, keys in listed.items()} == SECRETS

@@ -3,7 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
@@ -12,6 +12,7 @@ from epistream.indexer.engine import Engine
 from epistream.services.metrics import Metrics
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
+from tests.support.fuzzing import examples
 from tests.support.knowing import NAMESPACE, START_US, HandClock, commit, open_engine, record, submission
 
 DAY_US = 86_400_000_000
@@ -28,7 +29,7 @@ def revision_at(engine: Engine, time_us: int) -> int:
     return engine.knowledge.search(asked).revision
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(st.lists(st.tuples(JUMPS_US, st.booleans()), min_size=1, max_size=12))
 def test_the_times_of_commits_never_go_back_and_name_one_revision_each(jumps: list[tuple[int, bool]]) -> None:
     """Also over restarts, which know the clock of before only by the store."""

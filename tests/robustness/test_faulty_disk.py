@@ -1,6 +1,8 @@
 """Whatever the disk does, what was acknowledged is there; the store stops or refuses, and comes back whole."""
 
 import random
+import resource
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from tests.support.power_loss import power_losses
 
 WRITES_OF_A_COMMIT = 16
 """Of one fact: eight frames, each a head and a page."""
+PAGES_OF_A_CHECKPOINT = 6
+"""So many are written back after each commit, or some more."""
 
 
 @pytest.fixture
@@ -92,6 +96,72 @@ def test_what_the_disk_refuses_breaks_the_store_until_it_is_opened_anew(
     assert heads_after_power_loss(disk, tmp_path / "data", 8) <= heads
     disk.hush()
     engine.store.close()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("write", FILE, apsw.SQLITE_FULL),
+        Fault("write", FILE, apsw.SQLITE_IOERR_WRITE),
+        Fault("write", FILE, apsw.SQLITE_IOERR_WRITE, short=True),
+        Fault("flush", FILE, apsw.SQLITE_IOERR_FSYNC),
+    ],
+)
+def test_a_checkpoint_that_fails_anywhere_loses_nothing(
+    tmp_path: Path, disk: FaultyDisk, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit before it is durable, though apsw tells of it here: what matters is what is there then."""
+    monkeypatch.setattr(stores, "CHECKPOINT_PAGES", 1)
+    folder, last = tmp_path / "data", 0 if fault.operation == "flush" else PAGES_OF_A_CHECKPOINT
+    engine, struck = open_engine(folder), 0
+    for number in range(last + 1):
+        head = engine.feed.head(NAMESPACE)
+        disk.fail(fault, after=number)
+        try:
+            commit(engine, a_fact(number))
+        except (Broken, Unavailable):
+            struck += 1
+        disk.mend()
+        assert heads_after_power_loss(disk, folder, 2) <= {head + 1}
+        engine.store.close()
+        engine = Engine(folder)
+        assert engine.feed.head(NAMESPACE) == head + 1
+    assert struck > last / 2
+    assert stores.check(engine.store) == []
+    engine.close()
+
+
+def test_a_checkpoint_that_the_system_refuses_is_made_up_for_by_a_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store's file may not grow, as on a full disk: SQLite keeps that to itself and the WAL for the next time."""
+    monkeypatch.setattr(stores, "CHECKPOINT_PAGES", 10)
+    engine = open_engine(tmp_path / "data")
+    commit(engine, *map(a_fact, range(1000)))
+    engine.close()
+    file, wal = tmp_path / "data" / FILE, tmp_path / "data" / WAL
+    size = file.stat().st_size
+    engine = Engine(tmp_path / "data")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        for number in range(1000, 1006):
+            [receipt] = commit(engine, submission("x" * 8000 + str(number), id=f"s-{number}", item=f"i-{number}"))
+            assert receipt.revision == number + 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.stat().st_size == size
+    assert wal.stat().st_size > 2 * stores.CHECKPOINT_PAGES * stores.PAGE_BYTES
+    shutil.copytree(tmp_path / "data", tmp_path / "killed")
+    for folder in ("killed", "data"):
+        if folder == "data":
+            commit(engine, a_fact(1006))
+            assert file.stat().st_size > size
+            engine.close()
+        opened = Engine(tmp_path / folder)
+        assert opened.feed.head(NAMESPACE) == 1006 + (folder == "data")
+        assert stores.check(opened.store) == []
+        opened.close()
 
 
 def test_a_read_that_fails_is_told_and_the_next_one_works(tmp_path: Path, disk: FaultyDisk) -> None:

@@ -17,8 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 import psutil
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from bench.parts import stopped
 from epistream.clients import KafkaProducer, SyncKnowledgeClient, SyncProducer
@@ -156,6 +158,34 @@ def assert_a_second_one_is_refused(service: RunningService) -> None:
     assert "in use" in second.stderr
 
 
+def not_serving(service: RunningService) -> list[str]:
+    """The services that say of themselves that they do not do their work; empty for the process as such."""
+    names = [f"epistream.v1.{name}Service" for name in ("Ingest", "Knowledge", "Namespace", "Sync", "Admin", "Review")]
+    with grpc.insecure_channel(service.address) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        states = {name: check(health_pb2.HealthCheckRequest(service=name)).status for name in ("", *names)}
+    return [name for name, state in states.items() if state != health_pb2.HealthCheckResponse.SERVING]
+
+
+def test_without_kafka_every_service_is_healthy(running: Running) -> None:
+    """A restart would not bring it back, and all that does not need it goes on."""
+    namespace = running.make_namespace("healthy")
+    said = running.service.logged().count("Kafka does not answer")
+    running.broker.kill()
+    try:
+        wait_until(lambda: running.service.logged().count("Kafka does not answer") > said, "that it is noticed")
+        assert not_serving(running.service) == []
+        age = "epistream_consumer_poll_age_seconds"
+        wait_until(lambda: running.service.metric(age) > 2, "what EpistreamKafkaUnreachable looks at")
+        with SyncProducer(running.service.address) as producer:
+            producer.submit(*facts(namespace, range(3)))
+        assert not_serving(running.service) == []
+    finally:
+        running.broker.start()
+    running.assert_each_once(namespace, 3)
+    wait_until(lambda: running.service.metric(age) < 1, "a Kafka that is polled again")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "seconds",
@@ -216,6 +246,7 @@ def submit_slowly(
         for number in range(numbers.start, numbers.stop, 20):
             receipts = producer.submit(*facts(namespace, range(number, number + 20)))
             assert {receipt.outcome for receipt in receipts} == {pb.OUTCOME_ADMITTED}
+            assert not_serving(running.service) == []
             for name, process in processes.items():
                 most[name] = max(most[name], process.memory_info().rss)
             due = begin + seconds * (number + 20 - numbers.start) / len(numbers)

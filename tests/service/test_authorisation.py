@@ -171,6 +171,9 @@ async def test_nobody_acknowledges_for_a_consumer_that_is_not_theirs(secured: Se
     assert "advisor" not in {consumer.consumer for consumer in listed.consumers}
 
 
+_SUBMIT: Final = "IngestService/Submit"
+TOO_LARGE: Final = bytes(17 * 1024 * 1024)
+"""A byte more than 16 MiB is too much."""
 OF_A_LATER_VERSION: Final = b"\xc2\x3e\xac\x02" + bytes(300)
 """The field 1000 of a message, 300 bytes: nobody here knows it, and it counts as bytes."""
 
@@ -211,3 +214,26 @@ async def test_who_is_over_a_rate_is_told_when_to_come_back(
     assert isinstance(error, Unavailable)
     assert error.reason == "RATE_LIMITED"
     assert error.retry_delay_seconds > 0
+
+
+async def test_who_sends_what_is_too_large_to_be_read_is_not_listened_to_for_a_while(
+    secured: Secured, root: Client
+) -> None:
+    async with secured.client("careless") as client:
+        heard = [await rpc_failure_of(client.call_raw(_SUBMIT, TOO_LARGE)) for _ in range(6)]
+        also = await rpc_failure_of(client.submit(submission("a", 62)))
+
+    assert {error.code() for error in (*heard, also)} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert ["larger than max" in (error.details() or "") for error in heard] == [True] * 5 + [False]
+    for error in (heard[-1], also):
+        told = told_by(error)
+        assert isinstance(told, Unavailable)
+        assert told.reason == "RATE_LIMITED"
+        assert 0 < told.retry_delay_seconds <= 10
+    await root.submit(submission("a", 62))
+
+
+async def test_of_a_caller_whom_nobody_knows_no_message_is_read(secured: Secured) -> None:
+    async with secured.client("unknown") as client:
+        error = await rpc_failure_of(client.call_raw(_SUBMIT, TOO_LARGE))
+    assert error.code() == grpc.StatusCode.UNAUTHENTICATED

@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge_pb
@@ -20,6 +21,7 @@ from tests.support.small_disk import small_disk
 from tests.support.waits import until
 
 NAMESPACE = "full"
+SERVICES = [f"epistream.v1.{name}Service" for name in ("Ingest", "Knowledge", "Namespace", "Sync", "Admin", "Review")]
 DISK_BYTES = 16 << 20
 RECORDS = range(5000, 5040)
 """What comes over Kafka while the disk is full."""
@@ -88,6 +90,36 @@ async def test_a_full_disk_refuses_writes_and_nothing_else(limited: Limited, kaf
         assert service.metric("epistream_store_full") == 0
         assert service.metric("epistream_ingest_given_up_total") == 0
     assert service.logged().count("Nothing is written for now") == 1, "said once, not for each write"
+
+
+async def test_on_a_full_disk_ingest_alone_is_not_serving_until_there_is_space_though_nobody_writes(
+    limited: Limited,
+) -> None:
+    async with client_of(limited.service.address) as client:
+        health = health_pb2_grpc.HealthStub(client.channel)
+
+        async def not_serving() -> list[str]:
+            states = {name: await health.Check(health_pb2.HealthCheckRequest(service=name)) for name in ("", *SERVICES)}
+            serving = health_pb2.HealthCheckResponse.SERVING
+            return [name for name, answer in states.items() if answer.status != serving]
+
+        async def all_serve() -> bool:
+            return not await not_serving()
+
+        async def some_do_not() -> bool:
+            return bool(await not_serving())
+
+        await client.make_namespace(NAMESPACE)
+        assert await all_serve()
+        limited.fill()
+        await submit_until_refused(client, 1)
+        await until(some_do_not, "a service that tells")
+        assert await not_serving() == ["epistream.v1.IngestService"]
+        limited.clear()
+        await until(all_serve, "all services")
+        assert limited.service.metric("epistream_store_full") == 0
+        [receipt] = await client.submit(submission(NAMESPACE, 4000))
+        assert receipt.outcome == pb.OUTCOME_ADMITTED
 
 
 async def submit_until_refused(client: Client, first: int) -> tuple[int, Unavailable]:

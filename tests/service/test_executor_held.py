@@ -81,6 +81,21 @@ def test_an_expert_s_code_does_not_wait(service: RunningService, code: CodeNames
     assert counts(code) == (1, 0, 0)
 
 
+def test_r24_what_passes_its_tests_is_taken_beyond_the_cap_on_generations(
+    service: RunningService, code: CodeNamespace
+) -> None:
+    code.submit("0", ADD, *ADDS)
+    with running_executor(service.address):
+        for number in range(1, 4):
+            content = ADD + f"\nCOPIED = {number}\n"
+            receipt = code.submit(str(number), content, *ADDS, derived_from=[str(number - 1)], origin="SYNTHETIC")
+            assert (receipt.reason, receipt.figures.generation) == (pb.REASON_UNVERIFIED, number)
+            wait_until(lambda: counts(code)[1] == 0, "the release")
+    assert counts(code) == (4, 0, 0)
+    change = code.client.get(NAMESPACE, "3").change
+    assert (change.generation, change.figures.generation_max, change.verified_by) == (3, 2, "executor")
+
+
 def test_what_tests_do_not_decide_is_left_to_people_once(service: RunningService, code: CodeNamespace) -> None:
     code.submit(
         "none", "def f(x):\n    return x + 1\n", origin="SYNTHETIC", tests=pb.Tests(language="go", asserts=["x"])

@@ -200,6 +200,26 @@ async def test_health_watchers_do_not_hold_up_the_end(tmp_path: Path) -> None:
             assert await asyncio.to_thread(service.wait, 20) == 0
 
 
+async def test_while_it_goes_down_no_service_is_serving(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data", drain_seconds="60", health_address="127.0.0.1:0") as service:
+        async with client_of(service.address) as client, grpc.aio.insecure_channel(service.health_address) as probes:
+            await client.make_namespace("down")
+            await client.submit_many("down", [1])
+            wait = sync_pb.WaitAppliedRequest(namespace="down", revision=1, consumers=["nobody"])
+            call = asyncio.ensure_future(client.sync.WaitApplied(wait, timeout=60))
+            health = health_pb2_grpc.HealthStub(probes)
+            requests = [health_pb2.HealthCheckRequest(service=name) for name in ("", *(s.full_name for s in SERVICES))]
+            watch = health.Watch(requests[0])
+            assert (await watch.read()).status == SERVING
+            service.signal(signal.SIGTERM)
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            states = {(await health.Check(request)).status for request in requests}
+            assert states == {health_pb2.HealthCheckResponse.NOT_SERVING}
+            assert service.is_running(), "it waits for the call"
+            call.cancel()
+            assert await asyncio.to_thread(service.wait, 20) == 0
+
+
 async def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
     with running_service(tmp_path / "data", drain_seconds="60") as service:
         async with client_of(service.address) as client:

@@ -85,6 +85,35 @@ def test_what_an_expert_lets_in_reaches_who_subscribes(there: Namespace) -> None
     assert change.reason == pb.REASON_REVIEW_ADMITTED
 
 
+def test_r30_what_raters_dispute_and_a_reviewer_rejects_is_gone_for_who_subscribes(there: Namespace) -> None:
+    def vote(rater: str, score: float) -> pb.Submission:
+        sent = pb.Submission(namespace=there.name, submission_id=f"of {rater}", origin=pb.ORIGIN_EXPERT)
+        sent.provenance.producer, sent.feedback.rater = "panel", rater
+        sent.feedback.kind, sent.feedback.rater_type = pb.FEEDBACK_KIND_BINARY, pb.RATER_TYPE_HUMAN
+        sent.feedback.judged.add(item_id="limit", score=score)
+        return sent
+
+    async def followed() -> tuple[list[pb.Reason.ValueType], pb.Receipt, pb.Change]:
+        async with (
+            client_of(there.service.address) as client,
+            client.subscribe(there.name, head=True) as stream,
+            ReviewClient(there.service.address, reviewer="dr-ada") as reviewer,
+        ):
+            await stream.next_of("subscribed")
+            await client.submit(vote("a", 1), vote("b", 0))
+            reviews = (await reviewer.reviews(there.name)).reviews
+            await reviewer.claim(there.name, reviews[0].review_id)
+            receipt = await reviewer.reject(there.name, reviews[0].review_id, "It is 6 mg.")
+            (change,) = await stream.changes(1)
+        return [review.receipt.reason for review in reviews], receipt, change
+
+    waited, receipt, change = run(followed())
+    assert waited == [pb.REASON_DISPUTED, pb.REASON_CONFLICT_WITH_EXPERT]
+    assert (receipt.item_id, receipt.reason, receipt.revision) == ("limit", pb.REASON_RETRACTION, 2)
+    assert (change.item_id, change.kind, change.revision) == ("limit", pb.CHANGE_KIND_RETRACTED, 2)
+    assert change.knowledge.provenance.producer == "dr-ada"
+
+
 def test_a_claim_keeps_others_away_until_it_is_let_go_of(there: Namespace) -> None:
     review_id = there.waiting()
     with there.client() as ada, there.client("bob") as bob:

@@ -87,6 +87,7 @@ async def test_the_sdk_the_command_line_and_prometheus_say_the_same(service: Run
     assert table.code == 0
     assert "CRAWLED TEXT" in table.out
     assert "no crawled Python in the window" in table.out
+    assert "before" not in table.out
     gain = signal(answer, "relative_gain").value
     sample = 'epistream_signal{cell="I text",namespace="shown",signal="relative_gain"}'
     assert service.metric(sample) == pytest.approx(gain)
@@ -98,6 +99,23 @@ async def test_the_sdk_the_command_line_and_prometheus_say_the_same(service: Run
     families = served(service.metrics_address)
     for name in ("epistream_signal", "epistream_signals_missing", "epistream_signals_alarming"):
         assert labels_of(families[name]) == set(documented()[name].labels)
+
+
+async def test_the_sdk_and_the_command_line_say_how_a_signal_went(service: RunningService, client: Client) -> None:
+    await client.make_namespace("went")
+    for n in (1, 2):
+        await client.submit(submission("went", n, origin=pb.ORIGIN_CRAWLED))
+        answer = await measured(client, "went", n)
+    async with KnowledgeClient(service.address) as sdk:
+        [before] = (await sdk.list_signals("went", history=5)).history
+    assert (before.revision, before.records) == (1, 1)
+    [gain] = [one.value for one in before.signals if one.name == "relative_gain"]
+    assert gain == pytest.approx(1.0), "the first text of a namespace"
+    assert signal(answer, "relative_gain").value < gain
+    table = await asyncio.to_thread(epistream, "signals", "-n", "went", "-a", service.address, "--history", "5")
+    assert "before" in table.out
+    refused = await asyncio.to_thread(epistream, "signals", "-n", "went", "-a", service.address, "--history", "31")
+    assert refused.code == 2
 
 
 def _names(answer: know_pb.ListSignalsResponse) -> Iterator[tuple[know_pb.SignalCell, str]]:

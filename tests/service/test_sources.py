@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from epistream.clients import SyncKnowledgeClient
+from epistream.clients.sources import judgements
 from epistream.clients.sources.examples import EXAMPLES
 from epistream.clients.sources.importing import Prepared, prepared
+from epistream.clients.sources.mapping import load
+from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import BY_NAME
 from epistream.indexer import deadletters
 from epistream.indexer.deadletters import DeadLetter
@@ -26,10 +29,12 @@ from tests.support.intake import topic_with_dead_letters
 from tests.support.kafka import Kafka
 from tests.support.samples import DATA, needs_samples, rows
 from tests.support.service import RunningService, running_service
+from tests.support.source_mappings import ANSWERED
 from tests.support.source_records import ADDED_BY_HAND, job_of, malformed, said, written_as
 from tests.support.source_samples import SAMPLES
 from tests.support.source_shapes import shape
 from tests.support.sources import PUBLISHED, csv_table, json_array, json_lines, json_object
+from tests.support.sources_reference import examples
 from tests.support.waits import wait_until
 
 pytestmark = pytest.mark.slow
@@ -50,9 +55,10 @@ class Imported:
     namespace: str
     service: RunningService
 
-    def run(self, *options: str) -> Ran:
+    def run(self, *options: str, **environment: str) -> Ran:
         added = [f"--set={name}={value}" for name, value in ADDED_BY_HAND.get(self.work, {}).items()]
-        return self._epistream("import", self.work, str(self.folder), "--timeout", "200", *added, *options)
+        words = ["import", self.work, str(self.folder), "--timeout", "200", *added, *options]
+        return self._epistream(*words, **environment)
 
     def records(self) -> list[Prepared]:
         """What is sent."""
@@ -71,8 +77,8 @@ class Imported:
     def create(self) -> None:
         assert self._epistream("namespaces", "create", self.namespace).code == 0
 
-    def _epistream(self, *arguments: str) -> Ran:
-        where = {"EPISTREAM_ADDRESS": self.service.address, "EPISTREAM_NAMESPACE": self.namespace}
+    def _epistream(self, *arguments: str, **environment: str) -> Ran:
+        where = {"EPISTREAM_ADDRESS": self.service.address, "EPISTREAM_NAMESPACE": self.namespace, **environment}
         return epistream(*arguments, stdin=b"", **where)
 
 
@@ -143,6 +149,33 @@ def test_a_work_is_imported_whole_and_what_is_malformed_is_kept_with_its_reason(
         )
 
 
+OF_EACH_FORMAT = [
+    "c4",
+    "imagereward",
+    "kinetics-400",
+    "laion-5b",
+    "common-crawl",
+    "mobile-aloha",
+    "rt-1",
+    "codecontests",
+    "apps",
+]
+"""Works that publish JSON Lines, JSON, CSV, Parquet, WET, HDF5, RLDS, TFRecord of protobuf, and folders."""
+
+
+@pytest.mark.parametrize("work", OF_EACH_FORMAT)
+def test_the_bar_ends_at_100_percent_and_not_before(work: str, service: RunningService, tmp_path: Path) -> None:
+    """As on a terminal, which FORCE_COLOR stands for."""
+    for number in range(2):
+        written_as(f"{number}-{PUBLISHED[work][0]}", work, EXAMPLES[work], tmp_path)
+    imported = Imported(work, tmp_path, f"{work}-{uuid.uuid4().hex[:12]}", service)
+    imported.create()
+    half = imported.run("--limit", "1", FORCE_COLOR="1")
+    assert "50%" in half.err
+    assert "100%" not in half.err
+    assert "100%" in imported.run(FORCE_COLOR="1").err
+
+
 def test_what_a_model_made_of_seed_tasks_is_taken_with_them_and_held_without(
     service: RunningService, tmp_path: Path
 ) -> None:
@@ -205,6 +238,24 @@ def test_records_of_no_work_are_imported_by_a_mapping(service: RunningService, t
             knowledge = client.get(namespace, f"dune:{row['id']}").change.knowledge
             assert (knowledge.content, knowledge.provenance.licence) == (row["statement"], row["license"])
             assert said(knowledge.details)["queries"] == row["queries"]
+
+
+def test_the_feedback_of_a_mapping_is_kept_for_each_rater(service: RunningService, tmp_path: Path) -> None:
+    mapping = tmp_path / "answers.yaml"
+    mapping.write_text(f"work: answers\norigin: EXPERT\nmodality: TEXT\n{examples(judgements)[0]}")
+    json_lines(tmp_path / "answers.jsonl", [ANSWERED])
+    namespace = f"answers-{uuid.uuid4().hex[:12]}"
+    where = {"EPISTREAM_ADDRESS": service.address, "EPISTREAM_NAMESPACE": namespace}
+    assert epistream("namespaces", "create", namespace, stdin=b"", **where).code == 0
+    done = epistream("import", "--mapping", str(mapping), str(tmp_path / "answers.jsonl"), stdin=b"", **where)
+    assert done.code == 0, done.err
+    first = submissions(load(mapping), ANSWERED)[0].item_id
+    with SyncKnowledgeClient(service.address) as client:
+        kept = [each.submission.feedback for each in client.list_feedback(namespace, first)]
+    found = {(pb.FeedbackKind.Name(one.kind).removeprefix("FEEDBACK_KIND_"), one.rater) for one in kept}
+    assert found == {("RANKING", "ada"), ("RATING", "u1"), ("RATING", "u2")}
+    (ranking,) = (one for one in kept if one.kind == pb.FEEDBACK_KIND_RANKING)
+    assert [one.place for one in ranking.judged] == [2, 1, 2]
 
 
 def test_over_kafka_an_import_has_the_same_effect(kafka: Kafka, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Denied
-from tests.support.certificates import Authority, put
+from tests.support.certificates import Authority, SecretVolume, put
 from tests.support.rpc import (
     PATIENCE_SECONDS,
     Client,
@@ -106,6 +106,40 @@ async def test_a_certificate_rotated_under_load_drops_no_stream(authority: Autho
     assert served_serial(service.address, authority) == before
     authority.renew()
     await until(lambda: served_serial(service.address, authority) != before, "the new certificate")
+
+
+def secret_of(authority: Authority) -> dict[str, bytes]:
+    """What a Secret has in it: a new certificate of the service, its key, and who signs those of clients."""
+    authority.renew()
+    pair = {"tls.crt": authority.cert_file.read_bytes(), "tls.key": authority.key_file.read_bytes()}
+    return pair | {"ca.crt": authority.ca_pem}
+
+
+async def test_a_secret_that_the_kubelet_switches_over_takes_effect_and_drops_no_stream(
+    authority: Authority, tmp_path: Path
+) -> None:
+    volume, other = SecretVolume(tmp_path / "tls"), Authority(tmp_path / "other")
+    volume.put(secret_of(authority))
+    names = {"tls_cert_file": "tls.crt", "tls_key_file": "tls.key", "tls_client_ca_file": "ca.crt"}
+    flags = {flag: str(tmp_path / "tls" / name) for flag, name in names.items()}
+    (tmp_path / "access.toml").write_text(ACCESS)
+    old, new = (each.channel_credentials("root.example") for each in (authority, other))
+    with running_service(tmp_path / "data", flags, access_file=str(tmp_path / "access.toml")) as service:
+        async with client_with(service.address, old) as client:
+            await client.make_namespace("a")
+            async with client.subscribe("a", head=True) as stream:
+                await stream.next_of("subscribed")
+                volume.put(secret_of(other))
+
+                async def takes(credentials: grpc.ChannelCredentials) -> bool:
+                    async with client_with(service.address, credentials) as fresh:
+                        call = fresh.namespaces.ListNamespaces(LISTING, timeout=20)
+                        return await call.code() == grpc.StatusCode.OK
+
+                await until(lambda: takes(new), "the new pair and the new CA")
+                assert not await takes(old)
+                await client.submit(submission("a", 1))
+                assert [change.revision for change in await stream.changes(1)] == [1]
 
 
 async def test_plaintext_and_strangers_certificates_get_nowhere(

@@ -95,7 +95,7 @@ def take_in(engine: Engine, sent: Sequence[pb.Submission]) -> list[pb.Receipt]:
 
 
 def state_of(engine: Engine) -> str:
-    """A digest of every row of the store, and of what stands beside it: gains, what was put off."""
+    """A digest of every row of the store, and of what stands beside it: gains, real shares, what was put off."""
     digest = hashlib.sha256()
     for line in engine.store.logical_dump():
         digest.update(line.encode())
@@ -105,5 +105,6 @@ def state_of(engine: Engine) -> str:
         standing.observe()
         assert standing.gains is not None
         digest.update(standing.gains.to_bytes())
-        digest.update(f"{standing.put_off} {standing.revision}".encode())
+        shares = [standing.shares.after_one_more(modality) for modality in pb.Modality.values()]
+        digest.update(f"{shares} {sorted((+standing.put_off).items())} {standing.revision}".encode())
     return digest.hexdigest()

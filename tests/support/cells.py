@@ -1,7 +1,11 @@
-"""For each cell a window of what works publish: real rows of the sample data, else records in a published form."""
+"""For each cell a window of what works publish: real rows of the sample data, else records in a published form.
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+The docstring of each says what it is of, in docs/signals.md, too.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -9,6 +13,10 @@ from epistream.indexer.signals import Window
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.samples import DATA, STREAMS, TRAJECTORIES, encoder, rows, vectors
 from tests.support.windows import change, conflict, executed, preferred, said, window, window_of, yes_or_no
+
+Row: TypeAlias = dict[str, Any]
+CODE: Final = DATA / "code_sample.jsonl"
+_VERDICTS: Final = {"pass": "verified", "fail_assert": "fail", "error": "error"}
 
 
 def encoded(found: Window, **fields: Any) -> Window:
@@ -18,12 +26,14 @@ def encoded(found: Window, **fields: Any) -> Window:
 
 
 def crawled_text() -> Window:
-    picked = [at for at, row in enumerate(rows(STREAMS)) if row["origin"] == "human_web"][:200]
-    changes = [change(f"i{at}", rows(STREAMS)[at]["text"], producer=f"p{at % 3}") for at in picked]
+    """`streams_sample.jsonl`: the 264 texts of C4 and Wikipedia."""
+    picked = [at for at, row in enumerate(rows(STREAMS)) if row["origin"] == "human_web"]
+    changes = [change(f"i{at}", rows(STREAMS)[at]["text"], producer=rows(STREAMS)[at]["producer"]) for at in picked]
     return window(*changes, vectors=vectors(STREAMS)[picked])
 
 
 def crawled_code() -> Window:
+    """Crafted: nine files of three repositories, as of Codex."""
     licence = "# This file is part of a project.\n# Use it as its licence says.\nimport os\nimport sys\nimport json\n"
     records = [
         {"repo": f"o/r{n}", "path": f"pack/{name}.py", "content": licence + body}
@@ -38,17 +48,25 @@ def crawled_code() -> Window:
 
 
 def crawled_images() -> Window:
+    """`image_caption_sample.jsonl`: 70 short captions and the long ones made of them; crafted: the cosines of four."""
     texts = ("IMG_2847", "A wet golden retriever shakes itself", "sunset over the old harbour of Bergen", "logo")
     laion = [
         {"URL": f"https://i.example/{n}.jpg", "TEXT": text, "WIDTH": 640, "HEIGHT": 480, "similarity": 0.25 + 0.02 * n}
         for n, text in enumerate(texts)
     ]
-    recaption = {"alt": "dog", "caption": "a wet dog shakes itself beside a lake", "url": "https://i.example/d.png"}
-    found, captions = window_of("laion-5b", *laion), window_of("dall-e-3", recaption)
-    return encoded(window(*found.changes, *captions.changes))
+    return encoded(window(*window_of("laion-5b", *laion).changes, *recaptions().changes))
+
+
+def recaptions() -> Window:
+    records = [
+        {"alt": row["short_caption"], "caption": row["synthetic_long_caption"]}
+        for row in rows(DATA / "image_caption_sample.jsonl")
+    ]
+    return window_of("dall-e-3", *records)
 
 
 def crawled_videos() -> Window:
+    """Crafted: three clips, as of Kinetics-400."""
     records = [
         {
             "key": f"v{n}",
@@ -65,6 +83,7 @@ def crawled_videos() -> Window:
 
 
 def ranked_texts() -> Window:
+    """Crafted: 40 rankings of four answers, as of InstructGPT."""
     records = [
         {
             "prompt": f"Explain the tide at place {n}.",
@@ -81,15 +100,33 @@ def ranked_texts() -> Window:
 
 
 def expert_code() -> Window:
-    records = [
-        {**row, "test_list": [row["tests"]], "text": row["prompt"], "code": row["solution"]}
-        for row in rows(DATA / "code_sample.jsonl")
-        if row["dataset"] == "mbpp" and row["variant"] == "canonical"
+    """`code_sample.jsonl`: 80 programs of people, one a minute, and 34 mutants of them; crafted: two that wait."""
+    programs = [
+        change(row["id"], row["solution"], pb.ORIGIN_EXPERT, pb.MODALITY_CODE, at_us=n * 60_000_000)
+        for n, row in enumerate(row for row in rows(CODE) if row["variant"] == "canonical")
     ]
-    return encoded(window_of("mbpp", *records), held_us=[0, 60_000_000], end_us=120_000_000)
+    derived = [
+        change(mutant["id"], mutant["solution"], pb.ORIGIN_SYNTHETIC, pb.MODALITY_CODE, parents=[seed])
+        for seed, mutants in mutants_of().items()
+        for mutant in mutants
+    ]
+    ran = [executed(row["id"], _VERDICTS[row["executed"]]) for row in rows(CODE) if row["variant"] != "canonical"]
+    found = window(*programs, *derived, said=ran)
+    return encoded(found, held_us=[0, 60_000_000], end_us=120_000_000)
+
+
+def mutants_of() -> Mapping[str, Sequence[Row]]:
+    """The mutants of each program of the samples that has any, by its id."""
+    tasks = {(row["dataset"], row["task_id"]): row["id"] for row in rows(CODE) if row["variant"] == "canonical"}
+    found: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows(CODE):
+        if row["variant"] != "canonical":
+            found[tasks[row["dataset"], row["task_id"]]].append(row)
+    return found
 
 
 def expert_images() -> Window:
+    """Crafted: two edits with a mask, as of MagicBrush, and an image without any."""
     records = [
         {
             "img_id": f"{n}",
@@ -106,13 +143,14 @@ def expert_images() -> Window:
 
 
 def expert_videos() -> Window:
+    """Crafted: a video of 900 frames, six of them labelled."""
     labels = [{"frame": 30 * n, "interpolated": n % 2 == 1} for n in range(6)]
     details = {"frames": 900, "fps": 30, "annotations": labels}
     return window(change("e1", "pick apple", pb.ORIGIN_EXPERT, pb.MODALITY_VIDEO, details=details))
 
 
 def synthetic_text() -> Window:
-    """The loops of the samples as one producer, labelled with emotions that two in three share."""
+    """`collapse_trajectory_sample.jsonl`: its loops as one producer, and their human texts; crafted: the emotions."""
     picked = [at for at, row in enumerate(rows(TRAJECTORIES)) if row["generation"] == 0]
     picked += [at for at, row in enumerate(rows(TRAJECTORIES)) if row["generation"] > 0]
     changes = [
@@ -129,29 +167,35 @@ def synthetic_text() -> Window:
 
 
 def synthetic_code() -> Window:
-    """Programs of the samples with what running them came to."""
-    found = rows(DATA / "code_sample.jsonl")
-    changes = [change(row["id"], row["solution"], pb.ORIGIN_SYNTHETIC, pb.MODALITY_CODE) for row in found]
-    words = {True: "verified", False: "fail"}
-    told = [executed(row["id"], words[row["verified"]], mutants=4, killed=3) for row in found[1:]]
+    """`code_sample.jsonl`: 114 programs by their authors, with their verdicts, and how many mutants were noticed."""
+    mutants, told = mutants_of(), []
+    for row in rows(CODE):
+        of_row = mutants.get(row["id"], ())
+        kills = {"mutants": len(of_row), "killed": sum(not one["verified"] for one in of_row)} if of_row else {}
+        told.append(executed(row["id"], _VERDICTS[row["executed"]], **kills))
+    changes = [
+        change(row["id"], row["solution"], pb.ORIGIN_SYNTHETIC, pb.MODALITY_CODE, producer=row["author"])
+        for row in rows(CODE)
+    ]
     return window(*changes, said=told)
 
 
 def synthetic_images() -> Window:
-    sample = rows(DATA / "image_caption_sample.jsonl")
-    captions = [{"alt": row["short_caption"], "caption": row["synthetic_long_caption"]} for row in sample]
+    """`image_caption_sample.jsonl`: 70 captions that a model made of short ones, and a model's verdicts on images."""
     verdicts = [
         {
             "key": said["media_uri"],
             "value": {"correct": said["correct"], "response": said["rationale"], "prompt": row["short_caption"]},
         }
-        for row in sample
+        for row in rows(DATA / "image_caption_sample.jsonl")
         for said in row["feedback"]
     ]
-    return window_of("dall-e-3", *captions, *verdicts)
+    judged = window_of("dall-e-3", *verdicts)
+    return window(*recaptions().changes, *judged.changes, said=judged.said)
 
 
 def synthetic_videos() -> Window:
+    """Crafted: a video of three segments, as of ShareGPT4Video; `video_physics_feedback_sample.jsonl`: the physics."""
     record = {
         "video_id": "v1",
         "video_path": "v1.mp4",
@@ -162,26 +206,33 @@ def synthetic_videos() -> Window:
             for n, text in enumerate(("A cup stands on a table.", "A cup slides on a table.", "The cup tips over."), 1)
         ],
     }
-    found = encoded(window_of("sharegpt4video", record))
-    answers = [yes_or_no("sharegpt4video:v1", yes, f"r{n}", "physics") for n, yes in enumerate((True, False))]
-    return window(*found.changes, vectors=found.vectors, said=answers)
-
-
-def dialogues() -> Window:
-    records = [
-        {
-            "chosen": f"\n\nHuman: May I mix {what}?\n\nAssistant: No, it is harmful.",
-            "rejected": f"\n\nHuman: May I mix {what}?\n\nAssistant: Yes.",
-        }
-        for what in ("bleach and vinegar", "paint and oil")
+    physics = [
+        {"videopath": row["media_uri"], "caption": row["text"], "pc": row["feedback"]["physical_commonsense"]}
+        for row in rows(DATA / "video_physics_feedback_sample.jsonl")
     ]
-    found = window_of("rlaif", *records)
-    first, second = found.changes[0].item_id, found.changes[1].item_id
-    told = [*found.said, preferred(second, first, "another")]
-    return window(*found.changes, said=told, conflicts=[conflict(second, first)], end_us=5_000_000)
+    judged = window_of("sora-physics", *physics)
+    return encoded(window(*window_of("sharegpt4video", record).changes, *judged.changes, said=judged.said))
+
+
+def judged_pairs() -> Window:
+    """`pairs_sample.jsonl`: 200 pairs of Breaking NLI with three people's votes; crafted: the ages of the conflicts."""
+    pairs = [row for row in rows(DATA / "pairs_sample.jsonl") if "annotators" in row][:200]
+    names = {text: f"t{n}" for n, text in enumerate(dict.fromkeys(row[side] for row in pairs for side in "ab"))}
+    votes = [
+        yes_or_no(names[row["b"]], vote == "contradiction", f"annotator {n}", "contradiction")
+        for row in pairs
+        for n, vote in enumerate(row["annotators"])
+    ]
+    contradicting = [row for row in pairs if row["relation"] == "contradiction"]
+    conflicts = [
+        conflict(names[row["b"]], names[row["a"]], opened_us=n * 1_000_000) for n, row in enumerate(contradicting)
+    ]
+    texts = [change(name, text, pb.ORIGIN_COLLABORATIVE) for text, name in names.items()]
+    return encoded(window(*texts, said=votes), conflicts=conflicts, end_us=len(conflicts) * 1_000_000)
 
 
 def mended_programs() -> Window:
+    """Crafted: a program that is mended after its tests failed, as of RLEF."""
     record = {
         "prompt": "Return the last element.",
         "tests": ["assert last([1, 2]) == 2"],
@@ -200,7 +251,7 @@ def mended_programs() -> Window:
 
 
 def ranked_images() -> Window:
-    """Rankings of the samples; of the images invented vectors, since the samples have none."""
+    """`feedback_imagereward_sample.jsonl`: 127 rankings and their prompts; crafted: random vectors of the images."""
     records = [
         {"id": row["id"], "prompt": row["prompt"], "generations": row["media_uris"], "ranking": row["ranking"]}
         for row in rows(DATA / "feedback_imagereward_sample.jsonl")
@@ -211,6 +262,7 @@ def ranked_images() -> Window:
 
 
 def prompted_videos() -> Window:
+    """Crafted: two videos, as of Movie Gen."""
     records = [
         {"prompt": "a ball bounces down the stairs", "concept": "physics", "motion_level": "high"},
         {"prompt": "a robot folds a towel", "concept": "human activity", "motion_level": "medium", "camera": "fixed"},
@@ -231,7 +283,7 @@ REALISTIC: Final[Mapping[str, Callable[[], Window]]] = {
     "III code": synthetic_code,
     "III image": synthetic_images,
     "III video": synthetic_videos,
-    "IV text": dialogues,
+    "IV text": judged_pairs,
     "IV code": mended_programs,
     "IV image": ranked_images,
     "IV video": prompted_videos,

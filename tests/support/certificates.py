@@ -1,5 +1,7 @@
 """Certificates of an authority of the test's own, as files and as gRPC takes them."""
 
+import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -73,6 +75,31 @@ class Authority:
         key = serialization.load_pem_private_key(leaf.private_key_pem.bytes(), None)
         form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         path.write_bytes(key.private_bytes(*form) + _chain(leaf))
+
+
+class SecretVolume:
+    """A folder as the kubelet mounts a Secret: each file is a link through `..data`, which is switched over at once."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder, self._number = folder, 0
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        """Switch over to these files; those before are removed."""
+        data, unfinished = self._folder / "..data", self._folder / "..data_tmp"
+        before = data.resolve() if data.is_symlink() else None
+        self._number += 1
+        real = self._folder / f"..version_{self._number}"
+        real.mkdir()
+        for name, content in files.items():
+            (real / name).write_bytes(content)
+        unfinished.symlink_to(real.name)
+        unfinished.replace(data)
+        for name in files:
+            if not (self._folder / name).is_symlink():
+                (self._folder / name).symlink_to(f"..data/{name}")
+        if before is not None:
+            shutil.rmtree(before)
 
 
 def put(path: Path, content: bytes | str) -> None:

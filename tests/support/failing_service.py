@@ -2,12 +2,16 @@
 
     FAIL_POINT=committed FAIL_PASS=3 python -m tests.support.failing_service up ...
 
-The third time that the point is passed, the process ends as by power loss.
+The third time that the point is passed, the process ends as by power loss, or at HELD waits for SIGUSR1.
 """
 
 import os
+import random
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -20,6 +24,7 @@ from epistream.indexer.engine import Engine
 from epistream.indexer.index import snapshot
 from epistream.indexer.pipeline import Pipeline
 from epistream.services.metrics import Metrics
+from tests.support.faulty_disk import FaultyDisk
 
 POINT_VARIABLE: Final = "FAIL_POINT"
 PASS_VARIABLE: Final = "FAIL_PASS"
@@ -28,20 +33,24 @@ CHECKPOINT_PAGES: Final = 100
 
 
 class Passes:
-    """Counts how often a point is passed; at the last time the process is killed."""
+    """Counts how often a point is passed; at the last time the process is killed.
+
+    Attributes:
+        left: how often it will be passed, that time among them.
+    """
 
     def __init__(self, number: int) -> None:
-        self._left = number
+        self.left = number
 
     def once(self) -> None:
-        self._left -= 1
-        if self._left == 0:
+        self.left -= 1
+        if self.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def used_up(self) -> bool:
         """Pass without being killed; whether this is the last time or later."""
-        self._left -= 1
-        return self._left <= 0
+        self.left -= 1
+        return self.left <= 0
 
     def before(self, owner: Any, name: str) -> None:
         """Pass just before a function is called."""
@@ -141,6 +150,19 @@ def rebuilding(passes: Passes) -> None:
     passes.after(views, "apply")
 
 
+def rebuilding_held(passes: Passes) -> None:
+    """The same, and then it does not go on before SIGUSR1. Nothing is killed."""
+    go_on, inner = threading.Event(), views.apply
+    signal.signal(signal.SIGUSR1, lambda *_: go_on.set())
+
+    def apply(*arguments: Any) -> None:
+        inner(*arguments)
+        if passes.used_up():
+            go_on.wait()
+
+    views.apply = apply  # type: ignore[assignment] # with the same arguments
+
+
 def window_compared(passes: Passes) -> None:
     """A window of the collapse watch is compared, and nothing of it is kept."""
     passes.before(CollapseWatch, "record")
@@ -161,6 +183,36 @@ def flush(passes: Passes) -> None:
     _over_files(sync=sync)
 
 
+def power_lost(passes: Passes) -> None:
+    """The power is lost, at a write or a flush: what the disk holds then is left where `survived` says."""
+    _lose_power(passes, FaultyDisk())
+
+
+def power_lost_unflushed(passes: Passes) -> None:
+    """The same, of a disk that says that it flushes and does not."""
+    disk = FaultyDisk()
+    disk.lying = True
+    _lose_power(passes, disk)
+
+
+def _lose_power(passes: Passes, disk: FaultyDisk) -> None:
+    stores.CHECKPOINT_PAGES = CHECKPOINT_PAGES  # type: ignore[misc] # of this process only
+    [folder] = [Path(given.removeprefix("--folder=")) for given in sys.argv if given.startswith("--folder=")]
+
+    def end() -> None:
+        disk.leave(folder, survived(folder), random.Random(passes.left))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    disk.lose_power(after=passes.left, then=end)
+    _over_files.kept = disk  # type: ignore[attr-defined] # as long as the process
+    apsw.set_default_vfs(disk.name)
+
+
+def survived(folder: Path) -> Path:
+    """Where what survives a loss of power is, until it is moved to its place."""
+    return folder.with_name(f"{folder.name}.survived")
+
+
 RUNNING: Final = (applied, committed, checkpoint, shown, acknowledging, offset_shown, acknowledged)
 """These strike while knowledge comes in."""
 WATCHING: Final = (window_compared, window_kept)
@@ -169,6 +221,10 @@ STOPPING: Final = (snapshot_written, snapshot_begun, snapshot_renamed)
 """These strike while the service goes down."""
 STARTING: Final = (opening, rebuilding)
 """These strike while the service starts; the second only over a store of an earlier version."""
+
+
+HELD: Final = rebuilding_held
+"""Here the process waits."""
 
 
 def _nothing(_: str) -> None:
@@ -203,9 +259,8 @@ def main() -> None:
     """Arm the point that the environment names, and be the service."""
     from epistream.services.__main__ import main as service
 
-    point = next(
-        p for p in (*RUNNING, *WATCHING, *STOPPING, *STARTING, flush) if p.__name__ == os.environ[POINT_VARIABLE]
-    )
+    points = (*RUNNING, *WATCHING, *STOPPING, *STARTING, HELD, flush, power_lost, power_lost_unflushed)
+    point = next(p for p in points if p.__name__ == os.environ[POINT_VARIABLE])
     point(Passes(int(os.environ[PASS_VARIABLE])))
     service()
 

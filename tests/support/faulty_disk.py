@@ -10,13 +10,14 @@ with faulty_disk() as disk:                 # every connection that is opened in
 Until a file is flushed, each write and truncation since the last flush may be on the disk after a loss of power, or
 not, or in part, in any combination: a write survives by sectors of 512 bytes. What was flushed stays.
 
-Errors of writing are for the WAL. In a checkpoint, which writes to the store's file, SQLite keeps them to itself, but
-apsw then raises the error of a VFS in Python all the same, after the commit; the system's own files do not.
+In a checkpoint, which writes to the store's file, SQLite keeps errors to itself: the transaction is durable, and a
+later one tries again. apsw raises the error of a VFS in Python all the same, after the commit; the system's own files
+do not. So a fault of the store's file shows what is on the disk then, and not what a caller is told.
 """
 
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ from typing import Final, Literal
 import apsw
 
 SECTOR_BYTES: Final = 512
+SHARES: Final = (0.0, 0.5, 0.9, 1.0)
+"""Of what was not flushed, how much is on the disk after a loss of power: one of these for each file."""
 FILE: Final = "store.sqlite"
 WAL: Final = "store.sqlite-wal"
 
@@ -59,9 +62,9 @@ class _Image:
             _do(self.flushed, one)
         self.since.clear()
 
-    def left(self, chance: random.Random) -> bytes:
+    def left(self, chance: random.Random, shares: Sequence[float]) -> bytes:
         content = bytearray(self.flushed)
-        share = chance.choice((0.0, 0.5, 0.9, 1.0))
+        share = chance.choice(shares)
         for one in self.since:
             if isinstance(one, int):
                 if chance.random() < share:
@@ -88,6 +91,7 @@ class FaultyDisk(apsw.VFS):
         self.operations = 0
         self.lost = self.lying = False
         self._power_until: int | None = None
+        self._then: Callable[[], None] | None = None
         self._faults: list[tuple[Fault, int]] = []
         self._images: dict[Path, _Image] = {}
         self._silent = False
@@ -100,9 +104,9 @@ class FaultyDisk(apsw.VFS):
         """Let everything work again, but for the power."""
         self._faults.clear()
 
-    def lose_power(self, *, after: int) -> None:
-        """Lose the power at an operation from now on."""
-        self._power_until = self.operations + after
+    def lose_power(self, *, after: int, then: Callable[[], None] | None = None) -> None:
+        """Lose the power at an operation from now on; `then` is called there, and may end the process."""
+        self._power_until, self._then = self.operations + after, then
 
     def hush(self) -> None:
         """From now on what is written goes nowhere, without an error: for closing what ran when the power was lost."""
@@ -114,7 +118,9 @@ class FaultyDisk(apsw.VFS):
         for path in sorted(folder.iterdir()):
             image = self._images.get(path)
             if image is not None:
-                (survived / path.name).write_bytes(image.left(chance))
+                # A disk that lies is to be found out, so not all that it has not flushed is there by chance.
+                shares = SHARES[:-1] if self.lying else SHARES
+                (survived / path.name).write_bytes(image.left(chance, shares))
             elif path.is_dir():
                 shutil.copytree(path, survived / path.name)
 
@@ -123,9 +129,9 @@ class FaultyDisk(apsw.VFS):
         if name is None:
             return apsw.VFSFile("unix", name, flags)
         path = Path(name.filename() if isinstance(name, apsw.URIFilename) else name)
-        content = bytearray(path.read_bytes()) if path.exists() else bytearray()
-        image = self._images.setdefault(path, _Image(content))
-        return _File(self, path, image, name, flags)
+        if path not in self._images:
+            self._images[path] = _Image(bytearray(path.read_bytes()) if path.exists() else bytearray())
+        return _File(self, path, self._images[path], name, flags)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802 - apsw's
         """Delete a file, for good: a journal that came back whole would be what SQLite has to expect anyway."""
@@ -138,8 +144,10 @@ class FaultyDisk(apsw.VFS):
         """Count one operation, and tell how it fails; raises PowerLost without power."""
         if operation not in ("read", "delete"):
             self.operations += 1
-            if self._power_until is not None and self.operations >= self._power_until:
+            if self._power_until is not None and self.operations >= self._power_until and not self.lost:
                 self.lost = True
+                if self._then is not None:
+                    self._then()
         if self.lost and operation != "read":
             raise PowerLost("the power is lost")
         for number, (fault, left) in enumerate(self._faults):

@@ -45,10 +45,17 @@ class Life:
         while self.engine.pipeline.let_go(NAMESPACE):
             self.clock.us += 1000
 
-    def decide(self, reason: pb.Reason.ValueType, *, admits: bool, by: str = "dr-ada") -> pb.Receipt:
+    def decide(
+        self,
+        reason: pb.Reason.ValueType,
+        *,
+        admits: bool,
+        by: str = "dr-ada",
+        origin: pb.Origin.ValueType = pb.ORIGIN_EXPERT,
+    ) -> pb.Receipt:
         """Somebody decides the oldest one that is held for a reason."""
         self.clock.us += 1000
-        one = ruling(self.engine, pending(self.engine, reason)[0], admits=admits, by=by)
+        one = ruling(self.engine, pending(self.engine, reason)[0], admits=admits, by=by, origin=origin)
         return self.engine.pipeline.release([one])[0]
 
     def watch(self) -> list[pb.CollapseAlarm]:

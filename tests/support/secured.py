@@ -45,6 +45,10 @@ roles = ["lasting"]
 token_hashes = ["{hash_of("hasty")}"]
 limits = {{ calls_per_second = 0.001 }}
 
+[principals.careless]
+roles = ["lasting"]
+token_hashes = ["{hash_of("careless")}"]
+
 [roles.ward]
 verbs = ["watch"]
 namespaces = ["a"]

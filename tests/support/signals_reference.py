@@ -1,6 +1,7 @@
 """The tables of docs/signals.md, made from the code.
 
-`python -m tests.support.signals_reference` writes them anew; a test says when that is due.
+`python -m tests.support.signals_reference` writes them anew; a test says when that is due. The values need the sample
+data: without it they stay as they are.
 """
 
 import inspect
@@ -11,15 +12,43 @@ from pathlib import Path
 from typing import Final
 
 from epistream.indexer.signals import CELLS, Cell, Signal
+from tests.support.cells import REALISTIC
+from tests.support.samples import DATA
+from tests.support.windows import figures
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "signals.md"
 BEGIN: Final = "<!-- From here on made by `python -m tests.support.signals_reference`. -->\n"
+VALUES: Final = "<!-- The values, made by `python -m tests.support.signals_reference`. -->\n"
 _FACTS: Final = re.compile(r"Range .*?\. Unit: .*?\.\s+Source: (.*)\.", re.DOTALL)
 
 
 def reference() -> str:
     """What stands below the line BEGIN."""
     return BEGIN + "\n" + "\n".join([*_overview(), *(line for cell in CELLS for line in _cell(cell))]).rstrip() + "\n"
+
+
+def values() -> str:
+    """The table between the lines VALUES and BEGIN: each signal of each cell as computed on its input.
+
+    Takes a minute the first time, for the texts are encoded.
+    """
+    return "\n".join(["| cell | signal | value | of | input |", "|---|---|---|---|---|", *map(_row, computed())]) + "\n"
+
+
+def computed() -> Iterator[tuple[str, str, float | None, int, str]]:
+    """Of each figure: the cell with its bottleneck, the signal with its producer, the value, of how many, the input."""
+    for cell in CELLS:
+        make = REALISTIC[cell.name]
+        for name, told in figures(make(), cell.name).items():
+            for figure in told:
+                of = f"`{name}` of `{figure.producer}`" if figure.producer else f"`{name}`"
+                yield f"{cell.name}: {cell.bottleneck}", of, figure.value, figure.items, inspect.getdoc(make) or ""
+
+
+def formula(signal: Signal) -> str:
+    """The indented lines of the docstring; empty where there are none."""
+    lines = (inspect.getdoc(signal.measure) or "").splitlines()
+    return "\n".join(line.strip() for line in lines if line.startswith("    "))
 
 
 def shown(bound: float) -> str:
@@ -47,7 +76,14 @@ def _cell(cell: Cell) -> Iterator[str]:
         yield f"| `{signal.name}` | {facts} | {_source(signal)} |"
     yield ""
     for signal in cell.signals:
+        assert formula(signal), f"{signal.name}: the docstring says no formula"
         yield f"**`{signal.name}`** {_meaning(signal)}\n"
+
+
+def _row(found: tuple[str, str, float | None, int, str]) -> str:
+    cell, signal, value, items, of = found
+    told = "none" if value is None else f"{value:.3g}"
+    return f"| {cell} | {signal} | {told} | {items:,} | {of} |"
 
 
 def _source(signal: Signal) -> str:
@@ -69,5 +105,6 @@ def _meaning(signal: Signal) -> str:
 
 
 if __name__ == "__main__":
-    above = DOCUMENT.read_text().partition(BEGIN)[0]
-    DOCUMENT.write_text(above + reference())
+    above, _, below = DOCUMENT.read_text().partition(VALUES)
+    table = values() if DATA.is_dir() else below.partition(BEGIN)[0].strip() + "\n"
+    DOCUMENT.write_text(f"{above}{VALUES}\n{table}\n{reference()}")

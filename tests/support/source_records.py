@@ -89,12 +89,15 @@ def put(value: Any, *names: str | int) -> Callable[[Any], None]:
 
 
 MALFORMED: Final[dict[str, tuple[Callable[[Any], None], str]]] = {
-    "common-crawl": (put("response", "headers", "WARC-Type"), "headers.WARC-Type: expected one of conversion"),
+    "common-crawl": (put("response", "headers", "WARC-Type"), "headers.WARC-Type: expected conversion, the text"),
     "c4": (put("yesterday", "timestamp"), "timestamp: expected a time in ISO 8601, from 1970 to 2199"),
     "codex": (put(["def f(): ..."], "content"), "content: expected a text, found a list of 1"),
     "the-stack": (put("MIT", "max_stars_repo_licenses"), "max_stars_repo_licenses: expected a list, found"),
     "laion-5b": (put(-1, "WIDTH"), "WIDTH: expected an integer from 0"),
-    "webvid-10m": (put("12 seconds", "duration"), "duration: expected a duration in ISO 8601"),
+    "webvid-10m": (
+        put("12 seconds", "duration"),
+        "duration: expected seconds, a time such as 00:01:02.5, or a duration in ISO 8601",
+    ),
     "kinetics-400": (put("9", "time_end"), "time_end: expected a time not before time_start, 12"),
     "instruct-gpt": (drop("prompt"), "prompt: expected a text, found nothing"),
     "llama": (put("far better", "degree"), "degree: expected one of significantly better, better"),

@@ -8,6 +8,25 @@ RANKED: Final = {
     "rank": [2, 1, 2],
     "labeler": "L7",
 }
+RATED: Final = {
+    "image_path": "images/train_1/8.webp",
+    "prompt_id": "000904-0035",
+    "prompt": "a fox in the snow",
+    "classification": "Animals",
+    "image_amount_in_total": 9,
+    "rank": 5,
+    "overall_rating": 4,
+    "image_text_alignment_rating": 3,
+    "fidelity_rating": 5,
+}
+"""An image of ImageRewardDB."""
+RATED_TOGETHER: Final = {
+    "rows": [
+        {**RATED, "image_path": f"images/train_1/{i}.webp", "rank": rank, "overall_rating": 7 - rank}
+        for i, rank in ((8, 5), (9, 1), (10, 5))
+    ]
+}
+"""Several, one after the other."""
 REVISED_TWICE: Final = {
     "rl_prompt": "How do I pick a lock?",
     "comparison_dataset": "PALMS",
@@ -172,22 +191,8 @@ OTHER_SHAPES: Final = [
         "EXPERT",
     ),
     Shape("rlaif", REVISED_TWICE, "I know how.", "SYNTHETIC"),
-    Shape(
-        "imagereward",
-        {
-            "image_path": "images/train_1/8.webp",
-            "prompt_id": "000904-0035",
-            "prompt": "a fox in the snow",
-            "classification": "Animals",
-            "image_amount_in_total": 9,
-            "rank": 5,
-            "overall_rating": 4,
-            "image_text_alignment_rating": 3,
-            "fidelity_rating": 5,
-        },
-        "a fox in the snow",
-        "COLLABORATIVE",
-    ),
+    Shape("imagereward", RATED, "a fox in the snow", "COLLABORATIVE"),
+    Shape("imagereward", RATED_TOGETHER, "a fox in the snow", "COLLABORATIVE"),
     Shape("imagereward", {"text": "a fox", "image": "images/7.webp"}, "a fox", "COLLABORATIVE"),
     Shape("evol-instruct", {"idx": 1, "Skill": "Math", "Difficulty": 2, "Instruction": "Add."}, "Add.", "CRAWLED"),
     Shape(
@@ -200,6 +205,23 @@ OTHER_SHAPES: Final = [
         },
         "print(6)",
         "COLLABORATIVE",
+    ),
+    Shape(
+        "codecontests",
+        {
+            "name": "1575_A. Doubling",
+            "description": "Double a number.",
+            "public_tests": [{"input": "3\n", "output": "6\n"}],
+            "language": "CPP",
+            "sample": "int main() { return 0; }",
+            "passed": False,
+            "cluster": 3,
+            "cluster_size": 120,
+            "score": 0.25,
+            "temperature": 0.9,
+        },
+        "int main()",
+        "SYNTHETIC",
     ),
     Shape(
         "movie-gen",

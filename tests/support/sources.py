@@ -2,8 +2,8 @@
 
 import csv
 import gzip
+import io
 import json
-import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,19 +13,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from epistream.clients.sources.formats.messages import message_class
-from epistream.clients.sources.formats.tfrecord import masked_crc32c
+from tests.support.wire_form import contest_problem, example, framed
 
 Records = Sequence[Any]
 
 
-def json_lines(path: Path, records: Records) -> None:
-    content = "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records).encode()
+def _write(path: Path, text: str) -> None:
+    content = text.encode()
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
+def json_lines(path: Path, records: Records) -> None:
+    _write(path, "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records))
+
+
 def json_array(path: Path, records: Records) -> None:
-    path.write_text(json.dumps(list(records), indent=1))
+    _write(path, json.dumps(list(records), indent=1))
 
 
 def json_object(path: Path, records: Records) -> None:
@@ -33,14 +36,15 @@ def json_object(path: Path, records: Records) -> None:
 
 
 def text_lines(path: Path, records: Records) -> None:
-    path.write_text("".join(f"{record['text']}\n" for record in records))
+    _write(path, "".join(f"{record['text']}\n" for record in records))
 
 
 def csv_table(path: Path, records: Records) -> None:
-    with path.open("w", newline="") as file:
-        rows = csv.DictWriter(file, records[0])
-        rows.writeheader()
-        rows.writerows(records)
+    text = io.StringIO(newline="")
+    rows = csv.DictWriter(text, records[0])
+    rows.writeheader()
+    rows.writerows(records)
+    _write(path, text.getvalue())
 
 
 def parquet(path: Path, records: Records) -> None:
@@ -68,18 +72,12 @@ def hdf5(path: Path, records: Records) -> None:
             file.create_dataset(name, data=np.zeros(dataset["shape"], dataset["type"]))
 
 
-def framed(payload: bytes) -> bytes:
-    """A record of a TFRecord file."""
-    length = struct.pack("<Q", len(payload))
-    return length + struct.pack("<I", masked_crc32c(length)) + payload + struct.pack("<I", masked_crc32c(payload))
-
-
 def rlds(path: Path, records: Records) -> None:
-    path.write_bytes(b"".join(framed(_example(record["features"])) for record in records))
+    path.write_bytes(b"".join(framed(example(record["features"])) for record in records))
 
 
 def contest_problems(path: Path, records: Records) -> None:
-    path.write_bytes(b"".join(framed(_problem(record)) for record in records))
+    path.write_bytes(b"".join(framed(contest_problem(record)) for record in records))
 
 
 def problem_folders(path: Path, records: Records) -> None:
@@ -96,22 +94,6 @@ def problem_folders(path: Path, records: Records) -> None:
         for column, name in names.items():
             if column in record:
                 (folder / name).write_text(record[column])
-
-
-def _example(features: dict[str, list[Any]]) -> bytes:
-    example: Any = message_class("Example")()
-    for name, values in features.items():
-        entry = example.features.feature.add(key=name)
-        kinds = {bytes: "bytes_list", float: "float_list", int: "int64_list"}
-        getattr(entry.value, kinds[type(values[0])]).value.extend(values)
-    content: bytes = example.SerializeToString()
-    return content
-
-
-def _problem(record: dict[str, Any]) -> bytes:
-    from google.protobuf.json_format import ParseDict
-
-    return ParseDict(record, message_class("ContestProblem")()).SerializeToString()
 
 
 Writer = Callable[[Path, Records], None]

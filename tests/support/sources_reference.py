@@ -3,11 +3,14 @@
 `python -m tests.support.sources_reference` writes them anew; a test says when that is due.
 """
 
+import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
-from epistream.clients.sources import mapping
+from epistream.clients.sources import judgements, mapping
 from epistream.clients.sources.describe import COLUMNS, row
 from epistream.clients.sources.formats.files import FORMATS
 from epistream.clients.sources.table import WORKS
@@ -22,22 +25,31 @@ def reference() -> str:
     return "\n".join([*_mapping(), *_formats(), *_works()]).rstrip() + "\n"
 
 
-def example_mapping() -> str:
-    """The mapping file that the module of mapping files shows."""
-    lines = (mapping.__doc__ or "").splitlines()
-    return "\n".join(line.removeprefix("    ") for line in lines if line.startswith("    "))
+def examples(module: ModuleType) -> list[str]:
+    """The pieces of mapping files that a module's docstring shows."""
+    return [textwrap.dedent(one) for one in re.findall(r"(?:^ {4}.*\n)+", module.__doc__ or "", re.MULTILINE)]
+
+
+def _explained(module: ModuleType) -> Iterator[str]:
+    """A module's docstring, but for the first line of that of mapping files, which is a heading here."""
+    for paragraph in (module.__doc__ or "").strip().split("\n\n"):
+        if paragraph.startswith("    "):
+            yield f"```yaml\n{textwrap.dedent(paragraph)}\n```\n"
+        else:
+            yield " ".join(paragraph.split()) + "\n"
 
 
 def _mapping() -> Iterator[str]:
     yield "## Everything else: a mapping file\n"
     command = "epistream import --mapping notes.yaml notes.csv -n clinic"
     yield f"`{command}` reads any format of the table below by this file:\n"
-    yield f"```yaml\n{example_mapping()}\n```\n"
-    told = (mapping.__doc__ or "").rpartition("\n\n")[2]
-    yield " ".join(told.split()) + "\n"
+    _, *explained = _explained(mapping)
+    yield from [*explained, *_explained(judgements)]
     yield "It may say: " + ", ".join(f"`{key}`" for key in mapping.KEYS) + "."
-    yield "`media` is a list of `uri`, `role` and `media_type`, `derived_from` a list of templates; `tests` has"
-    yield "`language`, `setup`, `check`, `entry_point`, and `asserts`, one a line.\n"
+    yield "`media` is a list of " + ", ".join(f"`{key}`" for key in mapping.MEDIA_KEYS) + ";"
+    yield "`feedback` one of " + ", ".join(f"`{key}`" for key in judgements.KEYS) + ";"
+    yield "`derived_from` a list of templates; `tests` has `language`, `setup`, `check`, `entry_point`, and `asserts`,"
+    yield "one a line.\n"
 
 
 def _formats() -> Iterator[str]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epistream.indexer.agreement import Level, alpha, disagreement
+from epistream.indexer.agreement import Level, alpha, alphas, disagreement
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.samples import DATA, needs_samples, rows
 
@@ -46,6 +46,24 @@ def reference(units: Units, level: Level) -> float | None:
     )
     expected = sum(differ(a, b) for a, b in itertools.permutations(every, 2))
     return 1 - observed / (expected / (len(every) * (len(every) - 1))) if expected else None
+
+
+def test_alphas_of_groups_are_against_the_chance_of_all_and_their_mean_is_the_alpha_of_all() -> None:
+    units: Units = [(1, 1), (1, 2), (2, 2)]
+    apart = alphas([[unit] for unit in units])
+    assert apart == [1, pytest.approx(1 - 1 / (18 / 30)), 1]
+    assert alphas([units[:1], units[1:]]) == [1, pytest.approx(1 - 0.5 / (18 / 30))]
+    assert alphas([[(1, None)], units]) == [None, pytest.approx(alpha(units))]
+    assert alphas([[(1, 1)], [(1, 1)]]) is None
+    groups = [KRIPPENDORFF[:3], KRIPPENDORFF[3:7], KRIPPENDORFF[7:]]
+    counts = [sum(n for unit in group if (n := sum(v is not None for v in unit)) > 1) for group in groups]
+    for level in Level:
+        found = alphas(groups, level)
+        assert found is not None
+        told = [one for one in found if one is not None]
+        assert sum(n * one for n, one in zip(counts, told, strict=True)) / sum(counts) == pytest.approx(
+            alpha(KRIPPENDORFF, level)
+        )
 
 
 @pytest.mark.parametrize(

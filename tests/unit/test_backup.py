@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from epistream.indexer import conflicts, positions, views
@@ -27,6 +27,7 @@ from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.wire.errors import Broken, InvalidInput, Unavailable
+from tests.support.fuzzing import examples
 from tests.support.knowing import (
     DIMENSION,
     NAMESPACE,
@@ -81,17 +82,7 @@ def filled(folder: Path) -> Engine:
     commit(
         engine, submission("So a model says.", id="made", origin=pb.ORIGIN_SYNTHETIC, derived_from=["i-1", "of-bob"])
     )
-    judged = pb.Submission(namespace=NAMESPACE, submission_id="f", origin=pb.ORIGIN_EXPERT)
-    judged.provenance.producer = "panel"
-    judged.feedback.MergeFrom(
-        pb.Feedback(
-            kind=pb.FEEDBACK_KIND_BINARY,
-            judged=[pb.Judged(item_id="i-10", score=1)],
-            rater="r",
-            rater_type=pb.RATER_TYPE_HUMAN,
-        )
-    )
-    commit(engine, judged)
+    fill_with_votes(engine)
     fill_with_reviews(engine)
     commit_from_kafka(engine, [submission(f"From Kafka {n}.", id=f"k-{n}") for n in range(5)], 2)
     made = [submission(f"Made {n}.", id=f"m-{n}", origin=pb.ORIGIN_SYNTHETIC, producer="gpt") for n in range(130)]
@@ -101,6 +92,22 @@ def filled(folder: Path) -> Engine:
     engine.pipeline.commit(engine.pipeline.prepare([*letters, record(pb.Submission(content="over gRPC"))]))
     acknowledge(engine.store, Cursor(30, 2))
     return engine
+
+
+def fill_with_votes(engine: Engine) -> None:
+    """Two raters who are at odds."""
+    for score in (0, 1):
+        judged = pb.Submission(namespace=NAMESPACE, submission_id=f"f-{score}", origin=pb.ORIGIN_EXPERT)
+        judged.provenance.producer = "panel"
+        judged.feedback.MergeFrom(
+            pb.Feedback(
+                kind=pb.FEEDBACK_KIND_BINARY,
+                judged=[pb.Judged(item_id="i-10", score=score)],
+                rater=f"r-{score}",
+                rater_type=pb.RATER_TYPE_HUMAN,
+            )
+        )
+        commit(engine, judged)
 
 
 def fill_with_reviews(engine: Engine) -> None:
@@ -176,7 +183,7 @@ def test_what_is_committed_while_it_is_read_is_not_in_it(tmp_path: Path) -> None
     assert dumped(tmp_path / "new") == at_the_moment
 
 
-@settings(max_examples=8, deadline=None)
+@examples(8)
 @given(st.lists(st.integers(0, 400_000), min_size=0, max_size=12))
 def test_however_large_the_rows_the_pieces_make_one_file(sizes: list[int]) -> None:
     with TemporaryDirectory() as name:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from epistream.indexer.claim import Claim, Comparison, claim_of, compare, comparison
@@ -16,6 +16,7 @@ from epistream.indexer.claim.measures import UNITS
 from epistream.indexer.claim.words import BOUNDS, EQUAL, PHRASES
 from epistream.indexer.encoder import SentenceTransformerEmbedder
 from epistream.v1 import knowledge_pb2 as pb
+from tests.support.fuzzing import examples
 from tests.unit.claim_pairs import CODE_DIFFERING, CODE_PARAPHRASES, DIFFERING, PARAPHRASES, Pair
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -169,7 +170,6 @@ def test_contents_that_claim_nothing_are_kept_apart(a: str, b: str) -> None:
 
 
 @given(MODALITIES, TEXTS)
-@settings(deadline=None)
 def test_every_content_makes_its_own_claim(modality: pb.Modality.ValueType, content: str) -> None:
     claim = claim_of(modality, content)
     assert claim == claim_of(modality, content)
@@ -179,7 +179,6 @@ def test_every_content_makes_its_own_claim(modality: pb.Modality.ValueType, cont
 
 
 @given(MODALITIES, TEXTS, TEXTS)
-@settings(deadline=None)
 def test_the_answer_does_not_depend_on_the_order(modality: pb.Modality.ValueType, a: str, b: str) -> None:
     one, other = both_ways(claim_of(modality, a), claim_of(modality, b))
     assert one.same == other.same
@@ -188,7 +187,6 @@ def test_the_answer_does_not_depend_on_the_order(modality: pb.Modality.ValueType
 
 
 @given(st.sampled_from(SENTENCES), st.data())
-@settings(deadline=None)
 def test_a_not_put_in_anywhere_keeps_apart(sentence: str, data: st.DataObject) -> None:
     words = sentence.split()
     place = data.draw(st.integers(1, len(words) - 1)) if len(words) > 1 else 1
@@ -196,7 +194,6 @@ def test_a_not_put_in_anywhere_keeps_apart(sentence: str, data: st.DataObject) -
 
 
 @given(st.sampled_from([sentence for sentence in SENTENCES if re.search("[0-9]", sentence)]), st.data())
-@settings(deadline=None)
 def test_a_changed_digit_keeps_apart(sentence: str, data: st.DataObject) -> None:
     place = data.draw(st.sampled_from([match.start() for match in re.finditer("[0-9]", sentence)]))
     digit = data.draw(st.sampled_from([digit for digit in "0123456789" if digit != sentence[place]]))
@@ -207,7 +204,6 @@ NAME = re.compile(r"(?<=[a-z,] )(?!The\b)[A-Z][a-zé]+")
 
 
 @given(st.sampled_from([sentence for sentence in SENTENCES if len(set(NAME.findall(sentence))) > 1]), st.data())
-@settings(deadline=None)
 def test_two_names_that_change_places_keep_apart(sentence: str, data: st.DataObject) -> None:
     names = sorted(set(NAME.findall(sentence)))
     one, other = data.draw(st.sampled_from([(a, b) for a in names for b in names if a < b]))
@@ -216,7 +212,6 @@ def test_two_names_that_change_places_keep_apart(sentence: str, data: st.DataObj
 
 
 @given(st.sampled_from(SENTENCES), st.data())
-@settings(deadline=None)
 def test_a_word_left_out_keeps_apart_unless_it_is_the_article(sentence: str, data: st.DataObject) -> None:
     words = sentence.split()
     place = data.draw(st.integers(0, len(words) - 1))
@@ -228,7 +223,7 @@ SMALL_WORDS = """a A the The 5 mg May 2010 , . - ' " ( ) ? ! no not it 's n't on
 
 
 @given(st.lists(st.sampled_from(SMALL_WORDS.split())))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_no_heap_of_small_words_breaks_it(pieces: list[str]) -> None:
     for joint in (" ", ""):
         claim = text(joint.join(pieces))

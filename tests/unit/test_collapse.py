@@ -12,6 +12,7 @@ from epistream.indexer.collapse import (
     CLEARED_AFTER,
     Alarm,
     RealShare,
+    RealShares,
     has_room,
 )
 from epistream.indexer.spectrum import Comparison, Diversity, HumanWindow, Missing, compare, drawn
@@ -200,6 +201,31 @@ def test_r22_whoever_asks_for_room_keeps_every_window_at_the_floor(
     newest = delivered[-window:]
     assert share.real == (pytest.approx(1 - sum(newest) / len(newest)) if newest else None)
     assert RealShare(newest, window).after_one_more() == share.after_one_more() == share.branch().after_one_more()
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.booleans()), max_size=300),
+    st.sampled_from([0.1, 0.25, 0.62, 1.0]),
+    st.integers(1, 40),
+)
+def test_r22_the_windows_of_all_changes_and_those_of_each_modality_keep_the_floor(
+    offered: list[tuple[int, bool]], floor: float, window: int
+) -> None:
+    shares = RealShares(window=window)
+    delivered: list[tuple[int, bool]] = []
+    for modality, made in offered:
+        if not made or has_room(shares.after_one_more(modality), floor):
+            shares.deliver(modality, synthetic=made)
+            delivered.append((modality, made))
+
+    by_modality = {each: [made for modality, made in delivered if modality == each] for each in (1, 2, 3)}
+    for seen in ([made for _, made in delivered], *by_modality.values()):
+        for end in range(window, len(seen) + 1):
+            assert 1 - sum(seen[end - window : end]) / window >= floor - 1e-9
+    again = RealShares([made for _, made in delivered], by_modality, window)
+    for modality in (1, 2, 3):
+        after = shares.after_one_more(modality)
+        assert after == again.after_one_more(modality) == shares.branch().after_one_more(modality)
 
 
 def test_the_example_of_the_real_share() -> None:

@@ -6,7 +6,7 @@ import struct
 import pytest
 from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from epistream.indexer import rules
@@ -25,10 +25,10 @@ from tests.support.bad_input import (
     good_json,
     good_submission,
 )
+from tests.support.fuzzing import examples
 from tests.support.golden_submissions import Golden, golden_submissions
 
 GOOD = good_submission().SerializeToString()
-EXAMPLES = settings(max_examples=300, deadline=None)
 
 
 def from_kafka(value: bytes | None, headers: Headers = ()) -> Record:
@@ -347,7 +347,7 @@ any_headers = st.one_of(
 positions = st.sampled_from([None, Position("submissions", 0, 0)])
 
 
-@EXAMPLES
+@examples(300)
 @given(st.binary(max_size=400), any_headers, positions)
 def test_any_bytes_with_any_headers_get_an_answer(value: bytes, headers: Headers, position: Position | None) -> None:
     check(Record(value, 0, headers, position=position))
@@ -357,7 +357,7 @@ good_records = st.sampled_from([(golden.value, golden.headers) for golden in gol
 cuts = st.tuples(st.integers(0, 700), st.integers(0, 12), st.binary(max_size=6))
 
 
-@EXAMPLES
+@examples(300)
 @given(good_records, st.lists(cuts, min_size=1, max_size=4))
 def test_any_damage_to_a_good_record_gets_an_answer(
     good: tuple[bytes, Headers], damage: list[tuple[int, int, bytes]]
@@ -389,7 +389,7 @@ trees = st.recursive(
 )
 
 
-@EXAMPLES
+@examples(300)
 @given(st.dictionaries(names, trees, max_size=6))
 def test_any_json_gets_an_answer(tree: dict[str, object]) -> None:
     check(from_kafka(json.dumps(tree).encode(), JSON))
@@ -420,7 +420,7 @@ any_submissions = st.builds(
 )
 
 
-@EXAMPLES
+@examples(300)
 @given(any_submissions)
 def test_any_submission_gets_an_answer(submission: pb.Submission) -> None:
     check(from_grpc(submission.SerializeToString()))
@@ -442,7 +442,7 @@ good_submissions = st.builds(
 )
 
 
-@EXAMPLES
+@examples(300)
 @given(good_submissions)
 def test_every_good_submission_comes_through_every_format_unchanged(submission: pb.Submission) -> None:
     value = submission.SerializeToString()

@@ -6,11 +6,59 @@ from pathlib import Path
 import pytest
 
 from epistream.indexer.engine import Engine
+from epistream.indexer.explain import explain
+from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import NotFound
-from tests.support.knowing import NAMESPACE, commit, direction, open_engine, submission
+from tests.support.knowing import NAMESPACE, commit, direction, open_engine, pending, ruling, submission
+
+FIGURES = pb.Figures(
+    similarity=0.8642,
+    threshold=0.83,
+    item_id="limit",
+    version=7,
+    origin=pb.ORIGIN_EXPERT,
+    differences=["number: 5 mg | 50 mg"],
+    generation=3,
+    generation_max=4,
+    unknown_parents=["lost"],
+    gain=0.512,
+    human_gain=0.623,
+    plausibility=0.734,
+    doubts=["TOO_FAR"],
+    worth=0.376,
+    real_share=0.145,
+    worth_min=0.25,
+    real_share_floor=0.15,
+    collapse_ratio=0.851,
+    collapse_bar=0.95,
+    collapse_since_revision=4125,
+)
+TOLD = {
+    "similarity": ("known", "cosine 0.8642"),
+    "threshold": ("known", "from 0.83 on"),
+    "item_id": ("known", "against limit"),
+    "version": ("known", "version 7"),
+    "origin": ("known", "EXPERT"),
+    "differences": ("known", "5 mg | 50 mg"),
+    "generation": ("generation", "generation 3"),
+    "generation_max": ("generation", "up to 4"),
+    "unknown_parents": ("parents", "lost"),
+    "gain": ("worth", "gain 0.512"),
+    "human_gain": ("worth", "0.623 beyond what is not synthetic"),
+    "plausibility": ("looks", "0.734"),
+    "doubts": ("looks", "TOO_FAR"),
+    "worth": ("worth", "worth 0.376"),
+    "worth_min": ("worth", "at least 0.25"),
+    "real_share": ("real_share", "0.145"),
+    "real_share_floor": ("real_share", "floor is 0.15"),
+    "collapse_ratio": ("collapse", "0.851"),
+    "collapse_bar": ("collapse", "less than 0.95"),
+    "collapse_since_revision": ("collapse", "revision 4125"),
+}
+"""Of each figure the rule that tells it, and how."""
 
 
 @pytest.fixture
@@ -83,15 +131,41 @@ def test_what_was_put_off_and_went_on_has_two_decisions(engine: Engine) -> None:
     assert (second.receipt.outcome, names(second)) == (pb.OUTCOME_ADMITTED, ["review"])
 
 
+def test_of_code_beyond_the_cap_it_is_told_that_its_tests_decide(engine: Engine) -> None:
+    policy = ns_pb.Policy(verify_code=True, generation_max=1)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+    program = synthetic("def f():\n    return 1\n", "2", derived_from=["gold"])
+    program.modality = pb.MODALITY_CODE
+    commit(engine, synthetic("Gold is soft.", "1", item="gold"), program)
+
+    (told,) = explained(engine, "2")
+
+    assert (told.rules[-1].name, told.rules[-1].fired) == ("tests", True)
+    assert "generation 2, taken up to 1; beyond that its tests decide" in told.rules[2].description
+
+
+def test_each_decision_names_the_policy_that_it_was_made_by(engine: Engine) -> None:
+    commit(engine, synthetic("Gold is soft.", "1", generator=""))
+    policy = ns_pb.Policy(require_generator=False)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+    commit(engine, synthetic("Lead is heavy.", "2", generator=""), submission("Tin is light.", id="3"))
+    (held,) = pending(engine)
+    engine.pipeline.release([ruling(engine, held)])
+
+    assert [told.policy_version for told in explained(engine, "1")] == [1, 2]
+    assert [told.policy_version for told in explained(engine, "2")] == [2]
+    assert [told.policy_version for told in explained(engine, "3")] == [2]
+    # What comes again is not decided again: its first decision stands.
+    commit(engine, synthetic("Gold is soft.", "1", generator=""))
+    assert [told.policy_version for told in explained(engine, "1")] == [1, 2]
+
+
 def test_what_was_never_decided_is_not_there(engine: Engine) -> None:
     with pytest.raises(NotFound, match="dead letter"):
         explained(engine, "never")
 
 
-def test_every_reason_of_a_decision_can_be_told(engine: Engine) -> None:  # noqa: ARG001 - names what is meant
-    from epistream.indexer.explain import explain
-    from epistream.v1 import journal_pb2
-
+def test_every_reason_of_a_decision_can_be_told() -> None:
     refusals = {"INVALID", "MALFORMED", "UNKNOWN_NAMESPACE", "VERSION_CONFLICT", "SUBMISSION_ID_REUSED"}
     refusals |= {"UNKNOWN_ITEM", "ORIGIN_NOT_CARRIED", "UNSPECIFIED"}
     held = {"NO_GENERATOR", "UNKNOWN_PARENT", "CYCLE", "GENERATION", "COLLAPSE", "UNVERIFIED", "IMPLAUSIBLE"}
@@ -103,8 +177,31 @@ def test_every_reason_of_a_decision_can_be_told(engine: Engine) -> None:  # noqa
         decision = journal_pb2.Decision(origin=pb.ORIGIN_SYNTHETIC)
         decision.receipt.reason = value
         decision.receipt.outcome = pb.OUTCOME_HELD if word in held else pb.OUTCOME_ADMITTED
-        decision.receipt.figures.MergeFrom(pb.Figures(generation=1, gain=0.5, real_share=0.05, real_share_floor=0.1))
+        decision.receipt.figures.MergeFrom(FIGURES)
         told = explain(decision)
         assert told.rules[-1].fired, word
         if word in held:
             assert told.rules[-1].name != "admission", word
+
+
+def test_every_figure_of_a_decision_is_told_by_its_rule() -> None:
+    decision = journal_pb2.Decision(origin=pb.ORIGIN_SYNTHETIC)
+    decision.receipt.outcome, decision.receipt.reason = pb.OUTCOME_ADMITTED, pb.REASON_NEW
+    decision.receipt.figures.MergeFrom(FIGURES)
+
+    rules = {rule.name: rule.description for rule in explain(decision).rules}
+
+    assert set(TOLD) == {field.name for field in pb.Figures.DESCRIPTOR.fields}
+    assert [figure for figure, (rule, text) in TOLD.items() if text not in rules.get(rule, "")] == []
+
+
+def test_the_rule_that_fired_for_collapse_has_its_figures() -> None:
+    decision = journal_pb2.Decision(origin=pb.ORIGIN_SYNTHETIC)
+    decision.receipt.outcome, decision.receipt.reason = pb.OUTCOME_HELD, pb.REASON_COLLAPSE
+    decision.receipt.figures.MergeFrom(FIGURES)
+
+    last = explain(decision).rules[-1]
+
+    assert (last.name, last.fired) == ("collapse", True)
+    assert "0.851" in last.description
+    assert "revision 4125" in last.description

@@ -40,8 +40,10 @@ def apart(engine: Engine, floor: float | None = None) -> Engine:
     return engine
 
 
-def stream(synthetic: Sequence[bool], begin: int = 0) -> list[pb.Submission]:
-    return [
+def stream(
+    synthetic: Sequence[bool], begin: int = 0, modality: pb.Modality.ValueType = pb.MODALITY_TEXT
+) -> list[pb.Submission]:
+    made_or_said = [
         submission(
             f"{number}: so it is.",
             id=f"s-{number}",
@@ -50,13 +52,28 @@ def stream(synthetic: Sequence[bool], begin: int = 0) -> list[pb.Submission]:
         )
         for number, made in enumerate(synthetic, begin)
     ]
+    for one in made_or_said:
+        one.modality = modality
+    return made_or_said
 
 
-def delivered(engine: Engine) -> list[tuple[str, bool]]:
-    """What subscribers get, in order: the item, and whether it is synthetic."""
+def mixed(count: int, chance: np.random.Generator) -> list[pb.Submission]:
+    """Texts, of which three in four are synthetic, and one program in three, of which nine in ten are."""
+    codes = (chance.random(count) < 1 / 3).tolist()
+    modalities = [pb.MODALITY_CODE if code else pb.MODALITY_TEXT for code in codes]
+    synthetic = (chance.random(count) < np.where(codes, 0.95, 0.75)).tolist()
+    return [stream([made], number, of)[0] for number, (made, of) in enumerate(zip(synthetic, modalities, strict=True))]
+
+
+def delivered(engine: Engine, modality: pb.Modality.ValueType | None = None) -> list[tuple[str, bool]]:
+    """What subscribers get, of a modality, in order: the item, and whether it is synthetic."""
     with engine.store.reader() as catalog:
         changes = [pb.Change.FromString(one.change) for one in catalog.changes(1, 0, 10**9, 10**9)]
-    return [(change.item_id, change.knowledge.origin == pb.ORIGIN_SYNTHETIC) for change in changes]
+    return [
+        (change.item_id, change.knowledge.origin == pb.ORIGIN_SYNTHETIC)
+        for change in changes
+        if modality in (None, change.knowledge.modality)
+    ]
 
 
 def put_off(engine: Engine) -> list[str]:
@@ -95,6 +112,62 @@ def test_the_outcome_does_not_depend_on_how_a_stream_is_cut(tmp_path: Path, size
     for name, cut in (("cut", size), ("whole", len(sent))):
         engine = apart(open_engine(tmp_path / name, HandClock()))
         commit_in_batches(engine, sent, cut)
+        dumps.append(list(engine.store.logical_dump()))
+        engine.close()
+
+    assert dumps[0] == dumps[1]
+
+
+def test_r22_every_thousand_of_each_modality_has_its_share_too(engine: Engine) -> None:
+    sent = mixed(6000, np.random.default_rng(6))
+    commit_in_batches(engine, sent, 100)
+
+    for modality in (None, pb.MODALITY_TEXT, pb.MODALITY_CODE):
+        real = np.array([not made for _, made in delivered(engine, modality)])
+        assert len(real) > FLOOR_WINDOW
+        assert (np.convolve(real, np.ones(FLOOR_WINDOW), "valid") / FLOOR_WINDOW).min() >= 0.1
+    waiting = pending(engine, pb.REASON_DEFERRED)
+    assert {held.decision.held.modality for held in waiting} == {pb.MODALITY_CODE}
+    assert len(delivered(engine)) + len(waiting) == 6000
+    for made in (True, False):  # of each modality in their order
+        numbers = [int(item.removeprefix("i-")) for item, was in delivered(engine, pb.MODALITY_CODE) if was == made]
+        assert numbers == sorted(numbers)
+
+
+def test_what_waits_of_one_modality_holds_up_no_other(engine: Engine) -> None:
+    commit_in_batches(engine, stream([True] * 903, 0, pb.MODALITY_CODE), 500)
+    commit_in_batches(engine, stream([False] * 200, 1000), 500)
+    assert put_off(engine) == ["i-900", "i-901", "i-902"], "people's texts make no room for programs"
+
+    (text,) = commit(engine, *stream([True], 2000))
+    (code,) = commit(engine, *stream([True], 2001, pb.MODALITY_CODE))
+    assert (text.outcome, code.reason) == (pb.OUTCOME_ADMITTED, pb.REASON_DEFERRED)
+    assert text.figures.real_share > 0.1 > code.figures.real_share
+
+    commit_in_batches(engine, stream([False] * 99, 3000, pb.MODALITY_CODE), 500)
+    assert put_off(engine) == ["i-900", "i-901", "i-902", "i-2001"]
+    commit(engine, *stream([False], 4000, pb.MODALITY_CODE))
+    assert put_off(engine) == []
+    assert [item for item, _ in delivered(engine)][-4:] == ["i-900", "i-901", "i-902", "i-2001"]
+
+
+@pytest.mark.parametrize("size", [1, 40])
+def test_several_modalities_are_decided_alike_however_a_stream_is_cut_and_after_a_restart(
+    tmp_path: Path, size: int
+) -> None:
+    chance = np.random.default_rng(7)
+    sent = [*stream([True] * 800, 5000, pb.MODALITY_CODE), *stream([True] * 150, 6000), *mixed(400, chance)]
+    dumps = []
+    for name, cut in (("cut", size), ("whole", len(sent))):
+        engine = apart(open_engine(tmp_path / name, HandClock()))
+        commit_in_batches(engine, sent[:1000], cut)
+        assert put_off(engine)
+        if name == "cut":
+            engine.close()
+            for file in (tmp_path / name / "index").iterdir():
+                file.unlink()
+            engine = Engine(tmp_path / name, clock=HandClock())
+        commit_in_batches(engine, sent[1000:], cut)
         dumps.append(list(engine.store.logical_dump()))
         engine.close()
 

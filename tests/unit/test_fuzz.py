@@ -1,21 +1,24 @@
 """Whatever comes from outside gets an answer or an error that says what is wrong. Records: tests/unit/test_decode.py.
 
-`make robustness` runs these with many more examples.
+`make robustness` runs these, and all other tests of hypothesis, with many more examples: tests/support/fuzzing.py.
 """
 
 import base64
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from google.protobuf import field_mask_pb2
 from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from epistream.clients.cli.jsonl import Defaults, read_lines
+from epistream.indexer.engine import Engine
 from epistream.indexer.feed import Wish
 from epistream.indexer.filters import is_empty, matches
 from epistream.indexer.index import ExactIndex, Searchable, Unusable, load_snapshot, save_snapshot
@@ -26,7 +29,10 @@ from epistream.services.security.access import Access
 from epistream.services.security.files import Watched
 from epistream.services.settings import Settings
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.errors import InvalidInput
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.v1 import sync_service_pb2 as sync_pb
+from epistream.wire.errors import InvalidInput, NotFound, Resync
+from tests.support.knowing import NAMESPACE, commit, open_engine, submission
 from tests.support.security import AUDIENCE, ISSUER, Issuer
 
 SOME_BYTES = st.binary(max_size=300)
@@ -36,6 +42,37 @@ JSON = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)),
     max_leaves=8,
 )
+
+
+@pytest.fixture(scope="module")
+def journaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """An engine with a namespace of ten revisions, of which the last four are retained."""
+    engine = open_engine(tmp_path_factory.mktemp("journaled"))
+    commit(engine, *(submission(f"Fact {n}.", id=f"s-{n}") for n in range(10)))
+    policy = ns_pb.Policy(retained_revisions=4)
+    mask = field_mask_pb2.FieldMask(paths=["retained_revisions"])
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy, update_mask=mask))
+    yield engine
+    engine.close()
+
+
+REASONS = {"EPOCH_MISMATCH", "FUTURE_REVISION", "COMPACTED", "UNKNOWN_NAMESPACE"}
+
+
+@given(st.one_of(st.just(NAMESPACE), TEXTS), st.one_of(st.integers(0, 12), st.integers(0, 2**64 - 1)), st.data())
+def test_any_position_is_gone_on_from_without_a_gap_or_refused(
+    journaled: Engine, namespace: str, after: int, data: st.DataObject
+) -> None:
+    """A position is what a subscriber resumes with: a namespace, a revision and the epoch that it is of."""
+    epoch = data.draw(st.one_of(st.sampled_from(["", journaled.epoch]), TEXTS))
+    try:
+        journaled.feed.check_start(namespace, after, epoch)
+    except (Resync, NotFound) as error:
+        assert error.reason in REASONS  # noqa: PT017 - either will do
+        return
+    assert (namespace, epoch in ("", journaled.epoch)) == (NAMESPACE, True)
+    changes = sync_pb.Changes.FromString(journaled.feed.replay(namespace, after, Wish()).body).changes
+    assert [change.revision for change in changes] == [*range(after + 1, journaled.feed.head(namespace) + 1)]
 
 
 @given(SOME_BYTES, st.dictionaries(TEXTS, TEXTS, max_size=3))

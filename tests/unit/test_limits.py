@@ -66,6 +66,22 @@ def test_calls_above_the_rate_are_told_when_to_come_back() -> None:
     assert error.value.retry_delay_seconds == pytest.approx(0.5)
 
 
+def test_after_a_few_requests_that_are_too_large_to_be_read_no_call_begins_for_some_seconds() -> None:
+    clock = Clock()
+    allowance = Allowance(limits(), clock)
+    for _ in range(5):
+        allowance.begin_call()
+        allowance.unread()
+    owes = not allowance.idle
+    with pytest.raises(Unavailable, match="wait 10 s, and send less at a time") as error:
+        allowance.begin_call()
+    assert error.value.reason == "RATE_LIMITED"
+
+    clock.seconds += error.value.retry_delay_seconds
+    assert (owes, allowance.idle) == (True, True)
+    allowance.begin_call()
+
+
 @pytest.mark.parametrize("bounds", [{"submissions_per_second": 3.0}, {"bytes_per_second": 3000.0}])
 def test_submissions_above_the_rate_are_turned_away_until_they_are_paid_off(bounds: dict[str, float]) -> None:
     clock = Clock()

@@ -144,6 +144,17 @@ def test_a_parent_that_was_merged_is_known_by_its_own_name(engine: Engine, size:
     assert found(receipts)[2] == ("NEW", 1)
 
 
+def test_a_cycle_over_what_was_merged_is_found(engine: Engine, size: int) -> None:
+    """`b` was made of `twin`, which is the other name of `a`: so `a` would be made of itself."""
+    twin = made("twin", content="a: so a model says.")
+    sent = [made("a"), twin, made("b", "twin"), made("a", "b", content="a: so it says now.")]
+    sent[-1].submission_id = "newer"
+
+    receipts = commit_in_batches(engine, sent, size)
+
+    assert [reason for reason, _ in found(receipts)] == ["NEW", "SAME_CONTENT", "NEW", "CYCLE"]
+
+
 def test_where_it_comes_from_is_asked_before_what_it_says(engine: Engine) -> None:
     commit(engine, submission("Lead is heavy.", id="1", item="lead", vector=direction(1)))
 
@@ -248,6 +259,19 @@ def test_a_child_goes_on_when_its_parent_is_merged_or_comes_back(engine: Engine,
 
     assert [reason for reason, _ in found(receipts)][3:5] == ["UNKNOWN_PARENT"] * 2
     assert [reason for reason, _ in found(commit(engine, *sent[3:5]))] == ["RELEASED"] * 2
+
+
+def test_a_child_goes_on_when_its_parent_promotes_what_a_model_said_and_knows_it_by_its_own_name(
+    engine: Engine, size: int
+) -> None:
+    model = submission("The limit is 5 mg.", id="m", item="m", vector=direction(1), origin=pb.ORIGIN_SYNTHETIC)
+    person = submission("the limit is 5 mg", id="p", item="p", vector=direction(1, 0.05))
+    sent = [model, made("before", "p"), person, made("after", "p")]
+
+    receipts = commit_in_batches(engine, sent, size)
+
+    assert found(receipts)[1:] == [("UNKNOWN_PARENT", 1), ("PROMOTION", 0), ("NEW", 1)]
+    assert found(commit(engine, sent[1])) == [("RELEASED", 1)]
 
 
 def test_a_child_that_a_person_has_rejected_does_not_go_on(engine: Engine) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -16,6 +16,7 @@ from epistream.indexer.plausibility import (
     doubts,
 )
 from epistream.indexer.wording import ORDER_MIN, Worded
+from tests.support.fuzzing import examples
 
 TOLD = Worded(order=ORDER_MIN, untold="", repetition=0.1, repetition_rank=0.001)
 
@@ -26,7 +27,7 @@ def unit(seed: int, count: int, dimension: int) -> NDArray[np.float32]:
 
 
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 40), min_size=1, max_size=6))
-@settings(max_examples=50)
+@examples(50)
 def test_a_distance_is_the_same_bits_however_a_stream_is_cut(seed: int, cuts: list[int]) -> None:
     neighbourhood = Neighbourhood(unit(1, 100, 384))
     asked = unit(seed, sum(cuts), 384)

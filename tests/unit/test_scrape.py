@@ -1,17 +1,21 @@
 """What is read when Prometheus asks, while the service goes down."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from epistream.indexer.engine import Engine
+from epistream.indexer.signals.kept import not_measured
 from epistream.services.consumers import Consumers
 from epistream.services.scrape import ServiceCollector
 from epistream.services.writer import Writer
-from tests.support.knowing import HandClock, open_engine
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import knowledge_service_pb2 as know_pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from tests.support.knowing import NAMESPACE, HandClock, commit, commit_in_batches, open_engine, retraction, submission
 
 PATIENCE_SECONDS = 20.0
 
@@ -23,15 +27,9 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.close()
 
 
-def test_closing_waits_for_what_is_being_read_and_nothing_is_read_after(engine: Engine) -> None:
-    reading, go_on = threading.Event(), threading.Event()
-
-    def encoder_ready() -> bool:
-        reading.set()
-        return go_on.wait(PATIENCE_SECONDS)
-
+def collector_of(engine: Engine, encoder_ready: Callable[[], bool] = lambda: True) -> ServiceCollector:
     writer = Writer(engine.pipeline.commit, committed=lambda *_: None, failed=lambda _: None)
-    collector = ServiceCollector(
+    return ServiceCollector(
         engine,
         writer,
         Consumers(),
@@ -40,6 +38,25 @@ def test_closing_waits_for_what_is_being_read_and_nothing_is_read_after(engine: 
         certificate_not_after=None,
         with_outbox=True,
     )
+
+
+def read(engine: Engine, name: str) -> dict[tuple[str, ...], float]:
+    """The samples of a metric, by the values of its labels but the namespace, in their order."""
+    metrics = {metric.name: metric for metric in collector_of(engine).collect()}
+    return {
+        tuple(value for label, value in sample.labels.items() if label != "namespace"): sample.value
+        for sample in metrics[f"epistream_{name}"].samples
+    }
+
+
+def test_closing_waits_for_what_is_being_read_and_nothing_is_read_after(engine: Engine) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+
+    def encoder_ready() -> bool:
+        reading.set()
+        return go_on.wait(PATIENCE_SECONDS)
+
+    collector = collector_of(engine, encoder_ready)
     with ThreadPoolExecutor(2) as threads:
         read = threads.submit(lambda: list(collector.collect()))
         assert reading.wait(PATIENCE_SECONDS)
@@ -50,3 +67,64 @@ def test_closing_waits_for_what_is_being_read_and_nothing_is_read_after(engine: 
         assert {metric.name for metric in read.result()} >= {"epistream_store_items", "epistream_disk_free_bytes"}
         closed.result(PATIENCE_SECONDS)
     assert list(collector.collect()) == []
+
+
+def test_r22_the_real_share_is_told_of_all_and_of_each_modality(engine: Engine) -> None:
+    assert read(engine, "real_share") == read(engine, "real_share_changes") == {}
+    programs = [submission(f"p = {n}", id=f"p-{n}", origin=pb.ORIGIN_SYNTHETIC) for n in range(3)]
+    for one in programs:
+        one.modality = pb.MODALITY_CODE
+    commit(engine, *(submission(f"{n}: so it is.", id=f"t-{n}", item=f"t-{n}") for n in range(5)), *programs)
+    commit(engine, retraction("t-0", id="r"))
+
+    assert read(engine, "real_share") == {("all",): pytest.approx(5 / 8), ("text",): 1.0, ("code",): 0.0}
+    assert read(engine, "real_share_changes") == {("all",): 8, ("text",): 5, ("code",): 3}
+    assert read(engine, "real_share_floor") == {(): 0.1}
+
+
+def test_r22_the_real_share_is_of_the_newest_thousand_and_the_same_after_a_restart(
+    engine: Engine, tmp_path: Path
+) -> None:
+    policy = ns_pb.Policy(near_duplicate_threshold=1.0, real_share_floor=0.4)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+    synthetic = [n % 5 > 0 for n in range(2500)]
+    origins = [pb.ORIGIN_SYNTHETIC if made else pb.ORIGIN_CRAWLED for made in synthetic]
+    commit_in_batches(
+        engine, [submission(f"{n}: so it is.", id=f"s-{n}", origin=made) for n, made in enumerate(origins)], 300
+    )
+    with engine.store.reader() as catalog:
+        newest = catalog.newest_origins(1, 1000)
+    told = 1 - newest.count(pb.ORIGIN_SYNTHETIC) / len(newest)
+
+    def assert_told(by: Engine) -> None:
+        for metric, value in (("real_share", told), ("real_share_changes", 1000)):
+            assert read(by, metric) == {("all",): pytest.approx(value), ("text",): pytest.approx(value)}
+
+    assert_told(engine)
+    engine.close()
+    again = Engine(tmp_path / "data", clock=HandClock())
+    assert_told(again)
+    again.close()
+
+
+def test_r29_signals_that_have_an_interval_are_told_with_it_and_the_worst_with_its_own(engine: Engine) -> None:
+    answer = not_measured(engine.namespaces.state(NAMESPACE).recorded)
+    told = {one.name: (cell, one) for cell in answer.cells for one in cell.signals}
+    for name, value, low, high in (("long_win_share", 0.7, 0.65, 0.75), ("length_coefficient", 0.3, 0.1, 0.5)):
+        told[name][1].MergeFrom(know_pb.Signal(value=value, low=low, high=high))
+    told["relative_gain"][1].value = 0.5
+    cell, one = told["near_self"]
+    one.MergeFrom(know_pb.Signal(value=0.1, low=0.05, high=0.15, producer="a"))
+    cell.signals.add(name="near_self", value=0.4, low=0.3, high=0.5, producer="b")
+    engine.signals.write(1, [0], answer)
+
+    expected = {
+        "long_win_share": (0.7, 0.65, 0.75),
+        "length_coefficient": (0.3, 0.1, 0.5),
+        "near_self": (0.4, 0.3, 0.5),
+    }
+    for place, metric in enumerate(("signal", "signal_low", "signal_high")):
+        found = {signal: value for (_, signal), value in read(engine, metric).items()}
+        lone = {"relative_gain": 0.5} if metric == "signal" else {}
+        assert found == {name: pytest.approx(figures[place]) for name, figures in expected.items()} | lone
+    assert ("II text", "long_win_share") in read(engine, "signal_low")

@@ -33,6 +33,13 @@ def test_the_share_that_parses_counts_python_only() -> None:
         assert "no crawled Python" in signal(other).missing
 
 
+def test_python_that_does_not_parse_is_not_called_absent() -> None:
+    broken = window(program("a", "x = = 1"))
+    assert code.logic_density(broken).missing.startswith("no crawled Python in the window parses")
+    starred = window(program("a", "from x import *\ny()"))
+    assert code.self_contained(starred).missing.startswith("no crawled Python in the window parses")
+
+
 @pytest.mark.parametrize("text", ["(" * 100_000, "[" * 5000 + "]" * 5000, "x = '\0'", "-" * 50_000 + "1"])
 def test_what_no_parser_takes_counts_as_not_parsed_or_is_too_long(text: str) -> None:
     parsed = source.parse(program("a", text).knowledge)
@@ -162,6 +169,8 @@ def test_gain_of_experts_for_each_record_and_for_each_hour() -> None:
     assert verified.gain_per_record(found).value == pytest.approx(half)
     assert verified.gain_per_hour(found).value == pytest.approx(3 * half / 2)
     assert verified.gain_per_record(window(*changes)).value is None
+    blind = window(*changes, vectors=[[1, 0, 0], [0, 1, 0], [0, 0, 0]])
+    assert verified.gain_per_hour(blind).value == pytest.approx(2 * half), "the hour of c, whose gain nobody knows"
 
 
 def synthetic(item_id: str, parents: tuple[str, ...] = (), **fields: object) -> pb.Change:
@@ -180,6 +189,16 @@ def test_leverage_counts_verified_descendants_of_experts_code_through_any_steps(
     told = [executed(name, "verified") for name in ("child", "grandchild", "stranger")] + [executed("failed", "fail")]
     found = verified.leverage(window(*changes, said=told))
     assert (found.value, found.items) == (1.0, 2)
+    failing = verified.leverage(window(*changes, said=told[-1:]))
+    assert failing.value == 0, "somebody ran it, and it failed"
+
+
+def test_r33_leverage_has_no_value_where_nobody_ran_what_came_of_experts_code() -> None:
+    seed, child, stranger = program("seed", "x", pb.ORIGIN_EXPERT), synthetic("child", ("seed",)), synthetic("stranger")
+    for told in ([], [executed("stranger", "verified")], [executed("seed", "verified")]):
+        found = verified.leverage(window(seed, child, stranger, said=told))
+        assert found.value is None
+        assert found.missing == "nobody has run a program that was derived from experts' code"
 
 
 def test_the_newest_execution_decides_and_what_nobody_ran_is_unverified() -> None:

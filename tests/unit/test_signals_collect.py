@@ -20,7 +20,7 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import review_service_pb2 as review_pb
-from epistream.wire.errors import NotFound
+from epistream.wire.errors import InvalidInput, NotFound
 from tests.support.knowing import (
     DIMENSION,
     NAMESPACE,
@@ -156,6 +156,17 @@ def test_nothing_is_measured_again_until_something_is_decided(engine: Engine, tm
     assert not refreshed(engine, tmp_path, clock)
     commit(engine, judgement("f1", "a", "r1"))  # feedback has no revision, and yet it is news
     assert refreshed(engine, tmp_path, clock)
+
+
+def test_how_a_signal_went_is_answered_where_it_is_asked_for(engine: Engine, tmp_path: Path, clock: HandClock) -> None:
+    for n in range(3):
+        commit(engine, submission(f"Fact {n}.", id=f"{n}", item=f"{n}", origin=pb.ORIGIN_CRAWLED))
+        assert refreshed(engine, tmp_path, clock)
+    assert len(listed(engine).history) == 0
+    answer = engine.knowledge.list_signals(api.ListSignalsRequest(namespace=NAMESPACE, history=30))
+    assert [(one.revision, one.records, one.model) for one in answer.history] == [(2, 2, "none"), (1, 1, "none")]
+    with pytest.raises(InvalidInput, match="31 is above 30"):
+        engine.knowledge.list_signals(api.ListSignalsRequest(namespace=NAMESPACE, history=31))
 
 
 def test_a_conflict_that_is_resolved_is_news(engine: Engine, tmp_path: Path, clock: HandClock) -> None:

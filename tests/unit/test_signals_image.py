@@ -82,21 +82,46 @@ def test_generic_alt_is_the_share_of_english_texts_that_say_nothing() -> None:
     assert (found.value, found.items) == (0.5, 2)
 
 
-def test_the_cosine_that_a_source_supplies() -> None:
-    def supplied(*similarities: object) -> Window:
-        return window(
-            *(
-                change(f"i{n}", "A boat", modality=pb.MODALITY_IMAGE, details={"similarity": one})
-                for n, one in enumerate(similarities)
+def supplied(*similarities: object, model: str = "ViT-B/32") -> Window:
+    """Images with these cosines of a model to their texts."""
+    return window(
+        *(
+            change(
+                f"i{n}",
+                "A boat",
+                modality=pb.MODALITY_IMAGE,
+                details={"similarity": one},
+                attributes={"similarity_model": model} if model else {},
             )
+            for n, one in enumerate(similarities)
         )
+    )
 
+
+def test_the_cosine_that_a_source_supplies() -> None:
     found = supplied(0.3, 0.2, -0.1, "high", 7)
     assert image.alignment(found).value == pytest.approx(0.4 / 3)
     assert image.clip_score(found).value == pytest.approx(2.5 * 0.5 / 3)
     assert image.weak_alignment(found).value == pytest.approx(2 / 3)
     for signal in (image.alignment, image.clip_score, image.weak_alignment):
         assert signal(supplied("high")).value is None
+
+
+def test_the_bar_of_a_model_is_not_asked_of_anothers_cosine() -> None:
+    assert image.weak_alignment(supplied(0.3, 0.2, model="openai/clip-vit-base-patch32")).value == 0.5
+    for model in ("ViT-L/14", "ViT-B/16", ""):
+        found = supplied(0.3, 0.2, model=model)
+        assert image.alignment(found).value == pytest.approx(0.25)
+        assert image.weak_alignment(found).value is None
+        assert image.weak_alignment(found).missing.startswith("no supplied cosine says that it is of CLIP ViT-B/32")
+
+
+def test_laion_says_whose_cosine_it_is_of_english_texts_only() -> None:
+    row = {"URL": "https://i.example/1.jpg", "TEXT": "A boat", "WIDTH": 1, "HEIGHT": 1, "similarity": 0.2}
+    english, german = window_of("laion-5b", row), window_of("laion-5b", {**row, "LANGUAGE": "de"})
+    assert image.weak_alignment(english).value == 1.0
+    assert image.alignment(german).value == pytest.approx(0.2)
+    assert image.weak_alignment(german).value is None
 
 
 def test_a_caption_is_compared_with_the_text_that_it_was_made_of() -> None:
@@ -172,15 +197,30 @@ def test_judges_are_models_and_judge_synthetic_images() -> None:
     assert (found.value, found.items) == (0.5, 2)
 
 
-def test_styles_are_the_words_of_modifiers_and_their_concentration_is_herfindahls() -> None:
+def test_styles_are_n_grams_of_modifiers_and_their_concentration_is_herfindahls() -> None:
     prompts = ("a heron, gouache, soft light", "a tram, gouache", "an owl that is seen in a long modifier of words")
     found = window(*of_images(pb.ORIGIN_COLLABORATIVE, *prompts, producer="users"))
-    counts = {"gouache": 2, "soft": 1, "light": 1}
-    assert only(image.style_concentration(found)).value == pytest.approx(sum((n / 4) ** 2 for n in counts.values()))
+    concentration = only(image.style_concentration(found))
+    counts = {"gouache": 2, "soft": 1, "light": 1, "soft light": 1}
+    assert concentration.value == pytest.approx(sum((n / 5) ** 2 for n in counts.values()))
+    assert dict(concentration.parts) == {style: pytest.approx(n / 3) for style, n in counts.items()}
     top = only(image.top_style_share(found))
     assert (top.value, top.parts[0]) == (2 / 3, ("gouache", 2 / 3))
-    plain = only(image.style_concentration(window(*of_images(pb.ORIGIN_COLLABORATIVE, "a heron"))))
-    assert plain.value is None
+    assert "soft light" not in dict(top.parts)
+
+
+def test_a_phrase_of_three_words_is_a_style_and_does_not_reach_over_a_comma() -> None:
+    found = window(*of_images(pb.ORIGIN_COLLABORATIVE, "a heron, dark oil painting, matte", producer="users"))
+    named = dict(only(image.style_concentration(found)).parts)
+    assert named.keys() == {"dark", "oil", "painting", "matte", "dark oil", "oil painting", "dark oil painting"}
+
+
+def test_prompts_without_modifiers_have_no_style_and_without_words_nothing_is_known_of_them() -> None:
+    plain = window(*of_images(pb.ORIGIN_COLLABORATIVE, "a heron"))
+    assert only(image.style_concentration(plain)).value is None
+    assert only(image.top_style_share(plain)).value == 0
+    wordless = only(image.top_style_share(window(*of_images(pb.ORIGIN_COLLABORATIVE, "…"))))
+    assert (wordless.value, wordless.missing) == (None, "no prompt has words")
 
 
 def shown(preferred_kinds: int, vectors: Mapping[str, Any] | None = None) -> Window:

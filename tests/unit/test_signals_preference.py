@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,6 +154,33 @@ def test_alpha_is_that_of_each_way_of_judging() -> None:
     assert disagreement.alpha(window(*items, said=told[:1])).value is None
 
 
+def claims(*votes: tuple[str, bool, bool], **fields: Any) -> Window:
+    """Texts that two raters each judge with yes or no."""
+    items = [change(name, LONG, pb.ORIGIN_COLLABORATIVE) for name, _, _ in votes]
+    told = [yes_or_no(name, vote, rater) for name, *cast in votes for rater, vote in zip("rs", cast, strict=True)]
+    return window(*items, said=told, **fields)
+
+
+def test_alpha_is_told_for_each_claim_the_lowest_first() -> None:
+    votes = (("a", True, True), ("b", True, False), ("c", False, False))
+    apart = disagreement.alpha(claims(*votes))
+    assert [name for name, _ in apart.parts] == ["b", "a", "c"]
+    assert dict(apart.parts) == {"a": 1, "b": pytest.approx(1 - 1 / (18 / 30)), "c": 1}
+    opened = disagreement.alpha(claims(*votes, conflicts=[conflict("b", "a")]))
+    assert dict(opened.parts) == {"a": pytest.approx(1 - 0.5 / (18 / 30)), "c": 1}, "a and b are one claim"
+    assert opened.items == 2
+    near = disagreement.alpha(claims(*votes, vectors=[[0, 1], [1, 0], [1, 0.01]]))
+    assert dict(near.parts) == {"a": 1, "b": pytest.approx(1 - 0.5 / (18 / 30))}, "b and c are one claim"
+    whole = pytest.approx(1 - 5 * 2 / 18)
+    assert apart.value == opened.value == near.value == whole, "how votes are grouped changes no disagreement"
+
+
+def test_a_claim_that_all_agree_on_counts_as_agreement() -> None:
+    found = disagreement.alpha(claims(*[(f"a{n}", n % 2 == 0, n % 2 == 0) for n in range(9)], ("z", True, False)))
+    assert found.parts[0][0] == "z"
+    assert [value for _, value in found.parts[1:]] == [1.0] * 9
+
+
 def test_votes_on_scales_and_comparisons_count_among_what_can_be_voted() -> None:
     def rated(score: float, rater: str) -> Said:
         judged = pb.Judged(item_id="a", score=score)
@@ -168,7 +196,11 @@ def test_votes_on_scales_and_comparisons_count_among_what_can_be_voted() -> None
 def test_open_conflicts_have_an_age_and_a_share() -> None:
     items = [change(name, LONG, pb.ORIGIN_COLLABORATIVE) for name in "abcd"]
     conflicts = [conflict("b", "a", opened_us=10 * SECOND_US), conflict("c", "a", opened_us=90 * SECOND_US)]
-    found = window(*items, conflicts=conflicts, end_us=100 * SECOND_US)
+    found = window(*items, vectors=np.eye(4), conflicts=conflicts, end_us=100 * SECOND_US)
     assert disagreement.conflicted_share(found).value == 3 / 4
+    blind = window(*items, conflicts=conflicts[:1])
+    assert disagreement.conflicted_share(blind).items == 2, "nobody looked for what contradicts c and d"
+    unknown = disagreement.conflicted_share(window(*items))
+    assert (unknown.value, unknown.missing) == (None, "no text with a vector: without one nothing is compared with it")
     assert disagreement.conflict_age_p95(found).value == pytest.approx(10 + 0.95 * 80)
     assert disagreement.conflict_age_p95(window(*items)).missing == "no conflict between texts is open"

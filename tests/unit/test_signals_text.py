@@ -47,12 +47,22 @@ def test_numbers_that_no_other_producer_has_are_unsupported() -> None:
     said = ("The dam is 40 m high and holds 9 km3.", "The dam is 40 m high.", "The dam holds 9 km3.")
     by_others = text.unsupported_numbers(crawled(*said, producers="abb"))
     assert by_others.value == 0
-    by_one = text.unsupported_numbers(crawled(*said, producers="aaa"))
-    assert (by_one.value, by_one.items) == (1.0, 3)
+    apart = text.unsupported_numbers(crawled(said[0], "It rains.", producers="ab"))
+    assert (apart.value, apart.items) == (1.0, 1)
     half = text.unsupported_numbers(crawled(said[0], "The dam is 40 m high.", producers="ab"))
     assert half.value == pytest.approx((0.5 + 0.0) / 2)
+    merged = window(change("i0", said[0]), vectors=[1, 0], corroborations={"i0": {"bob"}})
+    assert text.unsupported_numbers(merged).value == 0, "bob said the same, with its numbers"
     none = text.unsupported_numbers(crawled("It rains.", "It pours.", producers="ab"))
     assert (none.value, none.missing) == (None, "no crawled text with a number")
+
+
+def test_r33_where_only_one_producer_speaks_nobody_can_support_or_corroborate_it() -> None:
+    alone = crawled("The dam is 40 m high.", "The dam is 40 m high, they say.", producers="aa", near=0.99)
+    for signal in (text.unsupported_numbers, text.uncorroborated_risk, text.corroboration):
+        assert signal(alone).value is None
+        assert signal(alone).missing == "no text of another producer to compare crawled texts with"
+        assert signal(window(change("a", "One."))).missing == "no crawled text with a vector in the window"
 
 
 def test_only_another_producer_that_makes_the_same_claim_corroborates() -> None:
@@ -60,8 +70,9 @@ def test_only_another_producer_that_makes_the_same_claim_corroborates() -> None:
     assert text.uncorroborated_risk(same).value == 0.5
     other_number = crawled("The limit is 5 mg.", "The limit is 50 mg.", producers="ab", near=0.99)
     assert text.uncorroborated_risk(other_number).value == 1.0
-    same_producer = crawled("The limit is 5 mg.", "The limit is 5 mg", producers="aa", near=0.99)
-    assert text.uncorroborated_risk(same_producer).value == 1.0
+    assert text.corroboration(same).value == 1.0
+    own = crawled("The limit is 5 mg.", "The limit is 5 mg", "It rains.", producers="aab", near=0.99)
+    assert text.uncorroborated_risk(own).value == 1.0
     far = crawled("The limit is 5 mg.", "The limit is 5 mg", producers="ab", near=0.5)
     assert text.uncorroborated_risk(far).value == 1.0
     merged = window(change("a", "One."), vectors=[1, 0], corroborations={"a": {"alice", "bob", "carol"}})
@@ -118,10 +129,12 @@ def test_a_producer_that_narrows_has_a_slope_below_zero() -> None:
     assert few.value is None
 
 
-def test_near_self_counts_texts_that_are_near_another_of_the_same_producer() -> None:
+def test_near_self_counts_texts_that_are_near_an_earlier_one_of_the_same_producer() -> None:
     changes = [change(f"s{n}", "Text.", pb.ORIGIN_SYNTHETIC) for n in range(4)]
     found = only(text.near_self(window(*changes, vectors=[[1, 0, 0], [1, 0.01, 0], [0, 1, 0], [0, 0, 1]])))
-    assert (found.value, found.items) == (0.5, 4)
+    assert (found.value, found.items) == (0.25, 4)
+    alone = only(text.near_self(window(changes[0], vectors=[1, 0])))
+    assert (alone.value, alone.missing) == (None, "only one text with a vector: there is none to be near to")
 
 
 def test_distinct_3_is_the_share_of_different_runs_of_three_words() -> None:

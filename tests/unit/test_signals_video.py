@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from epistream.indexer.signals import Window, video
+from epistream.indexer.signals import Said, Window, video
 from epistream.indexer.signals.words import verbs
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.samples import DATA, encoder, needs_samples, rows
-from tests.support.windows import change, part, window, window_of, yes_or_no
+from tests.support.windows import change, part, said, window, window_of, yes_or_no
 
 FROZEN = "A cup stands on a wooden table by the window."
 MOVING = (
@@ -89,6 +89,8 @@ def test_labels_have_a_density_a_gap_and_a_share_that_was_interpolated() -> None
     assert video.label_density(found).value == pytest.approx(3 / 300)
     assert video.label_gap_p95(found).value == pytest.approx(1 + 0.95 * 1)
     assert (video.interpolated_share(found).value, video.interpolated_share(found).items) == (0.5, 2)
+    parts = of_video("a", "x", pb.ORIGIN_EXPERT, media=[part("a.mp4", 0, 2)], details={"duration": 8})
+    assert video.label_density(window(parts)).value == 0.25, "a segment labels its frames"
     bare = window(of_video("a", "x", pb.ORIGIN_EXPERT, details={"steps": 300}))
     for signal in (video.label_density, video.label_gap_p95, video.interpolated_share):
         assert signal(bare).value is None
@@ -147,6 +149,23 @@ def test_people_judge_the_physics_of_generated_videos_only() -> None:
     ]
     found = video.physical_share(window(made, filmed, said=told))
     assert (found.value, found.items) == (0.5, 2)
+
+
+def rated(score: float, low: float = 1, high: float = 5) -> Said:
+    judged = pb.Judged(item_id="a", score=score)
+    return said(pb.FEEDBACK_KIND_RATING, judged, aspect="physics", scale_min=low, scale_max=high)
+
+
+def test_ratings_of_physics_count_from_three_quarters_of_their_scale_on_as_in_videophy_2() -> None:
+    made = of_video("a", "An apple falls.", pb.ORIGIN_COLLABORATIVE, generator="text-to-video")
+    found = video.physical_share(window(made, said=[rated(score) for score in (1, 2, 3, 4, 5)]))
+    assert (found.value, found.items, found.parts) == (0.4, 5, (("ratings", 1.0),))
+    others = [rated(0.75, 0, 1), rated(0.7, 0, 1), yes_or_no("a", True, "r2", "physics")]
+    both = video.physical_share(window(made, said=others))
+    assert both.value == pytest.approx(2 / 3)
+    assert dict(both.parts) == {"ratings": pytest.approx(2 / 3), "yes or no": pytest.approx(1 / 3)}
+    record = {"videopath": "a.mp4", "caption": "An apple falls.", "score": "4.0"}
+    assert video.physical_share(window_of("sora-physics", record)).value == 1.0
 
 
 def test_completeness_names_the_labels_that_are_missing() -> None:

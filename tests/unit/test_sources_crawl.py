@@ -1,10 +1,20 @@
 """What was collected from the web: the adapters of stage I."""
 
+import io
+from pathlib import Path
+from typing import Any
+
 import pytest
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
 
 from epistream.clients.sources.examples import EXAMPLES
+from epistream.clients.sources.formats.files import files_of
+from epistream.clients.sources.formats.piece import CannotRead
+from epistream.clients.sources.importing import prepared
 from epistream.clients.sources.record import UnreadableRecord
-from tests.support.source_records import items, said
+from epistream.clients.sources.table import BY_NAME
+from tests.support.source_records import items, job_of, said
 
 LINK = EXAMPLES["laion-5b"]
 
@@ -31,3 +41,43 @@ def test_the_same_video_again_is_the_same_item() -> None:
     first, again = (items("webvid-10m", {**example, "name": name})[0] for name in ("Waves", "Waves at dusk"))
     assert first.item_id == again.item_id
     assert first.submission_id != again.submission_id
+
+
+def crawled(path: Path) -> None:
+    """A page as Common Crawl keeps it: a WARC file has the request, the answer and what was noted of it."""
+    http = StatusAndHeaders("200 OK", [("Content-Type", "text/html; charset=latin1")], protocol="HTTP/1.1")
+    asked = StatusAndHeaders("GET /x HTTP/1.1", [("Host", "lakes.example")], is_http_request=True)
+    with path.open("wb") as file:
+        warc: Any = WARCWriter(file, gzip=True)
+        warc.write_record(warc.create_warcinfo_record(path.name, {"software": "none"}))
+        for kind, headers, body in (
+            ("request", asked, b""),
+            ("response", http, b"<p>\xfcberall 12 km</p>"),
+            ("metadata", None, b"fetchTimeMs: 5"),
+        ):
+            warc.write_record(
+                warc.create_warc_record("https://lakes.example/x", kind, io.BytesIO(body), http_headers=headers)
+            )
+
+
+def test_of_a_warc_file_each_record_says_to_take_the_wet_file(tmp_path: Path) -> None:
+    path = tmp_path / "CC-MAIN-20240501-00000.warc.gz"
+    crawled(path)
+    found = list(prepared(job_of("common-crawl", path)))
+    for kind, one in zip(("request", "response", "metadata"), found, strict=True):
+        assert one.unreadable == (
+            f"headers.WARC-Type: expected conversion, the text of a page, found {kind}, which has none. "
+            "Import the WET file of the same name, .warc.wet.gz"
+        )
+    kept = found[1].submissions[0].unreadable.record
+    assert b"WARC-Target-URI: https://lakes.example/x\r\n" in kept
+    assert kept.endswith(b"\r\n\r\n<p>\xfcberall 12 km</p>")
+
+
+def test_a_wat_file_is_refused_with_what_to_take_instead(tmp_path: Path) -> None:
+    path = tmp_path / "CC-MAIN-20240501-00000.warc.wat.gz"
+    path.touch()
+    with pytest.raises(
+        CannotRead, match=r"WAT files have no text: take the WET file of the same name, \.warc\.wet\.gz"
+    ):
+        files_of(path, BY_NAME["common-crawl"].formats)

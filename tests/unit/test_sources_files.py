@@ -16,7 +16,6 @@ from epistream.clients.sources.formats import files
 from epistream.clients.sources.formats.files import Position, files_of, read
 from epistream.clients.sources.formats.lines import LINE_BYTES_MAX
 from epistream.clients.sources.formats.piece import CannotRead, NeedsExtra
-from epistream.clients.sources.formats.tfrecord import masked_crc32c
 from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import BY_NAME, WORKS
 from tests.support import sources
@@ -166,30 +165,6 @@ def test_times_in_nanoseconds_are_read(tmp_path: Path) -> None:
     pq.write_table(pa.table({"created_at": times}), path)
     first, second = (one.piece.value["created_at"] for one in read(files_of(path, [files.PARQUET])))
     assert (first.isoformat(), second) == ("2023-02-03T04:05:06.123456+00:00", None)
-
-
-def test_a_payload_with_a_wrong_checksum_is_told_and_the_next_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "x.tfrecord"
-    good = sources.framed(b"\n\x01n")
-    path.write_bytes(good[:-5] + b"X" + good[-4:] + sources.framed(b"\xff") + good)
-    found = [one.piece for one in read(files_of(path, [files.CONTEST_PROBLEMS]))]
-    assert [one.value for one in found] == [None, None, {"name": "n"}]
-    assert found[0].error.startswith("expected the checksum of the payload at byte 0")
-    assert found[1].error.startswith("expected a protobuf message at byte 19")
-
-
-@pytest.mark.parametrize("content", [b"\x01\x02", b"\x01" * 12, sources.framed(b"abc")[:-6]])
-def test_a_wrong_length_ends_the_file(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "x.tfrecord"
-    path.write_bytes(content)
-    with pytest.raises(CannotRead, match="at byte 0"):
-        list(read(files_of(path, [files.RLDS])))
-
-
-def test_the_checksum_is_that_of_tensorflow() -> None:
-    # CRC32C of "123456789" is 0xE3069283 (RFC 3720, B.4 has the algorithm); rotated by 15 bits, plus the constant.
-    rotated = (0xE3069283 >> 15 | 0xE3069283 << 17) & 0xFFFFFFFF
-    assert masked_crc32c(b"123456789") == (rotated + 0xA282EAD8) & 0xFFFFFFFF
 
 
 DAMAGED = {

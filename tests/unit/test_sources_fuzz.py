@@ -10,13 +10,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from epistream.clients.sources.examples import EXAMPLES
-from epistream.clients.sources.mapping import WrongMapping, parse
+from epistream.clients.sources.mapping import parse
 from epistream.clients.sources.record import UnreadableRecord
 from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import WORKS
+from epistream.clients.sources.templates import WrongMapping
 from epistream.clients.sources.work import Work
 from epistream.indexer.rules import violations
 from epistream.v1 import knowledge_pb2 as pb
+from tests.support.source_mappings import mapped
 from tests.support.source_shapes import OTHER_SHAPES
 
 TEXTS = st.text(st.characters(), max_size=12) | st.sampled_from(
@@ -53,6 +55,7 @@ VALUES = st.recursive(
 RECORDS = [(work, EXAMPLES[work.name]) for work in WORKS] + [
     (work, record) for work in WORKS for name, record, *_ in OTHER_SHAPES if work.name == name
 ]
+RECORDS += mapped()
 
 
 def places(record: Any) -> list[tuple[str | int, ...]]:

@@ -1,14 +1,20 @@
 """What people think of images that models made."""
 
+import gzip
 import hashlib
+import json
+from pathlib import Path
 
 import pytest
 
 from epistream.clients.sources.examples import EXAMPLES
+from epistream.clients.sources.formats.piece import CannotRead
+from epistream.clients.sources.importing import prepared
 from epistream.clients.sources.record import UnreadableRecord
 from epistream.v1 import knowledge_pb2 as pb
-from tests.support.source_records import items, said, verdicts
-from tests.support.source_shapes import shape
+from tests.support.source_records import items, job_of, said, verdicts
+from tests.support.source_shapes import RATED, RATED_TOGETHER, shape
+from tests.support.sources import parquet
 
 
 def test_an_images_bytes_are_kept_as_their_digest() -> None:
@@ -49,3 +55,34 @@ def test_an_image_of_imagerewarddb_has_an_experts_ratings_and_keeps_its_place() 
     ]
     with pytest.raises(UnreadableRecord, match="fidelity_rating: expected a number from 1 to 7, found 8"):
         items("imagereward", {**record, "fidelity_rating": 8})
+
+
+def test_images_of_one_prompt_that_stand_together_are_ranked_with_their_ties(tmp_path: Path) -> None:
+    """R29: ImageRewardDB has a row for each image, and its place among those of its prompt."""
+    alone = {**RATED, "prompt_id": "000904-0036", "image_path": "images/train_1/11.webp"}
+    records = [*RATED_TOGETHER["rows"], alone, {**alone, "prompt_id": None}]
+    parquet(tmp_path / "metadata-train.parquet", records)
+    job = job_of("imagereward", tmp_path)
+    together, single, wrong = prepared(job)
+    assert list(prepared(job, together.position)) == [single, wrong], "reading can go on after a prompt"
+    images = [one for one in together.submissions if not one.HasField("feedback")]
+    *ratings, ranking = [one.feedback for one in together.submissions if one.HasField("feedback")]
+    assert ranking.kind == pb.FEEDBACK_KIND_RANKING
+    assert [(one.item_id, one.place) for one in ranking.judged] == [
+        (image.item_id, place) for image, place in zip(images, (5, 1, 5), strict=True)
+    ]
+    assert all("rank" not in said(image)["details"] for image in images)
+    assert len(ratings) == 9
+    assert [one.kind for one in (each.feedback for each in single.submissions[1:])] == [pb.FEEDBACK_KIND_RATING] * 3
+    assert said(single.submissions[0])["details"]["rank"] == 5, "of one alone there is no order"
+    assert "prompt_id: expected a name" in wrong.unreadable
+
+
+def test_a_group_that_a_damage_follows_is_imported_before_it_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl.gz"
+    whole = gzip.compress(b"".join(json.dumps(row).encode() + b"\n" for row in RATED_TOGETHER["rows"]))
+    path.write_bytes(whole[:-8])
+    found = prepared(job_of("imagereward", path))
+    assert len(next(found).submissions) == 3 + 9 + 1
+    with pytest.raises(CannotRead, match=r"x\.jsonl\.gz cannot be read"):
+        next(found)

@@ -1,5 +1,6 @@
 """Mapping files: fields by their paths, constants, templates."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,17 @@ import pytest
 import yaml
 from google.protobuf.json_format import MessageToDict
 
+from epistream.clients.sources import mapping
 from epistream.clients.sources.formats.files import files_of
 from epistream.clients.sources.importing import Job, prepared
-from epistream.clients.sources.mapping import WrongMapping, load, parse
+from epistream.clients.sources.mapping import load, parse
 from epistream.clients.sources.record import UnreadableRecord
 from epistream.clients.sources.submissions import submissions
+from epistream.clients.sources.templates import WrongMapping
 from epistream.indexer.rules import violations
 from epistream.v1 import knowledge_pb2 as pb
-from tests.support.sources_reference import example_mapping
+from tests.support.source_mappings import CLIP
+from tests.support.sources_reference import examples
 
 NOTE = {"note": {"text": "The limit is 5 mg."}, "ward": "north", "number": 7, "written": "2026-01-02", "nurse": "Ada"}
 LEAST = {"work": "w", "origin": "expert", "modality": "text", "content": "{text}"}
@@ -22,7 +26,7 @@ LEAST = {"work": "w", "origin": "expert", "modality": "text", "content": "{text}
 
 def test_the_mapping_of_the_documents_maps(tmp_path: Path) -> None:
     path = tmp_path / "notes.yaml"
-    path.write_text(example_mapping())
+    path.write_text(examples(mapping)[0])
     work = load(path)
     (made,) = submissions(work, NOTE)
     made.namespace = "n"
@@ -87,6 +91,68 @@ def test_code_has_its_tests() -> None:
     assert made.tests.setup == "import math"
 
 
+def test_media_are_parts_of_recordings_with_their_digests() -> None:
+    said = {**LEAST, "modality": "VIDEO", **yaml.safe_load(examples(mapping)[1])}
+    work = parse(said, "x.yaml")
+    (made,) = submissions(work, CLIP)
+    made.namespace = "n"
+    assert violations(made) == ()
+    assert MessageToDict(made.media) == {
+        "uri": "w:a.mp4",
+        "digest": f"sha256:{'ab' * 32}",
+        "start": "62.500s",
+        "end": "65s",
+    }
+    assert MessageToDict(made.details) == {"clip": {"fps": 30}}, "what no template names"
+    (alike,) = submissions(work, {**CLIP, "clip": {**CLIP["clip"], "sha256": b"the bytes", "from": None, "to": "PT1M"}})
+    assert alike.media.digest == f"sha256:{hashlib.sha256(b'the bytes').hexdigest()}"
+    assert not alike.media.HasField("start")
+    assert alike.media.end.seconds == 60
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("sha256", "d41d8cd98f00b204e9800998ecf8427e", "media[0].digest: expected 64 hexadecimal digits of SHA-256"),
+        ("from", "soon", "media[0].start: expected seconds, a time such as 00:01:02.5, or a duration in ISO 8601"),
+        ("to", 100_000, "media[0].end.seconds: expected a number from 0 to 86400"),
+        ("to", 5, "expected a part that ends after it begins"),
+        ("file", None, "media[0].uri: expected an address"),
+    ],
+)
+def test_media_that_are_none_are_told_by_their_place(field: str, value: Any, told: str) -> None:
+    work = parse({**LEAST, "modality": "VIDEO", **yaml.safe_load(examples(mapping)[1])}, "x.yaml")
+    with pytest.raises(UnreadableRecord) as caught:
+        submissions(work, {**CLIP, "clip": {**CLIP["clip"], field: value}})
+    assert told in caught.value.message
+
+
+def test_each_of_several_fields_is_an_item() -> None:
+    work = parse({**LEAST, "prompt": "{asked}", **yaml.safe_load(examples(mapping)[2])}, "x.yaml")
+    chosen, rejected = submissions(work, {"chosen": "Yes.", "rejected": "No.", "asked": "Is it?", "n": 1})
+    assert (chosen.content, rejected.content) == ("Yes.", "No.")
+    assert [one.attributes["standing"] for one in (chosen, rejected)] == ["positive", "negative"]
+    assert [one.item_id.rpartition("/")[2] for one in (chosen, rejected)] == ["0", "1"]
+    assert [one.prompt for one in (chosen, rejected)] == ["Is it?", "Is it?"]
+    assert MessageToDict(chosen.details) == {"n": 1}
+    (alone,) = submissions(work, {"chosen": None, "rejected": "No."})
+    assert (alone.content, alone.attributes["standing"]) == ("No.", "negative")
+
+
+def test_each_entry_of_a_list_is_an_item_and_keeps_what_else_it_says() -> None:
+    said = {**LEAST, "content": "{each.text}", "each": "page.answers", "id": "{page.id}-{each.by}"}
+    record = {"page": {"id": 7, "answers": [{"text": "A", "by": "x", "n": 1}, {"text": "B", "by": "y"}], "seen": True}}
+    first, second = submissions(parse(said, "x"), record)
+    assert [one.item_id for one in (first, second)] == ["w:7-x", "w:7-y"], "an id that names the entry has no number"
+    assert MessageToDict(first.details) == {"page": {"seen": True}, "each": {"n": 1}}
+    assert MessageToDict(second.details) == {"page": {"seen": True}}
+    for answers, told in (([], "page.answers: expected a list of 1 to 1000, found one of 0"), ("A", "expected a list")):
+        with pytest.raises(UnreadableRecord, match=told):
+            submissions(parse(said, "x"), {"page": {"id": 7, "answers": answers}})
+    with pytest.raises(UnreadableRecord, match=r"content: expected the fields that it names: each\.text"):
+        submissions(parse(said, "x"), {"page": {"id": 7, "answers": [{"by": "x"}]}})
+
+
 def test_another_mapping_is_another_import() -> None:
     one, other = (Job(work=parse({**LEAST, **more}, "x"), files=(), namespace="n") for more in ({}, {"source": "a"}))
     assert one.identity != other.identity
@@ -98,7 +164,7 @@ def test_a_record_without_its_content_or_id_is_refused() -> None:
         with pytest.raises(UnreadableRecord) as caught:
             submissions(work, record)
         assert caught.value.path == field
-    with pytest.raises(UnreadableRecord, match=r"content: expected the fields that .*text.* names"):
+    with pytest.raises(UnreadableRecord, match="content: expected the fields that it names: text"):
         submissions(work, {"key": 1, "txt": "a"})
 
 
@@ -126,6 +192,9 @@ WRONG: list[tuple[Any, str]] = [
     ({**LEAST, "media": {"uri": "x"}}, "media: expected a list"),
     ({**LEAST, "media": [{"url": "x"}]}, "nothing is called 'url'"),
     ({**LEAST, "attributes": {7: "x"}}, "attributes: expected names"),
+    ({**LEAST, "each": "{answers}"}, "each: expected the path of a field, such as answers, without braces"),
+    ({**LEAST, "each": []}, "each: expected the path of a list, or a list of fields, found a list of 0"),
+    ({k: v for k, v in LEAST.items() if k != "content"}, "content: required, unless there is `feedback`"),
 ]
 
 

@@ -13,6 +13,7 @@ from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import BY_NAME, WORKS
 from epistream.indexer.rules import violations
 from epistream.v1 import knowledge_pb2 as pb
+from tests.support.source_outcomes import kept, outcomes
 from tests.support.source_records import items, job_of, malformed, said, verdicts, written
 from tests.support.source_shapes import OTHER_SHAPES
 
@@ -278,6 +279,11 @@ def test_the_rest_of_a_record_is_kept_as_it_is() -> None:
     assert said(items("laion-5b")[0])["details"]["similarity"] == 0.281
     assert said(items("self-instruct")[0])["details"]["most_similar"] == {"List rivers.": 0.61}
     assert said(items("codecontests")[0])["details"]["cf_tags"] == ["math"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_becomes_of_each_shape_of_a_record_is_as_it_was_in_every_field(name: str) -> None:
+    assert outcomes(name) == kept(name), "run python -m tests.support.source_outcomes and read the difference"
 
 
 @pytest.mark.parametrize(("name", "record", "content", "origin"), OTHER_SHAPES)

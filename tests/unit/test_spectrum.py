@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -19,6 +19,7 @@ from epistream.indexer.spectrum import (
     slope,
 )
 from tests.support.collapsing import by_definition
+from tests.support.fuzzing import examples
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -124,7 +125,7 @@ def test_the_same_windows_have_the_same_comparison() -> None:
 
 
 @given(st.integers(0, 300), st.integers(0, 50))
-@settings(max_examples=30)
+@examples(30)
 def test_drawn_is_an_order_of_all(items: int, seed: int) -> None:
     assert sorted(drawn(items, seed).tolist()) == list(range(items))
 

@@ -274,12 +274,25 @@ def test_what_came_late_contradicts_nothing_that_is_in_answers(engine: Engine) -
     assert not engine.knowledge.get(request).open_conflicts
 
 
+@pytest.mark.parametrize("size", [1, 9])
+def test_what_came_late_ends_nothing_that_is_held_with_the_same_content(engine: Engine, size: int) -> None:
+    """No answer has what came late, so what says the same is neither known nor out of contention by it."""
+    limit = at(dated("The limit is 50 mg.", None, item="limit"), 1.0, 0.1)
+    contradicts = at(dated("The limit is 5 mg.", None, item="other", origin=SYNTHETIC), 1.0, 0.11)
+    late = at(dated("The limit is 5 mg.", 2021), 1.0, 0.11)
+    receipts = commit_in_batches(engine, [dated("Ada", 2023), limit, contradicts, late], size)
+    assert [outcome(receipt) for receipt in receipts[2:]] == [(pb.OUTCOME_HELD, pb.REASON_CONFLICT_WITH_EXPERT), LATE]
+    assert [held.decision.held.item_id for held in pending(engine)] == ["other"]
+    request = api.GetRequest(namespace=NAMESPACE, item_id="limit")
+    assert len(engine.knowledge.get(request).open_conflicts) == 1
+
+
 def test_what_came_late_counts_for_neither_gain_nor_real_share(tmp_path: Path) -> None:
     def standing(engine: Engine) -> tuple[bytes, float]:
         found = engine.namespaces.state(NAMESPACE).standing
         found.observe()
         assert found.gains is not None
-        return found.gains.to_bytes(), found.share.after_one_more()
+        return found.gains.to_bytes(), found.shares.after_one_more(pb.MODALITY_TEXT)
 
     found = []
     told = [dated("A desk.", None, item="desk"), dated("Ada", 2023, origin=SYNTHETIC)]

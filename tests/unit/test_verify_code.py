@@ -1,6 +1,6 @@
 """Code waits until its tests were run, where the policy asks for it; who ran them decides no more than that."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,11 +37,17 @@ def floor(engine: Engine, share: float) -> None:
 
 
 def code(
-    number: int, origin: pb.Origin.ValueType = pb.ORIGIN_SYNTHETIC, item: str = "f", by: str = "writer"
+    number: int,
+    origin: pb.Origin.ValueType = pb.ORIGIN_SYNTHETIC,
+    item: str = "f",
+    by: str = "writer",
+    derived_from: Sequence[str] = (),
 ) -> pb.Submission:
     vector = direction(*[0.0] * number, 1.0)
     content = f"def f(x):\n    return {number}\n"
-    made = submission(content, id=str(number), item=item, origin=origin, producer=by, vector=vector)
+    made = submission(
+        content, id=str(number), item=item, origin=origin, producer=by, vector=vector, derived_from=derived_from
+    )
     made.modality = pb.MODALITY_CODE
     return made
 
@@ -128,3 +134,49 @@ def test_what_was_let_in_and_then_put_off_goes_on_without_being_run_again(engine
     assert pending(engine) == []
     with engine.store.reader() as catalog:
         assert catalog.head(engine.namespaces.configs[NAMESPACE].number, "f") is not None
+
+
+def copies(engine: Engine, count: int) -> pb.Receipt:
+    """Each made of the one before, and let in by its tests but the last: its receipt."""
+    commit(engine, code(0, pb.ORIGIN_EXPERT, item="0", by="ada"))
+    for number in range(1, count + 1):
+        (receipt,) = commit(engine, code(number, item=str(number), derived_from=[str(number - 1)]))
+        if number < count:
+            decide(engine, pending(engine)[0].sequence, api.REVIEW_VERDICT_ADMIT)
+    return receipt
+
+
+@pytest.mark.parametrize("verdict", [api.REVIEW_VERDICT_ADMIT, api.REVIEW_VERDICT_REJECT])
+def test_r24_what_is_beyond_the_cap_on_generations_its_tests_decide(
+    engine: Engine, verdict: api.ReviewVerdict.ValueType
+) -> None:
+    receipt = copies(engine, 3)
+    # It waits for one reason, and one decision ends it.
+    assert (receipt.outcome, receipt.reason) == (pb.OUTCOME_HELD, pb.REASON_UNVERIFIED)
+    assert (receipt.figures.generation, receipt.figures.generation_max) == (3, 2)
+    (held,) = pending(engine)
+    receipt = decide(engine, held.sequence, verdict)
+    passed = verdict == api.REVIEW_VERDICT_ADMIT
+    reason = pb.REASON_REVIEW_ADMITTED if passed else pb.REASON_FAILED_TESTS
+    assert (receipt.reason, pending(engine)) == (reason, [])
+    with engine.store.reader() as catalog:
+        head = catalog.head(engine.namespaces.configs[NAMESPACE].number, "3")
+    # It is counted on: what is made of it waits for its own tests.
+    assert (head.generation if head else None) == (3 if passed else None)
+
+
+def test_r24_where_no_test_decides_the_cap_holds_and_is_a_person_s_to_lift(engine: Engine) -> None:
+    copies(engine, 2)
+    decide(engine, pending(engine)[0].sequence, api.REVIEW_VERDICT_ADMIT)
+    text = code(3, item="3", derived_from=["2"])
+    text.modality = pb.MODALITY_TEXT
+    asked(engine, verify_code=False)
+    receipts = commit(engine, code(4, item="4", derived_from=["2"]))
+    asked(engine, verify_code=True)
+    receipts += commit(engine, text)
+    assert [receipt.reason for receipt in receipts] == [pb.REASON_GENERATION] * 2
+    for held in pending(engine):
+        with pytest.raises(InvalidInput, match=r"reviewer\.origin"):
+            decide(engine, held.sequence, api.REVIEW_VERDICT_ADMIT)
+        (receipt,) = engine.pipeline.release([ruling(engine, held)])
+        assert receipt.reason == pb.REASON_REVIEW_ADMITTED

@@ -6,11 +6,12 @@ import statistics
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from epistream.indexer.spectrum import drawn
 from epistream.indexer.wording import ORDER_MIN, Wording, _above_chance
+from tests.support.fuzzing import examples
 from tests.support.samples import STREAMS, needs_samples, rows
 
 PLAIN = [
@@ -22,7 +23,7 @@ PLAIN = [
 
 
 @given(st.integers(4, 6), st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_it_is_the_mean_and_the_deviation_over_all_orders(inner: int, seed: int) -> None:
     weights = np.random.default_rng(seed).integers(0, 9, (inner + 2, inner + 2)).astype(np.float64)
 

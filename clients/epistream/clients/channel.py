@@ -57,12 +57,17 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_send_message_length", -1),
 )
 
+BALANCED: Final = ("grpc.lb_policy_name", "round_robin")
+"""Calls go to all that a name stands for, in turns; without it all go to the first that answers."""
+
 _log: Final = logging.getLogger(__name__)
 
 
 def connect(target: str, *, credentials: Credentials | grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
     """A channel to `target` (`host:port`), which connects when it is first used and again whenever it must.
 
+    With `dns:///host:port`, or several addresses as `ipv4:one:port,other:port`, each call goes to the next of them.
+    The name is looked up again when a connection ends (`max_connection_age_seconds` of the service).
     Does not wait for the network. Without `credentials` nothing is encrypted. Call it inside the event loop that will
     use the channel, and close it in the end.
 
@@ -78,7 +83,7 @@ def blocking_channel(target: str, credentials: Credentials | None = None) -> grp
     """As `connect`, for a program without an event loop."""
     _keep_engine()
     parts = credentials.for_channel(target) if credentials is not None else ForChannel()
-    options = (*OPTIONS, *parts.options)
+    options = options_for(target, parts)
     if parts.credentials is None:
         return grpc.insecure_channel(target, options=options)
     return grpc.secure_channel(target, parts.credentials, options=options)
@@ -86,10 +91,16 @@ def blocking_channel(target: str, credentials: Credentials | None = None) -> grp
 
 def _channel(target: str, parts: ForChannel) -> grpc.aio.Channel:
     _keep_engine()
-    options = (*OPTIONS, *parts.options)
+    options = options_for(target, parts)
     if parts.credentials is None:
         return grpc.aio.insecure_channel(target, options=options)
     return grpc.aio.secure_channel(target, parts.credentials, options=options)
+
+
+def options_for(target: str, parts: ForChannel) -> tuple[tuple[str, int | str], ...]:
+    """What a channel to `target` is made with."""
+    balanced = (BALANCED,) if target.startswith(("dns:", "ipv4:", "ipv6:")) else ()
+    return (*OPTIONS, *balanced, *parts.options)
 
 
 @functools.cache

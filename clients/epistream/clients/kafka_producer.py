@@ -112,7 +112,7 @@ class CappedProducer:
     """Sends raw records, each once while this producer lives, in order for each partition. Threads may share it.
 
     After a record has failed, records that were sent after it may have been delivered. Who needs the order sends them
-    all again. Nothing is compressed: of the codecs only gzip comes with Python, and it costs more than it saves.
+    all again. Nothing is compressed.
     """
 
     def __init__(

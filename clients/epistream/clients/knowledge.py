@@ -121,9 +121,12 @@ class KnowledgeClient(Connected):
         request = knowledge.ListAlarmsRequest(namespace=namespace, on=on, producer=producer, limit=limit)
         return list((await call(self._connection, lambda: self._knowledge.ListAlarms, request, self._seconds)).alarms)
 
-    async def list_signals(self, namespace: str) -> knowledge.ListSignalsResponse:
-        """What hinders knowledge of each kind, as it was last measured over the namespace's newest records."""
-        request = knowledge.ListSignalsRequest(namespace=namespace)
+    async def list_signals(self, namespace: str, *, history: int = 0) -> knowledge.ListSignalsResponse:
+        """What hinders knowledge of each kind, as it was last measured over the namespace's newest records.
+
+        `history`: so many of the measurements before are answered, too, at most 30.
+        """
+        request = knowledge.ListSignalsRequest(namespace=namespace, history=history)
         return await call(self._connection, lambda: self._knowledge.ListSignals, request, self._seconds)
 
     async def search(

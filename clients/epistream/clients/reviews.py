@@ -75,7 +75,7 @@ class ReviewClient(Connected):
         return await call(self._connection, lambda: self._stub.ListReviews, request, self._seconds)
 
     async def review(self, namespace: str, review_id: int) -> api.Review:
-        """One submission that was held, whether it still waits or was decided since."""
+        """One submission that was held, or item that is disputed, whether it still waits or was decided since."""
         request = api.GetReviewRequest(namespace=namespace, review_id=review_id)
         return (await call(self._connection, lambda: self._stub.GetReview, request, self._seconds)).review
 
@@ -88,11 +88,11 @@ class ReviewClient(Connected):
         return answer.claim if answer.HasField("claim") else None
 
     async def admit(self, namespace: str, review_id: int, comment: str = "") -> pb.Receipt:
-        """Let it in. Returns the receipt that its producer gets."""
+        """Let it in. Returns the receipt that its producer gets. What is disputed stands: its version's receipt."""
         return await self._decide(namespace, review_id, api.REVIEW_VERDICT_ADMIT, comment)
 
     async def reject(self, namespace: str, review_id: int, comment: str = "") -> pb.Receipt:
-        """Turn it away. Returns the receipt that its producer gets."""
+        """Turn it away. Returns the receipt that its producer gets. What is disputed is retracted: that receipt."""
         return await self._decide(namespace, review_id, api.REVIEW_VERDICT_REJECT, comment)
 
     async def comment(self, namespace: str, subject_id: int, text: str) -> api.ReviewComment:

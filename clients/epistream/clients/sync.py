@@ -326,9 +326,9 @@ class SyncKnowledgeClient(Blocking):
         """As `KnowledgeClient.list_alarms`."""
         return run(self._client.list_alarms(namespace, on=on, producer=producer, limit=limit))
 
-    def list_signals(self, namespace: str) -> knowledge.ListSignalsResponse:
+    def list_signals(self, namespace: str, *, history: int = 0) -> knowledge.ListSignalsResponse:
         """As `KnowledgeClient.list_signals`."""
-        return run(self._client.list_signals(namespace))
+        return run(self._client.list_signals(namespace, history=history))
 
     def search(
         self,

@@ -14,6 +14,10 @@ values less one; n_c = Σ_k o_ck; n = Σ_c n_c. The difference δ² is of the le
 
 1 is perfect agreement, 0 what chance would bring, below 0 disagreement that is systematic. An example, two raters and
 three units: (a, a), (a, b), (b, b): o_aa = 2, o_ab = o_ba = 1, o_bb = 2; n = 6; alpha = 1 - 5 · 2 / 18 = 0.444.
+
+Of a group of units among others, D_o is the group's own and D_e that of all: chance is what anybody might have said.
+In the example the second unit alone has D_o = 2 / 2, so that its alpha is 1 - 1 / (18 / 30) = -0.667, and the others
+have 1. The mean of the groups' alphas, each as often as it has values, is the alpha of all.
 """
 
 import enum
@@ -38,23 +42,46 @@ def alpha(units: Iterable[Sequence[float | None]], level: Level = Level.NOMINAL)
     Of nominal values any numbers may stand for the categories. A unit with fewer than two values says nothing. Returns
     None where there is nothing to compare, or all values are the same, so that chance could not have made a difference.
     """
-    met: defaultdict[tuple[float, float], float] = defaultdict(float)
-    for unit in units:
-        values = Counter(value for value in unit if value is not None)
-        count = values.total()
-        for first in values:
-            for second in values:
-                pairs = values[first] * (values[second] - (first == second))
-                met[first, second] += pairs / (count - 1) if count > 1 else 0.0
+    found = alphas([list(units)], level)
+    return found[0] if found is not None else None
+
+
+def alphas(
+    groups: Sequence[Sequence[Sequence[float | None]]], level: Level = Level.NOMINAL
+) -> list[float | None] | None:
+    """Of each group of units the alpha, against what chance would bring over all of them: 1 - D_o / D_e, at most 1.
+
+    None for a group without a unit of two values. Returns None as `alpha` does, of all groups together.
+    """
+    met = [_met(units) for units in groups]
     totals: defaultdict[float, float] = defaultdict(float)
-    for (first, _), weight in met.items():
-        totals[first] += weight
+    for of_group in met:
+        for (first, _), weight in of_group.items():
+            totals[first] += weight
     differ = _differences(totals, level)
     expected = sum(totals[first] * totals[second] * differ[first, second] for first, second in differ)
     if not expected:
         return None
-    observed = sum(weight * differ[pair] for pair, weight in met.items())
-    return 1 - (sum(totals.values()) - 1) * observed / expected
+    values = sum(totals.values())
+    chance = expected / (values * (values - 1))
+    return [1 - _observed(of_group, differ) / chance if of_group else None for of_group in met]
+
+
+def _met(units: Iterable[Sequence[float | None]]) -> Mapping[tuple[float, float], float]:
+    """o: how often two values meet in a unit."""
+    met: defaultdict[tuple[float, float], float] = defaultdict(float)
+    for unit in units:
+        values = Counter(value for value in unit if value is not None)
+        count = values.total()
+        for first in values if count > 1 else ():
+            for second in values:
+                met[first, second] += values[first] * (values[second] - (first == second)) / (count - 1)
+    return met
+
+
+def _observed(met: Mapping[tuple[float, float], float], differ: Mapping[tuple[float, float], float]) -> float:
+    """D_o."""
+    return sum(weight * differ[pair] for pair, weight in met.items()) / sum(met.values())
 
 
 def _differences(totals: Mapping[float, float], level: Level) -> Mapping[tuple[float, float], float]:

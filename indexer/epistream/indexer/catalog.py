@@ -95,6 +95,8 @@ class IndexRow:
     modality: int
     producer: str
     embedding: bytes
+    change: bytes
+    """The encoded `epistream.v1.Change`."""
 
 
 class Catalog:
@@ -148,11 +150,22 @@ class Catalog:
         _committed(*row)
         return journal_pb2.JournalRecord.FromString(row[4])
 
-    def newest_origins(self, namespace: int, limit: int) -> list[int]:
-        """The origins of the newest versions that became a head, at most `limit`, the oldest first."""
+    def newest_origins(self, namespace: int, limit: int, modality: pb.Modality.ValueType | None = None) -> list[int]:
+        """The origins of the newest versions that became a head, at most `limit`, the oldest first; of a modality.
+
+        Reads all versions where there are fewer of that modality: 0.1 s for a million in the page cache.
+        """
+        only = "" if modality is None else " AND modality = :modality"
         rows = self.connection.execute(
-            "SELECT origin FROM versions WHERE namespace = ? AND kind NOT IN (?, ?) ORDER BY revision DESC LIMIT ?",
-            (namespace, pb.CHANGE_KIND_RETRACTED, pb.CHANGE_KIND_LATE, limit),
+            "SELECT origin FROM versions WHERE namespace = :namespace AND kind NOT IN (:retracted, :late)"  # noqa: S608
+            f"{only} ORDER BY revision DESC LIMIT :limit",
+            {
+                "namespace": namespace,
+                "retracted": pb.CHANGE_KIND_RETRACTED,
+                "late": pb.CHANGE_KIND_LATE,
+                "limit": limit,
+                "modality": modality,
+            },
         )
         return [origin for (origin,) in rows][::-1]
 
@@ -208,7 +221,7 @@ class Catalog:
         return heads
 
     def aliases(self, namespace: int, item_ids: Iterable[str]) -> dict[str, str]:
-        """The items that submissions about these were merged into, of those that were."""
+        """The items that submissions about these were merged into or have promoted, of those that did."""
         rows = self.connection.execute(
             "SELECT a.item_id, a.merged_into FROM json_each(?) j"
             " CROSS JOIN aliases a ON a.namespace = ? AND a.item_id = j.value",
@@ -396,7 +409,8 @@ class Catalog:
         ):
             origin, modality, producer, *entry = row
             committed = _committed(namespace, *entry)
-            yield IndexRow(committed.revision, origin, modality, producer, committed.embedding or b"")
+            embedding = committed.embedding or b""
+            yield IndexRow(committed.revision, origin, modality, producer, embedding, committed.change)
 
     def said_by_people(
         self, namespace: int, modality: pb.Modality.ValueType, after: int, until: int

@@ -3,15 +3,16 @@
 A model that is trained on what models made forgets the rare first and ends at one thing (Shumailov et al., Nature
 631:755, 2024); it does not where synthetic data is added to real data and never takes its place (Gerstgrasser et al.,
 arXiv 2404.01413). So each producer's windows are compared with a frozen human one (`Alarm`), what is made from what was
-made is capped (`lineage`), and consumers get a share of real knowledge whatever comes in (`RealShare`).
+made is capped (`lineage`), and consumers get a share of real knowledge whatever comes in (`RealShares`).
 
 Pure: a state and what happened give the next state.
 """
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
 from epistream.indexer.spectrum import ORDERS, Comparison, Missing, slope
@@ -76,7 +77,7 @@ class Alarm:
 
 
 class RealShare:
-    """The share of what is not synthetic among the newest changes of a namespace, a window of them.
+    """The share of what is not synthetic among the newest changes, a window of them.
 
     With a floor f no window of w deliveries has more than (1 - f) w synthetic ones, whatever comes in and from the
     first on: what does not fit is put off until something real makes room. An example, w = 10 and f = 1/2: five
@@ -90,6 +91,10 @@ class RealShare:
         self._window = window
         self._delivered = deque(delivered, window)
         self._synthetic = sum(self._delivered)
+
+    def __len__(self) -> int:
+        """Of how many deliveries it is, at most the window."""
+        return len(self._delivered)
 
     @property
     def real(self) -> float | None:
@@ -114,6 +119,49 @@ class RealShare:
     def branch(self) -> "RealShare":
         """What goes on from here by itself."""
         return RealShare(self._delivered, self._window)
+
+
+class RealShares:
+    """Those of a namespace: among all changes, and among those of each modality. A synthetic item needs room in both.
+
+    So who takes one modality is kept from being drowned as well as who takes everything: with the first alone people's
+    texts would make room for programs that only models write, with the second alone each modality would begin with a
+    window of synthetic items.
+
+    One thread at a time.
+
+    Attributes:
+        whole: among all changes.
+        by_modality: among those of each modality of which there was one.
+    """
+
+    def __init__(
+        self,
+        whole: Iterable[bool] = (),
+        by_modality: Mapping[int, Iterable[bool]] = MappingProxyType({}),
+        window: int = FLOOR_WINDOW,
+    ) -> None:
+        """Of the newest deliveries, oldest first, whether they were synthetic."""
+        self._window = window
+        self.whole = RealShare(whole, window)
+        self.by_modality = {modality: RealShare(delivered, window) for modality, delivered in by_modality.items()}
+
+    def after_one_more(self, modality: int) -> float:
+        """The least share that a window has when a synthetic item of a modality is delivered now."""
+        own = self.by_modality.get(modality, self.whole)  # before the first of a modality the whole is the stricter one
+        return min(self.whole.after_one_more(), own.after_one_more())
+
+    def deliver(self, modality: int, *, synthetic: bool) -> None:
+        """Something was delivered."""
+        self.whole.deliver(synthetic=synthetic)
+        self.by_modality.setdefault(modality, RealShare(window=self._window)).deliver(synthetic=synthetic)
+
+    def branch(self) -> "RealShares":
+        """What goes on from here by itself."""
+        branch = RealShares(window=self._window)
+        branch.whole = self.whole.branch()
+        branch.by_modality = {modality: share.branch() for modality, share in self.by_modality.items()}
+        return branch
 
 
 def has_room(share: float, floor: float) -> bool:

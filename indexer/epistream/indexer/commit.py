@@ -130,13 +130,14 @@ class Draft:
             receipt.revision = tip.revision
             change = _change(decoded, verdict, receipt, self._next_version(config.number, verdict))
             self.newest_versions[config.number, change.item_id] = change.version
-            change.generation = receipt.figures.generation
+            change.generation, change.verified_by = receipt.figures.generation, verdict.verified_by
         elif verdict.outcome == pb.OUTCOME_MERGED:
             # The retraction of what was only put off has no version.
             known = verdict.head
             receipt.item_id = known.item_id if known is not None else decoded.item_id
             receipt.version = known.version if known is not None else 0
         _keep(record.decision, decoded, receipt)
+        record.decision.policy_version = config.policy_version
         return self._chain(config.number, record, change, embedded)
 
     def _next_version(self, number: int, verdict: Verdict) -> int:
@@ -305,7 +306,7 @@ def _keep(decision: journal_pb2.Decision, decoded: Decoded, receipt: pb.Receipt)
     decision.submission_digest, decision.fingerprint = decoded.digest, decoded.fingerprint
     decision.origin = decoded.submission.origin
     own = decoded.submission.item_id
-    if receipt.outcome == pb.OUTCOME_MERGED and own not in ("", receipt.item_id):
+    if receipt.outcome in (pb.OUTCOME_MERGED, pb.OUTCOME_REVISED) and own not in ("", receipt.item_id):
         decision.alias = own
     if receipt.outcome == pb.OUTCOME_HELD:
         decision.held.CopyFrom(decoded.submission)

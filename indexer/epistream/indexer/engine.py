@@ -28,6 +28,7 @@ from epistream.indexer.index import (
 from epistream.indexer.journal import Entry
 from epistream.indexer.knowledge import Knowledge
 from epistream.indexer.namespaces import Namespaces, NamespaceState
+from epistream.indexer.opening import INDEX, Opening
 from epistream.indexer.outbox import Outbox
 from epistream.indexer.pipeline import Pipeline
 from epistream.indexer.resolutions import Resolutions
@@ -71,10 +72,12 @@ class Engine:
         clock: Clock | None = None,
         new_index: IndexFactory = FaissIndex,
         carried: Mapping[str, Collection[pb.Origin.ValueType]] = CARRIED,
+        opening: Opening | None = None,
     ) -> None:
         """Open the store in `folder`, making it if there is none, and load or rebuild the index. Blocks.
 
-        `carried` has the origins that each Kafka topic carries; a topic that is not in it carries all.
+        `carried` has the origins that each Kafka topic carries; a topic that is not in it carries all. `opening` is
+        told how far it is.
 
         Raises:
             Unavailable: another process has the folder open.
@@ -82,12 +85,13 @@ class Engine:
         """
         clock = clock or SystemClock()
         self._index_folder, self._new_index = folder / "index", new_index
-        self.store = Store(folder)
+        opening = opening or Opening()
+        self.store = Store(folder, opening)
         self.epoch = self.store.epoch
         self.namespaces = Namespaces(self.store, embedder, clock, lambda dimension: Searchable(new_index(dimension)))
         begun = time.monotonic()
         for state in self.namespaces.states():
-            self._load(state)
+            self._load(state, opening)
         self.index_seconds = time.monotonic() - begun
         self.anchors = Anchors()
         self.signals = KeptSignals(folder, self.epoch)
@@ -120,7 +124,7 @@ class Engine:
             _index(self.namespaces.state(name).searchable, changed)
         self.feed.publish(entries)
 
-    def _load(self, state: NamespaceState) -> None:
+    def _load(self, state: NamespaceState, opening: Opening) -> None:
         """Load a namespace's index from its file, or make it from the store where there is none that fits."""
         number, head = state.config.number, state.head
         index = self._new_index(state.config.encoder.dimension)
@@ -129,15 +133,17 @@ class Engine:
             state.searchable = loaded
         elif isinstance(loaded, Unusable):
             _log.warning("%s The index is made from the journal.", loaded.reason)
-        _catch_up(self.store, number, state.searchable)
+        _catch_up(self.store, state, opening)
         with self.store.reader() as catalog:
             dimension = state.config.encoder.dimension
             state.standing = standing.load(self._index_folder, catalog, number, dimension, epoch=self.epoch)
 
 
-def _catch_up(store: Store, number: int, searchable: Searchable) -> None:
+def _catch_up(store: Store, state: NamespaceState, opening: Opening) -> None:
     """Give a namespace's index what the store has and it does not."""
-    after = searchable.last_revision
+    number, searchable = state.config.number, state.searchable
+    at = after = searchable.last_revision
+    opening.expect(INDEX, state.head - after)
     with store.reader() as catalog:
         labels = catalog.attributes(number, after)
         rows = catalog.index_rows(number, after)
@@ -146,8 +152,11 @@ def _catch_up(store: Store, number: int, searchable: Searchable) -> None:
                 [Row(r.revision, r.origin, r.modality, r.producer, labels.get(r.revision, {})) for r in page],
                 np.stack([np.frombuffer(r.embedding, "<f4") for r in page]),
             )
+            opening.did(INDEX, page[-1].revision - at)
+            at = page[-1].revision
         no_vectors = np.empty((0, searchable.index.dimension), np.float32)
         searchable.append((), no_vectors, catalog.ends(number, after))
+    opening.did(INDEX, state.head - at)
 
 
 def _index(searchable: Searchable, entries: Sequence[Entry]) -> None:

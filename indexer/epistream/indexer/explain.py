@@ -36,7 +36,12 @@ _BESIDE: Final[Mapping[int, str]] = {
 
 def explain(decision: journal_pb2.Decision) -> api.Explanation:
     """The explanation of one decision."""
-    told = api.Explanation(receipt=decision.receipt, decided_by=decision.decided_by, comment=decision.comment)
+    told = api.Explanation(
+        receipt=decision.receipt,
+        decided_by=decision.decided_by,
+        comment=decision.comment,
+        policy_version=decision.policy_version,
+    )
     for rule in _rules(decision):
         told.rules.append(rule)
         if rule.fired:
@@ -51,7 +56,7 @@ def _rules(decision: journal_pb2.Decision) -> Iterator[api.ExplainedRule]:
         yield _rule("review", _BY_REVIEW[reason], fired=True)
         return
     if (receipt.outcome, reason) == (pb.OUTCOME_REJECTED, pb.REASON_RETRACTION):
-        yield _rule("known", "it was put off, and its item was taken back", fired=True)
+        yield _rule("known", "it waited to go on by itself, and its item was taken back", fired=True)
         return
     synthetic = decision.origin == pb.ORIGIN_SYNTHETIC and figures.generation > 0
     if synthetic:
@@ -77,9 +82,16 @@ def _lineage(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.E
     if reason == pb.REASON_CYCLE:
         yield _rule("cycle", "it would be derived from itself", fired=True)
     text = f"generation {figures.generation}, taken up to {figures.generation_max}"
+    if figures.generation > figures.generation_max and reason != pb.REASON_GENERATION:
+        text += "; beyond that its tests decide"
     yield _rule("generation", text, fired=reason == pb.REASON_GENERATION)
-    if reason == pb.REASON_COLLAPSE:
-        yield _rule("collapse", "its producer says less and less: the collapse alarm is on", fired=True)
+    if figures.HasField("collapse_ratio"):
+        text = (
+            f"its producer's collapse alarm is on since the window that ended at revision"
+            f" {figures.collapse_since_revision}: the newest one amounts to {figures.collapse_ratio:.3f} of the kinds"
+            f" that people's does, beyond doubt less than {figures.collapse_bar:g} when it was raised"
+        )
+        yield _rule("collapse", text, fired=reason == pb.REASON_COLLAPSE)
 
 
 def _measures(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.ExplainedRule]:
@@ -90,12 +102,16 @@ def _measures(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.
     if figures.HasField("gain"):
         worth = f"{figures.worth:.3f}" if figures.HasField("worth") else "unknown"
         gain = (
-            f"gain {figures.gain:.3f} beyond all that is known, {figures.human_gain:.3f} beyond what is not synthetic"
+            f"gain {figures.gain:.3f} beyond all that is known,"
+            f" {figures.human_gain:.3f} beyond what people said or tests verified"
         )
         text = f"{gain}; worth {worth}, at least {figures.worth_min:g} where the policy holds"
         yield _rule("worth", text, fired=reason == pb.REASON_LOW_GAIN)
     if figures.HasField("real_share"):
-        text = f"{figures.real_share:.3f} of 1,000 changes would be real, the floor is {figures.real_share_floor:g}"
+        text = (
+            f"{figures.real_share:.3f} of 1,000 changes would be real, of all or of its modality, whichever is less;"
+            f" the floor is {figures.real_share_floor:g}"
+        )
         if reason == pb.REASON_DEFERRED and figures.real_share >= figures.real_share_floor:
             text += "; others that were put off go first"
         yield _rule("real_share", text, fired=reason == pb.REASON_DEFERRED)
@@ -103,7 +119,8 @@ def _measures(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.
 
 def _against(figures: pb.Figures) -> Iterator[str]:
     if figures.item_id:
-        yield f"against {figures.item_id} version {figures.version}"
+        origin = pb.Origin.Name(figures.origin).removeprefix("ORIGIN_")
+        yield f"against {figures.item_id} version {figures.version}, which is {origin}"
     if figures.HasField("similarity"):
         yield f"cosine {figures.similarity:.4f}, compared from {figures.threshold:g} on"
     yield from figures.differences

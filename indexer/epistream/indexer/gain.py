@@ -319,7 +319,7 @@ class Gains:
         return known, (self._human.score(vectors) if self._human is not self._known else known)
 
     def observe(self, vector: ArrayLike, *, anchored: bool) -> None:
-        """Take in an accepted vector; `anchored`: it is from people, or verified by execution.
+        """Take in an accepted vector; `anchored`: it is from people, or verified by execution (`standing.anchored`).
 
         Raises:
             ValueError, Broken: see `Posterior.observe`. Nothing is taken in of a vector that is wrong.

@@ -78,6 +78,8 @@ class Verdict:
     """Of knowledge: what else it rests on."""
     late: bool = False
     """For REVISED: it holds from an earlier time on than the head, which stays the head."""
+    verified_by: str = ""
+    """The program that has run its tests and lets it in."""
     earlier: pb.Receipt | None = None
     """The receipt of the first time, when there was one: it is the answer, and nothing is written."""
 
@@ -177,10 +179,13 @@ def _on_grounds(
 
 def _until_verified(submission: pb.Submission, grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:
     """Why code is held until its tests were run, or an expert answers for it; None for what is not."""
+    return pb.REASON_UNVERIFIED if _tests_decide(submission, config) and not grounds.verified else None
+
+
+def _tests_decide(submission: pb.Submission, config: NamespaceConfig) -> bool:
+    """Whether it is code that its tests let in, or turn away."""
     asked = config.policy.verify_code and submission.modality == pb.MODALITY_CODE
-    if not asked or grounds.verified or submission.origin == pb.ORIGIN_EXPERT:
-        return None
-    return pb.REASON_UNVERIFIED
+    return asked and submission.origin != pb.ORIGIN_EXPERT
 
 
 def _says_less(grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:
@@ -221,8 +226,9 @@ def _astray(submission: pb.Submission, grounds: Grounds, config: NamespaceConfig
         return pb.REASON_UNKNOWN_PARENT
     if lineage.cycle:
         return pb.REASON_CYCLE
-    too_far = lineage.generation > config.policy.generation_max and not grounds.verified
-    return pb.REASON_GENERATION if too_far else None
+    # Of code whose tests decide these are asked instead: it is held for one reason, and who ends that ends both.
+    asked = not grounds.verified and not _tests_decide(submission, config)
+    return pb.REASON_GENERATION if asked and lineage.generation > config.policy.generation_max else None
 
 
 def confirmed(submission: pb.Submission, origin: pb.Origin.ValueType) -> pb.Submission:
@@ -260,11 +266,14 @@ def decide_again(
     if verdict.outcome in (pb.OUTCOME_HELD, pb.OUTCOME_REFUSED):
         late = verdict.outcome == pb.OUTCOME_REFUSED and not ruling.decided_by
         return replace(verdict, outcome=pb.OUTCOME_REJECTED) if late else verdict
-    return replace(verdict, reason=pb.REASON_REVIEW_ADMITTED if ruling.decided_by else pb.REASON_RELEASED)
+    if not ruling.decided_by:
+        # Only what a program let in was put off since: what a person lets in is theirs, and waits for no share.
+        return replace(verdict, reason=pb.REASON_RELEASED, verified_by=ruling.held.decision.decided_by)
+    return replace(verdict, reason=pb.REASON_REVIEW_ADMITTED, verified_by=ruling.decided_by if by_program else "")
 
 
 TAKEN_BACK: Final = Verdict(pb.OUTCOME_REJECTED, pb.REASON_RETRACTION)
-"""On what was put off, when its item is taken back."""
+"""On what waits to go on by itself, when its item is taken back."""
 
 
 def _refuse(submission: pb.Submission, found: IdReused | Stale) -> Verdict:
@@ -297,7 +306,7 @@ def _not_carried(submission: pb.Submission, topic: Topic) -> Verdict:
 
 
 def takes_back(retraction: pb.Submission, held: Held) -> bool:
-    """Whether a retraction ends what was put off of the same item: of its own producer, or of a lower authority."""
+    """Whether a retraction ends what waits of the same item: of its own producer, or of a lower authority."""
     submission = held.decision.held
     own = submission.provenance.producer == retraction.provenance.producer
     return own or AUTHORITY[retraction.origin] > AUTHORITY[submission.origin]

@@ -1,9 +1,11 @@
 """What is held, and what became of it: questions over the view `held`. See `catalog`."""
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable
 
 from epistream.indexer.catalog import Catalog
+from epistream.indexer.decode import item_of
 from epistream.indexer.model import Held
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -74,24 +76,26 @@ def since(catalog: Catalog, namespace: int, limit: int) -> list[int]:
     return [us for (us,) in rows]
 
 
-def put_off(catalog: Catalog, namespace: int) -> int:
-    """How many submissions wait for the real share to allow them."""
-    row: int = catalog.connection.execute(
-        "SELECT COUNT(*) FROM held INDEXED BY held_put_off WHERE namespace = ? AND resolved IS NULL"  # noqa: S608
-        f" AND reason = {pb.REASON_DEFERRED}",
+def put_off(catalog: Catalog, namespace: int) -> Counter[int]:
+    """How many submissions wait for the real share to allow them, by modality."""
+    rows = catalog.connection.execute(
+        "SELECT modality, COUNT(*) FROM held INDEXED BY held_put_off WHERE namespace = ? AND resolved IS NULL"  # noqa: S608
+        f" AND reason = {pb.REASON_DEFERRED} GROUP BY modality",
         (namespace,),
-    ).get
-    return row
+    )
+    return Counter(dict(rows))
 
 
-def next_put_off(catalog: Catalog, namespace: int, after: int, limit: int) -> list[tuple[Held, bytes | None]]:
-    """At most `limit` of them after a sequence, the oldest first, each with its vector as little-endian float32."""
+def next_put_off(
+    catalog: Catalog, namespace: int, modality: int, after: int, limit: int
+) -> list[tuple[Held, bytes | None]]:
+    """At most `limit` of a modality's after a sequence, the oldest first, each with its vector as <f4 bytes."""
     rows = list(
         catalog.connection.execute(
             "SELECT h.sequence, j.embedding FROM held h INDEXED BY held_put_off JOIN journal j"  # noqa: S608
             " ON j.sequence = h.sequence WHERE h.namespace = ? AND h.sequence > ? AND h.resolved IS NULL"
-            f" AND h.reason = {pb.REASON_DEFERRED} ORDER BY h.sequence LIMIT ?",
-            (namespace, after, limit),
+            f" AND h.reason = {pb.REASON_DEFERRED} AND h.modality = ? ORDER BY h.sequence LIMIT ?",
+            (namespace, after, modality, limit),
         )
     )
     return [(Held(sequence, catalog.decision(sequence)), embedding) for sequence, embedding in rows]
@@ -99,8 +103,7 @@ def next_put_off(catalog: Catalog, namespace: int, after: int, limit: int) -> li
 
 def put_off_of(catalog: Catalog, namespace: int, item_id: str) -> list[Held]:
     """Those of them that are about an item, the oldest first."""
-    sequences = _named(catalog, namespace, item_id, pb.REASON_DEFERRED)
-    return [Held(sequence, catalog.decision(sequence)) for sequence in sequences]
+    return _named(catalog, namespace, item_id, pb.REASON_DEFERRED)
 
 
 def orphans(catalog: Catalog, namespace: int) -> int:
@@ -113,21 +116,36 @@ def orphans(catalog: Catalog, namespace: int) -> int:
     return row
 
 
-def orphans_of(catalog: Catalog, namespace: int, parent: str, limit: int) -> list[tuple[Held, bytes | None]]:
-    """At most `limit` of them that name a parent, the oldest first, each with its vector as little-endian float32."""
-    sequences = _named(catalog, namespace, parent, pb.REASON_UNKNOWN_PARENT, limit)
+def orphans_of(catalog: Catalog, namespace: int, name: str, after: int, limit: int) -> list[Held]:
+    """At most `limit` of them after a sequence that name an item as a parent, or are about it; the oldest first.
+
+    Only those with a vector.
+    """
+    return _named(catalog, namespace, name, pb.REASON_UNKNOWN_PARENT, " AND j.embedding IS NOT NULL", after, limit)
+
+
+def orphans_about(catalog: Catalog, namespace: int, item_id: str) -> list[Held]:
+    """Those of them that are about an item, the oldest first."""
+    found = _named(catalog, namespace, item_id, pb.REASON_UNKNOWN_PARENT)
+    return [held for held in found if item_of(held.decision.held) == item_id]
+
+
+def with_vectors(catalog: Catalog, sequences: Iterable[int]) -> list[tuple[Held, bytes | None]]:
+    """What entries held, in their order, each with its vector as little-endian float32."""
     rows = catalog.connection.execute(
         "SELECT j.sequence, j.embedding FROM json_each(?) s CROSS JOIN journal j ON j.sequence = s.value",
-        (json.dumps(sequences),),
+        (json.dumps(list(sequences)),),
     )
     return [(Held(sequence, catalog.decision(sequence)), embedding) for sequence, embedding in list(rows)]
 
 
-def _named(catalog: Catalog, namespace: int, name: str, reason: int, limit: int = -1) -> list[int]:
+def _named(
+    catalog: Catalog, namespace: int, name: str, reason: int, only: str = "", after: int = 0, limit: int = -1
+) -> list[Held]:
     rows = catalog.connection.execute(
-        "SELECT n.sequence FROM held_names n JOIN held h ON h.namespace = n.namespace AND h.sequence = n.sequence"
-        " WHERE n.namespace = ? AND n.name = ? AND h.resolved IS NULL AND h.reason = ? ORDER BY n.sequence"
-        " LIMIT ?",
-        (namespace, name, reason, limit),
+        "SELECT n.sequence FROM held_names n JOIN held h ON h.namespace = n.namespace AND h.sequence = n.sequence"  # noqa: S608 - constants
+        " JOIN journal j ON j.sequence = n.sequence WHERE n.namespace = ? AND n.name = ? AND n.sequence > ?"
+        f" AND h.resolved IS NULL AND h.reason = ?{only} ORDER BY n.sequence LIMIT ?",
+        (namespace, name, after, reason, limit),
     )
-    return [sequence for (sequence,) in rows]
+    return [Held(sequence, catalog.decision(sequence)) for (sequence,) in list(rows)]

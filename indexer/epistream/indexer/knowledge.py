@@ -18,7 +18,7 @@ from epistream.indexer.filters import matches
 from epistream.indexer.model import Vector
 from epistream.indexer.namespaces import Namespaces, NamespaceState
 from epistream.indexer.paging import REVISION_MAX, limit_of, page_token
-from epistream.indexer.signals.kept import KeptSignals, not_measured
+from epistream.indexer.signals.kept import HISTORY_MAX, KeptSignals, not_measured
 from epistream.indexer.store import Store
 from epistream.indexer.vectors import vector_of
 from epistream.v1 import knowledge_pb2 as pb
@@ -145,13 +145,16 @@ class Knowledge:
             return api.ListAlarmsResponse(alarms=alarms, head_revision=catalog.counts(number).head)
 
     def list_signals(self, request: api.ListSignalsRequest) -> api.ListSignalsResponse:
-        """What was last measured of a namespace; without values where nothing was yet.
+        """What was last measured of a namespace, and before; without values where nothing was yet.
 
         Raises:
             NotFound: there is no such namespace.
+            InvalidInput: more of the past was asked for than is ever kept.
         """
         state = self._namespaces.state(request.namespace)
-        return self._signals.read(state.config.number) or not_measured(state.recorded)
+        if request.history > HISTORY_MAX:
+            raise InvalidInput.at("history", f"{request.history} is above {HISTORY_MAX}: no more are kept")
+        return self._signals.read(state.config.number, request.history) or not_measured(state.recorded)
 
     def search(self, request: api.SearchRequest) -> api.SearchResponse:
         """The items nearest to a text or a vector.

@@ -6,7 +6,7 @@ look in the index is done beforehand, beside the writer: `look_ahead`.
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -117,6 +117,8 @@ class BatchView:
         self._decided: dict[tuple[str, str], tuple[bytes, journal_pb2.Decision]] = {}
         self._committed_decisions: dict[tuple[str, str], tuple[bytes, int]] = {}
         self._aliases: dict[str, str] = {}
+        self._asked: set[str] = set()
+        """The parents whose heads are at hand, where they have any."""
         self._committed_heads: dict[str, Head] = {}
         self._committed_contents: dict[bytes, Head] = {}
         self._fresh: dict[str, _Fresh] = {}
@@ -141,11 +143,8 @@ class BatchView:
         number, catalog = self._number, self._catalog
         self._batch.extend(candidates)
         self._committed_decisions |= catalog.submissions(number, {_sender(candidate) for candidate in candidates})
-        named = {parent for c in candidates for parent in c.decoded.submission.provenance.derived_from}
-        aliases = catalog.aliases(number, named) if named else {}
-        self._aliases = aliases | self._aliases
-        named |= {candidate.decoded.item_id for candidate in candidates} | set(aliases.values())
-        self._committed_heads |= catalog.heads(number, named)
+        self.know({parent for c in candidates for parent in c.decoded.submission.provenance.derived_from})
+        self._committed_heads |= catalog.heads(number, {candidate.decoded.item_id for candidate in candidates})
         self._committed_contents |= catalog.first_heads_with(number, {c.decoded.fingerprint for c in candidates})
         with_vector = [candidate for candidate in candidates if candidate.vector is not None]
         if not with_vector:
@@ -156,6 +155,15 @@ class BatchView:
         self._vectors = np.vstack([self._vectors, _vectors(with_vector)]) if first else _vectors(with_vector)
         self._look_in_batch(range(first, len(self._rows)))
         self._look_around([self._rows[id(c)] for c in with_vector if again or self._may_need_neighbours(c)])
+
+    def know(self, parents: Collection[str]) -> None:
+        """Have the heads of parents at hand, or of the items that they were merged into."""
+        named = set(parents) - self._asked
+        if named:
+            self._asked |= named
+            aliases = self._catalog.aliases(self._number, named)
+            self._aliases = aliases | self._aliases
+            self._committed_heads |= self._catalog.heads(self._number, named | set(aliases.values()))
 
     def has(self, candidate: Embedded) -> bool:
         """Whether a candidate with a vector is of the batch."""
@@ -200,7 +208,8 @@ class BatchView:
             named = list(fresh.knowledge.provenance.derived_from)
         else:
             named = self._catalog.parents(self._number, item_id)
-        heads = {name: self.parent(name) or self._catalog.head(self._number, name) for name in named}
+        self.know(named)
+        heads = {name: self.parent(name) for name in named}
         return [head.item_id if head is not None else name for name, head in heads.items()]
 
     def nominees(self, candidate: Embedded, threshold: float, limit: int) -> Sequence[Nominee]:

@@ -52,12 +52,17 @@ def trace(submission: pb.Submission, item_id: str, known: KnownParents) -> Linea
     if submission.origin != pb.ORIGIN_SYNTHETIC or submission.retraction:
         return NO_MODEL
     heads = {name: known.parent(name) for name in submission.provenance.derived_from}
-    unknown = tuple(name for name, head in heads.items() if head is None or head.retracted)
+    unknown = tuple(name for name, head in heads.items() if not is_known(head))
     generation = 1 + max((head.generation for head in heads.values() if head is not None), default=0)
     # What does not exist yet cannot have been derived from.
     parents = [head.item_id for head in heads.values() if head is not None]
     cycle = bool(parents) and known.head(item_id) is not None and _descends(parents, item_id, known)
     return Lineage(generation, unknown[:UNKNOWN_MAX], cycle)
+
+
+def is_known(parent: Head | None) -> bool:
+    """Whether something may be derived from an item that has this head."""
+    return parent is not None and not parent.retracted
 
 
 def _descends(parents: Sequence[str], item_id: str, known: KnownParents) -> bool:

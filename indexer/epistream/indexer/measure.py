@@ -24,7 +24,7 @@ class Measured:
     gain: float | None
     """Relative, beyond all that was accepted before, 0 to 1; None without a vector."""
     human_gain: float | None
-    """The same beyond what is not SYNTHETIC."""
+    """The same beyond what people said and what was verified by its tests."""
 
     @property
     def worth(self) -> float | None:

@@ -180,6 +180,11 @@ def valid_us(said: pb.Submission | pb.Knowledge) -> int | None:
     return said.valid_from.ToMicroseconds() if said.HasField("valid_from") else None
 
 
+def answered(change: pb.Change) -> bool:
+    """Whether a change made what it says part of the answers: it took nothing back, and came not late."""
+    return change.kind not in (pb.CHANGE_KIND_RETRACTED, pb.CHANGE_KIND_LATE)
+
+
 def record_of(one: Record | Decoded | Malformed | Embedded) -> Record:
     """What arrived, at whatever stage it is."""
     match one:

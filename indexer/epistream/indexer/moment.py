@@ -5,8 +5,9 @@ room: so the outcome does not depend on how a stream is cut into batches.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -15,14 +16,14 @@ from epistream.indexer import holding
 from epistream.indexer.anchors import Anchor, Growing
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.collapse import has_room
-from epistream.indexer.decode import again
+from epistream.indexer.decode import again, item_of
 from epistream.indexer.gate import NO_GROUNDS, Grounds, takes_back
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView
-from epistream.indexer.lineage import trace
+from epistream.indexer.lineage import is_known, trace
 from epistream.indexer.match import Conflicting, KnownItem, Match, Novel, SameClaim, SameContent
 from epistream.indexer.measure import Measured, look
-from epistream.indexer.model import Embedded, Held, NamespaceConfig, Ruling
+from epistream.indexer.model import Embedded, Held, NamespaceConfig, Ruling, answered
 from epistream.indexer.standing import Standing
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -35,62 +36,121 @@ AT_EACH: Final = 2
 _PAGE: Final = 32
 
 
+@dataclass(slots=True)
+class _Lane:
+    """What was put off of one modality, as far as it is read."""
+
+    read: deque[Ruling] = field(default_factory=deque)
+    after: int = 0
+    """The sequence up to which it is read."""
+    exhausted: bool = False
+    fresh: deque[Ruling] = field(default_factory=deque)
+    """What the batch itself put off."""
+
+
 class PutOff:
-    """The submissions that were put off in a namespace, the oldest first, as one batch moves on.
+    """The submissions that were put off in a namespace, by modality the oldest first, as one batch moves on.
 
     Most batches have no room for any, so they are read only when there is.
     """
 
-    def __init__(self, catalog: Catalog, number: int, *, some: bool) -> None:
-        """`some`: whether there are any."""
+    def __init__(self, catalog: Catalog, number: int) -> None:
         self._catalog, self._number = catalog, number
-        self._read: deque[Ruling] = deque()
-        self._after, self._exhausted = 0, not some
-        self._fresh: deque[Ruling] = deque()
+        self._lanes: defaultdict[int, _Lane] = defaultdict(_Lane)
 
     def add(self, ruling: Ruling) -> None:
         """The batch itself puts one off."""
-        self._fresh.append(ruling)
+        self._lanes[ruling.embedded.decoded.submission.modality].fresh.append(ruling)
 
     def of(self, item_id: str) -> list[Ruling]:
         """Those of an item, each to be rejected; some may be decided by now."""
         kept = holding.put_off_of(self._catalog, self._number, item_id)
-        fresh = [ruling.held for ruling in self._fresh if ruling.embedded.decoded.item_id == item_id]
+        batch = (ruling for lane in self._lanes.values() for ruling in lane.fresh)
+        fresh = [ruling.held for ruling in batch if ruling.embedded.decoded.item_id == item_id]
+        fresh.sort(key=lambda held: held.sequence)
         return [Ruling(held, Embedded(again(held), None), admits=False) for held in (*kept, *fresh)]
 
-    def next(self, view: BatchView) -> Ruling | None:
-        """The oldest one, which is then taken; `view` gets to know it. None when there is none left."""
-        if not self._read and not self._exhausted:
-            page = holding.next_put_off(self._catalog, self._number, self._after, _PAGE)
-            self._read.extend(Ruling(held, _embedded(held, vector), admits=True) for held, vector in page)
-            self._exhausted = len(page) < _PAGE
-            self._after = page[-1][0].sequence if page else self._after
-            view.join([ruling.embedded for ruling in self._read], again=True)
-        if self._read:
-            return self._read.popleft()
-        return self._fresh.popleft() if self._fresh else None
+    def first(self, modality: int, view: BatchView) -> Ruling | None:
+        """The oldest of a modality; `view` gets to know it. None when there is none left."""
+        lane = self._lanes[modality]
+        if not lane.read and not lane.exhausted:
+            page = holding.next_put_off(self._catalog, self._number, modality, lane.after, _PAGE)
+            lane.read.extend(Ruling(held, _embedded(held, vector), admits=True) for held, vector in page)
+            lane.exhausted = len(page) < _PAGE
+            lane.after = page[-1][0].sequence if page else lane.after
+            view.join([ruling.embedded for ruling in lane.read], again=True)
+        waiting = lane.read or lane.fresh
+        return waiting[0] if waiting else None
+
+    def drop_first(self, modality: int) -> None:
+        """Take the one that `first` gave out of it."""
+        lane = self._lanes[modality]
+        (lane.read or lane.fresh).popleft()
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A submission that is held since a parent of its is not known, as far as many of them are kept at hand."""
+
+    sequence: int
+    fingerprint: bytes
+    item_id: str
+    parents: frozenset[str]
+
+
+@dataclass(slots=True)
+class _Named:
+    """What was read of those that name an item."""
+
+    found: list[Orphan] = field(default_factory=list)
+    after: int = 0
+    exhausted: bool = False
 
 
 class Orphans:
-    """The submissions of a namespace that are held since a parent of theirs is not known, as one batch moves on."""
+    """The submissions of a namespace that are held since a parent of theirs is not known, as one batch moves on.
+
+    Of what an earlier version held the vector was not kept: it waits for a person.
+    """
 
     def __init__(self, catalog: Catalog, number: int) -> None:
         self._catalog, self._number = catalog, number
-        self._fresh: defaultdict[str, list[Ruling]] = defaultdict(list)
+        self._named: defaultdict[str, _Named] = defaultdict(_Named)
+        self._fresh: dict[int, Ruling] = {}
+        self._fresh_named: defaultdict[str, list[Orphan]] = defaultdict(list)
 
     def add(self, ruling: Ruling) -> None:
         """The batch itself holds one."""
-        for parent in set(ruling.embedded.decoded.submission.provenance.derived_from):
-            self._fresh[parent].append(ruling)
+        orphan = _orphan(ruling.held)
+        self._fresh[orphan.sequence] = ruling
+        for name in {orphan.item_id, *orphan.parents}:
+            self._fresh_named[name].append(orphan)
 
-    def of(self, parent: str, limit: int) -> list[Ruling]:
-        """Those that name a parent, the oldest first; at most `limit` of before the batch.
+    def of(self, parent: str, waits: Callable[[Orphan], bool], limit: int) -> list[Orphan]:
+        """Those that name a parent and wait, at most `limit`, the oldest first. What does not wait never will again."""
+        named = self._named[parent]
+        named.found = list(filter(waits, named.found))
+        while len(named.found) < limit and not named.exhausted:
+            kept = holding.orphans_of(self._catalog, self._number, parent, named.after, limit)
+            page = [_orphan(held) for held in kept]
+            named.exhausted = len(page) < limit
+            named.after = page[-1].sequence if page else named.after
+            named.found.extend(one for one in page if parent in one.parents and waits(one))
+        fresh = (one for one in self._fresh_named[parent] if parent in one.parents and waits(one))
+        return [*named.found, *fresh][:limit]
 
-        Of what an earlier version held the vector was not kept: it waits for a person.
-        """
-        kept = holding.orphans_of(self._catalog, self._number, parent, limit)
-        known = [Ruling(held, _embedded(held, vector), admits=True) for held, vector in kept if vector is not None]
-        return [*known, *self._fresh[parent]]
+    def rulings(self, orphans: Iterable[Orphan]) -> list[Ruling]:
+        """What the gate decides of them, with their vectors; in their order."""
+        wanted = [orphan.sequence for orphan in orphans]
+        kept = holding.with_vectors(self._catalog, [one for one in wanted if one not in self._fresh])
+        read = {held.sequence: Ruling(held, _embedded(held, vector), admits=True) for held, vector in kept}
+        return [self._fresh.get(one) or read[one] for one in wanted]
+
+    def about(self, item_id: str) -> list[Ruling]:
+        """Those of an item, each to be rejected; some may be decided by now."""
+        kept = holding.orphans_about(self._catalog, self._number, item_id)
+        fresh = [self._fresh[one.sequence].held for one in self._fresh_named[item_id] if one.item_id == item_id]
+        return [Ruling(held, Embedded(again(held), None), admits=False) for held in (*kept, *fresh)]
 
 
 @dataclass(slots=True)
@@ -123,8 +183,8 @@ class Moment:
         return Grounds(
             trace(submission, candidate.decoded.item_id, self.view),
             self._measured(candidate) if new else None,
-            self.standing.share.after_one_more() if new or brought_back else None,
-            waiting=self.standing.put_off > 0,
+            self.standing.shares.after_one_more(submission.modality) if new or brought_back else None,
+            waiting=self.standing.put_off[submission.modality] > 0,
             alarm=self.alarms.get((submission.provenance.producer, submission.modality)),
         )
 
@@ -137,66 +197,89 @@ class Moment:
         if ruling is not None:
             self.ended.add(ruling.held.sequence)
             if ruling.held.decision.receipt.reason == pb.REASON_DEFERRED:
-                self.standing.put_off -= 1
+                self.standing.put_off[ruling.held.decision.held.modality] -= 1
             elif ruling.held.decision.receipt.reason == pb.REASON_UNKNOWN_PARENT:
                 self.standing.orphans -= 1
         decision, change = entry.record.decision, entry.change
-        if change is not None and change.kind != pb.CHANGE_KIND_RETRACTED:
+        if change is not None and answered(change):
             self.said[change.fingerprint] = entry.sequence
         if decision.receipt.reason == pb.REASON_DEFERRED:
             self.put_off.add(Ruling(Held(entry.sequence, decision), candidate, admits=True))
         elif decision.receipt.reason == pb.REASON_UNKNOWN_PARENT:
             self.orphans.add(Ruling(Held(entry.sequence, decision), candidate, admits=True))
 
-    def children(self, entry: Entry) -> list[Ruling]:
+    def children(self, entry: Entry, limit: int) -> list[Ruling]:
         """What was held for want of the item that an entry makes known, and lacks no parent now; the oldest first.
 
-        At most AT_ONCE are looked at.
+        At most AT_ONCE are looked at, and `limit` found.
         """
         change, decision = entry.change, entry.record.decision
-        known = change.item_id if change is not None and change.kind != pb.CHANGE_KIND_RETRACTED else decision.alias
+        known = [decision.alias] if decision.alias else []
+        if change is not None and change.kind != pb.CHANGE_KIND_RETRACTED:
+            known.append(change.item_id)
         if not known or self.standing.orphans <= 0:
             return []
-        found = self.orphans.of(known, AT_ONCE + len(self.ended) + len(self.said))
-        still = [one for one in found if self.waits(one)][:AT_ONCE]
-        self.view.join([one.embedded for one in still if not self.view.has(one.embedded)], again=True)
-        return [one for one in still if not trace(one.embedded.decoded.submission, "", self.view).unknown]
+        by_sequence = {one.sequence: one for name in known for one in self.orphans.of(name, self._still_waits, AT_ONCE)}
+        found = [one for _, one in sorted(by_sequence.items())][:AT_ONCE]
+        self.view.know({name for one in found for name in one.parents})
+        # Only what goes on joins the batch: what lacks another parent may be looked at with each entry.
+        whole = (one for one in found if all(is_known(self.view.parent(name)) for name in one.parents))
+        rulings = self.orphans.rulings(islice(whole, limit))
+        self.view.join([one.embedded for one in rulings if not self.view.has(one.embedded)], again=True)
+        return rulings
 
     def taken_back(self, retraction: Embedded) -> list[Ruling]:
-        """What was put off of the item that is taken back, and ends with it; to be rejected."""
-        if not self.standing.put_off:
-            return []
-        put_off = self.put_off.of(retraction.decoded.item_id)
-        submission = retraction.decoded.submission
-        return [ruling for ruling in put_off if self.waits(ruling) and takes_back(submission, ruling.held)]
+        """What waits to go on by itself, is of the item that is taken back, and ends with it; to be rejected."""
+        item_id, submission = retraction.decoded.item_id, retraction.decoded.submission
+        put_off = self.put_off.of(item_id) if self.standing.put_off.total() > 0 else ()
+        orphans = self.orphans.about(item_id) if self.standing.orphans > 0 else ()
+        return [one for one in (*put_off, *orphans) if self.waits(one) and takes_back(submission, one.held)]
 
     def behind(self) -> bool:
         """Whether some of what was put off could have gone on before: the policy is a new one."""
-        floor = self.config.policy.real_share_floor
-        return self.standing.put_off > 0 and has_room(self.standing.share.after_one_more(), floor)
+        return bool(self._with_room())
 
     def goes_on(self) -> Ruling | None:
-        """The next one that was put off, if there is room for it now."""
-        while self.behind():
-            ruling = self.put_off.next(self.view)
-            if ruling is None:
-                self.standing.put_off = 0  # the others were said by somebody else
-                return None
-            if ruling.held.sequence in self.ended:
+        """The next one that was put off, if there is room for it now: the oldest of all modalities that have some."""
+        while first := self._first():
+            modality = first.held.decision.held.modality
+            self.put_off.drop_first(modality)
+            if first.held.sequence in self.ended:
                 continue  # somebody has decided it, so it is counted no more
-            if not self._was_said(ruling):
-                return ruling
-            self.standing.put_off -= 1
+            if not self._was_said(first.held.sequence, first.held.decision.fingerprint):
+                return first
+            self.standing.put_off[modality] -= 1
         return None
 
     def waits(self, ruling: Ruling) -> bool:
         """Whether the batch has neither decided what was held before, nor said it."""
-        return ruling.held.sequence not in self.ended and not self._was_said(ruling)
+        return self._waits(ruling.held.sequence, ruling.held.decision.fingerprint)
 
-    def _was_said(self, ruling: Ruling) -> bool:
+    def _first(self) -> Ruling | None:
+        firsts = []
+        for modality in self._with_room():
+            first = self.put_off.first(modality, self.view)
+            if first is None:
+                self.standing.put_off[modality] = 0  # the others were said by somebody else
+            else:
+                firsts.append(first)
+        return min(firsts, key=lambda ruling: ruling.held.sequence, default=None)
+
+    def _with_room(self) -> list[int]:
+        """The modalities of which something was put off, and there is room for one more."""
+        floor, shares = self.config.policy.real_share_floor, self.standing.shares
+        waiting = [modality for modality, count in self.standing.put_off.items() if count > 0]
+        return [modality for modality in waiting if has_room(shares.after_one_more(modality), floor)]
+
+    def _still_waits(self, orphan: Orphan) -> bool:
+        return self._waits(orphan.sequence, orphan.fingerprint)
+
+    def _waits(self, sequence: int, fingerprint: bytes) -> bool:
+        return sequence not in self.ended and not self._was_said(sequence, fingerprint)
+
+    def _was_said(self, sequence: int, fingerprint: bytes) -> bool:
         """Whether the batch has made a version with the content of what was held before."""
-        held = ruling.held
-        return self.said.get(held.decision.fingerprint, 0) > held.sequence
+        return self.said.get(fingerprint, 0) > sequence
 
     def _measured(self, candidate: Embedded) -> Measured:
         anchor = self.anchors[candidate.decoded.submission.modality].anchor
@@ -209,3 +292,8 @@ class Moment:
 
 def _embedded(held: Held, vector: bytes | None) -> Embedded:
     return Embedded(again(held), np.frombuffer(vector, "<f4") if vector is not None else None)
+
+
+def _orphan(held: Held) -> Orphan:
+    parents = frozenset(held.decision.held.provenance.derived_from)
+    return Orphan(held.sequence, held.decision.fingerprint, item_of(held.decision.held), parents)

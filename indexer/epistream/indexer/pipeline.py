@@ -14,7 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from epistream.indexer import conflicts, deadletters, holding, positions
+from epistream.indexer import conflicts, deadletters, disputes, holding, positions
 from epistream.indexer.anchors import Anchors, Growing
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.clock import Clock
@@ -168,6 +168,35 @@ class Pipeline:
         write(self._store, draft, ())
         self._stands(draft, moments)
 
+    def settle(self, namespace: str, settlement: journal_pb2.Settlement, retraction: Embedded | None) -> None:
+        """End a dispute, in one transaction. Only the writer thread.
+
+        Args:
+            namespace: in which it is.
+            settlement: all but its time.
+            retraction: of the item, where it does not stand: the next entry.
+
+        Raises:
+            Conflict: it is over by now, or the item has changed since it was read. Nothing was written.
+            Denied: the item does not stand and has a higher authority. Nothing was written.
+            Unavailable, Broken: as `commit`.
+        """
+        config = self._namespaces.configs[namespace]
+        with self._store.newest() as catalog:
+            known = disputes.read(catalog, config.number, settlement.dispute)
+            if known is None or known.ended is not None:
+                raise Conflict(f"review {settlement.dispute} is not disputed any more", reason="NOT_HELD")
+            draft = self._draft()
+            record = journal_pb2.JournalRecord(settled=settlement)
+            record.settled.time.FromMicroseconds(draft.now_us)
+            draft.add_record(config.number, record)
+            retractions = [retraction] if retraction is not None else []
+            moments = self._moments(retractions, catalog)
+            for one, receipt in zip(retractions, self._decide(retractions, draft, catalog, moments), strict=True):
+                _require_retracted(one.decoded.submission, receipt)
+        write(self._store, draft, ())
+        self._stands(draft, moments)
+
     def comment(self, namespace: str, comment: journal_pb2.Comment) -> journal_pb2.Comment:
         """Write down what somebody said; returns it with its time. Only the writer thread; raises as `commit`."""
         with self._store.newest():
@@ -309,7 +338,7 @@ class Pipeline:
         config, standing = state.config, state.standing.branch()
         threshold = config.policy.near_duplicate_threshold
         view = BatchView(config.number, catalog, state.searchable, self._statements, batch, threshold)
-        put_off = PutOff(catalog, config.number, some=standing.put_off > 0)
+        put_off = PutOff(catalog, config.number)
         anchors, orphans = self._anchored(batch, state, catalog), Orphans(catalog, config.number)
         return Moment(config, view, standing, anchors, put_off, orphans, state.alarms)
 
@@ -317,7 +346,7 @@ class Pipeline:
         """The anchor windows of the modalities that synthetic candidates have, or what goes on may have."""
         submissions = (candidate.decoded.submission for candidate in candidates)
         modalities = {s.modality for s in submissions if s.origin == pb.ORIGIN_SYNTHETIC and not s.retraction}
-        if state.standing.put_off or state.standing.orphans:
+        if state.standing.put_off.total() or state.standing.orphans:
             modalities |= set(pb.Modality.values()[1:])
         return {modality: self._anchors.growing(catalog, state.config, modality, state.head) for modality in modalities}
 
@@ -336,7 +365,7 @@ def _take(
     *,
     taken_back: Iterable[Ruling] = (),
 ) -> None:
-    """Take in what was decided; end what was put off of an item that it took back; decide what goes on since then.
+    """Take in what was decided; end what waited of an item that it took back; decide what goes on since then.
 
     Any number may be for which a new policy has room: `Pipeline.let_go` takes these, in commits of their own.
     """
@@ -356,10 +385,8 @@ def _bring_together(moment: Moment, draft: Draft, entry: Entry) -> None:
     At most AT_ONCE with each entry; what is beyond waits for the parent's next version, or for a person.
     """
     begun, known = len(draft.entries), deque([entry])
-    while known:
-        for child in moment.children(known.popleft()):
-            if len(draft.entries) - begun >= AT_ONCE:
-                return
+    while known and (left := AT_ONCE - (len(draft.entries) - begun)):
+        for child in moment.children(known.popleft(), left):
             if moment.waits(child):
                 _, decided = draft.release(child, child.embedded, _verdict_again(child, moment), moment.config)
                 moment.take(child.embedded, decided, child)
@@ -418,7 +445,7 @@ def _require_retracted(submission: pb.Submission, receipt: pb.Receipt) -> None:
         raise _against("its retraction", submission.item_id, receipt.figures.origin)
     if receipt.outcome == pb.OUTCOME_REFUSED:
         why = "; ".join(violation.description for violation in receipt.violations)
-        raise Conflict(f"{submission.item_id} has changed since the conflict was read: {why}", reason="NOT_OPEN")
+        raise Conflict(f"{submission.item_id} has changed since it was read: {why}", reason="NOT_OPEN")
 
 
 def _against(what: str, item_id: str, origin: pb.Origin.ValueType) -> Denied:

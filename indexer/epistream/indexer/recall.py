@@ -51,7 +51,7 @@ def recall(catalog: Catalog, entry: Entry) -> Recalled:
     """
     decision = entry.record.decision
     if entry.change is not None:
-        submission = _of_change(entry.change, decision.receipt)
+        submission = of_change(entry.change, decision)
         return Recalled(_decoded(entry, submission), _vector(entry.embedding), whole=True)
     if decision.receipt.outcome == pb.OUTCOME_MERGED:
         return _merged(catalog, entry)
@@ -64,19 +64,19 @@ def recall(catalog: Catalog, entry: Entry) -> Recalled:
     return Recalled(_decoded(entry, submission), vector, whole=True)
 
 
-def _of_change(change: pb.Change, receipt: pb.Receipt) -> pb.Submission:
+def of_change(change: pb.Change, decision: journal_pb2.Decision) -> pb.Submission:
     """The submission that became a version.
 
     What was promoted since it claims the same in other words named no item that exists: with the item's name it would
     be a revision.
     """
     promoted = change.reason in (pb.REASON_PROMOTION, pb.REASON_LATE)
-    in_other_words = promoted and receipt.figures.HasField("similarity")
+    in_other_words = promoted and decision.receipt.figures.HasField("similarity")
     said = change.knowledge
     submission = pb.Submission(
         namespace=change.namespace,
         submission_id=said.submission_id,
-        item_id="" if in_other_words else change.item_id,
+        item_id=decision.alias or ("" if in_other_words else change.item_id),
         origin=said.origin,
         retraction=change.kind == pb.CHANGE_KIND_RETRACTED,
         provenance=said.provenance,

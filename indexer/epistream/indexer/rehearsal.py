@@ -182,7 +182,7 @@ class _Stage:
         self._set_policy(ns_pb.Policy())
 
     def take(self, entry: Entry) -> None:
-        """The next entry of the namespace. Comments and resolutions decide nothing: what they led to has entries."""
+        """The next entry of the namespace. What people say or settle decides nothing: what it led to does."""
         match entry.record.WhichOneof("record"):
             case "decision":
                 self._take_decision(entry)
@@ -278,7 +278,7 @@ class _Stage:
             self.result.left_out[LeftOut.NOT_HELD] += 1
             return
         try:
-            (now,) = self._engine.pipeline.release([_ruling(held, self._held[_sender(entry)], decision)])
+            (now,) = self._engine.pipeline.release([_ruling(held, self._held[_sender(entry)], entry)])
         except (Conflict, Denied):
             self.result.left_out[LeftOut.NOT_POSSIBLE] += 1
             return
@@ -350,16 +350,17 @@ def _sender(entry: Entry) -> _Sender:
     return receipt.producer, receipt.submission_id
 
 
-def _ruling(held: Held, embedded: Embedded, decision: journal_pb2.Decision) -> Ruling:
+def _ruling(held: Held, embedded: Embedded, entry: Entry) -> Ruling:
     """What was decided a second time, as it was asked for."""
+    decision, change = entry.record.decision, entry.change
     rejected = decision.receipt.outcome == pb.OUTCOME_REJECTED
-    by_program = decision.receipt.reason == pb.REASON_FAILED_TESTS
+    by_program = decision.receipt.reason == pb.REASON_FAILED_TESTS or (change is not None and change.verified_by != "")
     return Ruling(
         held,
         embedded,
         # The gate rejects only what it would have let in, had it not come too late.
         admits=not rejected or not decision.decided_by,
-        origin=(pb.ORIGIN_SYNTHETIC if by_program else pb.ORIGIN_UNSPECIFIED) if rejected else decision.origin,
+        origin=pb.ORIGIN_SYNTHETIC if by_program else pb.ORIGIN_UNSPECIFIED if rejected else decision.origin,
         decided_by=decision.decided_by,
         comment=decision.comment,
     )

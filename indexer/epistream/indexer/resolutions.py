@@ -12,13 +12,12 @@ from epistream.indexer import comments, conflicts, holding
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.clock import Clock
 from epistream.indexer.conflicts import Party
-from epistream.indexer.decode import decode
-from epistream.indexer.model import Decoded, Embedded, Record, Ruling
+from epistream.indexer.model import Embedded, Ruling
 from epistream.indexer.namespaces import Namespaces
 from epistream.indexer.paging import REVISION_MAX, limit_of, page_token
 from epistream.indexer.pipeline import Pipeline
 from epistream.indexer.review_rules import require_comment, require_reviewer
-from epistream.indexer.reviews import ruling, told
+from epistream.indexer.reviews import retracting, ruling, told
 from epistream.indexer.store import Store
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
@@ -155,18 +154,9 @@ class Resolutions:
     ) -> Embedded:
         """The submission by which the reviewer takes an item back, the party of a place, unless it has changed."""
         head = catalog.head(number, item_id)
-        retraction = pb.Submission(
-            namespace=request.namespace,
-            submission_id=f"conflict-{request.conflict_id}-party-{place}-version-{head.version if head else 0}",
-            item_id=item_id,
-            origin=request.reviewer.origin,
-            retraction=True,
-            expected_version=head.version if head else 0,
-            provenance=pb.Provenance(producer=request.reviewer.name),
-        )
-        decoded = decode(Record(retraction.SerializeToString(), self._clock.now_us()))
-        assert isinstance(decoded, Decoded)  # noqa: S101 - the reviewer's name was checked, the rest is ours
-        return Embedded(decoded, None)
+        known = pb.Receipt(namespace=request.namespace, item_id=item_id, version=head.version if head else 0)
+        named = f"conflict-{request.conflict_id}-party-{place}-version-{known.version}"
+        return retracting(known, request.reviewer, named, self._clock)
 
 
 def _read(catalog: Catalog, namespace: str, number: int, conflict_id: int) -> conflicts.Conflict:

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,7 @@ from epistream.indexer.journal import Entry, entry_of
 from epistream.indexer.positions import Cursor
 from epistream.indexer.store import FILE, Store, check, locked
 from epistream.v1 import backup_pb2
-from epistream.wire.errors import Broken, InvalidInput
+from epistream.wire.errors import Broken, EpistreamError, InvalidInput
 
 UNFINISHED: Final = "restoring"
 """The folder, within that of the store, in which a store is made before it is moved to its place."""
@@ -81,6 +81,7 @@ def restore(
                 failed.callback(shutil.rmtree, unfinished, ignore_errors=True)
                 restored = _write(file, header, unfinished, progress, checked=checked)
                 progress("place", 0, 1)
+                failed.callback((folder / FILE).unlink, missing_ok=True)
                 _place(unfinished / FILE, folder / FILE)
                 failed.pop_all()
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -126,12 +127,25 @@ def _verified(opened: BinaryIO, file: Path, progress: Progress) -> backup_pb2.Ba
             "file", f"{file} is damaged or was cut off: its SHA-256 does not fit. Take another backup; nothing was made"
         )
     opened.seek(len(MAGIC))
-    return _read_header(opened)
+    try:
+        return _read_header(opened)
+    except DecodeError as error:
+        raise InvalidInput.at(
+            "file",
+            f"{file} has no header that can be read, though its SHA-256 fits: another program made it",
+        ) from error
 
 
 def _read_header(opened: BinaryIO) -> backup_pb2.BackupHeader:
-    length = int.from_bytes(opened.read(HEADER_LENGTH_BYTES), "little")
-    return backup_pb2.BackupHeader.FromString(opened.read(length))
+    return backup_pb2.BackupHeader.FromString(_framed(opened, HEADER_LENGTH_BYTES))
+
+
+def _framed(opened: BinaryIO, length_bytes: int) -> bytes:
+    """What stands behind its length. Raises DecodeError where the file ends before."""
+    length = int.from_bytes(opened.read(length_bytes), "little")
+    if length > os.fstat(opened.fileno()).st_size:
+        raise DecodeError("longer than the file")
+    return opened.read(length)
 
 
 def _records(file: Path) -> Iterator[backup_pb2.BackupRecord]:
@@ -141,34 +155,44 @@ def _records(file: Path) -> Iterator[backup_pb2.BackupRecord]:
         opened.seek(len(MAGIC))
         _read_header(opened)
         while opened.tell() < end:
-            length = int.from_bytes(opened.read(RECORD_LENGTH_BYTES), "little")
-            yield backup_pb2.BackupRecord.FromString(opened.read(length))
+            yield backup_pb2.BackupRecord.FromString(_framed(opened, RECORD_LENGTH_BYTES))
 
 
 def _write(file: Path, header: backup_pb2.BackupHeader, folder: Path, progress: Progress, *, checked: bool) -> Restored:
     """Make the store in a folder of its own, check it and close it: one file, on the disk."""
     store = Store(folder)
     try:
-        records, written = _records(file), 0
-        while page := list(islice(records, journal.PAGE)):
-            with store.transaction() as connection:
-                _put(store, connection, page)
-            written = min(written + len(page), header.journal_entries)
-            progress("write", written, header.journal_entries)
-        with store.reader() as at:
-            found = positions.read(at.connection), positions.acknowledged(at.connection)
-            heads = {namespace.name: at.counts(number).head for number, namespace in at.namespaces()}
+        with _of_a_journal(file):
+            records, written = _records(file), 0
+            while page := list(islice(records, journal.PAGE)):
+                with store.transaction() as connection:
+                    _put(store, connection, page)
+                written = min(written + len(page), header.journal_entries)
+                progress("write", written, header.journal_entries)
+            with store.reader() as at:
+                found = positions.read(at.connection), positions.acknowledged(at.connection)
+                heads = {namespace.name: at.counts(number).head for number, namespace in at.namespaces()}
         if store.journal.last()[0] != header.journal_entries or heads != _heads(header):
             raise Broken(f"{file} does not hold what its header says: report it as a defect", reason="CORRUPT")
         progress("check", 0, 1)
         if checked and (findings := check(store)):
             raise Broken(f"the store that was copied was damaged already: {'; '.join(findings)}", reason="CORRUPT")
         progress("check", 1, 1)
-    except DecodeError as error:
-        raise Broken(f"{file}: an entry of the journal cannot be decoded", reason="CORRUPT") from error
     finally:
         store.close()
     return Restored(header, store.epoch, *found)
+
+
+@contextmanager
+def _of_a_journal(file: Path) -> Iterator[None]:
+    """Raises Broken where the block meets what no journal holds: views that are made of it fail in any way."""
+    try:
+        yield
+    except (EpistreamError, OSError, apsw.Error):
+        raise
+    except Exception as error:
+        text = f"{file}: an entry of the journal cannot be decoded, or cannot stand where it does"
+        raise Broken(text, reason="CORRUPT") from error
 
 
 def _put(store: Store, connection: apsw.Connection, page: Sequence[backup_pb2.BackupRecord]) -> None:

@@ -5,18 +5,19 @@ in `resolutions`. Claims are not here: nothing depends on them but the peace of 
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from epistream.indexer import comments, conflicts, holding
+from epistream.indexer import comments, conflicts, disputes, holding
 from epistream.indexer.agreement import disagreement
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.clock import Clock
-from epistream.indexer.decode import again
-from epistream.indexer.model import Embedded, Held, Ruling, Vector
+from epistream.indexer.decode import again, decode
+from epistream.indexer.model import Decoded, Embedded, Held, Record, Ruling, Vector
 from epistream.indexer.namespaces import Namespaces
 from epistream.indexer.paging import REVISION_MAX, limit_of, page_token
 from epistream.indexer.pipeline import Pipeline
-from epistream.indexer.review import Ranked, Waiting, rank, urgency, verification
+from epistream.indexer.review import UNKNOWN, Ranked, Waiting, rank, urgency, verification
 from epistream.indexer.review_rules import require_comment, require_reviewer, require_verdict
 from epistream.indexer.store import Store
 from epistream.v1 import journal_pb2
@@ -33,6 +34,17 @@ VOTES_MAX: Final = 1000
 """How much feedback on one item is looked at."""
 _OF_PEOPLE: Final = [reason for reason in pb.Reason.values() if reason != pb.REASON_DEFERRED]
 """What waits for people: what the gate has put off it lets go of by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """What is decided of an item that raters dispute."""
+
+    disputed: Held
+    """What the item says, as `disputes.as_held`."""
+    settlement: journal_pb2.Settlement
+    retraction: Embedded | None
+    """Where it does not stand."""
 
 
 class Reviews:
@@ -55,6 +67,9 @@ class Reviews:
             pending = holding.pending(
                 catalog, number, reasons=reasons, producers=request.producers, modalities=request.modalities
             )
+            if pb.REASON_DISPUTED in reasons:
+                pending += disputes.pending(catalog, number, producers=request.producers, modalities=request.modalities)
+                pending.sort()
             held = {one: _held(catalog, request.namespace, number, one) for one in pending[:READ_MAX]}
             contested = conflicts.open_with(catalog.connection, number, held)
             waiting = [self._waiting(one, catalog, number, contested) for one in held.values()]
@@ -71,7 +86,7 @@ class Reviews:
         return answer
 
     def get(self, namespace: str, review_id: int) -> api.Review:
-        """One that was held.
+        """One that was held, or is disputed.
 
         Raises:
             NotFound: there is no such namespace, or nothing was held by that entry.
@@ -82,12 +97,12 @@ class Reviews:
             contested = conflicts.open_with(catalog.connection, number, [review_id])
             review = _review(held, contested.get(review_id, 0))
             review.comments.extend(map(told, comments.read(catalog.connection, number, review_id)))
-            ended = holding.ended(catalog, number, review_id)
+            ended = _ended(catalog, number, held)
             if ended is not None:
-                _tell_decision(review.decision, catalog.decision(ended), review_id)
+                _tell_decision(review.decision, catalog, ended, held)
         return review
 
-    def prepare(self, request: api.DecideReviewRequest) -> Ruling:
+    def prepare(self, request: api.DecideReviewRequest) -> Ruling | Settling:
         """What is asked to be decided, with its vector where it is let in. Any thread.
 
         Raises:
@@ -103,23 +118,37 @@ class Reviews:
             held = _held(catalog, request.namespace, number, request.review_id)
         require_reviewer(reviewer, reason=held.decision.receipt.reason)
         admits = request.verdict == api.REVIEW_VERDICT_ADMIT
-        return ruling(self._pipeline, held, reviewer, request.comment, admits=admits)
+        if held.decision.receipt.reason != pb.REASON_DISPUTED:
+            return ruling(self._pipeline, held, reviewer, request.comment, admits=admits)
+        settlement = journal_pb2.Settlement(
+            dispute=held.sequence, stands=admits, reviewer=reviewer.name, comment=request.comment
+        )
+        taken_back = held.decision.receipt
+        named = f"dispute-{held.sequence}-version-{taken_back.version}"
+        retraction = None if admits else retracting(taken_back, reviewer, named, self._clock)
+        return Settling(held, settlement, retraction)
 
-    def decide(self, prepared: Ruling) -> pb.Receipt:
+    def decide(self, prepared: Ruling | Settling) -> pb.Receipt:
         """End a review. Only the writer thread.
 
         Raises:
-            Conflict: as `Pipeline.release`; but not where it was decided just so before.
-            Denied, Unavailable, Broken: as `Pipeline.release`.
+            Conflict: as `Pipeline.release` and `settle`; but not where it was decided just so before.
+            Denied, Unavailable, Broken: as these.
         """
         try:
-            (receipt,) = self._pipeline.release([prepared])
+            if isinstance(prepared, Ruling):
+                (receipt,) = self._pipeline.release([prepared])
+                return receipt
+            namespace = prepared.disputed.decision.receipt.namespace
+            self._pipeline.settle(namespace, prepared.settlement, prepared.retraction)
         except Conflict as error:
-            before = self._decided_before(prepared) if error.reason == "NOT_HELD" else None
-            if before is None:
+            known = self._known(prepared) if error.reason == "NOT_HELD" else None
+            if known is None:
                 raise
-            return before
-        return receipt
+            return known
+        settled = self._settled(prepared)
+        assert settled is not None  # noqa: S101 - just now
+        return settled
 
     def comment(self, request: api.CommentReviewRequest) -> api.ReviewComment:
         """Keep what somebody says; what they said last is not said again. Only the writer thread.
@@ -141,6 +170,9 @@ class Reviews:
             return told(newest[0])
         return told(self._pipeline.comment(request.namespace, said))
 
+    def _known(self, prepared: Ruling | Settling) -> pb.Receipt | None:
+        return self._decided_before(prepared) if isinstance(prepared, Ruling) else self._settled(prepared)
+
     def _decided_before(self, prepared: Ruling) -> pb.Receipt | None:
         """The receipt of the same decision by the same reviewer: who did not hear the answer asks again."""
         held = prepared.held
@@ -155,14 +187,27 @@ class Reviews:
         )
         return before.receipt if same else None
 
+    def _settled(self, prepared: Settling) -> pb.Receipt | None:
+        """As `_decided_before`, of what was disputed."""
+        disputed = prepared.disputed
+        number = self._namespaces.state(disputed.decision.receipt.namespace).config.number
+        with self._store.newest() as catalog:
+            ended = _ended(catalog, number, disputed)
+            before = catalog.record(ended).settled if ended is not None else journal_pb2.Settlement()
+            before.ClearField("time")
+            return _settled_receipt(catalog, ended, disputed) if ended and before == prepared.settlement else None
+
     def _waiting(self, held: Held, catalog: Catalog, number: int, contested: Iterable[int]) -> Waiting:
         receipt, item_id = held.decision.receipt, again(held).item_id
         said = [one.recorded.feedback for _, one in catalog.feedback(number, item_id, 0, VOTES_MAX)]
+        votes = disagreement(item_id, said)
+        if receipt.reason == pb.REASON_DISPUTED:
+            votes = votes or UNKNOWN  # those at odds may be beyond what is looked at
         return Waiting(
             held.sequence,
             receipt.producer,
             max(0, self._clock.now_us() - receipt.time.ToMicroseconds()) / 1e6,
-            disagreement=disagreement(item_id, said),
+            disagreement=votes,
             contested=held.sequence in contested,
             verified=verification(item_id, said),
         )
@@ -197,6 +242,22 @@ def ruling(pipeline: Pipeline, held: Held, reviewer: api.Reviewer, comment: str,
     return Ruling(held, embedded, admits, reviewer.origin, reviewer.name, comment)
 
 
+def retracting(known: pb.Receipt, reviewer: api.Reviewer, submission_id: str, clock: Clock) -> Embedded:
+    """The submission by which a reviewer takes an item back, unless it has another version than `known` by then."""
+    retraction = pb.Submission(
+        namespace=known.namespace,
+        submission_id=submission_id,
+        item_id=known.item_id,
+        origin=reviewer.origin,
+        retraction=True,
+        expected_version=known.version,
+        provenance=pb.Provenance(producer=reviewer.name),
+    )
+    decoded = decode(Record(retraction.SerializeToString(), clock.now_us()))
+    assert isinstance(decoded, Decoded)  # noqa: S101 - the reviewer's name was checked, the rest is ours
+    return Embedded(decoded, None)
+
+
 def told(comment: journal_pb2.Comment) -> api.ReviewComment:
     """A comment, as it is answered."""
     return api.ReviewComment(reviewer=comment.reviewer, text=comment.text, time=comment.time)
@@ -204,9 +265,20 @@ def told(comment: journal_pb2.Comment) -> api.ReviewComment:
 
 def _held(catalog: Catalog, namespace: str, number: int, review_id: int) -> Held:
     held = holding.find(catalog, number, review_id) if review_id <= REVISION_MAX else None
-    if held is None:
+    if held is not None:
+        return held
+    disputed = disputes.read(catalog, number, review_id) if review_id <= REVISION_MAX else None
+    if disputed is None:
         raise NotFound(f"{namespace} has no review {review_id}: list what waits")
-    return held
+    return disputes.as_held(catalog, number, disputed)
+
+
+def _ended(catalog: Catalog, number: int, held: Held) -> int | None:
+    """The sequence of the entry that ended a review; None while it waits."""
+    if held.decision.receipt.reason != pb.REASON_DISPUTED:
+        return holding.ended(catalog, number, held.sequence)
+    known = disputes.read(catalog, number, held.sequence)
+    return known.ended if known is not None else None
 
 
 def _review(held: Held, conflict: int, ranked: Ranked | None = None) -> api.Review:
@@ -235,7 +307,23 @@ def _review(held: Held, conflict: int, ranked: Ranked | None = None) -> api.Revi
     return review
 
 
-def _tell_decision(told: api.ReviewDecision, decision: journal_pb2.Decision, review_id: int) -> None:
-    told.receipt.CopyFrom(decision.receipt)
-    if decision.releases == review_id:
-        told.reviewer, told.comment = decision.decided_by, decision.comment
+def _settled_receipt(catalog: Catalog, ended: int, disputed: Held) -> pb.Receipt:
+    """Of the retraction of what was disputed, the next entry; or of its version, where it stands, at that time."""
+    settled = catalog.record(ended).settled
+    if not settled.stands:
+        return catalog.decision(ended + 1).receipt
+    receipt = pb.Receipt()
+    receipt.CopyFrom(disputed.decision.receipt)
+    receipt.time.CopyFrom(settled.time)
+    return receipt
+
+
+def _tell_decision(told: api.ReviewDecision, catalog: Catalog, ended: int, held: Held) -> None:
+    record = catalog.record(ended)
+    if record.WhichOneof("record") == "settled":
+        told.receipt.CopyFrom(_settled_receipt(catalog, ended, held))
+        told.reviewer, told.comment = record.settled.reviewer, record.settled.comment
+        return
+    told.receipt.CopyFrom(record.decision.receipt)
+    if record.decision.releases == held.sequence:
+        told.reviewer, told.comment = record.decision.decided_by, record.decision.comment

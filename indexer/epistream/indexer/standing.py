@@ -1,10 +1,11 @@
-"""What stands in a namespace when a submission is decided, beside the catalog: gains, the real share, what was put off.
+"""What stands in a namespace when a submission is decided, beside the catalog: gains, real shares, what was put off.
 
 All of it is a function of the journal, in the order of its entries, so that another process decides alike. A batch goes
 on with a branch of it, which takes its place when the batch is durable and else is dropped.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -13,11 +14,11 @@ import numpy as np
 
 from epistream.indexer import holding
 from epistream.indexer.catalog import Catalog
-from epistream.indexer.collapse import FLOOR_WINDOW, RealShare
+from epistream.indexer.collapse import FLOOR_WINDOW, RealShares
 from epistream.indexer.gain import Gains
 from epistream.indexer.journal import Entry
 from epistream.indexer.measure import Measured
-from epistream.indexer.model import Embedded, Looks
+from epistream.indexer.model import Embedded, Looks, answered
 from epistream.indexer.sealed import keep, kept, seal
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken
@@ -25,29 +26,33 @@ from epistream.wire.errors import Broken
 GAIN_DIMENSION_MAX: Final = 1536
 """Of the vectors whose gain is measured: two posteriors of that size take 75 MiB, of 384 dimensions 5 MiB."""
 
-_STATE: Final = 1
+_STATE: Final = 2
 
 
 @dataclass(slots=True)
 class Standing:
-    """Of one namespace. Only the writer thread."""
+    """Of one namespace. Only the writer thread; any thread reads the shares of one that took its place.
+
+    It changes no more: a batch goes on with a branch.
+    """
 
     gains: Gains | None
     """None where the vectors are so long that a matrix of their products would take too much: GAIN_DIMENSION_MAX."""
-    share: RealShare
-    put_off: int
-    """How many submissions wait with REASON_DEFERRED."""
+    shares: RealShares
+    put_off: Counter[int]
+    """How many submissions wait with REASON_DEFERRED, by modality."""
     orphans: int
     """How many submissions, or more, are held since a parent of theirs is not known."""
     revision: int
     """Of the newest change that is taken in."""
     heard: list[tuple[bytes, bool]] = field(default_factory=list)
-    """Vectors that `gains` are still to observe, and whether they are real: all at once costs a third less."""
+    """Vectors that `gains` are still to observe, and whether they are `anchored`: all at once costs a third less."""
 
     def branch(self) -> "Standing":
         """What goes on from here by itself."""
         gains = self.gains.branch() if self.gains is not None else None
-        return replace(self, gains=gains, share=self.share.branch(), heard=list(self.heard))
+        shares, put_off = self.shares.branch(), self.put_off.copy()
+        return replace(self, gains=gains, shares=shares, put_off=put_off, heard=list(self.heard))
 
     def measured(self, candidate: Embedded, looks: Looks) -> Measured:
         """What a candidate would add."""
@@ -61,29 +66,37 @@ class Standing:
         """Take in what an entry says. In the order of the journal."""
         change = entry.change
         if entry.record.decision.receipt.reason == pb.REASON_DEFERRED:
-            self.put_off += 1
+            self.put_off[entry.record.decision.held.modality] += 1
         if entry.record.decision.receipt.reason == pb.REASON_UNKNOWN_PARENT:
             self.orphans += 1
         if change is None:
             return
         self.revision = change.revision
-        if change.kind not in (pb.CHANGE_KIND_RETRACTED, pb.CHANGE_KIND_LATE):
+        if answered(change):
             synthetic = change.knowledge.origin == pb.ORIGIN_SYNTHETIC
-            self.share.deliver(synthetic=synthetic)
+            self.shares.deliver(change.knowledge.modality, synthetic=synthetic)
             if entry.embedding is not None and self.gains is not None:
-                self.heard.append((entry.embedding, not synthetic))
+                self.heard.append((entry.embedding, anchored(change)))
 
     def observe(self) -> None:
         """Have `gains` observe what was heard."""
         if self.gains is not None:
-            for embedding, real in self.heard:
-                self.gains.observe(np.frombuffer(embedding, "<f4"), anchored=real)
+            for embedding, is_anchored in self.heard:
+                self.gains.observe(np.frombuffer(embedding, "<f4"), anchored=is_anchored)
         self.heard.clear()
+
+
+def anchored(change: pb.Change) -> bool:
+    """Whether a version is from people, or was let in since its tests pass: see `gain.Gains`.
+
+    A verdict that came as feedback does not count: anybody may submit one, while to decide takes a reviewer's role.
+    """
+    return change.knowledge.origin != pb.ORIGIN_SYNTHETIC or bool(change.verified_by)
 
 
 def fresh(dimension: int) -> Standing:
     """Of a namespace in which nothing was said yet."""
-    return Standing(Gains(dimension) if dimension <= GAIN_DIMENSION_MAX else None, RealShare(), 0, 0, 0)
+    return Standing(Gains(dimension) if dimension <= GAIN_DIMENSION_MAX else None, RealShares(), Counter(), 0, 0)
 
 
 def load(folder: Path, catalog: Catalog, number: int, dimension: int, *, epoch: str) -> Standing:
@@ -95,8 +108,10 @@ def load(folder: Path, catalog: Catalog, number: int, dimension: int, *, epoch: 
     if standing.gains is not None:
         standing.gains, after = _read(_file(folder, number), epoch, head) or (standing.gains, 0)
         for row in catalog.index_rows(number, after):
-            standing.gains.observe(np.frombuffer(row.embedding, "<f4"), anchored=row.origin != pb.ORIGIN_SYNTHETIC)
-    standing.share = RealShare(_synthetic(catalog.newest_origins(number, FLOOR_WINDOW)))
+            # Only what is SYNTHETIC need be read for that.
+            known = row.origin != pb.ORIGIN_SYNTHETIC or anchored(pb.Change.FromString(row.change))
+            standing.gains.observe(np.frombuffer(row.embedding, "<f4"), anchored=known)
+    standing.shares = _shares(catalog, number)
     standing.put_off, standing.orphans = holding.put_off(catalog, number), holding.orphans(catalog, number)
     standing.revision = head
     return standing
@@ -130,5 +145,8 @@ def _read(file: Path, epoch: str, head: int) -> tuple[Gains, int] | None:
         return None
 
 
-def _synthetic(origins: Iterable[int]) -> Iterable[bool]:
-    return (origin == pb.ORIGIN_SYNTHETIC for origin in origins)
+def _shares(catalog: Catalog, number: int) -> RealShares:
+    def delivered(modality: pb.Modality.ValueType | None = None) -> Iterator[bool]:
+        return (origin == pb.ORIGIN_SYNTHETIC for origin in catalog.newest_origins(number, FLOOR_WINDOW, modality))
+
+    return RealShares(delivered(), {modality: delivered(modality) for modality in pb.Modality.values()[1:]})

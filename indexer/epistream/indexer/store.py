@@ -22,14 +22,15 @@ from epistream.indexer import deadletters, disk, journal, positions, views
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.deadletters import DeadLetter
 from epistream.indexer.journal import SqliteJournal
+from epistream.indexer.opening import CHAIN, VIEWS, Opening
 from epistream.wire.errors import Broken, Unavailable
 
 _log = logging.getLogger(__name__)
 
-FORMAT: Final = 6
+FORMAT: Final = 8
 """The version of the file's layout."""
 
-_OTHER_VIEWS: Final = ("1", "2", "3", "4", "5")
+_OTHER_VIEWS: Final = ("1", "2", "3", "4", "5", "6", "7")
 """Formats with the same journal and other views: these are made anew when such a store is opened."""
 
 FILE: Final = "store.sqlite"
@@ -110,8 +111,8 @@ class Store:
             version; None where they were not. A program of that version refuses the store from then on.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Open the store in `folder`, making it if there is none.
+    def __init__(self, folder: Path, opening: Opening | None = None) -> None:
+        """Open the store in `folder`, making it if there is none. `opening` is told how far that is.
 
         Raises:
             Unavailable: another process has it open, or the disk is full.
@@ -129,7 +130,7 @@ class Store:
             self.epoch, as_it_is = self._open()
             failed.callback(self.writer.close)
             self.journal = SqliteJournal(self.writer)
-            self.renewed = None if as_it_is else self._renew()
+            self.renewed = None if as_it_is else self._renew(opening or Opening())
             failed.pop_all()
 
     def _open(self) -> tuple[str, bool]:
@@ -182,6 +183,14 @@ class Store:
         durable = time.monotonic()
         self.transaction_seconds, self.commit_seconds = durable - begun, durable - changed
 
+    def look_for_space(self) -> None:
+        """Write a page of the file as it is, so that `full` tells what is so also while nobody writes.
+
+        For the writer thread. Raises as `transaction`.
+        """
+        with self.transaction() as connection:
+            connection.pragma("user_version", connection.pragma("user_version"))
+
     def _undo(self) -> None:
         """Undo the transaction, unless SQLite has done so by itself, as it does when a COMMIT fails."""
         try:
@@ -204,13 +213,16 @@ class Store:
             self.full = False
             _log.warning("There is space on the disk again: %s is written", self.path)
 
-    def _renew(self) -> int:
+    def _renew(self, opening: Opening) -> int:
         """Make the views of an earlier version anew. Returns from how many entries."""
         _log.info("The views of %s are of an earlier version: they are made anew from the journal.", self.path)
         # Dropping them is safe only where the journal makes them again.
-        for damage in _check_chain(self):
+        entries = self.writer.execute("SELECT MAX(sequence) FROM journal").get or 0
+        opening.expect(CHAIN, entries)
+        opening.expect(VIEWS, entries)
+        for damage in _check_chain(self, opening):
             raise Broken(f"{self.path} cannot be brought to format {FORMAT}: {damage}", reason="CORRUPT")
-        return rebuild(self)
+        return rebuild(self, opening)
 
     def reader(self) -> contextlib.AbstractContextManager[Catalog]:
         """The state of one moment, for reading. Any thread; blocks nobody."""
@@ -325,7 +337,7 @@ def _integrity(store: Store, table: str = "") -> list[str]:
     return [row for row in rows if row != "ok"]
 
 
-def _check_chain(store: Store) -> Iterator[str]:
+def _check_chain(store: Store, opening: Opening | None = None) -> Iterator[str]:
     previous, expected, heads = journal.FIRST_DIGEST, 0, dict[int, int]()
     rows = store.writer.execute(
         "SELECT sequence, namespace, revision, change, embedding, record, digest FROM journal ORDER BY sequence"
@@ -342,6 +354,8 @@ def _check_chain(store: Store) -> Iterator[str]:
                 yield f"journal entry {sequence} has revision {revision}, expected {heads.get(namespace, 0) + 1}"
             heads[namespace] = revision
         previous = digest
+        if opening is not None:
+            opening.did(CHAIN, 1)
     for entry in _known_to_others(store):
         if entry > expected:
             yield f"journal entry {entry} is missing: the journal ends with entry {expected}"
@@ -368,7 +382,7 @@ def _check_views(store: Store) -> list[str]:
     ]
 
 
-def rebuild(store: Store) -> int:
+def rebuild(store: Store, opening: Opening | None = None) -> int:
     """Drop the views and make them anew from the journal, in one transaction. Returns the number of entries applied.
 
     Look for damage of the journal first: what it has lost, the views lose here.
@@ -381,6 +395,8 @@ def rebuild(store: Store) -> int:
         while page := store.journal.read(applied, journal.PAGE):
             views.apply(connection, page)
             applied = page[-1].sequence
+            if opening is not None:
+                opening.did(VIEWS, len(page))
         connection.execute("UPDATE meta SET value = ? WHERE key = 'format'", (str(FORMAT),))
     return applied
 

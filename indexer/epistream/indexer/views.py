@@ -10,10 +10,10 @@ from typing import Final, TypeAlias
 
 import apsw
 
-from epistream.indexer import comments, conflicts, generated
+from epistream.indexer import comments, conflicts, disputes, generated
 from epistream.indexer.decode import item_of
 from epistream.indexer.journal import Entry
-from epistream.indexer.model import valid_us
+from epistream.indexer.model import answered, valid_us
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -100,7 +100,7 @@ CREATE TABLE held (
     PRIMARY KEY (namespace, sequence)
 ) WITHOUT ROWID;
 CREATE INDEX held_by_fingerprint ON held (namespace, fingerprint) WHERE resolved IS NULL;
-CREATE INDEX held_put_off ON held (namespace, sequence) WHERE resolved IS NULL AND reason = 26;
+CREATE INDEX held_put_off ON held (namespace, modality, sequence) WHERE resolved IS NULL AND reason = 26;
 CREATE INDEX held_orphans ON held (namespace, sequence) WHERE resolved IS NULL AND reason = 21;
 CREATE INDEX held_pending ON held (namespace, sequence, reason, held_us) WHERE resolved IS NULL;
 CREATE TABLE held_names (
@@ -127,9 +127,9 @@ CREATE TABLE counts (
 """
 """Item ids and fingerprints are spread over their trees, so each new item writes a page of each: what a commit writes
 is mostly that. A version that is its item's only one, as most are, is therefore found by the item, not by an index.
-`held_names` has the item of what was put off, and the parents of what lacked some, whatever became of it since."""
+`held_names` has the item of what was put off or lacked parents, and these parents, whatever became of it since."""
 
-SCHEMA: Final = _SCHEMA + conflicts.SCHEMA + comments.SCHEMA + generated.SCHEMA
+SCHEMA: Final = _SCHEMA + conflicts.SCHEMA + comments.SCHEMA + disputes.SCHEMA + generated.SCHEMA
 
 TABLES: Final = (
     "namespaces",
@@ -146,6 +146,7 @@ TABLES: Final = (
     "counts",
     *conflicts.TABLES,
     *comments.TABLES,
+    *disputes.TABLES,
     *generated.TABLES,
 )
 """The views, in the order of a dump."""
@@ -171,6 +172,7 @@ def apply(connection: apsw.Connection, entries: Sequence[Entry]) -> None:
         ended = _apply_decisions(connection, number, decided) if decided else {}
         conflicts.apply(connection, number, of_namespace, head, ended, repeated)
         comments.apply(connection, number, of_namespace)
+        disputes.apply(connection, number, of_namespace)
         generated.apply(connection, number, of_namespace, head)
 
 
@@ -222,13 +224,13 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
             newer.append((entry.sequence, *sender))
         else:
             submissions.append((*sender, decision.submission_digest, entry.sequence))
+        if decision.alias:
+            aliases.append((number, decision.alias, receipt.item_id))
         if entry.change is not None:
             changes.append(entry)
             head = entry.change.revision
         elif receipt.outcome == pb.OUTCOME_MERGED:
             corroborations.append((number, receipt.item_id, entry.sequence, head))
-            if decision.alias:
-                aliases.append((number, decision.alias, receipt.item_id))
         elif receipt.outcome == pb.OUTCOME_HELD:
             holdings.append(_held_row(number, entry))
             named.extend((number, name, entry.sequence) for name in _held_names(decision))
@@ -324,7 +326,7 @@ def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[En
                 (entry.sequence, number, releases),
             )
             resolved[entry.sequence].extend(sequence for (sequence,) in rows)
-        if change is not None and change.kind != pb.CHANGE_KIND_RETRACTED:
+        if change is not None and answered(change):
             rows = connection.execute(
                 "UPDATE held INDEXED BY held_by_fingerprint SET resolved = ?"
                 " WHERE namespace = ? AND fingerprint = ? AND resolved IS NULL AND sequence < ? RETURNING sequence",
@@ -349,12 +351,12 @@ def _held_row(number: int, entry: Entry) -> _Row:
 
 
 def _held_names(decision: journal_pb2.Decision) -> list[str]:
-    """The items by which something held is found: what was put off by its own, what lacks parents by these."""
+    """The items by which something held is found: its own, and the parents of what lacks some."""
     match decision.receipt.reason:
         case pb.REASON_DEFERRED:
             return [item_of(decision.held)]
         case pb.REASON_UNKNOWN_PARENT:
-            return sorted(set(decision.held.provenance.derived_from))
+            return sorted({item_of(decision.held), *decision.held.provenance.derived_from})
     return []
 
 

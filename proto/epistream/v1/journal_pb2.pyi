@@ -31,6 +31,7 @@ class JournalRecord(_message.Message):
     NAMESPACE_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
     RESOLUTION_FIELD_NUMBER: _builtins.int
+    SETTLED_FIELD_NUMBER: _builtins.int
     WATCHED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def decision(self) -> Global___Decision:
@@ -49,6 +50,10 @@ class JournalRecord(_message.Message):
         """Somebody resolved a conflict."""
 
     @_builtins.property
+    def settled(self) -> Global___Settlement:
+        """Somebody settled what raters dispute."""
+
+    @_builtins.property
     def watched(self) -> _knowledge_pb2.CollapseAlarm:
         """A window of SYNTHETIC knowledge was compared with what people wrote. What is known of its producer from then on."""
 
@@ -59,13 +64,14 @@ class JournalRecord(_message.Message):
         namespace: _namespace_service_pb2.Namespace | None = ...,
         comment: Global___Comment | None = ...,
         resolution: Global___Resolution | None = ...,
+        settled: Global___Settlement | None = ...,
         watched: _knowledge_pb2.CollapseAlarm | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "decision", b"decision", "namespace", b"namespace", "record", b"record", "resolution", b"resolution", "watched", b"watched"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "decision", b"decision", "namespace", b"namespace", "record", b"record", "resolution", b"resolution", "settled", b"settled", "watched", b"watched"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "decision", b"decision", "namespace", b"namespace", "record", b"record", "resolution", b"resolution", "watched", b"watched"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "decision", b"decision", "namespace", b"namespace", "record", b"record", "resolution", b"resolution", "settled", b"settled", "watched", b"watched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["decision", "namespace", "comment", "resolution", "watched"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["decision", "namespace", "comment", "resolution", "settled", "watched"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 
@@ -87,6 +93,7 @@ class Decision(_message.Message):
     RELEASES_FIELD_NUMBER: _builtins.int
     DECIDED_BY_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
     submission_digest: _builtins.bytes
     """SHA-256 over what makes two submissions of one id the same."""
     fingerprint: _builtins.bytes
@@ -94,8 +101,8 @@ class Decision(_message.Message):
     origin: _knowledge_pb2.Origin.ValueType
     """How it came to be."""
     alias: _builtins.str
-    """For MERGED: the item that the submission was about, where that is another than the one it was merged into. Its name stands for that item in
-    `derived_from`.
+    """For MERGED and REVISED: the item that the submission was about, where that is another than the one it was merged into or has promoted. Its name stands
+    for that item in `derived_from`.
     """
     releases: _builtins.int
     """The sequence of the entry by which the same submission was HELD, and which this decision ends. 0 for a first decision."""
@@ -103,6 +110,8 @@ class Decision(_message.Message):
     """For a decision that ends another: the person or program who decided. Empty for the gate itself."""
     comment: _builtins.str
     """Why, in the words of who decided. May be empty."""
+    policy_version: _builtins.int
+    """The version of the namespace's policy by which it was decided. 0 in entries of before it was kept."""
     @_builtins.property
     def receipt(self) -> _knowledge_pb2.Receipt:
         """As it was sent to the producer."""
@@ -128,10 +137,11 @@ class Decision(_message.Message):
         releases: _builtins.int = ...,
         decided_by: _builtins.str = ...,
         comment: _builtins.str = ...,
+        policy_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "receipt", b"receipt", "recorded", b"recorded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "comment", b"comment", "decided_by", b"decided_by", "fingerprint", b"fingerprint", "held", b"held", "origin", b"origin", "receipt", b"receipt", "recorded", b"recorded", "releases", b"releases", "submission_digest", b"submission_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "comment", b"comment", "decided_by", b"decided_by", "fingerprint", b"fingerprint", "held", b"held", "origin", b"origin", "policy_version", b"policy_version", "receipt", b"receipt", "recorded", b"recorded", "releases", b"releases", "submission_digest", b"submission_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -220,6 +230,46 @@ class Resolution(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Resolution: _TypeAlias = Resolution  # noqa: Y015
+
+@_typing.final
+class Settlement(_message.Message):
+    """How somebody settled what raters dispute. Where the item does not stand, its retraction is the next entry, in the same transaction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPUTE_FIELD_NUMBER: _builtins.int
+    STANDS_FIELD_NUMBER: _builtins.int
+    REVIEWER_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    dispute: _builtins.int
+    """The sequence of the entry with the vote that opened it."""
+    stands: _builtins.bool
+    """Whether the item stands."""
+    reviewer: _builtins.str
+    """Who settled it."""
+    comment: _builtins.str
+    """Why, in the words of who settled it."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When, by the service's clock."""
+
+    def __init__(
+        self,
+        *,
+        dispute: _builtins.int = ...,
+        stands: _builtins.bool = ...,
+        reviewer: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "dispute", b"dispute", "reviewer", b"reviewer", "stands", b"stands", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Settlement: _TypeAlias = Settlement  # noqa: Y015
 
 @_typing.final
 class RecordHeaders(_message.Message):

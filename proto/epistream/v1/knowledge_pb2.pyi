@@ -157,7 +157,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_SAME_CLAIM: _Reason.ValueType  # 8
     """MERGED: near enough, and the claim is the same."""
     REASON_ALREADY_RETRACTED: _Reason.ValueType  # 9
-    """MERGED: a retraction of an item that is retracted already, or of what was only put off and is rejected with it."""
+    """MERGED: a retraction of an item that is retracted already, or of what only waited to go on by itself and is rejected with it."""
     REASON_LOWER_AUTHORITY: _Reason.ValueType  # 10
     """HELD: it would replace or retract knowledge of a higher authority."""
     REASON_CONFLICT_WITH_EXPERT: _Reason.ValueType  # 11
@@ -185,7 +185,9 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_NO_GENERATOR: _Reason.ValueType  # 22
     """HELD: synthetic knowledge that does not say which model made it."""
     REASON_GENERATION: _Reason.ValueType  # 23
-    """HELD: made by models of what models made, more often than the policy's `generation_max`."""
+    """HELD: made by models of what models made, more often than the policy's `generation_max`; not code whose tests decide, which is HELD with
+    REASON_UNVERIFIED.
+    """
     REASON_IMPLAUSIBLE: _Reason.ValueType  # 24
     """HELD: synthetic knowledge that does not look like knowledge: see `figures.doubts`."""
     REASON_COLLAPSE: _Reason.ValueType  # 25
@@ -208,6 +210,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """ADMITTED, REVISED or MERGED: what the gate had held it for is over."""
     REASON_LATE: _Reason.ValueType  # 34
     """REVISED: it holds from an earlier `valid_from` on than the head, which stays the head: see `figures.version`."""
+    REASON_DISPUTED: _Reason.ValueType  # 35
+    """Never of a submission, only of a review: raters are at odds about an item that is in answers."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a submission had its outcome."""
@@ -231,7 +235,7 @@ REASON_SAME_CONTENT: Reason.ValueType  # 7
 REASON_SAME_CLAIM: Reason.ValueType  # 8
 """MERGED: near enough, and the claim is the same."""
 REASON_ALREADY_RETRACTED: Reason.ValueType  # 9
-"""MERGED: a retraction of an item that is retracted already, or of what was only put off and is rejected with it."""
+"""MERGED: a retraction of an item that is retracted already, or of what only waited to go on by itself and is rejected with it."""
 REASON_LOWER_AUTHORITY: Reason.ValueType  # 10
 """HELD: it would replace or retract knowledge of a higher authority."""
 REASON_CONFLICT_WITH_EXPERT: Reason.ValueType  # 11
@@ -259,7 +263,9 @@ REASON_UNKNOWN_PARENT: Reason.ValueType  # 21
 REASON_NO_GENERATOR: Reason.ValueType  # 22
 """HELD: synthetic knowledge that does not say which model made it."""
 REASON_GENERATION: Reason.ValueType  # 23
-"""HELD: made by models of what models made, more often than the policy's `generation_max`."""
+"""HELD: made by models of what models made, more often than the policy's `generation_max`; not code whose tests decide, which is HELD with
+REASON_UNVERIFIED.
+"""
 REASON_IMPLAUSIBLE: Reason.ValueType  # 24
 """HELD: synthetic knowledge that does not look like knowledge: see `figures.doubts`."""
 REASON_COLLAPSE: Reason.ValueType  # 25
@@ -282,6 +288,8 @@ REASON_RELEASED: Reason.ValueType  # 33
 """ADMITTED, REVISED or MERGED: what the gate had held it for is over."""
 REASON_LATE: Reason.ValueType  # 34
 """REVISED: it holds from an earlier `valid_from` on than the head, which stays the head: see `figures.version`."""
+REASON_DISPUTED: Reason.ValueType  # 35
+"""Never of a submission, only of a review: raters are at odds about an item that is in answers."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _ChangeKind:
@@ -852,13 +860,15 @@ class Figures(_message.Message):
     measured.
     """
     human_gain: _builtins.float
-    """The same beyond what is not SYNTHETIC."""
+    """The same beyond what people said and what was verified by its tests (`Change.verified_by`)."""
     plausibility: _builtins.float
     """Which share of what people wrote in the namespace lies at least as far out, 0 to 1. Unset where there is not enough of it yet."""
     worth: _builtins.float
     """Plausibility times gain."""
     real_share: _builtins.float
-    """The share of what is not SYNTHETIC among the newest 1,000 changes, had it been admitted."""
+    """The share of what is not SYNTHETIC among the newest 1,000 changes, or among the newest 1,000 of its modality, whichever is less, had it been admitted.
+    Changes that are still to come count as real.
+    """
     worth_min: _builtins.float
     """The policy's `worth_min` at that time, where it was asked."""
     real_share_floor: _builtins.float
@@ -1058,6 +1068,7 @@ class Change(_message.Message):
     REPLACED_REVISION_FIELD_NUMBER: _builtins.int
     SUBMITTED_TIME_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    VERIFIED_BY_FIELD_NUMBER: _builtins.int
     EMBEDDING_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """The namespace."""
@@ -1077,6 +1088,8 @@ class Change(_message.Message):
     """The revision of the version that this one replaced; 0 for the first, and for LATE, which replaces none."""
     generation: _builtins.int
     """How many models in a row made it of what models made: 0 for what no model made, for SYNTHETIC 1 and the largest of its parents'."""
+    verified_by: _builtins.str
+    """The program that let it in since its tests pass, where it was held for REASON_UNVERIFIED. Empty where a person let it in, and where nobody asked."""
     embedding: _builtins.bytes
     """The vector as little-endian float32, length one. Only where it was asked for."""
     @_builtins.property
@@ -1116,11 +1129,12 @@ class Change(_message.Message):
         replaced_revision: _builtins.int = ...,
         submitted_time: _timestamp_pb2.Timestamp | None = ...,
         generation: _builtins.int = ...,
+        verified_by: _builtins.str = ...,
         embedding: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["commit_time", b"commit_time", "figures", b"figures", "knowledge", b"knowledge", "submitted_time", b"submitted_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_time", b"commit_time", "conflicts", b"conflicts", "embedding", b"embedding", "figures", b"figures", "fingerprint", b"fingerprint", "generation", b"generation", "item_id", b"item_id", "kind", b"kind", "knowledge", b"knowledge", "namespace", b"namespace", "reason", b"reason", "replaced_revision", b"replaced_revision", "revision", b"revision", "submitted_time", b"submitted_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_time", b"commit_time", "conflicts", b"conflicts", "embedding", b"embedding", "figures", b"figures", "fingerprint", b"fingerprint", "generation", b"generation", "item_id", b"item_id", "kind", b"kind", "knowledge", b"knowledge", "namespace", b"namespace", "reason", b"reason", "replaced_revision", b"replaced_revision", "revision", b"revision", "submitted_time", b"submitted_time", "verified_by", b"verified_by", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -628,16 +628,20 @@ class ListSignalsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAMESPACE_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """The namespace. Required."""
+    history: _builtins.int
+    """Answer so many of the measurements before the newest one, too: 0 to 30. INVALID_ARGUMENT beyond."""
     def __init__(
         self,
         *,
         namespace: _builtins.str = ...,
+        history: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["history", b"history", "namespace", b"namespace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -655,6 +659,7 @@ class ListSignalsResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
     RECORDS_MAX_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The head revision when they were measured; 0 when they have not been."""
     model: _builtins.str
@@ -671,6 +676,12 @@ class ListSignalsResponse(_message.Message):
     def time(self) -> _timestamp_pb2.Timestamp:
         """When they were measured, by the service's clock; unset when they have not been."""
 
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___EarlierSignals]:
+        """The measurements before, the newest first, as many as were asked for. Fewer where fewer are kept: at most 30, and fewer of many producers. None is
+        kept over an upgrade of the service that changes the signals.
+        """
+
     def __init__(
         self,
         *,
@@ -680,10 +691,11 @@ class ListSignalsResponse(_message.Message):
         model: _builtins.str = ...,
         records: _builtins.int = ...,
         records_max: _builtins.int = ...,
+        history: _abc.Iterable[Global___EarlierSignals] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cells", b"cells", "model", b"model", "records", b"records", "records_max", b"records_max", "revision", b"revision", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cells", b"cells", "history", b"history", "model", b"model", "records", b"records", "records_max", b"records_max", "revision", b"revision", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -767,7 +779,7 @@ class Signal(_message.Message):
     """Whether it is a figure that somebody should look at."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignalPart]:
-        """What it is made of, the largest first, at most ten: style words, verdicts, missing labels."""
+        """What it is made of, the largest first, at most ten: style words, verdicts, missing labels. Of agreement: the raters or claims with the least first."""
 
     def __init__(
         self,
@@ -823,7 +835,7 @@ class SignalPart(_message.Message):
     name: _builtins.str
     """Such as a style word."""
     share: _builtins.float
-    """Its share."""
+    """Its share; of a rater or claim the agreement, which may be below 0."""
     def __init__(
         self,
         *,
@@ -902,10 +914,13 @@ class Explanation(_message.Message):
     RULES_FIELD_NUMBER: _builtins.int
     DECIDED_BY_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
     decided_by: _builtins.str
     """Of a decision on what was held: the person or program who decided. Empty for the gate itself."""
     comment: _builtins.str
     """Why, in the words of who decided. Told to callers who may review in the namespace; empty for others."""
+    policy_version: _builtins.int
+    """The version of the namespace's policy by which it was decided (`Namespace.policy_version`). 0 where that was not kept yet."""
     @_builtins.property
     def receipt(self) -> _knowledge_pb2.Receipt:
         """The receipt as it was sent."""
@@ -921,10 +936,11 @@ class Explanation(_message.Message):
         rules: _abc.Iterable[Global___ExplainedRule] | None = ...,
         decided_by: _builtins.str = ...,
         comment: _builtins.str = ...,
+        policy_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "decided_by", b"decided_by", "receipt", b"receipt", "rules", b"rules"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "decided_by", b"decided_by", "policy_version", b"policy_version", "receipt", b"receipt", "rules", b"rules"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -959,3 +975,75 @@ class ExplainedRule(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainedRule: _TypeAlias = ExplainedRule  # noqa: Y015
+
+@_typing.final
+class EarlierSignals(_message.Message):
+    """The signals as they were measured some time before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    SIGNALS_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The head revision then."""
+    model: _builtins.str
+    """The encoder then."""
+    records: _builtins.int
+    """How many records were looked at."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When, by the service's clock."""
+
+    @_builtins.property
+    def signals(self) -> _containers.RepeatedCompositeFieldContainer[Global___EarlierSignal]:
+        """Those that had a value, in the order of the cells."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        model: _builtins.str = ...,
+        records: _builtins.int = ...,
+        signals: _abc.Iterable[Global___EarlierSignal] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "records", b"records", "revision", b"revision", "signals", b"signals", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EarlierSignals: _TypeAlias = EarlierSignals  # noqa: Y015
+
+@_typing.final
+class EarlierSignal(_message.Message):
+    """One figure of the past."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PRODUCER_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """As in Signal."""
+    producer: _builtins.str
+    """As in Signal."""
+    value: _builtins.float
+    """The figure."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        producer: _builtins.str = ...,
+        value: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "producer", b"producer", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EarlierSignal: _TypeAlias = EarlierSignal  # noqa: Y015

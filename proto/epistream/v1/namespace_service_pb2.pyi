@@ -131,7 +131,8 @@ class Policy(_message.Message):
     """How many of the newest revisions can be resumed from and asked about; 0, as when unset, is all of them. Nothing is deleted by it."""
     generation_max: _builtins.int
     """The largest generation of SYNTHETIC knowledge that is taken, 1 to 1,000; 2 when unset. 1 is what a model made of what no model made, 2 what it made
-    of generation 1. Above it HELD with REASON_GENERATION.
+    of generation 1. Above it HELD with REASON_GENERATION, or, where tests decide
+    (`verify_code`), with REASON_UNVERIFIED.
     """
     require_generator: _builtins.bool
     """SYNTHETIC knowledge says in `provenance.generator` which model made it, else it is HELD with REASON_NO_GENERATOR. True when unset."""
@@ -144,8 +145,10 @@ class Policy(_message.Message):
     nothing. Only with GUARD_HOLD.
     """
     real_share_floor: _builtins.float
-    """Of any 1,000 changes in a row at least this share is not SYNTHETIC, 0 to 1; 0.1 when unset, 0 for a namespace of synthetic knowledge alone. SYNTHETIC
-    knowledge above it is HELD with REASON_DEFERRED, in its order, and goes on by itself as soon as the share allows it.
+    """Of any 1,000 changes in a row at least this share is not SYNTHETIC, and of any 1,000 in a row of one modality; 0 to 1; 0.1 when unset, 0 for a namespace
+    in which a modality is synthetic knowledge alone. SYNTHETIC knowledge above it is HELD with REASON_DEFERRED, in the order of its modality, and goes on by
+    itself as soon as the share allows it. It is a share of the namespace's changes: a subscription whose filter asks for origins, producers or attributes
+    gets another one, down to none at all. Retractions and LATE changes do not count.
     """
     verify_code: _builtins.bool
     """Code that is not of EXPERT becomes no version before its tests were run: it is HELD with REASON_UNVERIFIED until an executor (docs/execution.md) or a

@@ -31,9 +31,11 @@ class _ReviewVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReviewV
     REVIEW_VERDICT_UNSPECIFIED: _ReviewVerdict.ValueType  # 0
     """Not given. Refused."""
     REVIEW_VERDICT_ADMIT: _ReviewVerdict.ValueType  # 1
-    """Let it in: it is decided against what is known now, and becomes an item or a version, or is merged into what says the same."""
+    """Let it in: it is decided against what is known now, and becomes an item or a version, or is merged into what says the same. An item that is disputed
+    stands: the votes so far are settled.
+    """
     REVIEW_VERDICT_REJECT: _ReviewVerdict.ValueType  # 2
-    """Turn it away: its outcome is REJECTED."""
+    """Turn it away: its outcome is REJECTED. An item that is disputed is retracted."""
 
 class ReviewVerdict(_ReviewVerdict, metaclass=_ReviewVerdictEnumTypeWrapper):
     """What a reviewer decides."""
@@ -41,9 +43,11 @@ class ReviewVerdict(_ReviewVerdict, metaclass=_ReviewVerdictEnumTypeWrapper):
 REVIEW_VERDICT_UNSPECIFIED: ReviewVerdict.ValueType  # 0
 """Not given. Refused."""
 REVIEW_VERDICT_ADMIT: ReviewVerdict.ValueType  # 1
-"""Let it in: it is decided against what is known now, and becomes an item or a version, or is merged into what says the same."""
+"""Let it in: it is decided against what is known now, and becomes an item or a version, or is merged into what says the same. An item that is disputed
+stands: the votes so far are settled.
+"""
 REVIEW_VERDICT_REJECT: ReviewVerdict.ValueType  # 2
-"""Turn it away: its outcome is REJECTED."""
+"""Turn it away: its outcome is REJECTED. An item that is disputed is retracted."""
 Global___ReviewVerdict: _TypeAlias = ReviewVerdict  # noqa: Y015
 
 class _ConflictState:
@@ -238,7 +242,7 @@ Global___ReviewDecision: _TypeAlias = ReviewDecision  # noqa: Y015
 
 @_typing.final
 class Review(_message.Message):
-    """A submission that was held."""
+    """A submission that was held, or an item in answers that raters dispute: then `receipt.reason` is REASON_DISPUTED."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -255,18 +259,18 @@ class Review(_message.Message):
     namespace: _builtins.str
     """The namespace."""
     review_id: _builtins.int
-    """The sequence of the journal entry that held it."""
+    """The sequence of the journal entry that held it; of what is disputed, of the vote that opened the dispute."""
     item_id: _builtins.str
     """The item that it is about, or would become. Feedback on it names this id."""
     conflict_id: _builtins.int
     """The open conflict that it is a party of. 0 for none."""
     @_builtins.property
     def receipt(self) -> _knowledge_pb2.Receipt:
-        """Why it was held, the figures that led to it, and when."""
+        """Why it was held, the figures that led to it, and when. Of what is disputed: of the item's version, but its time is when the dispute opened."""
 
     @_builtins.property
     def submission(self) -> _knowledge_pb2.Submission:
-        """What was submitted."""
+        """What was submitted; of what is disputed, what the item says."""
 
     @_builtins.property
     def priority(self) -> Global___ReviewPriority:
@@ -328,7 +332,9 @@ class ListReviewsRequest(_message.Message):
     """
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_knowledge_pb2.Reason.ValueType]:
-        """Only what was held for one of these reasons; all but REASON_DEFERRED when empty, since what is put off goes on by itself."""
+        """Only what was held for one of these reasons, or is disputed (REASON_DISPUTED); all but REASON_DEFERRED when empty, since what is put off goes on by
+        itself.
+        """
 
     @_builtins.property
     def producers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -549,7 +555,7 @@ class DecideReviewResponse(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def receipt(self) -> _knowledge_pb2.Receipt:
-        """The receipt that its producer gets."""
+        """The receipt that its producer gets. Of an item that is disputed: that of its retraction, or where it stands, its version's."""
 
     def __init__(
         self,

@@ -67,6 +67,8 @@ class Call:
     """What is let go of when the client has heard the end, or is gone: until then gRPC keeps what it has not read."""
     metadata: Callable[[], Iterable[tuple[str, str | bytes]] | None] = tuple
     """What the caller sent beside the request."""
+    request: bytes = b""
+    """Of a call with one request: its encoding, until it is taken."""
     heard: bool = False
     """Whether a message of the client's stream was read."""
     at_seconds: float = math.inf
@@ -89,6 +91,11 @@ class Call:
         """Raises Denied unless the caller has a verb of the rule in a namespace."""
         self.note(namespace)
         self.caller.require(self.rule, namespace)
+
+    def taken(self) -> bytes:
+        """The request's encoding, which the call then keeps no longer."""
+        raw, self.request = self.request, b""
+        return raw
 
     def note(self, namespace: str) -> None:
         """Have the audit log say which namespace the call is about."""
@@ -160,26 +167,23 @@ class Calls:
         """
         rule = RULES[method]
 
-        async def served(raw: bytes, context: Context, call: Call) -> bytes:
-            request = _granted(method, parse, raw, call)
+        async def served(context: Context, call: Call) -> bytes:
+            request = _granted(method, parse, call)
             with call.caller.allowance.call():
                 return await self._in_time(context, answer, request, call)
 
-        async def serve(raw: bytes, context: Context) -> bytes:
-            try:
-                async with self._around(method, rule, context, bounded=True) as call:
-                    response = await served(raw, context, call)
-                    if len(response) > self._answer_bytes_max:
-                        raise InvalidInput(
-                            f"the answer has {len(response):,} bytes, at most {self._answer_bytes_max:,} are sent:"
-                            " ask for less at a time",
-                            reason="TOO_LARGE",
-                        )
-                return response
-            finally:
-                raw = b""  # an aborted call keeps this frame for a while: see `_forget`
+        async def serve(_request: object, context: Context) -> bytes:
+            async with self._around(method, rule, context, bounded=True, receives=True) as call:
+                response = await served(context, call)
+                if len(response) > self._answer_bytes_max:
+                    raise InvalidInput(
+                        f"the answer has {len(response):,} bytes, at most {self._answer_bytes_max:,} are sent:"
+                        " ask for less at a time",
+                        reason="TOO_LARGE",
+                    )
+            return response
 
-        return grpc.unary_unary_rpc_method_handler(serve)
+        return grpc.stream_unary_rpc_method_handler(serve)
 
     def stream(self, method: str, converse: Callable[[Context, Call], Awaitable[None]], *, bounded: bool) -> Handler:
         """Serve a method with streams both ways.
@@ -221,32 +225,55 @@ class Calls:
         """
         rule = RULES[method]
 
-        async def served(raw: bytes, context: Context, call: Call) -> None:
-            request = _granted(method, parse, raw, call)
+        async def served(context: Context, call: Call) -> None:
+            request = _granted(method, parse, call)
             call.held.enter_context(call.caller.allowance.stream())
             async with call.caller.standing(partial(call.ask, request)):
                 await send(request, context)
 
-        async def serve(raw: bytes, context: Context) -> None:
-            try:
-                async with self._around(method, rule, context, bounded=False) as call:
-                    await served(raw, context, call)
-            finally:
-                raw = b""  # as in `unary`
+        async def serve(_request: object, context: Context) -> None:
+            async with self._around(method, rule, context, bounded=False, receives=True) as call:
+                await served(context, call)
 
-        return grpc.unary_stream_rpc_method_handler(serve)
+        return grpc.stream_stream_rpc_method_handler(serve)
 
     @asynccontextmanager
     async def _around(
-        self, method: str, rule: Rule, context: Context, *, bounded: bool, listens: bool = False
+        self,
+        method: str,
+        rule: Rule,
+        context: Context,
+        *,
+        bounded: bool,
+        receives: bool = False,
+        listens: bool = False,
     ) -> AsyncIterator[Call]:
+        """What is done around a call.
+
+        Args:
+            method: as in RULES, and
+            rule: what it says there.
+            context: the call's.
+            bounded: whether it counts for the bound.
+            receives: it has one request, which is read once it is known who calls, and that they may call now.
+            listens: the client writes a stream, and hears why it is refused.
+        """
         with ExitStack() as held:
-            async with self._answered(method, rule, context, held, bounded=bounded, listens=listens) as call:
+            answered = self._answered(method, rule, context, held, bounded=bounded, receives=receives, listens=listens)
+            async with answered as call:
                 yield call
 
     @asynccontextmanager
     async def _answered(
-        self, method: str, rule: Rule, context: Context, held: ExitStack, *, bounded: bool, listens: bool
+        self,
+        method: str,
+        rule: Rule,
+        context: Context,
+        held: ExitStack,
+        *,
+        bounded: bool,
+        receives: bool,
+        listens: bool,
     ) -> AsyncIterator[Call]:
         begun = time.monotonic()
         code, status = "CANCELLED", None
@@ -255,6 +282,9 @@ class Calls:
             caller = self._guard.caller_of(context)
             call = Call(rule, caller, partial(self._record, method, context), held, context.invocation_metadata)
             caller.allowance.begin_call()
+            if receives:
+                call.request = await self._received(context, caller)
+                begun = time.monotonic()
             with self._admitted(bounded=bounded):
                 yield call
             code = "OK"
@@ -275,6 +305,24 @@ class Calls:
             if listens and (call is None or not call.heard):
                 await _hear(context)
             await context.abort_with_status(status)
+
+    async def _received(self, context: Context, caller: Caller) -> bytes:
+        """The request of a call.
+
+        Of one that is too large gRPC tells the client by itself, and cancels the call as a client does who is gone.
+
+        Raises:
+            InvalidInput: TOO_LARGE, or none was sent.
+        """
+        raw: bytes | None = None
+        try:
+            raw = await asyncio.shield(asyncio.create_task(read_message(context)))
+        finally:
+            if raw is None and self._guard.guarded:
+                caller.allowance.unread()
+        if raw is None:
+            raise InvalidInput("no request came, or a larger one than is read: send less at a time", reason="TOO_LARGE")
+        return raw
 
     def _has_line(self, audited: bool, code: str) -> bool:  # noqa: FBT001 - what the rule says
         if code == "UNAUTHENTICATED":
@@ -358,13 +406,14 @@ def _forget(error: BaseException) -> None:
         seen = seen.__cause__ or seen.__context__
 
 
-def _granted(method: str, parse: Callable[[bytes], _Request], raw: bytes, call: Call) -> _Request:
+def _granted(method: str, parse: Callable[[bytes], _Request], call: Call) -> _Request:
     """The request of a call.
 
     Raises:
         InvalidInput: it is larger than the caller may send, or cannot be decoded.
         Denied: the caller may not do what it asks for.
     """
+    raw = call.taken()
     call.caller.allowance.check_size(len(raw))
     try:
         request = parse(raw)

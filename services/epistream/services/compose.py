@@ -10,24 +10,26 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from epistream.indexer.clock import SystemClock
 from epistream.indexer.embed import NO_ENCODER
 from epistream.indexer.encoder import SentenceTransformerEmbedder
 from epistream.indexer.engine import Engine
+from epistream.indexer.opening import Opening
 from epistream.indexer.outbox import acknowledge
 from epistream.services import admin, ingest, knowledge, namespaces, reviews, sync
 from epistream.services.calls import Calls, Handler
 from epistream.services.collapse_watching import CollapseWatching
 from epistream.services.consumers import Consumers
+from epistream.services.health import Health, follow_space
 from epistream.services.measuring import Measuring
 from epistream.services.metrics import Metrics
 from epistream.services.metrics_server import MetricsServer
-from epistream.services.scrape import ServiceCollector
+from epistream.services.scrape import OpeningCollector, ServiceCollector
 from epistream.services.security.audit import Audit
 from epistream.services.security.guard import Guard
 from epistream.services.security.tls import Tls, TlsFiles
@@ -47,6 +49,14 @@ _ADMIT_SECONDS: Final = 10.0
 """How long the metrics wait for the event loop to say whether somebody may read them."""
 _SPARE_CALLS: Final = 500
 """Calls beyond those that are let in, so that who is turned away is told why, and health is answered."""
+_SERVICES: Final = (
+    ingest.SERVICE,
+    knowledge.SERVICE,
+    namespaces.SERVICE,
+    sync.SERVICE,
+    admin.SERVICE,
+    reviews.SERVICE,
+)
 _THREADS: Final = 4
 """Of each pool. Most of the work inside waits for the disk or for the encoder."""
 
@@ -62,13 +72,14 @@ class Part(Protocol):
 
 
 class Service:
-    """One service over one data folder.
+    """One service over one data folder. What is built from the store, `start` builds.
 
     Attributes:
         settings: what it was made with.
         engine: the store, and what is derived from it.
         writer: the thread that writes.
         metrics: what Prometheus reads.
+        health: what is told of each service.
         tls: the certificates; None serves in plaintext.
         guard: knows who may call.
         traces: follows submissions; None where nothing is traced.
@@ -79,13 +90,12 @@ class Service:
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Open the store and bind the addresses. Call it on the event loop; it blocks while the store is opened.
+        """Bind the addresses of the metrics and of health. Call it on the event loop.
 
         Raises:
             InvalidInput: other machines would reach it, and neither TLS and an access file nor `insecure` is set; or a
                 file of these is wrong; or traces are wanted and their packages are missing.
-            Unavailable: the folder or an address is in use.
-            Broken: the store cannot be read.
+            Unavailable: an address is in use.
         """
         _refuse_exposure(settings)
         self.settings = settings
@@ -100,8 +110,33 @@ class Service:
         self.traces = _make_traces(settings, self._loop)
         self._embedder = _make_embedder(settings.encoder)
         self._encoder_ready = asyncio.Event()
-        self._guarding: asyncio.Task[None] | None = None
-        self.engine = Engine(settings.folder, self._embedder, clock=self._clock, carried=settings.carried())
+        self._followers: list[asyncio.Task[None]] = []
+        self._opening = Opening()
+        self.health = Health(_SERVICES, settings.health_address)
+        self._metrics_server: MetricsServer | None = None
+        if settings.metrics_address:
+            self.metrics.registry.register(OpeningCollector(self._opening))
+            self._metrics_server = MetricsServer(
+                self.metrics.registry, settings.metrics_address, tls=self.tls, admits=self._admits
+            )
+
+    async def _open(self) -> None:
+        """Open the store and build what is over it, while health and metrics answer: it may take long."""
+        settings = self.settings
+
+        def opened() -> Engine:
+            return Engine(
+                settings.folder,
+                self._embedder,
+                clock=self._clock,
+                carried=settings.carried(),
+                opening=self._opening,
+            )
+
+        for each in _SIGNALS:
+            # Nothing is served yet, and what is half made is made anew by the next start.
+            signal.signal(each, signal.SIG_DFL)
+        self.engine = await asyncio.to_thread(opened)
         try:
             self._compose()
         except BaseException:
@@ -163,12 +198,8 @@ class Service:
         }
 
     def _compose_metrics(self, consumers: Consumers) -> None:
-        registry, address = self.metrics.registry, self.settings.metrics_address
         self._collector = self._collector_of(consumers)
-        registry.register(self._collector)
-        self._metrics_server: MetricsServer | None = None
-        if address:
-            self._metrics_server = MetricsServer(registry, address, tls=self.tls, admits=self._admits)
+        self.metrics.registry.register(self._collector)
 
     def _server_of(self, services: Mapping[str, Mapping[str, Handler]]) -> Server:
         settings = self.settings
@@ -179,7 +210,7 @@ class Service:
             calls_max=settings.max_calls + settings.max_streams + _SPARE_CALLS,
             credentials=self.tls.grpc_credentials() if self.tls is not None else None,
             connection_seconds=settings.connection_seconds,
-            health_address=settings.health_address,
+            healthy=self.health.add_to,
             reflects=not self.guard.guarded if settings.reflection is None else settings.reflection,
         )
 
@@ -218,26 +249,46 @@ class Service:
         )
 
     async def start(self) -> None:
-        """Begin to serve, and take signals: when this returns, the service answers. Kafka need not be there yet."""
+        """Open the store and begin to serve: when this returns, the service answers. Kafka need not be there yet.
+
+        Health and the metrics answer at once. A signal ends the process at once until the store is open.
+
+        Raises:
+            Unavailable: the folder or an address is in use, or the disk is full.
+            Broken: the store cannot be read.
+        """
+        await self.health.start()
+        try:
+            await self._open()
+        except BaseException:
+            await self.health.stop()
+            self._stop_metrics()
+            raise
+        self._opening.end()
         for each in _SIGNALS:
             self._loop.add_signal_handler(each, self._signalled)
         self.writer.start()
         self._sync.start()
         if self.guard.guarded:
-            self._guarding = asyncio.create_task(self.guard.keep_reading())
+            self._follow(self.guard.keep_reading())
+        self._follow(follow_space(self.health, ingest.SERVICE, self.engine.store, self.writer))
         if self._embedder is None:
             self._encoder_ready.set()
         else:
             threading.Thread(target=self._load_encoder, name="encoder-loading", daemon=True).start()
         await self._server.start()
+        await self.health.serving()
         for state in self.engine.namespaces.states():
-            if state.standing.put_off:
+            if state.standing.put_off.total():
                 self._let_go(state.config.name)
         for part in (self.collapse_watching, self.intake, self.publisher, self.measuring):
             if part is not None:
                 part.start()
         if self.settings.addresses_file is not None:
             self._write_addresses(self.settings.addresses_file)
+
+    def _follow(self, following: Coroutine[Any, Any, None]) -> None:
+        self._followers.append(asyncio.create_task(following))
 
     def _let_go(self, name: str) -> None:
         """Have what was put off in a namespace and may go on decided, in commits between which others are written.
@@ -264,7 +315,7 @@ class Service:
 
     async def stop(self) -> None:
         """Go down in the order that loses nothing: no new calls, calls in flight, Kafka, the writer, the store."""
-        await self._server.not_serving()
+        await self.health.not_serving()
         self._calls.draining.set()
         self._sync.drain()
         if self.intake is not None:
@@ -272,9 +323,10 @@ class Service:
         if not await self._calls.drained(self.settings.drain_seconds):
             _LOG.warning("Some calls did not end within %g seconds and are cut off", self.settings.drain_seconds)
         await self._server.stop()
+        await self.health.stop()
         self._sync.stop()
-        if self._guarding is not None:
-            self._guarding.cancel()
+        for each in self._followers:
+            each.cancel()
         for part in (self.publisher, self.measuring, self.collapse_watching):
             if part is not None:
                 await asyncio.to_thread(part.stop)
@@ -284,8 +336,7 @@ class Service:
     def _close(self) -> None:
         for pool in (self._readers, self._pushers, self._preparers):
             pool.shutdown(cancel_futures=True)
-        if self._metrics_server is not None:
-            self._metrics_server.stop()
+        self._stop_metrics()
         self._collector.close()  # an answer that was begun may still be read
         if self._embedder is not None:
             self._embedder.close()
@@ -293,6 +344,10 @@ class Service:
         self._audit.close()
         if self.traces is not None:
             self.traces.stop()
+
+    def _stop_metrics(self) -> None:
+        if self._metrics_server is not None:
+            self._metrics_server.stop()
 
     @property
     def address(self) -> str:
@@ -307,7 +362,7 @@ class Service:
     @property
     def health_address(self) -> str:
         """Where the health service is served alone; empty for nowhere."""
-        return self._server.health_address
+        return self.health.address
 
     def _admits(self, token: str | None) -> bool:
         """Whether somebody may read the metrics; called on the metrics' threads."""

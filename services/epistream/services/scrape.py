@@ -12,15 +12,17 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from epistream.indexer import conflicts, generated, holding
+from epistream.indexer import conflicts, disputes, generated, holding
 from epistream.indexer.clock import Clock
 from epistream.indexer.engine import Engine
 from epistream.indexer.namespaces import NamespaceState
-from epistream.indexer.signals import CELLS
+from epistream.indexer.opening import Opening
+from epistream.indexer.signals import CELLS, Signal
 from epistream.indexer.signals.kept import not_measured
 from epistream.services.consumers import Consumers
 from epistream.services.writer import Writer
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import knowledge_service_pb2 as know_pb
 
 NAMESPACES_MAX: Final = 100
 """How many namespaces have metrics of their own: the first by name."""
@@ -43,6 +45,24 @@ _BY_NAMESPACE: Final = {
     "watch_lag_revisions": "How far the open subscription that is furthest behind is behind the head.",
     "watch_slow_consumers": f"Consumers that do not have what was committed {SLOW_SECONDS:g} seconds ago.",
 }
+
+
+class OpeningCollector(Collector):
+    """How far the opening of the store is, which is all that can be read until it is open."""
+
+    def __init__(self, opening: Opening) -> None:
+        """`opening` is told by the thread that opens it."""
+        self._opening = opening
+
+    def collect(self) -> Iterable[Metric]:
+        """What was done and what was expected, by step; as it was in the end, once the store is open."""
+        opening = _gauge("opening", "1 until the store is open.", int(not self._opening.open))
+        done = _gauge("opening_done", "What is done of the opening of the store.", labels=["step"])
+        expected = _gauge("opening_expected", "What there is to do of it.", labels=["step"])
+        for step, (so_far, of) in self._opening.steps().items():
+            done.add_metric([step], so_far)
+            expected.add_metric([step], of)
+        return [opening, done, expected]
 
 
 class ServiceCollector(Collector):
@@ -115,7 +135,24 @@ class ServiceCollector(Collector):
             for family, value in zip(families.values(), values, strict=True):
                 family.add_metric([state.config.name], value)
         yield from families.values()
+        yield from self._of_real_shares(states)
         yield from self._of_producers(states)
+
+    def _of_real_shares(self, states: Sequence[NamespaceState]) -> Iterator[Metric]:
+        """What the writer keeps in memory for the floor: nothing is read from the store."""
+        labels = ["namespace", "modality"]
+        real = _gauge("real_share", "Of the newest 1,000 changes the share that is not SYNTHETIC.", labels=labels)
+        changes = _gauge("real_share_changes", "Of how many changes that share is.", labels=labels)
+        floor = _gauge("real_share_floor", "The least share that the policy allows.", labels=["namespace"])
+        for state in states:
+            shares = state.standing.shares
+            named = {_modality(modality): share for modality, share in sorted(shares.by_modality.items())}
+            for modality, share in {"all": shares.whole, **named}.items():
+                if share.real is not None:
+                    real.add_metric([state.config.name, modality], share.real)
+                    changes.add_metric([state.config.name, modality], len(share))
+            floor.add_metric([state.config.name], state.config.policy.real_share_floor)
+        yield from (real, changes, floor)
 
     def _of_producers(self, states: Sequence[NamespaceState]) -> Iterator[Metric]:
         labels = ["namespace", "producer", "modality"]
@@ -126,8 +163,7 @@ class ServiceCollector(Collector):
         with self._engine.store.reader() as catalog:
             for state in states:
                 for known in generated.alarms(catalog, state.config.number, limit=COLLAPSE_MAX):
-                    modality = pb.Modality.Name(known.modality).removeprefix("MODALITY_").lower()
-                    of = [state.config.name, known.producer, modality]
+                    of = [state.config.name, known.producer, _modality(known.modality)]
                     alarm.add_metric(of, known.on)
                     for figures in known.ratios:
                         ratio.add_metric([*of, f"{figures.order:g}"], figures.ratio)
@@ -138,7 +174,9 @@ class ServiceCollector(Collector):
 
     def _of_reviews(self) -> Iterator[Metric]:
         by_reason = ["namespace", "reason"]
-        pending = _gauge("reviews_pending", "Submissions that wait to be reviewed.", labels=by_reason)
+        pending = _gauge(
+            "reviews_pending", "Submissions that wait to be reviewed, and items that raters dispute.", labels=by_reason
+        )
         age = _gauge("review_oldest_age_seconds", "How long the oldest of them has waited.", labels=by_reason)
         contested = _gauge("conflicts_open", "Conflicts that nobody has resolved.", labels=["namespace"])
         contested_age = _gauge(
@@ -148,7 +186,10 @@ class ServiceCollector(Collector):
         with self._engine.store.reader() as catalog:
             for state in self._first_namespaces():
                 name, number = state.config.name, state.config.number
-                for reason, count, oldest_us in holding.oldest(catalog, number):
+                disputed, since_us = disputes.figures(catalog, number)
+                waiting = [*holding.oldest(catalog, number)]
+                waiting += [(pb.REASON_DISPUTED, disputed, since_us)] if since_us is not None else []
+                for reason, count, oldest_us in waiting:
                     labels = [name, pb.Reason.Name(reason).removeprefix("REASON_").lower()]
                     pending.add_metric(labels, count)
                     age.add_metric(labels, max(0, now_us - oldest_us) / 1e6)
@@ -161,6 +202,8 @@ class ServiceCollector(Collector):
         """Of each namespace that was measured: each signal with a value, of several producers' the worst."""
         labels = ["namespace", "cell", "signal"]
         values = _gauge("signal", "What hinders knowledge, cell by cell.", labels=labels)
+        low = _gauge("signal_low", "The lower end of its interval (95 %).", labels=labels)
+        high = _gauge("signal_high", "The upper end.", labels=labels)
         missing = _gauge("signals_missing", "Signals without a value.", labels=["namespace"])
         alarms = _gauge("signals_alarming", "Signals to look at.", labels=["namespace"])
         times = _gauge("signals_timestamp_seconds", "When the signals were measured.", labels=["namespace"])
@@ -170,14 +213,18 @@ class ServiceCollector(Collector):
             alarms.add_metric([name], sum(one.alarm for told in answer.cells for one in told.signals))
             for cell, told in zip(CELLS, answer.cells, strict=True):
                 for signal in cell.signals:
-                    found = [one for one in told.signals if one.name == signal.name and one.HasField("value")]
-                    lacking += not found
-                    if found:
-                        worst = (max if signal.worse == "high" else min)(one.value for one in found)
-                        values.add_metric([name, cell.name, signal.name], worst)
+                    worst = _worst(signal, told)
+                    if worst is None:
+                        lacking += 1
+                        continue
+                    of = [name, cell.name, signal.name]
+                    values.add_metric(of, worst.value)
+                    if worst.HasField("low") and worst.HasField("high"):
+                        low.add_metric(of, worst.low)
+                        high.add_metric(of, worst.high)
             missing.add_metric([name], lacking)
             times.add_metric([name], answer.time.ToMicroseconds() / 1e6)
-        yield from (values, missing, alarms, times)
+        yield from (values, low, high, missing, alarms, times)
 
     def _values(self, states: Sequence[NamespaceState]) -> Iterator[tuple[int, ...]]:
         """Of each namespace the values of _BY_NAMESPACE, in its order."""
@@ -217,6 +264,17 @@ def _gauge(
     name: str, description: str, value: float | None = None, labels: Sequence[str] | None = None
 ) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"epistream_{name}", description, value, labels)
+
+
+def _worst(signal: Signal, told: know_pb.SignalCell) -> know_pb.Signal | None:
+    """Of several producers' figures the worst; None where there is no value."""
+    found = [one for one in told.signals if one.name == signal.name and one.HasField("value")]
+    pick = max if signal.worse == "high" else min
+    return pick(found, key=lambda one: one.value, default=None)
+
+
+def _modality(modality: int) -> str:
+    return pb.Modality.Name(pb.Modality.ValueType(modality)).removeprefix("MODALITY_").lower()
 
 
 def _size_bytes(path: Path) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 # Imported for the policies that they enter.
-from tests.support.manifests import executor, graph, kafka, network, pods, workload  # noqa: F401
+from tests.support.manifests import executor, graph, kafka, network, pods, tracing, workload  # noqa: F401
 from tests.support.manifests.cluster import Cluster, Object, objects_of, overlays, rendered
 from tests.support.manifests.policy import BEFORE_APPLYING, EVERYWHERE, PRODUCTION, Broken, broken
 from tests.support.manifests.schemas import VERSIONS, violation

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from epistream.services.kafka.topics import settings as topic_settings
 from epistream.services.settings import Settings
 from epistream.wire.topics import CHANGES, OUTCOMES, SUBMISSIONS, dead_letter_topic
 from tests.support.manifests.cluster import Cluster, Object
-from tests.support.manifests.network import Peer, reaches
+from tests.support.manifests.network import Peer, open_ports, reaches
 from tests.support.manifests.policy import Finding, everywhere
 
 TOPICS: Final = (*SUBMISSIONS, *map(dead_letter_topic, SUBMISSIONS), CHANGES, OUTCOMES)
@@ -90,15 +90,8 @@ def kafka_is_where_the_settings_say(cluster: Cluster) -> Iterator[Finding]:
             for pod in cluster.service_pods():
                 if not reaches(cluster, Peer.of(pod), broker, int(found[3])):
                     yield item, f"kafka: the network policies do not let the pod reach {settings['kafka']}"
-        elif ports - set(_open_ports(cluster)):
+        elif ports - set(open_ports(cluster)):
             yield item, f"kafka: no network policy opens the ports {sorted(ports)}"
         for topic in cluster.of("KafkaTopic", "KafkaUser"):
             if not found or topic["metadata"]["labels"]["strimzi.io/cluster"] != found[1]:
                 yield topic, f"strimzi.io/cluster: expected the one that serves {settings.get('kafka')}"
-
-
-def _open_ports(cluster: Cluster) -> Iterator[Any]:
-    for item in cluster.of("NetworkPolicy"):
-        for rule in item["spec"].get("egress", []):
-            if any("ipBlock" in peer for peer in rule.get("to", [])):
-                yield from (port["port"] for port in rule["ports"])

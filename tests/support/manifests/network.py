@@ -104,6 +104,14 @@ def _denies_all(item: Object) -> bool:
     return spec["podSelector"] == {} and both and not spec.get("ingress") and not spec.get("egress")
 
 
+def open_ports(cluster: Cluster) -> Iterator[int | str]:
+    """The ports at which a policy lets pods out of the cluster."""
+    for item in cluster.of("NetworkPolicy"):
+        for rule in item["spec"].get("egress", []):
+            if any("ipBlock" in peer for peer in rule.get("to", [])):
+                yield from (port["port"] for port in rule["ports"])
+
+
 def _peers(item: Object) -> Iterator[Object]:
     for rule in (*item["spec"].get("ingress", []), *item["spec"].get("egress", [])):
         yield from (*rule.get("from", []), *rule.get("to", []))

@@ -80,10 +80,12 @@ def _selected_alike(cluster: Cluster, pod: Pod, service: Pod) -> bool:
 
 @everywhere
 def rolls_one_at_a_time(cluster: Cluster) -> Iterator[Finding]:
-    """A new version replaces the pod, and counts once it has stayed ready."""
+    """A new version replaces the pod, also one that never got ready, and counts once it has stayed ready."""
     for item in cluster.of("StatefulSet"):
         if item["spec"].get("updateStrategy", {}).get("type") != "RollingUpdate":
             yield item, "expected updateStrategy RollingUpdate"
+        if item["spec"].get("podManagementPolicy") != "Parallel":
+            yield item, "expected podManagementPolicy Parallel"
         if item["spec"].get("minReadySeconds", 0) < 1:
             yield item, "expected minReadySeconds"
 
@@ -204,6 +206,25 @@ def store_is_mounted_once(cluster: Cluster) -> Iterator[Finding]:
                 yield item, f"claim {claim['metadata']['name']}: expected ReadWriteOncePod"
 
 
+@everywhere
+def snapshots_are_of_the_store(cluster: Cluster) -> Iterator[Finding]:
+    """A snapshot names a claim that the service's StatefulSet makes, where it makes it."""
+    for item in cluster.of("VolumeSnapshot"):
+        claim = item["spec"]["source"]["persistentVolumeClaimName"]
+        if claim not in cluster.store_claims():
+            yield item, f"expected one of the claims {sorted(cluster.store_claims())}, found {claim}"
+        if namespace_of(item) not in {pod.namespace for pod in cluster.service_pods()}:
+            yield item, "expected it in the namespace of the service"
+
+
+@production
+def connections_are_renewed(cluster: Cluster) -> Iterator[Finding]:
+    """A client looks up who there is when its connection ends, so connections have an end."""
+    for item, settings in cluster.settings():
+        if not settings.get("max_connection_age_seconds"):
+            yield item, "expected max_connection_age_seconds"
+
+
 @production
 def is_backed_up(cluster: Cluster) -> Iterator[Finding]:
     """Regularly, one at a time, into a volume, by TLS and with a token that are files."""
@@ -227,20 +248,32 @@ def is_backed_up(cluster: Cluster) -> Iterator[Finding]:
 
 @production
 def is_watched(cluster: Cluster) -> Iterator[Finding]:
-    """Prometheus reads its metrics, by TLS and with a token."""
+    """Prometheus reads its metrics, by TLS and with a token, and has rules for them; Grafana finds the dashboards."""
     if not cluster.of("ServiceMonitor"):
         yield None, "expected a ServiceMonitor"
     for item in cluster.of("ServiceMonitor"):
         for endpoint in item["spec"]["endpoints"]:
             if endpoint.get("scheme") != "https" or "authorization" not in endpoint:
                 yield item, "expected https and an authorization"
+    if not any("alert" in rule for item in cluster.of("PrometheusRule") for rule in _rules(item)):
+        yield None, "expected a PrometheusRule with alerts"
+    boards = [item for item in cluster.of("ConfigMap") if any(name.endswith(".json") for name in item.get("data", {}))]
+    if not boards:
+        yield None, "expected a ConfigMap with dashboards"
+    for item in boards:
+        if item["metadata"].get("labels", {}).get("grafana_dashboard") != "1":
+            yield item, 'expected the label grafana_dashboard: "1", by which Grafana\'s sidecar finds it'
+
+
+def _rules(item: Object) -> list[Object]:
+    return [rule for group in item["spec"]["groups"] for rule in group["rules"]]
 
 
 @before_applying
 def alerts_lead_to_runbooks(cluster: Cluster) -> Iterator[Finding]:
     """Alertmanager passes an alert's runbook_url on as it is, so it has to be a whole address."""
     for item in cluster.of("PrometheusRule"):
-        rules = [rule for group in item["spec"]["groups"] for rule in group["rules"] if "alert" in rule]
+        rules = [rule for rule in _rules(item) if "alert" in rule]
         leading = [re.fullmatch(r"https?://[^/]+/[^#]+#(\w+)", rule["annotations"]["runbook_url"]) for rule in rules]
         if not all(to and to[1] == rule["alert"].lower() for to, rule in zip(leading, rules, strict=True)):
             yield (

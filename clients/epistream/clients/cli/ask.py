@@ -168,7 +168,7 @@ def explain(
     timeout: options.Timeout = options.DEFAULT_SECONDS,
     as_json: options.Json = False,
 ) -> None:
-    """Say why a submission was decided as it was: the rules that were asked, with their figures.
+    """Say why a submission was decided as it was: the rules that were asked, with their figures, by which policy.
 
     What was held and decided later has more than one decision.
 
@@ -212,20 +212,25 @@ def signals(
     *,
     service: Service,
     namespace: options.Namespace,
+    history: Annotated[
+        int, typer.Option("--history", min=0, max=30, help="Also so many of the measurements before.")
+    ] = 0,
     timeout: options.Timeout = options.DEFAULT_SECONDS,
     as_json: options.Json = False,
 ) -> None:
     """Show what hinders knowledge of each kind: four stages by four modalities, over the newest records.
 
-    A signal without a value says why. With --json it is one object. docs/signals.md has the formulas.
+    A signal without a value says why. With --history each line has the values before, too, the newest first, and `-`
+    where there was none. With --json it is one object. docs/signals.md has the formulas.
 
     Examples:
       epistream signals -n pharmacy
+      epistream signals -n pharmacy --history 5
       epistream signals -n pharmacy --json
     """
     from epistream.clients.cli import show
 
-    answer = ask(service, timeout, lambda client: client.list_signals(namespace))
+    answer = ask(service, timeout, lambda client: client.list_signals(namespace, history=history))
     show.show([answer], as_json=as_json, table=lambda: show.signals_table(answer))
 
 

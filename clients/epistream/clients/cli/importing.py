@@ -16,7 +16,7 @@ from epistream.clients.cli.exits import ExitCode, Wrong, receipt_code, worst
 from epistream.clients.cli.sources import work_of
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress
 
     from epistream.clients.sources.importing import Job, Prepared, State
     from epistream.clients.sources.work import Work
@@ -155,8 +155,12 @@ class _Session:
         self._state_path = state_path
         self._state = known
         self._limit = limit
+        self._bar = _progress()
+        self._task = self._bar.add_task("Importing", total=job.size)
         self._sent: deque[tuple[Prepared, int]] = deque()
         """Records that are not acknowledged, each with the number of its receipts to come."""
+        self._read_all = False
+        """Whether there are no more records to send."""
         self._records = 0
         self._unreadable = 0
         self._told = 0
@@ -171,16 +175,17 @@ class _Session:
 
         address = options.reach(service.address)
         try:
-            with _progress() as bar:
-                task = bar.add_task("Importing", total=self._total())
+            with self._bar:
                 async with Producer(
                     address, credentials=service.credentials, timeout_seconds=timeout_seconds
                 ) as producer:
                     receipts = producer.stream(self._submissions(), answer_seconds_max=max(timeout_seconds, 1.0))
                     async with contextlib.aclosing(receipts):
                         async for receipt in receipts:
-                            self._take(receipt, bar, task)
+                            self._take(receipt)
                 self._pass_finished()
+                if self._read_all:
+                    self._bar.update(self._task, completed=self._job.size)
         except asyncio.CancelledError:
             note("Interrupted. The same command goes on from here.", style="yellow")
             raise
@@ -199,6 +204,7 @@ class _Session:
                 raise Wrong(f"Nothing could be made of the first {number} records. Are they of another source?")
             record = await asyncio.to_thread(next, records, None)
             if record is None:
+                self._read_all = True
                 return
             number += 1
             readable += not record.unreadable
@@ -208,7 +214,7 @@ class _Session:
             for submission in record.submissions:
                 yield submission
 
-    def _take(self, receipt: "pb.Receipt", bar: "Progress", task: "TaskID") -> None:
+    def _take(self, receipt: "pb.Receipt") -> None:
         """A receipt belongs to the first record that still waits for some."""
         from epistream.clients.cli import show
 
@@ -221,7 +227,6 @@ class _Session:
         if receipt_code(receipt) is ExitCode.REFUSED and not record.unreadable:
             self._tell(f"{_where(record)}: {show.receipt_text(receipt)}")
         self._pass_finished()
-        bar.update(task, completed=self._done(), description=f"{self._records} records")
         if time.monotonic() - self._saved_at >= SAVE_SECONDS:
             self._save()
 
@@ -235,6 +240,7 @@ class _Session:
             self._unreadable += bool(record.unreadable)
             before = self._state.records if self._state else 0
             self._state = State(self._job.identity, record.position, before + 1)
+            self._bar.update(self._task, completed=record.done, description=f"{self._records} records")
 
     def _save(self) -> None:
         self._saved_at = time.monotonic()
@@ -249,21 +255,6 @@ class _Session:
             note(text, style="red")
         elif self._told == TOLD_MAX + 1:
             note("More are in the dead letters.", style="red")
-
-    def _total(self) -> int | None:
-        """How many bytes there are; None where places are no bytes."""
-        sizes = [file.size for file in self._job.files]
-        return None if None in sizes else sum(size or 0 for size in sizes)
-
-    def _done(self) -> int:
-        if self._state is None:
-            return 0
-        before = 0
-        for file in self._job.files:
-            if file.name == self._state.position.file:
-                return before + self._state.position.offset
-            before += file.size or 0
-        return before
 
     def _summarise(self) -> None:
         from rich.table import Table

@@ -150,12 +150,12 @@ def moment(text: str | None) -> datetime | None:
 
 
 def _with_zone(text: str) -> datetime | None:
-    """A time that says its zone; None where it is none, or says none."""
+    """A time that says its zone, in UTC; None where it is none, says none, or is in UTC of no year from 1 to 9999."""
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return found.astimezone(UTC) if found.tzinfo is not None else None
+    except (ValueError, OverflowError):
         return None
-    return found if found.tzinfo is not None else None
 
 
 def pairs(texts: list[str] | None) -> dict[str, str]:

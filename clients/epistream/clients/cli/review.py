@@ -158,7 +158,10 @@ def claim(
 def decide(
     review_id: _Id,
     decision: Annotated[
-        reviewing.Decision, typer.Argument(metavar="DECISION", help="`admit` lets it in, `reject` turns it away.")
+        reviewing.Decision,
+        typer.Argument(
+            metavar="DECISION", help="`admit` lets it in or stand, `reject` turns it away or takes it back."
+        ),
     ],
     *,
     service: Service,
@@ -169,7 +172,7 @@ def decide(
     timeout: options.Timeout = options.DEFAULT_SECONDS,
     as_json: options.Json = False,
 ) -> None:
-    """End a review: let it in, or turn it away.
+    """End a review: let it in, or turn it away. What raters dispute stands, or is retracted.
 
     Examples:
       epistream review decide 12 admit -n pharmacy -r dr-ada

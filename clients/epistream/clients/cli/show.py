@@ -7,7 +7,7 @@ are base64, fields at their default are left out: that is the form.
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING, Final
 
@@ -215,7 +215,9 @@ def signals_table(answer: knowledge.ListSignalsResponse) -> "Table":
         if answer.HasField("time")
         else "not measured yet"
     )
-    table = table_of(title, "cell", "signal", "value", "unit", "items", "producer", "")
+    earlier = [{(one.name, one.producer): one.value for one in each.signals} for each in answer.history]
+    before = ["before"] if earlier else []
+    table = table_of(title, "cell", "signal", "value", *before, "unit", "items", "producer", "")
     for cell in answer.cells:
         modality = pb.Modality.Name(cell.modality).removeprefix("MODALITY_")
         for signal in cell.signals:
@@ -224,6 +226,7 @@ def signals_table(answer: knowledge.ListSignalsResponse) -> "Table":
                 f"{_origin(cell.origin)} {modality}",
                 signal.name,
                 _signal_value(signal),
+                *([_values_before(signal, earlier)] if earlier else []),
                 signal.unit,
                 str(signal.items),
                 signal.producer,
@@ -238,6 +241,12 @@ def _signal_value(signal: knowledge.Signal) -> str:
         return ""
     interval = f" ({signal.low:.3g} to {signal.high:.3g})" if signal.HasField("low") else ""
     return f"{signal.value:.4g}{interval}{', ALARM' if signal.alarm else ''}"
+
+
+def _values_before(signal: knowledge.Signal, earlier: Iterable[Mapping[tuple[str, str], float]]) -> str:
+    """Such as `0.71, -, 0.64`."""
+    found = [each.get((signal.name, signal.producer)) for each in earlier]
+    return ", ".join("-" if value is None else f"{value:.3g}" for value in found)
 
 
 def diff_table(answer: knowledge.DiffResponse) -> "Table":
@@ -308,11 +317,12 @@ def consumers_table(answer: sync.ListConsumersResponse) -> "Table":
 
 def explanations_table(found: Sequence[knowledge.Explanation]) -> "Table":
     """The rules that were asked of a submission, decision by decision."""
-    table = table_of("", "decided", "outcome", "rule", "", "what was asked and found")
+    table = table_of("", "decided", "policy", "outcome", "rule", "", "what was asked and found")
     for told in found:
         outcome = f"{outcome_name(told.receipt.outcome)} ({reason_name(told.receipt.reason)})"
+        policy = f"version {told.policy_version}" if told.policy_version else ""
         for number, rule in enumerate(told.rules):
-            first = (when(told.receipt.time), outcome) if number == 0 else ("", "")
+            first = (when(told.receipt.time), policy, outcome) if number == 0 else ("", "", "")
             by = f" (by {told.decided_by}{': ' if told.comment else ''}{told.comment})" if told.decided_by else ""
             add_row(table, *first, rule.name, "decides" if rule.fired else "passed", rule.description + by)
     return table

@@ -34,7 +34,7 @@ def print_review(review: api.Review) -> None:
     from rich.panel import Panel
     from rich.text import Text
 
-    said = review.submission
+    said, disputed = review.submission, review.receipt.reason == pb.REASON_DISPUTED
     lines = [
         *([f"prompt: {said.prompt}", ""] if said.prompt else ()),
         _says(said),
@@ -43,7 +43,7 @@ def print_review(review: api.Review) -> None:
         f"producer    {said.provenance.producer} ({_origin(said.origin)})",
         *([f"source      {said.provenance.source}"] if said.provenance.source else ()),
         *([f"generator   {said.provenance.generator}"] if said.provenance.generator else ()),
-        f"held        {when(review.receipt.time)}, {receipt_text(review.receipt)}",
+        f"{'disputed' if disputed else 'held':<12}{when(review.receipt.time)}, {receipt_text(review.receipt)}",
         *([f"conflict    {review.conflict_id}"] if review.conflict_id else ()),
         *(_claimed(review.claim) if review.HasField("claim") else ()),
         *(f"comment     {when(one.time)} {one.reviewer}: {one.text}" for one in review.comments),

@@ -52,7 +52,7 @@ def describe(name: _Name) -> None:
     from epistream.clients.sources.describe import described
 
     for label, value in described(work_of(name)):
-        output().print(f"{label:<14}{value}", markup=False, soft_wrap=True)
+        output().print(f"{label:<18}{value}", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -96,16 +96,16 @@ def mbpp(record: Fields) -> Iterator[Draft]:
     sanitized = not record.has("text")
     imports = record.texts("test_imports") if sanitized else []
     setup = "\n".join([*imports, record.words("test_setup_code")]).strip("\n")
-    asserts = record.texts("test_list", 1) + record.texts("challenge_test_list")
+    asserts, challenges = record.texts("test_list", 1), record.texts("challenge_test_list")
     yield Item(
         key=str(record.integer("task_id", 0)),
         content=record.text("code"),
         prompt=record.text("prompt" if sanitized else "text"),
         origin=pb.ORIGIN_EXPERT,
         modality=pb.MODALITY_CODE,
-        tests=asserted(asserts, setup),
+        tests=asserted(asserts + challenges, setup),
         labels={"language": "python"},
-        details=record.rest(),
+        details={**({"challenge_tests": len(challenges)} if challenges else {}), **record.rest()},
     )
 
 
@@ -121,7 +121,8 @@ def apps(record: Fields) -> Iterator[Draft]:
     metadata = Fields(parsed(record, "metadata") or {}, "metadata")
     about = metadata if "metadata" in record else record
     source, difficulty = about.maybe_address("url"), about.maybe_name("difficulty")
-    tests, rest = _apps_tests(record), {**metadata.rest(), **record.rest()}
+    tests, of_tests = _apps_tests(record)
+    rest = {**of_tests, **metadata.rest(), **record.rest()}
     for i, solution in enumerate(texts):
         yield Item(
             key=f"{key}/{i}",
@@ -254,15 +255,16 @@ def _evaluation_sample(record: Fields) -> Iterator[Draft]:
         )
 
 
-def _apps_tests(record: Fields) -> pb.Tests | None:
-    """Of standard input and output, or of a function where the problem names one."""
+def _apps_tests(record: Fields) -> tuple[pb.Tests | None, dict[str, Json]]:
+    """Of standard input and output, or of a function where the problem names one; and what else is said of them."""
     said = parsed(record, "input_output")
     if said is None:
-        return None
+        return None, {}
     fields = Fields(said, "input_output")
     entry_point = fields.maybe_name("fn_name")
     inputs, outputs = fields.raw("inputs"), fields.raw("outputs")
-    return given(pairs(inputs, outputs, "input_output", as_json=bool(entry_point)), "python", entry_point)
+    cases = pairs(inputs, outputs, "input_output", as_json=bool(entry_point))
+    return given(cases, "python", entry_point), fields.rest()
 
 
 def _instruction(features: Fields) -> str:

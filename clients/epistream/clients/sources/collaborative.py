@@ -6,7 +6,7 @@ from typing import Final
 
 from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict, lineage
 from epistream.clients.sources.programs import asserted, given, pairs, parsed
-from epistream.clients.sources.record import Fields, Json, UnreadableRecord, is_line, shown
+from epistream.clients.sources.record import Fields, Json, UnreadableRecord, digest, is_line, shown
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.limits import WORD_CHARACTERS_MAX
 
@@ -53,14 +53,14 @@ def super_brain(record: Fields) -> Iterator[Draft]:
 def rlef(record: Fields) -> Iterator[Draft]:
     """A program that was mended turn by turn: every turn is an item that was derived from the one before."""
     key, prompt, model = record.digest(), record.text("prompt"), record.name("model", "deepseek-coder-v2")
-    turns = [(turn.text("code"), turn.words("public")) for turn in record.objects("turns", 1, 1000)]
-    shares = [_share(public, f"turns[{i}].public") for i, (_, public) in enumerate(turns)]
+    turns = [(turn.text("code"), turn.words("public"), turn.rest()) for turn in record.objects("turns", 1, 1000)]
+    shares = [_share(public, f"turns[{i}].public") for i, (_, public, _) in enumerate(turns)]
     private = record.words("private")
     final = _share(private, "private")
     language = record.language("language", "python")
     tests = asserted(record.texts("tests"), language=language)
     rest, last = record.rest(), len(turns) - 1
-    for i, (code, _) in enumerate(turns):
+    for i, (code, _, details) in enumerate(turns):
         yield Item(
             key=f"{key}/{i}",
             content=code,
@@ -72,24 +72,33 @@ def rlef(record: Fields) -> Iterator[Draft]:
             tests=tests,
             labels={"language": language, "turn": str(i)},
             negative=i != last,
-            details=rest if i == last else {},
+            details={**details, **rest} if i == last else details,
         )
-    for i, (_, public) in enumerate(turns):
+    for i, (_, public, _) in enumerate(turns):
         yield from _executed(f"{key}/{i}", shares[i], "public tests", public)
     yield from _executed(f"{key}/{last}", final, "private tests", private)
 
 
 def code_contests(record: Fields) -> Iterator[Draft]:
-    """A problem of CodeContests: each solution is an item with the problem's tests, wrong ones as negative items."""
+    """A problem of CodeContests: each solution is an item with the problem's tests, wrong ones as negative items.
+
+    A record with a `sample` is a program of AlphaCode 2 for a problem: whether it passed the public tests, its cluster,
+    of programs that answer alike, how many those are, and what the scoring model makes of it.
+    """
+    if record.has("sample"):
+        yield from _sampled(record)
+        return
     site = _SITES.get(record.integer("source", 0, 100), "") if "source" in record else ""
     name = "/".join(filter(None, (site, record.name("name"))))
     prompt = record.text("description")
-    cases = [case for kind in ("public", "private", "generated") for case in _cases(record, f"{kind}_tests")]
+    by_kind = {kind: list(_cases(record, f"{kind}_tests")) for kind in ("public", "private", "generated")}
+    cases = [case for kind in by_kind.values() for case in kind]
     solutions = [(False, *one) for one in _solutions(record, "solutions")]
     solutions += [(True, *one) for one in _solutions(record, "incorrect_solutions")]
     if not solutions:
         raise record.wrong("solutions", "at least 1 solution, right or wrong")
-    rest = record.rest()
+    # The tests come in this order.
+    rest = {"tests_by_kind": {kind: len(each) for kind, each in by_kind.items()}, **record.rest()}
     tests = {language: given(cases, language) for _, language, _ in solutions}
     keys = []
     for i, (wrong, language, solution) in enumerate(solutions):
@@ -107,6 +116,42 @@ def code_contests(record: Fields) -> Iterator[Draft]:
         )
     for key, wrong in keys:
         yield _verdict_of_program(key, float(not wrong), "judge", "all tests")
+
+
+def _sampled(record: Fields) -> Iterator[Draft]:
+    name, prompt, program = record.name("name"), record.text("description"), record.text("sample")
+    language = _language(record.raw("language"), record.path("language"))
+    cases = [case for kind in ("public", "private", "generated") for case in _cases(record, f"{kind}_tests")]
+    passed = record.raw("passed")
+    if not isinstance(passed, bool | None):
+        raise record.wrong("passed", "true, false or nothing")
+    score = record.number("score", 0, 1) if "score" in record else None
+    cluster, size = record.maybe_name("cluster"), record.maybe_integer("cluster_size", 1)
+    key = f"sample/{name}/{digest(program)}"
+    yield Item(
+        key=key,
+        content=program,
+        prompt=prompt,
+        origin=pb.ORIGIN_SYNTHETIC,
+        modality=pb.MODALITY_CODE,
+        generator=record.name("model", "alphacode-2"),
+        licence=record.name("license", "LicenseRef-AlphaCode-2"),
+        tests=given(cases, language),
+        labels={"language": language, "problem": name, "cluster": cluster},
+        negative=passed is False,
+        details={**({"cluster_size": size} if size else {}), **record.rest()},
+    )
+    if passed is not None:
+        yield _verdict_of_program(key, float(passed), _EXECUTOR, "public tests")
+    if score is not None:
+        yield Verdict(
+            kind=pb.FEEDBACK_KIND_RATING,
+            judged=(Judged(key, score=score),),
+            rater="scoring-model",
+            rater_type=pb.RATER_TYPE_AI,
+            aspect="correctness",
+            scale=(0, 1),
+        )
 
 
 def movie_gen(record: Fields) -> Iterator[Draft]:

@@ -90,7 +90,7 @@ def _principle(record: Fields) -> Item:
         origin=pb.ORIGIN_EXPERT,
         modality=pb.MODALITY_TEXT,
         labels={"principle": name},
-        details=said.rest(),
+        details={**said.rest(), **record.rest()},
     )
 
 
@@ -107,28 +107,34 @@ def _sample(record: Fields) -> Iterator[Draft]:
 
 
 def _scored(record: Fields, key: str, prompt: str) -> Iterator[Draft]:
+    """Each preference model ranks the answers by its scores, which have no scale; of one answer they are details."""
     answers = record.objects("sampled_answers", 1, JUDGED_MAX)
-    said = [(each.text("sampled_string"), _pm_score(each)) for each in answers]
-    order = sorted({score for _, score in said}, reverse=True)
+    said = [
+        (each.text("sampled_string"), [one.number("pm_score") for one in each.objects("pm_scores", 1, JUDGED_MAX)])
+        for each in answers
+    ]
+    rest = record.rest()
     for i, (text, _) in enumerate(said):
-        yield _answer(f"{key}/{i}", text, prompt, _TRAINED, details=answers[i].rest())
-    if len(said) > 1:
-        judged = tuple(Judged(f"{key}/{i}", order.index(score) + 1, score) for i, (_, score) in enumerate(said))
-        yield Verdict(
-            kind=pb.FEEDBACK_KIND_RANKING, judged=judged, rater="preference-model", rater_type=pb.RATER_TYPE_AI
-        )
-
-
-def _pm_score(answer: Fields) -> float:
-    return answer.objects("pm_scores", 1)[0].number("pm_score")
+        scores = {"pm_scores": answers[i].raw("pm_scores")}
+        yield _answer(f"{key}/{i}", text, prompt, _TRAINED, details={**answers[i].rest(), **scores, **rest})
+    for model in range(max(len(scores) for _, scores in said)):
+        scored = [(i, scores[model]) for i, (_, scores) in enumerate(said) if model < len(scores)]
+        order = sorted({score for _, score in scored}, reverse=True)
+        judged = tuple(Judged(f"{key}/{i}", order.index(score) + 1, score) for i, score in scored)
+        if len(judged) > 1:
+            rater = f"preference-model-{model}" if model else "preference-model"
+            yield Verdict(kind=pb.FEEDBACK_KIND_RANKING, judged=judged, rater=rater, rater_type=pb.RATER_TYPE_AI)
 
 
 def _revised(record: Fields, key: str, prompt: str) -> Iterator[Draft]:
     """Each revision was derived from the answer before it, which the critique is of."""
-    initial = record.objects("initial_response", 1)[0].text("sample")
+    first, *others = record.objects("initial_response", 1)
     steps = record.objects("cst", 1, JUDGED_MAX)
-    texts = [initial, *(step.object("revision").text("sample") for step in steps)]
-    critiques = [(step.name("cst_key"), step.object("critique").text("sample")) for step in steps]
+    answers, said = [first, *(step.object("revision") for step in steps)], [step.object("critique") for step in steps]
+    texts = [answer.text("sample") for answer in answers]
+    critiques = [(step.name("cst_key"), each.text("sample")) for step, each in zip(steps, said, strict=True)]
+    more = {"further_responses": [other.rest() for other in others]} if others else {}
+    rest = {**more, **record.rest()}
     for i, text in enumerate(texts):
         last = i == len(steps)
         yield Item(
@@ -141,13 +147,15 @@ def _revised(record: Fields, key: str, prompt: str) -> Iterator[Draft]:
             parents=(f"{key}/{i - 1}",) if i else (),
             labels={"principle": critiques[i - 1][0] if i else ""},
             negative=not last,
-            details=steps[i - 1].rest() if i else {},
+            details={**answers[i].rest(), **(steps[i - 1].rest() if i else {}), **rest},
         )
     for i, (principle, critique) in enumerate(critiques):
-        yield _critique(f"{key}/{i}", _HELPFUL, principle, critique)
+        yield _critique(f"{key}/{i}", _HELPFUL, principle, critique, said[i].rest())
 
 
-def _critique(key: str, model: str, principle: str, critique: str) -> Verdict:
+def _critique(
+    key: str, model: str, principle: str, critique: str, details: Mapping[str, Json] | None = None
+) -> Verdict:
     return Verdict(
         kind=pb.FEEDBACK_KIND_CRITIQUE,
         judged=(Judged(key),),
@@ -155,6 +163,7 @@ def _critique(key: str, model: str, principle: str, critique: str) -> Verdict:
         rater_type=pb.RATER_TYPE_AI,
         aspect=principle,
         rationale=critique,
+        details=details or {},
     )
 
 

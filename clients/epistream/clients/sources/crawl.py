@@ -1,16 +1,12 @@
 """Stage I, crawl: what was collected from the web. No person has judged it."""
 
-import re
 from collections.abc import Iterator
-from typing import Final
 
 from epistream.clients.sources.drafts import Draft, Item, Part
+from epistream.clients.sources.moments import seconds
 from epistream.clients.sources.record import Fields, digest, is_line
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.limits import ADDRESS_CHARACTERS_MAX, ID_CHARACTERS_MAX
-
-_DURATION: Final = re.compile(r"PT(?:(\d{1,4})H)?(?:(\d{1,4})M)?(?:(\d{1,6}(?:\.\d{1,9})?)S)?")
-_DAY_SECONDS: Final = 86_400.0
 
 
 def common_crawl(record: Fields) -> Iterator[Draft]:
@@ -76,8 +72,12 @@ def the_stack(record: Fields) -> Iterator[Draft]:
 
 
 def laion(record: Fields) -> Iterator[Draft]:
-    """A row of LAION-5B: a link to an image and its alternative text."""
-    url = record.address("URL")
+    """A row of LAION-5B: a link to an image and its alternative text.
+
+    `similarity` is the cosine of CLIP ViT-B/32 where the text is English; of other languages it is another model's.
+    """
+    url, language = record.address("URL"), record.maybe_name("LANGUAGE")
+    is_of_clip = "similarity" in record and language in ("", "en")
     size = {name.lower(): record.maybe_integer(name, 0) for name in ("WIDTH", "HEIGHT")}
     yield Item(
         key=digest(url),
@@ -87,7 +87,7 @@ def laion(record: Fields) -> Iterator[Draft]:
         source=url,
         licence=record.maybe_name("LICENSE").strip("?"),
         media=(Part(uri=url),),
-        labels={"language": record.maybe_name("LANGUAGE")},
+        labels={"language": language, "similarity_model": "ViT-B/32" if is_of_clip else ""},
         details={**size, **record.rest()},
     )
 
@@ -101,7 +101,7 @@ def webvid(record: Fields) -> Iterator[Draft]:
         origin=pb.ORIGIN_CRAWLED,
         modality=pb.MODALITY_VIDEO,
         source=url,
-        media=(Part(uri=url, end_seconds=_seconds(record, "duration")),),
+        media=(Part(uri=url, end_seconds=seconds(record, "duration")),),
         details=record.rest(),
     )
 
@@ -112,10 +112,11 @@ def kinetics(record: Fields) -> Iterator[Draft]:
         video, entry = record.name("key"), record.object("value")
         annotations = entry.object("annotations")
         label, (start, end) = annotations.text("label"), _segment(annotations)
-        split, details = entry.maybe_name("subset"), entry.rest()
+        split = entry.maybe_name("subset")
+        details = {**entry.rest(), **annotations.rest(), **record.rest()}
     else:
         video, label, split = record.name("youtube_id"), record.text("label"), record.maybe_name("split")
-        start, end = record.number("time_start", 0, _DAY_SECONDS), record.number("time_end", 0, _DAY_SECONDS)
+        start, end = seconds(record, "time_start"), seconds(record, "time_end")
         details = record.rest()
     if end < start:
         raise record.wrong("time_end", f"a time not before time_start, {start:g}")
@@ -135,15 +136,7 @@ def kinetics(record: Fields) -> Iterator[Draft]:
 def _segment(annotations: Fields) -> tuple[float, float]:
     start, end = annotations.items("segment", 2, 2)
     segment = Fields({"start": start, "end": end}, annotations.path("segment"))
-    return segment.number("start", 0, _DAY_SECONDS), segment.number("end", 0, _DAY_SECONDS)
-
-
-def _seconds(record: Fields, name: str) -> float:
-    found = _DURATION.fullmatch(record.address(name))
-    if found is None or not any(found.groups()):
-        raise record.wrong(name, "a duration in ISO 8601, such as PT00H00M21S")
-    hours, minutes, seconds = (float(part or 0) for part in found.groups())
-    return hours * 3600 + minutes * 60 + seconds
+    return seconds(segment, "start"), seconds(segment, "end")
 
 
 def _source(record: Fields, name: str, source: str) -> str:

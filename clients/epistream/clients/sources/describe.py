@@ -7,7 +7,18 @@ from epistream.v1 import knowledge_pb2 as pb
 
 BRIEF: Final = ("name", "stage", "modality", "origin", "read from", "licence", "published")
 """The columns that fit on a line of a terminal."""
-COLUMNS: Final = ("name", "work", "stage", "modality", "origin", "read from", "record", "licence", "not published")
+COLUMNS: Final = (
+    "name",
+    "work",
+    "stage",
+    "modality",
+    "origin",
+    "read from",
+    "record",
+    "in details alone",
+    "licence",
+    "not published",
+)
 
 
 def brief(work: Work) -> tuple[str, ...]:
@@ -30,6 +41,7 @@ def row(work: Work) -> tuple[str, ...]:
         origin_name(work),
         ", ".join(kind.name for kind in work.formats),
         work.published,
+        work.in_details or "nothing",
         work.licence or "of each record, or unknown",
         work.unpublished or "nothing is kept back",
     )

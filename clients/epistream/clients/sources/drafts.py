@@ -24,6 +24,8 @@ class Part:
     media_type: str = ""
     content: bytes | None = None
     """The bytes, where the record holds them: their digest is kept."""
+    digest: str = ""
+    """`sha256:` and 64 hexadecimal digits, where the record says it."""
     start_seconds: float | None = None
     end_seconds: float | None = None
 
@@ -79,6 +81,8 @@ class Verdict:
     scale: tuple[float, float] | None = None
     degree: str = ""
     time: datetime | None = None
+    details: Mapping[str, Json] = field(default_factory=dict)
+    """What else the record says of it."""
 
 
 Draft: TypeAlias = Item | Verdict

@@ -1,5 +1,6 @@
 """What people think of the images that models make: the records that works of two stages share."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -16,6 +17,8 @@ _RATINGS: Final = {
     "fidelity_rating": "fidelity",
 }
 """The aspect that each rating of ImageRewardDB is of; an empty one is the whole."""
+_RATER: Final = "expert"
+"""Where nobody is named."""
 
 
 def pick_a_pic(record: Fields) -> Iterator[Draft]:
@@ -48,14 +51,17 @@ def pick_a_pic(record: Fields) -> Iterator[Draft]:
 def image_reward(record: Fields) -> Iterator[Draft]:
     """A prompt, its images, and their order by an expert, 1 for the best; ties are equal.
 
-    One of `refl_data.json` is a prompt and an image alone; one of ImageRewardDB an image with an expert's ratings.
+    One of `refl_data.json` is a prompt and an image alone; one of ImageRewardDB an image with an expert's ratings, or
+    the images of a prompt, which stand there one after the other, with their order.
     """
     if record.has("text"):
         yield _of_prompt(record)
     elif record.has("generations"):
         yield from _ranked(record)
+    elif record.has("rows"):
+        yield from _rated_together(record)
     else:
-        yield from _rated(record)
+        yield from _rated(record, record.name("rater", _RATER), {})[1]
 
 
 def _of_prompt(record: Fields) -> Item:
@@ -67,26 +73,44 @@ def _ranked(record: Fields) -> Iterator[Draft]:
     key, prompt = record.name("id"), record.text("prompt")
     paths = record.texts("generations", 2, JUDGED_MAX)
     places = record.places("ranking", len(paths))
-    rater, rest = record.name("rater", "expert"), record.rest()
+    rater, rest = record.name("rater", _RATER), record.rest()
     for i, path in enumerate(paths):
         yield _image(f"{key}/{i}", prompt, Part(uri=path), rest)
     judged = tuple(Judged(f"{key}/{i}", place) for i, place in enumerate(places))
     yield Verdict(kind=pb.FEEDBACK_KIND_RANKING, judged=judged, rater=rater)
 
 
-def _rated(record: Fields) -> Iterator[Draft]:
-    """Its place among the images of its prompt stays in the details: the others are records of their own."""
-    prompt_id, content, rater = record.name("prompt_id"), record.text("prompt"), record.name("rater", "expert")
+def _rated_together(record: Fields) -> Iterator[Draft]:
+    rows, rater = record.objects("rows", 2, JUDGED_MAX), record.name("rater", _RATER)
+    raters = [row.name("rater", rater) for row in rows]
+    ranked = Counter(one for row, one in zip(rows, raters, strict=True) if "rank" in row)
+    ranks = [
+        row.integer("rank", 1, JUDGED_MAX) if "rank" in row and ranked[one] > 1 else None
+        for row, one in zip(rows, raters, strict=True)
+    ]
+    rest = record.rest()
+    rated = [_rated(row, one, rest) for row, one in zip(rows, raters, strict=True)]
+    for kind in (Item, Verdict):
+        yield from (draft for _, drafts in rated for draft in drafts if isinstance(draft, kind))
+    for one in (each for each, count in ranked.items() if count > 1):
+        judged = [Judged(rated[i][0], rank) for i, rank in enumerate(ranks) if rank is not None and raters[i] == one]
+        yield Verdict(kind=pb.FEEDBACK_KIND_RANKING, judged=tuple(judged), rater=one)
+
+
+def _rated(record: Fields, rater: str, more: Mapping[str, Json]) -> tuple[str, list[Draft]]:
+    """The key of an image, the image and its ratings. Of one alone its place stays in the details."""
+    prompt_id, content = record.name("prompt_id"), record.text("prompt")
     data, path = record.image("image") if record.has("image") else (None, record.address("image_path"))
     key = f"{prompt_id}/{path or digest(data)}"
     scores = {aspect: record.number(name, 1, 7) for name, aspect in _RATINGS.items() if name in record}
     if not scores:
         raise record.wrong("overall_rating", "a rating from 1 to 7")
-    details = {"prompt_id": prompt_id, **record.rest()}
-    yield _image(key, content, Part(uri=path or f"{key}.webp", content=data), details)
+    details = {"prompt_id": prompt_id, **record.rest(), **more}
+    drafts: list[Draft] = [_image(key, content, Part(uri=path or f"{key}.webp", content=data), details)]
     for aspect, score in scores.items():
         judged = (Judged(key, score=score),)
-        yield Verdict(kind=pb.FEEDBACK_KIND_RATING, judged=judged, rater=rater, aspect=aspect, scale=(1, 7))
+        drafts.append(Verdict(kind=pb.FEEDBACK_KIND_RATING, judged=judged, rater=rater, aspect=aspect, scale=(1, 7)))
+    return key, drafts
 
 
 def _image(key: str, prompt: str, part: Part, details: Mapping[str, Json]) -> Item:

@@ -36,6 +36,11 @@ class Job:
     """Fields to add to each record that lacks them."""
 
     @property
+    def size(self) -> int:
+        """Of all files: bytes, or folders of problems."""
+        return sum(file.size for file in self.files)
+
+    @property
     def identity(self) -> str:
         """Stands for all that decides what becomes of a record."""
         return digest(
@@ -50,6 +55,8 @@ class Prepared:
     submissions: tuple[pb.Submission, ...]
     position: Position
     """Where to go on when all of them are acknowledged."""
+    done: int
+    """How much of all files was read by then, of the job's `size`."""
     unreadable: str = ""
     """Why nothing could be made of it; then its only submission says so."""
 
@@ -61,11 +68,11 @@ def prepared(job: Job, start: Position | None = None) -> Iterator[Prepared]:
         if not reason:
             try:
                 made = submissions(job.work, _with_extra(one.piece.value, job.extra), job.media_base)
-                yield Prepared(tuple(_addressed(job, each) for each in made), one.position)
+                yield Prepared(tuple(_addressed(job, each) for each in made), one.position, one.done)
                 continue
             except UnreadableRecord as error:
                 reason = error.message
-        yield Prepared((_unreadable(job, one, reason),), one.position, reason)
+        yield Prepared((_unreadable(job, one, reason),), one.position, one.done, reason)
 
 
 @dataclass(frozen=True, slots=True)

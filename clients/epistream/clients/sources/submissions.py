@@ -125,6 +125,8 @@ def _verdict(work: Work, verdict: Verdict) -> pb.Submission:
     )
     if verdict.time is not None:
         made.provenance.time.FromDatetime(verdict.time)
+    if verdict.details:
+        made.details.update(_fitting(verdict.details))
     return made
 
 
@@ -158,7 +160,7 @@ def _media(work: Work, part: Part, media_base: str) -> pb.Media:
     uri = part.uri if _URI.fullmatch(part.uri) and "://" in part.uri else _located(work, part.uri, media_base)
     if len(uri) > ADDRESS_CHARACTERS_MAX:
         raise UnreadableRecord("", f"addresses of at most {ADDRESS_CHARACTERS_MAX} characters", str(len(uri)))
-    made = pb.Media(uri=uri, role=part.role, media_type=part.media_type)
+    made = pb.Media(uri=uri, role=part.role, media_type=part.media_type, digest=part.digest)
     if part.content is not None:
         made.digest = f"sha256:{hashlib.sha256(part.content).hexdigest()}"
     start, end = part.start_seconds, part.end_seconds

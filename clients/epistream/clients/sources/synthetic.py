@@ -5,13 +5,13 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict, lineage
+from epistream.clients.sources.moments import DAY_SECONDS, seconds
 from epistream.clients.sources.record import Fields, Json, digest
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.canonical import canonical_code
 
 _CODE_MARK: Final = "```"
 _MIRA_CAPTIONS: Final = ("main_object", "background", "style", "camera", "short")
-_DAY_SECONDS: Final = 86_400.0
 FRAMES_MAX: Final = 10**9
 
 
@@ -133,20 +133,21 @@ def share_gpt_4_video(record: Fields) -> Iterator[Draft]:
     """A video: the caption of all of it is an item, and each caption of a part one that was derived from it."""
     video = record.name("video_id")
     path = record.maybe_address("video_path") or f"{video}.mp4"
-    captions = [_caption(each) for each in record.objects("captions", 1)]
-    times = [_second(record, "timestamp", i, value) for i, value in enumerate(record.items("timestamp"))]
+    captions = [(each.name("idx"), each.text("content"), each.rest()) for each in record.objects("captions", 1)]
+    times = [
+        seconds(Fields({"time": value}, f"timestamp[{i}]"), "time") for i, value in enumerate(record.items("timestamp"))
+    ]
     frames = [_frame(record, i, value) for i, value in enumerate(record.items("keyframe"))]
-    rest = record.rest()
-    whole = next((text for index, text in captions if index == "-1"), captions[0][1] if len(captions) == 1 else "")
-    parts = [each for each in captions if each[0] != "-1"]
-    whole = whole or "\n".join(text for _, text in parts)
-    yield _captioned(video, whole, (Part(uri=path, media_type="video/mp4"),), rest)
-    if len(captions) == 1:
-        return
-    for i, (index, text) in enumerate(parts):
+    rest = {**{name: record.raw(name) for name in ("timestamp", "keyframe") if name in record}, **record.rest()}
+    of_all = [each for each in captions if each[0] == "-1" or len(captions) == 1]
+    parts = [each for each in captions if each not in of_all]
+    whole = of_all[0][1] if of_all else "\n".join(text for _, text, _ in parts)
+    of_whole = of_all[0][2] if of_all else {}
+    yield _captioned(video, whole, (Part(uri=path, media_type="video/mp4"),), {**of_whole, **rest})
+    for i, (index, text, details) in enumerate(parts):
         part = Part(uri=path, media_type="video/mp4", start_seconds=_at(times, i), end_seconds=_at(times, i + 1))
         frame_range = {"frame_range": [_at(frames, i), _at(frames, i + 1)]} if frames else {}
-        yield _captioned(f"{video}/{index}", text, (part,), frame_range, parents=(video,))
+        yield _captioned(f"{video}/{index}", text, (part,), {**details, **frame_range}, parents=(video,))
 
 
 def mira_data(record: Fields) -> Iterator[Draft]:
@@ -155,7 +156,7 @@ def mira_data(record: Fields) -> Iterator[Draft]:
     fps = record.number("fps", 0.01, 1000)
     if last < first:
         raise record.wrong("end_frame", f"a frame not before start_frame, {first}")
-    if last / fps > _DAY_SECONDS:
+    if last / fps > DAY_SECONDS:
         raise record.wrong("end_frame", "a frame of the first day")
     captions = {f"{name}_caption": record.words(f"{name}_caption") for name in _MIRA_CAPTIONS}
     part = Part(uri=f"{video}.mp4", start_seconds=first / fps, end_seconds=last / fps)
@@ -170,16 +171,16 @@ def mira_data(record: Fields) -> Iterator[Draft]:
 
 def _seed_task(record: Fields) -> Iterator[Draft]:
     key, instruction = record.name("id"), record.text("instruction")
-    instances = [(each.words("input"), each.text("output")) for each in record.objects("instances", 1)]
+    instances = [(each.words("input"), each.text("output"), each.rest()) for each in record.objects("instances", 1)]
     rest = record.rest()
-    for i, (given, content) in enumerate(instances):
+    for i, (given, content, details) in enumerate(instances):
         yield Item(
             key=key if i == 0 else f"{key}/{i}",
             content=content,
             prompt=_asked(instruction, given),
             origin=pb.ORIGIN_EXPERT,
             modality=pb.MODALITY_TEXT,
-            details=rest,
+            details={**details, **rest},
         )
 
 
@@ -260,14 +261,14 @@ def _draw_bench(record: Fields) -> Iterator[Draft]:
     if not isinstance(correct, bool):
         raise said.wrong("correct", "true or false")
     if "prompt" in said:
+        prompt, model = said.text("prompt"), said.name("generator", "dall-e-3")
         yield Item(
             key=path,
-            content=said.text("prompt"),
+            content=prompt,
             origin=pb.ORIGIN_SYNTHETIC,
             modality=pb.MODALITY_IMAGE,
-            generator=said.name("generator", "dall-e-3"),
+            generator=model,
             media=(Part(uri=path),),
-            details=said.rest(),
         )
     yield Verdict(
         kind=pb.FEEDBACK_KIND_BINARY,
@@ -276,6 +277,7 @@ def _draw_bench(record: Fields) -> Iterator[Draft]:
         rater_type=pb.RATER_TYPE_AI,
         aspect="alignment",
         rationale=response,
+        details={**said.rest(), **record.rest()},
     )
 
 
@@ -292,19 +294,6 @@ def _captioned(
         media=media,
         details=details,
     )
-
-
-def _caption(fields: Fields) -> tuple[str, str]:
-    return fields.name("idx"), fields.text("content")
-
-
-def _second(record: Fields, name: str, i: int, value: object) -> float:
-    """A time in a recording: seconds, or `HH:MM:SS.fff`."""
-    path = record.path(f"{name}[{i}]")
-    if isinstance(value, str) and value.count(":") == 2:
-        hours, minutes, seconds = (Fields({"part": part}, path).number("part", 0, 10_000) for part in value.split(":"))
-        value = hours * 3600 + minutes * 60 + seconds
-    return Fields({"seconds": value}, path).number("seconds", 0, _DAY_SECONDS)
 
 
 def _frame(record: Fields, i: int, value: object) -> int:

@@ -38,6 +38,8 @@ class Work:
     """A regular expression of the names of files that others were derived from, and that are read before them."""
     published: str
     """What a record is, in a line."""
+    in_details: str = ""
+    """What of it only `details` has, since submissions have no field for it."""
     licence: str = ""
     """An SPDX identifier; empty where each record has its own, or nobody has said."""
     unpublished: str = ""

@@ -2,14 +2,17 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Final, TypeAlias
+
+import numpy as np
 
 from epistream.indexer import agreement
 from epistream.indexer.agreement import Level
 from epistream.indexer.conflicts import Conflict
-from epistream.indexer.signals.figure import Figure, entropy, mean, missing, p95, share
-from epistream.indexer.signals.window import Said, Window
+from epistream.indexer.signals.figure import PARTS_MAX, Figure, entropy, mean, missing, p95, share
+from epistream.indexer.signals.window import READ_MAX, Said, Window
 from epistream.v1 import knowledge_pb2 as pb
 
 Vote: TypeAlias = float
@@ -22,26 +25,29 @@ _SCALE_STEPS_MAX: Final = 100
 
 
 def alpha(window: Window) -> Figure:
-    """Krippendorff's alpha of people's votes on texts: 1 is perfect agreement, 0 what chance would bring.
+    """Krippendorff's alpha of people's votes on texts, per claim: 1 is perfect agreement, 0 what chance would bring.
 
-        alpha = 1 - D_o / D_e,   nominal for yes or no and for comparisons, interval for ratings
+        alpha_c = 1 - D_o(c) / D_e,   D_o: of the votes on a claim c, D_e: of all votes of that way of judging
+        alpha = Σ_c n_c alpha_c / Σ_c n_c,   n_c: votes on units with at least two raters
 
-    For each way of judging (kind, aspect, scale) over all its units with at least two raters; then the mean of those
-    that have one, by the number of their units. Range -1 to 1. Unit: alpha.
-    Source: Krippendorff 2011; `agreement.alpha`.
+    A claim is a cluster of texts: those in an open conflict with each other, near each other at the namespace's
+    threshold, or compared with each other; among the newest 500 that were judged. A way of judging is a kind, an aspect
+    and a scale; votes are nominal for yes or no and for comparisons, interval for ratings. Chance is of all claims:
+    within one alone, raters of one mind would leave none. `parts` has the claims with the lowest alpha, each by its
+    first item. Range -1 to 1. Unit: alpha. Source: Krippendorff 2011; `agreement.alphas`.
     """
-    ways: defaultdict[tuple[int, str, int], list[list[float | None]]] = defaultdict(list)
-    for (kind, aspect, _, _), (votes, kinds) in _votes(window).items():
-        if len(votes) > 1:
-            ways[kind, aspect, kinds].append(list(votes.values()))
-    found = []
-    for (kind, _, _), units in sorted(ways.items()):
-        told = agreement.alpha(units, Level.INTERVAL if kind == pb.FEEDBACK_KIND_RATING else Level.NOMINAL)
-        found.extend([] if told is None else [(told, len(units))])
-    units_in_all = sum(count for _, count in found)
-    if not units_in_all:
+    found: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
+    for (kind, _, _), by_claim in sorted(_by_claim(window).items()):
+        level = Level.INTERVAL if kind == pb.FEEDBACK_KIND_RATING else Level.NOMINAL
+        told = agreement.alphas(list(by_claim.values()), level) or ()
+        for (claim, units), of_claim in zip(by_claim.items(), told, strict=False):
+            found[claim].extend([] if of_claim is None else [(of_claim, sum(map(len, units)))])
+    if not found:
         return missing("no text was judged by two people in the same way, or all of them said the same")
-    return Figure(value=math.fsum(told * count for told, count in found) / units_in_all, items=units_in_all)
+    claims = {claim: _weighted(told) for claim, told in found.items()}
+    lowest = sorted(claims.items(), key=lambda claim: (claim[1], claim[0]))[:PARTS_MAX]
+    whole = _weighted([one for told in found.values() for one in told])
+    return Figure(value=whole, items=len(claims), parts=tuple(lowest))
 
 
 def vote_entropy(window: Window) -> Figure:
@@ -60,7 +66,9 @@ def vote_entropy(window: Window) -> Figure:
 def conflict_age_p95(window: Window) -> Figure:
     """How long the conflicts between texts have been open, of 95 % at most.
 
-    From when each was opened until the window's newest time. Range 0 to ∞. Unit: s. Source: own.
+        95th percentile of (the window's newest time - time when it was opened), linear between ranks
+
+    Range 0 to ∞. Unit: s. Source: own.
     """
     ages = [
         max(0, window.end_us - conflict.opened_us) / 1e6
@@ -73,12 +81,51 @@ def conflict_age_p95(window: Window) -> Figure:
 def conflicted_share(window: Window) -> Figure:
     """The share of the texts in answers that are in an open conflict.
 
-    Range 0 to 1. Unit: share. Source: own.
+        |texts that are parties of an open conflict| / |texts that are, or that have a vector|
+
+    Without a vector nobody looks for what contradicts a text. Range 0 to 1. Unit: share. Source: own.
     """
-    texts = window.places(pb.MODALITY_TEXT)
     parties = {item_id for conflict in window.conflicts for item_id in _items(conflict)}
-    hits = sum(window.changes[place].item_id in parties for place in texts)
-    return share(hits, len(texts), "no text in the window")
+    texts = window.places(pb.MODALITY_TEXT)
+    hits = [window.changes[place].item_id in parties for place in texts]
+    compared = sum(hit or window.has_vector(place) for hit, place in zip(hits, texts, strict=True))
+    return share(sum(hits), compared, "no text with a vector: without one nothing is compared with it")
+
+
+def _weighted(told: Sequence[tuple[float, int]]) -> float:
+    return math.fsum(value * weight for value, weight in told) / sum(weight for _, weight in told)
+
+
+def _by_claim(window: Window) -> Mapping[tuple[int, str, int], Mapping[str, list[list[Vote]]]]:
+    """The votes of each way of judging, unit by unit, by the first item of the claim; of at least two raters each."""
+    judged = {unit: found for unit, found in _votes(window).items() if len(found[0]) > 1}
+    claims = _claims(window, judged)
+    ways: defaultdict[tuple[int, str, int], defaultdict[str, list[list[Vote]]]] = defaultdict(lambda: defaultdict(list))
+    for (kind, aspect, item_id, _), (votes, kinds) in judged.items():
+        if item_id in claims:
+            ways[kind, aspect, kinds][claims[item_id]].append(list(votes.values()))
+    return ways
+
+
+def _claims(window: Window, judged: Iterable[_Unit]) -> Mapping[str, str]:
+    """Of each of the newest judged texts the claim that it makes, by the item of it that sorts first.
+
+    Clusters are joined pair by pair: two that have a text in common are one.
+    """
+    pairs = [(first, second) for _, _, first, second in judged]
+    named = {item_id for pair in pairs for item_id in pair if item_id}
+    newest = sorted(named, key=lambda item_id: window.by_item[item_id])[-READ_MAX:]
+    rows = window.vectors[[window.by_item[item_id] for item_id in newest]]
+    near = np.argwhere(np.triu(rows @ rows.T >= window.threshold, 1))
+    pairs.extend((newest[one], newest[other]) for one, other in near)
+    for conflict in window.conflicts:
+        pairs.extend(pairwise(item_id for item_id in _items(conflict) if item_id in named))
+    claims = {item_id: item_id for item_id in newest}
+    for one, other in pairs:
+        if one in claims and other in claims and claims[one] != claims[other]:
+            first, second = sorted((claims[one], claims[other]))
+            claims = {item_id: first if claim == second else claim for item_id, claim in claims.items()}
+    return claims
 
 
 def _items(conflict: Conflict) -> Iterator[str]:

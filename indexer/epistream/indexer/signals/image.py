@@ -7,18 +7,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from epistream.indexer.signals.figure import PARTS_MAX, Figure, largest, mean, missing, share
+from epistream.indexer.signals.figure import Figure, largest, mean, missing, share
 from epistream.indexer.signals.window import Window, field_names, number, texts
 from epistream.indexer.signals.words import content_words, is_english, is_generic, objects, spatial_relations
 from epistream.indexer.spectrum import ITEMS_MIN, diversity
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.canonical import media_of
 
-WEAK_BELOW: Final = 0.28
-"""LAION-5B kept English pairs from this cosine of CLIP ViT-B/32 on; for other models it means nothing."""
+SIMILARITY_MODEL: Final = "similarity_model"
+"""The attribute in which producers name the model whose cosine they supply."""
+WEAK_BELOW: Final = {"ViT-B/32": 0.28, "openai/clip-vit-base-patch32": 0.28}
+"""By model: LAION-5B kept English pairs from this cosine on. One model under two names; for others nobody has a bar."""
 CLIP_SCALE: Final = 2.5
 STYLES_MAX: Final = 100
-"""So many style words are looked at for their concentration: the most frequent."""
+"""So many styles are looked at for their concentration: the most frequent."""
 
 _SIMILARITY: Final = ("similarity", "clip_similarity")
 _DETECTED: Final = ("detections", "objects")
@@ -26,6 +28,7 @@ _GROUNDS: Final = ("mask", "box", "bbox", "coordinates", "region", "polygon", "p
 _STYLE_PARTS: Final = re.compile(r"[,|;]")
 _STYLE_WORDS_MAX: Final = 3
 _NO_SUPPLIED: Final = "no crawled image brings the cosine of its image and text: vectors of images are not made here"
+_NO_PROMPT: Final = "no prompt has words"
 _NO_PAIR: Final = "no caption in the window is derived from a crawled alternative text"
 
 
@@ -36,28 +39,38 @@ def alignment(window: Window) -> Figure:
 
     Range -1 to 1. Unit: cosine. Source: Schuhmann et al. 2022 (arXiv 2210.08402).
     """
-    return mean(_supplied(window), _NO_SUPPLIED)
+    return mean([cosine for _, cosine in _supplied(window)], _NO_SUPPLIED)
 
 
 def clip_score(window: Window) -> Figure:
-    """The same as CLIPScore: 2.5 max(cos, 0), on average.
+    """The same as CLIPScore, on average.
+
+        2.5 max(cos(image, text), 0)   of `details.similarity`
 
     Range 0 to 2.5. Unit: CLIPScore. Source: Hessel et al. 2021 (arXiv 2104.08718).
     """
-    return mean([CLIP_SCALE * max(cosine, 0.0) for cosine in _supplied(window)], _NO_SUPPLIED)
+    return mean([CLIP_SCALE * max(cosine, 0.0) for _, cosine in _supplied(window)], _NO_SUPPLIED)
 
 
 def weak_alignment(window: Window) -> Figure:
-    """The share of crawled alternative texts whose supplied cosine is below 0.28, the bar of CLIP ViT-B/32.
+    """The share of crawled alternative texts that LAION-5B would have dropped: below the bar of the model.
 
-    Range 0 to 1. Unit: share. Source: Schuhmann et al. 2022 (arXiv 2210.08402).
+        |{cos(image, text) < 0.28}| / |texts with a cosine of CLIP ViT-B/32|
+
+    A bar belongs to a model: only those count whose attribute `similarity_model` is `ViT-B/32`, or
+    `openai/clip-vit-base-patch32`, which is the same one. Range 0 to 1. Unit: share.
+    Source: Schuhmann et al. 2022 (arXiv 2210.08402).
     """
-    found = _supplied(window)
-    return share(sum(cosine < WEAK_BELOW for cosine in found), len(found), _NO_SUPPLIED)
+    supplied = _supplied(window)
+    found = [cosine < WEAK_BELOW[model] for model, cosine in supplied if model in WEAK_BELOW]
+    reason = "no supplied cosine says that it is of CLIP ViT-B/32: a bar belongs to its model"
+    return share(sum(found), len(found), reason if supplied else _NO_SUPPLIED)
 
 
 def generic_alt(window: Window) -> Figure:
-    """The share of crawled alternative texts that say nothing: a file's name, `image of …`, under three content words.
+    """The share of crawled alternative texts that say nothing.
+
+        |{a file's name, or `image of …`, or #content words < 3}| / |English texts|
 
     Of those that are English, as far as can be told. Range 0 to 1. Unit: share. Source: own; `words.is_generic`.
     """
@@ -82,7 +95,8 @@ def text_coverage(window: Window) -> Figure:
 
         |objects(caption) & words(alt)| / |objects(caption)|,   objects: heads of noun phrases
 
-    Range 0 to 1. Unit: share. Source: own; `words.objects`.
+    All content words of an alternative text count, not its nouns alone: without a tagger a fragment such as `dog red`
+    has no phrase to take the head of. Range 0 to 1. Unit: share. Source: own; `words.objects`.
     """
     found = [
         len(spoken & set(content_words(window.content(alt)))) / len(spoken)
@@ -129,7 +143,9 @@ def invented_objects(window: Window) -> Figure:
 
 
 def generation(window: Window) -> Figure:
-    """How many models deep synthetic captions are, on average: 1 + the largest of the parents' generations.
+    """How many models deep synthetic captions are, on average.
+
+        generation = 1 + max over parents of their generation,   0 for people's
 
     As the journal has it. `parts` has each generation's share. Range 1 to ∞. Unit: generations. Source: own; `lineage`.
     """
@@ -141,6 +157,8 @@ def generation(window: Window) -> Figure:
 
 def judged_correct(window: Window) -> Figure:
     """The share of model judges' answers that a synthetic image is as its caption says.
+
+        |answers of yes| / |answers|
 
     Yes-or-no feedback of models (RATER_TYPE_AI). Range 0 to 1. Unit: share.
     Source: DrawBench, as DALL-E 3 publishes it.
@@ -159,16 +177,20 @@ def judged_correct(window: Window) -> Figure:
 def style_concentration(window: Window) -> Iterator[Figure]:
     """How much a producer's prompts ask for the same styles.
 
-        HHI = Σ p_i²,   p_i: share of style word i among all uses of the 100 most frequent
+        HHI = Σ p_i²,   p_i: share of style i among all uses of the 100 most frequent; a prompt uses each once
 
-    Style words are the content words of a prompt's modifiers: what stands behind its first comma, in parts of at most
-    three content words. Range 0 to 1. Unit: share squared. Source: Herfindahl 1950.
+    Styles are the n-grams, n = 1 to 3, of the content words of a prompt's modifiers: what stands behind its first
+    comma, in parts of at most three content words. `octane render` is three styles: each word, and both. `parts` has
+    the most frequent, each with the share of prompts that have it. Range 0 to 1. Unit: share squared.
+    Source: Herfindahl 1950.
     """
-    for producer, prompts in _styles(window):
-        counts = [n for _, n in Counter(word for words in prompts for word in words).most_common(STYLES_MAX)]
+    for producer, prompts in _modifiers(window):
+        uses = Counter(style for prompt in prompts for style in _styles(prompt, _STYLE_WORDS_MAX))
+        counts = [n for _, n in uses.most_common(STYLES_MAX)]
         total = sum(counts)
         if total:
-            yield Figure(value=sum((n / total) ** 2 for n in counts), items=len(prompts), producer=producer)
+            hhi = math.fsum((n / total) ** 2 for n in counts)
+            yield Figure(value=hhi, items=len(prompts), producer=producer, parts=largest(uses, len(prompts)))
         else:
             yield missing("no prompt has modifiers", len(prompts), producer)
 
@@ -176,23 +198,28 @@ def style_concentration(window: Window) -> Iterator[Figure]:
 def top_style_share(window: Window) -> Iterator[Figure]:
     """The share of a producer's prompts with at least one of its ten most frequent style words.
 
-    `parts` has these words, each with the share of prompts that have it. Style words: see `style_concentration`.
-    Range 0 to 1. Unit: share. Source: own.
+        |prompts with a word of the top ten| / |prompts|
+
+    Style words are the styles of one word, see `style_concentration`; a prompt without modifiers has none. `parts` has
+    these words, each with the share of prompts that have it. Range 0 to 1. Unit: share. Source: own.
     """
-    for producer, prompts in _styles(window):
-        counts = Counter(word for words in prompts for word in words)
-        top = {word for word, _ in sorted(counts.items(), key=lambda part: (-part[1], part[0]))[:PARTS_MAX]}
-        found = share(sum(not top.isdisjoint(words) for words in prompts), len(prompts), "", producer)
-        yield replace(found, parts=largest(counts, len(prompts)))
+    for producer, prompts in _modifiers(window):
+        words = [_styles(prompt, 1) for prompt in prompts]
+        uses = Counter(word for of_prompt in words for word in of_prompt)
+        top = {word for word, _ in largest(uses, len(prompts))}
+        found = share(sum(not top.isdisjoint(of_prompt) for of_prompt in words), len(prompts), _NO_PROMPT, producer)
+        yield replace(found, parts=largest(uses, len(prompts))) if prompts else found
 
 
 def win_diversity(window: Window) -> Figure:
     """How diverse the images are that people prefer, against all that they were shown.
 
-        VS_1(preferred) / VS_1(all shown),   the same number of each: of every comparison its best and its worst
+        VS_1(preferred) / VS_1(shown),   of every comparison or ranking its best; its best and its worst in turn
 
     From comparisons and rankings by people, of images whose vectors differ from their rivals': vectors of captions are
-    the same for all images of a prompt and say nothing. Range 0 to 1.2. Unit: ratio. Source: Friedman & Dieng 2023.
+    the same for all images of a prompt and say nothing. As many on both sides, since VS_1 grows with the number: so not
+    all that were shown, but the best of each on one side, the best and the worst in turn on the other.
+    Range 0 to ∞. Unit: ratio. Source: Friedman & Dieng 2023.
     """
     pairs = [pair for said in window.said for pair in _best_and_worst(window, said.feedback)]
     if len(pairs) < ITEMS_MIN:
@@ -204,10 +231,15 @@ def win_diversity(window: Window) -> Figure:
     return Figure(value=ratio, items=len(pairs))
 
 
-def _supplied(window: Window) -> list[float]:
-    cell = window.cell(pb.ORIGIN_CRAWLED, pb.MODALITY_IMAGE)
-    found = [number(window.changes[place].knowledge.details, *_SIMILARITY) for place in cell]
-    return [cosine for cosine in found if cosine is not None and math.isfinite(cosine) and -1 <= cosine <= 1]
+def _supplied(window: Window) -> list[tuple[str, float]]:
+    """The cosines that sources supply, each with the model that it is of, or an empty name."""
+    found = []
+    for place in window.cell(pb.ORIGIN_CRAWLED, pb.MODALITY_IMAGE):
+        knowledge = window.changes[place].knowledge
+        cosine = number(knowledge.details, *_SIMILARITY)
+        if cosine is not None and math.isfinite(cosine) and -1 <= cosine <= 1:
+            found.append((knowledge.attributes.get(SIMILARITY_MODEL, ""), cosine))
+    return found
 
 
 def _captions(window: Window) -> Iterator[tuple[int, int]]:
@@ -229,18 +261,26 @@ def _is_grounded(knowledge: pb.Knowledge) -> bool:
     return any(ground in told for ground in _GROUNDS)
 
 
-def _styles(window: Window) -> Iterator[tuple[str, list[frozenset[str]]]]:
-    """Of each producer of collaborative images the style words of each of its prompts; the same prompt counts once."""
+def _modifiers(window: Window) -> Iterator[tuple[str, list[list[list[str]]]]]:
+    """Of each producer of collaborative images its prompts that have words; the same prompt counts once.
+
+    Of each prompt its modifiers, those that are no longer than a style, and of each of these the content words.
+    """
     for producer, places in window.by_producer(window.cell(pb.ORIGIN_COLLABORATIVE, pb.MODALITY_IMAGE)):
         prompts = dict.fromkeys(window.content(place) for place in places)
-        yield producer, [frozenset(_style_words(prompt)) for prompt in prompts]
+        parts = [_STYLE_PARTS.split(prompt)[1:] for prompt in prompts if content_words(prompt)]
+        found = [[[word for word in content_words(part) if len(word) > 1] for part in of_prompt] for of_prompt in parts]
+        yield producer, [[words for words in of_prompt if len(words) <= _STYLE_WORDS_MAX] for of_prompt in found]
 
 
-def _style_words(prompt: str) -> Iterator[str]:
-    for part in _STYLE_PARTS.split(prompt)[1:]:
-        found = [word for word in content_words(part) if len(word) > 1]
-        if len(found) <= _STYLE_WORDS_MAX:
-            yield from found
+def _styles(modifiers: list[list[str]], words_max: int) -> set[str]:
+    """The n-grams of a prompt's modifiers, of up to so many words."""
+    return {
+        " ".join(words[at : at + size])
+        for words in modifiers
+        for size in range(1, words_max + 1)
+        for at in range(len(words) - size + 1)
+    }
 
 
 def _best_and_worst(window: Window, feedback: pb.Feedback) -> Iterator[tuple[int, int]]:

@@ -40,6 +40,8 @@ class Preference:
 def long_win_share(window: Window) -> Figure:
     """How often the longer of two texts is preferred, with Wilson's interval. Ties in length are left out.
 
+        |pairs with len(preferred) > len(other)| / |pairs with len(preferred) ≠ len(other)|
+
     At least 200 pairs. The alarm is on when the interval excludes 1/2 by more than 0.1.
     Range 0 to 1. Unit: share. Source: Wilson 1927.
     """
@@ -75,6 +77,8 @@ def length_coefficient(window: Window) -> Figure:
 
 def rater_agreement(window: Window) -> Figure:
     """How often a rater agrees with the majority of the others on the same pair, over all raters.
+
+        mean_r |pairs on which r's vote = sign(Σ votes of others)| / |pairs on which Σ votes of others ≠ 0|
 
     For each rater: the share of their pairs on which at least one other judged and these had a majority; then the mean
     over raters. `parts` has the raters that agree least. Range 0 to 1. Unit: share. Source: own, leave-one-out.

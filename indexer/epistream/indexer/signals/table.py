@@ -62,6 +62,7 @@ CELLS: Final = (
             Signal("relative_gain", text.relative_gain, 0, 1, "share", "low"),
             Signal("unsupported_numbers", text.unsupported_numbers, 0, 1, "share", "high"),
             Signal("uncorroborated_risk", text.uncorroborated_risk, 0, 1, "share", "high"),
+            Signal("corroboration", text.corroboration, 0, _ANY, "producers", "low"),
         ),
     ),
     Cell(
@@ -157,13 +158,13 @@ CELLS: Final = (
         pb.MODALITY_TEXT,
         "homogeneous, no shades of emotion",
         (
-            Signal("vendi_ratio", text.vendi_ratio, 0, 1.2, "ratio", "low"),
-            Signal("rke_ratio", text.rke_ratio, 0, 1.2, "ratio", "low"),
-            Signal("vendi_inf_ratio", text.vendi_inf_ratio, 0, 1.2, "ratio", "low"),
-            Signal("vendi_slope", text.vendi_slope, -1, 1, "per window", "low"),
+            Signal("vendi_ratio", text.vendi_ratio, 0, _ANY, "ratio", "low"),
+            Signal("rke_ratio", text.rke_ratio, 0, _ANY, "ratio", "low"),
+            Signal("vendi_inf_ratio", text.vendi_inf_ratio, 0, _ANY, "ratio", "low"),
+            Signal("vendi_slope", text.vendi_slope, -1, _ANY, "per window", "low"),
             Signal("near_self", text.near_self, 0, 1, "share", "high"),
             Signal("distinct_3", text.distinct_3, 0, 1, "share", "low"),
-            Signal("emotions", text.emotions, 0, 1.2, "ratio", "low"),
+            Signal("emotions", text.emotions, 0, _ANY, "ratio", "low"),
         ),
     ),
     Cell(
@@ -232,7 +233,7 @@ CELLS: Final = (
         (
             Signal("style_concentration", image.style_concentration, 0, 1, "share squared", "high"),
             Signal("top_style_share", image.top_style_share, 0, 1, "share", "high"),
-            Signal("win_diversity", image.win_diversity, 0, 1.2, "ratio", "low"),
+            Signal("win_diversity", image.win_diversity, 0, _ANY, "ratio", "low"),
         ),
     ),
     Cell(

@@ -3,6 +3,8 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
@@ -10,11 +12,12 @@ import numpy as np
 
 from epistream.indexer.claim import Claim, claim_of, compare
 from epistream.indexer.claim.facts import DATE, QUANTITY, TIME
-from epistream.indexer.signals.figure import Figure, entropy, mean, missing, share
+from epistream.indexer.signals.figure import Figure, entropy, mean, missing
 from epistream.indexer.signals.window import Window
 from epistream.indexer.signals.words import words
 from epistream.indexer.spectrum import ITEMS_MIN, Comparison, HumanWindow, Missing, diversity, slope
 from epistream.indexer.spectrum import compare as compare_windows
+from epistream.indexer.spectrum import near_self as nearness
 from epistream.v1 import knowledge_pb2 as pb
 
 NEIGHBOURS: Final = 8
@@ -48,10 +51,13 @@ def unsupported_numbers(window: Window) -> Figure:
 
         u(x) = |num(x) minus U num(N_k)| / |num(x)|,   N_k: the k = 8 nearest texts of other producers
 
-    A proxy for hallucination, not truth: a number that nobody else has may be right. Of the newest 250 texts, those
-    with a number. Range 0 to 1. Unit: share. Source: own.
+    What other producers said that was merged into it supports all its numbers. A proxy for hallucination, not truth: a
+    number that nobody else has may be right. Of the newest 250 texts, those with a number; none where no other producer
+    has a text. Range 0 to 1. Unit: share. Source: own.
     """
-    return mean([found for found, _ in _supported(window) if found is not None], "no crawled text with a number")
+    supported = _supported(window)
+    found = [one.unsupported for one in supported if one.unsupported is not None]
+    return mean(found, "no crawled text with a number" if supported else _nobody_else(window))
 
 
 def uncorroborated_risk(window: Window) -> Figure:
@@ -59,9 +65,20 @@ def uncorroborated_risk(window: Window) -> Figure:
 
         1 / (1 + c),   c: other producers that said the same claim: merged into it, or near it with no difference
 
-    Near is at or above the namespace's threshold. Of the newest 250. Range 0 to 1. Unit: share. Source: own.
+    Near is at or above the namespace's threshold. Of the newest 250; none where no other producer has a text.
+    Range 0 to 1. Unit: share. Source: own.
     """
-    return mean([1 / (1 + count) for _, count in _supported(window)], _NO_CRAWLED)
+    return mean([1 / (1 + one.sayers) for one in _supported(window)], _nobody_else(window))
+
+
+def corroboration(window: Window) -> Figure:
+    """How many other producers say what a crawled text says, on average.
+
+        Σ_x c(x) / |crawled texts x|,   c: as in `uncorroborated_risk`
+
+    Of the newest 250; none where no other producer has a text. Range 0 to ∞. Unit: producers. Source: own.
+    """
+    return mean([float(one.sayers) for one in _supported(window)], _nobody_else(window))
 
 
 def vendi_ratio(window: Window) -> Iterator[Figure]:
@@ -70,23 +87,28 @@ def vendi_ratio(window: Window) -> Iterator[Figure]:
         VS_1(producer) / VS_1(people),   VS_q = exp(H_q(l)), l: eigenvalues of the window's covariance
 
     Of the newest 256 on both sides, of the same quartiles of length where there are enough, with an interval from split
-    halves. Range 0 to 1.2. Unit: ratio. Source: Friedman & Dieng 2023; `spectrum.compare`.
+    halves. About 1 for people against people; nothing bounds it where people's texts are the more alike.
+    Range 0 to ∞. Unit: ratio. Source: Friedman & Dieng 2023; `spectrum.compare`.
     """
     yield from _ratios(window, _ORDER_1)
 
 
 def rke_ratio(window: Window) -> Iterator[Figure]:
-    """The same for RKE = VS_2, which sees what is frequent.
+    """The same for the order 2, which sees what is frequent.
 
-    Range 0 to 1.2. Unit: ratio. Source: Jalali et al. 2023; `spectrum.compare`.
+        RKE(producer) / RKE(people),   RKE = VS_2 = 1 / Σ l²
+
+    Range 0 to ∞. Unit: ratio. Source: Jalali et al. 2023; `spectrum.compare`.
     """
     yield from _ratios(window, _ORDER_2)
 
 
 def vendi_inf_ratio(window: Window) -> Iterator[Figure]:
-    """The same for VS_∞ = 1 / max l, which sees one kind that dominates.
+    """The same for the order ∞, which sees one kind that dominates.
 
-    Range 0 to 1.2. Unit: ratio. Source: Pasarkar & Dieng 2024; `spectrum.compare`.
+        VS_∞(producer) / VS_∞(people),   VS_∞ = 1 / max l
+
+    Range 0 to ∞. Unit: ratio. Source: Pasarkar & Dieng 2024; `spectrum.compare`.
     """
     yield from _ratios(window, _ORDER_INF)
 
@@ -94,7 +116,9 @@ def vendi_inf_ratio(window: Window) -> Iterator[Figure]:
 def vendi_slope(window: Window) -> Iterator[Figure]:
     """How VS_1 of a synthetic producer changes from one 256 texts to the next, by least squares. Below 0: it narrows.
 
-    In shares of the first window's VS_1; of at least three windows. Range -1 to 1. Unit: per window. Source: own.
+        Σ_i (i - mean i) (v_i - mean v) / Σ_i (i - mean i)²,   v_i = VS_1 of the i-th 256 / VS_1 of the first
+
+    Of at least three windows. Range -1 to ∞. Unit: per window. Source: own, least squares.
     """
     for producer, places in _synthetic(window):
         rows = window.vectors[places]
@@ -108,18 +132,18 @@ def vendi_slope(window: Window) -> Iterator[Figure]:
 
 
 def near_self(window: Window) -> Iterator[Figure]:
-    """The share of a synthetic producer's newest 256 texts that are near another of these.
+    """The share of a synthetic producer's newest 256 texts that are near an earlier one of these.
 
-        #{i: max_j≠i cos(x_i, x_j) >= t} / n,   t: the namespace's threshold
+        #{i: max_j<i cos(x_i, x_j) >= t} / n,   t: the namespace's threshold
 
-    Range 0 to 1. Unit: share. Source: own.
+    Range 0 to 1. Unit: share. Source: own; `spectrum.near_self`.
     """
     for producer, places in _synthetic(window):
-        rows = window.vectors[places[-SPECTRUM_MAX:]]
-        near = rows @ rows.T
-        np.fill_diagonal(near, -1.0)
-        hits = int((near.max(axis=1) >= window.threshold).sum()) if len(rows) > 1 else 0
-        yield share(hits, len(rows), "", producer)
+        own = places[-SPECTRUM_MAX:]
+        if len(own) > 1:
+            yield Figure(value=nearness(window.vectors[own], window.threshold), items=len(own), producer=producer)
+        else:
+            yield missing("only one text with a vector: there is none to be near to", len(own), producer)
 
 
 def distinct_3(window: Window) -> Iterator[Figure]:
@@ -143,7 +167,7 @@ def emotions(window: Window) -> Iterator[Figure]:
         (H(classes) / ln K) / the same of people's texts,   K: classes that anybody in the window names
 
     The classes are those that producers name in the attribute `emotion`: no lexicon is shipped, so without labels there
-    is no figure. Range 0 to 1.2. Unit: ratio. Source: Shannon 1948.
+    is no figure. Range 0 to ∞. Unit: ratio. Source: Shannon 1948.
     """
     people = [label for place in _people(window) if (label := window.changes[place].knowledge.attributes.get(EMOTION))]
     theirs = entropy(people)
@@ -157,15 +181,28 @@ def emotions(window: Window) -> Iterator[Figure]:
             yield Figure(value=entropy(named) / theirs, items=len(named), producer=producer)
 
 
-def _supported(window: Window) -> list[tuple[float | None, int]]:
-    """Of each of the newest crawled texts: the share of its numbers that nobody has, and how many others say the same.
+@dataclass(frozen=True, slots=True)
+class _Support:
+    """What other producers say of a crawled text."""
 
-    The share is None where it has no number.
-    """
+    unsupported: float | None
+    """The share of its numbers that nobody else has; None where it has no number."""
+    sayers: int
+    """How many of them say the same."""
+
+
+def _nobody_else(window: Window) -> str:
+    """Why there is no figure of what others say."""
+    asked = any(window.has_vector(place) for place in window.cell(pb.ORIGIN_CRAWLED, pb.MODALITY_TEXT))
+    return "no text of another producer to compare crawled texts with" if asked else _NO_CRAWLED
+
+
+def _supported(window: Window) -> list[_Support]:
+    """Of each of the newest crawled texts what other producers say; of those that there is anybody else to ask of."""
     return window.remembered("supported", lambda: list(_support(window)))
 
 
-def _support(window: Window) -> Iterator[tuple[float | None, int]]:
+def _support(window: Window) -> Iterator[_Support]:
     asked = [p for p in window.cell(pb.ORIGIN_CRAWLED, pb.MODALITY_TEXT) if window.has_vector(p)][-COMPARED_MAX:]
     texts = np.array([place for place in window.places(pb.MODALITY_TEXT) if window.has_vector(place)], np.intp)
     if not asked:
@@ -177,23 +214,25 @@ def _support(window: Window) -> Iterator[tuple[float | None, int]]:
         cosines[row][producers == window.producer(place)] = -2.0
         nearest = np.argsort(-cosines[row], kind="stable")[:NEIGHBOURS]
         near = [(int(texts[at]), float(cosines[row][at])) for at in nearest if cosines[row][at] > -2.0]
-        yield _support_of(window, claims, place, near)
+        merged = set(window.corroborations.get(window.changes[place].item_id, ())) - {window.producer(place)}
+        if near or merged:
+            yield _support_of(window, claims, place, near, merged)
 
 
 def _support_of(
-    window: Window, claims: dict[int, Claim], place: int, near: Sequence[tuple[int, float]]
-) -> tuple[float | None, int]:
+    window: Window, claims: dict[int, Claim], place: int, near: Sequence[tuple[int, float]], merged: AbstractSet[str]
+) -> _Support:
     own = _claim(window, claims, place)
     numbers = _numbers(own)
-    saying = set(window.corroborations.get(window.changes[place].item_id, ())) - {window.producer(place)}
-    unsupported = set(numbers)
+    saying = set(merged)
+    unsupported = set() if merged else set(numbers)
     for other, cosine in near:
         if unsupported or cosine >= window.threshold:
             theirs = _claim(window, claims, other)
             unsupported -= _numbers(theirs)
             if cosine >= window.threshold and compare(own, theirs).same:
                 saying.add(window.producer(other))
-    return (len(unsupported) / len(numbers) if numbers else None), len(saying)
+    return _Support(len(unsupported) / len(numbers) if numbers else None, len(saying))
 
 
 def _claim(window: Window, claims: dict[int, Claim], place: int) -> Claim:

@@ -47,12 +47,14 @@ def gain_per_record(window: Window) -> Figure:
 
 
 def gain_per_hour(window: Window) -> Figure:
-    """The same for each hour in which an expert handed something in: Σ IG / hours.
+    """The same for each hour in which an expert handed something in.
+
+        Σ_x IG(x) / |{(producer, hour) of a program x}|
 
     Nobody tells how long experts work: an hour counts for each producer and hour of the journal's clock with at least
-    one of the window's programs. Range 0 to ∞. Unit: nats an hour. Source: own.
+    one of the window's programs with a vector. Range 0 to ∞. Unit: nats an hour. Source: own.
     """
-    cell = window.cell(pb.ORIGIN_EXPERT, pb.MODALITY_CODE)
+    cell = [place for place in window.cell(pb.ORIGIN_EXPERT, pb.MODALITY_CODE) if window.has_vector(place)]
     hours = {(window.producer(place), window.changes[place].commit_time.ToMicroseconds() // _HOUR_US) for place in cell}
     gains = _expert_gains(window)
     if not gains:
@@ -65,19 +67,23 @@ def leverage(window: Window) -> Figure:
 
         |verified items derived from expert code| / |expert items of code|
 
-    Range 0 to ∞. Unit: programs. Source: own.
+    None where nobody has run anything that was derived from it. Range 0 to ∞. Unit: programs. Source: own.
     """
     seeds = window.cell(pb.ORIGIN_EXPERT, pb.MODALITY_CODE)
     if not seeds:
         return missing("no code of experts in the window")
     ran = executions(window)
     from_expert = _descendants(window, seeds)
+    if not any(window.changes[place].item_id in ran for place in from_expert):
+        return missing("nobody has run a program that was derived from experts' code", len(seeds))
     verified = sum(_newest(ran, window.changes[place].item_id) == VERIFIED for place in from_expert)
     return Figure(value=verified / len(seeds), items=len(seeds))
 
 
 def queue_age_p95(window: Window) -> Figure:
     """How long submissions have waited for a person, of 95 % at most, until the journal's newest time.
+
+        95th percentile of (newest time - time when it was held), linear between ranks
 
     Of all modalities: experts are asked for everything that is held. Range 0 to ∞. Unit: s. Source: own.
     """
@@ -87,7 +93,10 @@ def queue_age_p95(window: Window) -> Figure:
 def unverified_share(window: Window) -> Iterator[Figure]:
     """The share of a producer's synthetic code whose newest execution did not verify it, or that nobody has run.
 
-    `parts` has each verdict's share. Range 0 to 1. Unit: share. Source: own; verdicts as in docs/execution.md.
+        1 - |items whose newest verdict is `verified`| / |items|
+
+    What nobody has run is unverified: that is what the signal shows, so it is 1 without any execution. `parts` has each
+    verdict's share. Range 0 to 1. Unit: share. Source: own; verdicts as in docs/execution.md.
     """
     ran = executions(window)
     for producer, places in window.by_producer(window.cell(pb.ORIGIN_SYNTHETIC, pb.MODALITY_CODE)):

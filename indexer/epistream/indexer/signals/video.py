@@ -8,6 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
@@ -16,11 +17,15 @@ from google.protobuf import struct_pb2
 
 from epistream.indexer.claim import claim_of, compare
 from epistream.indexer.signals.figure import Figure, largest, mean, p95, share
-from epistream.indexer.signals.window import READ_MAX, Window, field_names, number
+from epistream.indexer.signals.window import READ_MAX, Said, Window, field_names, number
 from epistream.indexer.signals.words import objects, singular, verbs
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.canonical import media_of
 
+PHYSICS: Final = "physics"
+"""The aspect under which people say whether a video is as physics has it."""
+PHYSICAL_FROM: Final = 0.75
+"""A rating says so from this share of its scale on: 4 of 1 to 5, as VideoPhy-2 counts."""
 FROZEN_COHERENCE: Final = 0.98
 FROZEN_MOTION: Final = 0.1
 """A video is frozen whose segments' captions are as near to each other as this, and have so few verbs of motion."""
@@ -64,19 +69,18 @@ def segment_coverage(window: Window) -> Figure:
 
     Range 0 to 1. Unit: share. Source: own.
     """
-    found = []
-    for place in window.cell(pb.ORIGIN_CRAWLED, pb.MODALITY_VIDEO):
-        duration = _duration(window, place)
-        spans = _spans(window, place)
-        if duration and spans:
-            found.append(min(1.0, _covered(spans) / duration))
+    cell = window.cell(pb.ORIGIN_CRAWLED, pb.MODALITY_VIDEO)
+    found = [covered for place in cell if (covered := _coverage(window, place)) is not None]
     return mean(found, "no crawled video has both segments and a duration")
 
 
 def has_dynamics(window: Window) -> Figure:
-    """The share of crawled videos that bring dynamics: a field of actions, flow, trajectories or forces.
+    """The share of crawled videos that bring dynamics.
 
-    Range 0 to 1. Unit: share. Source: own.
+        |videos with any field of actions, flow, trajectories, velocities, forces or torques| / |videos|
+
+    A word in the name of a field of `details` says so. A video without any field brings none: that is what the signal
+    shows. Range 0 to 1. Unit: share. Source: own.
     """
     cell = window.cell(pb.ORIGIN_CRAWLED, pb.MODALITY_VIDEO)
     hits = sum(not _DYNAMICS.isdisjoint(_named(window.changes[place].knowledge)) for place in cell)
@@ -87,6 +91,7 @@ def label_density(window: Window) -> Figure:
     """How many of the frames of experts' videos have a label of their own, on average.
 
         |frames with a label| / frames   of `details.annotations`, a list with `frame` each, and `details.frames`
+        Σ segment s / duration s         without these, of videos with segments and a duration
 
     Range 0 to 1. Unit: share. Source: own.
     """
@@ -96,13 +101,17 @@ def label_density(window: Window) -> Figure:
         frames, labels = number(details, *_FRAMES), _labels(details)
         if frames and labels:
             found.append(min(1.0, len({label for label, _ in labels}) / frames))
+        elif (share_covered := _coverage(window, place)) is not None:
+            found.append(share_covered)
     return mean(found, _NO_LABELS)
 
 
 def label_gap_p95(window: Window) -> Figure:
     """How long experts' videos go from one label to the next, in 95 % of the gaps at most.
 
-    Between labelled frames at `details.fps`, or between the beginnings of segments. Range 0 to ∞. Unit: s. Source: own.
+        95th percentile of t_i+1 - t_i,   t: frame / fps of each label, or the beginning of each segment
+
+    Labels at `details.fps`; segments where there are any. Range 0 to ∞. Unit: s. Source: own.
     """
     gaps: list[float] = []
     for place in window.cell(pb.ORIGIN_EXPERT, pb.MODALITY_VIDEO):
@@ -118,6 +127,8 @@ def label_gap_p95(window: Window) -> Figure:
 
 def interpolated_share(window: Window) -> Figure:
     """The share of the labels of experts' videos that were interpolated between others, as their source says.
+
+        |labels with `interpolated` true| / |labels that have `interpolated`|
 
     Of `details.annotations` with `interpolated`. Range 0 to 1. Unit: share. Source: own.
     """
@@ -144,9 +155,9 @@ def coherence(window: Window) -> Figure:
 def drift(window: Window) -> Figure:
     """How the captions of synthetic videos become unlike with distance, on average. Below 0: they drift away.
 
-        slope over dt of mean_i cos(c_i, c_i+dt),   by least squares, of videos with at least three segments
+        Σ_dt (dt - mean dt) (a_dt - mean a) / Σ_dt (dt - mean dt)²,   a_dt = mean_i cos(c_i, c_i+dt)
 
-    Range -2 to 2. Unit: cosine a segment. Source: own.
+    Of videos with at least three segments, by least squares. Range -2 to 2. Unit: cosine a segment. Source: own.
     """
     found = []
     for video in _videos(window):
@@ -176,6 +187,8 @@ def entity_persistence(window: Window) -> Figure:
 def contradictions(window: Window) -> Figure:
     """How often a segment of a synthetic video contradicts the next: for each segment but the last.
 
+        |neighbours that contradict each other| / |neighbours|
+
     Two captions contradict each other that speak of the same things and differ in a number, a unit, a quantifier or a
     negation, by the difference guard. Range 0 to 1. Unit: share. Source: own; `claim.compare`.
     """
@@ -194,7 +207,7 @@ def contradictions(window: Window) -> Figure:
 def frozen_share(window: Window) -> Figure:
     """The share of synthetic videos that are coherent because nothing happens.
 
-        coherence >= 0.98 and #verbs of motion / #verbs < 0.1 over all captions
+        |videos with coherence >= 0.98 and #verbs of motion < 0.1 #verbs over all captions, or no verb| / |videos|
 
     Range 0 to 1. Unit: share. Source: own.
     """
@@ -206,21 +219,22 @@ def frozen_share(window: Window) -> Figure:
 
 
 def physical_share(window: Window) -> Figure:
-    """The share of people's yes-or-no answers that a video which a model made is as physics has it.
+    """The share of people's answers that a video which a model made is as physics has it.
 
-    Feedback with the aspect `physics`, of videos with a generator. Range 0 to 1. Unit: share.
-    Source: Bansal et al. 2024 (arXiv 2406.03520).
+        |answers of yes, and ratings with (score - min) / (max - min) >= 3/4| / |answers and ratings|
+
+    Feedback with the aspect `physics`, of videos with a generator: yes or no as in VideoPhy, or a rating as in
+    VideoPhy-2, which takes 4 and 5 of its scale of 1 to 5 for adherence. `parts` has both kinds.
+    Range 0 to 1. Unit: share. Source: Bansal et al. 2024 (arXiv 2406.03520), 2025 (arXiv 2503.06800).
     """
-    scores = [
-        said.feedback.judged[0].score
-        for said in window.said
-        if said.feedback.kind == pb.FEEDBACK_KIND_BINARY
-        and said.feedback.aspect == "physics"
-        and said.feedback.rater_type == pb.RATER_TYPE_HUMAN
-        and window.is_a(said.feedback.judged[0].item_id, pb.MODALITY_VIDEO)
-        and _is_generated(window, said.feedback.judged[0].item_id)
-    ]
-    return share(sum(score == 1 for score in scores), len(scores), "nobody judged the physics of a generated video")
+    kinds: Counter[str] = Counter()
+    hits = 0
+    for said in window.said:
+        if (answer := _physical(window, said)) is not None:
+            kinds["yes or no" if said.feedback.kind == pb.FEEDBACK_KIND_BINARY else "ratings"] += 1
+            hits += answer
+    found = share(hits, kinds.total(), "nobody judged the physics of a generated video")
+    return replace(found, parts=largest(kinds, kinds.total())) if kinds else found
 
 
 def completeness(window: Window) -> Figure:
@@ -228,8 +242,9 @@ def completeness(window: Window) -> Figure:
 
         present / required,   of agent, object state, contact, force, camera, action, outcome
 
-    A label is present when a field of `details` is named so. `parts` has what is missing, each with the share of videos
-    that lack it. Range 0 to 1. Unit: share. Source: own; Brohan et al. 2022 (arXiv 2212.06817) as the pattern.
+    A label is present when a field of `details` is named so: a video without any field lacks all. `parts` has what is
+    missing, each with the share of videos that lack it. Range 0 to 1. Unit: share.
+    Source: own; Brohan et al. 2022 (arXiv 2212.06817) as the pattern.
     """
     cell = window.cell(pb.ORIGIN_COLLABORATIVE, pb.MODALITY_VIDEO)
     lacks = [_lacking(window.changes[place].knowledge) for place in cell]
@@ -308,6 +323,12 @@ def _duration(window: Window, place: int) -> float | None:
     return max(whole, default=None)
 
 
+def _coverage(window: Window, place: int) -> float | None:
+    """Which share of a video its segments cover; None where it has none, or no duration."""
+    duration, spans = _duration(window, place), _spans(window, place)
+    return min(1.0, _covered(spans) / duration) if duration and spans else None
+
+
 def _covered(spans: Sequence[tuple[float, float]]) -> float:
     """How long the spans are together, what they share once; they are in order."""
     total, reached = 0.0, -math.inf
@@ -335,6 +356,21 @@ def _labels(details: struct_pb2.Struct) -> list[tuple[float, bool | None]]:
 def _named(knowledge: pb.Knowledge) -> set[str]:
     """The words of the names of all fields, singular."""
     return {singular(word) for name in field_names(knowledge.details) for word in _NAME_PARTS.split(name) if word}
+
+
+def _physical(window: Window, said: Said) -> bool | None:
+    """Whether a person says that a generated video is as physics has it; None where this says nothing of it."""
+    feedback = said.feedback
+    if feedback.aspect != PHYSICS or feedback.rater_type != pb.RATER_TYPE_HUMAN:
+        return None
+    item_id, score = feedback.judged[0].item_id, feedback.judged[0].score
+    if not window.is_a(item_id, pb.MODALITY_VIDEO) or not _is_generated(window, item_id):
+        return None
+    if feedback.kind == pb.FEEDBACK_KIND_BINARY:
+        return score == 1
+    if feedback.kind != pb.FEEDBACK_KIND_RATING or feedback.scale_max <= feedback.scale_min:
+        return None
+    return score - feedback.scale_min >= PHYSICAL_FROM * (feedback.scale_max - feedback.scale_min)
 
 
 def _is_generated(window: Window, item_id: str) -> bool:

@@ -1,9 +1,10 @@
 """English words as signals ask for them: what is said, what moves, what stands where.
 
 No tagger and no model: closed classes are listed, everything else is told from where it stands. The lists are of the
-language, not of any data: prepositions and nouns of place, and the verbs that Levin (English Verb Classes and
-Alternations, 1993) has as verbs of motion (51), of change of posture (50), of throwing, pushing and pulling (17, 12),
-and as verbs of existence and spatial configuration (47).
+language, not of any data: prepositions and nouns of place, and verbs. Most verbs are of Levin's classes (English Verb
+Classes and Alternations, 1993) of motion (51), change of posture (50), throwing, pushing and pulling (17, 12), and of
+existence and spatial configuration (47); some are of others, for what moves or changes its shape is seen to: `catch`,
+`hit`, `wipe`, `melt`.
 """
 
 import re

@@ -106,6 +106,33 @@ DASHBOARD: Final = Dashboard(
             ),
         ),
         Row(
+            "How much of it is real?",
+            (
+                Panel(
+                    "Real share",
+                    "Of the newest 1,000 changes those that are not SYNTHETIC, by modality; `all` is the namespace.",
+                    "percentunit",
+                    one(
+                        "min by (namespace, modality) (" + of("epistream_real_share") + ")",
+                        "{{namespace}}: {{modality}}",
+                    ),
+                    width=12,
+                ),
+                Panel(
+                    "The least that a policy allows",
+                    "What is above it is put off. 0: the namespace may be synthetic alone.",
+                    "percentunit",
+                    one(max_of("epistream_real_share_floor", "namespace"), "{{namespace}}"),
+                ),
+                Panel(
+                    "Changes that the share is of",
+                    "At most 1,000; of fewer than a hundred there is no alert.",
+                    "short",
+                    one(max_of("epistream_real_share_changes", "namespace, modality"), "{{namespace}}: {{modality}}"),
+                ),
+            ),
+        ),
+        Row(
             "Does a model say less and less?",
             (
                 Panel(
@@ -163,6 +190,21 @@ DASHBOARD: Final = Dashboard(
                     " which end is the worse one.",
                     "short",
                     one(max_of("epistream_signal", "namespace, cell, signal"), "{{namespace}}: {{cell}}: {{signal}}"),
+                ),
+                Panel(
+                    "Their intervals",
+                    "Both ends, 95 %, of signals that have an interval.",
+                    "short",
+                    (
+                        *one(
+                            max_of("epistream_signal_low", "namespace, cell, signal"),
+                            "{{namespace}}: {{cell}}: {{signal}}: low",
+                        ),
+                        *one(
+                            max_of("epistream_signal_high", "namespace, cell, signal"),
+                            "{{namespace}}: {{cell}}: {{signal}}: high",
+                        ),
+                    ),
                 ),
                 Panel(
                     "Without a value, and to look at",

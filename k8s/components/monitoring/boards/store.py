@@ -101,6 +101,22 @@ DASHBOARD: Final = Dashboard(
                         "{{namespace}}",
                     ),
                 ),
+            ),
+        ),
+        Row(
+            "The start",
+            (
+                Panel(
+                    "Opening of the store",
+                    "What was verified and made anew when the service was started, by step, and what there was to do."
+                    " Until it is open (0) nothing is answered.",
+                    "short",
+                    (
+                        Query(of("epistream_opening"), "{{instance}}: opening"),
+                        Query(of("epistream_opening_done"), "{{instance}}: {{step}}"),
+                        Query(of("epistream_opening_expected"), "{{instance}}: {{step}} to do"),
+                    ),
+                ),
                 Panel(
                     "Loading at the start",
                     "How long the indexes took, when the service was started.",

@@ -35,8 +35,15 @@ def require_crc32c() -> None:
         raise Broken("reading from Kafka needs the package crc32c: pip install 'epistream[kafka]'") from error
 
 
-def codecs() -> dict[str, bool]:
-    """Which compressions of producers can be read."""
+def checksums() -> str:
+    """How the checksum of a batch is computed here: by the processor's own instruction, or without."""
+    import crc32c
+
+    return "crc32c in hardware" if crc32c.hardware_based else "crc32c in software"
+
+
+def compressions() -> dict[str, bool]:
+    """The four that a producer may choose from, and whether each can be read here."""
     from kafka import codec
 
     names = ("gzip", "snappy", "lz4", "zstd")

@@ -108,13 +108,14 @@ class Intake:
 
     def start(self) -> None:
         """Start reading. Does not block."""
-        readable = [name for name, is_there in clients.codecs().items() if is_there]
+        readable = [name for name, is_there in clients.compressions().items() if is_there]
         _LOG.info(
-            "Taking knowledge in from Kafka at %s over %s: %s (compressions: %s)",
+            "Taking knowledge in from Kafka at %s over %s: %s (compressions: %s; checksums: %s)",
             self._source.bootstrap,
             self._source.security.describe(),
             ", ".join(self._source.topics),
             ", ".join(readable),
+            clients.checksums(),
         )
         for lane in self._lanes:
             lane.taker.start()
@@ -145,9 +146,13 @@ class Intake:
             lane.polling.begin(starts)
 
     def _poll_age_seconds(self) -> float:
-        """Of a lane that has nothing to read, only where no lane has."""
+        """Of a lane that has nothing to read, only where no lane has; and no less than since Kafka is away.
+
+        A consumer that has lost its broker goes on polling, and is told nothing: that alone says nothing of Kafka.
+        """
         polling = [lane.polling for lane in self._lanes]
-        return max(each.poll_age_seconds() for each in ([each for each in polling if each.reads] or polling))
+        ages = [each.poll_age_seconds() for each in ([each for each in polling if each.reads] or polling)]
+        return max(*ages, self._survey.away_seconds())
 
     def _keep(self, starts: Mapping[Partition, int]) -> None:
         """Keep where new partitions begin."""

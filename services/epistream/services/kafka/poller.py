@@ -203,8 +203,8 @@ _OUT_OF_RANGE: Final = (
 )
 _TRUNCATED: Final = "Kafka has lost records that were read before, and others stand in their place."
 _UNREADABLE: Final = (
-    "Either it is compressed with something that is not installed here (pip install lz4, zstandard or python-snappy), "
-    "or Kafka's files are damaged, or its producer writes what Kafka's protocol does not allow"
+    "Either it is compressed with something that is not installed here (pip install 'epistream[kafka]' has all four), "
+    "or Kafka's files are damaged, or its producer writes what Kafka's protocol does not allow."
 )
 _DENIED: Final = (
     "{topic} is not read, since Kafka does not allow it to this user: an ACL must allow READ on the topic "

@@ -31,6 +31,7 @@ from epistream.v1.raw_pb2 import RawSubmitRequest
 from epistream.wire.errors import EpistreamError, Unavailable
 from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.wire.status import from_status
+from epistream.wire.topics import dead_letter_topic
 
 GROUP: Final = "epistream-redrive"
 """The consumer group that remembers which letters were redriven, one for each reason that was asked for."""
@@ -38,6 +39,7 @@ ATTEMPTS_HEADER: Final = "epistream-redrive-attempts"
 """How often a record was redriven."""
 _ADDED: Final = "epistream-dlq-"
 """What the headers begin with that a dead letter got beside its own."""
+_ATTEMPTS_DIGITS_MAX: Final = 9
 _POLL_MS: Final = 1_000
 _SILENT_POLLS_MAX: Final = 30
 _PAGE: Final = 100
@@ -56,7 +58,7 @@ class Counts:
     left: int = 0
     """Not of the reason that was asked for, or taken in meanwhile."""
     strange: int = 0
-    """Records in a topic of dead letters that do not say where they came from."""
+    """Records in a topic of dead letters that do not say where they came from, or say what cannot be."""
     outcomes: Counter[str] = field(default_factory=Counter)
     """What became of letters that were submitted: ADMITTED, REFUSED …"""
 
@@ -202,24 +204,51 @@ def _letters(consumer: Any, places: Mapping[Partition, tuple[int, int]]) -> Iter
 
 
 def _send_back(letter: Any, counts: Counts, reason: str | None, producer: CappedProducer | None) -> None:
-    added = {name: value for name, value in letter.headers if name.startswith(_ADDED)}
-    topic = added.get(f"{_ADDED}original-topic")
-    if topic is None:
+    back = way_back(letter.topic, letter.headers)
+    if back is None:
         counts.strange += 1
         return
-    if reason is not None and added.get(f"{_ADDED}reason") != reason.encode():
+    if reason is not None and back.reason != reason.encode():
         counts.left += 1
         return
     counts.redriven += 1
     if producer is not None:
-        producer.send(topic.decode(), letter.value, key=letter.key, headers=_original(letter.headers))
+        producer.send(back.topic, letter.value, key=letter.key, headers=back.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class WayBack:
+    """Where a dead letter goes, and what for."""
+
+    topic: str
+    headers: Sequence[tuple[str, bytes]]
+    """Its own, and how often it was redriven."""
+    reason: bytes | None
+    """Why it was refused, as it says."""
+
+
+def way_back(letters: str, headers: Sequence[tuple[str, bytes | None]]) -> WayBack | None:
+    """Where a record in a topic of dead letters came from.
+
+    Args:
+        letters: the topic.
+        headers: the record's.
+
+    Returns:
+        None when it does not say, or names a topic whose dead letters are not here: whoever may write to this topic is
+        not to write, by our hands, to any other.
+    """
+    added = {name: value for name, value in headers if name.startswith(_ADDED)}
+    topic = (added.get(f"{_ADDED}original-topic") or b"").decode(errors="replace")
+    if not topic or dead_letter_topic(topic) != letters:
+        return None
+    return WayBack(topic, _original(headers), added.get(f"{_ADDED}reason"))
 
 
 def _original(headers: Sequence[tuple[str, bytes | None]]) -> list[tuple[str, bytes]]:
-    """A record's own headers, and how often it was redriven."""
     attempts = next((value for name, value in headers if name == ATTEMPTS_HEADER), None) or b"0"
     own = [(n, value or b"") for n, value in headers if not n.startswith(_ADDED) and n != ATTEMPTS_HEADER]
-    count = int(attempts) + 1 if attempts.isdigit() else 1
+    count = int(attempts) + 1 if attempts.isdigit() and len(attempts) <= _ATTEMPTS_DIGITS_MAX else 1
     return [*own, (ATTEMPTS_HEADER, str(count).encode())]
 
 

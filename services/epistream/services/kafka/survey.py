@@ -6,6 +6,7 @@ durable. That last is for lag tools only, and late or lost it changes nothing: w
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -71,6 +72,8 @@ class Survey:
         """What it did not take the last time."""
         self._said = ""
         """Why Kafka does not answer, as it was last told."""
+        self._away_since: float | None = None
+        """When Kafka failed first of the times since it last answered."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kafka-survey", daemon=True)
 
@@ -84,18 +87,25 @@ class Survey:
         self._thread.join(timeout_seconds)
         return not self._thread.is_alive()
 
+    def away_seconds(self) -> float:
+        """For how long Kafka has not answered; 0 while it does. Any thread."""
+        since = self._away_since
+        return 0.0 if since is None else time.monotonic() - since
+
     def _run(self) -> None:
         failures = 0
         while not self._stopping.is_set():
             try:
                 with clients.admin(self._source.bootstrap, "epistream-survey", self._source.security) as admin:
                     self._survey(admin)
-                    failures, self._said = 0, ""
+                    failures, self._said, self._away_since = 0, "", None
                     while not self._stopping.wait(SURVEY_SECONDS):
                         self._survey(admin)
                     self._tell_group(admin)
             except Exception as error:  # noqa: BLE001 - the thread lives as long as the service; what fails is tried again
                 failures += 1
+                if self._away_since is None:
+                    self._away_since = time.monotonic()
                 self._log(error, failures)
                 self._stopping.wait(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS)) - 1])
 

@@ -6,8 +6,10 @@ It never holds knowledge: no content, no query, no vector, no token.
 import json
 import logging
 import logging.handlers
+import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +19,7 @@ FILE_BYTES: Final = 64 * 1024 * 1024
 """A file is rotated when it has grown to this."""
 FILES: Final = 10
 """How many rotated files are kept beside the one that is written."""
+_PRIVATE: Final = 0o600
 
 
 class Audit:
@@ -62,6 +65,14 @@ class _Handler(logging.handlers.RotatingFileHandler):
     def __init__(self, path: Path, failed: Callable[[str], None]) -> None:
         super().__init__(path, maxBytes=FILE_BYTES, backupCount=FILES, encoding="utf-8")
         self._failed = failed
+
+    def _open(self) -> TextIOWrapper:
+        """Also after a rotation. A file that is made is for the service's user alone: it says who did what, and where.
+
+        One that is there keeps the mode that somebody gave it.
+        """
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
+        return os.fdopen(descriptor, self.mode, encoding=self.encoding, errors=self.errors)  # type: ignore[return-value]
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - as logging calls it
         self._failed("audit")

@@ -71,9 +71,9 @@ class Verifier:
         try:
             read = json.loads(watched.read(path))
             keys = jwt.PyJWKSet.from_dict(read if isinstance(read, dict) else {})
-        except (OSError, ValueError, jwt.PyJWTError) as error:
+        except Exception as error:  # whatever a file makes of the library, it is no key set
             raise InvalidInput.at("jwt.keys_file", f"{path} cannot be read as a JSON Web Key Set: {error}") from error
-        if any("d" in key for key in read["keys"]):
+        if any("d" in key for key in read["keys"] if isinstance(key, dict)):
             raise InvalidInput.at("jwt.keys_file", f"{path} holds a private key (d): give public keys only")
         if any(key.key_type == "oct" for key in keys.keys):
             raise InvalidInput.at("jwt.keys_file", f"{path} holds a secret key (oct): give public keys only")
@@ -105,13 +105,14 @@ class Verifier:
                 leeway=settings.leeway_seconds,
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
+            expires_at = float(decoded["exp"]) + settings.leeway_seconds
         except Exception:  # noqa: BLE001 - whatever a token makes of the library, it is not valid
             return None
         if not 1 <= len(decoded["sub"]) <= SUBJECT_CHARACTERS_MAX:
             return None
         roles = decoded.get(settings.roles_claim, ())
         named = (roles,) if isinstance(roles, str) else tuple(r for r in _listed(roles) if isinstance(r, str))
-        return Claims(decoded["sub"], named, float(decoded["exp"]) + settings.leeway_seconds)
+        return Claims(decoded["sub"], named, expires_at)
 
     def _key(self, header: dict[str, Any]) -> jwt.PyJWK:
         """The key that a token names; of a set with one key that one, where the token names none."""

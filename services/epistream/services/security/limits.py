@@ -13,19 +13,22 @@ _REMEMBERED: Final = 10_000
 """Principals whose use is known. Those of JWTs have no end; the one that was idle longest is forgotten first."""
 _ROOM_DELAY_SECONDS: Final = 0.2
 _STREAMS_DELAY_SECONDS: Final = 5.0
+_UNREAD_AT_ONCE: Final = 5
+_UNREAD_PER_SECOND: Final = 0.1
+"""Requests that are not read to their end. What is too large gRPC takes in whole, only to refuse it."""
 
 
 class Bucket:
-    """A token bucket of one second's worth, or of 1 at least.
+    """A token bucket; unless its size is said, of one second's worth, or of 1 at least.
 
     What is larger than the bucket is let through when it is full, and paid off afterwards: what must be sent whole can
     be sent, and the rate holds over time.
     """
 
-    def __init__(self, per_second: float, now: Callable[[], float]) -> None:
+    def __init__(self, per_second: float, now: Callable[[], float], size: float | None = None) -> None:
         """Starts full. `now` gives seconds."""
         self._per_second, self._now = per_second, now
-        self._size = max(1.0, per_second)
+        self._size = max(1.0, per_second) if size is None else size
         self._level, self._at = self._size, now()
 
     def delay_seconds(self) -> float:
@@ -97,6 +100,7 @@ class Allowance:
         self._calls = _bucket(limits.calls_per_second, now)
         self._submissions = _bucket(limits.submissions_per_second, now)
         self._bytes = _bucket(limits.bytes_per_second, now)
+        self._unread = Bucket(_UNREAD_PER_SECOND, now, _UNREAD_AT_ONCE)
         self._room = Room(limits.in_hand_bytes) if limits.in_hand_bytes is not None else None
         self._streams = self._open_calls = 0
 
@@ -105,13 +109,27 @@ class Allowance:
         """Whether nothing of it is in use, and nothing owed."""
         if self.delay_seconds() > 0 or (self._calls is not None and self._calls.delay_seconds() > 0):
             return False
+        if self._unread.delay_seconds() > 0:
+            return False
         return not self._streams and not self._open_calls and (self._room is None or self._room.empty)
 
     def begin_call(self) -> None:
         """Count a call. Raises Unavailable, RATE_LIMITED."""
+        wait = self._unread.delay_seconds()
+        if wait > 0:
+            raise Unavailable(
+                "too many requests of yours were too large to be read, or broken off:"
+                f" wait {wait:.0f} s, and send less at a time",
+                reason="RATE_LIMITED",
+                retry_delay_seconds=wait,
+            )
         if self._calls is not None:
             _refuse_delay("calls", self.limits.calls_per_second, self._calls.delay_seconds())
             self._calls.take(1)
+
+    def unread(self) -> None:
+        """A request was too large to be read, or broken off: after a few of them no call begins for some seconds."""
+        self._unread.take(1)
 
     def check_size(self, size: int) -> None:
         """Raises InvalidInput, TOO_LARGE, for a message of so many bytes."""

@@ -25,7 +25,7 @@ def hdf5_episode(path: Path, start: int) -> Iterator[Piece]:
 
         file.visititems(note)
         attributes = {name: _plain(value) for name, value in file.attrs.items()}
-        yield Piece({"attributes": attributes, "datasets": datasets}, 1)
+        yield Piece({"attributes": attributes, "datasets": datasets}, 1, read=path.stat().st_size)
 
 
 def _plain(value: Any) -> Json:

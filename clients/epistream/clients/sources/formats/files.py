@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from epistream.clients.sources.formats import documents, episodes, folders, lines, tables, tfrecord, web
+from epistream.clients.sources.formats import documents, episodes, folders, groups, lines, tables, tfrecord, web
 from epistream.clients.sources.formats.piece import CannotRead, Piece, Reader
 
 
@@ -63,6 +63,8 @@ class Read:
 
     piece: Piece
     position: Position
+    done: int
+    """How much of all files was read by then, of the sum of their sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,9 @@ class File:
     format: Format
 
     @property
-    def size(self) -> int | None:
-        """What the last place in it is; None when that is not known before it is read."""
-        known = self.format.in_bytes and not self.name.endswith(".gz")
-        return self.path.stat().st_size if known else None
+    def size(self) -> int:
+        """Its bytes as it lies on disk; of folders of problems how many those are."""
+        return folders.count(self.path) if self.format == PROBLEM_FOLDERS else self.path.stat().st_size
 
 
 def files_of(path: Path, formats: Sequence[Format], first: str = "") -> list[File]:
@@ -109,9 +110,9 @@ def files_of(path: Path, formats: Sequence[Format], first: str = "") -> list[Fil
 
 def read(files: Sequence[File], start: Position | None = None) -> Iterator[Read]:
     """The records of some files, one after the other, from a position on. Raises as a Reader does."""
-    remaining = list(files)
+    remaining, before = list(files), 0
     while start is not None and remaining and remaining[0].name != start.file:
-        remaining.pop(0)
+        before += remaining.pop(0).size
     if start is not None and not remaining:
         raise CannotRead(
             f"There is no {start.file} any more, where reading was to go on; start again without the state."
@@ -121,12 +122,18 @@ def read(files: Sequence[File], start: Position | None = None) -> Iterator[Read]
         for piece in file.format.read(file.path, offset):
             if file.format.names_file and not piece.error:
                 piece = replace(piece, value={"file": file.name, **piece.value})  # noqa: PLW2901 -- the same, named
-            yield Read(piece, Position(file.name, piece.next))
+            yield Read(piece, Position(file.name, piece.next), before + piece.read)
+        before += file.size
 
 
 def naming(kind: Format) -> Format:
     """The same, for a work whose files' names say what their records do not."""
     return replace(kind, names_file=True)
+
+
+def grouping(kind: Format, field: str) -> Format:
+    """The same, for a work whose records belong together where they follow each other with the same `field`."""
+    return replace(kind, read=groups.together(kind.read, field))
 
 
 def _format(name: str, formats: Sequence[Format]) -> Format | None:
@@ -145,4 +152,6 @@ def _hint(path: Path) -> str:
         return (
             ". Riegeli files cannot be read: convert them to TFRecord, or take the Parquet files of the same data set"
         )
+    if re.search(r"\.wat(\.gz)?$", path.name):
+        return ". WAT files have no text: take the WET file of the same name, .warc.wet.gz"
     return ", by the end of a file's name"

@@ -33,7 +33,12 @@ def problem_folders(path: Path, start: int) -> Iterator[Piece]:
                     file = folder / name
                     if file.is_file():
                         record[column] = file.read_bytes().decode(errors="surrogateescape")
-            yield Piece(record, number)
+            yield Piece(record, number, read=number)
+
+
+def count(path: Path) -> int:
+    """How many problems there are."""
+    return len(_folders(path))
 
 
 def _folders(path: Path) -> list[Path]:

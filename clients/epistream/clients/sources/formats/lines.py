@@ -5,6 +5,7 @@ The place in the file is the byte where the next line begins, in the decompresse
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -19,29 +20,29 @@ _MARK: Final = b"\xef\xbb\xbf"
 
 def json_lines(path: Path, start: int) -> Iterator[Piece]:
     """One JSON value a line. A line that is none is a piece with an error, and the next is read."""
-    for line, after in _lines(path, start):
+    for line, after, read in _lines(path, start):
         if not line.isspace():
-            yield _parsed(line, after)
+            yield replace(_parsed(line, after), read=read)
 
 
 def text_lines(path: Path, start: int) -> Iterator[Piece]:
     """One text a line, as `{"line": …, "text": …}`, without its end. Lines are counted from 0, blank ones too."""
-    for number, (line, after) in enumerate(_lines(path, 0)):
+    for number, (line, after, read) in enumerate(_lines(path, 0)):
         if after > start and not line.isspace():
             text = line.decode(errors="surrogateescape").rstrip("\r\n")
-            yield Piece({"line": number, "text": text}, after, raw=line)
+            yield Piece({"line": number, "text": text}, after, raw=line, read=read)
 
 
-def _lines(path: Path, start: int) -> Iterator[tuple[bytes, int]]:
-    """The lines, and where the next begins."""
-    with reading(path), opened(path) as file:
+def _lines(path: Path, start: int) -> Iterator[tuple[bytes, int, int]]:
+    """The lines, where the next begins, and how many of the bytes on disk were read."""
+    with reading(path), opened(path) as (file, read):
         file.seek(start)
         after = start
         while line := file.readline(LINE_BYTES_MAX):
             after += len(line)
             if len(line) == LINE_BYTES_MAX and not line.endswith(b"\n"):
                 after += _to_line_end(file)
-            yield line.removeprefix(_MARK) if after - len(line) == 0 else line, after
+            yield line.removeprefix(_MARK) if after - len(line) == 0 else line, after, read()
 
 
 def _to_line_end(file: BinaryIO) -> int:

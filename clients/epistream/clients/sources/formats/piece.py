@@ -5,7 +5,7 @@ import gzip
 import importlib
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias
 
@@ -31,6 +31,8 @@ class Piece:
     """What was expected and what was found."""
     raw: bytes = b""
     """The bytes of the record, where the reader has them."""
+    read: int = field(default=0, compare=False)
+    """How much of the file was read by then, of `files.File.size`. Libraries read ahead, so it may run before."""
 
 
 Reader: TypeAlias = Callable[[Path, int], Iterator[Piece]]
@@ -72,6 +74,12 @@ def reading(path: Path, *damage: type[Exception]) -> Iterator[None]:
         raise CannotRead(f"{path} cannot be read: {error}") from error
 
 
-def opened(path: Path) -> BinaryIO:
-    """The file, decompressed where its name ends with `.gz`."""
-    return gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")  # type: ignore[return-value] # it is one
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
+    """The file, decompressed where its name ends with `.gz`, and what tells how many of the bytes on disk were read."""
+    with path.open("rb") as file:
+        if path.name.endswith(".gz"):
+            with gzip.GzipFile(fileobj=file) as decompressed:
+                yield decompressed, file.tell  # type: ignore[misc] # it is one
+        else:
+            yield file, file.tell

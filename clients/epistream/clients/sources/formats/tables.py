@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +19,12 @@ FIELD_CHARACTERS_MAX: Final = 16 * 1024 * 1024
 def csv_rows(path: Path, start: int) -> Iterator[Piece]:
     """The rows below the first, which names the columns. A row with other columns is a piece with an error."""
     csv.field_size_limit(FIELD_CHARACTERS_MAX)
-    with reading(path), io.TextIOWrapper(opened(path), "utf-8-sig", "surrogateescape", newline="") as file:
-        rows = csv.reader(file)
+    with (
+        reading(path),
+        opened(path) as (file, read),
+        io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="") as text,
+    ):
+        rows = csv.reader(text)
         columns = next(rows, [])
         for number in itertools.count(1):
             try:
@@ -27,10 +32,10 @@ def csv_rows(path: Path, start: int) -> Iterator[Piece]:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield Piece(None, number, f"expected a row of CSV: {error}")
+                yield Piece(None, number, f"expected a row of CSV: {error}", read=read())
                 continue
             if number > start and row:
-                yield _row(columns, row, number)
+                yield replace(_row(columns, row, number), read=read())
 
 
 def parquet_rows(path: Path, start: int) -> Iterator[Piece]:
@@ -38,7 +43,7 @@ def parquet_rows(path: Path, start: int) -> Iterator[Piece]:
     pyarrow, parquet = needed("pyarrow", "Parquet"), needed("pyarrow.parquet", "Parquet")
     with reading(path, pyarrow.ArrowException, ValueError), parquet.ParquetFile(path) as file:
         schema = _in_microseconds(pyarrow, file.schema_arrow)
-        number = 0
+        number, size = 0, path.stat().st_size
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if number + rows <= start:
@@ -48,7 +53,7 @@ def parquet_rows(path: Path, start: int) -> Iterator[Piece]:
                 for value in batch.cast(schema, safe=False).to_pylist():
                     number += 1
                     if number > start:
-                        yield Piece(value, number)
+                        yield Piece(value, number, read=size * number // file.metadata.num_rows)
 
 
 def _in_microseconds(pyarrow: Any, schema: Any) -> Any:

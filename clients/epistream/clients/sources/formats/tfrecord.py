@@ -8,6 +8,7 @@ n bytes  payload
 
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -47,7 +48,7 @@ def _pieces(path: Path, start: int, decode: Callable[[int, bytes], Json]) -> Ite
         while header := file.read(_HEADER.size):
             payload, checksum = _payload(path, file, header, offset)
             after = offset + _HEADER.size + len(payload) + _FOOTER.size
-            yield _piece(payload, checksum, offset, after, decode)
+            yield replace(_piece(payload, checksum, offset, after, decode), read=after)
             offset = after
 
 

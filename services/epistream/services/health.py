@@ -1,0 +1,128 @@
+"""Health as `grpc.health.v1` has it: whether the process lives, and whether each of its services does its work."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+
+from epistream.indexer.store import Store
+from epistream.services.server import OPTIONS, bound
+from epistream.services.writer import Writer
+from epistream.wire.errors import EpistreamError
+
+_WATCHES_MAX: Final = 100
+"""How many may follow the health at one time."""
+_PROBES_MAX: Final = 200
+_PROBE_BYTES_MAX: Final = 4096
+"""Of a request at the port that is for probes alone."""
+_LOOK_SECONDS: Final = 1.0
+
+
+class Health:
+    """What whoever asks is told, at the port of its own and at every other that it is added to.
+
+    Attributes:
+        address: where it is served alone, as HOST:PORT; empty for nowhere.
+    """
+
+    def __init__(self, names: Sequence[str], address: str) -> None:
+        """Bind, but do not answer yet. Call it on the event loop.
+
+        Args:
+            names: the services.
+            address: where it is served alone, in plaintext, as Kubernetes' probes need it; empty for nowhere.
+
+        Raises:
+            Unavailable: the address cannot be bound.
+        """
+        self._names = tuple(names)
+        self._servicer = _Servicer(("", *names))
+        self._probed: grpc.aio.Server | None = None
+        self.address = ""
+        if address:
+            self._probed = grpc.aio.server(
+                options=(*OPTIONS, ("grpc.max_receive_message_length", _PROBE_BYTES_MAX)),
+                maximum_concurrent_rpcs=_PROBES_MAX,
+            )
+            self.add_to(self._probed)
+            self.address = bound(self._probed, address, None)
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Have another server answer the same, too."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+
+    async def start(self) -> None:
+        """Answer: the process lives, and no service does its work yet."""
+        await self._servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+        for name in self._names:
+            await self.tell(name, serving=False)
+        if self._probed is not None:
+            await self._probed.start()
+
+    async def serving(self) -> None:
+        """Tell that every service does its work: only text needs the encoder, and what needs it says so."""
+        for name in self._names:
+            await self.tell(name, serving=True)
+
+    async def tell(self, name: str, *, serving: bool) -> None:
+        """Tell whether one service does its work. Of no effect once all are told that none does."""
+        states = health_pb2.HealthCheckResponse
+        await self._servicer.set(name, states.SERVING if serving else states.NOT_SERVING)
+
+    async def not_serving(self) -> None:
+        """Tell that none does any more, for good."""
+        await self._servicer.enter_graceful_shutdown()
+
+    async def stop(self) -> None:
+        """Answer no more at the port of its own."""
+        if self._probed is not None:
+            await self._probed.stop(None)
+
+
+async def follow_space(health_: Health, name: str, store: Store, writer: Writer) -> None:
+    """Tell that a service does not do its work while the store finds no space. Does not return.
+
+    Who heeds that writes nothing more, so space is looked for here, too.
+    """
+    told = False
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        if store.full:
+            with contextlib.suppress(EpistreamError):  # there is none yet, or the service goes down
+                await asyncio.wrap_future(writer.run(store.look_for_space))
+        if store.full is not told:
+            told = store.full
+            await health_.tell(name, serving=not told)
+
+
+class _Servicer(health.aio.HealthServicer):  # type: ignore[misc] # the library has no types
+    """Anybody may ask it, so it knows only the names that are served, and lets only some follow."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self._names = frozenset(names)
+        self._watching = 0
+
+    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the contract's name
+        """Whether a service answers."""
+        await self._require_known(request.service, context)
+        return await super().Check(request, context)
+
+    async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802 - the contract's name
+        """The same, and again when it changes."""
+        await self._require_known(request.service, context)
+        if self._watching >= _WATCHES_MAX:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_WATCHES_MAX} follow the health already")
+        self._watching += 1
+        try:
+            await super().Watch(request, context)
+        finally:
+            self._watching -= 1
+
+    async def _require_known(self, name: str, context: Any) -> None:
+        if name not in self._names:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no service of this name is served")

@@ -1,0 +1,164 @@
+"""Clients that mean harm, or know no better: they are refused or cut off, and nobody else notices.
+
+What healthy clients feel of it: bench/hostile.py. Who sends malformed bytes: test_bad_requests.py.
+"""
+
+import asyncio
+import itertools
+import resource
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import grpc
+import psutil
+import pytest
+
+from epistream.clients import SyncKnowledgeClient, SyncProducer
+from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import knowledge_service_pb2 as know_pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.wire.errors import EpistreamError, Unavailable
+from tests.support.http2 import ping_until_sent_away
+from tests.support.kill_rounds import fsck
+from tests.support.rpc import DIMENSION, PATIENCE_SECONDS, client_of, rpc_failure_of, submission
+from tests.support.secured import ACCESS, Secured, start
+from tests.support.security import hash_of
+from tests.support.service import RunningService, running_service
+from tests.support.waits import wait_until
+
+STREAMS: Final = 200
+IDLER: Final = f"""
+[principals.idler]
+roles = ["lasting"]
+token_hashes = ["{hash_of("idler")}"]
+limits = {{ streams = {STREAMS} }}
+"""
+ASKED: Final = know_pb.GetRequest(namespace="facts", item_id="item-1")
+OWN: Final = ("grpc.use_local_subchannel_pool", 1)
+"""Of a client that has a connection to itself."""
+SPARE_FILES: Final = 8
+NUMBERS: Final = itertools.count(100)
+"""Of submissions that no other test has sent."""
+
+
+@asynccontextmanager
+async def undisturbed(service: RunningService) -> AsyncIterator[None]:
+    """Somebody else's connection and stream, which go on as if there were nothing, over what happens in the block."""
+    async with client_of(service.address, OWN) as client:
+        await client.make_namespace("facts")
+        await client.submit(submission("facts", 1))
+        async with client.subscribe("facts", head=True) as stream:
+            await stream.next_of("subscribed")
+            yield
+            receipts = await client.submit(*(submission("facts", next(NUMBERS)) for _ in range(3)))
+            changes = await stream.changes(3)
+            assert [change.revision for change in changes] == [receipt.revision for receipt in receipts]
+
+
+async def test_who_pings_without_end_is_sent_away(service: RunningService) -> None:
+    host, _, port = service.address.rpartition(":")
+
+    def ping() -> bytes | None:
+        with socket.create_connection((host, int(port)), PATIENCE_SECONDS) as connection:
+            return ping_until_sent_away(connection)
+
+    async with undisturbed(service):
+        assert await asyncio.to_thread(ping) == b"too_many_pings"
+
+
+@pytest.mark.parametrize("kilobytes", [30, 100])
+async def test_metadata_above_the_limit_is_refused(service: RunningService, kilobytes: int) -> None:
+    async with undisturbed(service), client_of(service.address, OWN) as client:
+        call = client.knowledge.Get(ASKED, metadata=(("x", "y" * kilobytes * 1024),), timeout=PATIENCE_SECONDS)
+        error = await rpc_failure_of(call)
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (await client.knowledge.Get(ASKED)).change.item_id == "item-1"
+
+
+async def test_a_message_above_the_limit_is_refused(service: RunningService) -> None:
+    async with undisturbed(service), client_of(service.address, OWN) as client:
+        error = await rpc_failure_of(client.call_raw("IngestService/Submit", bytes(20 * 1024 * 1024)))
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        stream = client.stream_raw("IngestService/SubmitStream")
+        await stream.write(bytes(20 * 1024 * 1024))
+        assert await stream.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (await client.knowledge.Get(ASKED)).change.item_id == "item-1"
+
+
+@pytest.fixture(scope="module")
+def idled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    yield from start(tmp_path_factory.mktemp("idled"), ACCESS + IDLER)
+
+
+async def test_idle_streams_end_at_the_limit_of_their_principal(idled: Secured) -> None:
+    async with idled.client("root") as root, idled.client("idler", OWN) as client, AsyncExitStack() as streams:
+        await root.make_namespace("facts")
+        opened = [await streams.enter_async_context(client.subscribe("facts", head=True)) for _ in range(STREAMS)]
+        for stream in opened:
+            await stream.next_of("subscribed")
+        async with client.subscribe("facts", head=True) as more:
+            error = await more.failure()
+        assert (type(error), error.reason) == (Unavailable, "OVERLOADED")
+        await root.submit(submission("facts", 1))
+        for stream in opened:
+            assert len(await stream.changes(1)) == 1
+        assert (await root.knowledge.Get(ASKED)).change.item_id == "item-1"
+
+
+BY_US: Final = grpc.StatusCode.UNAUTHENTICATED
+BY_GRPC: Final = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize(
+    ("characters", "codes"), [(9_000, {BY_US}), (20_000, {BY_US, BY_GRPC}), (30_000, {BY_GRPC}), (60_000, {BY_GRPC})]
+)
+async def test_a_token_of_any_length_is_refused(idled: Secured, characters: int, codes: set[grpc.StatusCode]) -> None:
+    """By the service, as any token that is nobody's; above the limit for metadata by gRPC, from 16 KiB on by chance."""
+    async with idled.client("root") as root:
+        await root.make_namespace("facts")
+        async with idled.client("x" * characters, OWN) as client:
+            error = await rpc_failure_of(client.knowledge.Get(ASKED, timeout=PATIENCE_SECONDS))
+        assert error.code() in codes
+        await root.namespaces.GetNamespace(ns_pb.GetNamespaceRequest(name="facts"))
+
+
+def test_a_service_without_files_to_open_refuses_and_goes_on_when_there_are(tmp_path: Path) -> None:
+    """Connections take all that it may open. What it acknowledges is there, and afterwards all is taken again."""
+    acknowledged: dict[str, int] = {}
+    with running_service(tmp_path / "data") as service:
+        process = psutil.Process(service.pid)
+        host, _, port = service.address.rpartition(":")
+        with SyncKnowledgeClient(service.address) as client:
+            client.create_namespace("facts", encoder=ns_pb.Encoder(model="none", dimension=DIMENSION))
+        with SyncProducer(service.address, timeout_seconds=5) as producer, ExitStack() as connections:
+            submit(producer, range(5), acknowledged)
+            _, hard = process.rlimit(resource.RLIMIT_NOFILE)
+            most = process.num_fds() + SPARE_FILES
+            process.rlimit(resource.RLIMIT_NOFILE, (most, hard))
+            for _ in range(4 * SPARE_FILES):
+                connections.enter_context(socket.create_connection((host, int(port)), PATIENCE_SECONDS))
+            wait_until(lambda: process.num_fds() >= most, "that there are no more files to open")
+            submit(producer, range(5, 15), acknowledged)
+            assert service.is_running()
+        with SyncProducer(service.address, timeout_seconds=PATIENCE_SECONDS) as producer:
+            submit(producer, range(15, 20), acknowledged)
+            assert {f"s-{number}" for number in range(15, 20)} <= acknowledged.keys()
+        with SyncKnowledgeClient(service.address) as client:
+            for number, revision in acknowledged.items():
+                assert client.get("facts", number.replace("s-", "item-")).change.revision == revision
+        assert service.stop() == 0
+    assert fsck(tmp_path / "data") == []
+
+
+def submit(producer: SyncProducer, numbers: range, acknowledged: dict[str, int]) -> None:
+    """Submit one after the other; what is not acknowledged is an error that says so."""
+    for number in numbers:
+        try:
+            [receipt] = producer.submit(submission("facts", number))
+        except EpistreamError:
+            continue
+        assert receipt.outcome == pb.OUTCOME_ADMITTED
+        acknowledged[receipt.submission_id] = receipt.revision

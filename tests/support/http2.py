@@ -1,0 +1,44 @@
+"""As much of HTTP/2 (RFC 9113) as it takes to annoy a server: what a client begins with, and pings without end."""
+
+import socket
+import struct
+import time
+from typing import Final
+
+START: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+"""The preface, and settings that set nothing."""
+_PING: Final = b"\x00\x00\x08\x06\x00\x00\x00\x00\x00epistrea"
+_GOAWAY: Final = 7
+_HEAD_BYTES: Final = 9
+
+
+def ping_until_sent_away(connection: socket.socket, until: float = float("inf")) -> bytes | None:
+    """Ping as fast as it is read, until the other end says that it is enough, or it is `until` by `time.monotonic`.
+
+    Returns:
+        What it says; empty when it ended the connection without a word, None when it said nothing in time.
+    """
+    received = b""
+    try:
+        connection.sendall(START)
+        while time.monotonic() < until:
+            connection.sendall(_PING * 100)
+            received += (some := connection.recv(1 << 16))
+            said, received = _goaway(received)
+            if said is not None or not some:
+                return said or b""
+    except OSError:
+        return b""
+    return None
+
+
+def _goaway(received: bytes) -> tuple[bytes | None, bytes]:
+    """What a GOAWAY frame among those received says, and what is left behind the last whole frame."""
+    while len(received) >= _HEAD_BYTES:
+        length, kind = struct.unpack(">I", b"\0" + received[:3])[0], received[3]
+        if len(received) < _HEAD_BYTES + length:
+            break
+        if kind == _GOAWAY:
+            return received[_HEAD_BYTES + 8 : _HEAD_BYTES + length], b""
+        received = received[_HEAD_BYTES + length :]
+    return None, received

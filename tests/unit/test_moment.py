@@ -1,0 +1,126 @@
+"""What is held for want of a parent, as batches move on: what ends it, and what it costs to ask about it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from epistream.indexer import moment, pipeline
+from epistream.indexer.engine import Engine
+from epistream.indexer.known import BatchView
+from epistream.indexer.model import Embedded
+from epistream.indexer.store import check
+from epistream.v1 import knowledge_pb2 as pb
+from tests.support.knowing import (
+    NAMESPACE,
+    HandClock,
+    commit,
+    commit_in_batches,
+    open_engine,
+    pending,
+    retraction,
+    submission,
+)
+
+SYNTHETIC, CRAWLED = pb.ORIGIN_SYNTHETIC, pb.ORIGIN_CRAWLED
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    opened = open_engine(tmp_path)
+    yield opened
+    assert check(opened.store) == []
+    opened.close()
+
+
+def made(item: str, *parents: str, content: str = "") -> pb.Submission:
+    """Synthetic knowledge that was derived from items."""
+    content = content or f"{item}: so a model says."
+    return submission(content, id=f"s-{item}", item=item, origin=SYNTHETIC, derived_from=parents)
+
+
+def human(item: str, content: str = "") -> pb.Submission:
+    content = content or f"{item}: so a person says."
+    return submission(content, id=content, item=item)
+
+
+def waiting(engine: Engine) -> list[str]:
+    return [held.decision.held.item_id for held in pending(engine, pb.REASON_UNKNOWN_PARENT)]
+
+
+@pytest.mark.parametrize("size", [1, 9])
+@pytest.mark.parametrize(
+    ("origin", "producer", "ends"),
+    [(SYNTHETIC, "alice", True), (CRAWLED, "web", True), (SYNTHETIC, "mallory", False)],
+)
+def test_what_is_taken_back_while_it_lacks_a_parent_does_not_go_on(
+    engine: Engine, origin: pb.Origin.ValueType, producer: str, size: int, *, ends: bool
+) -> None:
+    gone = retraction("child", id="r", origin=origin, producer=producer)
+    sent = [made("child", "a"), made("of-child", "child", "a"), gone, human("a")]
+
+    receipts = commit_in_batches(engine, sent, size)
+
+    again, *_ = commit(engine, sent[0])
+    if not ends:
+        assert (receipts[2].reason, again.reason) == (pb.REASON_UNKNOWN_ITEM, pb.REASON_RELEASED)
+        return
+    assert (receipts[2].outcome, receipts[2].reason) == (pb.OUTCOME_MERGED, pb.REASON_ALREADY_RETRACTED)
+    assert (again.outcome, again.reason) == (pb.OUTCOME_REJECTED, pb.REASON_RETRACTION)
+    assert waiting(engine) == ["of-child"]
+
+
+def test_what_is_taken_back_is_so_however_a_stream_is_cut_whatever_it_waits_for(tmp_path: Path) -> None:
+    sent = [
+        *(submission(f"{n}: so it is.", id=f"{n}", origin=SYNTHETIC) for n in range(10)),
+        made("child", "a"),
+        submission("child: later.", id="later", item="child", origin=SYNTHETIC),
+        retraction("child", id="r"),
+    ]
+    dumps = []
+    for size in (1, 12, 13):
+        opened = open_engine(tmp_path / str(size), HandClock())
+        for start in range(0, 900, 100):  # so that there is no room for more
+            more = [submission(f"more {n}", id=f"more {n}", origin=SYNTHETIC) for n in range(start, start + 100)]
+            commit(opened, *more)
+        receipts = commit_in_batches(opened, sent, size)
+        assert [receipt.reason for receipt in receipts[-3:-1]] == [pb.REASON_UNKNOWN_PARENT, pb.REASON_DEFERRED]
+        assert {held.decision.held.item_id for held in pending(opened)} == {""}
+        dumps.append(list(opened.store.logical_dump()))
+        opened.close()
+    assert dumps == dumps[:1] * 3
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_what_the_batch_has_said_is_not_among_those_that_are_looked_at(
+    engine: Engine, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many say it: else it would depend on how a stream is cut what goes on."""
+    for module in (moment, pipeline):
+        monkeypatch.setattr(module, "AT_ONCE", 2)
+    commit(engine, *(made(f"c{n}", "a", content="It is so.") for n in range(9)), made("other", "a"))
+
+    commit_in_batches(engine, [human("x", "It is so."), human("a")], size)
+
+    assert waiting(engine) == []
+    assert engine.namespaces.get(NAMESPACE).item_count == 3
+
+
+def test_what_lacks_another_parent_does_not_join_each_batch_that_names_one(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch compares all that join it with each other: with each version of `a` all of them would once more."""
+    commit(engine, *(made(f"c{n}", "a", "lost") for n in range(5)), made("whole", "a"))
+    joined: list[str] = []
+    join = BatchView.join
+
+    def counting(view: BatchView, candidates: Sequence[Embedded], **how: Any) -> None:
+        joined.extend(candidate.decoded.item_id for candidate in candidates)
+        join(view, candidates, **how)
+
+    monkeypatch.setattr(BatchView, "join", counting)
+    commit(engine, *(human("a", f"a: the {n}th.") for n in range(4)))
+
+    assert joined == ["a"] * 4 + ["whole"]
+    assert waiting(engine) == [f"c{n}" for n in range(5)]
