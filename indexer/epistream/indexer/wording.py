@@ -112,12 +112,12 @@ class _Order:
         keys = Counter(word.key for chain in chains for word in chain)
         signs = Counter(word.after for chain in chains for word in chain)
         self._rows, self._places = _numbered(keys, _KEYS_MAX), _numbered(signs, _SIGNS_MAX)
-        capitals = {False: 0, True: 1}
+        capitals = {"False": 0, "True": 1}
         self._keys = _links(
             ((a.key, b.key) for chain in chains for a, b in pairwise(chain)), self._rows, self._rows, _SMOOTHING
         )
         self._signs = _links(
-            ((a.after, b.capital) for chain in chains for a, b in pairwise(chain)), self._places, capitals, 1.0
+            ((a.after, str(b.capital)) for chain in chains for a, b in pairwise(chain)), self._places, capitals, 1.0
         )
         self._codes = {word: self._code(parts) for word, parts in known.items()}
         self._begin, self._end = self._code(_BEGIN), self._code(_END)
@@ -234,9 +234,9 @@ def _numbered(seen: Counter[str], most: int) -> dict[str, int]:
 
 
 def _links(
-    pairs: Iterable[tuple[str, str | bool]],
+    pairs: Iterable[tuple[str, str]],
     rows: dict[str, int],
-    columns: dict[str, int] | dict[bool, int],
+    columns: dict[str, int],
     smoothing: float,
 ) -> _Table:
     """For each pair that was seen: how much more it tells than an unseen one, in nats on the grid.
@@ -246,7 +246,7 @@ def _links(
     """
     seen = Counter(pairs)
     total = sum(seen.values())
-    followers: Counter[str | bool] = Counter()
+    followers: Counter[str] = Counter()
     for (_, second), n in seen.items():
         followers[second] += n
     table = np.zeros((max(rows.values(), default=0) + 1, max(columns.values(), default=0) + 1), np.int16)
