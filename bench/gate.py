@@ -1,8 +1,9 @@
-"""What the gate costs the pipeline: 20,000 records with vectors, with all that the gate measures and without it.
+"""What the gate costs the pipeline: 20,000 records with vectors, with all that the gate asks and without any of it.
 
-The two are run in turns, in one process each, and what counts is the ratio within a turn. Without means: gains are not
-observed (a namespace of longer vectors than are measured does the same). Then the same where half of the records are
-synthetic, so that lineage, looks, gain and the real share are asked for each.
+The two are run in turns, in one process each, and what counts is the ratio within a turn. Once all records are
+people's, of which the gate only learns; once half of them are synthetic, so that lineage, looks, gain and the real
+share are asked for each of those, by the default policy and against an anchor window that is whole. Without means:
+nothing of this is asked or kept.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,75 +24,116 @@ from bench.records import DIMENSION, NAMESPACE, make_records
 from bench.report import Figure, below, report
 from epistream.indexer import standing
 from epistream.indexer.engine import Engine
+from epistream.indexer.gate import NO_GROUNDS
 from epistream.indexer.model import Record
+from epistream.indexer.moment import Moment
+from epistream.indexer.pipeline import Pipeline
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 
 RECORDS: Final = 20_000
+BEFORE: Final = 1_000
+"""People's records that come first and are not counted: they make the anchor window."""
 BATCH: Final = 500
 TURNS: Final = 5
 _MORE_MAX: Final = 1.2
+_WAYS: Final = ("people-without", "people-with", "half-without", "half-with")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one way takes."""
+
+    all_us: float
+    """A record, on one thread."""
+    writer_us: float
+    """A record, of it on the writer; the rest is prepared beside it."""
+    window_s: float
+    """The anchor window, until the first synthetic record is looked at."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--alone", choices=("with", "without", "synthetic", "held"), help="used by itself")
+    parser.add_argument("--alone", choices=_WAYS, help="used by itself")
     parser.add_argument("--turns", type=int, default=TURNS)
     arguments = parser.parse_args()
     if arguments.alone:
-        print(json.dumps(alone(arguments.alone)))
+        print(json.dumps(asdict(alone(arguments.alone))))
         return 0
-    found: dict[str, list[float]] = {way: [] for way in ("without", "with", "synthetic", "held")}
+    found: dict[str, list[Taken]] = {way: [] for way in _WAYS}
     for _ in range(arguments.turns):
         for way, taken in found.items():
             taken.append(asked(way))
-    more = [with_it / without for with_it, without in zip(found["with"], found["without"], strict=True)]
+    window = statistics.median(one.window_s for one in found["half-with"])
     return report(
         "gate",
         [
-            Figure("the pipeline without the gate's measures", statistics.median(found["without"]), "µs a record"),
-            Figure("with them", statistics.median(found["with"]), "µs a record"),
-            below("of each turn, the second of the first: median", statistics.median(more), "times", _MORE_MAX),
-            Figure("most", max(more), "times"),
-            Figure("half of the records synthetic, measured", statistics.median(found["synthetic"]), "µs a record"),
-            Figure("half of them synthetic, GUARD_HOLD", statistics.median(found["held"]), "µs a record"),
+            *_compared("people's records", found["people-without"], found["people-with"]),
+            *_compared("half of the records synthetic", found["half-without"], found["half-with"]),
+            Figure("the anchor window of 500, once", window, "s"),
         ],
     )
 
 
-def asked(way: str) -> float:
-    """Microseconds a record, in a process of its own."""
+def _compared(name: str, without: Sequence[Taken], having: Sequence[Taken]) -> list[Figure]:
+    turns = list(zip(having, without, strict=True))
+    more = [one.all_us / other.all_us for one, other in turns]
+    writer = [one.writer_us / other.writer_us for one, other in turns]
+    return [
+        Figure(f"{name}: without the gate", statistics.median(one.all_us for one in without), "µs a record"),
+        Figure("with it", statistics.median(one.all_us for one in having), "µs a record"),
+        below("of each turn, the second of the first: median", statistics.median(more), "times", _MORE_MAX),
+        Figure("most", max(more), "times"),
+        Figure("of it on the writer: without", statistics.median(one.writer_us for one in without), "µs a record"),
+        Figure("on the writer: with, of without", statistics.median(writer), "times"),
+    ]
+
+
+def asked(way: str) -> Taken:
+    """What one way takes, in a process of its own."""
     command = [sys.executable, "-m", "bench.gate", "--alone", way]
-    return float(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    return Taken(**json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
 
 
-def alone(way: str) -> float:
-    """What one way takes, µs a record: prepared beforehand, as the service does beside the writer, then committed."""
-    if way == "without":
-        standing.GAIN_DIMENSION_MAX = 0  # type: ignore[misc] # as for vectors that are too long
-    made = list(make_records(RECORDS))
-    records = [Record(_sent(one.submission, one.vector, number, way), 1) for number, one in enumerate(made)]
+def alone(way: str) -> Taken:
+    """What one way takes: prepared beforehand, as the service does beside the writer, then committed."""
+    if way.endswith("without"):
+        _ask_nothing()
+    records = [
+        Record(_sent(one.submission, one.vector, number, half=way.startswith("half")), 1)
+        for number, one in enumerate(make_records(BEFORE + 1 + RECORDS))
+    ]
+    prepared_s = committed_s = 0.0
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine(Path(folder))
-        guard = ns_pb.GUARD_HOLD if way == "held" else ns_pb.GUARD_MEASURE
-        engine.namespaces.create(
-            ns_pb.CreateNamespaceRequest(
-                name=NAMESPACE,
-                encoder=ns_pb.Encoder(model="none", dimension=DIMENSION),
-                policy=ns_pb.Policy(guard=guard),
-            )
-        )
+        encoder = ns_pb.Encoder(model="none", dimension=DIMENSION)
+        engine.namespaces.create(ns_pb.CreateNamespaceRequest(name=NAMESPACE, encoder=encoder))
+        engine.pipeline.commit(engine.pipeline.prepare(records[:BEFORE]))
         begun = time.perf_counter()
-        for start in range(0, RECORDS, BATCH):
-            engine.pipeline.commit(engine.pipeline.prepare(records[start : start + BATCH]))
-        taken = time.perf_counter() - begun
+        engine.pipeline.commit(engine.pipeline.prepare(records[BEFORE : BEFORE + 1]))
+        window_s = time.perf_counter() - begun
+        for start in range(BEFORE + 1, len(records), BATCH):
+            begun = time.perf_counter()
+            prepared = engine.pipeline.prepare(records[start : start + BATCH])
+            prepared_s += (ready := time.perf_counter()) - begun
+            engine.pipeline.commit(prepared)
+            committed_s += time.perf_counter() - ready
         engine.close()
-    return taken / RECORDS * 1e6
+    return Taken((prepared_s + committed_s) / RECORDS * 1e6, committed_s / RECORDS * 1e6, window_s)
 
 
-def _sent(made: pb.Submission, vector: np.ndarray[tuple[int], np.dtype[np.float32]], number: int, way: str) -> bytes:
+def _ask_nothing() -> None:
+    """No lineage, looks, gain or real share, and no posterior that learns."""
+    standing.GAIN_DIMENSION_MAX = 0  # type: ignore[misc] # as for vectors that are too long
+    Moment.grounds = lambda *_: NO_GROUNDS  # type: ignore[method-assign]
+    Pipeline._look = lambda self, prepared: prepared  # type: ignore[method-assign] # noqa: SLF001
+
+
+def _sent(
+    made: pb.Submission, vector: np.ndarray[tuple[int], np.dtype[np.float32]], number: int, *, half: bool
+) -> bytes:
     made.embedding.float32 = vector.astype("<f4").tobytes()
-    if way in ("synthetic", "held") and number % 2:
+    if half and number >= BEFORE and (number - BEFORE) % 2 == 0:
         made.origin, made.provenance.generator = pb.ORIGIN_SYNTHETIC, "bench"
     return made.SerializeToString()
 

@@ -26,6 +26,7 @@ _Vectors: TypeAlias = NDArray[np.float32]
 def wanted(name: str = NAMESPACE, **policy: object) -> ns_pb.CreateNamespaceRequest:
     """What makes a namespace with small windows."""
     made = ns_pb.Policy(
+        guard=ns_pb.GUARD_MEASURE,  # what is held is in no window
         near_duplicate_threshold=0.99,
         anchor_items=ITEMS,
         watch_items=ITEMS,

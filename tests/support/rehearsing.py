@@ -188,7 +188,9 @@ def _collapse(life: Life) -> None:
     life.say(*texts(kinds(FEW_KINDS, 5, 30), "Held"))
     life.decide(pb.REASON_COLLAPSE, admits=True)
     life.change(guard=ns_pb.GUARD_HOLD, worth_min=0.2, on_collapse=ns_pb.COLLAPSE_ACTION_WATCH)
-    life.say(*texts(kinds(ALL_KINDS, 10, 31), "Too short", "llama"))
+    life.say(*texts(kinds(ALL_KINDS, 10, 31), "Too little", "llama"))
+    short = kinds(ALL_KINDS, 1, 32)[0]
+    life.say(submission("Too short.", id="short", origin=SYNTHETIC, vector=short, producer="llama"))
     life.decide(pb.REASON_IMPLAUSIBLE, admits=True)
     life.change(guard=ns_pb.GUARD_MEASURE)
 

@@ -22,7 +22,11 @@ def open_watched(folder: Path, *, anchor_items: int, watch_items: int, watch_eve
     """An engine with a namespace of the packaged encoder, and windows of these sizes."""
     engine = Engine(folder, encoder(), clock=HandClock())
     policy = ns_pb.Policy(
-        anchor_items=anchor_items, watch_items=watch_items, watch_every=watch_every, real_share_floor=0.0
+        guard=ns_pb.GUARD_MEASURE,  # what is held is in no window
+        anchor_items=anchor_items,
+        watch_items=watch_items,
+        watch_every=watch_every,
+        real_share_floor=0.0,
     )
     engine.namespaces.create(ns_pb.CreateNamespaceRequest(name=NAMESPACE, policy=policy))
     return engine

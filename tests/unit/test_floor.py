@@ -34,8 +34,8 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 def apart(engine: Engine, floor: float | None = None) -> Engine:
-    """With a policy under which nothing is near enough to be compared."""
-    wanted = ns_pb.Policy(near_duplicate_threshold=1.0, real_share_floor=floor)
+    """With a policy under which nothing is near enough to be compared, nor held for how it looks."""
+    wanted = ns_pb.Policy(near_duplicate_threshold=1.0, real_share_floor=floor, guard=ns_pb.GUARD_MEASURE)
     engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=wanted))
     return engine
 

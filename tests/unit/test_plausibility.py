@@ -1,6 +1,6 @@
 """Plausibility: people's texts are likely, noise is not, and what cannot be told is not passed."""
 
-import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,18 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from epistream.indexer.gain import Posterior
-from epistream.indexer.plausibility import ORDER_MIN, RANK_MIN, Neighbourhood, Wording, doubts, worth
-from epistream.indexer.spectrum import drawn
+from epistream.indexer.plausibility import (
+    RANK_MIN,
+    REPETITION_MIN,
+    REPETITION_RANK_MIN,
+    Neighbourhood,
+    doubts,
+)
+from epistream.indexer.wording import ORDER_MIN, Worded
 from tests.support.fuzzing import examples
-from tests.support.samples import STREAMS, encoder, needs_samples, rows, vectors
 
-PLAIN = [
-    "The lake is twelve kilometres long, and the river that leaves it runs to the north.",
-    "In the winter the lake is frozen, and the people of the village walk to the other side.",
-    "The village was founded by the monks of the abbey in the year of the great flood.",
-    "The river was moved in the year that the mill was built, to the west of the village.",
-] * 5
+TOLD = Worded(order=ORDER_MIN, untold="", repetition=0.1, repetition_rank=0.001)
 
 
 def unit(seed: int, count: int, dimension: int) -> NDArray[np.float32]:
@@ -61,77 +60,20 @@ def test_a_neighbourhood_needs_neighbours() -> None:
         Neighbourhood(unit(1, 5, 4))
 
 
-def test_an_order_tells_more_than_chance_and_a_repetition_less_than_people() -> None:
-    wording = Wording(PLAIN)
-
-    told = wording.read(PLAIN[1])
-    assert told.order is not None
-    assert told.order > ORDER_MIN
-    assert wording.read("lake " * 40).order == 0
-    assert (wording.read("lake " * 40).repetition or 1) < 0.1
-    assert told == wording.read(PLAIN[1])
-
-
-def test_what_cannot_be_told_is_a_doubt() -> None:
-    wording = Wording(PLAIN)
-
-    assert wording.read("The lake is long.").order is None
-    assert Wording([]).read(PLAIN[0]).repetition is None
-    assert doubts(None, wording.read("The lake is long.")) == ("NO_VECTOR", "TOO_SHORT")
-    assert doubts(0.5, None) == ("NO_TEXT",)
-    assert doubts(RANK_MIN, wording.read(PLAIN[1])) == ()
-    assert doubts(0.01, wording.read("lake " * 40))[0] == "TOO_FAR"
-
-
-@given(st.text(max_size=300))
-def test_any_text_is_read(text: str) -> None:
-    worded = Wording(PLAIN).read(text)
-
-    assert worded.order is None or np.isfinite(worded.order)
-    assert worded.repetition is None or 0 < worded.repetition <= 1
-
-
-def noise(texts: list[str]) -> dict[str, list[str]]:
-    """200 of each kind, from the words of people."""
-    draw = random.Random(5)
-    words = [word for text in texts for word in text.split()]
-    long = [text for text in texts if len(text.split()) >= 8]
-    return {
-        "shuffled": [
-            " ".join(draw.sample(chosen.split(), len(chosen.split()))) for chosen in draw.choices(long, k=200)
-        ],
-        "mixed": [" ".join(draw.choices(words, k=draw.randint(8, 60))) for _ in range(200)],
-        "repeated": [" ".join([draw.choice(words)] * draw.randint(5, 60)) for _ in range(200)],
-        "repeated in turn": [" ".join(draw.sample(words, 3) * draw.randint(5, 30)) for _ in range(200)],
-    }
-
-
-@needs_samples
-@pytest.mark.slow
-def test_r21_noise_is_never_accepted_though_it_gains_the_most() -> None:
-    places = [place for place, row in enumerate(rows(STREAMS)) if row["origin"] != "synthetic"]
-    order = drawn(len(places), 1)
-    window, fresh = [places[i] for i in order[:260]], [places[i] for i in order[260:]]
-    texts = [str(row["text"]) for row in rows(STREAMS)]
-    neighbourhood, wording = Neighbourhood(vectors(STREAMS)[window]), Wording([texts[place] for place in window])
-    posterior = Posterior(384)
-    for place in window:
-        posterior.observe(vectors(STREAMS)[place])
-
-    random_vectors = unit(9, 200, 384)
-    assert all(rank < RANK_MIN for rank in neighbourhood.rank(random_vectors))
-    human_gain = posterior.score(vectors(STREAMS)[fresh]).mean()
-    assert posterior.score(random_vectors).mean() > human_gain
-
-    for kind, made in noise([texts[place] for place in places]).items():
-        encoded = encoder().encode(made)
-        ranks = neighbourhood.rank(encoded)
-        passed = [text for text, rank in zip(made, ranks, strict=True) if not doubts(float(rank), wording.read(text))]
-        assert not passed, kind
-        assert kind == "shuffled" or posterior.score(encoded).mean() > human_gain
-
-    ranks = neighbourhood.rank(vectors(STREAMS)[fresh])
-    long = [(rank, texts[place]) for rank, place in zip(ranks, fresh, strict=True) if len(texts[place].split()) >= 50]
-    passed = [text for rank, text in long if not doubts(float(rank), wording.read(text))]
-    assert len(passed) >= 0.8 * len(long)
-    assert worth(1.0, float(human_gain)) < worth(1.0, float(posterior.score(random_vectors).mean()))
+@pytest.mark.parametrize(
+    ("rank", "worded", "found"),
+    [
+        (None, TOLD, ("NO_VECTOR",)),
+        (0.5, None, ("NO_TEXT",)),
+        (0.5, replace(TOLD, order=None, untold="TOO_SHORT"), ("TOO_SHORT",)),
+        (0.01, replace(TOLD, order=None, untold="TOO_SHORT", repetition=0.9), ("TOO_FAR", "REPEATS", "TOO_SHORT")),
+        (RANK_MIN, TOLD, ()),
+        (0.5, replace(TOLD, order=ORDER_MIN - 0.1), ("NO_ORDER",)),
+        (0.5, replace(TOLD, repetition=REPETITION_MIN), ("REPEATS",)),
+        (0.5, replace(TOLD, repetition=REPETITION_MIN, repetition_rank=REPETITION_RANK_MIN), ()),
+    ],
+)
+def test_what_is_too_little_or_cannot_be_told_is_a_doubt(
+    rank: float | None, worded: Worded | None, found: tuple[str, ...]
+) -> None:
+    assert doubts(rank, worded) == found

@@ -22,7 +22,7 @@ def test_under_its_own_policies_nothing_differs(store: str) -> None:
     ran = epistream_process("rehearse", store, "-n", NAMESPACE)
 
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out.splitlines()[0] == "0 of 457 decisions differ"
+    assert ran.out.splitlines()[0] == "0 of 458 decisions differ"
 
 
 def test_what_differs_is_printed_for_people_and_for_programs(store: str) -> None:
@@ -32,7 +32,7 @@ def test_what_differs_is_printed_for_people_and_for_programs(store: str) -> None
 
     assert told.code == 0
     differ = len(described["differences"])
-    assert differ > 100
+    assert differ > 20, "more than are printed"
     assert f"{differ} of {described['decisions']} decisions differ" in told.out
     assert f"and {differ - 20} more" in told.out
     assert "  gpt Early 0: ADMITTED NEW -> HELD IMPLAUSIBLE" in told.out.splitlines()

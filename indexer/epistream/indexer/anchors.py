@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +22,11 @@ from numpy.typing import NDArray
 from epistream.indexer.catalog import Catalog, Committed
 from epistream.indexer.journal import Entry
 from epistream.indexer.model import NamespaceConfig
-from epistream.indexer.plausibility import Neighbourhood, Wording
+from epistream.indexer.plausibility import Neighbourhood
 from epistream.indexer.spectrum import HumanWindow, Missing
+from epistream.indexer.wording import CHARACTERS_MAX, Wording
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.canonical import canonical_text
-
-_CHARACTERS_KEPT: Final = 10_000
-"""Of each content: more than the words that a Wording looks at, and a bound on what a window takes."""
 
 _Key: TypeAlias = tuple[int, pb.Modality.ValueType]
 _Extent: TypeAlias = tuple[int, int]
@@ -43,7 +41,7 @@ class Anchor:
     vectors: NDArray[np.float32]
     """Shape (n, d), float32, each of length one."""
     contents: tuple[str, ...]
-    """What they say, at most the first 10,000 characters of each."""
+    """What they say, of each what a Wording looks at."""
     prompts: tuple[str, ...]
     """`prompt_key` of what each answers."""
     digest: str
@@ -188,7 +186,7 @@ def _anchor(rows: Sequence[Committed]) -> Anchor:
     return Anchor(
         revisions=tuple(row.revision for row in rows),
         vectors=np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(len(rows), -1),
-        contents=tuple(knowledge.content[:_CHARACTERS_KEPT] for knowledge in said),
+        contents=tuple(knowledge.content[:CHARACTERS_MAX] for knowledge in said),
         prompts=tuple(prompt_key(knowledge.prompt) for knowledge in said),
         digest=digest.hexdigest()[:16],
     )

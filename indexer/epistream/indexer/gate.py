@@ -33,6 +33,7 @@ from epistream.indexer.match import (
 )
 from epistream.indexer.measure import Measured
 from epistream.indexer.model import AUTHORITY, Held, NamespaceConfig, Ruling, valid_us
+from epistream.indexer.plausibility import NOISE
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import FieldViolation
@@ -195,8 +196,12 @@ def _says_less(grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType
 
 def _too_little(grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:
     """Why synthetic knowledge is held for what it is; None for what is not, as what was verified otherwise."""
-    measured = grounds.measured
-    if config.policy.guard != ns_pb.GUARD_HOLD or measured is None or grounds.verified:
+    measured, guard = grounds.measured, config.policy.guard
+    if guard == ns_pb.GUARD_MEASURE or measured is None or grounds.verified:
+        return None
+    if NOISE.intersection(measured.looks.doubts):
+        return pb.REASON_IMPLAUSIBLE
+    if guard != ns_pb.GUARD_HOLD:
         return None
     if measured.looks.doubts:
         return pb.REASON_IMPLAUSIBLE

@@ -11,7 +11,7 @@ import numpy as np
 
 from epistream.indexer.anchors import Anchor
 from epistream.indexer.model import Embedded, Looks
-from epistream.indexer.plausibility import RANK_MIN, doubts, worth
+from epistream.indexer.plausibility import doubts, worth
 from epistream.indexer.spectrum import Missing
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -33,26 +33,22 @@ class Measured:
         return worth(plausibility, self.gain) if plausibility is not None and self.gain is not None else None
 
 
-def look(candidates: Sequence[Embedded], anchor: Anchor | Missing, *, read: bool) -> list[Looks]:
-    """How candidates of one modality look beside its anchor window: where they lie, and if `read` how they are worded.
+def look(candidates: Sequence[Embedded], anchor: Anchor | Missing) -> list[Looks]:
+    """How candidates of one modality look beside its anchor window: where they lie, and how texts are worded.
 
-    1 to 2 ms for each text that is read, else some microseconds. The figures of one do not depend on the others.
+    The figures of one do not depend on the others.
     """
     if isinstance(anchor, Missing):
-        return [Looks("", read, None, (anchor.reason,)) for _ in candidates]
+        return [Looks("", None, (anchor.reason,)) for _ in candidates]
     vectors = [candidate.vector for candidate in candidates if candidate.vector is not None]
     ranks = iter(anchor.neighbourhood.rank(np.stack(vectors)).tolist() if vectors else ())
     return [
-        _looks(candidate, anchor, next(ranks) if candidate.vector is not None else None, read=read)
-        for candidate in candidates
+        _looks(candidate, anchor, next(ranks) if candidate.vector is not None else None) for candidate in candidates
     ]
 
 
-def _looks(candidate: Embedded, anchor: Anchor, rank: float | None, *, read: bool) -> Looks:
+def _looks(candidate: Embedded, anchor: Anchor, rank: float | None) -> Looks:
     submission = candidate.decoded.submission
-    if read:
-        text = submission.modality == pb.MODALITY_TEXT
-        found = doubts(rank, anchor.wording.read(submission.content) if text else None)
-    else:
-        found = ("NO_VECTOR",) if rank is None else ("TOO_FAR",) if rank < RANK_MIN else ()
-    return Looks(anchor.digest, read, rank, found)
+    text = submission.modality == pb.MODALITY_TEXT
+    worded = anchor.wording.read(submission.content) if text else None
+    return Looks(anchor.digest, rank, doubts(rank, worded))

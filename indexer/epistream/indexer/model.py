@@ -126,8 +126,6 @@ class Looks:
 
     anchors: str
     """The digest of the anchor window that it was compared with; empty where there is none yet."""
-    read: bool
-    """Whether its wording was looked at."""
     plausibility: float | None
     """The share of people's items that lie at least as far out, 0 to 1; None where that cannot be told."""
     doubts: tuple[str, ...]

@@ -26,7 +26,6 @@ from epistream.indexer.measure import Measured, look
 from epistream.indexer.model import Embedded, Held, NamespaceConfig, Ruling, answered
 from epistream.indexer.standing import Standing
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.v1 import namespace_service_pb2 as ns_pb
 
 AT_ONCE: Final = 500
 """How many of those that were put off go on in one commit that nothing came in with."""
@@ -285,16 +284,10 @@ class Moment:
     def _measured(self, candidate: Embedded) -> Measured:
         anchor = self.anchors[candidate.decoded.submission.modality].anchor
         digest = anchor.digest if isinstance(anchor, Anchor) else ""
-        read = reads(self.config)
         looks = candidate.looks
-        if looks is None or (looks.anchors, looks.read) != (digest, read):
-            (looks,) = look([candidate], anchor, read=read)
+        if looks is None or looks.anchors != digest:
+            (looks,) = look([candidate], anchor)
         return self.standing.measured(candidate, looks)
-
-
-def reads(config: NamespaceConfig) -> bool:
-    """Whether the wording of synthetic texts is looked at, which takes its time: only where it may hold them."""
-    return config.policy.guard == ns_pb.GUARD_HOLD
 
 
 def _embedded(held: Held, vector: bytes | None) -> Embedded:

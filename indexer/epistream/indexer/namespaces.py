@@ -221,6 +221,7 @@ def _complete(recorded: ns_pb.Namespace) -> ns_pb.Namespace:
     complete = ns_pb.Namespace()
     complete.CopyFrom(recorded)
     complete.policy.CopyFrom(_defaults())
+    complete.policy.guard = ns_pb.GUARD_MEASURE  # the default until there was another, which is recorded
     complete.policy.MergeFrom(recorded.policy)
     return complete
 
@@ -232,7 +233,7 @@ def _defaults() -> ns_pb.Policy:
         retained_revisions=0,
         generation_max=2,
         require_generator=True,
-        guard=ns_pb.GUARD_MEASURE,
+        guard=ns_pb.GUARD_HOLD_NOISE,
         worth_min=0.0,
         real_share_floor=0.1,
         verify_code=False,
@@ -265,7 +266,7 @@ def _merge(policy: ns_pb.Policy, given: ns_pb.Policy, path: str, fields: list[st
         value = getattr(policy, name)
         if not lowest <= value <= highest:
             raise InvalidInput.at(f"{path}.{name}", f"{value:g} must be {what} from {lowest:g} to {highest:g}")
-    if policy.guard not in (ns_pb.GUARD_MEASURE, ns_pb.GUARD_HOLD):
-        raise InvalidInput.at(f"{path}.guard", f"{policy.guard} must be GUARD_MEASURE or GUARD_HOLD")
+    if policy.guard not in (ns_pb.GUARD_MEASURE, ns_pb.GUARD_HOLD_NOISE, ns_pb.GUARD_HOLD):
+        raise InvalidInput.at(f"{path}.guard", f"{policy.guard} must be GUARD_MEASURE, GUARD_HOLD_NOISE or GUARD_HOLD")
     if policy.on_collapse not in (ns_pb.COLLAPSE_ACTION_WATCH, ns_pb.COLLAPSE_ACTION_HOLD):
         raise InvalidInput.at(f"{path}.on_collapse", f"{policy.on_collapse} must be COLLAPSE_ACTION_WATCH or …_HOLD")

@@ -27,7 +27,7 @@ from epistream.indexer.known import BatchView, Statements, look_ahead
 from epistream.indexer.match import Retraction, match, match_again
 from epistream.indexer.measure import look
 from epistream.indexer.model import Arrived, Embedded, Malformed, Record, Ruling, record_of
-from epistream.indexer.moment import AT_EACH, AT_ONCE, Moment, Orphans, PutOff, reads
+from epistream.indexer.moment import AT_EACH, AT_ONCE, Moment, Orphans, PutOff
 from epistream.indexer.namespaces import Namespaces, NamespaceState
 from epistream.indexer.store import Store
 from epistream.v1 import journal_pb2
@@ -228,7 +228,7 @@ class Pipeline:
             state = self._namespaces.state(name)
             with self._store.reader() as catalog:
                 anchor = self._anchors.of(catalog, state.config, modality, state.head)
-            for one, looks in zip(candidates, look(candidates, anchor, read=reads(state.config)), strict=True):
+            for one, looks in zip(candidates, look(candidates, anchor), strict=True):
                 looked[id(one)] = replace(one, looks=looks)
         return [looked.get(id(candidate), candidate) for candidate in prepared]
 

@@ -889,7 +889,9 @@ class Figures(_message.Message):
 
     @_builtins.property
     def doubts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Why it does not look like knowledge: TOO_FAR, NO_ORDER, REPEATS, or why that cannot be told: NO_ANCHORS, NO_VECTOR, NO_TEXT, TOO_SHORT."""
+        """Why it does not look like knowledge: TOO_FAR, REPEATS, NO_ORDER, or why that cannot be told: NO_ANCHORS, NO_VECTOR, NO_TEXT, TOO_SHORT,
+        ANCHORS_UNORDERED.
+        """
 
     def __init__(
         self,

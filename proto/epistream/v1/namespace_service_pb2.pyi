@@ -28,21 +28,29 @@ class _Guard:
 class _GuardEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Guard.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     GUARD_UNSPECIFIED: _Guard.ValueType  # 0
-    """Not given: GUARD_MEASURE."""
+    """Not given: GUARD_HOLD_NOISE."""
     GUARD_MEASURE: _Guard.ValueType  # 1
     """It is measured, and the receipt has the figures."""
     GUARD_HOLD: _Guard.ValueType  # 2
     """It is HELD with REASON_IMPLAUSIBLE for a person to decide; so is what cannot be measured."""
+    GUARD_HOLD_NOISE: _Guard.ValueType  # 3
+    """What looks like noise (`figures.doubts` has TOO_FAR, REPEATS or NO_ORDER) is HELD with REASON_IMPLAUSIBLE for a person to decide. What cannot be told,
+    for want of words, of a vector or of enough that people wrote, is let through with its figures.
+    """
 
 class Guard(_Guard, metaclass=_GuardEnumTypeWrapper):
     """What is done with SYNTHETIC knowledge about which there are doubts: far from what people wrote in the namespace, or worded as no person would."""
 
 GUARD_UNSPECIFIED: Guard.ValueType  # 0
-"""Not given: GUARD_MEASURE."""
+"""Not given: GUARD_HOLD_NOISE."""
 GUARD_MEASURE: Guard.ValueType  # 1
 """It is measured, and the receipt has the figures."""
 GUARD_HOLD: Guard.ValueType  # 2
 """It is HELD with REASON_IMPLAUSIBLE for a person to decide; so is what cannot be measured."""
+GUARD_HOLD_NOISE: Guard.ValueType  # 3
+"""What looks like noise (`figures.doubts` has TOO_FAR, REPEATS or NO_ORDER) is HELD with REASON_IMPLAUSIBLE for a person to decide. What cannot be told,
+for want of words, of a vector or of enough that people wrote, is let through with its figures.
+"""
 Global___Guard: _TypeAlias = Guard  # noqa: Y015
 
 class _CollapseAction:
@@ -129,7 +137,9 @@ class Policy(_message.Message):
     require_generator: _builtins.bool
     """SYNTHETIC knowledge says in `provenance.generator` which model made it, else it is HELD with REASON_NO_GENERATOR. True when unset."""
     guard: Global___Guard.ValueType
-    """What is done with SYNTHETIC knowledge that does not look like knowledge. GUARD_MEASURE when unset."""
+    """What is done with SYNTHETIC knowledge that does not look like knowledge. GUARD_HOLD_NOISE when unset; a namespace that was made before there was
+    that keeps GUARD_MEASURE.
+    """
     worth_min: _builtins.float
     """SYNTHETIC knowledge that is worth less (plausibility times relative information gain) is HELD with REASON_LOW_GAIN, 0 to 1; 0 when unset, which holds
     nothing. Only with GUARD_HOLD.

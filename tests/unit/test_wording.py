@@ -1,0 +1,88 @@
+"""Wording: people's texts have an order and repeat little, noise does not, and what cannot be told is not passed."""
+
+import itertools
+import random
+import statistics
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epistream.indexer.spectrum import drawn
+from epistream.indexer.wording import ORDER_MIN, Wording, _above_chance
+from tests.support.fuzzing import examples
+from tests.support.samples import STREAMS, needs_samples, rows
+
+PLAIN = [
+    "The lake is twelve kilometres long, and the river that leaves it runs to the north.",
+    "In the winter the lake is frozen, and the people of the village walk to the other side.",
+    "The village was founded by the monks of the abbey in the year of the great flood.",
+    "The river was moved in the year that the mill was built, to the west of the village.",
+] * 10
+
+
+@given(st.integers(4, 6), st.integers(0, 2**32 - 1))
+@examples(30)
+def test_it_is_the_mean_and_the_deviation_over_all_orders(inner: int, seed: int) -> None:
+    weights = np.random.default_rng(seed).integers(0, 9, (inner + 2, inner + 2)).astype(np.float64)
+
+    orders = [(0, *order, inner + 1) for order in itertools.permutations(range(1, inner + 1))]
+    told = [float(weights[order[:-1], order[1:]].sum()) for order in np.array(orders)]
+
+    expected = (told[0] - statistics.fmean(told)) / statistics.pstdev(told)
+    assert _above_chance(weights) == pytest.approx(expected)
+
+
+def test_where_all_orders_tell_the_same_there_is_none() -> None:
+    assert _above_chance(np.full((9, 9), 3.0)) == 0
+
+
+def test_an_order_tells_more_than_chance_and_a_repetition_less_than_people() -> None:
+    wording = Wording(PLAIN)
+
+    told = wording.read(PLAIN[1])
+    assert told.order is not None
+    assert told.order > ORDER_MIN
+    assert told.repetition_rank == 1
+    again = wording.read("lake " * 40)
+    assert again.order == 0
+    assert again.repetition == pytest.approx(38 / 39)
+    assert (again.repetition_rank or 1) < 0.1
+
+
+@pytest.mark.parametrize("text", ["pump pump pump", "Pump, pump. PUMP! pump", "pump,pump;pump", "> > > >"])
+def test_a_word_again_and_again_repeats_whatever_stands_between(text: str) -> None:
+    assert (Wording(PLAIN).read(text).repetition or 0) >= 0.4
+
+
+def test_how_many_words_tell_is_learnt_from_people() -> None:
+    lists = [" ".join(random.Random(seed).sample("abcdefghijklmnopqrstuvwxyz", 20)) for seed in range(200)]
+
+    assert Wording(PLAIN).telling is not None
+    assert Wording(PLAIN).read("The lake is long.").untold == "TOO_SHORT"
+    assert Wording(lists).telling is None
+    assert Wording(lists).read(PLAIN[0]).untold == "ANCHORS_UNORDERED"
+    assert Wording([]).read(PLAIN[0]).repetition_rank is None
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_read(text: str) -> None:
+    worded = Wording(PLAIN).read(text)
+
+    assert worded.order is None or np.isfinite(worded.order)
+    assert worded.repetition_rank is None or 0 < worded.repetition_rank <= 1
+
+
+@needs_samples
+def test_an_order_by_chance_is_rare() -> None:
+    texts = [str(row["text"]) for row in rows(STREAMS) if row["origin"] != "synthetic"]
+    order = drawn(len(texts), 1)
+    wording = Wording([texts[place] for place in order[:260]])
+    assert wording.telling is not None
+    long = [words for text in texts if len(words := text.split()) >= wording.telling]
+    draw = random.Random(5)
+
+    read = [wording.read(" ".join(draw.sample(words, len(words)))).order for words in draw.choices(long, k=2000)]
+
+    assert sum(found is None or found >= ORDER_MIN for found in read) <= 1
