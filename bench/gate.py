@@ -126,7 +126,7 @@ def _ask_nothing() -> None:
     """No lineage, looks, gain or real share, and no posterior that learns."""
     standing.GAIN_DIMENSION_MAX = 0  # type: ignore[misc] # as for vectors that are too long
     Moment.grounds = lambda *_: NO_GROUNDS  # type: ignore[method-assign]
-    Pipeline._look = lambda self, prepared: prepared  # type: ignore[method-assign] # noqa: SLF001
+    Pipeline._look = lambda self, prepared: prepared  # type: ignore[method-assign] # noqa: ARG005, SLF001
 
 
 def _sent(

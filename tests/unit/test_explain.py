@@ -47,7 +47,7 @@ TOLD = {
     "generation_max": ("generation", "up to 4"),
     "unknown_parents": ("parents", "lost"),
     "gain": ("worth", "gain 0.512"),
-    "human_gain": ("worth", "0.623 beyond what is not synthetic"),
+    "human_gain": ("worth", "0.623 beyond what people said or tests verified"),
     "plausibility": ("looks", "0.734"),
     "doubts": ("looks", "TOO_FAR"),
     "worth": ("worth", "worth 0.376"),

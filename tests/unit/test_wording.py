@@ -52,7 +52,7 @@ def test_an_order_tells_more_than_chance_and_a_repetition_less_than_people() -> 
 
 
 @pytest.mark.parametrize("text", ["pump pump pump", "Pump, pump. PUMP! pump", "pump,pump;pump", "> > > >"])
-def test_a_word_again_and_again_repeats_whatever_stands_between(text: str) -> None:
+def test_r21_a_word_again_and_again_repeats_whatever_stands_between(text: str) -> None:
     assert (Wording(PLAIN).read(text).repetition or 0) >= 0.4
 
 
@@ -75,7 +75,7 @@ def test_any_text_is_read(text: str) -> None:
 
 
 @needs_samples
-def test_an_order_by_chance_is_rare() -> None:
+def test_r21_an_order_by_chance_is_rare() -> None:
     texts = [str(row["text"]) for row in rows(STREAMS) if row["origin"] != "synthetic"]
     order = drawn(len(texts), 1)
     wording = Wording([texts[place] for place in order[:260]])
