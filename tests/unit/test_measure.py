@@ -8,10 +8,21 @@ import pytest
 
 from epistream.indexer.engine import Engine
 from epistream.indexer.gain import Gains
+from epistream.indexer.known import LOOK_AHEAD_MIN
+from epistream.indexer.model import Embedded, Record
 from epistream.indexer.standing import GAIN_DIMENSION_MAX
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
-from tests.support.knowing import DIMENSION, NAMESPACE, HandClock, commit, commit_in_batches, open_engine, submission
+from tests.support.knowing import (
+    DIMENSION,
+    NAMESPACE,
+    START_US,
+    HandClock,
+    commit,
+    commit_in_batches,
+    open_engine,
+    submission,
+)
 
 ANCHORS = 64
 
@@ -53,6 +64,18 @@ def test_r21_one_word_again_and_again_is_held(engine: Engine) -> None:
 
     assert held.reason == pb.REASON_IMPLAUSIBLE
     assert "REPEATS" in held.figures.doubts
+
+
+def test_what_is_synthetic_is_looked_at_before_the_writer_gets_it_however_many_come(engine: Engine) -> None:
+    sent = [said(2000 + number, pb.ORIGIN_SYNTHETIC) for number in range(LOOK_AHEAD_MIN)]
+
+    prepared = engine.pipeline.prepare([Record(one.SerializeToString(), START_US) for one in sent])
+
+    for one in prepared:
+        assert isinstance(one, Embedded)
+        assert one.nearby is not None
+        assert one.looks is not None
+        assert one.looks.plausibility is not None
 
 
 def test_people_are_never_held_for_how_it_looks(engine: Engine) -> None:

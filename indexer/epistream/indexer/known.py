@@ -7,7 +7,7 @@ look in the index is done beforehand, beside the writer: `look_ahead`.
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -97,7 +97,7 @@ def look_ahead(prepared: Sequence[Embedded | Malformed], namespaces: Namespaces)
             at_least = _at_least(state.config.policy.near_duplicate_threshold)
             # Nothing comes back where the threshold is low.
             for one, nearby in zip(candidates, state.searchable.nearby(_vectors(candidates), at_least), strict=False):
-                looked[id(one)] = Embedded(one.decoded, one.vector, nearby)
+                looked[id(one)] = replace(one, nearby=nearby)
     return [looked.get(id(candidate), candidate) for candidate in prepared]
 
 
