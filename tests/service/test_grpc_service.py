@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 import grpc
@@ -24,7 +25,7 @@ from epistream.v1 import knowledge_service_pb2 as knowledge_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import sync_service_pb2 as sync_pb
 from epistream.wire.errors import Broken, EpistreamError, Unavailable
-from tests.support.rpc import Client, client_of, failure_of, rpc_failure_of, submission, told_by
+from tests.support.rpc import PATIENCE_SECONDS, Client, client_of, failure_of, rpc_failure_of, submission, told_by
 from tests.support.service import Fail, RunningService, running_service
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -220,6 +221,15 @@ async def test_while_it_goes_down_no_service_is_serving(tmp_path: Path) -> None:
             assert await asyncio.to_thread(service.wait, 20) == 0
 
 
+async def test_a_call_whose_request_never_comes_is_ended(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data", default_call_seconds="0.5") as service:
+        async with client_of(service.address) as client:
+            ask: Any = client.channel.stream_unary("/epistream.v1.KnowledgeService/Get")
+            error = told_by(await asyncio.wait_for(rpc_failure_of(ask()), PATIENCE_SECONDS))
+    assert isinstance(error, Unavailable)
+    assert error.reason == "DEADLINE"
+
+
 async def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
     with running_service(tmp_path / "data", drain_seconds="60") as service:
         async with client_of(service.address) as client:
@@ -232,7 +242,7 @@ async def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
             service.signal(signal.SIGTERM)
             assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
             service.signal(signal.SIGTERM)
-            assert await asyncio.to_thread(service.wait) == -signal.SIGTERM
+            assert await asyncio.to_thread(service.wait) == 128 + signal.SIGTERM
             call.cancel()
 
 

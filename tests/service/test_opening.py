@@ -82,7 +82,7 @@ async def test_a_process_that_is_told_to_stop_meanwhile_stops_and_begins_anew(fo
     service.launch(Fail("rebuilding_held", at_pass=1))
     async with health_at(health) as status:
         assert await status("") == STATES.SERVING
-    assert await asyncio.to_thread(service.stop) == -signal.SIGTERM
+    assert await asyncio.to_thread(service.stop) == 128 + signal.SIGTERM
     service.start()
     assert service.metric('epistream_opening_done{step="views"}') == FACTS + 1
     assert await asyncio.to_thread(service.stop) == 0

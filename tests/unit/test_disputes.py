@@ -208,6 +208,21 @@ def test_what_a_reviewer_has_let_in_is_settled(engine: Engine) -> None:
     assert disputed(engine) == []
 
 
+def test_raters_of_one_name_with_two_producers_are_two(engine: Engine) -> None:
+    other = vote("i1", "1", 0, id="other")
+    other.provenance.producer = "another panel"
+    commit(engine, vote("i1", "1", 1), other)
+    assert len(disputed(engine)) == 1
+
+
+def test_a_scale_wider_than_a_number_can_say_is_refused_and_nothing_else_is_disturbed(engine: Engine) -> None:
+    wide = vote("i1", "a", 0, top=1.7e308)
+    wide.feedback.scale_min = -1.7e308
+    refused, taken = commit(engine, wide, vote("i1", "b", 1))
+    assert (refused.outcome, taken.outcome) == (pb.OUTCOME_REFUSED, pb.OUTCOME_RECORDED)
+    assert [violation.field for violation in refused.violations] == ["feedback.scale_max"]
+
+
 def test_a_program_neither_opens_a_dispute_nor_settles_one(engine: Engine) -> None:
     verdict = vote("i1", "executor", 0)
     verdict.feedback.rater_type = pb.RATER_TYPE_EXECUTOR

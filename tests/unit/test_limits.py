@@ -82,6 +82,15 @@ def test_after_a_few_requests_that_are_too_large_to_be_read_no_call_begins_for_s
     allowance.begin_call()
 
 
+def test_who_breaks_off_many_requests_at_once_owes_for_a_few() -> None:
+    allowance = Allowance(limits(), Clock())
+    for _ in range(200):
+        allowance.unread()
+    with pytest.raises(Unavailable) as error:
+        allowance.begin_call()
+    assert error.value.retry_delay_seconds == pytest.approx(30)
+
+
 @pytest.mark.parametrize("bounds", [{"submissions_per_second": 3.0}, {"bytes_per_second": 3000.0}])
 def test_submissions_above_the_rate_are_turned_away_until_they_are_paid_off(bounds: dict[str, float]) -> None:
     clock = Clock()

@@ -13,8 +13,9 @@ from epistream.indexer.feed import Wish
 from epistream.indexer.store import FILE, Store, check
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
+from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import sync_service_pb2 as sync
-from epistream.wire.errors import Broken
+from epistream.wire.errors import Broken, Conflict
 from epistream.wire.topics import EXPERT
 from tests.support.knowing import NAMESPACE, HandClock, commit, direction, pending, submission
 
@@ -37,6 +38,18 @@ def older(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
 def said(engine: Engine, item: str) -> list[tuple[int, str]]:
     changes = engine.knowledge.history(api.HistoryRequest(namespace=NAMESPACE, item_id=item)).changes
     return [(change.version, change.knowledge.content) for change in changes]
+
+
+def test_a_namespace_from_before_noise_was_held_keeps_its_guard_and_may_be_asked_for_again(older: Engine) -> None:
+    known = older.namespaces.get(NAMESPACE)
+    asked = ns_pb.CreateNamespaceRequest(name=NAMESPACE, encoder=known.encoder, policy=known.policy)
+    asked.policy.ClearField("guard")
+
+    assert known.policy.guard == ns_pb.GUARD_MEASURE
+    assert older.namespaces.create(asked) == known
+    asked.policy.guard = ns_pb.GUARD_HOLD_NOISE
+    with pytest.raises(Conflict):
+        older.namespaces.create(asked)
 
 
 def test_a_store_of_an_earlier_format_is_renewed_and_answers_as_before(older: Engine) -> None:

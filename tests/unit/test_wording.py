@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epistream.indexer.spectrum import drawn
-from epistream.indexer.wording import ORDER_MIN, Wording, _above_chance
+from epistream.indexer.wording import _PARTS, ORDER_MIN, Wording, _above_chance
 from tests.support.fuzzing import examples
 from tests.support.samples import STREAMS, needs_samples, rows
 
@@ -64,6 +64,15 @@ def test_how_many_words_tell_is_learnt_from_people() -> None:
     assert Wording(lists).telling is None
     assert Wording(lists).read(PLAIN[0]).untold == "ANCHORS_UNORDERED"
     assert Wording([]).read(PLAIN[0]).repetition_rank is None
+
+
+@pytest.mark.parametrize("word", ["a", "!!", "(a-b).", "\u201ca\u201d", "a!b!c", "", "a" + "!" * 9_990 + "a"])
+def test_a_word_stands_between_the_signs_around_it(word: str) -> None:
+    """In time that grows with its length: the signs within the longest of these took a second."""
+    parts = _PARTS.fullmatch(word)
+
+    assert parts is not None
+    assert parts[2] == word.strip("!().\u201c\u201d")
 
 
 @given(st.text(max_size=300))

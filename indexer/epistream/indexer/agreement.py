@@ -122,7 +122,7 @@ def _votes(item_id: str, feedback: Iterable[pb.Feedback]) -> Iterator[tuple[list
                 cast[one.kind, one.aspect, *scale][one.rater] = judged.score
     for (_, _, low, high), by_rater in cast.items():
         votes = list(by_rater.values())
-        whole = all(value.is_integer() for value in (low, high, *votes))
+        whole = all(value.is_integer() for value in (high - low, low, *votes))
         yield votes, round(high - low) + 1 if whole else len(set(votes))
 
 

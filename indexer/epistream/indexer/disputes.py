@@ -16,6 +16,7 @@ read, and not when it opens.
 """
 
 import json
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -48,7 +49,7 @@ CREATE TABLE disputes (
 ) WITHOUT ROWID;
 CREATE INDEX disputes_open ON disputes (namespace, item_id, dispute, opened_us) WHERE ended IS NULL;
 """
-"""`rater` is who votes on which ballot."""
+"""`rater` is who votes on which ballot, by which producer: two of them may know two people by one name."""
 
 TABLES: Final = ("votes", "disputes")
 
@@ -85,7 +86,8 @@ def apply(connection: apsw.Connection, number: int, entries: Sequence[Entry]) ->
                     _settle(connection, number, known.item_id, entry.sequence)
             case "decision" if entry.change is not None:
                 change = entry.change
-                by_reviewer = entry.record.decision.decided_by and change.kind != pb.CHANGE_KIND_LATE
+                let_in = bool(entry.record.decision.decided_by) and not change.verified_by
+                by_reviewer = let_in and change.kind != pb.CHANGE_KIND_LATE
                 if voted and (change.replaced_revision or by_reviewer):
                     _settle(connection, number, change.item_id, entry.sequence)
             case "decision" if entry.record.decision.receipt.outcome == pb.OUTCOME_RECORDED:
@@ -126,7 +128,7 @@ def as_held(catalog: Catalog, namespace: int, known: Dispute) -> Held:
     head = catalog.head(namespace, known.item_id)
     assert head is not None  # noqa: S101 - `read` found it
     change = pb.Change.FromString(catalog.committed(namespace, head.revision).change)
-    if change.kind == pb.CHANGE_KIND_RETRACTED:
+    while change.kind == pb.CHANGE_KIND_RETRACTED:
         change = pb.Change.FromString(catalog.committed(namespace, change.replaced_revision).change)
     receipt = pb.Receipt(
         namespace=change.namespace,
@@ -156,11 +158,13 @@ def _vote(connection: apsw.Connection, number: int, entry: Entry) -> bool:
     binary = feedback.kind == pb.FEEDBACK_KIND_BINARY
     low, high = (0.0, 1.0) if binary else (feedback.scale_min, feedback.scale_max)
     (judged,) = feedback.judged
+    if not math.isfinite(high - low):
+        return False  # it was taken once
     place = (judged.score - low) / (high - low)
     ballot = json.dumps([feedback.kind, feedback.aspect, low, high])
     connection.execute(
         "INSERT OR REPLACE INTO votes VALUES (?,?,?,?,?)",
-        (number, judged.item_id, json.dumps([ballot, feedback.rater]), ballot, place),
+        (number, judged.item_id, json.dumps([ballot, decision.receipt.producer, feedback.rater]), ballot, place),
     )
     connection.execute(
         "INSERT INTO disputes SELECT :n, :s, :i, :t, NULL WHERE EXISTS (SELECT 1 FROM votes WHERE namespace = :n"

@@ -96,8 +96,7 @@ def _scale(feedback: pb.Feedback) -> Iterator[FieldViolation]:
         yield FieldViolation("feedback.scale_max", "required for FEEDBACK_KIND_RATING, as is `scale_min`")
     elif given[0] != given[1]:
         yield FieldViolation("feedback.scale_max", "both ends of a scale are given, or none")
-    elif all(given):
-        finite = math.isfinite(feedback.scale_min) and math.isfinite(feedback.scale_max)
-        if not (finite and feedback.scale_min < feedback.scale_max):
-            found = f"{feedback.scale_min:g} to {feedback.scale_max:g}"
-            yield FieldViolation("feedback.scale_max", f"expected a finite number above `scale_min`, found {found}")
+    elif all(given) and not 0 < feedback.scale_max - feedback.scale_min < math.inf:
+        found = f"{feedback.scale_min:g} to {feedback.scale_max:g}"
+        expected = "expected a finite number above `scale_min`, at a finite distance"
+        yield FieldViolation("feedback.scale_max", f"{expected}, found {found}")

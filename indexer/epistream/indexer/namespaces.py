@@ -115,6 +115,8 @@ class Namespaces:
             name=request.name, encoder=self._encoder(request.encoder), policy=policy, policy_version=1
         )
         existing = self._states.get(request.name)
+        if existing is not None and not request.policy.HasField("guard"):
+            wanted.policy.guard = existing.recorded.policy.guard  # its default was another one: see _complete
         if existing is not None:
             return self._same_or_conflict(existing, wanted)
         wanted.create_time.FromMicroseconds(self._clock.now_us())

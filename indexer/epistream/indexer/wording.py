@@ -39,7 +39,7 @@ _SMOOTHING: Final = 5.0
 _GRID: Final = 2.0**10
 """Weights are whole numbers of 1/1,024 nat, so that their sums and products are exact, in whatever order they come."""
 _EDGE: Final = ""
-_PARTS: Final = re.compile(r"(\W*)(.*?)(\W*)", re.DOTALL)
+_PARTS: Final = re.compile(r"(\W*)((?:.*\w)?)(\W*)", re.DOTALL)
 _TOKEN: Final = re.compile(r"\w+")
 
 _Table: TypeAlias = NDArray[np.int16]

@@ -36,6 +36,9 @@ NOTED_CHARACTERS_MAX: Final = 100
 _UNKNOWN_LINES_PER_SECOND: Final = 10
 """Of the audit log, about callers whom nobody knows. The metric counts all of them."""
 _HEAR_SECONDS: Final = 1.0
+_ARRIVE_SECONDS: Final = 0.1
+_UNHEARD: Final = ("UNAUTHENTICATED", "RESOURCE_EXHAUSTED")
+"""With what is refused who is not to send anything now."""
 _RETRY_DELAY_SECONDS: Final = 0.5
 _QUIET_SECONDS: Final = 0.1
 _QUIET_TRIALS: Final = 5
@@ -303,7 +306,7 @@ class Calls:
         # When all is recorded: a client that does not read keeps this waiting.
         if status is not None:
             if listens and (call is None or not call.heard):
-                await _hear(context)
+                await _hear(context, reads=code not in _UNHEARD)
             await context.abort_with_status(status)
 
     async def _received(self, context: Context, caller: Caller) -> bytes:
@@ -313,10 +316,15 @@ class Calls:
 
         Raises:
             InvalidInput: TOO_LARGE, or none was sent.
+            Unavailable: DEADLINE, it did not come in time.
         """
+        reading = asyncio.create_task(read_message(context))
         raw: bytes | None = None
         try:
-            raw = await asyncio.shield(asyncio.create_task(read_message(context)))
+            seconds = self._seconds(context)
+            if not (await asyncio.wait({reading}, timeout=seconds))[0]:
+                raise Unavailable(f"no request came within {seconds:.1f} seconds: try again", reason="DEADLINE")
+            raw = reading.result()
         finally:
             if raw is None and self._guard.guarded:
                 caller.allowance.unread()
@@ -362,6 +370,11 @@ class Calls:
             if not self._open:
                 self._none_open.set()
 
+    def _seconds(self, context: Context) -> float:
+        """How long a unary call has, from now on."""
+        remaining: float | None = context.time_remaining()  # None for a call without a deadline
+        return self._unary_seconds if remaining is None else min(remaining, CALL_SECONDS_MAX)
+
     async def _in_time(
         self,
         context: Context,
@@ -369,8 +382,7 @@ class Calls:
         request: _Request,
         call: Call,
     ) -> bytes:
-        remaining: float | None = context.time_remaining()  # None for a call without a deadline
-        seconds = self._unary_seconds if remaining is None else min(remaining, CALL_SECONDS_MAX)
+        seconds = self._seconds(context)
         call.at_seconds = time.monotonic() + seconds
         limit = asyncio.timeout(seconds)
         try:
@@ -382,12 +394,19 @@ class Calls:
             raise Unavailable(f"not answered within {seconds:.1f} seconds: try again", reason="DEADLINE") from error
 
 
-async def _hear(context: Context) -> None:
-    """Take a client's first message, for a moment, before its stream is refused.
+async def _hear(context: Context, *, reads: bool) -> None:
+    """Wait for a client's first message, for a moment, before its stream is refused.
 
     A client that writes to a stream that has ended hears INTERNAL of its own gRPC, and not why (one in twenty).
+
+    Args:
+        context: the stream's.
+        reads: whether it is taken, however large it is; else it is let arrive as far as gRPC takes it in by itself.
     """
-    await asyncio.wait({asyncio.create_task(read_message(context))}, timeout=_HEAR_SECONDS)
+    if reads:
+        await asyncio.wait({asyncio.create_task(read_message(context))}, timeout=_HEAR_SECONDS)
+    else:
+        await asyncio.sleep(_ARRIVE_SECONDS)
 
 
 def _status_of(error: Exception, method: str) -> grpc.Status:

@@ -135,7 +135,7 @@ class Service:
 
         for each in _SIGNALS:
             # Nothing is served yet, and what is half made is made anew by the next start.
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, _end_at_once)
         self.engine = await asyncio.to_thread(opened)
         try:
             self._compose()
@@ -271,13 +271,13 @@ class Service:
         self._sync.start()
         if self.guard.guarded:
             self._follow(self.guard.keep_reading())
-        self._follow(follow_space(self.health, ingest.SERVICE, self.engine.store, self.writer))
         if self._embedder is None:
             self._encoder_ready.set()
         else:
             threading.Thread(target=self._load_encoder, name="encoder-loading", daemon=True).start()
         await self._server.start()
-        await self.health.serving()
+        self.health.serving()
+        self._follow(follow_space(self.health, ingest.SERVICE, self.engine.store, self.writer))
         for state in self.engine.namespaces.states():
             if state.standing.put_off.total():
                 self._let_go(state.config.name)
@@ -315,7 +315,7 @@ class Service:
 
     async def stop(self) -> None:
         """Go down in the order that loses nothing: no new calls, calls in flight, Kafka, the writer, the store."""
-        await self.health.not_serving()
+        self.health.not_serving()
         self._calls.draining.set()
         self._sync.drain()
         if self.intake is not None:
@@ -383,7 +383,7 @@ class Service:
     def _signalled(self) -> None:
         for each in _SIGNALS:
             self._loop.remove_signal_handler(each)
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, _end_at_once)
         _LOG.info("Going down; a second signal ends the process at once")
         self._stopping.set()
 
@@ -453,6 +453,11 @@ def _make_traces(settings: Settings, loop: asyncio.AbstractEventLoop) -> Traces 
     if not settings.trace_endpoint:
         return None
     return Traces(settings.trace_endpoint, settings.trace_ratio, loop.call_soon_threadsafe)
+
+
+def _end_at_once(number: int, _frame: object) -> None:
+    """A handler of our own: as the first process of a container it would ignore a signal that has none."""
+    os._exit(128 + number)
 
 
 def _make_measuring(settings: Settings, engine: Engine) -> Part | None:

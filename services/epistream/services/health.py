@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from epistream.indexer.store import Store
 from epistream.services.server import OPTIONS, bound
@@ -27,6 +27,7 @@ class Health:
 
     Attributes:
         address: where it is served alone, as HOST:PORT; empty for nowhere.
+        servicer: answers a server's calls.
     """
 
     def __init__(self, names: Sequence[str], address: str) -> None:
@@ -40,7 +41,7 @@ class Health:
             Unavailable: the address cannot be bound.
         """
         self._names = tuple(names)
-        self._servicer = _Servicer(("", *names))
+        self.servicer = _Servicer(("", *names))
         self._probed: grpc.aio.Server | None = None
         self.address = ""
         if address:
@@ -53,29 +54,26 @@ class Health:
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Have another server answer the same, too."""
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self.servicer, server)
 
     async def start(self) -> None:
         """Answer: the process lives, and no service does its work yet."""
-        await self._servicer.set("", health_pb2.HealthCheckResponse.SERVING)
-        for name in self._names:
-            await self.tell(name, serving=False)
+        self.tell("", serving=True)
         if self._probed is not None:
             await self._probed.start()
 
-    async def serving(self) -> None:
+    def serving(self) -> None:
         """Tell that every service does its work: only text needs the encoder, and what needs it says so."""
         for name in self._names:
-            await self.tell(name, serving=True)
+            self.tell(name, serving=True)
 
-    async def tell(self, name: str, *, serving: bool) -> None:
+    def tell(self, name: str, *, serving: bool) -> None:
         """Tell whether one service does its work. Of no effect once all are told that none does."""
-        states = health_pb2.HealthCheckResponse
-        await self._servicer.set(name, states.SERVING if serving else states.NOT_SERVING)
+        self.servicer.tell(name, serving=serving)
 
-    async def not_serving(self) -> None:
+    def not_serving(self) -> None:
         """Tell that none does any more, for good."""
-        await self._servicer.enter_graceful_shutdown()
+        self.servicer.end()
 
     async def stop(self) -> None:
         """Answer no more at the port of its own."""
@@ -96,21 +94,43 @@ async def follow_space(health_: Health, name: str, store: Store, writer: Writer)
                 await asyncio.wrap_future(writer.run(store.look_for_space))
         if store.full is not told:
             told = store.full
-            await health_.tell(name, serving=not told)
+            health_.tell(name, serving=not told)
 
 
-class _Servicer(health.aio.HealthServicer):  # type: ignore[misc] # the library has no types
-    """Anybody may ask it, so it knows only the names that are served, and lets only some follow."""
+class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # the library has no types
+    """Anybody may ask it, so it knows only the names that are served, and lets only some follow.
+
+    Nobody waits for who follows and does not read: the library's own servicer writes to them under the lock that a
+    change needs.
+    """
 
     def __init__(self, names: Sequence[str]) -> None:
-        super().__init__()
-        self._names = frozenset(names)
+        self._serving = dict.fromkeys(names, False)
+        self._changed = asyncio.Event()
+        """Set at the next change, and another then takes its place."""
+        self._ended = False
         self._watching = 0
+
+    def tell(self, name: str, *, serving: bool) -> None:
+        """Have a service serve, or not; of no effect after the end."""
+        if not self._ended:
+            self._serving[name] = serving
+            self._wake()
+
+    def end(self) -> None:
+        """None serves any more."""
+        self._ended = True
+        self._serving = dict.fromkeys(self._serving, False)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the contract's name
         """Whether a service answers."""
         await self._require_known(request.service, context)
-        return await super().Check(request, context)
+        return _response(serving=self._serving[request.service])
 
     async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802 - the contract's name
         """The same, and again when it changes."""
@@ -119,10 +139,21 @@ class _Servicer(health.aio.HealthServicer):  # type: ignore[misc] # the library 
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_WATCHES_MAX} follow the health already")
         self._watching += 1
         try:
-            await super().Watch(request, context)
+            told: bool | None = None
+            while True:
+                changed, serving = self._changed, self._serving[request.service]
+                if serving is not told:
+                    told = serving
+                    await context.write(_response(serving=serving))
+                await changed.wait()
         finally:
             self._watching -= 1
 
     async def _require_known(self, name: str, context: Any) -> None:
-        if name not in self._names:
+        if name not in self._serving:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no service of this name is served")
+
+
+def _response(*, serving: bool) -> Any:
+    states = health_pb2.HealthCheckResponse
+    return states(status=states.SERVING if serving else states.NOT_SERVING)

@@ -106,7 +106,8 @@ class Writer:
         """Whose turn it was."""
         self._stopping = False
         self._failure: Broken | None = None
-        self._thread = threading.Thread(target=self._work, name="writer")
+        # A service that could not start ends all the same. What is in the middle of a commit then was not acknowledged.
+        self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""

@@ -1,6 +1,7 @@
 """How much one principal may use: rates, bytes at one time, streams. Used on the event loop's thread only."""
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,9 @@ _ROOM_DELAY_SECONDS: Final = 0.2
 _STREAMS_DELAY_SECONDS: Final = 5.0
 _UNREAD_AT_ONCE: Final = 5
 _UNREAD_PER_SECOND: Final = 0.1
-"""Requests that are not read to their end. What is too large gRPC takes in whole, only to refuse it."""
+_UNREAD_OWED_MAX: Final = 2
+"""Requests that are not read to their end. What is too large gRPC takes in whole, only to refuse it. Nobody owes for
+more: a proxy that goes down breaks off many at once, and all that come through it are one principal."""
 
 
 class Bucket:
@@ -36,10 +39,10 @@ class Bucket:
         self._fill()
         return max(0.0, (1.0 - self._level) / self._per_second)
 
-    def take(self, count: float) -> None:
-        """Take, into debt if need be: ask `delay_seconds` before."""
+    def take(self, count: float, owed_max: float = math.inf) -> None:
+        """Take, into debt if need be, but not further than `owed_max`: ask `delay_seconds` before."""
         self._fill()
-        self._level -= count
+        self._level = max(self._level - count, min(self._level, -owed_max))
 
     def _fill(self) -> None:
         now = self._now()
@@ -129,7 +132,7 @@ class Allowance:
 
     def unread(self) -> None:
         """A request was too large to be read, or broken off: after a few of them no call begins for some seconds."""
-        self._unread.take(1)
+        self._unread.take(1, _UNREAD_OWED_MAX)
 
     def check_size(self, size: int) -> None:
         """Raises InvalidInput, TOO_LARGE, for a message of so many bytes."""
