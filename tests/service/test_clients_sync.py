@@ -75,8 +75,8 @@ def test_a_blocking_subscriber_iterates_acknowledges_and_resumes() -> None:
             assert subscriber.position == Position("epoch-1", 40)
             assert subscriber.counts.reconnects == 1
         assert received == history[:40]
-        run(until(lambda: bool(server.streams[-1].acknowledgements)))
-        assert server.streams[-1].acknowledgements[-1].applied_revision == 40
+        acknowledged = server.streams[-1].acknowledgements
+        run(until(lambda: bool(acknowledged) and acknowledged[-1].applied_revision == 40))
 
 
 def test_a_blocking_subscriber_is_closed_from_another_thread() -> None:
