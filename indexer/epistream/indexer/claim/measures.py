@@ -47,7 +47,7 @@ _UNIT_FORMS: Final = forms("""
     °C: °C
     °F: °F
     K: K, kelvin, kelvins
-    kg: kg, kilogram, kilograms, kilogramme, kilogrammes
+    kg: kg, kgs, kilo, kilos, kilogram, kilograms, kilogramme, kilogrammes
     g: g, gram, grams, gramme, grammes
     mg: mg, milligram, milligrams, milligramme, milligrammes
     μg: μg, mcg, microgram, micrograms
@@ -71,6 +71,8 @@ _UNIT_FORMS: Final = forms("""
     m³: m³, m3, cubic metre, cubic metres, cubic meter, cubic meters
     km²: km², km2, square kilometre, square kilometres, square kilometer, square kilometers, sq km
     cm²: cm², cm2
+    mi²: mi², square mile, square miles, sq mi
+    ft²: ft², square foot, square feet, sq ft
     cm³: cm³, cm3
     L: L, l, liter, liters, litre, litres
     mL: mL, ml, milliliter, milliliters, millilitre, millilitres

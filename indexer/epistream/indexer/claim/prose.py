@@ -8,6 +8,7 @@ behind a verb of saying. All other tokens stay, in order: whatever this module d
 """
 
 import re
+from functools import cached_property
 from typing import Final
 
 from epistream.indexer.claim import words
@@ -70,6 +71,8 @@ _CASE_THERE: Final[tuple[dict[str, str], ...]] = (
     {LOWER: NOUN, SHOUTED: SHOUTED_NOUN},
 )
 
+_LATIN_END: Final = "\u02af"
+"""The last of the Latin letters, but for rare ones; what is beyond begins a word of another script."""
 _SENTENCE_MAX: Final = 32
 """How far to look for letters that stand for things, in tokens."""
 _UNIT_MAX: Final = 5
@@ -156,6 +159,9 @@ class _Reader:
     def _next(self) -> str:
         return self.tokens[self.at + 1] if self.at + 1 < len(self.tokens) else ""
 
+    def _after_next(self) -> str:
+        return self.tokens[self.at + 2] if self.at + 2 < len(self.tokens) else ""
+
     def _last(self) -> str:
         return self.keys[-1] if self.keys else ""
 
@@ -183,10 +189,16 @@ class _Reader:
             self._add(words.EQUAL.get(word, word), case)
 
     def _the(self) -> None:
-        """`the` goes, unless it tells certain things from things in general: `the laws`, `the few`."""
+        """`the` goes, unless it tells certain things from things in general: `the laws`, `the children`, `the few`.
+
+        Nor does it go where the noun is half of a preposition without it: `in case of fire`, `in the case of fire`.
+        """
         follows = self._next().lower()
         is_plural = follows.isalpha() and follows.endswith("s") and not follows.endswith(("ss", "us", "is"))
         is_telling = is_plural or follows in words.THE_STAYS_BEFORE or self._last() in words.THE_STAYS_AFTER
+        is_telling = is_telling or follows in words.IRREGULAR_PLURALS
+        is_noun = follows.isalpha() and follows not in ORDINALS
+        is_telling = is_telling or (is_noun and self._last() in words.OF_PREPOSITIONS and self._after_next() == "of")
         if is_telling and self.place != _AT_START:
             self._add("the", ANY)
         else:
@@ -354,6 +366,9 @@ class _Reader:
         if piece in CARDINALS and self._last() == "no":
             self._add(piece, self.lower)
             return
+        if "," in piece and self._may_be_decimal_comma:
+            self._add(QUANTITY + piece, ANY)
+            return
         reading = read_date(self.tokens, self.at)
         if reading is None and piece not in MONTHS:
             reading = read_quantity(self.tokens, self.at)
@@ -364,9 +379,18 @@ class _Reader:
             self.keys[-1], self.cases[-1] = _RANGE, ANY  # `5 to 10 mg` is `5-10 mg`
         self._add(reading.key, ANY, reading.end - self.at)
 
+    @cached_property
+    def _may_be_decimal_comma(self) -> bool:
+        """Whether the text is not in English, so that `2,500` may be two and a half."""
+        others = sum(
+            token.lower() in words.OTHER_LANGUAGES or (token[0] > _LATIN_END and token[0].isalpha())
+            for token in self.tokens
+        )
+        return others > sum(token.lower() in words.FUNCTION_WORDS for token in self.tokens)
+
     @staticmethod
     def _is_bare(key: str) -> bool:
-        return key[0] == QUANTITY and " " not in key
+        return key[:1] == QUANTITY and " " not in key
 
     def _code(self, piece: str) -> None:
         self.has_identifiers = True
@@ -427,17 +451,25 @@ class _Reader:
             return
         if not last or last == _BREAK:
             self.at += 1
+        elif piece != "." and self._is_formula(last):
+            self._add(piece.strip(), ANY)
         else:
             self._add(_BREAK, ANY)
         self.place = _AT_START
 
+    def _is_formula(self, last: str) -> bool:
+        """Whether what stands here joins two letters, or two numbers: `a - b` is not `a : b`, nor `0..9` `0...9`."""
+        follows = self._next()
+        has_letters = len(last) == 1 and last.isalpha() and len(follows) == 1 and follows.isalpha()
+        return has_letters or (self._is_bare(last) and is_numeral(follows))
+
     def _mark(self, piece: str) -> None:
-        """`?` makes a question of a statement; `!` only ends it, but for that of `5!` and `n!`."""
+        """`?` makes a question of a statement; `!` only ends it, as in `in 2010!`, but for that of `5!` and `n!`."""
         last = self._last()
         if "?" in piece:
             self._add("?", ANY)
             self.place = _AT_START
-        elif last[:1] == QUANTITY or (len(last) == 1 and last.isalpha()):
+        elif (self._is_bare(last) and not is_moment(last)) or (len(last) == 1 and last.isalpha()):
             self._add("!", ANY)
         else:
             self._break(piece)

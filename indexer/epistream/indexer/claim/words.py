@@ -282,6 +282,13 @@ FUNCTION_WORDS: Final = words("""
 EMPHASIS: Final = words("all always and any cannot every may must never no none not only shall should")
 """Words that are written in capitals to stress them: `MUST NOT`."""
 
+OTHER_LANGUAGES: Final = words("""
+    att av com con dans das de del dem den der det di do dos e een ein eine el en es est et für gli het il ist je jest
+    la las le les los med met mit na nicht nie och para per por pour que se si som su sur un una und une van ve von y
+    z zum zur är è é
+""")
+"""Common words of European languages in which a comma begins the fraction of a number, and that English has not."""
+
 COMMON_NOUNS: Final = words("""
     agreement airport annex appendix article buyer clause commission committee contractor customer department
     director district embassy employee employer figure government hospital institute internet landlord lessee
@@ -333,6 +340,16 @@ THE_STAYS_BEFORE: Final = words("few last little many most next number one only 
 
 THE_STAYS_AFTER: Final = words("all both half most out")
 """Words that mean something else before `the`: `all men` and `all the men`."""
+
+IRREGULAR_PLURALS: Final = words("""
+    alumni bacteria cacti cattle children criteria data dice feet fish fungi geese lice media men mice nuclei oxen
+    people phenomena police poultry sheep stimuli strata teeth vertebrae women
+""")
+"""Plurals that do not end in -s, or in -us and -is as some singulars do: `the children` are certain ones."""
+
+OF_PREPOSITIONS: Final = words("at by for from in on to under with")
+"""Words that begin a preposition which ends with `of`, and which `the` makes another: `in charge of`, `in the charge
+of`."""
 
 COMMA_IS_FREE_BEFORE: Final = words("""
     a also although an and but each either had has he her his i is it its neither nor or our she the their there
