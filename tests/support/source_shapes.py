@@ -229,5 +229,53 @@ OTHER_SHAPES: Final = [
         "rain on a roof",
         "COLLABORATIVE",
     ),
+    Shape(
+        "common-crawl",
+        {
+            "headers": {"WARC-Type": "conversion", "WARC-Target-URI": "https://a.example/x", "WARC-Date": "2024-05-01"},
+            "text": "Dry.",
+        },
+        "Dry.",
+        "CRAWLED",
+    ),
+    Shape(
+        "llama",
+        {
+            "prompt": "Why?",
+            "chosen": "So.",
+            "rejected": "No.",
+            "degree": "Negligibly better / unsure",
+            "safety": "Both safe",
+        },
+        "So.",
+        "COLLABORATIVE",
+    ),
+    Shape(
+        "apps",
+        {"id": 7, "question": "Sum n numbers.", "solutions": "", "input_output": '{"inputs": ["2"], "outputs": ["3"]}'},
+        "Sum n numbers.",
+        "EXPERT",
+    ),
+    Shape("magicbrush", {"img_id": "139", "turn_index": 2, "instruction": "move the cup"}, "move the cup", "EXPERT"),
+    Shape(
+        "evol-instruct",
+        {"idx": "a1", "conversations": [{"from": "human", "value": "Add."}, {"from": "gpt", "value": "3"}]},
+        "3",
+        "SYNTHETIC",
+    ),
+    Shape(
+        "miradata",
+        {"video_id": "x", "start_frame": 0, "end_frame": 2160, "fps": 30, "short_caption": "A car show"},
+        "A car show",
+        "SYNTHETIC",
+    ),
+    Shape("rlaif", {"text": "\nChoose the answer that harms least."}, "Choose", "EXPERT"),
+    Shape("movie-gen", {"prompt": "a ball bounces", "concept": "physics"}, "a ball bounces", "COLLABORATIVE"),
+    Shape(
+        "sora-physics",
+        {"video_url": "https://v.example/a.mp4", "caption": "It falls.", "sa": "4", "pc": "5", "joint": "1"},
+        "It falls.",
+        "COLLABORATIVE",
+    ),
     Shape("sora-physics", {"videopath": "a.mp4", "caption": "It falls.", "score": "4"}, "It falls.", "COLLABORATIVE"),
 ]

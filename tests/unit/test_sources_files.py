@@ -46,6 +46,23 @@ def test_reading_can_go_on_after_any_record(name: str, tmp_path: Path) -> None:
         assert list(read(found, one.position)) == all_of_it[number:]
 
 
+def as_row(name: str) -> Any:
+    """The example of a work as JSON says it: without the bytes of its images, and without `file`, a column of none."""
+    return {key: value for key, value in EXAMPLES[name].items() if key != "file" and "b'" not in str(value)}
+
+
+@pytest.mark.parametrize("kind", ["Parquet", "JSON Lines"])
+@pytest.mark.parametrize("name", [work.name for work in WORKS if files.PARQUET.name in str(work.formats)])
+def test_the_rows_of_a_work_are_read_as_data_sets_are_handed_on(name: str, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / ("rows.parquet" if kind == "Parquet" else "rows.jsonl")
+    write = sources.parquet if kind == "Parquet" else sources.json_lines
+    write(path, [as_row(name)])
+    found = list(read(files_of(path, BY_NAME[name].formats)))
+    (piece,) = (one.piece for one in found)
+    expected = {**as_row(name), **({"file": path.name} if "file" in piece.value else {})}
+    assert submissions(BY_NAME[name], piece.value) == submissions(BY_NAME[name], expected)
+
+
 @pytest.mark.parametrize("ending", ["wet", "wet.gz"])
 def test_pages_are_read_and_reading_can_go_on(ending: str, tmp_path: Path) -> None:
     example = EXAMPLES["common-crawl"]
@@ -119,8 +136,13 @@ def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path) -> None:
 
 def test_json_is_an_array_or_an_object_by_name(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    path.write_text(' [{"a": 1.5}, 7, {"a": [null]}]')
-    assert [one.piece.value for one in read(files_of(path, [files.JSON]))] == [{"a": 1.5}, 7, {"a": [None]}]
+    path.write_text(' [{"a": 1.5}, 7, "x", {"a": [null]}]')
+    assert [one.piece.value for one in read(files_of(path, [files.JSON]))] == [
+        {"a": 1.5},
+        7,
+        {"text": "x"},
+        {"a": [None]},
+    ]
     path.write_text('{"v1": {"a": 1}, "v2": {"a": 2}}')
     assert [one.piece.value for one in read(files_of(path, [files.JSON]))] == [
         {"key": "v1", "value": {"a": 1}},

@@ -7,12 +7,23 @@ from typing import Final
 
 from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict, preference
 from epistream.clients.sources.programs import asserted, given, pairs, parsed
-from epistream.clients.sources.record import Fields, Json, UnreadableRecord, digest, shown
+from epistream.clients.sources.record import Fields, Json, digest
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.limits import JUDGED_MAX
 
 DEGREES: Final = ("significantly better", "better", "slightly better", "negligibly better or unsure")
 SAFETY: Final = ("preferred_safe", "both_safe", "both_unsafe")
+_DEGREES: Final = {
+    **{degree: degree for degree in DEGREES},
+    **dict.fromkeys(
+        ("negligibly better", "unsure", "negligibly better / unsure", "negligibly better/ unsure"), DEGREES[3]
+    ),
+}
+_SAFETY: Final = {
+    **{name.replace("_", " "): name for name in SAFETY},
+    **dict.fromkeys(("preferred safe only", "chosen safe"), SAFETY[0]),
+}
+"""The paper's words, and those that its table abbreviates."""
 NUMBER_END: Final = 1e100
 """Sums of what is smaller are finite; not a number is not smaller."""
 _JUDGES: Final = {"true": "truthfulqa-judge", "info": "truthfulqa-judge", "toxicity": "perspective-api"}
@@ -44,10 +55,10 @@ def instruct_gpt(record: Fields) -> Iterator[Draft]:
 
 def llama(record: Fields) -> Iterator[Draft]:
     """A comparison of two answers, with its degree, and of Llama 3 an edited answer that is better than both."""
-    key, prompt, degree = record.digest(), record.text("prompt"), record.choice("degree", *DEGREES)
+    key, prompt, degree = record.digest(), record.text("prompt"), record.meaning("degree", _DEGREES)
     model = record.name("model", "llama-2-chat")
     labels = {
-        "safety": record.choice("safety", *SAFETY) if "safety" in record else "",
+        "safety": record.meaning("safety", _SAFETY) if "safety" in record else "",
         "batch": record.maybe_name("batch"),
     }
     answers = [("chosen", pb.ORIGIN_COLLABORATIVE), ("rejected", pb.ORIGIN_SYNTHETIC)]
@@ -110,19 +121,30 @@ def mbpp(record: Fields) -> Iterator[Draft]:
 
 
 def apps(record: Fields) -> Iterator[Draft]:
-    """A problem of APPS: each of its solutions is an item, with the problem's tests, outputs as they stand there."""
-    problem, question = record.name("problem_id"), record.text("question")
+    """A problem of APPS: each of its solutions is an item, with the problem's tests, outputs as they stand there.
+
+    A problem without solutions, as many of the test half are, is an item itself.
+    """
+    problem, question = record.name("problem_id" if record.has("problem_id") else "id"), record.text("question")
     # The ids of the two halves, train and test, are the same.
     key = f"{problem}-{digest(question)[:8]}"
-    solutions = parsed(record, "solutions")
-    if not isinstance(solutions, list) or not solutions:
-        raise UnreadableRecord(record.path("solutions"), "a list of at least 1 solution", shown(solutions))
-    texts = Fields({"solutions": solutions}).texts("solutions")
+    texts = Fields({"solutions": parsed(record, "solutions")}).texts("solutions")
     metadata = Fields(parsed(record, "metadata") or {}, "metadata")
     about = metadata if "metadata" in record else record
     source, difficulty = about.maybe_address("url"), about.maybe_name("difficulty")
+    said = record.raw("input_output")
     tests, of_tests = _apps_tests(record)
     rest = {**of_tests, **metadata.rest(), **record.rest()}
+    if not texts:
+        yield Item(
+            key=key,
+            content=question,
+            origin=pb.ORIGIN_EXPERT,
+            modality=pb.MODALITY_TEXT,
+            source=source,
+            labels={"difficulty": difficulty, "problem": problem},
+            details={**({"input_output": said} if said else {}), **rest},
+        )
     for i, solution in enumerate(texts):
         yield Item(
             key=f"{key}/{i}",
@@ -203,7 +225,12 @@ def mobile_aloha(record: Fields) -> Iterator[Draft]:
 
 
 def _edited(record: Fields, role: str, otherwise: str) -> Part | None:
-    """An image by the path that the record gives, or `otherwise`; None where the record has none."""
+    """An image by the path that the record gives, or `otherwise`; None where the record says that there is none.
+
+    Of a record without a column of images only the name is known.
+    """
+    if not record.has(f"{role}_img"):
+        return Part(uri=otherwise, role=role)
     content, path = record.image(f"{role}_img")
     return None if content is None else Part(uri=path or otherwise, role=role, media_type="image/png", content=content)
 

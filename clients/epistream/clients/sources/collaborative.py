@@ -90,7 +90,7 @@ def code_contests(record: Fields) -> Iterator[Draft]:
         return
     site = _SITES.get(record.integer("source", 0, 100), "") if "source" in record else ""
     name = "/".join(filter(None, (site, record.name("name"))))
-    prompt = record.text("description")
+    prompt = record.words("description")
     by_kind = {kind: list(_cases(record, f"{kind}_tests")) for kind in ("public", "private", "generated")}
     cases = [case for kind in by_kind.values() for case in kind]
     solutions = [(False, *one) for one in _solutions(record, "solutions")]
@@ -169,7 +169,7 @@ def movie_gen(record: Fields) -> Iterator[Draft]:
         media=(Part(uri=f"{key}.mp4"),),
         labels={
             "concept": "" if audio else record.name("concept"),
-            "motion": "" if audio else record.name("motion_level"),
+            "motion": "" if audio else record.maybe_name("motion_level"),
         },
         details={**details, **record.rest()},
     )
@@ -178,19 +178,21 @@ def movie_gen(record: Fields) -> Iterator[Draft]:
 def video_physics(record: Fields) -> Iterator[Draft]:
     """A video of a model and what people think of it: whether it is as its caption says, and as physics has it.
 
-    VideoPhy answers both with yes or no. VideoPhy-2 gives one `score` from 1 to 5, of `aspect`, which is physics unless
-    it is said. A row of its rules has a `rule` and no caption: 1 when the video keeps it, 0 when not, 2 when nobody can
-    tell.
+    VideoPhy answers both with yes or no. VideoPhy-2 gives both from 1 to 5, which `joint` tells, or one `score` from 1
+    to 5, of `aspect`, which is physics unless it is said. A row of its rules has a `rule` and no caption: 1 when the
+    video keeps it, 0 when not, 2 when nobody can tell.
     """
     if record.has("rule") and "caption" not in record:
         yield _rule(record)
         return
-    path, rule = record.address("videopath"), record.words("rule")
+    path, rule = record.address(_video(record)), record.words("rule")
     aspect = record.choice("aspect", "alignment", "physics") if "aspect" in record else "physics"
     answers = (("sa", "alignment"), ("pc", "physics"))
-    binary = {about: record.integer(name, 0, 1) for name, about in answers if name in record}
+    graded = "joint" in record
+    low, high = (1, 5) if graded else (0, 1)
+    said = {about: record.integer(name, low, high) for name, about in answers if name in record}
     score = record.integer("score", 1, 5) if "score" in record else None
-    if not binary and score is None:
+    if not said and score is None:
         raise record.wrong("pc", "0 or 1, or a score")
     rater, model = record.name("rater", "annotators"), record.name("model", "text-to-video")
     yield Item(
@@ -202,9 +204,10 @@ def video_physics(record: Fields) -> Iterator[Draft]:
         media=(Part(uri=path, media_type="video/mp4" if path.endswith(".mp4") else ""),),
         details={**({"rule": rule} if rule else {}), **record.rest()},
     )
-    for about, answer in binary.items():
+    for about, answer in said.items():
         judged = (Judged(path, score=answer),)
-        yield Verdict(kind=pb.FEEDBACK_KIND_BINARY, judged=judged, rater=rater, aspect=about)
+        kind, scale = (pb.FEEDBACK_KIND_RATING, (1, 5)) if graded else (pb.FEEDBACK_KIND_BINARY, None)
+        yield Verdict(kind=kind, judged=judged, rater=rater, aspect=about, scale=scale)
     if score is not None:
         judged = (Judged(path, score=score),)
         yield Verdict(kind=pb.FEEDBACK_KIND_RATING, judged=judged, rater=rater, aspect=aspect, scale=(1, 5))
@@ -213,8 +216,13 @@ def video_physics(record: Fields) -> Iterator[Draft]:
         yield Verdict(kind=pb.FEEDBACK_KIND_CRITIQUE, judged=judged, rater=rater, aspect="physics", rationale=rule)
 
 
+def _video(record: Fields) -> str:
+    """The field that has the video: a path in the repository, an address in the data sets."""
+    return "video_url" if record.has("video_url") and not record.has("videopath") else "videopath"
+
+
 def _rule(record: Fields) -> Verdict:
-    path, rule, rater = record.address("videopath"), record.text("rule"), record.name("rater", "annotators")
+    path, rule, rater = record.address(_video(record)), record.text("rule"), record.name("rater", "annotators")
     score = record.integer("score", 0, 2) if "score" in record else 2
     known = score < 2
     return Verdict(

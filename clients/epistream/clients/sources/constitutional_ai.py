@@ -16,7 +16,10 @@ revisions, and that of the dialogues of hh-rlhf."""
 
 
 def constitutional_ai(record: Fields) -> Iterator[Draft]:
-    """A revision by a principle; a pair of hh-rlhf; a sample; a question of an evaluation; a principle by its name."""
+    """A revision by a principle; a pair of hh-rlhf; a sample; a question of an evaluation; a principle by its name.
+
+    Or a text of a list of instructions or examples.
+    """
     if record.has("revision"):
         yield from _revision(record)
     elif record.has("chosen"):
@@ -25,6 +28,8 @@ def constitutional_ai(record: Fields) -> Iterator[Draft]:
         yield from _choices(record)
     elif record.has("key"):
         yield _principle(record)
+    elif record.has("text"):
+        yield _instruction(record)
     else:
         yield from _sample(record)
 
@@ -91,6 +96,17 @@ def _principle(record: Fields) -> Item:
         modality=pb.MODALITY_TEXT,
         labels={"principle": name},
         details={**said.rest(), **record.rest()},
+    )
+
+
+def _instruction(record: Fields) -> Item:
+    """A text of a list: what a model is asked when it has to choose, or a dialogue that shows how it is done."""
+    return Item(
+        key=record.digest(),
+        content=record.text("text").strip(),
+        origin=pb.ORIGIN_EXPERT,
+        modality=pb.MODALITY_TEXT,
+        details=record.rest(),
     )
 
 

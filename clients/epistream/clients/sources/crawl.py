@@ -13,8 +13,9 @@ def common_crawl(record: Fields) -> Iterator[Draft]:
     """A record of a WET file: the text of a page."""
     headers = record.object("headers")
     headers.choice("WARC-Type", "conversion")
+    digest = record.digest()
     yield Item(
-        key=headers.name("WARC-Record-ID").strip("<>"),
+        key=headers.name("WARC-Record-ID", digest).strip("<>"),
         content=record.text("text"),
         origin=pb.ORIGIN_CRAWLED,
         modality=pb.MODALITY_TEXT,

@@ -192,6 +192,14 @@ class Fields:
             raise self.wrong(name, f"one of {', '.join(allowed)}")
         return str(value)
 
+    def meaning(self, name: str, words: Mapping[str, str]) -> str:
+        """What one of some words means; capitals and underscores in it are form."""
+        value = self._get(name, "a word")
+        said = " ".join(value.lower().replace("_", " ").split()) if isinstance(value, str) else ""
+        if said not in words:
+            raise self.wrong(name, f"one of {', '.join(dict.fromkeys(words.values()))}")
+        return words[said]
+
     def language(self, name: str, default: str) -> str:
         """The language of a program and of its tests, in lower case, as the service takes it."""
         value = self.name(name, default).lower()

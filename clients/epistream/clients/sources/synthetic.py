@@ -65,6 +65,7 @@ def phi(record: Fields) -> Iterator[Draft]:
 def evol_instruct(record: Fields) -> Iterator[Draft]:
     """An evolved instruction and its answer; an output of WizardCoder for a task; or an instruction of the test set.
 
+    The second version has each as a conversation of two turns.
     Only the name of a file tells the variant of code, which has another licence, from the rest.
     """
     file = PurePosixPath(record.maybe_address("file")).name
@@ -74,7 +75,7 @@ def evol_instruct(record: Fields) -> Iterator[Draft]:
     if record.has("Instruction"):
         yield _test_instruction(record)
         return
-    prompt, content = record.text("instruction"), record.text("output")
+    prompt, content, turns = _evolved(record)
     key, parents = lineage(record, "evolved_from", digest(prompt, content))
     yield Item(
         key=key,
@@ -86,7 +87,7 @@ def evol_instruct(record: Fields) -> Iterator[Draft]:
         parents=parents,
         licence="CC-BY-NC-SA-4.0" if "code" in file.lower() else "",
         labels={"evolution": record.maybe_name("op")},
-        details=record.rest(),
+        details={**turns, **record.rest()},
     )
 
 
@@ -163,7 +164,7 @@ def mira_data(record: Fields) -> Iterator[Draft]:
     frames = {"start_frame": first, "end_frame": last, "fps": fps}
     yield _captioned(
         f"{video}/{first}-{last}",
-        record.text("dense_caption"),
+        record.text("dense_caption" if record.has("dense_caption") else "short_caption"),
         (part,),
         {"captions": {k: v for k, v in captions.items() if v}, **frames, **record.rest()},
     )
@@ -186,6 +187,18 @@ def _seed_task(record: Fields) -> Iterator[Draft]:
 
 def _asked(instruction: str, given: str) -> str:
     return f"{instruction}\n{given}" if given else instruction
+
+
+def _evolved(record: Fields) -> tuple[str, str, Mapping[str, Json]]:
+    """The instruction, its answer, and what else the turns of a conversation say."""
+    if not record.has("conversations"):
+        return record.text("instruction"), record.text("output"), {}
+    turns = record.objects("conversations", 2, 2)
+    for turn, speaker in zip(turns, ("human", "gpt"), strict=True):
+        turn.choice("from", speaker)
+    prompt, content = (turn.text("value") for turn in turns)
+    rest = [turn.rest() for turn in turns]
+    return prompt, content, {"conversations": rest} if any(rest) else {}
 
 
 def _wizard_coder(record: Fields) -> Iterator[Draft]:

@@ -1,6 +1,7 @@
 """The published works, by stage and modality: the table that the command line and docs/sources.md show."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -15,6 +16,9 @@ _crawled = partial(Work, stage="I", origin=pb.ORIGIN_CRAWLED)
 _annotated = partial(Work, stage="II", origin=pb.ORIGIN_EXPERT)
 _synthesised = partial(Work, stage="III", origin=pb.ORIGIN_SYNTHETIC)
 _collaborated = partial(Work, stage="IV", origin=_TOGETHER)
+
+_LINES: Final = replace(files.JSON_LINES, also="")
+"""Of works that are published as tables: rows as data sets are handed on. Other JSON beside them is none of theirs."""
 
 WORKS: Final = (
     _crawled(
@@ -31,7 +35,7 @@ WORKS: Final = (
         name="c4",
         title="C4",
         modality=_TEXT,
-        formats=(files.JSON_LINES,),
+        formats=(files.JSON_LINES, files.PARQUET),
         published="text, timestamp, url",
         licence="ODC-By-1.0",
         adapter=crawl.c4,
@@ -58,7 +62,7 @@ WORKS: Final = (
         name="laion-5b",
         title="LAION-5B",
         modality=_IMAGE,
-        formats=(files.PARQUET,),
+        formats=(files.PARQUET, _LINES),
         published="URL, TEXT, WIDTH, HEIGHT, similarity, …",
         in_details="WIDTH, HEIGHT, similarity, hash, punsafe, pwatermark, aesthetic",
         licence="CC-BY-4.0",
@@ -69,7 +73,7 @@ WORKS: Final = (
         name="webvid-10m",
         title="WebVid-10M",
         modality=_VIDEO,
-        formats=(files.CSV,),
+        formats=(files.CSV, files.PARQUET, _LINES),
         published="videoid, contentUrl, duration, page_dir, name",
         in_details="page_dir",
         unpublished="the videos; withdrawn in February 2024 on a legal request",
@@ -79,7 +83,7 @@ WORKS: Final = (
         name="kinetics-400",
         title="Kinetics-400",
         modality=_VIDEO,
-        formats=(files.CSV, files.JSON),
+        formats=(files.CSV, files.JSON, files.PARQUET, _LINES),
         published="label, youtube_id, time_start, time_end, split; or JSON by id",
         in_details="is_cc, duration",
         licence="CC-BY-4.0",
@@ -110,7 +114,7 @@ WORKS: Final = (
         name="humaneval",
         title="HumanEval",
         modality=_CODE,
-        formats=(files.JSON_LINES,),
+        formats=(files.JSON_LINES, files.PARQUET),
         published="task_id, prompt, canonical_solution, test, entry_point",
         licence="MIT",
         adapter=annotation.human_eval,
@@ -131,7 +135,7 @@ WORKS: Final = (
         modality=_CODE,
         formats=(files.PROBLEM_FOLDERS, files.JSON_LINES, files.PARQUET),
         published="a folder for each problem: question.txt, solutions.json, input_output.json, …",
-        in_details="starter_code",
+        in_details="starter_code; input_output where there are no solutions",
         licence="MIT",
         adapter=annotation.apps,
     ),
@@ -140,7 +144,7 @@ WORKS: Final = (
         title="Pick-a-Pic",
         modality=_IMAGE,
         origin=_TOGETHER,
-        formats=(files.PARQUET,),
+        formats=(files.PARQUET, _LINES),
         published="caption, two images with their models, label_0, label_1, user_id",
         in_details="best_image_uid, are_different, ranking_id, num_example_per_prompt",
         adapter=images.pick_a_pic,
@@ -149,7 +153,7 @@ WORKS: Final = (
         name="magicbrush",
         title="MagicBrush",
         modality=_IMAGE,
-        formats=(files.PARQUET,),
+        formats=(files.PARQUET, _LINES),
         published="img_id, turn_index, instruction, source_img, mask_img, target_img",
         licence="CC-BY-4.0",
         adapter=annotation.magic_brush,
@@ -177,7 +181,7 @@ WORKS: Final = (
         name="self-instruct",
         title="Self-Instruct",
         modality=_TEXT,
-        formats=(files.JSON_LINES,),
+        formats=(files.JSON_LINES, files.PARQUET),
         first="seed_tasks",
         published="seed tasks; instruction, input, output; prompt and completion; predictions",
         in_details="most_similar, avg_similarity_score, request_idx, name, is_classification, target",
@@ -197,8 +201,8 @@ WORKS: Final = (
         name="evol-instruct",
         title="Evol-Instruct / WizardCoder",
         modality=_CODE,
-        formats=(files.naming(files.JSON_LINES), files.naming(files.JSON)),
-        published="instruction, output; outputs with task_id, completion, all_code",
+        formats=tuple(map(files.naming, (files.JSON_LINES, files.JSON, files.PARQUET))),
+        published="instruction, output; conversations of two turns; outputs with task_id, completion, all_code",
         in_details="evolved_from where records have no id",
         licence="MIT",
         unpublished="which instruction was evolved from which: evolved_from and op are the paper's",
@@ -208,7 +212,7 @@ WORKS: Final = (
         name="oss-instruct",
         title="OSS-Instruct / Magicoder",
         modality=_CODE,
-        formats=(files.JSON_LINES,),
+        formats=(files.JSON_LINES, files.PARQUET),
         published="lang, seed, problem, solution, index, openai_fingerprint",
         in_details="raw_index",
         licence="MIT",
@@ -228,7 +232,7 @@ WORKS: Final = (
         name="sharegpt4video",
         title="ShareGPT4Video",
         modality=_VIDEO,
-        formats=(files.JSON_LINES,),
+        formats=(files.JSON_LINES, files.PARQUET),
         published="video_id, video_path, timestamp, keyframe, captions",
         in_details="frame_range, keyframe, timestamp, zip_folder",
         licence="CC-BY-NC-4.0",
@@ -238,7 +242,7 @@ WORKS: Final = (
         name="miradata",
         title="MiraData",
         modality=_VIDEO,
-        formats=(files.CSV,),
+        formats=(files.CSV, files.PARQUET, _LINES),
         published="video_id, frames, fps, dense_caption and five others",
         in_details="start_frame, end_frame, fps, the five other captions",
         licence="LicenseRef-MiraData",
@@ -249,8 +253,8 @@ WORKS: Final = (
         name="rlaif",
         title="RLAIF / Constitutional AI",
         modality=_TEXT,
-        formats=(files.JSON_LINES, files.JSON),
-        published="samples; evaluations; prompts as JSON by name; hh-rlhf: chosen, rejected",
+        formats=(files.JSON_LINES, files.JSON, files.PARQUET),
+        published="samples; evaluations; prompts as JSON by name, or texts; hh-rlhf: chosen, rejected",
         in_details="cst_value; pm_scores where there is one answer",
         unpublished="critiques and revisions of training. Their shape is the paper's",
         adapter=constitutional_ai.constitutional_ai,
@@ -299,7 +303,7 @@ WORKS: Final = (
         name="pick-a-pic-v2",
         title="Pick-a-Pic V2",
         modality=_IMAGE,
-        formats=(files.PARQUET,),
+        formats=(files.PARQUET, _LINES),
         published="as Pick-a-Pic, with created_at: a stream of each user's choices",
         in_details="as Pick-a-Pic",
         adapter=images.pick_a_pic,
@@ -308,7 +312,7 @@ WORKS: Final = (
         name="movie-gen",
         title="Movie Gen",
         modality=_VIDEO,
-        formats=(files.CSV, files.JSON_LINES),
+        formats=(files.CSV, files.JSON_LINES, files.PARQUET),
         published="bench: prompt, concept, motion_level; of sound: id, video_prompt, audio_prompt, music_prompt",
         in_details="audio_prompt, music_prompt",
         licence="CC-BY-NC-4.0",
@@ -319,8 +323,8 @@ WORKS: Final = (
         name="sora-physics",
         title="Sora-style physics feedback",
         modality=_VIDEO,
-        formats=(files.CSV, files.JSON_LINES),
-        published="VideoPhy: videopath, caption, sa, pc; VideoPhy-2: score (of --set aspect=…), rule",
+        formats=(files.CSV, files.JSON_LINES, files.PARQUET),
+        published="VideoPhy: videopath or video_url, caption, sa, pc; VideoPhy-2: joint; score (--set aspect=…), rule",
         licence="MIT",
         unpublished="anything of Sora: VideoPhy and VideoPhy-2 are the nearest that is published",
         adapter=collaborative.video_physics,

@@ -13,11 +13,14 @@ from epistream.clients.sources.record import Json, shown
 
 
 def json_documents(path: Path, start: int) -> Iterator[Piece]:
-    """The records, read as a stream. A syntax error ends the file, since nobody knows where the next one begins."""
+    """The records, read as a stream. A text in an array is `{"text": …}`, as the lines of a file of text are.
+
+    A syntax error ends the file, since nobody knows where the next one begins.
+    """
     ijson = needed("ijson", "JSON")
     with reading(path, ijson.JSONError, ValueError), opened(path) as (file, read):
         for number, value in enumerate(itertools.islice(_values(ijson, path, file), start, None), start + 1):
-            yield Piece(value, number, read=read())
+            yield Piece({"text": value} if isinstance(value, str) else value, number, read=read())
 
 
 def _values(ijson: Json, path: Path, file: BinaryIO) -> Iterator[Json]:
