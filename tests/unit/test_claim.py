@@ -211,6 +211,11 @@ def test_two_names_that_change_places_keep_apart(sentence: str, data: st.DataObj
     assert not compare(text(sentence), text(swapped)).same
 
 
+def test_the_article_of_a_day_is_form() -> None:
+    assert compare(text("He left on the 3rd of May 1996."), text("He left on 3 May 1996.")).same
+    assert compare(text("He left on the third of May."), text("He left on third of May.")).same
+
+
 @given(st.sampled_from(SENTENCES), st.data())
 def test_a_word_left_out_keeps_apart_unless_it_is_the_article(sentence: str, data: st.DataObject) -> None:
     words = sentence.split()

@@ -34,7 +34,7 @@ from epistream.indexer.claim.quantities import is_dash, is_numeral, read_date, r
 from epistream.indexer.claim.tokens import is_dotted, tokens_of
 
 _VERSION: Final = re.compile(r"[vV](\d+(?:\.\d+)+)")
-_SPACED_SYMBOL: Final = re.compile(r"\s*([,()=+:\[\]])\s*")
+_SPACED_SYMBOL: Final = re.compile(r"\s*([,()=+\[\]])\s*")
 _BREAKS: Final = frozenset([".", ";", ":", "...", ".."])
 """What ends a sentence or a part of one, beside dashes and `!`. Which of them it is, is form."""
 
