@@ -100,13 +100,14 @@ def test_the_files_of_a_folder_are_read_in_the_order_of_their_names(tmp_path: Pa
         list(read(found, Position("gone.jsonl", 0)))
 
 
-def test_both_halves_of_apps_are_read_and_their_problems_are_told_apart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["", "APPS/"], ids=["by itself", "as it is unpacked"])
+def test_both_halves_of_apps_are_read_and_their_problems_are_told_apart(folder: str, tmp_path: Path) -> None:
     for half in ("test", "train"):
-        sources.problem_folders(tmp_path / half, [{**EXAMPLES["apps"], "question": f"Of {half}."}])
+        sources.problem_folders(tmp_path / folder / half, [{**EXAMPLES["apps"], "question": f"Of {half}."}])
     (tmp_path / "README").mkdir()
     found = files_of(tmp_path, BY_NAME["apps"].formats)
     both = list(read(found))
-    assert [one.position for one in both] == [Position("test", 1), Position("train", 1)]
+    assert [one.position for one in both] == [Position(f"{folder}test", 1), Position(f"{folder}train", 1)]
     assert list(read(found, both[0].position)) == both[1:]
     ids = [made.item_id for one in both for made in submissions(BY_NAME["apps"], one.piece.value)]
     assert len(set(ids)) == 2

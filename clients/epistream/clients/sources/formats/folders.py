@@ -18,9 +18,8 @@ _MARK: Final = _FILES["question"]
 
 
 def with_problems(path: Path) -> list[Path]:
-    """The folder itself where it is one of problems, or one problem; else those in it, such as `train` and `test`."""
-    inside = sorted(folder for folder in path.iterdir() if folder.is_dir())
-    return [path] if _folders(path) else [folder for folder in inside if _folders(folder)]
+    """The folder itself where it is one problem, or one of problems; else those below it, such as `train` and `test`."""
+    return [path] if _folders(path) else sorted({mark.parent.parent for mark in path.rglob(_MARK)})
 
 
 def problem_folders(path: Path, start: int) -> Iterator[Piece]:
