@@ -18,7 +18,7 @@ _MARK: Final = _FILES["question"]
 
 
 def with_problems(path: Path) -> list[Path]:
-    """The folder itself where it is one problem, or one of problems; else those below it, such as `train` and `test`."""
+    """The folder itself where it is one problem, or one of problems; else those below it: `train` and `test`."""
     return [path] if _folders(path) else sorted({mark.parent.parent for mark in path.rglob(_MARK)})
 
 
