@@ -159,9 +159,6 @@ class _Reader:
     def _next(self) -> str:
         return self.tokens[self.at + 1] if self.at + 1 < len(self.tokens) else ""
 
-    def _after_next(self) -> str:
-        return self.tokens[self.at + 2] if self.at + 2 < len(self.tokens) else ""
-
     def _last(self) -> str:
         return self.keys[-1] if self.keys else ""
 
@@ -193,17 +190,22 @@ class _Reader:
 
         Nor does it go where the noun is half of a preposition without it: `in case of fire`, `in the case of fire`.
         """
-        follows = self._next().lower()
+        follows, last = self._next().lower(), self._last()
         is_plural = follows.isalpha() and follows.endswith("s") and not follows.endswith(("ss", "us", "is"))
-        is_telling = is_plural or follows in words.THE_STAYS_BEFORE or self._last() in words.THE_STAYS_AFTER
-        is_telling = is_telling or follows in words.IRREGULAR_PLURALS
-        is_noun = follows.isalpha() and follows not in ORDINALS
-        is_telling = is_telling or (is_noun and self._last() in words.OF_PREPOSITIONS and self._after_next() == "of")
+        is_telling = is_plural or follows in words.IRREGULAR_PLURALS or follows in words.THE_STAYS_BEFORE
+        is_telling = (
+            is_telling or last in words.THE_STAYS_AFTER or (last in words.OF_PREPOSITIONS and self._is_of(follows))
+        )
         if is_telling and self.place != _AT_START:
             self._add("the", ANY)
         else:
             self.place = _BEHIND_THE
             self.at += 1
+
+    def _is_of(self, noun: str) -> bool:
+        """Whether `of` follows the noun behind the current token: `the case of`, but not `the third of May`."""
+        is_noun = noun.isalpha() and noun not in ORDINALS
+        return is_noun and self.tokens[self.at + 2 : self.at + 3] == ["of"]
 
     def _phrase(self, word: str, case: str) -> bool:
         """`for example`, `in order to`: several words that say the same as others."""
