@@ -211,6 +211,7 @@ class Service:
             calls_max=settings.max_calls + settings.max_streams + _SPARE_CALLS,
             credentials=self.tls.grpc_credentials() if self.tls is not None else None,
             connection_seconds=settings.connection_seconds,
+            window_bytes=settings.receive_window_bytes,
             healthy=self.health.add_to,
             reflects=not self.guard.guarded if settings.reflection is None else settings.reflection,
         )
