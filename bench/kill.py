@@ -16,16 +16,11 @@ from typing import Final
 import numpy as np
 
 from bench.report import Figure, at_least, equal, report
-from epistream.services.kafka.local import LocalKafka
-from epistream.services.kafka.topics import ensure_topics
-from tests.support.kafka import Kafka
 from tests.support.kill_check import History, check, taken
-from tests.support.kill_producers import KafkaSide
+from tests.support.kill_producers import service_beside_kafka
 from tests.support.kill_rounds import kill_rounds
-from tests.support.service import running_service
 
 ROUNDS: Final = 50
-PARTITIONS: Final = 2
 _SHOWN_MAX: Final = 20
 
 
@@ -34,14 +29,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--seed", type=int, default=7)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with LocalKafka(folder / "kafka") as broker:
-            kafka = Kafka(broker.bootstrap)
-            side = KafkaSide(kafka, kafka.new_topic("killed", partitions=PARTITIONS), PARTITIONS)
-            ensure_topics(broker.bootstrap, submission_topics=[side.topic])
-            with running_service(folder / "store", kafka=broker.bootstrap, kafka_topics=side.topic) as service:
-                history = kill_rounds(service, arguments.rounds, seed=arguments.seed, kafka=side)
+    with tempfile.TemporaryDirectory() as name, service_beside_kafka(Path(name)) as (service, side):
+        history = kill_rounds(service, arguments.rounds, seed=arguments.seed, kafka=side)
     return reported(history, arguments.rounds)
 
 

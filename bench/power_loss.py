@@ -20,17 +20,12 @@ from pathlib import Path
 from typing import Final
 
 from bench.report import Figure, at_least, equal, report
-from epistream.services.kafka.local import LocalKafka
-from epistream.services.kafka.topics import ensure_topics
-from tests.support.kafka import Kafka
 from tests.support.kill_check import check, taken
-from tests.support.kill_producers import KafkaSide
+from tests.support.kill_producers import service_beside_kafka
 from tests.support.power_loss import power_losses
 from tests.support.power_rounds import power_rounds
-from tests.support.service import running_service
 
 ROUNDS: Final = 200
-PARTITIONS: Final = 2
 _SHOWN_MAX: Final = 20
 
 
@@ -61,16 +56,10 @@ def of_the_store(rounds: int, seed: int) -> list[Figure]:
 
 
 def of_the_service(rounds: int, seed: int) -> list[Figure]:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with LocalKafka(folder / "kafka") as broker:
-            kafka = Kafka(broker.bootstrap)
-            side = KafkaSide(kafka, kafka.new_topic("powerless", partitions=PARTITIONS), PARTITIONS)
-            ensure_topics(broker.bootstrap, submission_topics=[side.topic])
-            with running_service(folder / "store", kafka=broker.bootstrap, kafka_topics=side.topic) as service:
-                begun = time.monotonic()
-                history = power_rounds(service, rounds, seed=seed, kafka=side)
-                seconds = time.monotonic() - begun
+    with tempfile.TemporaryDirectory() as name, service_beside_kafka(Path(name)) as (service, side):
+        begun = time.monotonic()
+        history = power_rounds(service, rounds, seed=seed, kafka=side)
+        seconds = time.monotonic() - begun
     found = check(history)
     for sentence in found.all()[:_SHOWN_MAX]:
         print(sentence)

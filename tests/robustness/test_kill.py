@@ -6,28 +6,19 @@ from dataclasses import fields
 
 import pytest
 
-from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import knowledge_pb2 as pb
-from tests.support.kafka import Kafka, a_kafka
 from tests.support.kill_check import History, Stream, check
-from tests.support.kill_producers import OVER_KAFKA, KafkaSide
+from tests.support.kill_producers import OVER_KAFKA, service_beside_kafka
 from tests.support.kill_rounds import kill_rounds
-from tests.support.service import running_service
 
 ROUNDS = 6
-PARTITIONS = 2
 
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     """What was seen in some rounds."""
-    with a_kafka(tmp_path_factory.mktemp("kafka")) as bootstrap:
-        kafka = Kafka(bootstrap)
-        side = KafkaSide(kafka, kafka.new_topic("killed", partitions=PARTITIONS), PARTITIONS)
-        ensure_topics(bootstrap, submission_topics=[side.topic])
-        folder = tmp_path_factory.mktemp("killed") / "store"
-        with running_service(folder, kafka=bootstrap, kafka_topics=side.topic) as service:
-            yield kill_rounds(service, ROUNDS, seed=1, kafka=side)
+    with service_beside_kafka(tmp_path_factory.mktemp("rounds")) as (service, side):
+        yield kill_rounds(service, ROUNDS, seed=1, kafka=side)
 
 
 def test_a_killed_service_loses_nothing_and_doubles_nothing(history: History) -> None:

@@ -12,31 +12,23 @@ import pytest
 from epistream.clients import SyncKnowledgeClient, SyncProducer
 from epistream.indexer import store as stores
 from epistream.indexer.engine import Engine
-from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Broken, EpistreamError
 from tests.support.failing_service import power_lost_unflushed, survived
-from tests.support.kafka import Kafka, a_kafka
 from tests.support.kill_check import History, check
-from tests.support.kill_producers import OVER_KAFKA, KafkaSide
+from tests.support.kill_producers import OVER_KAFKA, service_beside_kafka
 from tests.support.kill_traffic import DIMENSION, NAMESPACE, Traffic
 from tests.support.power_rounds import power_rounds
 from tests.support.service import Fail, RunningService, running_service
 
 ROUNDS = 6
-PARTITIONS = 2
 
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     """What was seen in some rounds."""
-    with a_kafka(tmp_path_factory.mktemp("kafka")) as bootstrap:
-        kafka = Kafka(bootstrap)
-        side = KafkaSide(kafka, kafka.new_topic("powerless", partitions=PARTITIONS), PARTITIONS)
-        ensure_topics(bootstrap, submission_topics=[side.topic])
-        folder = tmp_path_factory.mktemp("powerless") / "store"
-        with running_service(folder, kafka=bootstrap, kafka_topics=side.topic) as service:
-            yield power_rounds(service, ROUNDS, seed=1, kafka=side)
+    with service_beside_kafka(tmp_path_factory.mktemp("rounds")) as (service, side):
+        yield power_rounds(service, ROUNDS, seed=1, kafka=side)
 
 
 def test_a_service_without_power_loses_nothing_and_doubles_nothing(history: History) -> None:

@@ -1,5 +1,6 @@
 """A full disk: writes are refused and say so, all else goes on, and when there is space nothing is lost or doubled."""
 
+import asyncio
 import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from tests.support.waits import until
 
 NAMESPACE = "full"
 SERVICES = [f"epistream.v1.{name}Service" for name in ("Ingest", "Knowledge", "Namespace", "Sync", "Admin", "Review")]
+STATES = health_pb2.HealthCheckResponse
 DISK_BYTES = 16 << 20
 RECORDS = range(5000, 5040)
 """What comes over Kafka while the disk is full."""
@@ -120,6 +122,34 @@ async def test_on_a_full_disk_ingest_alone_is_not_serving_until_there_is_space_t
         assert limited.service.metric("epistream_store_full") == 0
         [receipt] = await client.submit(submission(NAMESPACE, 4000))
         assert receipt.outcome == pb.OUTCOME_ADMITTED
+
+
+async def test_a_disk_with_room_for_a_little_does_not_serve_ingest(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with small_disk(folder, DISK_BYTES) as disk, running_service(folder) as service:
+        async with client_of(service.address) as client:
+            health = health_pb2_grpc.HealthStub(client.channel)
+            ingest = health_pb2.HealthCheckRequest(service="epistream.v1.IngestService")
+
+            async def follow() -> None:
+                async for answer in health.Watch(ingest):
+                    states.append(answer.status)  # noqa: PERF401 - read while it grows
+
+            states: list[int] = []
+            following = asyncio.create_task(follow())
+            await client.make_namespace(NAMESPACE)
+            disk.fill()
+            await submit_until_refused(client, 1)
+            await until(lambda: states[-1:] == [STATES.NOT_SERVING], "a service that tells")
+            disk.fill(but_bytes=DISK_BYTES // 40)
+            await until(lambda: service.metric("epistream_store_full") == 0, "a page that is written")
+            for number in range(4000, 4005):
+                await client.submit(submission(NAMESPACE, number))
+                await asyncio.sleep(0.3)  # the service looks once a second
+            assert states == [STATES.SERVING, STATES.NOT_SERVING]
+            disk.clear()
+            await until(lambda: states == [STATES.SERVING, STATES.NOT_SERVING, STATES.SERVING], "a service that serves")
+            following.cancel()
 
 
 async def submit_until_refused(client: Client, first: int) -> tuple[int, Unavailable]:

@@ -21,7 +21,7 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as know_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import EpistreamError, Unavailable
-from tests.support.http2 import ping_until_sent_away
+from tests.support.http2 import initial_window_bytes, ping_until_sent_away
 from tests.support.kill_rounds import fsck
 from tests.support.rpc import DIMENSION, PATIENCE_SECONDS, client_of, rpc_failure_of, submission
 from tests.support.secured import ACCESS, Secured, start
@@ -86,6 +86,34 @@ async def test_a_message_above_the_limit_is_refused(service: RunningService) -> 
         await stream.write(bytes(20 * 1024 * 1024))
         assert await stream.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert (await client.knowledge.Get(ASKED)).change.item_id == "item-1"
+
+
+@pytest.mark.parametrize("method", ["Submit", "SubmitStream"])
+async def test_of_a_message_far_above_the_limit_next_to_nothing_is_taken_in(
+    service: RunningService, method: str
+) -> None:
+    async with undisturbed(service), client_of(service.address, OWN) as client:
+        before = peak_bytes(service.pid)
+        stream = client.stream_raw(f"IngestService/{method}")
+        await stream.write(bytes(256 * 1024 * 1024))
+        assert await stream.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert peak_bytes(service.pid) - before < 32 * 1024 * 1024
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process has had."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "window_bytes"), [({}, 64 * 1024), ({"receive_window_bytes": "1048576"}, 1 << 20)]
+)
+def test_a_call_may_come_unread_as_far_as_is_set(tmp_path: Path, settings: dict[str, str], window_bytes: int) -> None:
+    with running_service(tmp_path / "data", settings) as service:
+        host, _, port = service.address.rpartition(":")
+        with socket.create_connection((host, int(port)), PATIENCE_SECONDS) as connection:
+            assert initial_window_bytes(connection) == window_bytes
 
 
 @pytest.fixture(scope="module")

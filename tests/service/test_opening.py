@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -14,7 +15,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 
 from epistream.indexer import journal
 from epistream.indexer.store import FILE
+from epistream.services.collapse_watching import CollapseWatching
+from epistream.services.compose import Service
 from epistream.services.kafka.local import free_ports
+from epistream.services.settings import Settings
+from epistream.wire.errors import Unavailable
 from tests.support.knowing import NAMESPACE, commit_in_batches, open_engine, submission
 from tests.support.service import Fail, RunningService
 from tests.support.waits import until
@@ -86,3 +91,34 @@ async def test_a_process_that_is_told_to_stop_meanwhile_stops_and_begins_anew(fo
     service.start()
     assert service.metric('epistream_opening_done{step="views"}') == FACTS + 1
     assert await asyncio.to_thread(service.stop) == 0
+
+
+@pytest.mark.parametrize("what", ["file", "part"])
+async def test_a_start_that_fails_late_says_why_and_leaves_nothing_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    places = {"address": "127.0.0.1:0", "metrics_address": "127.0.0.1:0", "folder": str(tmp_path / "data")}
+    if what == "file":
+        places["addresses_file"] = str(tmp_path / "nowhere" / "addresses")
+    else:
+        monkeypatch.setattr(CollapseWatching, "start", _cannot)
+    before = set(threading.enumerate())
+    service = Service(Settings.load(encoder="none", signals_interval_seconds="3600", **places))
+    with pytest.raises(Unavailable, match=r"the service cannot start: .*(nowhere|new thread)"):
+        await service.start()
+    left = {thread.name for thread in set(threading.enumerate()) - before if thread.is_alive()}
+    assert not {name for name in left if not name.startswith(("asyncio", "Thread-"))}
+    open_engine(tmp_path / "data").close()
+
+
+def test_a_process_whose_start_fails_late_ends_with_a_sentence(tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nowhere" / "addresses")
+    service = RunningService(tmp_path / "data", {"encoder": "none", "addresses-file": nowhere})
+    service.launch()
+    assert service.wait() != 0
+    assert "the service cannot start" in service.logged()
+    assert "Traceback" not in service.logged()
+
+
+def _cannot(_: CollapseWatching) -> None:
+    raise RuntimeError("can't start new thread")

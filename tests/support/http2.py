@@ -9,6 +9,7 @@ START: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\
 """The preface, and settings that set nothing."""
 _PING: Final = b"\x00\x00\x08\x06\x00\x00\x00\x00\x00epistrea"
 _GOAWAY: Final = 7
+_INITIAL_WINDOW_SIZE: Final = 4
 _HEAD_BYTES: Final = 9
 
 
@@ -30,6 +31,15 @@ def ping_until_sent_away(connection: socket.socket, until: float = float("inf"))
     except OSError:
         return b""
     return None
+
+
+def initial_window_bytes(connection: socket.socket) -> int | None:
+    """How much of a stream a server lets come unread, as its settings say, which it sends first; None: they do not."""
+    connection.sendall(START)
+    head = connection.recv(_HEAD_BYTES, socket.MSG_WAITALL)
+    length = struct.unpack(">I", b"\0" + head[:3])[0]
+    pairs = struct.iter_unpack(">HI", connection.recv(length, socket.MSG_WAITALL))
+    return dict(pairs).get(_INITIAL_WINDOW_SIZE)
 
 
 def _goaway(received: bytes) -> tuple[bytes | None, bytes]:

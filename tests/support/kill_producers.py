@@ -8,16 +8,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final, TypeAlias
 
 from epistream.clients import Conflict, InvalidInput, NotFound, SyncKnowledgeClient, SyncProducer
 from epistream.clients.kafka_producer import CappedProducer, Position, submission_headers
+from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.topics import CHANGES, OUTCOMES, submission_key
-from tests.support.kafka import Kafka
+from tests.support.kafka import Kafka, a_kafka
 from tests.support.kill_check import PATIENCE_SECONDS, History
 from tests.support.kill_traffic import NAMESPACE, Traffic
-from tests.support.service import RunningService
+from tests.support.service import RunningService, running_service
 
 OVER_KAFKA: Final = "records"
 """The name of the producer over Kafka."""
@@ -28,11 +30,23 @@ UNANSWERED_MAX: Final = 200
 """Of the stream. What a killed service could not answer comes again, and must fit between two kills."""
 RECORDS_MAX: Final = 4
 """Over Kafka, between two pauses: what comes while the service is down piles up."""
+PARTITIONS: Final = 2
 GARBAGE_SHARE: Final = 0.05
 """Of the records over Kafka, those that are no submission."""
 
 _GARBAGE: Final = b"\xff\xfe no submission "
 _Producing: TypeAlias = Callable[[History, int, threading.Event], None]
+
+
+@contextmanager
+def service_beside_kafka(folder: Path) -> Iterator[tuple[RunningService, "KafkaSide"]]:
+    """A service with an empty store, in `folder`, and a Kafka that it reads from; both run as long as the block."""
+    with a_kafka(folder / "kafka") as bootstrap:
+        kafka = Kafka(bootstrap)
+        side = KafkaSide(kafka, kafka.new_topic("rounds", partitions=PARTITIONS), PARTITIONS)
+        ensure_topics(bootstrap, submission_topics=[side.topic])
+        with running_service(folder / "store", kafka=bootstrap, kafka_topics=side.topic) as service:
+            yield service, side
 
 
 @contextmanager

@@ -39,7 +39,7 @@ from epistream.services.subscription import Parts
 from epistream.services.tracing import Traces
 from epistream.services.writer import Prepared, Writer
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.errors import Denied, EpistreamError, InvalidInput
+from epistream.wire.errors import Denied, EpistreamError, InvalidInput, Unavailable
 from epistream.wire.kafka_security import KafkaSecurity
 
 _LOG: Final = logging.getLogger(__name__)
@@ -111,6 +111,7 @@ class Service:
         self._embedder = _make_embedder(settings.encoder)
         self._encoder_ready = asyncio.Event()
         self._followers: list[asyncio.Task[None]] = []
+        self._started: list[Part] = []
         self._opening = Opening()
         self.health = Health(_SERVICES, settings.health_address)
         self._metrics_server: MetricsServer | None = None
@@ -210,6 +211,7 @@ class Service:
             calls_max=settings.max_calls + settings.max_streams + _SPARE_CALLS,
             credentials=self.tls.grpc_credentials() if self.tls is not None else None,
             connection_seconds=settings.connection_seconds,
+            window_bytes=settings.receive_window_bytes,
             healthy=self.health.add_to,
             reflects=not self.guard.guarded if settings.reflection is None else settings.reflection,
         )
@@ -254,7 +256,8 @@ class Service:
         Health and the metrics answer at once. A signal ends the process at once until the store is open.
 
         Raises:
-            Unavailable: the folder or an address is in use, or the disk is full.
+            Unavailable: the folder or an address is in use, the disk is full, or the system refuses something. What
+                was begun has ended then.
             Broken: the store cannot be read.
         """
         await self.health.start()
@@ -268,6 +271,16 @@ class Service:
         for each in _SIGNALS:
             self._loop.add_signal_handler(each, self._signalled)
         self.writer.start()
+        try:
+            await self._begin()
+        except BaseException as error:
+            await self.stop()
+            if isinstance(error, (OSError, RuntimeError)):  # such as that a thread cannot be started
+                raise Unavailable(f"the service cannot start: {error}") from error
+            raise
+
+    async def _begin(self) -> None:
+        """Serve, and start what runs beside it."""
         self._sync.start()
         if self.guard.guarded:
             self._follow(self.guard.keep_reading())
@@ -284,6 +297,7 @@ class Service:
         for part in (self.collapse_watching, self.intake, self.publisher, self.measuring):
             if part is not None:
                 part.start()
+                self._started.append(part)
         if self.settings.addresses_file is not None:
             self._write_addresses(self.settings.addresses_file)
 
@@ -318,7 +332,7 @@ class Service:
         self.health.not_serving()
         self._calls.draining.set()
         self._sync.drain()
-        if self.intake is not None:
+        if self.intake is not None and self.intake in self._started:
             await asyncio.to_thread(self.intake.stop)
         if not await self._calls.drained(self.settings.drain_seconds):
             _LOG.warning("Some calls did not end within %g seconds and are cut off", self.settings.drain_seconds)
@@ -328,7 +342,7 @@ class Service:
         for each in self._followers:
             each.cancel()
         for part in (self.publisher, self.measuring, self.collapse_watching):
-            if part is not None:
+            if part is not None and part in self._started:
                 await asyncio.to_thread(part.stop)
         await asyncio.to_thread(self.writer.stop)
         await asyncio.to_thread(self._close)

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -20,6 +22,11 @@ _PROBES_MAX: Final = 200
 _PROBE_BYTES_MAX: Final = 4096
 """Of a request at the port that is for probes alone."""
 _LOOK_SECONDS: Final = 1.0
+_ROOM_BYTES: Final = 64 * 1024 * 1024
+"""So much free makes a full disk one with room again: as much as may wait to be written. Where a page is free and the
+next commit is not, health would otherwise change with each."""
+_ROOM_SHARE: Final = 0.05
+"""Or this share of the disk, of a small one."""
 
 
 class Health:
@@ -84,7 +91,7 @@ class Health:
 async def follow_space(health_: Health, name: str, store: Store, writer: Writer) -> None:
     """Tell that a service does not do its work while the store finds no space. Does not return.
 
-    Who heeds that writes nothing more, so space is looked for here, too.
+    Who heeds that writes nothing more, so space is looked for here, too; and a page that was found is not enough.
     """
     told = False
     while True:
@@ -92,9 +99,15 @@ async def follow_space(health_: Health, name: str, store: Store, writer: Writer)
         if store.full:
             with contextlib.suppress(EpistreamError):  # there is none yet, or the service goes down
                 await asyncio.wrap_future(writer.run(store.look_for_space))
-        if store.full is not told:
-            told = store.full
+        full = store.full or (told and not await asyncio.to_thread(_has_room, store.path.parent))
+        if full is not told:
+            told = full
             health_.tell(name, serving=not told)
+
+
+def _has_room(folder: Path) -> bool:
+    disk = shutil.disk_usage(folder)
+    return disk.free >= min(_ROOM_BYTES, _ROOM_SHARE * disk.total)
 
 
 class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # the library has no types

@@ -29,8 +29,9 @@ OPTIONS: Final = (
     # Clients may ping every ten seconds, with calls or without. By default every five minutes is too often.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 9_000),
-    # Of a request that is not read 64 KiB are taken in; of one that is read, all. With a window that grows with the
-    # pace of the connection it would be megabytes, of callers that are refused too.
+    # Of a request that is not read no more is taken in than Server's window; of one that is read, all, unless it is
+    # larger than a message may be, which is seen by its first bytes. With a window that grows with the pace of the
+    # connection it would be megabytes, of callers that are refused too.
     ("grpc.http2.bdp_probe", 0),
 )
 
@@ -51,6 +52,7 @@ class Server:
         calls_max: int | None = None,
         credentials: grpc.ServerCredentials | None = None,
         connection_seconds: int | None = None,
+        window_bytes: int = 64 * 1024,
         healthy: Callable[[grpc.aio.Server], None] | None = None,
         reflects: bool = True,
     ) -> None:
@@ -65,13 +67,19 @@ class Server:
             credentials: for TLS; None serves in plaintext.
             connection_seconds: how long a connection may live, give or take a tenth. Calls and streams that are open
                 then have as long again, but a minute at most, before they are cut off. None for no bound.
+            window_bytes: how much of a call is taken in before it is read, and so in one round trip; 64 KiB at least.
             healthy: adds the health service; None where nobody asks for it.
             reflects: whether clients may ask for the protos.
 
         Raises:
             Unavailable: the address cannot be bound.
         """
-        options = (*OPTIONS, ("grpc.max_receive_message_length", max_message_bytes), *_age(connection_seconds))
+        options = (
+            *OPTIONS,
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.http2.lookahead_bytes", window_bytes),
+            *_age(connection_seconds),
+        )
         self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=calls_max)
         for name, handlers in services.items():
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, dict(handlers)),))

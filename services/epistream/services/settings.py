@@ -118,6 +118,12 @@ class Settings(BaseSettings):
     max_message_bytes: int = Field(
         16 * MEBIBYTE, ge=2 * MEBIBYTE, le=512 * MEBIBYTE, description="The largest gRPC message that is taken."
     )
+    receive_window_bytes: int = Field(
+        64 * 1024,
+        ge=64 * 1024,
+        le=16 * MEBIBYTE,
+        description="How much a caller may send of a call before it is read: the most in one round trip.",
+    )
     max_answer_bytes: int = Field(
         64 * MEBIBYTE, ge=2 * MEBIBYTE, le=512 * MEBIBYTE, description="The largest gRPC answer that is sent."
     )

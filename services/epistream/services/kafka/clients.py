@@ -1,7 +1,7 @@
 """Kafka clients of the service: opened with the settings that exactly-once needs, closed whatever happens."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from epistream.wire.errors import Broken
@@ -54,13 +54,15 @@ def compressions() -> dict[str, bool]:
 def consumer(bootstrap: str, client_id: str, security: KafkaSecurity = PLAINTEXT) -> Iterator[Any]:
     """A consumer of raw bytes that belongs to no group, begins nowhere by itself, and commits nothing.
 
-    Opening blocks for at most three seconds. kafka-python's errors come out as they are.
+    What it decompresses is bounded (`batches`): read it with `polled`. Opening blocks for at most three seconds.
+    kafka-python's errors come out as they are.
 
     Raises:
         Unavailable: no broker answers, or its certificate is not trusted.
         Denied: the broker does not let us in.
     """
     from epistream.clients.kafka_network import opened
+    from epistream.services.kafka.batches import bound
     from kafka import KafkaConsumer
 
     # Never a deserializer: kafka-python would spin for ever at the first record that one cannot read.
@@ -82,8 +84,22 @@ def consumer(bootstrap: str, client_id: str, security: KafkaSecurity = PLAINTEXT
         reconnect_backoff_max_ms=_RECONNECT_MS,
         metrics_enabled=False,
     )
+    bound(client)
     with contextlib.closing(client):
         yield client
+
+
+def polled(consumer: Any, timeout_ms: int, records_max: int) -> Mapping[Any, Sequence[Any]]:
+    """The next records of a consumer, by partition; none after some time, and once in a while although there are more.
+
+    Blocks for at most `timeout_ms`. kafka-python's errors come out as they are.
+    """
+    from epistream.services.kafka.batches import Enough
+
+    try:
+        return consumer.poll(timeout_ms, max_records=records_max)  # type: ignore[no-any-return]
+    except Enough:
+        return {}
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ Parcel: TypeAlias = tuple[Any, ...]
 """The record's values, what was made of it, and that one's values."""
 
 
-def pack(record: Record) -> Parcel:
-    """Decode a record, and wrap up what came of it.
+def pack(record: Record, refused: str = "") -> Parcel:
+    """Decode a record, and wrap up what came of it. One that is `refused`, for what it says, was not read.
 
     A record that `decode` itself fails on, which is a bug, is wrapped up as it came: where it is decoded again, it is
     seen to.
@@ -23,6 +23,8 @@ def pack(record: Record) -> Parcel:
     at = record.position
     position = (at.topic, at.partition, at.offset, at.leader_epoch) if at is not None else None
     came = (record.value, record.received_us, record.headers, record.key, record.timestamp_us, position)
+    if refused:
+        return came, False, pb.REASON_INVALID, [("", refused)], ("", "", "")
     try:
         decoded = decode(record)
     except Exception:  # noqa: BLE001 - whatever it is, it is seen to where it happens again

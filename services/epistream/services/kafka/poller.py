@@ -32,8 +32,9 @@ from epistream.indexer.clock import SystemClock
 from epistream.indexer.model import Position, Record
 from epistream.services.kafka import clients
 from epistream.services.kafka.backlog import BATCH_BYTES_MAX
+from epistream.services.kafka.batches import Refused
 from epistream.services.kafka.keeper import Service
-from epistream.services.kafka.parcels import pack
+from epistream.services.kafka.parcels import Parcel, pack
 from epistream.services.kafka.progress import Partition
 from epistream.wire.errors import Denied, InvalidInput, Unavailable
 from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
@@ -99,7 +100,7 @@ class Poller:
                 # Without a group nobody expects polls, so nothing needs to be paused while the service is busy.
                 # kafka-python forgets the error of a partition that is paused before it was raised, and then spins
                 # for ever when it is resumed.
-                self._hand_on(consumer.poll(int(POLL_SECONDS * 1000), max_records=POLL_RECORDS_MAX))
+                self._hand_on(clients.polled(consumer, int(POLL_SECONDS * 1000), POLL_RECORDS_MAX))
                 if time.monotonic() > positions_due:
                     self._tell_positions(consumer)
                     positions_due = time.monotonic() + _POSITIONS_SECONDS
@@ -124,7 +125,7 @@ class Poller:
             self._service.tell(polled=None)
         for partition, records in polled.items():
             for portion in _portions(records):
-                parcels = [pack(record) for record in _records(portion, now_us)]
+                parcels = [_parcel(record, now_us) for record in portion]
                 following = portion[-1].offset + 1
                 self._service.tell(polled=[partition.topic, partition.partition, following, parcels])
                 # Only now: if something fails, reading begins anew from here.
@@ -185,7 +186,7 @@ class Poller:
             try:
                 with clients.consumer(self._bootstrap, "epistream-intake-probe", self._security) as consumer:
                     _assign(consumer, {partition: offset}, {partition: offset})
-                    consumer.poll(int(_PROBE_SECONDS * 1000), max_records=1)
+                    clients.polled(consumer, int(_PROBE_SECONDS * 1000), 1)
             except (kafka.CorruptRecordError, kafka.UnsupportedCodecError) as error:
                 yield partition, error
 
@@ -242,17 +243,18 @@ def _portions(records: Sequence[Any]) -> Iterator[Sequence[Any]]:
     yield records[start:]
 
 
-def _records(records: Iterable[Any], received_us: int) -> Iterator[Record]:
-    """What kafka-python read, untouched, but that a header without a value gets an empty one."""
-    for r in records:
-        yield Record(
-            value=r.value,
-            received_us=received_us,
-            headers=tuple((name, value or b"") for name, value in r.headers),
-            key=r.key,
-            timestamp_us=r.timestamp * 1000 if r.timestamp >= 0 else None,
-            position=Position(r.topic, r.partition, r.offset, r.leader_epoch),
-        )
+def _parcel(r: Any, received_us: int) -> Parcel:
+    """What kafka-python read, untouched, but that a header without a value gets an empty one; decoded."""
+    refused = r.value.why if isinstance(r.value, Refused) else ""
+    record = Record(
+        value=r.value if not refused else None,
+        received_us=received_us,
+        headers=tuple((name, value or b"") for name, value in r.headers),
+        key=r.key,
+        timestamp_us=r.timestamp * 1000 if r.timestamp >= 0 else None,
+        position=Position(r.topic, r.partition, r.offset, r.leader_epoch),
+    )
+    return pack(record, refused)
 
 
 def _listen(service: Service, begin: Callable[[dict[Partition, int]], None]) -> None:

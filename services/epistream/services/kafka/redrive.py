@@ -40,6 +40,7 @@ ATTEMPTS_HEADER: Final = "epistream-redrive-attempts"
 _ADDED: Final = "epistream-dlq-"
 """What the headers begin with that a dead letter got beside its own."""
 _ATTEMPTS_DIGITS_MAX: Final = 9
+_POLL_RECORDS_MAX: Final = 500
 _POLL_MS: Final = 1_000
 _SILENT_POLLS_MAX: Final = 30
 _PAGE: Final = 100
@@ -195,7 +196,7 @@ def _letters(consumer: Any, places: Mapping[Partition, tuple[int, int]]) -> Iter
         consumer.seek(partition, places[partition.topic, partition.partition][0])
     silent = 0
     while any(consumer.position(partition) < end for partition, end in ends.items()):
-        polled = consumer.poll(_POLL_MS)
+        polled = clients.polled(consumer, _POLL_MS, _POLL_RECORDS_MAX)
         silent = 0 if polled else silent + 1
         if silent == _SILENT_POLLS_MAX:
             raise Unavailable("Kafka does not deliver the dead letters that it says it has: try again")

@@ -17,8 +17,9 @@ _STREAMS_DELAY_SECONDS: Final = 5.0
 _UNREAD_AT_ONCE: Final = 5
 _UNREAD_PER_SECOND: Final = 0.1
 _UNREAD_OWED_MAX: Final = 2
-"""Requests that are not read to their end. What is too large gRPC takes in whole, only to refuse it. Nobody owes for
-more: a proxy that goes down breaks off many at once, and all that come through it are one principal."""
+"""Requests that are not read to their end: too large, which gRPC refuses by their first bytes, or broken off; which of
+the two it does not tell. Nobody owes for more: a proxy that goes down breaks off many at once, and all that come
+through it are one principal."""
 
 
 class Bucket:
