@@ -21,7 +21,7 @@ from epistream.indexer.gate import NO_GROUNDS, Grounds, takes_back
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView
 from epistream.indexer.lineage import is_known, trace
-from epistream.indexer.match import Conflicting, KnownItem, Match, Novel, SameClaim, SameContent
+from epistream.indexer.match import Conflicting, KnownItem, Match, Novel, SameClaim, SameContent, SameLate
 from epistream.indexer.measure import Measured, look
 from epistream.indexer.model import Embedded, Held, NamespaceConfig, Ruling, answered
 from epistream.indexer.standing import Standing
@@ -177,7 +177,9 @@ class Moment:
         submission = candidate.decoded.submission
         new = isinstance(found, Novel | Conflicting | KnownItem)
         # What was decided before, refused or no knowledge rests on none; to trace its parents may take long.
-        if submission.origin != pb.ORIGIN_SYNTHETIC or not (new or isinstance(found, SameContent | SameClaim)):
+        if submission.origin != pb.ORIGIN_SYNTHETIC or not (
+            new or isinstance(found, SameContent | SameClaim | SameLate)
+        ):
             return NO_GROUNDS
         brought_back = isinstance(found, SameContent) and found.head.retracted
         return Grounds(

@@ -70,9 +70,7 @@ class Reviews:
             )
             disputed = []
             if pb.REASON_DISPUTED in reasons:
-                disputed = disputes.pending(
-                    catalog, number, producers=request.producers, modalities=request.modalities
-                )
+                disputed = disputes.pending(catalog, number, producers=request.producers, modalities=request.modalities)
             looked_at = _oldest(pending, disputed)
             pending = sorted([*pending, *disputed])
             held = {one: _held(catalog, request.namespace, number, one) for one in looked_at}

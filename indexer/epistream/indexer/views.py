@@ -53,6 +53,7 @@ CREATE TABLE versions (
     PRIMARY KEY (namespace, revision)
 ) WITHOUT ROWID;
 CREATE INDEX versions_by_item ON versions (namespace, item_id, version) WHERE version > 1;
+CREATE INDEX versions_by_valid_time ON versions (namespace, item_id, valid_us, revision) WHERE valid_us IS NOT NULL;
 CREATE INDEX versions_by_time ON versions (namespace, commit_us, revision);
 CREATE TABLE attributes (
     namespace INTEGER NOT NULL,
