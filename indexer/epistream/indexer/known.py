@@ -216,6 +216,19 @@ class BatchView:
         merged_into = self._aliases[item_id]
         return self.head(merged_into) or self._catalog.head(self._number, merged_into)
 
+    def made_known(self, entry: Entry) -> set[str]:
+        """The names of items that an entry makes known, before it is taken in: all of one that it brings back."""
+        change, alias = entry.change, entry.record.decision.alias
+        names = {alias} if alias else set[str]()
+        if change is None or change.kind == pb.CHANGE_KIND_RETRACTED:
+            return names
+        names.add(change.item_id)
+        before = self.head(change.item_id) or self._catalog.head(self._number, change.item_id)
+        if before is not None and before.retracted:
+            names.update(self._catalog.other_names(self._number, change.item_id))
+            names.update(name for name, item_id in self._aliases.items() if item_id == change.item_id)
+        return names
+
     def parents(self, item_id: str) -> Sequence[str]:
         """What an item's newest version was derived from, each by the name that it has now."""
         fresh = self._fresh.get(item_id)

@@ -5,9 +5,8 @@ room: so the outcome does not depend on how a stream is cut into batches.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -98,15 +97,6 @@ class Orphan:
     parents: frozenset[str]
 
 
-@dataclass(slots=True)
-class _Named:
-    """What was read of those that name an item."""
-
-    found: list[Orphan] = field(default_factory=list)
-    after: int = 0
-    exhausted: bool = False
-
-
 class Orphans:
     """The submissions of a namespace that are held since a parent of theirs is not known, as one batch moves on.
 
@@ -115,7 +105,8 @@ class Orphans:
 
     def __init__(self, catalog: Catalog, number: int) -> None:
         self._catalog, self._number = catalog, number
-        self._named: defaultdict[str, _Named] = defaultdict(_Named)
+        self._came: set[str] = set()
+        """What the batch has made known that some in the catalog were derived from."""
         self._fresh: dict[int, Ruling] = {}
         self._fresh_named: defaultdict[str, list[Orphan]] = defaultdict(list)
 
@@ -126,18 +117,23 @@ class Orphans:
         for name in {orphan.item_id, *orphan.parents}:
             self._fresh_named[name].append(orphan)
 
-    def of(self, parent: str, waits: Callable[[Orphan], bool], limit: int) -> list[Orphan]:
-        """Those that name a parent and wait, at most `limit`, the oldest first. What does not wait never will again."""
-        named = self._named[parent]
-        named.found = list(filter(waits, named.found))
-        while len(named.found) < limit and not named.exhausted:
-            kept = holding.orphans_of(self._catalog, self._number, parent, named.after, limit)
-            page = [_orphan(held) for held in kept]
-            named.exhausted = len(page) < limit
-            named.after = page[-1].sequence if page else named.after
-            named.found.extend(one for one in page if parent in one.parents and waits(one))
-        fresh = (one for one in self._fresh_named[parent] if parent in one.parents and waits(one))
-        return [*named.found, *fresh][:limit]
+    def came(self, names: Collection[str]) -> None:
+        """The batch makes these known."""
+        self._came.update(holding.wanted(self._catalog, self._number, names))
+
+    def of(self, parent: str, goes_on: Callable[[Sequence[Orphan]], list[Orphan]], limit: int) -> list[Orphan]:
+        """Those that name a parent and go on, at most `limit`, the oldest first.
+
+        Any number of others may be older: what the catalog says that a parent of is missing is not read.
+        """
+        found, after, page = list[Orphan](), 0, limit if parent in self._came else 0
+        while len(found) < limit == page:
+            kept = holding.whole_orphans(self._catalog, self._number, parent, self._came, after, limit)
+            found += goes_on([_orphan(held) for held in kept])
+            after, page = kept[-1].sequence if kept else after, len(kept)
+        if len(found) < limit:
+            found += goes_on([one for one in self._fresh_named[parent] if parent in one.parents])
+        return found[:limit]
 
     def rulings(self, orphans: Iterable[Orphan]) -> list[Ruling]:
         """What the gate decides of them, with their vectors; in their order."""
@@ -171,6 +167,8 @@ class Moment:
     """Fingerprints that changes of the batch have, with the sequence: what was put off with one of them is resolved."""
     ended: set[int] = field(default_factory=set)
     """The sequences of what the batch itself has decided of what was held."""
+    _known_by: dict[int, set[str]] = field(default_factory=dict)
+    """The names that entries of the batch make known, as long as their children are not looked for."""
 
     def grounds(self, candidate: Embedded, found: Match) -> Grounds:
         """What a verdict on a candidate rests on beside what is known."""
@@ -192,6 +190,9 @@ class Moment:
 
     def take(self, candidate: Embedded, entry: Entry, ruling: Ruling | None = None) -> None:
         """Take in what was decided of a candidate; `ruling`: it was held before."""
+        if self.standing.orphans > 0:
+            self._known_by[entry.sequence] = self.view.made_known(entry)
+            self.orphans.came(self._known_by[entry.sequence])
         self.view.add(candidate, entry)
         self.standing.take(entry)
         for window in self.anchors.values():
@@ -213,20 +214,11 @@ class Moment:
     def children(self, entry: Entry, limit: int) -> list[Ruling]:
         """What was held for want of the item that an entry makes known, and lacks no parent now; the oldest first.
 
-        At most AT_ONCE are looked at, and `limit` found.
+        At most `limit`.
         """
-        change, decision = entry.change, entry.record.decision
-        known = [decision.alias] if decision.alias else []
-        if change is not None and change.kind != pb.CHANGE_KIND_RETRACTED:
-            known.append(change.item_id)
-        if not known or self.standing.orphans <= 0:
-            return []
-        by_sequence = {one.sequence: one for name in known for one in self.orphans.of(name, self._still_waits, AT_ONCE)}
-        found = [one for _, one in sorted(by_sequence.items())][:AT_ONCE]
-        self.view.know({name for one in found for name in one.parents})
-        # Only what goes on joins the batch: what lacks another parent may be looked at with each entry.
-        whole = (one for one in found if all(is_known(self.view.parent(name)) for name in one.parents))
-        rulings = self.orphans.rulings(islice(whole, limit))
+        names = self._known_by.pop(entry.sequence, ())
+        by_sequence = {one.sequence: one for name in names for one in self.orphans.of(name, self._go_on, limit)}
+        rulings = self.orphans.rulings(one for _, one in sorted(by_sequence.items())[:limit])
         self.view.join([one.embedded for one in rulings if not self.view.has(one.embedded)], again=True)
         return rulings
 
@@ -273,8 +265,11 @@ class Moment:
         waiting = [modality for modality, count in self.standing.put_off.items() if count > 0]
         return [modality for modality in waiting if has_room(shares.after_one_more(modality), floor)]
 
-    def _still_waits(self, orphan: Orphan) -> bool:
-        return self._waits(orphan.sequence, orphan.fingerprint)
+    def _go_on(self, orphans: Sequence[Orphan]) -> list[Orphan]:
+        """Those that wait and lack no parent."""
+        waiting = [one for one in orphans if self._waits(one.sequence, one.fingerprint)]
+        self.view.know({name for one in waiting for name in one.parents})
+        return [one for one in waiting if all(is_known(self.view.parent(name)) for name in one.parents)]
 
     def _waits(self, sequence: int, fingerprint: bytes) -> bool:
         return sequence not in self.ended and not self._was_said(sequence, fingerprint)
