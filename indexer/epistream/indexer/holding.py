@@ -3,11 +3,12 @@
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.decode import item_of
-from epistream.indexer.model import Held
+from epistream.indexer.model import GOES_ON, Held
 from epistream.v1 import knowledge_pb2 as pb
 
 _LACKED: Final = (
@@ -84,6 +85,25 @@ def since(catalog: Catalog, namespace: int, limit: int) -> list[int]:
         (namespace, pb.REASON_DEFERRED, limit),
     )
     return [us for (us,) in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What is counted of what waits."""
+
+    sequence: int
+    reason: int
+    modality: int
+
+
+def waiting_with(catalog: Catalog, namespace: int, fingerprint: bytes) -> list[Waiting]:
+    """What is held with this content and goes on by itself."""
+    rows = catalog.connection.execute(
+        "SELECT sequence, reason, modality FROM held INDEXED BY held_by_fingerprint WHERE namespace = ?"
+        f" AND fingerprint = ? AND resolved IS NULL AND reason IN ({', '.join(map(str, sorted(GOES_ON)))})",
+        (namespace, fingerprint),
+    )
+    return [Waiting(*row) for row in rows]
 
 
 def put_off(catalog: Catalog, namespace: int) -> Counter[int]:

@@ -22,7 +22,7 @@ from epistream.indexer.known import BatchView
 from epistream.indexer.lineage import is_known, trace
 from epistream.indexer.match import Conflicting, KnownItem, Match, Novel, SameClaim, SameContent, SameLate
 from epistream.indexer.measure import Measured, look
-from epistream.indexer.model import Embedded, Held, NamespaceConfig, Ruling, answered
+from epistream.indexer.model import GOES_ON, Embedded, Held, NamespaceConfig, Ruling, answered
 from epistream.indexer.standing import Standing
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -92,7 +92,6 @@ class Orphan:
     """A submission that is held since a parent of its is not known, as far as many of them are kept at hand."""
 
     sequence: int
-    fingerprint: bytes
     item_id: str
     parents: frozenset[str]
 
@@ -153,6 +152,7 @@ class Orphans:
 class Moment:
     """Of one namespace, in one batch."""
 
+    catalog: Catalog
     config: NamespaceConfig
     view: BatchView
     standing: Standing
@@ -163,8 +163,10 @@ class Moment:
     orphans: Orphans
     alarms: Mapping[tuple[str, int], pb.CollapseAlarm]
     """The collapse alarms that are on, by producer and modality."""
-    said: dict[bytes, int] = field(default_factory=dict)
-    """Fingerprints that changes of the batch have, with the sequence: what was put off with one of them is resolved."""
+    held: defaultdict[bytes, list[holding.Waiting]] = field(default_factory=lambda: defaultdict(list))
+    """What the batch itself has held that goes on by itself, by fingerprint."""
+    over: set[int] = field(default_factory=set)
+    """The sequences of what waits no more since the batch has decided it, or said it in a version."""
     ended: set[int] = field(default_factory=set)
     """The sequences of what the batch itself has decided of what was held."""
     _known_by: dict[int, set[str]] = field(default_factory=dict)
@@ -199,13 +201,12 @@ class Moment:
             window.take(entry)
         if ruling is not None:
             self.ended.add(ruling.held.sequence)
-            if ruling.held.decision.receipt.reason == pb.REASON_DEFERRED:
-                self.standing.put_off[ruling.held.decision.held.modality] -= 1
-            elif ruling.held.decision.receipt.reason == pb.REASON_UNKNOWN_PARENT:
-                self.standing.orphans -= 1
+            self._ends(_waiting(ruling.held))
         decision, change = entry.record.decision, entry.change
         if change is not None and answered(change):
-            self.said[change.fingerprint] = entry.sequence
+            self._ends_what_says(change.fingerprint)
+        if decision.receipt.reason in GOES_ON:
+            self.held[decision.fingerprint].append(_waiting(Held(entry.sequence, decision)))
         if decision.receipt.reason == pb.REASON_DEFERRED:
             self.put_off.add(Ruling(Held(entry.sequence, decision), candidate, admits=True))
         elif decision.receipt.reason == pb.REASON_UNKNOWN_PARENT:
@@ -238,26 +239,17 @@ class Moment:
         while first := self._first():
             modality = first.held.decision.held.modality
             self.put_off.drop_first(modality)
-            if first.held.sequence in self.ended:
-                continue  # somebody has decided it, so it is counted no more
-            if not self._was_said(first.held.sequence, first.held.decision.fingerprint):
+            if self.waits(first):
                 return first
-            self.standing.put_off[modality] -= 1
         return None
 
     def waits(self, ruling: Ruling) -> bool:
         """Whether the batch has neither decided what was held before, nor said it."""
-        return self._waits(ruling.held.sequence, ruling.held.decision.fingerprint)
+        return ruling.held.sequence not in self.over
 
     def _first(self) -> Ruling | None:
-        firsts = []
-        for modality in self._with_room():
-            first = self.put_off.first(modality, self.view)
-            if first is None:
-                self.standing.put_off[modality] = 0  # the others were said by somebody else
-            else:
-                firsts.append(first)
-        return min(firsts, key=lambda ruling: ruling.held.sequence, default=None)
+        firsts = (self.put_off.first(modality, self.view) for modality in self._with_room())
+        return min(filter(None, firsts), key=lambda ruling: ruling.held.sequence, default=None)
 
     def _with_room(self) -> list[int]:
         """The modalities of which something was put off, and there is room for one more."""
@@ -267,16 +259,28 @@ class Moment:
 
     def _go_on(self, orphans: Sequence[Orphan]) -> list[Orphan]:
         """Those that wait and lack no parent."""
-        waiting = [one for one in orphans if self._waits(one.sequence, one.fingerprint)]
+        waiting = [one for one in orphans if one.sequence not in self.over]
         self.view.know({name for one in waiting for name in one.parents})
         return [one for one in waiting if all(is_known(self.view.parent(name)) for name in one.parents)]
 
-    def _waits(self, sequence: int, fingerprint: bytes) -> bool:
-        return sequence not in self.ended and not self._was_said(sequence, fingerprint)
+    def _ends_what_says(self, fingerprint: bytes) -> None:
+        """A version says it: what waits with this content does so no more.
 
-    def _was_said(self, sequence: int, fingerprint: bytes) -> bool:
-        """Whether the batch has made a version with the content of what was held before."""
-        return self.said.get(fingerprint, 0) > sequence
+        Counted at once, and not when there is room: a count that is too high would put off what may come in, until the
+        store is opened anew and it is counted again.
+        """
+        if self.standing.put_off.total() > 0 or self.standing.orphans > 0:
+            for one in (*holding.waiting_with(self.catalog, self.config.number, fingerprint), *self.held[fingerprint]):
+                self._ends(one)
+
+    def _ends(self, one: holding.Waiting) -> None:
+        if one.sequence in self.over:
+            return
+        self.over.add(one.sequence)
+        if one.reason == pb.REASON_DEFERRED:
+            self.standing.put_off[one.modality] -= 1
+        elif one.reason == pb.REASON_UNKNOWN_PARENT:
+            self.standing.orphans -= 1
 
     def _measured(self, candidate: Embedded) -> Measured:
         anchor = self.anchors[candidate.decoded.submission.modality].anchor
@@ -293,4 +297,8 @@ def _embedded(held: Held, vector: bytes | None) -> Embedded:
 
 def _orphan(held: Held) -> Orphan:
     parents = frozenset(held.decision.held.provenance.derived_from)
-    return Orphan(held.sequence, held.decision.fingerprint, item_of(held.decision.held), parents)
+    return Orphan(held.sequence, item_of(held.decision.held), parents)
+
+
+def _waiting(held: Held) -> holding.Waiting:
+    return holding.Waiting(held.sequence, held.decision.receipt.reason, held.decision.held.modality)
