@@ -100,8 +100,8 @@ def waiting_with(catalog: Catalog, namespace: int, fingerprint: bytes) -> list[W
     """What is held with this content and goes on by itself."""
     rows = catalog.connection.execute(
         "SELECT sequence, reason, modality FROM held INDEXED BY held_by_fingerprint WHERE namespace = ?"
-        f" AND fingerprint = ? AND resolved IS NULL AND reason IN ({', '.join(map(str, sorted(GOES_ON)))})",
-        (namespace, fingerprint),
+        " AND fingerprint = ? AND resolved IS NULL AND reason IN (SELECT value FROM json_each(?))",
+        (namespace, fingerprint, json.dumps(sorted(GOES_ON))),
     )
     return [Waiting(*row) for row in rows]
 
