@@ -233,6 +233,7 @@ BAD_INPUT: Final = (
         over_grpc=True,
     ),
     # Media.
+    _protobuf("what holds from the year 9999 on", lambda s: s.valid_from.FromSeconds(253_402_300_799), "valid_from"),
     _protobuf("an image without media", _set("modality", pb.MODALITY_IMAGE), "media"),
     _protobuf("a text with media", lambda s: s.media.CopyFrom(pb.Media(uri="https://example.org")), "media"),
     _protobuf("media without a URI", _then(_image, _set("media.uri", "")), "media.uri"),

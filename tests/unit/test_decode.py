@@ -141,6 +141,17 @@ def _varint(number: int) -> bytes:
     return bytes([number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14])
 
 
+@pytest.mark.parametrize(("ahead_us", "taken"), [(-1, True), (86_400_000_000, True), (86_400_000_001, False)])
+def test_nothing_begins_to_hold_more_than_a_day_after_it_came(ahead_us: int, taken: bool) -> None:
+    dated, now_us = good_submission(), 1_700_000_000_000_000
+    dated.valid_from.FromMicroseconds(now_us + ahead_us)
+    decoded = decode(Record(dated.SerializeToString(), now_us))
+    assert isinstance(decoded, Decoded) == taken
+    if isinstance(decoded, Malformed):
+        assert (decoded.reason, paths(decoded)) == (pb.REASON_INVALID, ["valid_from"])
+        assert "2023-11-15T22:13:20.000001Z" in decoded.violations[0].description
+
+
 def test_limits_are_reached_before_they_are_passed() -> None:
     submission = good_submission()
     submission.namespace = "n" * 100

@@ -42,7 +42,7 @@ def decode(record: Record) -> Decoded | Malformed:
         return _malformed(record, pb.REASON_MALFORMED, error.violations, error.glimpse)
     if submission.HasField("unreadable"):
         return _malformed(record, pb.REASON_MALFORMED, (_unreadable(submission.unreadable),), submission)
-    violations = rules.violations(submission)
+    violations = rules.violations(submission) or rules.ahead(submission, record.received_us)
     if violations:
         return _malformed(record, pb.REASON_INVALID, violations, submission)
     return Decoded(record, submission, _fingerprint(submission), item_of(submission), digest(submission))

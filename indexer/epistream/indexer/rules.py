@@ -40,6 +40,8 @@ ATTRIBUTES_MAX: Final = 64
 VERSION_MAX: Final = 2**63 - 1
 """The store's integers are signed."""
 _TIME_SECONDS_END: Final = TIME_END.timestamp()
+_AHEAD_US: Final = 24 * 60 * 60 * 1_000_000
+"""A producer's clock may be ahead, and its day begins before the service's does."""
 VIOLATIONS_MAX: Final = 32
 """More are not told."""
 
@@ -56,6 +58,21 @@ _SEEN: Final = frozenset({pb.MODALITY_IMAGE, pb.MODALITY_VIDEO})
 def violations(submission: pb.Submission) -> tuple[FieldViolation, ...]:
     """What is wrong with the fields, at most VIOLATIONS_MAX; empty when all is right."""
     return tuple(itertools.islice(_violations(submission), VIOLATIONS_MAX))
+
+
+def ahead(submission: pb.Submission, received_us: int) -> tuple[FieldViolation, ...]:
+    """What is wrong with `valid_from` at the time when the submission came, microseconds since 1970; empty if nothing.
+
+    A head is what holds now. What begins in a future that is far enough would be the head for good: whatever holds from
+    now on came late beside it.
+    """
+    if not submission.HasField("valid_from") or submission.valid_from.ToMicroseconds() <= received_us + _AHEAD_US:
+        return ()
+    text = (
+        f"expected a time not later than a day from now, found {submission.valid_from.ToJsonString()}: the newest"
+        " version is what holds now; send it when it does"
+    )
+    return (FieldViolation("valid_from", text),)
 
 
 def _violations(submission: pb.Submission) -> Iterator[FieldViolation]:

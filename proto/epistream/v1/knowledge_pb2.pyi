@@ -650,7 +650,8 @@ class Submission(_message.Message):
     def valid_from(self) -> _timestamp_pb2.Timestamp:
         """From when on what it says holds in the world, to the microsecond. Where the head of `item_id` has one too and this is earlier, the head stays
         the head, and this becomes a LATE version, in the history and in what is read by valid time. Without it, or where the head has none, the order of
-        arrival decides. Must be unset for a retraction, which takes back every version before it, and for feedback.
+        arrival decides. It is at most a day after the time at which it comes: a head is what holds now. Must be unset for a retraction, which takes back
+        every version before it, and for feedback.
         """
 
     def __init__(

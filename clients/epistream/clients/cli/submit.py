@@ -43,8 +43,8 @@ _ValidFrom = Annotated[
     typer.Option(
         "--valid-from",
         metavar="TIME",
-        help="From which date (2026-01-31) or time on a statement holds. What holds from earlier on than the item's"
-        " head does not replace it.",
+        help="From which date (2026-01-31) or time on a statement holds. At most a day ahead. What holds from earlier"
+        " on than the item's head does not replace it.",
     ),
 ]
 _AsText = Annotated[bool, typer.Option("--text", help="Take the argument as a statement, whatever it looks like.")]
