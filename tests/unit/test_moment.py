@@ -127,16 +127,16 @@ def test_what_lacks_another_parent_does_not_join_each_batch_that_names_one(
     assert waiting(engine) == [f"c{n}" for n in range(5)]
 
 
+def set_floor(engine: Engine, floor: float) -> None:
+    policy = ns_pb.Policy(real_share_floor=floor, near_duplicate_threshold=1.0)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+
+
 @pytest.mark.parametrize("opened_again", [False, True])
 def test_what_somebody_else_has_said_puts_off_nothing_more(tmp_path: Path, *, opened_again: bool) -> None:
     """The count of what was put off is that of the store at any time, so another life decides the same."""
-
-    def set_floor(floor: float) -> None:
-        policy = ns_pb.Policy(real_share_floor=floor, near_duplicate_threshold=1.0)
-        engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
-
     engine = open_engine(tmp_path)
-    set_floor(1.0)
+    set_floor(engine, 1.0)
     said = human("fact")
     receipts = commit(engine, made("model", content=said.content), made("lost", "never", content="An orphan."), said)
     commit(engine, human("other", "An orphan."))
@@ -146,7 +146,7 @@ def test_what_somebody_else_has_said_puts_off_nothing_more(tmp_path: Path, *, op
     if opened_again:
         engine.close()
         engine = Engine(tmp_path, clock=HandClock())
-    set_floor(0.0001)
+    set_floor(engine, 0.0001)
 
     (receipt,) = commit(engine, made("next"))
 
