@@ -129,7 +129,7 @@ async def test_nobody_reviews_in_a_name_or_with_an_authority_that_is_not_theirs(
             assert isinstance(error, NotFound if allowed else Denied), (name, origin, error)
 
 
-async def test_what_reviewers_comment_is_told_to_reviewers_only(secured: Secured, root: Client) -> None:
+async def test_who_decided_a_review_and_why_is_told_to_reviewers_only(secured: Secured, root: Client) -> None:
     orphan = pb.Provenance(derived_from=["unheard-of"])
     held = submission("a", 91, origin=pb.ORIGIN_SYNTHETIC, provenance=orphan)
     (receipt,) = await root.submit(held)
@@ -151,8 +151,9 @@ async def test_what_reviewers_comment_is_told_to_reviewers_only(secured: Secured
         async with secured.client(who) as client:
             told[who] = list((await client.knowledge.Explain(asked)).explanations)
 
-    assert [one.comment for one in told["root"]] == ["", "Never trust this one."]
-    told["root"][1].ClearField("comment")
+    assert [(one.decided_by, one.comment) for one in told["root"]] == [("", ""), ("dr-ada", "Never trust this one.")]
+    for field in ("decided_by", "comment"):
+        told["root"][1].ClearField(field)
     assert told["read-a"] == told["root"], "the rest is told to who may read"
 
 

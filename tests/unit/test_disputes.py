@@ -1,5 +1,6 @@
 """What raters dispute among what is in answers is reviewed, once, and a reviewer's word settles it (R30)."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -232,6 +233,24 @@ def test_a_program_neither_opens_a_dispute_nor_settles_one(engine: Engine) -> No
     (review,) = disputed(engine)
     with pytest.raises(InvalidInput, match=r"reviewer\.origin"):
         decide(engine, review.review_id, STANDS, api.Reviewer(name="executor", origin=pb.ORIGIN_SYNTHETIC))
+
+
+def test_what_a_vote_takes_does_not_grow_with_the_votes_before_it(engine: Engine) -> None:
+    def steps(rater: str) -> int:
+        """Of SQLite's machine, in tens, to take in one vote."""
+        counted = itertools.count()
+        engine.store.writer.set_progress_handler(lambda: next(counted) < 0, 10)
+        commit(engine, vote("i1", rater, 1))
+        engine.store.writer.set_progress_handler(None)
+        return next(counted)
+
+    commit(engine, *(vote("i1", f"r{n}", 1) for n in range(20)))
+    few = steps("first")
+    commit(engine, *(vote("i1", f"r{n}", 1) for n in range(20, 1500)))
+
+    assert 0 < steps("last") < 2 * few
+    commit(engine, vote("i1", "other", 0))
+    assert [review.item_id for review in disputed(engine)] == ["i1"]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])

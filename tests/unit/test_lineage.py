@@ -250,6 +250,34 @@ def test_what_goes_on_with_one_parent_is_bounded(engine: Engine, monkeypatch: py
     assert [held.decision.held.item_id for held in pending(engine)] == ["c4"]
 
 
+def test_children_whose_other_parent_never_comes_hold_up_no_others(
+    engine: Engine, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (moment, pipeline):
+        monkeypatch.setattr(module, "AT_ONCE", 2)
+    waiting = [made(f"w{n}", "a", "never") for n in range(5)]
+    sent = [*waiting, made("c0", "a"), made("c1", "a", "b"), human("b"), human("a"), made("c2", "a")]
+
+    receipts = commit_in_batches(engine, sent, size)
+
+    assert found(receipts)[5:7] == [("UNKNOWN_PARENT", 1)] * 2
+    assert [held.decision.held.item_id for held in pending(engine)] == [f"w{n}" for n in range(5)]
+    assert check(engine.store) == []
+
+
+def test_a_child_goes_on_by_the_other_name_of_a_parent_that_comes_back(engine: Engine, size: int) -> None:
+    """`twin` was merged into `a`, so what names it knows `a`, and waits for it while it is taken back."""
+    twin = submission("a: so a person says.", id="twin", item="twin")
+    back = submission("a: so a person says.", id="back", item="a")
+    sent = [human("a"), twin, retraction("a", id="r"), made("child", "twin"), back, made("later", "twin")]
+
+    receipts = commit_in_batches(engine, sent, size)
+
+    assert found(receipts)[3:] == [("UNKNOWN_PARENT", 1), ("REINSTATEMENT", 0), ("NEW", 1)]
+    assert found(commit(engine, sent[3])) == [("RELEASED", 1)]
+    assert check(engine.store) == []
+
+
 def test_a_child_goes_on_when_its_parent_is_merged_or_comes_back(engine: Engine, size: int) -> None:
     twin = submission("a: so a person says.", id="twin", item="twin")
     back = submission("b: so a person says.", id="back", item="b")

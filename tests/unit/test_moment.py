@@ -12,6 +12,7 @@ from epistream.indexer.known import BatchView
 from epistream.indexer.model import Embedded
 from epistream.indexer.store import check
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
 from tests.support.knowing import (
     NAMESPACE,
     HandClock,
@@ -124,3 +125,31 @@ def test_what_lacks_another_parent_does_not_join_each_batch_that_names_one(
 
     assert joined == ["a"] * 4 + ["whole"]
     assert waiting(engine) == [f"c{n}" for n in range(5)]
+
+
+def set_floor(engine: Engine, floor: float) -> None:
+    policy = ns_pb.Policy(real_share_floor=floor, near_duplicate_threshold=1.0)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+
+
+@pytest.mark.parametrize("opened_again", [False, True])
+def test_what_somebody_else_has_said_puts_off_nothing_more(tmp_path: Path, *, opened_again: bool) -> None:
+    """The count of what was put off is that of the store at any time, so another life decides the same."""
+    engine = open_engine(tmp_path)
+    set_floor(engine, 1.0)
+    said = human("fact")
+    receipts = commit(engine, made("model", content=said.content), made("lost", "never", content="An orphan."), said)
+    commit(engine, human("other", "An orphan."))
+    assert [receipt.reason for receipt in receipts] == [pb.REASON_DEFERRED, pb.REASON_UNKNOWN_PARENT, pb.REASON_NEW]
+    standing = engine.namespaces.state(NAMESPACE).standing
+    assert (standing.put_off.total(), standing.orphans, pending(engine)) == (0, 0, [])
+    if opened_again:
+        engine.close()
+        engine = Engine(tmp_path, clock=HandClock())
+    set_floor(engine, 0.0001)
+
+    (receipt,) = commit(engine, made("next"))
+
+    assert receipt.reason == pb.REASON_NEW
+    assert check(engine.store) == []
+    engine.close()

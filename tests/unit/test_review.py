@@ -86,6 +86,15 @@ def test_what_is_due_comes_first_the_oldest_first() -> None:
     assert [one.priority.due for one in ranked[:3]] == [True, True, False]
 
 
+def test_old_disputes_about_what_is_in_answers_come_behind_what_is_held_and_due() -> None:
+    waiting = [replace(one, disagreement=1.0, in_answers=True, age_seconds=90 * DAY) for one in queue()]
+    waiting[20] = replace(waiting[20], age_seconds=100 * DAY)
+    waiting[30] = replace(waiting[30], in_answers=False, disagreement=None, age_seconds=4 * DAY)
+    waiting[40] = replace(waiting[40], age_seconds=DAY)
+    assert order(waiting)[:3] == [31, 21, 1]
+    assert order(waiting)[-1] == 41
+
+
 def test_r30_what_raters_dispute_comes_before_what_they_agree_on_and_what_nobody_rated() -> None:
     waiting = queue()
     for place, votes in ((5, 0.2), (15, 1.0), (25, 0.0)):

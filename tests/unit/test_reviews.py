@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from epistream.indexer import reviews
 from epistream.indexer import store as stores
 from epistream.indexer.engine import Engine
 from epistream.v1 import knowledge_pb2 as pb
@@ -86,10 +87,10 @@ def test_r30_what_raters_dispute_is_listed_before_what_they_agree_on(engine: Eng
     vote(engine, "i1", a=1, b=0, c=1)
     unrated = hold(engine, 2)
     # What they say counts for the item `i1` too, which is in answers: tests/unit/test_disputes.py.
-    reviews = listed(engine, reasons=[pb.REASON_LOWER_AUTHORITY]).reviews
-    assert [review.review_id for review in reviews] == [disputed, unrated, agreed]
-    assert [review.priority.disputed for review in reviews] == [True, False, False]
-    assert reviews[0].priority.uncertainty == pytest.approx(0.918, abs=1e-3)
+    found = listed(engine, reasons=[pb.REASON_LOWER_AUTHORITY]).reviews
+    assert [review.review_id for review in found] == [disputed, unrated, agreed]
+    assert [review.priority.disputed for review in found] == [True, False, False]
+    assert found[0].priority.uncertainty == pytest.approx(0.918, abs=1e-3)
 
 
 def test_a_review_that_has_waited_long_comes_first(engine: Engine, clock: HandClock) -> None:
@@ -100,6 +101,26 @@ def test_a_review_that_has_waited_long_comes_first(engine: Engine, clock: HandCl
     vote(engine, "i1", a=1, b=0)
     first = listed(engine).reviews[0]
     assert (first.review_id, first.priority.due) == (old, True)
+
+
+def test_any_number_of_old_disputes_do_not_hide_what_is_held_and_due(
+    engine: Engine, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an upgrade, which finds disputes in all feedback: they are older than what is held, and many."""
+    for bound, most in (("READ_MAX", 6), ("RANKED_MAX", 4)):
+        monkeypatch.setattr(reviews, bound, most)
+    for n in range(6):
+        vote(engine, f"i{n}", a=1, b=0)
+    clock.us += 90 * DAY_US
+    due = [hold(engine, n) for n in range(2)]
+    clock.us += 4 * DAY_US
+    hold(engine, 2)
+
+    found = listed(engine, limit=20)
+
+    assert found.pending_count == 6 + 3
+    assert [review.review_id for review in found.reviews][:2] == due
+    assert [review.priority.due for review in found.reviews][:4] == [True] * 4
 
 
 def test_only_what_is_asked_for_is_listed_in_pages(engine: Engine) -> None:

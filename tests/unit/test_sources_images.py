@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,42 @@ def test_images_of_one_prompt_that_stand_together_are_ranked_with_their_ties(tmp
     assert [one.kind for one in (each.feedback for each in single.submissions[1:])] == [pb.FEEDBACK_KIND_RATING] * 3
     assert said(single.submissions[0])["details"]["rank"] == 5, "of one alone there is no order"
     assert "prompt_id: expected a name" in wrong.unreadable
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"fidelity_rating": 8}, "fidelity_rating: expected a number from 1 to 7, found 8"),
+        ({"rank": 0}, "rank: expected an integer from 1 to 1000, found 0"),
+        ({"image_path": "a" * 1999}, "the record: expected addresses of at most 2000 characters, found 2011"),
+    ],
+)
+def test_of_a_prompt_only_the_row_that_is_wrong_becomes_a_dead_letter(
+    tmp_path: Path, wrong: dict[str, Any], why: str
+) -> None:
+    first, second, third = RATED_TOGETHER["rows"]
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (first, {**second, **wrong}, third)))
+
+    (made,) = prepared(job_of("imagereward", path))
+
+    *whole, told = made.submissions
+    (ranking,) = [one.feedback for one in whole if one.feedback.kind == pb.FEEDBACK_KIND_RANKING]
+    assert [one.item_id.rpartition("/")[2] for one in ranking.judged] == ["8.webp", "10.webp"]
+    assert len(whole) == 2 + 6 + 1
+    assert (told.unreadable.reason, made.unreadable) == (why, why)
+    assert json.loads(told.unreadable.record) == {**second, **wrong}
+
+
+def test_where_every_row_of_a_prompt_is_wrong_each_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps({**row, "prompt": " "}) + "\n" for row in RATED_TOGETHER["rows"]))
+
+    (made,) = prepared(job_of("imagereward", path))
+
+    assert [one.unreadable.reason for one in made.submissions] == [
+        "prompt: expected a text, found white space only"
+    ] * 3
 
 
 def test_a_group_that_a_damage_follows_is_imported_before_it_is_told(tmp_path: Path) -> None:

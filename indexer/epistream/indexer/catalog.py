@@ -229,6 +229,15 @@ class Catalog:
         )
         return dict(rows)
 
+    def other_names(self, namespace: int, item_id: str) -> list[str]:
+        """The other names of an item: of what was merged into it."""
+        rows = self.connection.execute(
+            "SELECT item_id FROM aliases INDEXED BY aliases_by_item WHERE namespace = ? AND merged_into = ?"
+            " ORDER BY item_id",
+            (namespace, item_id),
+        )
+        return [name for (name,) in rows]
+
     def parents(self, namespace: int, item_id: str) -> list[str]:
         """What an item's newest version was derived from, by name."""
         rows = self.connection.execute(

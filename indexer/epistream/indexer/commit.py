@@ -188,8 +188,11 @@ def write(store: Store, draft: Draft, records: Iterable[Record]) -> None:
 def head_after(entry: Entry) -> Head | None:
     """The head that an entry's change makes; None for an entry that makes none."""
     change = entry.change
-    if change is None or change.kind == pb.CHANGE_KIND_LATE:
-        return None
+    return None if change is None or change.kind == pb.CHANGE_KIND_LATE else as_head(change)
+
+
+def as_head(change: pb.Change) -> Head:
+    """A version, as a head is told."""
     return Head(
         change.item_id,
         change.version,

@@ -39,6 +39,7 @@ CREATE TABLE votes (
     place REAL NOT NULL,
     PRIMARY KEY (namespace, item_id, rater)
 ) WITHOUT ROWID;
+CREATE INDEX votes_by_place ON votes (namespace, item_id, ballot, place);
 CREATE TABLE disputes (
     namespace INTEGER NOT NULL,
     dispute INTEGER NOT NULL,
@@ -56,6 +57,8 @@ TABLES: Final = ("votes", "disputes")
 APART: Final = 0.5
 """Two votes that lie half their scale apart are at odds: one says rather yes, the other rather no. For yes and no, and
 for three words in a row, that is all that is not unanimous (R30 of the gate's requirements). 4 and 5 of 5 are not."""
+
+_OF_BALLOT: Final = "FROM votes INDEXED BY votes_by_place WHERE namespace = :n AND item_id = :i AND ballot = :b"
 
 _IN_ANSWERS: Final = (
     "FROM disputes d INDEXED BY disputes_open CROSS JOIN items i ON i.namespace = d.namespace AND i.item_id = d.item_id"
@@ -166,9 +169,10 @@ def _vote(connection: apsw.Connection, number: int, entry: Entry) -> bool:
         "INSERT OR REPLACE INTO votes VALUES (?,?,?,?,?)",
         (number, judged.item_id, json.dumps([ballot, decision.receipt.producer, feedback.rater]), ballot, place),
     )
+    # The farthest vote is the lowest or the highest one: an item may have any number of votes.
     connection.execute(
-        "INSERT INTO disputes SELECT :n, :s, :i, :t, NULL WHERE EXISTS (SELECT 1 FROM votes WHERE namespace = :n"
-        " AND item_id = :i AND ballot = :b AND abs(place - :p) >= :apart) AND NOT EXISTS (SELECT 1 FROM disputes"
+        f"INSERT INTO disputes SELECT :n, :s, :i, :t, NULL WHERE (:p - (SELECT MIN(place) {_OF_BALLOT}) >= :apart"  # noqa: S608 - constants
+        f" OR (SELECT MAX(place) {_OF_BALLOT}) - :p >= :apart) AND NOT EXISTS (SELECT 1 FROM disputes"
         " INDEXED BY disputes_open WHERE namespace = :n AND item_id = :i AND ended IS NULL)",
         {
             "n": number,

@@ -29,6 +29,7 @@ from epistream.indexer.match import (
     Retraction,
     SameClaim,
     SameContent,
+    SameLate,
     Stale,
 )
 from epistream.indexer.measure import Measured
@@ -121,7 +122,7 @@ def decide(
 
 def _beside(
     submission: pb.Submission,
-    found: SameContent | KnownItem | SameClaim | Conflicting | Novel,
+    found: SameContent | KnownItem | SameClaim | SameLate | Conflicting | Novel,
     config: NamespaceConfig,
 ) -> Verdict:
     """The verdict on knowledge, beside what is known already."""
@@ -138,6 +139,10 @@ def _beside(
             outcome = pb.OUTCOME_REVISED if higher else pb.OUTCOME_MERGED
             reason = pb.REASON_PROMOTION if higher else pb.REASON_SAME_CLAIM
             return Verdict(outcome, reason, head, similarity, config.policy.near_duplicate_threshold)
+        case SameLate(version, beside):
+            if AUTHORITY[submission.origin] > AUTHORITY[version.origin]:
+                return _beside(submission, beside, config)
+            return Verdict(pb.OUTCOME_MERGED, pb.REASON_SAME_CONTENT, version)
         case Conflicting():
             return _conflicting(submission, found, config)
         case Novel():
@@ -159,7 +164,7 @@ def _in_time(submission: pb.Submission, verdict: Verdict) -> Verdict:
 
 def _on_grounds(
     submission: pb.Submission,
-    found: SameContent | KnownItem | SameClaim | Conflicting | Novel,
+    found: SameContent | KnownItem | SameClaim | SameLate | Conflicting | Novel,
     grounds: Grounds,
     config: NamespaceConfig,
 ) -> Verdict:

@@ -13,13 +13,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from epistream.indexer import valid_time
 from epistream.indexer.catalog import Catalog, Head
 from epistream.indexer.claim import Claim, claim_of
-from epistream.indexer.commit import head_after
+from epistream.indexer.commit import as_head, head_after
 from epistream.indexer.index import Neighbour, Searchable, cosines
 from epistream.indexer.journal import Entry
 from epistream.indexer.match import NOMINEES, Nominee, about
-from epistream.indexer.model import Embedded, Malformed, Nearby
+from epistream.indexer.model import Embedded, Malformed, Nearby, valid_us
 from epistream.indexer.namespaces import Namespaces
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
@@ -124,6 +125,10 @@ class BatchView:
         self._fresh: dict[str, _Fresh] = {}
         self._fresh_by_fingerprint: dict[bytes, set[str]] = {}
         self._fresh_by_row: dict[int, str] = {}
+        self._dated: defaultdict[str, dict[int, Head]] = defaultdict(dict)
+        """The batch's versions of an item by when they hold from, since its last one that does not say."""
+        self._undated: set[str] = set()
+        """Items of which the batch has made a version that does not say when it holds from: it replaced all before."""
         self._batch: list[Embedded] = []
         self._rows: dict[int, int] = {}
         """Where a candidate's vector is, by its identity: the batch keeps it alive."""
@@ -193,6 +198,16 @@ class BatchView:
             heads.append(committed)
         return min(heads, key=lambda head: (head.retracted, head.revision), default=None)
 
+    def newest_from(self, item_id: str, valid_us: int) -> Head | None:
+        """The newest version of an item, in answers or not, that holds from a time on; microseconds since 1970."""
+        fresh = self._dated[item_id].get(valid_us)
+        if fresh is not None or item_id in self._undated:
+            return fresh
+        revision = valid_time.newest_from(self._catalog, self._number, item_id, valid_us)
+        if revision is None:
+            return None
+        return as_head(pb.Change.FromString(self._catalog.committed(self._number, revision).change))
+
     def parent(self, item_id: str) -> Head | None:
         """The newest version of an item, or of the one that it was merged into."""
         own = self.head(item_id)
@@ -200,6 +215,19 @@ class BatchView:
             return own
         merged_into = self._aliases[item_id]
         return self.head(merged_into) or self._catalog.head(self._number, merged_into)
+
+    def made_known(self, entry: Entry) -> set[str]:
+        """The names of items that an entry makes known, before it is taken in: all of one that it brings back."""
+        change, alias = entry.change, entry.record.decision.alias
+        names = {alias} if alias else set[str]()
+        if change is None or change.kind == pb.CHANGE_KIND_RETRACTED:
+            return names
+        names.add(change.item_id)
+        before = self.head(change.item_id) or self._catalog.head(self._number, change.item_id)
+        if before is not None and before.retracted:
+            names.update(self._catalog.other_names(self._number, change.item_id))
+            names.update(name for name, item_id in self._aliases.items() if item_id == change.item_id)
+        return names
 
     def parents(self, item_id: str) -> Sequence[str]:
         """What an item's newest version was derived from, each by the name that it has now."""
@@ -232,6 +260,8 @@ class BatchView:
         if entry.record.decision.alias:
             self._aliases[entry.record.decision.alias] = receipt.item_id
         head = head_after(entry)
+        if entry.change is not None:
+            self._date(entry.change)
         if head is None or entry.change is None:
             return
         before = self._fresh.get(head.item_id)
@@ -242,6 +272,15 @@ class BatchView:
         self._fresh_by_fingerprint.setdefault(head.fingerprint, set()).add(head.item_id)
         if row >= 0:
             self._fresh_by_row[row] = head.item_id
+
+    def _date(self, change: pb.Change) -> None:
+        """Take in when a version of the batch holds from."""
+        from_us = valid_us(change.knowledge)
+        if from_us is None:
+            self._undated.add(change.item_id)
+            self._dated[change.item_id].clear()
+        else:
+            self._dated[change.item_id][from_us] = as_head(change)
 
     def _may_need_neighbours(self, candidate: Embedded) -> bool:
         fingerprint = candidate.decoded.fingerprint

@@ -10,6 +10,9 @@ any: `SameContent`; 4. an `expected_version` that is not the head's: `Stale`;
 6. near neighbours at or above the threshold: the nearest with the same claim, `SameClaim`; with none, `Conflicting`;
 7. otherwise `Novel`.
 
+What is about an item by 3, 5 or 6, but holds from an earlier time on than its head does, may have been said before
+without ever having been the head: `SameLate`.
+
 An item id that exists is asked about before the content of other items: a producer that sets its item to what another
 item says means its own item (docs/decisions/0003-own-item-first.md). What contradicts it near by is found all the same:
 a conflict that it was in goes on.
@@ -21,7 +24,7 @@ from typing import Final, Protocol, TypeAlias
 
 from epistream.indexer.catalog import Head
 from epistream.indexer.claim import Claim, claim_of, compare
-from epistream.indexer.model import Embedded, NamespaceConfig
+from epistream.indexer.model import Embedded, NamespaceConfig, valid_us
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.canonical import canonical_text, media_identity, media_of
@@ -89,6 +92,18 @@ class SameClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class SameLate:
+    """An item has a version with this very content that holds from the same time on, earlier than its head does.
+
+    And no later one is of that time.
+    """
+
+    version: Head
+    beside: SameContent | KnownItem | SameClaim
+    """What it is beside the head."""
+
+
+@dataclass(frozen=True, slots=True)
 class Conflict:
     """An item near by that claims something else."""
 
@@ -111,7 +126,17 @@ class Novel:
 
 
 Match: TypeAlias = (
-    Repeated | IdReused | Judgement | Retraction | SameContent | Stale | KnownItem | SameClaim | Conflicting | Novel
+    Repeated
+    | IdReused
+    | Judgement
+    | Retraction
+    | SameContent
+    | Stale
+    | KnownItem
+    | SameClaim
+    | SameLate
+    | Conflicting
+    | Novel
 )
 
 
@@ -140,6 +165,9 @@ class Known(Protocol):
     def head_with(self, fingerprint: bytes) -> Head | None:
         """The item whose head has this content."""
 
+    def newest_from(self, item_id: str, valid_us: int) -> Head | None:
+        """The newest version of an item, in answers or not, that holds from a time on; microseconds since 1970."""
+
     def nominees(self, candidate: Embedded, threshold: float, limit: int) -> Sequence[Nominee]:
         """The heads in answers at or above a cosine to `candidate`, the nearest first, then the older first."""
 
@@ -156,6 +184,20 @@ def match(candidate: Embedded, known: Known, config: NamespaceConfig) -> Match:
 
 def match_again(candidate: Embedded, known: Known, config: NamespaceConfig) -> Match:
     """As `match`, of a submission that was held: that it was decided before is not asked."""
+    found = _beside_heads(candidate, known, config)
+    if not isinstance(found, SameContent | KnownItem | SameClaim):
+        return found
+    valid, head = valid_us(candidate.decoded.submission), found.head
+    if valid is None or head.valid_us is None or valid >= head.valid_us:
+        return found
+    version = known.newest_from(head.item_id, valid)
+    if version is None or version.fingerprint != candidate.decoded.fingerprint:
+        return found
+    return SameLate(version, found)
+
+
+def _beside_heads(candidate: Embedded, known: Known, config: NamespaceConfig) -> Match:
+    """What a submission is beside the heads that there are."""
     decoded, submission = candidate.decoded, candidate.decoded.submission
     if submission.HasField("feedback"):
         return Judgement()

@@ -5,9 +5,8 @@ room: so the outcome does not depend on how a stream is cut into batches.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -21,9 +20,9 @@ from epistream.indexer.gate import NO_GROUNDS, Grounds, takes_back
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView
 from epistream.indexer.lineage import is_known, trace
-from epistream.indexer.match import Conflicting, KnownItem, Match, Novel, SameClaim, SameContent
+from epistream.indexer.match import Conflicting, KnownItem, Match, Novel, SameClaim, SameContent, SameLate
 from epistream.indexer.measure import Measured, look
-from epistream.indexer.model import Embedded, Held, NamespaceConfig, Ruling, answered
+from epistream.indexer.model import GOES_ON, Embedded, Held, NamespaceConfig, Ruling, answered
 from epistream.indexer.standing import Standing
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -93,18 +92,8 @@ class Orphan:
     """A submission that is held since a parent of its is not known, as far as many of them are kept at hand."""
 
     sequence: int
-    fingerprint: bytes
     item_id: str
     parents: frozenset[str]
-
-
-@dataclass(slots=True)
-class _Named:
-    """What was read of those that name an item."""
-
-    found: list[Orphan] = field(default_factory=list)
-    after: int = 0
-    exhausted: bool = False
 
 
 class Orphans:
@@ -115,7 +104,8 @@ class Orphans:
 
     def __init__(self, catalog: Catalog, number: int) -> None:
         self._catalog, self._number = catalog, number
-        self._named: defaultdict[str, _Named] = defaultdict(_Named)
+        self._came: set[str] = set()
+        """What the batch has made known that some in the catalog were derived from."""
         self._fresh: dict[int, Ruling] = {}
         self._fresh_named: defaultdict[str, list[Orphan]] = defaultdict(list)
 
@@ -126,18 +116,23 @@ class Orphans:
         for name in {orphan.item_id, *orphan.parents}:
             self._fresh_named[name].append(orphan)
 
-    def of(self, parent: str, waits: Callable[[Orphan], bool], limit: int) -> list[Orphan]:
-        """Those that name a parent and wait, at most `limit`, the oldest first. What does not wait never will again."""
-        named = self._named[parent]
-        named.found = list(filter(waits, named.found))
-        while len(named.found) < limit and not named.exhausted:
-            kept = holding.orphans_of(self._catalog, self._number, parent, named.after, limit)
-            page = [_orphan(held) for held in kept]
-            named.exhausted = len(page) < limit
-            named.after = page[-1].sequence if page else named.after
-            named.found.extend(one for one in page if parent in one.parents and waits(one))
-        fresh = (one for one in self._fresh_named[parent] if parent in one.parents and waits(one))
-        return [*named.found, *fresh][:limit]
+    def came(self, names: Collection[str]) -> None:
+        """The batch makes these known."""
+        self._came.update(holding.wanted(self._catalog, self._number, names))
+
+    def of(self, parent: str, goes_on: Callable[[Sequence[Orphan]], list[Orphan]], limit: int) -> list[Orphan]:
+        """Those that name a parent and go on, at most `limit`, the oldest first.
+
+        Any number of others may be older: what the catalog says that a parent of is missing is not read.
+        """
+        found, after, page = list[Orphan](), 0, limit if parent in self._came else 0
+        while len(found) < limit == page:
+            kept = holding.whole_orphans(self._catalog, self._number, parent, self._came, after, limit)
+            found += goes_on([_orphan(held) for held in kept])
+            after, page = kept[-1].sequence if kept else after, len(kept)
+        if len(found) < limit:
+            found += goes_on([one for one in self._fresh_named[parent] if parent in one.parents])
+        return found[:limit]
 
     def rulings(self, orphans: Iterable[Orphan]) -> list[Ruling]:
         """What the gate decides of them, with their vectors; in their order."""
@@ -157,6 +152,7 @@ class Orphans:
 class Moment:
     """Of one namespace, in one batch."""
 
+    catalog: Catalog
     config: NamespaceConfig
     view: BatchView
     standing: Standing
@@ -167,17 +163,23 @@ class Moment:
     orphans: Orphans
     alarms: Mapping[tuple[str, int], pb.CollapseAlarm]
     """The collapse alarms that are on, by producer and modality."""
-    said: dict[bytes, int] = field(default_factory=dict)
-    """Fingerprints that changes of the batch have, with the sequence: what was put off with one of them is resolved."""
+    held: defaultdict[bytes, list[holding.Waiting]] = field(default_factory=lambda: defaultdict(list))
+    """What the batch itself has held that goes on by itself, by fingerprint."""
+    over: set[int] = field(default_factory=set)
+    """The sequences of what waits no more since the batch has decided it, or said it in a version."""
     ended: set[int] = field(default_factory=set)
     """The sequences of what the batch itself has decided of what was held."""
+    _known_by: dict[int, set[str]] = field(default_factory=dict)
+    """The names that entries of the batch make known, as long as their children are not looked for."""
 
     def grounds(self, candidate: Embedded, found: Match) -> Grounds:
         """What a verdict on a candidate rests on beside what is known."""
         submission = candidate.decoded.submission
         new = isinstance(found, Novel | Conflicting | KnownItem)
         # What was decided before, refused or no knowledge rests on none; to trace its parents may take long.
-        if submission.origin != pb.ORIGIN_SYNTHETIC or not (new or isinstance(found, SameContent | SameClaim)):
+        if submission.origin != pb.ORIGIN_SYNTHETIC or not (
+            new or isinstance(found, SameContent | SameClaim | SameLate)
+        ):
             return NO_GROUNDS
         brought_back = isinstance(found, SameContent) and found.head.retracted
         return Grounds(
@@ -190,19 +192,21 @@ class Moment:
 
     def take(self, candidate: Embedded, entry: Entry, ruling: Ruling | None = None) -> None:
         """Take in what was decided of a candidate; `ruling`: it was held before."""
+        if self.standing.orphans > 0:
+            self._known_by[entry.sequence] = self.view.made_known(entry)
+            self.orphans.came(self._known_by[entry.sequence])
         self.view.add(candidate, entry)
         self.standing.take(entry)
         for window in self.anchors.values():
             window.take(entry)
         if ruling is not None:
             self.ended.add(ruling.held.sequence)
-            if ruling.held.decision.receipt.reason == pb.REASON_DEFERRED:
-                self.standing.put_off[ruling.held.decision.held.modality] -= 1
-            elif ruling.held.decision.receipt.reason == pb.REASON_UNKNOWN_PARENT:
-                self.standing.orphans -= 1
+            self._ends(_waiting(ruling.held))
         decision, change = entry.record.decision, entry.change
         if change is not None and answered(change):
-            self.said[change.fingerprint] = entry.sequence
+            self._ends_what_says(change.fingerprint)
+        if decision.receipt.reason in GOES_ON:
+            self.held[decision.fingerprint].append(_waiting(Held(entry.sequence, decision)))
         if decision.receipt.reason == pb.REASON_DEFERRED:
             self.put_off.add(Ruling(Held(entry.sequence, decision), candidate, admits=True))
         elif decision.receipt.reason == pb.REASON_UNKNOWN_PARENT:
@@ -211,20 +215,11 @@ class Moment:
     def children(self, entry: Entry, limit: int) -> list[Ruling]:
         """What was held for want of the item that an entry makes known, and lacks no parent now; the oldest first.
 
-        At most AT_ONCE are looked at, and `limit` found.
+        At most `limit`.
         """
-        change, decision = entry.change, entry.record.decision
-        known = [decision.alias] if decision.alias else []
-        if change is not None and change.kind != pb.CHANGE_KIND_RETRACTED:
-            known.append(change.item_id)
-        if not known or self.standing.orphans <= 0:
-            return []
-        by_sequence = {one.sequence: one for name in known for one in self.orphans.of(name, self._still_waits, AT_ONCE)}
-        found = [one for _, one in sorted(by_sequence.items())][:AT_ONCE]
-        self.view.know({name for one in found for name in one.parents})
-        # Only what goes on joins the batch: what lacks another parent may be looked at with each entry.
-        whole = (one for one in found if all(is_known(self.view.parent(name)) for name in one.parents))
-        rulings = self.orphans.rulings(islice(whole, limit))
+        names = self._known_by.pop(entry.sequence, ())
+        by_sequence = {one.sequence: one for name in names for one in self.orphans.of(name, self._go_on, limit)}
+        rulings = self.orphans.rulings(one for _, one in sorted(by_sequence.items())[:limit])
         self.view.join([one.embedded for one in rulings if not self.view.has(one.embedded)], again=True)
         return rulings
 
@@ -244,26 +239,17 @@ class Moment:
         while first := self._first():
             modality = first.held.decision.held.modality
             self.put_off.drop_first(modality)
-            if first.held.sequence in self.ended:
-                continue  # somebody has decided it, so it is counted no more
-            if not self._was_said(first.held.sequence, first.held.decision.fingerprint):
+            if self.waits(first):
                 return first
-            self.standing.put_off[modality] -= 1
         return None
 
     def waits(self, ruling: Ruling) -> bool:
         """Whether the batch has neither decided what was held before, nor said it."""
-        return self._waits(ruling.held.sequence, ruling.held.decision.fingerprint)
+        return ruling.held.sequence not in self.over
 
     def _first(self) -> Ruling | None:
-        firsts = []
-        for modality in self._with_room():
-            first = self.put_off.first(modality, self.view)
-            if first is None:
-                self.standing.put_off[modality] = 0  # the others were said by somebody else
-            else:
-                firsts.append(first)
-        return min(firsts, key=lambda ruling: ruling.held.sequence, default=None)
+        firsts = (self.put_off.first(modality, self.view) for modality in self._with_room())
+        return min(filter(None, firsts), key=lambda ruling: ruling.held.sequence, default=None)
 
     def _with_room(self) -> list[int]:
         """The modalities of which something was put off, and there is room for one more."""
@@ -271,15 +257,30 @@ class Moment:
         waiting = [modality for modality, count in self.standing.put_off.items() if count > 0]
         return [modality for modality in waiting if has_room(shares.after_one_more(modality), floor)]
 
-    def _still_waits(self, orphan: Orphan) -> bool:
-        return self._waits(orphan.sequence, orphan.fingerprint)
+    def _go_on(self, orphans: Sequence[Orphan]) -> list[Orphan]:
+        """Those that wait and lack no parent."""
+        waiting = [one for one in orphans if one.sequence not in self.over]
+        self.view.know({name for one in waiting for name in one.parents})
+        return [one for one in waiting if all(is_known(self.view.parent(name)) for name in one.parents)]
 
-    def _waits(self, sequence: int, fingerprint: bytes) -> bool:
-        return sequence not in self.ended and not self._was_said(sequence, fingerprint)
+    def _ends_what_says(self, fingerprint: bytes) -> None:
+        """A version says it: what waits with this content does so no more.
 
-    def _was_said(self, sequence: int, fingerprint: bytes) -> bool:
-        """Whether the batch has made a version with the content of what was held before."""
-        return self.said.get(fingerprint, 0) > sequence
+        Counted at once, and not when there is room: a count that is too high would put off what may come in, until the
+        store is opened anew and it is counted again.
+        """
+        if self.standing.put_off.total() > 0 or self.standing.orphans > 0:
+            for one in (*holding.waiting_with(self.catalog, self.config.number, fingerprint), *self.held[fingerprint]):
+                self._ends(one)
+
+    def _ends(self, one: holding.Waiting) -> None:
+        if one.sequence in self.over:
+            return
+        self.over.add(one.sequence)
+        if one.reason == pb.REASON_DEFERRED:
+            self.standing.put_off[one.modality] -= 1
+        elif one.reason == pb.REASON_UNKNOWN_PARENT:
+            self.standing.orphans -= 1
 
     def _measured(self, candidate: Embedded) -> Measured:
         anchor = self.anchors[candidate.decoded.submission.modality].anchor
@@ -296,4 +297,8 @@ def _embedded(held: Held, vector: bytes | None) -> Embedded:
 
 def _orphan(held: Held) -> Orphan:
     parents = frozenset(held.decision.held.provenance.derived_from)
-    return Orphan(held.sequence, held.decision.fingerprint, item_of(held.decision.held), parents)
+    return Orphan(held.sequence, item_of(held.decision.held), parents)
+
+
+def _waiting(held: Held) -> holding.Waiting:
+    return holding.Waiting(held.sequence, held.decision.receipt.reason, held.decision.held.modality)

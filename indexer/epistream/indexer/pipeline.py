@@ -340,7 +340,7 @@ class Pipeline:
         view = BatchView(config.number, catalog, state.searchable, self._statements, batch, threshold)
         put_off = PutOff(catalog, config.number)
         anchors, orphans = self._anchored(batch, state, catalog), Orphans(catalog, config.number)
-        return Moment(config, view, standing, anchors, put_off, orphans, state.alarms)
+        return Moment(catalog, config, view, standing, anchors, put_off, orphans, state.alarms)
 
     def _anchored(self, candidates: Iterable[Embedded], state: NamespaceState, catalog: Catalog) -> dict[int, Growing]:
         """The anchor windows of the modalities that synthetic candidates have, or what goes on may have."""

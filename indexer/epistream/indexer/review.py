@@ -8,7 +8,9 @@
   information density of Settles & Craven, EMNLP 2008.) Near copies are dense by each other, hence only its root.
 - IG, what it tells beyond the reviews that come before it, nats: `gain.greedy`. So of five near copies one comes first,
   and the other four when there is time for them.
-- ageing = 1 / (1 - age / DUE_SECONDS). What is older than that is due: it comes first, the oldest first.
+- ageing = 1 / (1 - age / DUE_SECONDS). What is older than that is due: it comes first, the oldest first; but what is in
+  answers meanwhile, which raters dispute, behind all that is held and due. Any number of disputes may be old at once:
+  a store that is renewed finds them in all the feedback that it ever had.
 
 Before what is not due comes what raters dispute: a person's word is worth most there. Of each ten in a row at most
 three are of one producer, while there are others. Ties are broken by the id, so the same queue has the same order.
@@ -60,6 +62,8 @@ class Waiting:
     """Whether it is a party of an open conflict."""
     verified: float | None = None
     """The probability that it is right, as a verification found; None where there was none."""
+    in_answers: bool = False
+    """Whether it is in answers while it waits, and only disputed."""
 
     @property
     def disputed(self) -> bool:
@@ -118,18 +122,18 @@ def uncertainty(one: Waiting) -> float:
     return max(LEAST, max(known, default=UNKNOWN))
 
 
-def urgency(one: Waiting) -> float:
-    """What the order would be of each alone: what is due, then what is disputed, then U · ageing; > 0."""
+def turn(one: Waiting) -> tuple[int, float, int]:
+    """What the order would be of each alone, the lowest first: what is due, then what is disputed, then U · ageing."""
     if one.age_seconds >= DUE_SECONDS:
-        return math.inf
-    return (1e9 if one.disputed else 1.0) * uncertainty(one) * _ageing(one)
+        return int(one.in_answers), -one.age_seconds, one.review_id
+    return 2 if one.disputed else 3, -uncertainty(one) * _ageing(one), one.review_id
 
 
 def rank(waiting: Sequence[Waiting], dimension: int) -> list[Ranked]:
     """All of them, the most urgent first. `dimension` is that of their vectors. O(n² · dimension)."""
     waiting = sorted(waiting, key=lambda one: one.review_id)
     densities = _densities(waiting)
-    due = sorted((one for one in waiting if one.age_seconds >= DUE_SECONDS), key=lambda one: -one.age_seconds)
+    due = sorted((one for one in waiting if one.age_seconds >= DUE_SECONDS), key=turn)
     others = [one for one in waiting if one.age_seconds < DUE_SECONDS]
     posterior = Posterior(dimension, prior=PRIOR)
     ranked = []

@@ -17,7 +17,7 @@ from epistream.indexer.model import Decoded, Embedded, Held, Record, Ruling, Vec
 from epistream.indexer.namespaces import Namespaces
 from epistream.indexer.paging import REVISION_MAX, limit_of, page_token
 from epistream.indexer.pipeline import Pipeline
-from epistream.indexer.review import UNKNOWN, Ranked, Waiting, rank, urgency, verification
+from epistream.indexer.review import UNKNOWN, Ranked, Waiting, rank, turn, verification
 from epistream.indexer.review_rules import require_comment, require_reviewer, require_verdict
 from epistream.indexer.store import Store
 from epistream.v1 import journal_pb2
@@ -27,7 +27,8 @@ from epistream.wire.errors import Conflict, InvalidInput, NotFound, Unavailable
 
 LIMIT: Final = 10
 READ_MAX: Final = 5000
-"""How many of those that wait are looked at, the oldest first. The others follow in their order."""
+"""How many of those that wait are looked at, the oldest first. The others follow in their order. Half of it is kept for
+what is held, and half for what is disputed, so that neither hides the other."""
 RANKED_MAX: Final = 500
 """How many of these, the most urgent as far as that is known of each alone, are ranked by density and gain."""
 VOTES_MAX: Final = 1000
@@ -67,10 +68,12 @@ class Reviews:
             pending = holding.pending(
                 catalog, number, reasons=reasons, producers=request.producers, modalities=request.modalities
             )
+            disputed = []
             if pb.REASON_DISPUTED in reasons:
-                pending += disputes.pending(catalog, number, producers=request.producers, modalities=request.modalities)
-                pending.sort()
-            held = {one: _held(catalog, request.namespace, number, one) for one in pending[:READ_MAX]}
+                disputed = disputes.pending(catalog, number, producers=request.producers, modalities=request.modalities)
+            looked_at = _oldest(pending, disputed)
+            pending = sorted([*pending, *disputed])
+            held = {one: _held(catalog, request.namespace, number, one) for one in looked_at}
             contested = conflicts.open_with(catalog.connection, number, held)
             waiting = [self._waiting(one, catalog, number, contested) for one in held.values()]
         ranked = self._ranked(waiting, held, state.config.encoder.dimension)
@@ -210,10 +213,11 @@ class Reviews:
             disagreement=votes,
             contested=held.sequence in contested,
             verified=verification(item_id, said),
+            in_answers=receipt.reason == pb.REASON_DISPUTED,
         )
 
     def _ranked(self, waiting: Sequence[Waiting], held: dict[int, Held], dimension: int) -> list[Ranked]:
-        nearest = sorted(waiting, key=lambda one: (-urgency(one), one.review_id))[:RANKED_MAX]
+        nearest = sorted(waiting, key=turn)[:RANKED_MAX]
         vectors = self._vectors([held[one.review_id] for one in nearest])
         return rank([one.with_vector(vectors.get(one.review_id)) for one in nearest], dimension)
 
@@ -261,6 +265,13 @@ def retracting(known: pb.Receipt, reviewer: api.Reviewer, submission_id: str, cl
 def told(comment: journal_pb2.Comment) -> api.ReviewComment:
     """A comment, as it is answered."""
     return api.ReviewComment(reviewer=comment.reviewer, text=comment.text, time=comment.time)
+
+
+def _oldest(held: Sequence[int], disputed: Sequence[int]) -> list[int]:
+    """READ_MAX of what waits, in its order: the oldest of each."""
+    at_most = max(READ_MAX // 2, READ_MAX - len(disputed))
+    kept = held[:at_most]
+    return sorted([*kept, *disputed[: READ_MAX - len(kept)]])
 
 
 def _held(catalog: Catalog, namespace: str, number: int, review_id: int) -> Held:

@@ -42,7 +42,7 @@ class Standing:
     put_off: Counter[int]
     """How many submissions wait with REASON_DEFERRED, by modality."""
     orphans: int
-    """How many submissions, or more, are held since a parent of theirs is not known."""
+    """How many submissions are held since a parent of theirs is not known."""
     revision: int
     """Of the newest change that is taken in."""
     heard: list[tuple[bytes, bool]] = field(default_factory=list)

@@ -36,6 +36,21 @@ def version_held(catalog: Catalog, namespace: int, item_id: str, at: int, valid_
     return row
 
 
+def newest_from(catalog: Catalog, namespace: int, item_id: str, valid_us: int) -> int | None:
+    """The revision of the newest version of an item that holds from a time on, to the microsecond.
+
+    None also where a version without such a time, or a retraction, came since: that one replaced all before it.
+    """
+    row: int | None = catalog.connection.execute(
+        "SELECT d.revision FROM versions d INDEXED BY versions_by_valid_time WHERE d.namespace = :n AND d.item_id = :i"
+        " AND d.valid_us = :valid AND NOT EXISTS (SELECT 1 FROM versions v INDEXED BY versions_by_item"
+        " WHERE v.namespace = :n AND v.item_id = :i AND v.version > 1 AND v.version > d.version"
+        " AND v.valid_us IS NULL) ORDER BY d.revision DESC LIMIT 1",
+        {"n": namespace, "i": item_id, "valid": valid_us},
+    ).get
+    return row
+
+
 def versions(catalog: Catalog, namespace: int, item_id: str, at: int, after_version: int, limit: int) -> list[int]:
     """As `Catalog.versions`, those known at a revision, in the order of `valid_from`; those without it first."""
     place = f"IFNULL(valid_us, {_BEFORE_ALL}), version"

@@ -53,6 +53,7 @@ CREATE TABLE versions (
     PRIMARY KEY (namespace, revision)
 ) WITHOUT ROWID;
 CREATE INDEX versions_by_item ON versions (namespace, item_id, version) WHERE version > 1;
+CREATE INDEX versions_by_valid_time ON versions (namespace, item_id, valid_us, revision) WHERE valid_us IS NOT NULL;
 CREATE INDEX versions_by_time ON versions (namespace, commit_us, revision);
 CREATE TABLE attributes (
     namespace INTEGER NOT NULL,
@@ -82,6 +83,7 @@ CREATE TABLE aliases (
     merged_into TEXT NOT NULL,
     PRIMARY KEY (namespace, item_id)
 ) WITHOUT ROWID;
+CREATE INDEX aliases_by_item ON aliases (namespace, merged_into);
 CREATE TABLE parents (
     namespace INTEGER NOT NULL,
     item_id TEXT NOT NULL,
@@ -107,8 +109,10 @@ CREATE TABLE held_names (
     namespace INTEGER NOT NULL,
     name TEXT NOT NULL,
     sequence INTEGER NOT NULL,
+    parent INTEGER NOT NULL,
     PRIMARY KEY (namespace, name, sequence)
 ) WITHOUT ROWID;
+CREATE INDEX held_parents ON held_names (namespace, sequence) WHERE parent = 1;
 CREATE TABLE feedback (
     namespace INTEGER NOT NULL,
     item_id TEXT NOT NULL,
@@ -127,7 +131,7 @@ CREATE TABLE counts (
 """
 """Item ids and fingerprints are spread over their trees, so each new item writes a page of each: what a commit writes
 is mostly that. A version that is its item's only one, as most are, is therefore found by the item, not by an index.
-`held_names` has the item of what was put off or lacked parents, and these parents, whatever became of it since."""
+`held_names` has the item of what was put off or lacked parents, and all its parents, whatever became of it since."""
 
 SCHEMA: Final = _SCHEMA + conflicts.SCHEMA + comments.SCHEMA + disputes.SCHEMA + generated.SCHEMA
 
@@ -233,7 +237,7 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
             corroborations.append((number, receipt.item_id, entry.sequence, head))
         elif receipt.outcome == pb.OUTCOME_HELD:
             holdings.append(_held_row(number, entry))
-            named.extend((number, name, entry.sequence) for name in _held_names(decision))
+            named.extend((number, name, entry.sequence, parent) for name, parent in _held_names(decision))
         elif receipt.outcome == pb.OUTCOME_REJECTED:
             rejected += 1
         elif receipt.outcome == pb.OUTCOME_RECORDED:
@@ -247,7 +251,7 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
         "UPDATE submissions SET sequence = ? WHERE namespace = ? AND producer = ? AND submission_id = ?", newer
     )
     connection.executemany("INSERT INTO held VALUES (?,?,?,?,?,?,?,NULL)", holdings)
-    connection.executemany("INSERT INTO held_names VALUES (?,?,?)", named)
+    connection.executemany("INSERT INTO held_names VALUES (?,?,?,?)", named)
     connection.executemany("INSERT INTO feedback VALUES (?,?,?)", judged)
     items += _apply_changes(connection, number, changes)
     held += len(holdings)
@@ -350,13 +354,14 @@ def _held_row(number: int, entry: Entry) -> _Row:
     )
 
 
-def _held_names(decision: journal_pb2.Decision) -> list[str]:
-    """The items by which something held is found: its own, and the parents of what lacks some."""
+def _held_names(decision: journal_pb2.Decision) -> list[tuple[str, bool]]:
+    """The items by which something held is found, and whether it is a parent: its own, and all parents of an orphan."""
     match decision.receipt.reason:
         case pb.REASON_DEFERRED:
-            return [item_of(decision.held)]
+            return [(item_of(decision.held), False)]
         case pb.REASON_UNKNOWN_PARENT:
-            return sorted({item_of(decision.held), *decision.held.provenance.derived_from})
+            parents = set(decision.held.provenance.derived_from)
+            return [(name, name in parents) for name in sorted({item_of(decision.held), *parents})]
     return []
 
 

@@ -916,7 +916,9 @@ class Explanation(_message.Message):
     COMMENT_FIELD_NUMBER: _builtins.int
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
     decided_by: _builtins.str
-    """Of a decision on what was held: the person or program who decided. Empty for the gate itself."""
+    """Of a decision on what was held: the person or program who decided. Empty for the gate itself. Told to callers who may
+    review in the namespace; empty for others.
+    """
     comment: _builtins.str
     """Why, in the words of who decided. Told to callers who may review in the namespace; empty for others."""
     policy_version: _builtins.int

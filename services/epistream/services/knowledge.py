@@ -54,6 +54,7 @@ class KnowledgeServicer:
         def explained() -> bytes:
             answer = self._knowledge.explain(request)
             for one in () if reviews else answer.explanations:
+                one.ClearField("decided_by")
                 one.ClearField("comment")
             return answer.SerializeToString()
 

@@ -366,7 +366,7 @@ def kind_name(change: pb.Change) -> str:
 
 def when(time: "Timestamp") -> str:
     """A time for people: UTC, to the second."""
-    return time.ToDatetime(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return time.ToDatetime(UTC).replace(tzinfo=None).isoformat(" ", "seconds") + "Z"
 
 
 def show(messages: "Iterable[Message]", *, as_json: bool, table: "Callable[[], Table]") -> None:

@@ -3,14 +3,16 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from epistream.clients.sources.formats import groups
 from epistream.clients.sources.formats.files import File, Position, Read, read
-from epistream.clients.sources.formats.piece import CannotRead
+from epistream.clients.sources.formats.piece import CannotRead, Piece
 from epistream.clients.sources.record import Json, UnreadableRecord, digest, plain
 from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.work import Work
@@ -18,6 +20,8 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.limits import REASON_CHARACTERS_MAX
 
 RAW_BYTES_MAX: Final = 512 * 1024
+_ROW: Final = re.compile(r"rows\[(\d+)\](\.|$)")
+"""Where the path of a field begins that is one of a row's."""
 _VERSION: Final = 1
 
 
@@ -58,21 +62,15 @@ class Prepared:
     done: int
     """How much of all files was read by then, of the job's `size`."""
     unreadable: str = ""
-    """Why nothing could be made of it; then its only submission says so."""
+    """Why nothing could be made of it, or of some of its rows; then its last submissions say so, one for each."""
 
 
 def prepared(job: Job, start: Position | None = None) -> Iterator[Prepared]:
     """The records from a position on. Raises as `files.read`."""
     for one in read(job.files, start):
-        reason = one.piece.error
-        if not reason:
-            try:
-                made = submissions(job.work, _with_extra(one.piece.value, job.extra), job.media_base)
-                yield Prepared(tuple(_addressed(job, each) for each in made), one.position, one.done)
-                continue
-            except UnreadableRecord as error:
-                reason = error.message
-        yield Prepared((_unreadable(job, one, reason),), one.position, one.done, reason)
+        made, wrong = _made(job, one.piece)
+        told = [_unreadable(job, replace(one, piece=piece), reason) for piece, reason in wrong]
+        yield Prepared((*made, *told), one.position, one.done, "; ".join(reason for _, reason in wrong))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +124,34 @@ def state_path(path: Path, work: Work) -> Path:
     """Where the state is kept when nothing is said: beside the input."""
     whole = path.resolve()
     return whole.with_name(f"{whole.name}.{work.name}.import-state")
+
+
+def _made(job: Job, piece: Piece) -> tuple[list[pb.Submission], list[tuple[Piece, str]]]:
+    """What is made of a piece, and of what nothing can be made, with the reason: the piece, or rows of it."""
+    if piece.error:
+        return [], [(piece, piece.error)]
+    try:
+        return _read(job, piece), []
+    except UnreadableRecord as error:
+        at = _wrong_row(job, piece, error)
+        if at is None:
+            return [], [(piece, error.message)]
+        made, wrong = _made(job, groups.one([*piece.parts[:at], *piece.parts[at + 1 :]]))
+        reason = UnreadableRecord(_ROW.sub("", error.path), error.expected, error.found).message
+        return made, [(piece.parts[at], reason), *wrong]
+
+
+def _wrong_row(job: Job, piece: Piece, error: UnreadableRecord) -> int | None:
+    """Which row of a piece an error is of: the one that it names, or the first that is wrong by itself."""
+    named = _ROW.match(error.path)
+    if piece.parts and named:
+        return int(named[1])
+    return next((at for at, row in enumerate(piece.parts) if _made(job, row)[1]), None)
+
+
+def _read(job: Job, piece: Piece) -> list[pb.Submission]:
+    made = submissions(job.work, _with_extra(piece.value, job.extra), job.media_base)
+    return [_addressed(job, each) for each in made]
 
 
 def _place(position: Position) -> dict[str, str | int]:

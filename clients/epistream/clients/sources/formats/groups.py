@@ -1,6 +1,6 @@
 """Records that belong together: those that follow each other with the same value in one field are one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,26 +19,27 @@ def together(read: Reader, field: str) -> Reader:
         try:
             for piece in read(path, start):
                 if held and (len(held) == ROWS_MAX or not _alike(held[-1].value, piece.value, field)):
-                    yield _one(held)
+                    yield one(held)
                     held = []
                 held.append(piece)
         except CannotRead:
             if held:
-                yield _one(held)
+                yield one(held)
             raise
         if held:
-            yield _one(held)
+            yield one(held)
 
     return pieces
 
 
-def _alike(one: Json, other: Json, field: str) -> bool:
-    both = isinstance(one, Mapping) and isinstance(other, Mapping)
-    return both and one.get(field) is not None and one[field] == other.get(field)
+def one(rows: Sequence[Piece]) -> Piece:
+    """The record that rows make: one alone stays as it is."""
+    if len(rows) == 1:
+        return rows[0]
+    values, raw = [piece.value for piece in rows], b"".join(piece.raw for piece in rows)
+    return Piece({"rows": values}, rows[-1].next, raw=raw, read=rows[-1].read, parts=tuple(rows))
 
 
-def _one(held: list[Piece]) -> Piece:
-    if len(held) == 1:
-        return held[0]
-    rows = [piece.value for piece in held]
-    return Piece({"rows": rows}, held[-1].next, raw=b"".join(piece.raw for piece in held), read=held[-1].read)
+def _alike(first: Json, second: Json, field: str) -> bool:
+    both = isinstance(first, Mapping) and isinstance(second, Mapping)
+    return both and first.get(field) is not None and first[field] == second.get(field)

@@ -33,6 +33,8 @@ class Piece:
     """The bytes of the record, where the reader has them."""
     read: int = field(default=0, compare=False)
     """How much of the file was read by then, of `files.File.size`. Libraries read ahead, so it may run before."""
+    parts: "tuple[Piece, ...]" = ()
+    """Of several rows that belong together, each by itself: `{"rows": […]}` holds their values in this order."""
 
 
 Reader: TypeAlias = Callable[[Path, int], Iterator[Piece]]
