@@ -92,6 +92,8 @@ def receipt_text(receipt: pb.Receipt) -> str:
         revision = f", revision {receipt.revision}" if receipt.revision else ""
         parts.append(f"{receipt.item_id} version {receipt.version}{revision}")
     parts += _figures(receipt.figures)
+    if receipt.reason == pb.REASON_IMPLAUSIBLE:
+        parts += _doubts(receipt.figures)
     parts += [
         f"{violation.field}: {violation.description}" if violation.field else violation.description
         for violation in receipt.violations
@@ -399,6 +401,12 @@ def _figures(figures: pb.Figures) -> list[str]:
     if figures.HasField("similarity"):
         return [f"cosine {figures.similarity:.4f} to {against}, threshold {figures.threshold:g}", *figures.differences]
     return [f"against {against}"] if figures.item_id else []
+
+
+def _doubts(figures: pb.Figures) -> list[str]:
+    """Such as `plausibility 0.03`, `TOO_FAR`: why it does not look like knowledge."""
+    known = [f"plausibility {figures.plausibility:.2g}"] if figures.HasField("plausibility") else []
+    return [*known, *figures.doubts]
 
 
 def _side(entry: knowledge.DiffEntry, side: str) -> str:
