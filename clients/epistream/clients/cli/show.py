@@ -291,6 +291,18 @@ def namespaces_table(namespaces: Iterable[ns.Namespace]) -> "Table":
     return table
 
 
+def policy_table(namespace: ns.Namespace) -> "Table":
+    """What a namespace's policy says, field by field, as `--set` takes it."""
+    import json
+
+    from google.protobuf.json_format import MessageToDict
+
+    table = table_of(f"policy {namespace.policy_version} of {namespace.name}", "field", "value")
+    for field, value in MessageToDict(namespace.policy, preserving_proto_field_name=True).items():
+        add_row(table, field, value if isinstance(value, str) else json.dumps(value))
+    return table
+
+
 def consumers_table(answer: sync.ListConsumersResponse) -> "Table":
     """Who follows a namespace, and how far each is."""
     table = table_of(
