@@ -119,7 +119,7 @@ k8s-render: $(VENV)/dev.stamp ## Write the Kubernetes overlays as they would be 
 	@ls $(RENDERED)/*
 
 k8s-check: $(VENV)/dev.stamp ## Check one overlay before applying it: make k8s-check OVERLAY=FOLDER
-	$(BIN)/python -m tests.support.manifests.checks check $(OVERLAY)
+	$(BIN)/python -m tests.support.manifests.checks check $(or $(OVERLAY),$(error Say which overlay: make k8s-check OVERLAY=FOLDER))
 
 k8s-lint: k8s-render $(VENV)-k8s/stamp ## Check the rendered overlays with Kubernetes' schemas and checkov
 	for version in $(KUBERNETES); do $(BIN)/kubernetes-validate --strict --quiet --no-warn --kubernetes-version $$version $(RENDERED)/*.yaml || exit 1; done
