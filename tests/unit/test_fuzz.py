@@ -115,6 +115,7 @@ def test_any_embedding_is_a_unit_vector_or_refused(given_one: pb.Embedding | byt
 @given(
     st.one_of(SOME_BYTES, TEXTS.map(str.encode), st.dictionaries(st.sampled_from(sorted(Settings.model_fields)), JSON))
 )
+@example({"kafka_ca_file": ""})
 def test_any_settings_file_is_taken_or_refused(content: "bytes | dict[str, object]") -> None:
     raw = content if isinstance(content, bytes) else _toml(content)
     with TemporaryDirectory() as folder:

@@ -66,7 +66,7 @@ class KafkaSecurity:
         """
         if violations := [*self._violations()]:
             listed = "; ".join(f"{v.field}: {v.description}" for v in violations)
-            raise InvalidInput(f"Kafka cannot be reached so: {listed}", *violations)
+            raise InvalidInput(f"the settings for Kafka are wrong: {listed}", *violations)
 
     def password(self) -> str:
         """What the password file holds now.
