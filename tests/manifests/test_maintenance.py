@@ -75,7 +75,7 @@ def test_what_the_pod_is_told_does_what_the_page_says(pod: Pod) -> None:
     fsck, rebuild, reread, look, aside, move, restore = RUN
     assert pod.run(fsck).endswith(": all is well\n")
     assert pod.run(rebuild).startswith("rebuilt from ")
-    assert pod.run(reread, TOPIC=EXPERT, PARTITION="0").startswith(f"{EXPERT}/0 was never read")
+    assert pod.run(reread, TOPIC=EXPERT, PARTITION="0").startswith(f"{EXPERT}/0 had no position")
     assert backup.name in pod.run(look)
     before = {path.name for path in pod.data.glob("store.sqlite*")}
     pod.run(aside)

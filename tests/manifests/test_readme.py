@@ -46,12 +46,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_the_rendered_overlay_is_ready_to_be_applied(place: Path) -> None:
-    text = (place / "rendered.yaml").read_text()
-    assert text == rendered(place / "overlay")
+@pytest.mark.parametrize(("overlay", "written"), [("overlay", "rendered"), ("own-kafka", "rendered-own-kafka")])
+def test_the_rendered_overlay_is_ready_to_be_applied(place: Path, overlay: str, written: str) -> None:
+    text = (place / f"{written}.yaml").read_text()
+    assert text == rendered(place / overlay)
     objects = objects_of(text)
     assert checks.violations(objects) == []
     assert checks.findings(objects, production=True, applying=True) == []
+
+
+def test_a_kafka_of_ones_own_is_the_one_that_is_asked(place: Path) -> None:
+    text = (place / "rendered-own-kafka.yaml").read_text()
+    for own in ('kafka = "kafka-1.example.net:9093,kafka-2.example.net:9093"', "cidr: 192.0.2.0/24"):
+        assert own in text
+    for example in ("wiki.example.org", "kafka-1.example.org", "198.51.100", "0" * 64):
+        assert example not in text
 
 
 def test_nothing_of_the_example_is_left_in_it(place: Path) -> None:

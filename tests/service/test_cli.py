@@ -268,6 +268,11 @@ def test_namespaces_are_made_shown_and_changed(there: Namespace) -> None:
     ).messages(ns.Namespace)
     assert (watched.policy.on_collapse, watched.policy.watch_every) == (ns.COLLAPSE_ACTION_HOLD, 64)
     assert watched.policy.near_duplicate_threshold == 0.8
+    for told in (
+        there("namespaces", "get", name).out,
+        there("namespaces", "policy", name, "--set", "watch_every=65").out,
+    ):
+        assert "COLLAPSE_ACTION_HOLD" in told
     for wrong in ("watch_every", "watch_every=often", "on_collapse=NOTHING", "no_field=1"):
         assert there("namespaces", "policy", name, "--set", wrong).code == 2
     assert there("namespaces", "policy", name, "--set", "watch_every=1").code == 1

@@ -14,11 +14,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
+from epistream.services.metrics_server import MetricsServer
+from epistream.services.security.tls import Tls, TlsFiles
 from epistream.wire.errors import EpistreamError, Unavailable
 from k8s.components.monitoring.generate import DASHBOARDS, FOLDER
 from k8s.components.monitoring.prometheus import ROOT, Prometheus, Scraped, Tools, find_tools, settings_for
 from k8s.components.monitoring.rules import EXTRACTED, groups
+from tests.support.certificates import Authority
 from tests.support.intake import topic_with_dead_letters
 from tests.support.kafka import Kafka
 from tests.support.metrics import documented, labels_of, served
@@ -99,7 +103,34 @@ def test_make_monitoring_runs_one_until_it_is_told_to_stop(service: RunningServi
         assert process.wait(60) == 0
     nowhere = subprocess.run([*command, "--metrics=127.0.0.1:1"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert nowhere.returncode == 3
-    assert "No service serves metrics at 127.0.0.1:1" in nowhere.stdout
+    assert "No metrics can be read at 127.0.0.1:1" in nowhere.stdout
+    assert "connection refused" in nowhere.stdout
+
+
+def test_what_stands_between_it_and_a_service_with_tls_is_said(tools: Tools, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "certificates")
+    authority.renew()
+    tls = Tls(TlsFiles(authority.cert_file, authority.key_file), print)
+    token = tmp_path / "token"
+    token.write_text("right")
+    server = MetricsServer(CollectorRegistry(), "127.0.0.1:0", tls=tls, admits=lambda given: given == "right")
+    given = (server.address, 1, authority.ca_file, token)
+    cases = {
+        "without TLS": (Scraped(server.address, 1), "--ca-file"),
+        "without a token": (Scraped(*given[:3]), "401"),
+        "under another name": (Scraped(*given, "elsewhere.example.org"), "elsewhere.example.org"),
+    }
+    try:
+        for case, (scraped, said) in cases.items():
+            with (
+                Prometheus(tools, tmp_path / case, scraped, EXTRACTED) as prometheus,
+                pytest.raises(Unavailable, match=said),
+            ):
+                prometheus.wait_read()
+        with Prometheus(tools, tmp_path / "right", Scraped(*given, "localhost"), EXTRACTED) as prometheus:
+            prometheus.wait_read()
+    finally:
+        server.stop()
 
 
 def queries() -> dict[str, str]:

@@ -30,6 +30,7 @@ _NEEDED: Final = re.compile(r"^  Depends: ((?:libjs|fonts)-[a-z0-9.+-]+)$", re.M
 _WEB_FILES: Final = "usr/share/prometheus/web"
 _READY_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 20.0
+_LOOK_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,8 @@ class Scraped:
     """Who signed the service's certificate; None for a service without TLS."""
     token_file: Path | None = None
     """The bearer token; None for a service that asks for none."""
+    server_name: str | None = None
+    """The name that the service's certificate is for; None for that of the address."""
 
 
 class Prometheus:
@@ -150,6 +153,19 @@ class Prometheus:
         """Wait until it has ended by itself; its exit code, or None when it runs after so many seconds."""
         return self._process.wait(seconds) if self._process is not None else None
 
+    def wait_read(self) -> None:
+        """Wait until it has read the service once. Blocks for about one interval.
+
+        Raises:
+            Unavailable: it cannot; Prometheus' reason is in the message.
+        """
+        while self.wait(_LOOK_SECONDS) is None:
+            for target in self.get("targets")["activeTargets"]:  # none yet at first, then one
+                if target["health"] == "up":
+                    return
+                if target["health"] == "down":
+                    raise Unavailable(_unread(self._scraped.address, target["lastError"]))
+
     def get(self, path: str, **parameters: str) -> Any:
         """The `data` of an answer of its API, such as of `query`.
 
@@ -168,11 +184,21 @@ class Prometheus:
             return False
 
 
+def _unread(address: str, why: str) -> str:
+    return (
+        f"No metrics can be read at {address} ({why}): start a service (`epistream up`, or `make run`), or say where it"
+        " is: make monitoring METRICS=127.0.0.1:9464. One with TLS and an access file needs"
+        ' MONITORING_FLAGS="--ca-file ca.crt --token-file token", and --server-name NAME there if its certificate is'
+        " not for the name in METRICS"
+    )
+
+
 def settings_for(scraped: Scraped, rules: Path) -> dict[str, Any]:
     """Prometheus' settings, to read one service under the job's name that the rules and dashboards look for."""
     job: dict[str, Any] = {"job_name": "epistream", "static_configs": [{"targets": [scraped.address]}]}
     if scraped.ca_file is not None:
-        job |= {"scheme": "https", "tls_config": {"ca_file": str(scraped.ca_file.resolve())}}
+        named = {"server_name": scraped.server_name} if scraped.server_name else {}
+        job |= {"scheme": "https", "tls_config": {"ca_file": str(scraped.ca_file.resolve()), **named}}
     if scraped.token_file is not None:
         job |= {"authorization": {"credentials_file": str(scraped.token_file.resolve())}}
     interval = f"{scraped.interval_seconds}s"

@@ -5,11 +5,10 @@ import signal
 import sys
 import tempfile
 import threading
-import urllib.request
 from pathlib import Path
 from types import FrameType
 
-from epistream.wire.errors import EpistreamError, Unavailable
+from epistream.wire.errors import EpistreamError
 from k8s.components.monitoring.prometheus import Prometheus, Scraped, find_tools
 from k8s.components.monitoring.rules import EXTRACTED
 
@@ -24,7 +23,8 @@ def main() -> int:
     """
     arguments = _parsed()
     try:
-        return _run(Scraped(arguments.metrics, 5, arguments.ca_file, arguments.token_file), arguments.port)
+        given = (arguments.ca_file, arguments.token_file, arguments.server_name)
+        return _run(Scraped(arguments.metrics, 5, *given), arguments.port)
     except EpistreamError as error:
         _say(error.message)
         return 3
@@ -38,13 +38,12 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=9090, help="Where Prometheus listens on 127.0.0.1; 0: a free one.")
     parser.add_argument("--ca-file", type=Path, help="Who signed the service's certificate, if it has one.")
     parser.add_argument("--token-file", type=Path, help="The bearer token, if the service asks for one.")
+    parser.add_argument("--server-name", help="The name in the service's certificate, if it is not that in --metrics.")
     return parser.parse_args()
 
 
 def _run(scraped: Scraped, port: int) -> int:
     tools = find_tools(_say)
-    if scraped.ca_file is None:
-        _find_metrics(scraped.address)
     stop = threading.Event()
 
     def set_stop(_number: int, _frame: FrameType | None) -> None:
@@ -53,6 +52,7 @@ def _run(scraped: Scraped, port: int) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, set_stop)
     with tempfile.TemporaryDirectory() as folder, Prometheus(tools, Path(folder), scraped, EXTRACTED, port=port) as it:
+        it.wait_read()
         _say(f"Prometheus reads {scraped.address} every {scraped.interval_seconds} seconds.")
         _say(f"  alerts     {it.pages}alerts")
         _say(f"  questions  {it.pages}graph?g0.expr=epistream_store_revision")
@@ -62,18 +62,6 @@ def _run(scraped: Scraped, port: int) -> int:
                 _say(f"Prometheus has ended by itself:\n{it.log.read_text(errors='replace')[-600:]}")
                 return 1
     return 0
-
-
-def _find_metrics(address: str) -> None:
-    """Say at once when nothing is there, instead of an alert a minute later. Raises Unavailable."""
-    try:
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=5):
-            pass
-    except OSError as error:
-        raise Unavailable(
-            f"No service serves metrics at {address} ({error}): start one (`epistream up`, or `make run`), or say"
-            " where it is: make monitoring METRICS=127.0.0.1:9464"
-        ) from error
 
 
 def _say(sentence: str) -> None:

@@ -77,7 +77,7 @@ def get(
     timeout: options.Timeout = options.DEFAULT_SECONDS,
     as_json: options.Json = False,
 ) -> None:
-    """Show one namespace.
+    """Show one namespace: its figures, and what its policy says.
 
     Example:
       epistream namespaces get pharmacy --json
@@ -86,6 +86,8 @@ def get(
 
     found = ask(service, timeout, lambda client: client.namespace(name))
     show.show([found], as_json=as_json, table=lambda: show.namespaces_table([found]))
+    if not as_json:
+        show.output().print(show.policy_table(found))
 
 
 @app.command("create")
@@ -157,7 +159,7 @@ def policy(
             "nothing to change: give --threshold, --own-vectors, --no-own-vectors, --retained or --set"
         )
     changed = ask(service, timeout, lambda client: client.update_policy(name, wanted))
-    show.show([changed], as_json=as_json, table=lambda: show.namespaces_table([changed]))
+    show.show([changed], as_json=as_json, table=lambda: show.policy_table(changed))
 
 
 @reaching

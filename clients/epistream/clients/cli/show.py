@@ -92,6 +92,8 @@ def receipt_text(receipt: pb.Receipt) -> str:
         revision = f", revision {receipt.revision}" if receipt.revision else ""
         parts.append(f"{receipt.item_id} version {receipt.version}{revision}")
     parts += _figures(receipt.figures)
+    if receipt.reason == pb.REASON_IMPLAUSIBLE:
+        parts += _doubts(receipt.figures)
     parts += [
         f"{violation.field}: {violation.description}" if violation.field else violation.description
         for violation in receipt.violations
@@ -289,6 +291,18 @@ def namespaces_table(namespaces: Iterable[ns.Namespace]) -> "Table":
     return table
 
 
+def policy_table(namespace: ns.Namespace) -> "Table":
+    """What a namespace's policy says, field by field, as `--set` takes it."""
+    import json
+
+    from google.protobuf.json_format import MessageToDict
+
+    table = table_of(f"policy {namespace.policy_version} of {namespace.name}", "field", "value")
+    for field, value in MessageToDict(namespace.policy, preserving_proto_field_name=True).items():
+        add_row(table, field, value if isinstance(value, str) else json.dumps(value))
+    return table
+
+
 def consumers_table(answer: sync.ListConsumersResponse) -> "Table":
     """Who follows a namespace, and how far each is."""
     table = table_of(
@@ -399,6 +413,12 @@ def _figures(figures: pb.Figures) -> list[str]:
     if figures.HasField("similarity"):
         return [f"cosine {figures.similarity:.4f} to {against}, threshold {figures.threshold:g}", *figures.differences]
     return [f"against {against}"] if figures.item_id else []
+
+
+def _doubts(figures: pb.Figures) -> list[str]:
+    """Such as `plausibility 0.03`, `TOO_FAR`: why it does not look like knowledge."""
+    known = [f"plausibility {figures.plausibility:.2g}"] if figures.HasField("plausibility") else []
+    return [*known, *figures.doubts]
 
 
 def _side(entry: knowledge.DiffEntry, side: str) -> str:

@@ -101,42 +101,8 @@ class Story:
         for variant, receipt in examples(made, published.receipts)[:EXAMPLES_MAX]:
             report.example(variant, texts.get(variant.original, "(nothing)"), receipt)
         report.confusion(made, published.receipts)
-        self._judge(made, published.receipts)
+        judge(report, made, published.receipts)
         await self._check_replica()
-
-    def _judge(self, made: Sequence[Variant], receipts: Sequence[pb.Receipt]) -> None:
-        """What the gate must do, and what it may do."""
-        report = self.report
-        of = {kind: those(made, receipts, lambda v, _, kind=kind: v.kind is kind) for kind in Kind}  # type: ignore[misc]
-
-        def count(kind: Kind, outcome: int, how: str = "") -> int:
-            return len(those(made, receipts, lambda v, r: v.kind is kind and r.outcome == outcome and how in v.how))
-
-        white_space = those(made, receipts, lambda v, _: v.how == "white space")
-        same = count(Kind.COPY, pb.OUTCOME_MERGED) + count(Kind.FORM, pb.OUTCOME_MERGED, "white space")
-        report.check(
-            "Every copy, and every change of white space alone, was merged",
-            same == len(of[Kind.COPY]) + len(white_space),
-            f"{same} of {len(of[Kind.COPY]) + len(white_space)} were",
-        )
-        merged = count(Kind.CONTRADICTION, pb.OUTCOME_MERGED)
-        report.check("No contradiction was merged", merged == 0, f"{merged} were")
-        held = count(Kind.CONTRADICTION, pb.OUTCOME_HELD)
-        report.check("Contradictions of expert knowledge were held", held > 0, "not one was")
-        new = count(Kind.NEW, pb.OUTCOME_ADMITTED) + count(Kind.NEW, pb.OUTCOME_REVISED)
-        report.check("Every new statement was admitted", new == len(of[Kind.NEW]), f"{new} of {len(of[Kind.NEW])} were")
-        far = count(Kind.CONTRADICTION, pb.OUTCOME_ADMITTED)
-        if far:
-            report.say(f"{far} contradictions are too far from their originals to be compared: they are new knowledge.")
-        kinds = (Kind.FORM, Kind.REWORDING)
-        admitted = sum(count(kind, pb.OUTCOME_ADMITTED) for kind in kinds)
-        apart = sum(count(kind, pb.OUTCOME_HELD) for kind in kinds)
-        if admitted or apart:
-            report.say(
-                f"Of what says the same in another form or other words, {admitted} were admitted as new, being too far "
-                f"from their originals, and {apart} were held, as nothing proved them equal: what is not sure is kept "
-                "apart."
-            )
 
     async def correct(self) -> int:
         """An expert corrects an item, and the replica's answer changes; the head revision before that."""
@@ -283,6 +249,50 @@ class Story:
         except NotFound:
             return False
         return True
+
+
+def judge(report: Report, made: Sequence[Variant], receipts: Sequence[pb.Receipt]) -> None:
+    """What the gate must do, and what it may do."""
+    of = {kind: those(made, receipts, lambda v, _, kind=kind: v.kind is kind) for kind in Kind}  # type: ignore[misc]
+
+    def count(kind: Kind, outcome: int, how: str = "") -> int:
+        return len(those(made, receipts, lambda v, r: v.kind is kind and r.outcome == outcome and how in v.how))
+
+    white_space = those(made, receipts, lambda v, _: v.how == "white space")
+    same = count(Kind.COPY, pb.OUTCOME_MERGED) + count(Kind.FORM, pb.OUTCOME_MERGED, "white space")
+    report.check(
+        "Every copy, and every change of white space alone, was merged",
+        same == len(of[Kind.COPY]) + len(white_space),
+        f"{same} of {len(of[Kind.COPY]) + len(white_space)} were",
+    )
+    merged = count(Kind.CONTRADICTION, pb.OUTCOME_MERGED)
+    report.check("No contradiction was merged", merged == 0, f"{merged} were")
+    held = count(Kind.CONTRADICTION, pb.OUTCOME_HELD)
+    report.check("Contradictions of expert knowledge were held", held > 0, "not one was")
+    unlike = those(made, receipts, lambda v, r: v.kind is Kind.NEW and r.reason == pb.REASON_IMPLAUSIBLE)
+    new = count(Kind.NEW, pb.OUTCOME_ADMITTED) + count(Kind.NEW, pb.OUTCOME_REVISED) + len(unlike)
+    report.check(
+        "Every new statement was admitted, or held for how it looks",
+        new == len(of[Kind.NEW]),
+        f"{new} of {len(of[Kind.NEW])} were",
+    )
+    if unlike:
+        report.say(
+            f"{len(unlike)} new statements were held for how they look: from a model, what is unlike all that "
+            "people have said here may be noise, so a person decides."
+        )
+    far = count(Kind.CONTRADICTION, pb.OUTCOME_ADMITTED)
+    if far:
+        report.say(f"{far} contradictions are too far from their originals to be compared: they are new knowledge.")
+    kinds = (Kind.FORM, Kind.REWORDING)
+    admitted = sum(count(kind, pb.OUTCOME_ADMITTED) for kind in kinds)
+    apart = sum(count(kind, pb.OUTCOME_HELD) for kind in kinds)
+    if admitted or apart:
+        report.say(
+            f"Of what says the same in another form or other words, {admitted} were admitted as new, being too far "
+            f"from their originals, and {apart} were held, as nothing proved them equal: what is not sure is kept "
+            "apart."
+        )
 
 
 def corrected(namespace: str, version: int) -> pb.Submission:
