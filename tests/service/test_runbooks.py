@@ -113,6 +113,7 @@ NAMED: Final = {
     "epistream up --help",
     "epistream diff",
     "epistream feedback",
+    "epistream kafka up",
     "epistream review -n NAMESPACE -r REVIEWER",
     "epistream namespaces create",
     "epistream consumers",

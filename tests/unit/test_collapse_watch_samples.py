@@ -1,10 +1,14 @@
-"""The collapse watch on the samples, through the whole pipeline, with the packaged encoder: R17 to R20."""
+"""The collapse watch on the samples, through the whole pipeline, with the packaged encoder: R17 to R20.
+
+The loops (R17, R19) are watched under the default guard; where windows have to be whole, it only measures.
+"""
 
 from pathlib import Path
 
 import pytest
 
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1.namespace_service_pb2 import GUARD_MEASURE
 from tests.support.samples import STREAMS, needs_samples, values
 from tests.support.watched_samples import (
     EVERY,
@@ -57,7 +61,7 @@ def test_r18_people_who_are_taken_for_a_model_raise_no_alarm(tmp_path: Path, sou
 def test_r18_people_of_another_source_are_drift_and_no_collapse(tmp_path: Path) -> None:
     large = [one for one in PEOPLE if len(places(STREAMS, producer=one)) >= 64]
     for ours in large:
-        engine = open_watched(tmp_path / ours, anchor_items=64, watch_items=64, watch_every=32)
+        engine = open_watched(tmp_path / ours, anchor_items=64, watch_items=64, watch_every=32, guard=GUARD_MEASURE)
         feed(engine, STREAMS, places(STREAMS, producer=ours))
         for theirs in large:
             if theirs != ours:
@@ -68,7 +72,7 @@ def test_r18_people_of_another_source_are_drift_and_no_collapse(tmp_path: Path) 
 
 
 def test_r20_models_that_answer_the_prompts_of_people_are_compared_on_those(tmp_path: Path) -> None:
-    engine = open_watched(tmp_path, anchor_items=64, watch_items=64, watch_every=48)
+    engine = open_watched(tmp_path, anchor_items=64, watch_items=64, watch_every=48, guard=GUARD_MEASURE)
     people = [*places(STREAMS, producer="human_experts"), *places(STREAMS, producer="human_seed_authors")]
     feed(engine, STREAMS, people)
 

@@ -93,4 +93,6 @@ def test_what_models_really_wrote_is_mostly_let_through(engine: Engine) -> None:
     receipts = commit_in_batches(engine, sent, 100)
 
     held = [r for r in receipts if r.reason == pb.REASON_IMPLAUSIBLE]
-    assert len(held) <= 0.32 * len(receipts), "of 332, of which one model repeats itself in 56 of 61"
+    assert len(held) <= 0.29 * len(receipts), "of 332, of which one model repeats itself in 56 of 61"
+    at_random = [r for r in held if "AT_RANDOM" in r.figures.doubts]
+    assert len(at_random) <= 0.03 * len(receipts)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from epistream.indexer.catalog import Catalog, Committed
 from epistream.indexer.journal import Entry
 from epistream.indexer.model import NamespaceConfig
-from epistream.indexer.plausibility import Neighbourhood
+from epistream.indexer.plausibility import Directions, Neighbourhood
 from epistream.indexer.spectrum import HumanWindow, Missing
 from epistream.indexer.wording import CHARACTERS_MAX, Wording
 from epistream.v1 import knowledge_pb2 as pb
@@ -56,6 +56,11 @@ class Anchor:
     def neighbourhood(self) -> Neighbourhood:
         """Where they lie."""
         return self.human.neighbourhood
+
+    @cached_property
+    def directions(self) -> Directions:
+        """In which directions they lie."""
+        return Directions(self.vectors)
 
     @cached_property
     def wording(self) -> Wording:

@@ -4,10 +4,12 @@ Two parts, since the second takes the longer and needs no moment: `look` runs be
 window; `Measured` adds the gain beyond all that was accepted before, on the writer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from epistream.indexer.anchors import Anchor
 from epistream.indexer.model import Embedded, Looks
@@ -41,14 +43,23 @@ def look(candidates: Sequence[Embedded], anchor: Anchor | Missing) -> list[Looks
     if isinstance(anchor, Missing):
         return [Looks("", None, (anchor.reason,)) for _ in candidates]
     vectors = [candidate.vector for candidate in candidates if candidate.vector is not None]
-    ranks = iter(anchor.neighbourhood.rank(np.stack(vectors)).tolist() if vectors else ())
-    return [
-        _looks(candidate, anchor, next(ranks) if candidate.vector is not None else None) for candidate in candidates
-    ]
+    places = _places(np.stack(vectors), anchor) if vectors else iter(())
+    return [_looks(one, anchor, next(places) if one.vector is not None else _NOWHERE) for one in candidates]
 
 
-def _looks(candidate: Embedded, anchor: Anchor, rank: float | None) -> Looks:
-    submission = candidate.decoded.submission
+_Place: TypeAlias = tuple[float | None, bool | None]
+"""The rank of a vector, and whether it lies at random, where that can be told."""
+_NOWHERE: Final[_Place] = (None, None)
+
+
+def _places(vectors: NDArray[np.float32], anchor: Anchor) -> Iterator[_Place]:
+    ranks, directions = anchor.neighbourhood.rank(vectors).tolist(), anchor.directions
+    at_random = directions.at_random(vectors).tolist() if directions.tell else [None] * len(ranks)
+    return zip(ranks, at_random, strict=True)
+
+
+def _looks(candidate: Embedded, anchor: Anchor, place: _Place) -> Looks:
+    (rank, at_random), submission = place, candidate.decoded.submission
     text = submission.modality == pb.MODALITY_TEXT
     worded = anchor.wording.read(submission.content) if text else None
-    return Looks(anchor.digest, rank, doubts(rank, worded))
+    return Looks(anchor.digest, rank, doubts(rank, worded, at_random=at_random))

@@ -890,8 +890,8 @@ class Figures(_message.Message):
 
     @_builtins.property
     def doubts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Why it does not look like knowledge: TOO_FAR, REPEATS, NO_ORDER, or why that cannot be told: NO_ANCHORS, NO_VECTOR, NO_TEXT, TOO_SHORT,
-        ANCHORS_UNORDERED.
+        """Why it does not look like knowledge: AT_RANDOM, REPEATS, NO_ORDER; that it is far from what people wrote: TOO_FAR; or why that cannot be told:
+        NO_ANCHORS, NO_VECTOR, NO_TEXT, TOO_SHORT, ANCHORS_UNORDERED.
         """
 
     def __init__(

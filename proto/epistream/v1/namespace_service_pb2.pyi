@@ -34,8 +34,8 @@ class _GuardEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Guard.ValueType
     GUARD_HOLD: _Guard.ValueType  # 2
     """It is HELD with REASON_IMPLAUSIBLE for a person to decide; so is what cannot be measured."""
     GUARD_HOLD_NOISE: _Guard.ValueType  # 3
-    """What looks like noise (`figures.doubts` has TOO_FAR, REPEATS or NO_ORDER) is HELD with REASON_IMPLAUSIBLE for a person to decide. What cannot be told,
-    for want of words, of a vector or of enough that people wrote, is let through with its figures.
+    """What looks like noise (`figures.doubts` has AT_RANDOM, REPEATS or NO_ORDER) is HELD with REASON_IMPLAUSIBLE for a person to decide. What is far from
+    what people wrote, and what cannot be told, for want of words, of a vector or of enough that people wrote, is let through with its figures.
     """
 
 class Guard(_Guard, metaclass=_GuardEnumTypeWrapper):
@@ -48,8 +48,8 @@ GUARD_MEASURE: Guard.ValueType  # 1
 GUARD_HOLD: Guard.ValueType  # 2
 """It is HELD with REASON_IMPLAUSIBLE for a person to decide; so is what cannot be measured."""
 GUARD_HOLD_NOISE: Guard.ValueType  # 3
-"""What looks like noise (`figures.doubts` has TOO_FAR, REPEATS or NO_ORDER) is HELD with REASON_IMPLAUSIBLE for a person to decide. What cannot be told,
-for want of words, of a vector or of enough that people wrote, is let through with its figures.
+"""What looks like noise (`figures.doubts` has AT_RANDOM, REPEATS or NO_ORDER) is HELD with REASON_IMPLAUSIBLE for a person to decide. What is far from
+what people wrote, and what cannot be told, for want of words, of a vector or of enough that people wrote, is let through with its figures.
 """
 Global___Guard: _TypeAlias = Guard  # noqa: Y015
 
