@@ -26,7 +26,7 @@ def open_watched(
     watch_every: int,
     guard: ns_pb.Guard.ValueType = ns_pb.GUARD_HOLD_NOISE,
 ) -> Engine:
-    """An engine with a namespace of the packaged encoder, and windows of these sizes, and by default the default guard."""
+    """An engine with a namespace of the packaged encoder, windows of these sizes, and by itself the default guard."""
     engine = Engine(folder, encoder(), clock=HandClock())
     policy = ns_pb.Policy(
         anchor_items=anchor_items,
