@@ -235,19 +235,16 @@ def test_a_topic_made_anew_stops_its_partition(kafka: Kafka, folder: Path) -> No
         process.await_head(namespace, 13)
 
 
-def test_a_record_that_no_client_can_read_stops_only_its_partition(kafka: Kafka, folder: Path) -> None:
+def test_what_is_damaged_in_kafkas_files_stops_only_its_partition(own_kafka: LocalKafka, folder: Path) -> None:
+    kafka = Kafka(own_kafka.bootstrap)
     namespace, topic, other = make_namespace(folder), kafka.new_topic(), kafka.new_topic()
     send(kafka, topic, facts(namespace, range(3)))
-
-    class NotUnicode(str):
-        __slots__ = ()
-
-        def encode(self, *_: str) -> bytes:
-            """What Kafka's protocol forbids and brokers take."""
-            return b"\xff\xfe"
-
-    kafka.produce(topic, [b"x"], headers=[(NotUnicode("name"), b"value")])
+    kafka.produce(topic, [b"to be damaged"])
     send(kafka, topic, facts(namespace, range(3, 5)))
+    [file] = (own_kafka.log.parent / "data" / f"{topic}-0").glob("*.log")
+    with file.open("r+b") as segment:
+        segment.seek(file.read_bytes().index(b"to be damaged"))
+        segment.write(b"T")
     with taking(folder, kafka.bootstrap, topic, other) as process:
         process.await_head(namespace, 3)
         wait_until(process.intake.stopped, "the stop")

@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
-from epistream.indexer import pipeline
+from epistream.clients.kafka_producer import CappedProducer
+from epistream.indexer import deadletters, pipeline
 from epistream.indexer.model import Arrived, Decoded, Malformed, Record, record_of
+from epistream.indexer.store import read_only
 from epistream.services.kafka import polling
 from epistream.services.kafka.backlog import Backlog
 from epistream.services.kafka.parcels import Parcel, unpack
 from epistream.services.kafka.progress import Progress
 from epistream.services.kafka.taker import ATTEMPTS
+from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.topics import dead_letter_topic
 from tests.support.intake import assert_each_once, facts, make_namespace, send, taking
 from tests.support.kafka import Kafka
@@ -96,3 +99,33 @@ def test_a_record_that_decoding_fails_on_becomes_a_dead_letter_and_the_others_go
     [letter] = [message for message in told if message.topic == dead_letter_topic(topic)]
     assert dict(letter.headers)["epistream-dlq-attempts"] == b"%d" % ATTEMPTS
     assert_each_once(folder, namespace, [n for n in range(10) if n != 3])
+
+
+class NotUnicode(str):
+    """The name of a header."""
+
+    __slots__ = ()
+
+    def encode(self, *_: str) -> bytes:
+        """What Kafka's protocol forbids and brokers take."""
+        return b"\xff\xfe"
+
+
+def test_what_brokers_do_not_look_at_holds_up_nothing(kafka: Kafka, folder: Path) -> None:
+    """The names of headers; and the times, where a topic lets a clock be wrong as ours do."""
+    namespace, topic = make_namespace(folder), kafka.new_topic(message_timestamp_after_max_ms=str(2**63 - 1))
+    good = [fact.SerializeToString() for fact in facts(namespace, range(3))]
+    with CappedProducer(kafka.bootstrap, client_id="test") as producer:
+        for value in (good[0], b"\xff"):
+            producer.send(topic, value, headers=[(NotUnicode(), b"value")])
+        for value in (good[1], b"\xff"):
+            producer.send(topic, value, timestamp_ms=2**63 - 1)
+        producer.send(topic, good[2])
+    with taking(folder, kafka.bootstrap, topic) as process:
+        process.await_read(topic, 5)
+        assert process.intake.stopped() == {}
+        with read_only(folder) as catalog:
+            letters = deadletters.read(catalog.connection, 0, 10)
+    assert [letter.record.position.offset for letter in letters if letter.record.position] == [1, 3]
+    assert {letter.receipt.reason for letter in letters} == {pb.REASON_MALFORMED}
+    assert_each_once(folder, namespace, range(3))

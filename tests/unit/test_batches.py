@@ -96,6 +96,25 @@ def test_headers_without_number_are_not_taken_apart() -> None:
     assert isinstance(refused.value, Refused)
 
 
+class Bytes(str):
+    """The name of a header, encoded as some clients do: as it came."""
+
+    __slots__ = ()
+
+    def encode(self, *_: str) -> bytes:
+        return b"\xff-caf\xc3\xa9-\xfe"
+
+
+@pytest.mark.parametrize("codec", [0, *CODECS.values()], ids=["none", *CODECS])
+def test_a_name_that_is_not_utf_8_takes_nothing_from_its_record(codec: int) -> None:
+    headers = [("café", b"\xff"), (Bytes(), b"\xfe"), (Bytes(), None), ("last", b"")]
+    taken = Reading(batch(codec, [b"a \xff", b"b"], 7, headers) + batch(codec, [b"next"], 9)).take()
+    assert [(record.offset, record.value) for record in taken] == [(7, b"a \xff"), (8, b"b"), (9, b"next")]
+    for record in taken[:2]:
+        assert record.key == b"key"
+        assert record.headers == [("café", b"\xff"), ("?-caf??-?", b"\xfe"), ("?-caf??-?", None), ("last", b"")]
+
+
 def test_a_poll_ends_at_some_bytes_and_the_next_goes_on() -> None:
     assert POLL_BYTES_MAX == 16 * MIB
     reading = Reading(b"".join(batch(4, [bytes(MIB)] * 4, 4 * number) for number in range(10)))

@@ -72,6 +72,7 @@ class _Service:
     def __init__(self, fail_at: int) -> None:
         self.fail_at, self.calls = fail_at, 0
         self.polled: list[tuple[int, int, list[int]]] = []
+        self.times_us: list[int | None] = []
 
     def tell(self, **message: Any) -> None:
         if message.get("polled"):
@@ -80,6 +81,7 @@ class _Service:
                 raise MemoryError("for the test")
             _, number, following, parcels = message["polled"]
             self.polled.append((number, following, [parcel[0][5][2] for parcel in parcels]))
+            self.times_us += [parcel[0][4] for parcel in parcels]
 
 
 def read(kafka: _Kafka, service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,3 +108,13 @@ def test_large_records_are_told_in_portions(monkeypatch: pytest.MonkeyPatch) -> 
     half = b"x" * (BATCH_BYTES_MAX // 2)
     read(_Kafka([half, half, half, half + half + b"x", b"y"]), service, monkeypatch)
     assert [offsets for _, _, offsets in service.polled] == [[0, 1], [2], [3], [4]]
+
+
+def test_a_time_that_a_submission_could_not_say_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brokers take any 64 bits; a store and a message do not."""
+    service, kafka = _Service(99), _Kafka([b"x"] * 6)
+    end = 7_258_118_400_000  # 2200-01-01
+    times = [-1, 0, end - 1, end, 1_700_000_000_000_000_000, 2**63 - 1]
+    kafka.partitions = [[one._replace(timestamp=time) for one, time in zip(kafka.partitions[0], times, strict=True)]]
+    read(kafka, service, monkeypatch)
+    assert service.times_us == [None, 0, (end - 1) * 1000, None, None, None]

@@ -38,6 +38,7 @@ from epistream.services.kafka.parcels import Parcel, pack
 from epistream.services.kafka.progress import Partition
 from epistream.wire.errors import Denied, InvalidInput, Unavailable
 from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
+from epistream.wire.limits import TIME_END
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ POLL_RECORDS_MAX: Final = 500
 _RETRY_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 _POSITIONS_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 2.0
+_TIME_MS_END: Final = int(TIME_END.timestamp()) * 1000
 DENIED_SECONDS: Final = 5.0
 """How long a topic that we may not read is left alone. Each try costs a new consumer, for all."""
 
@@ -244,14 +246,17 @@ def _portions(records: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 
 def _parcel(r: Any, received_us: int) -> Parcel:
-    """What kafka-python read, untouched, but that a header without a value gets an empty one; decoded."""
+    """What kafka-python read, untouched, but that a header without a value gets an empty one; decoded.
+
+    A producer may have written any 64 bits as the time. What is none that a submission could say is not kept.
+    """
     refused = r.value.why if isinstance(r.value, Refused) else ""
     record = Record(
         value=r.value if not refused else None,
         received_us=received_us,
         headers=tuple((name, value or b"") for name, value in r.headers),
         key=r.key,
-        timestamp_us=r.timestamp * 1000 if r.timestamp >= 0 else None,
+        timestamp_us=r.timestamp * 1000 if 0 <= r.timestamp < _TIME_MS_END else None,
         position=Position(r.topic, r.partition, r.offset, r.leader_epoch),
     )
     return pack(record, refused)
