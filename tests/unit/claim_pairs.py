@@ -49,6 +49,8 @@ DIFFERING: Final = (
         ("La masa es 2,500 kg.", "La masa es 2500 kg."),
         ("Πλάτος 2,500 μέτρα.", "Πλάτος 2500 μέτρα."),
         ("The value is 5!", "The value is 5."),
+        ("The value is 2010!", "The value is 2010."),
+        ("It is the number of digits in 1000!", "It is the number of digits in 1000."),
         ("The share closed at 3,50.", "The share closed at 350."),
         ("The chapter on leave is section 4.1.", "The chapter on leave is section 4.10."),
         ("Two of the four engines failed.", "Three of the four engines failed."),
@@ -312,7 +314,7 @@ PARAPHRASES: Final = _pairs(
     # Units
     ("The daily limit is 5 mg.", "The daily limit is 5mg."),
     ("The daily limit is 5 mg.", "The daily limit is 5 mg!"),
-    ("The library opened in 1996.", "The library opened in 1996!"),
+    ("The library opened on 5 May 1996.", "The library opened on 5 May 1996!"),
     (
         "In 2019 the customs officers at the port of Rotterdam found 250 kg of tobacco in a container.",
         "In 2019 the customs officers at the port of Rotterdam found 250 kilos of tobacco in a container.",

@@ -466,12 +466,12 @@ class _Reader:
         return has_letters or (self._is_bare(last) and is_numeral(follows))
 
     def _mark(self, piece: str) -> None:
-        """`?` makes a question of a statement; `!` only ends it, as in `in 2010!`, but for that of `5!` and `n!`."""
+        """`?` makes a question of a statement; `!` only ends it, but for that of `n!`, `5!` and `1996!`."""
         last = self._last()
         if "?" in piece:
             self._add("?", ANY)
             self.place = _AT_START
-        elif (self._is_bare(last) and not is_moment(last)) or (len(last) == 1 and last.isalpha()):
+        elif self._is_bare(last) or (len(last) == 1 and last.isalpha()):
             self._add("!", ANY)
         else:
             self._break(piece)
