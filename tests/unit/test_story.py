@@ -17,24 +17,36 @@ CONTRADICTION = (
 NEW = Variant(Kind.NEW, "count", "", "b", "It has 6 functions.")
 
 
-def judged(receipt: pb.Receipt) -> tuple[Report, str]:
-    """The report on a contradiction that was held and a new statement with this receipt, and what it printed."""
+UNLIKE = pb.Receipt(outcome=pb.OUTCOME_HELD, reason=pb.REASON_IMPLAUSIBLE)
+ADMITTED = pb.Receipt(outcome=pb.OUTCOME_ADMITTED, reason=pb.REASON_NEW)
+
+
+def judged(*receipts: pb.Receipt) -> tuple[Report, str]:
+    """The report on a contradiction that was held and new statements with these receipts, and what it printed."""
     printed = io.StringIO()
     report = Report(Console(file=printed, width=200))
-    judge(report, [CONTRADICTION[0], NEW], [CONTRADICTION[1], receipt])
+    judge(report, [CONTRADICTION[0], *[NEW] * len(receipts)], [CONTRADICTION[1], *receipts])
     return report, printed.getvalue()
 
 
 def test_a_new_statement_that_was_held_for_how_it_looks_is_told_and_no_failure() -> None:
-    report, printed = judged(pb.Receipt(outcome=pb.OUTCOME_HELD, reason=pb.REASON_IMPLAUSIBLE))
+    report, printed = judged(UNLIKE, ADMITTED)
     assert not report.failed
-    assert "1 new statements were held for how they look" in printed
+    assert "on which a person decides: 1." in printed
+
+
+def test_more_than_a_few_new_statements_that_were_held_for_how_they_look_are_a_failure() -> None:
+    report, _ = judged(*[UNLIKE] * 2, *[ADMITTED] * 38)
+    assert not report.failed
+    report, _ = judged(*[UNLIKE] * 3, *[ADMITTED] * 37)
+    (failed,) = report.failed
+    assert "of 40 37 were admitted, and 3 held for that" in failed
 
 
 def test_a_new_statement_that_was_admitted_is_not_told_as_held() -> None:
-    report, printed = judged(pb.Receipt(outcome=pb.OUTCOME_ADMITTED, reason=pb.REASON_NEW))
+    report, printed = judged(ADMITTED)
     assert not report.failed
-    assert "held for how they look" not in printed
+    assert "look like noise" not in printed
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 Each is labelled with what should become of it. The gate never sees the labels: the demonstration compares them with
 what the gate decided, and reports both. What is expected of a rewording is the best outcome, a merge; one whose cosine
 to its original is below the threshold is rightly admitted as new knowledge, and one that the same-claim check cannot
-prove equal is rightly kept apart. A contradiction must never be merged. A new statement that is unlike all that people
-have said, as a count is beside descriptions, may be held for that (docs/gate.md, Plausibility).
+prove equal is rightly kept apart. A contradiction must never be merged. Of new statements a few may be held
+for how they look, as of people's own would be (docs/gate.md, Plausibility).
 """
 
 import enum
