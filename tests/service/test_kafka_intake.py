@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,25 @@ def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
     """One that these tests may kill."""
     with LocalKafka(tmp_path_factory.mktemp("own-kafka")) as kafka:
         yield kafka
+
+
+@contextmanager
+def sending_on(kafka: Kafka, topic: str) -> Iterator[None]:
+    """A producer of nothing good, which never pauses for long."""
+    ending = threading.Event()
+
+    def send_on() -> None:
+        with CappedProducer(kafka.bootstrap, client_id="test") as producer:
+            while not ending.wait(0.002):
+                producer.send(topic, b"\xff")
+
+    thread = threading.Thread(target=send_on)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
 
 
 def test_all_four_formats_arrive(kafka: Kafka, folder: Path) -> None:
@@ -235,7 +254,9 @@ def test_a_topic_made_anew_stops_its_partition(kafka: Kafka, folder: Path) -> No
         process.await_head(namespace, 13)
 
 
-def test_what_is_damaged_in_kafkas_files_stops_only_its_partition(own_kafka: LocalKafka, folder: Path) -> None:
+def test_what_is_damaged_in_kafkas_files_stops_only_its_partition_however_much_others_bring(
+    own_kafka: LocalKafka, folder: Path
+) -> None:
     kafka = Kafka(own_kafka.bootstrap)
     namespace, topic, other = make_namespace(folder), kafka.new_topic(), kafka.new_topic()
     send(kafka, topic, facts(namespace, range(3)))
@@ -246,9 +267,10 @@ def test_what_is_damaged_in_kafkas_files_stops_only_its_partition(own_kafka: Loc
         segment.seek(file.read_bytes().index(b"to be damaged"))
         segment.write(b"T")
     with taking(folder, kafka.bootstrap, topic, other) as process:
-        process.await_head(namespace, 3)
-        wait_until(process.intake.stopped, "the stop")
-        assert process.intake.stopped()[topic, 0].reason == "UNREADABLE"
+        with sending_on(kafka, other):
+            process.await_head(namespace, 3)
+            wait_until(process.intake.stopped, "the stop")
+        assert {at: why.reason for at, why in process.intake.stopped().items()} == {(topic, 0): "UNREADABLE"}
         send(kafka, other, facts(namespace, range(100, 103)))
         process.await_head(namespace, 6)
         assert process.engine.pipeline.positions()[topic, 0] == 3

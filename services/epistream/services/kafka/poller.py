@@ -68,6 +68,8 @@ class Poller:
         """The topics that we may not read, and when each is tried again."""
         self._away = ""
         """Why Kafka cannot be read at all, as it was last told."""
+        self._was_unreadable = False
+        """Whether a record could not be read, once. The second time it is looked for, however much others bring."""
 
     def begin(self, starts: dict[Partition, int]) -> None:
         """Read these partitions, too, each from its offset on; the known are left as they are. Any thread."""
@@ -83,7 +85,7 @@ class Poller:
                 self._read_on()
             except Exception as error:  # noqa: BLE001 - whatever poll raises, its consumer is not used again
                 failures = failures + 1 if self._next == before else 1
-                self._handle(error, failures)
+                self._handle(error)
                 time.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS)) - 1])
 
     def _read_on(self) -> None:
@@ -147,7 +149,7 @@ class Poller:
                     self._tell_denied()
         self._service.tell(positions=positions, ends=ends)
 
-    def _handle(self, error: Exception, failures: int) -> None:
+    def _handle(self, error: Exception) -> None:
         from kafka import errors as kafka
 
         match error:
@@ -157,9 +159,13 @@ class Poller:
                 self._stop_partitions(_keyed(error.divergent_offsets), "LOG_TRUNCATED", _TRUNCATED)
             case kafka.TopicAuthorizationFailedError():
                 self._leave_alone(error.args[0])
-            case kafka.CorruptRecordError() | kafka.UnsupportedCodecError() if failures > 1:
-                for partition, why in list(self._unreadable()):
+            case kafka.CorruptRecordError() | kafka.UnsupportedCodecError():
+                found = list(self._unreadable()) if self._was_unreadable else []
+                for partition, why in found:
                     self._stop_partitions([partition], "UNREADABLE", f"{why}. {_UNREADABLE}")
+                self._was_unreadable = not self._was_unreadable
+                if not found:
+                    _LOG.warning("A record cannot be read; beginning anew with a new consumer: %s", error)
             case Unavailable() | Denied() | InvalidInput():
                 if self._away != error.reason:
                     _LOG.warning("Kafka is away, or does not let us in; reading goes on when it does: %s", error)
