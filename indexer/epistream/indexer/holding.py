@@ -162,7 +162,7 @@ def whole_orphans(
     """At most `limit` of them after a sequence that name an item as a parent and lack none; the oldest first.
 
     Only those with a vector. `known`: names that are known beside those of the catalog. However many lack another
-    parent, they are passed over: 0.5 µs each (measured, 10,000).
+    parent, they are passed over: 0.7 µs each of two parents, 17 µs of 62 (measured, 3,000).
     """
     rows = catalog.connection.execute(
         "SELECT n.sequence FROM held_names n JOIN held h ON h.namespace = n.namespace AND h.sequence = n.sequence"  # noqa: S608 - constants
