@@ -237,9 +237,13 @@ def test_what_was_the_head_and_is_said_again_is_not_news(engine: Engine, size: i
     ],
     ids=["another of that time", "one without a time", "a retraction"],
 )
-def test_what_ended_it_makes_it_news_again(engine: Engine, between: list[pb.Submission], size: int) -> None:
+@pytest.mark.parametrize("before", [0, 2], ids=["all at once", "it was known before"])
+def test_what_ended_it_makes_it_news_again(
+    engine: Engine, between: list[pb.Submission], size: int, before: int
+) -> None:
     sent = [dated("Ada", 2022), dated("Grace", 2021), *between, again(dated("Grace", 2021))]
-    assert outcome(commit_in_batches(engine, sent, size)[-1]) == LATE
+    commit(engine, *sent[:before])
+    assert outcome(commit_in_batches(engine, sent[before:], size)[-1]) == LATE
     assert said(engine, 2021) == "Grace"
 
 
