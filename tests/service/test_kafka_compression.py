@@ -12,8 +12,11 @@ from epistream.indexer.model import Position
 from epistream.indexer.store import read_only
 from epistream.services.kafka import clients
 from epistream.services.kafka.batches import BATCH_BYTES_MAX
+from epistream.services.kafka.topics import ensure_topics
+from epistream.wire.topics import dead_letter_topic
 from tests.support.intake import assert_each_once, facts, make_namespace, send, taking
 from tests.support.kafka import Kafka
+from tests.support.waits import wait_until
 
 
 @pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
@@ -49,6 +52,22 @@ def test_a_batch_that_would_fill_the_memory_becomes_a_dead_letter_and_the_next_i
     assert letter.record.position == Position(topic, 0, 1)
     assert "the batch of the records 1 to 1 has" in letter.receipt.violations[0].description
     assert_each_once(tmp_path, namespace, range(2))
+
+
+def test_a_dead_letter_without_key_and_value_is_told_and_so_is_what_comes_after_it(
+    kafka: Kafka, tmp_path: Path
+) -> None:
+    namespace = make_namespace(tmp_path)
+    topic = kafka.new_topic(max_message_bytes=str(BATCH_BYTES_MAX))
+    ensure_topics(kafka.bootstrap, submission_topics=[topic])
+    bomb(kafka, topic, "zstd", bytes(BATCH_BYTES_MAX + 1))
+    send(kafka, topic, facts(namespace, [1]))
+    with taking(tmp_path, kafka.bootstrap, topic, publish=True) as process:
+        process.await_read(topic, 2)
+        wait_until(lambda: process.engine.outbox.count() == 0, "an empty outbox")
+    [letter] = kafka.read(dead_letter_topic(topic))
+    assert (letter.key, letter.value) == (None, b"")
+    assert dict(letter.headers)["epistream-dlq-original-offset"] == b"0"
 
 
 def letters_in(folder: Path) -> list[DeadLetter]:

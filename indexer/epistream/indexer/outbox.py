@@ -113,7 +113,9 @@ def _of_dead_letters(letters: Iterable[DeadLetter], epoch: _Header, added: tuple
         record, receipt = letter.record, letter.receipt
         if record.position is not None:
             headers = (*record.headers, *_why(letter), *added)
-            yield Message(topics.dead_letter_topic(record.position.topic), record.key, record.value, headers)
+            # kafka-python sends no record that has neither key nor value.
+            value = b"" if record.key is None and record.value is None else record.value
+            yield Message(topics.dead_letter_topic(record.position.topic), record.key, value, headers)
         key = f"{receipt.namespace}/{receipt.producer}/{receipt.submission_id}".encode()
         value = receipt.SerializeToString(deterministic=True)
         number = ("epistream-dead-letter", str(letter.number).encode())

@@ -57,7 +57,7 @@ class Counts:
     redriven: int = 0
     """Sent back; in a dry run, those that would be."""
     left: int = 0
-    """Not of the reason that was asked for, or taken in meanwhile."""
+    """Not of the reason that was asked for, or taken in meanwhile; or without a value: nothing can come of that."""
     strange: int = 0
     """Records in a topic of dead letters that do not say where they came from, or say what cannot be."""
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -209,7 +209,8 @@ def _send_back(letter: Any, counts: Counts, reason: str | None, producer: Capped
     if back is None:
         counts.strange += 1
         return
-    if reason is not None and back.reason != reason.encode():
+    # Without a value it would be refused again, and in a compacted topic delete what its key has said since.
+    if not letter.value or (reason is not None and back.reason != reason.encode()):
         counts.left += 1
         return
     counts.redriven += 1
