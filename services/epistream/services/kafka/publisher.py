@@ -54,6 +54,10 @@ PACE_SECONDS: Final = 0.02
 _AUTOGROUP: Final = Path("/proc/self/autogroup")
 _ACKNOWLEDGE_SECONDS: Final = 1.0
 """An acknowledgement costs the writer an fsync, so it is not worth one for each page."""
+_AGAIN_SECONDS: Final = 30.0
+"""What may not have been kept, as on a full disk, is told again."""
+_PAGE_SECONDS: Final = 60.0
+"""Three times what a record is tried. Who has heard nothing of a page by then has a producer that works no more."""
 _RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 _WAIT_SECONDS: Final = 1.0
 """A stop leaves the page at hand at most this time."""
@@ -167,9 +171,8 @@ class Publisher:
 
     def _acknowledge(self, cursor: Cursor, *, at_once: bool) -> None:
         """Tell what Kafka has, from time to time."""
-        if cursor == self._acknowledged:
-            return
-        if not at_once and time.monotonic() - self._acknowledged_at < _ACKNOWLEDGE_SECONDS:
+        pause = _AGAIN_SECONDS if cursor == self._acknowledged else _ACKNOWLEDGE_SECONDS
+        if not at_once and time.monotonic() - self._acknowledged_at < pause:
             return
         self._service.tell(acknowledged=[cursor.sequence, cursor.dead_letter])
         self._acknowledged, self._acknowledged_at = cursor, time.monotonic()
@@ -178,10 +181,13 @@ class Publisher:
         """Wait until all are acknowledged.
 
         Raises:
-            Unavailable: one is not.
+            Unavailable: one is not, or nothing was heard of them.
             InvalidInput: Kafka will never take one. All others are acknowledged.
         """
+        given_up = time.monotonic() + _PAGE_SECONDS
         while wait_for([sent], _WAIT_SECONDS).not_done:
+            if time.monotonic() > given_up:
+                raise Unavailable(f"nothing was heard of a page in {_PAGE_SECONDS:g} seconds: a new producer sends it")
             if self._stopping.is_set():
                 raise Unavailable("a page was not acknowledged before the service stopped")
         sent.result()

@@ -51,6 +51,7 @@ class Publishing:
         self._unsubscribe: Callable[[], None] = lambda: None
         self._told: Cursor | None = None
         """Up to where Kafka has everything, until that is kept."""
+        self._kept: Cursor | None = None
 
     def start(self) -> None:
         """Start the process, and wake it after each commit. Does not block."""
@@ -73,7 +74,8 @@ class Publishing:
                 for topic, count in counts.items():
                     self._metrics.published(topic, count)
             case {"acknowledged": [sequence, dead_letter]}:
-                self._told = Cursor(sequence, dead_letter)
+                told_of = Cursor(sequence, dead_letter)
+                self._told = told_of if told_of != self._kept else None
             case {"unpublishable": topic}:
                 self._metrics.unpublishable(topic)
             case {"failed": True}:
@@ -92,4 +94,4 @@ class Publishing:
         except EpistreamError as error:
             _LOG.warning("What Kafka has acknowledged cannot be kept now: %s", error)
         else:
-            self._told = None
+            self._told, self._kept = None, self._told
