@@ -219,6 +219,8 @@ class Moment:
         """
         names = self._known_by.pop(entry.sequence, ())
         by_sequence = {one.sequence: one for name in names for one in self.orphans.of(name, self._go_on, limit)}
+        if not by_sequence:
+            return []  # nearly always: what follows asks the catalog
         rulings = self.orphans.rulings(one for _, one in sorted(by_sequence.items())[:limit])
         self.view.join([one.embedded for one in rulings if not self.view.has(one.embedded)], again=True)
         return rulings
