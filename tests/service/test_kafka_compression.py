@@ -11,7 +11,7 @@ from epistream.indexer.deadletters import DeadLetter
 from epistream.indexer.model import Position
 from epistream.indexer.store import read_only
 from epistream.services.kafka import clients
-from epistream.services.kafka.batches import BATCH_BYTES_MAX
+from epistream.services.kafka.batches import DECOMPRESSED_BYTES_MAX
 from epistream.services.kafka.topics import ensure_topics
 from epistream.wire.topics import dead_letter_topic
 from tests.support.intake import assert_each_once, facts, make_namespace, send, taking
@@ -40,9 +40,9 @@ def test_a_batch_that_would_fill_the_memory_becomes_a_dead_letter_and_the_next_i
     compression: str, kafka: Kafka, tmp_path: Path
 ) -> None:
     namespace = make_namespace(tmp_path)
-    topic = kafka.new_topic(max_message_bytes=str(BATCH_BYTES_MAX))
+    topic = kafka.new_topic(max_message_bytes=str(DECOMPRESSED_BYTES_MAX))
     send(kafka, topic, facts(namespace, [0]))
-    bomb(kafka, topic, compression, bytes(BATCH_BYTES_MAX + 1))
+    bomb(kafka, topic, compression, bytes(DECOMPRESSED_BYTES_MAX + 1))
     send(kafka, topic, facts(namespace, [1]))
     with taking(tmp_path, kafka.bootstrap, topic) as process:
         process.await_read(topic, 3)
@@ -58,9 +58,9 @@ def test_a_dead_letter_without_key_and_value_is_told_and_so_is_what_comes_after_
     kafka: Kafka, tmp_path: Path
 ) -> None:
     namespace = make_namespace(tmp_path)
-    topic = kafka.new_topic(max_message_bytes=str(BATCH_BYTES_MAX))
+    topic = kafka.new_topic(max_message_bytes=str(DECOMPRESSED_BYTES_MAX))
     ensure_topics(kafka.bootstrap, submission_topics=[topic])
-    bomb(kafka, topic, "zstd", bytes(BATCH_BYTES_MAX + 1))
+    bomb(kafka, topic, "zstd", bytes(DECOMPRESSED_BYTES_MAX + 1))
     send(kafka, topic, facts(namespace, [1]))
     with taking(tmp_path, kafka.bootstrap, topic, publish=True) as process:
         process.await_read(topic, 2)

@@ -13,7 +13,13 @@ from kafka.record import MemoryRecords, MemoryRecordsBuilder
 from kafka.record.default_records import DefaultRecordBatch
 
 from epistream.services.kafka import batches
-from epistream.services.kafka.batches import BATCH_BYTES_MAX, POLL_BYTES_MAX, RECORD_READ_BYTES_MAX, Enough, Refused
+from epistream.services.kafka.batches import (
+    DECOMPRESSED_BYTES_MAX,
+    POLL_BYTES_MAX,
+    RECORD_READ_BYTES_MAX,
+    Enough,
+    Refused,
+)
 
 CODECS = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 PARTITION = TopicPartition("facts", 0)
@@ -75,7 +81,7 @@ def test_a_bomb_is_one_refused_record_and_the_next_batch_is_read(codec: int) -> 
     refused, following = reading.take()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 2.5 * BATCH_BYTES_MAX
+    assert peak < 2.5 * DECOMPRESSED_BYTES_MAX
     assert isinstance(refused.value, Refused)
     assert refused.offset == 139, "all of them are passed over"
     assert refused.value.why.startswith(f"the batch of the records 100 to 139 has {len(bomb):,} bytes as it came")

@@ -21,7 +21,7 @@ from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 from kafka.record.util import decode_varint
 
-BATCH_BYTES_MAX: Final = 32 * RECORD_BYTES_MAX
+DECOMPRESSED_BYTES_MAX: Final = 32 * RECORD_BYTES_MAX
 """Of a batch, decompressed. Our topics take 2 MiB of a batch as it comes: text becomes 3 to 10 times as much, JSON that
 repeats itself 20 times; zeros become thousands."""
 RECORD_READ_BYTES_MAX: Final = DEAD_LETTER_BYTES_MAX
@@ -111,7 +111,7 @@ class _Batch(DefaultRecordBatch):  # type: ignore[misc]
         except _TooLarge:
             why = (
                 f"the batch of the records {self.base_offset} to {self.last_offset} has {compressed_bytes:,} bytes as "
-                f"it came, and more than {BATCH_BYTES_MAX:,} when it is decompressed: send fewer records in a batch"
+                f"it came, and more than {DECOMPRESSED_BYTES_MAX:,} when it is decompressed: send fewer records in one"
             )
             return iter([self._refused(self.last_offset, why)])
         return self
@@ -168,14 +168,14 @@ class _Batch(DefaultRecordBatch):  # type: ignore[misc]
 
 
 class _TooLarge(Exception):
-    """It is more than BATCH_BYTES_MAX."""
+    """It is more than DECOMPRESSED_BYTES_MAX."""
 
 
 def decompressed(codec: int, payload: bytes) -> bytearray:
     """What a batch's records are, of which `payload` is the compressed form.
 
     Raises:
-        _TooLarge: they are more than BATCH_BYTES_MAX. No more than that was made of them.
+        _TooLarge: they are more than DECOMPRESSED_BYTES_MAX. No more than that was made of them.
         CorruptRecordError: they are not of that form.
     """
     try:
@@ -208,7 +208,7 @@ def _read(reader: Any) -> bytearray:
 
 
 def _check_size(size: int) -> None:
-    if size > BATCH_BYTES_MAX:
+    if size > DECOMPRESSED_BYTES_MAX:
         raise _TooLarge
 
 
