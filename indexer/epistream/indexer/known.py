@@ -145,6 +145,8 @@ class BatchView:
 
         `again`: they were decided before, and are asked about all the same.
         """
+        if not candidates:
+            return  # each question to the catalog takes its time, even about nothing
         number, catalog = self._number, self._catalog
         self._batch.extend(candidates)
         self._committed_decisions |= catalog.submissions(number, {_sender(candidate) for candidate in candidates})
