@@ -232,6 +232,9 @@ bench-requirements: $(VENV)/dev.stamp ## Measure: R1 to R14 of docs/requirements
 bench-gate: $(VENV)/dev.stamp ## Measure: what the gate costs each record
 	$(BIN)/python -m bench.gate
 
+bench-noise: $(VENV)/dev.stamp ## Measure: whom the guard holds for where a vector lies
+	$(BIN)/python -m bench.noise
+
 bench-signals: $(VENV)/dev.stamp ## Measure: how long the signals of a window of 10,000 records take
 	$(BIN)/python -m bench.signals
 

@@ -46,8 +46,10 @@ class Directions:
     unevenly, so that text about something new has e well above that (measured, see docs/gate.md). Frozen; any thread.
 
     Attributes:
-        tell: whether they tell what is drawn at random from people's items: of those, each read by the directions of
-            what other folds of the window have, 95 % must not look so. Not where the window is small, or its dimension.
+        alike_share: the share of people's own items that do not lie at random, each read by the directions of what
+            other folds of the window have.
+        tell: whether they tell what is drawn at random from people's items: that share is 95 % or more. It is not where
+            the window is small, or its dimension.
     """
 
     def __init__(self, vectors: ArrayLike) -> None:
@@ -59,7 +61,8 @@ class Directions:
         for fold in range(_FOLDS):
             leading = _leading(np.delete(rows, np.s_[fold::_FOLDS], axis=0))
             alike += int((_share(rows[fold::_FOLDS], leading) >= _least(*leading.shape)).sum())
-        self.tell: Final = alike >= _TOLD_SHARE * len(rows)
+        self.alike_share: Final = alike / len(rows)
+        self.tell: Final = self.alike_share >= _TOLD_SHARE
 
     def at_random(self, vectors: ArrayLike) -> NDArray[np.bool_]:
         """Whether each row lies as one drawn at random does, (n,): the same however a stream is cut."""
