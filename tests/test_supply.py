@@ -53,7 +53,9 @@ def test_a_bill_that_is_not_of_what_is_locked_is_refused(
     assert wrong in bill.complete({"components": components}, packages)
 
 
-def advisory(*events: dict[str, str], kind: str = "ECOSYSTEM", name: str = "One.Package", **more: Any) -> dict[str, Any]:
+def advisory(
+    *events: dict[str, str], kind: str = "ECOSYSTEM", name: str = "One.Package", **more: Any
+) -> dict[str, Any]:
     part = {"package": {"name": name}, "ranges": [{"type": kind, "events": list(events)}]}
     return {"id": "PYSEC-1", "affected": [part]} | more
 

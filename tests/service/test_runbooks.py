@@ -125,7 +125,9 @@ GREPS: Final = [line for line in commands() if OF_THE_METRICS.match(line) and "|
 
 
 def test_every_command_is_run_here() -> None:
-    elsewhere = {line for line in commands() if OF_THE_METRICS.match(line) or line.startswith(("make ", "sed ", "grep "))}
+    elsewhere = {
+        line for line in commands() if OF_THE_METRICS.match(line) or line.startswith(("make ", "sed ", "grep "))
+    }
     assert set(commands()) - elsewhere == {*RUNNING, *STOPPED, *SECURED, *NAMED}
 
 

@@ -2,8 +2,8 @@
 
     make audit-offline ADVISORIES=FOLDER
 
-FOLDER is a clone of the repository pypa/advisory-database. Its files are in the form of OSV (ossf.github.io/osv-schema);
-of each only what is said of PyPI's versions is taken, not of commits.
+FOLDER is a clone of the repository pypa/advisory-database. Its files are in the form of OSV
+(ossf.github.io/osv-schema); of each only what is said of PyPI's versions is taken, not of commits.
 """
 
 import sys
@@ -57,7 +57,9 @@ def main(folder: Path) -> int:
     if not known:
         print(f"{folder} has no folder vulns: expected a clone of pypa/advisory-database", file=sys.stderr)
         return 2
-    print(*found, f"{len(packages)} versions locked, {len(read)} advisories on their packages, {len(found)} hold", sep="\n")
+    for line in found:
+        print(line)
+    print(f"{len(packages)} versions locked, {len(read)} advisories on their packages, {len(found)} hold")
     return 1 if found else 0
 
 

@@ -1,4 +1,4 @@
-"""The dashboards obey what grafana/dashboard-linter asks for, rule by rule, and have the form that Grafana 11 and 12 load.
+"""The dashboards obey what grafana/dashboard-linter asks for, rule by rule, and have the form of Grafana 11 and 12.
 
 Its rules for Loki (target-logql-rule, target-logql-auto-rule) have nothing to look at here. That every query is PromQL
 (target-promql-rule) and returns data, Prometheus itself says: tests/service/test_prometheus.py.

@@ -212,7 +212,7 @@ def test_a_header_of_an_index_snapshot_found_by_fuzzing_is_not_used(saved: bytes
     assert isinstance(loaded_with(saved, header), Unusable)
 
 
-def loaded_with(saved: bytes, header: object) -> Searchable | Unusable:
+def loaded_with(saved: bytes, header: object) -> Searchable | Unusable | None:
     """What is made of a snapshot with another header and the digest for it."""
     start = len(MAGIC) + LENGTH_BYTES
     length = int.from_bytes(saved[len(MAGIC) : start], "little")
