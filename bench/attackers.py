@@ -252,8 +252,8 @@ KINDS: Final = {
     "oversized": Kind(oversized, 10, "messages of 20 MiB answered", refused=1),
     "malformed": Kind(malformed, 100, "messages that are none, answered", refused=1),
     "pings": Kind(pings, 20, "connections with pings without end", refused=1),
-    "idle": Kind(idle, 1000, "open to the end", "streams"),
-    "slow": Kind(slow, 50, "open to the end", "streams"),
+    "idle": Kind(idle, 1000, "opened, and open to the end", "streams"),
+    "slow": Kind(slow, 50, "opened, and open to the end", "streams"),
     "connections": Kind(connections, 200, "connections made"),
     "over_limits": Kind(
         over_limits,

@@ -50,6 +50,8 @@ SECONDS: Final = 60
 WINDOW_SECONDS: Final = 10.0
 ASKED_PER_SECOND: Final = 100
 PUBLISHED_PER_SECOND: Final = 50
+PATIENCE_SECONDS: Final = 1.0
+"""For the answers to what was due at the end of some time; what has none by then never had one."""
 ITEMS: Final = 2000
 MEBIBYTE: Final = 1024 * 1024
 KEPT: Final = 0.95
@@ -238,9 +240,12 @@ async def healthy(address: str, ca: bytes) -> None:
         print("ready", flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
             begun, seconds = time.monotonic(), float(line)
-            await asyncio.sleep(seconds)
-            of_both = (("ask", asked), ("push", pushed))
-            p99 = {what: [p99_from(found, at) for at in windows(begun, seconds)] for what, found in of_both}
+            await asyncio.sleep(seconds + PATIENCE_SECONDS)
+            of_both = (("ask", asked, ASKED_PER_SECOND), ("push", pushed, PUBLISHED_PER_SECOND))
+            p99 = {
+                what: [p99_from(found, at, int(rate * WINDOW_SECONDS)) for at in windows(begun, seconds)]
+                for what, found, rate in of_both
+            }
             print(json.dumps(p99), flush=True)
         while not all(task.done() for task in tasks):  # until Python 3.12 wait_for may lose a cancellation
             for task in tasks:
@@ -253,9 +258,10 @@ def windows(begun: float, seconds: float) -> list[float]:
     return [begun + WINDOW_SECONDS * number for number in range(int(seconds / WINDOW_SECONDS))]
 
 
-def p99_from(found: Sequence[tuple[float, float]], begun: float) -> float:
-    """Of what was due in the window that begins at `begun`, milliseconds."""
-    return float(np.percentile([1000 * took for at, took in found if begun <= at < begun + WINDOW_SECONDS], 99))
+def p99_from(found: Sequence[tuple[float, float]], begun: float, due: int = 0) -> float:
+    """Of what was due in the window that begins at `begun`, milliseconds; infinite for what of `due` never came."""
+    took = [1000 * took for at, took in found if begun <= at < begun + WINDOW_SECONDS]
+    return float(np.percentile([*took, *[np.inf] * (due - len(took))], 99, method="lower"))
 
 
 async def ask(client: Client, found: list[tuple[float, float]]) -> None:
