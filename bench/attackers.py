@@ -164,8 +164,9 @@ async def pings(attack: Attack, per_second: int) -> Never:
 
 
 def _ping(connection: ssl.SSLSocket) -> bool:
-    connection.settimeout(1)
-    return bool(ping_until_sent_away(connection, time.monotonic() + PATIENCE_SECONDS))
+    if ping_until_sent_away(connection, time.monotonic() + PATIENCE_SECONDS) is None:
+        raise TimeoutError("pings were neither answered nor too many")
+    return True
 
 
 async def connections(attack: Attack, per_second: int) -> Never:
@@ -251,7 +252,7 @@ class Kind:
 KINDS: Final = {
     "oversized": Kind(oversized, 10, "messages of 20 MiB answered", refused=1),
     "malformed": Kind(malformed, 100, "messages that are none, answered", refused=1),
-    "pings": Kind(pings, 20, "connections with pings without end", refused=1),
+    "pings": Kind(pings, 20, "connections with 100 pings or more", refused=1),
     "idle": Kind(idle, 1000, "opened, and open to the end", "streams"),
     "slow": Kind(slow, 50, "opened, and open to the end", "streams"),
     "connections": Kind(connections, 200, "connections made"),
