@@ -99,10 +99,11 @@ class Attack:
     async def connect(self, use: Callable[[ssl.SSLSocket], bool], alpn: tuple[str, ...] = ("h2",)) -> None:
         """Count a connection when it has been used; `use`, on a thread, says whether it was refused."""
         try:
-            self.refused += await asyncio.to_thread(self._connected, use, alpn)
+            refused = await asyncio.to_thread(self._connected, use, alpn)
         except OSError:
             self.failed += 1
-        else:
+        else:  # not `+= await …`, which forgets what others count meanwhile
+            self.refused += refused
             self.done += 1
 
     def _connected(self, use: Callable[[ssl.SSLSocket], bool], alpn: tuple[str, ...]) -> bool:

@@ -1,7 +1,9 @@
 """A bench of hostile clients fails where an attack did less than it says, and where the healthy have no answer."""
 
+import asyncio
 import math
 import socket
+import threading
 from pathlib import Path
 
 import grpc
@@ -42,6 +44,21 @@ async def test_a_connection_that_is_not_made_does_not_count(tmp_path: Path) -> N
 
     done = attack.so_far()
     assert (done.done, done.refused, done.failed) == (0, 0, 2)
+
+
+async def test_what_others_count_meanwhile_is_not_forgotten(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    server = grpc.aio.server()
+    port = server.add_secure_port("127.0.0.1:0", authority.serving("127.0.0.1"))
+    await server.start()
+    attack = Attack(f"127.0.0.1:{port}", authority.ca_file, HOSTILE)
+    together = threading.Barrier(4)
+
+    await asyncio.gather(*(attack.connect(lambda _: together.wait(10) >= 0) for _ in range(4)))
+
+    await server.stop(None)
+    done = attack.so_far()
+    assert (done.done, done.refused, done.failed) == (4, 4, 0)
 
 
 class Refusal(grpc.aio.AioRpcError):
