@@ -18,7 +18,7 @@ from epistream.wire.errors import Unavailable
 from tests.support.failing_service import HELD_LINE
 from tests.support.intake import admitted, send, topic_with_dead_letters
 from tests.support.kafka import Kafka
-from tests.support.rpc import client_of, failure_of, revisions, submission
+from tests.support.rpc import Subscription, client_of, failure_of, revisions, submission
 from tests.support.service import Fail, RunningService, running_service
 from tests.support.waits import until
 
@@ -33,12 +33,34 @@ def pollers(service: RunningService) -> list[psutil.Process]:
     return [child for child in children if any(part.endswith(".poller") for part in child.cmdline())]
 
 
+async def health_ends(watch: grpc.aio.UnaryStreamCall, ended: list[str]) -> None:
+    """Reads NOT_SERVING."""
+    assert (await watch.read()).status == NOT_SERVING
+    ended.append("health")
+
+
+async def stream_ends(stream: Subscription, ended: list[str]) -> None:
+    """Is told when to come again, and then that all is well."""
+    drain = (await stream.next_of("drain")).drain
+    assert drain.revision == 2
+    assert drain.retry_delay.ToMilliseconds() > 0
+    assert await stream.call.read() == grpc.aio.EOF
+    assert await stream.call.code() == grpc.StatusCode.OK
+    ended.append("stream")
+
+
+async def intake_ends(reading: list[psutil.Process], ended: list[str]) -> None:
+    """Nobody reads Kafka any more."""
+    await until(lambda: not any(process.is_running() for process in reading), "the end of the pollers")
+    ended.append("intake")
+
+
 @pytest.mark.slow
 async def test_health_first_then_the_streams_and_kafka_then_the_calls_then_the_store(
     kafka: Kafka, tmp_path: Path
 ) -> None:
     """A Submit is held in the middle, and a process that reads Kafka stands still, so that its end comes late."""
-    topic, store = topic_with_dead_letters(kafka), tmp_path / "data" / FILE
+    topic = topic_with_dead_letters(kafka)
     settings = {"drain_seconds": "600", "health_address": "127.0.0.1:0", "kafka_topics": topic}
     held = Fail("commit_held", at_pass=3)
     with running_service(tmp_path / "data", settings, kafka=kafka.bootstrap, fail=held) as service:
@@ -54,43 +76,25 @@ async def test_health_first_then_the_streams_and_kafka_then_the_calls_then_the_s
                 await until(lambda: HELD_LINE in service.logged(), "a call that is being worked on")
                 watch = health_pb2_grpc.HealthStub(probes).Watch(health_pb2.HealthCheckRequest(service=SERVICES[0]))
                 assert (await watch.read()).status == SERVING
-                assert (await asyncio.to_thread(pollers, service)) != []
-                ended: list[str] = []
-
-                async def health_ends() -> None:
-                    assert (await watch.read()).status == NOT_SERVING
-                    ended.append("health")
-
-                async def stream_ends() -> None:
-                    drain = (await stream.next_of("drain")).drain
-                    assert drain.revision == 2
-                    assert drain.retry_delay.ToMilliseconds() > 0, "when to come again"
-                    assert await stream.call.read() == grpc.aio.EOF
-                    assert await stream.call.code() == grpc.StatusCode.OK
-                    ended.append("stream")
-
-                async def intake_ends(reading: list[psutil.Process]) -> None:
-                    await until(lambda: not any(process.is_running() for process in reading), "the end of the pollers")
-                    ended.append("intake")
-
                 reading = pollers(service)
+                assert reading != []
                 for process in reading:
                     process.suspend()
-                ends = asyncio.gather(health_ends(), stream_ends(), intake_ends(reading))
+                ended: list[str] = []
                 service.signal(signal.SIGTERM)
-                await ends
-                assert ended.index("intake") == 2, ended
-                assert not call.done()
-                refused = await failure_of(client.submit(submission("down", 4)))
-                assert isinstance(refused, Unavailable)
-                assert refused.reason == "DRAINING"
-                await asyncio.to_thread(send, kafka, topic, [submission("down", 5)])
-                service.signal(signal.SIGUSR1)
-                [receipt] = (await call).receipts
-                assert (receipt.outcome, receipt.revision) == (pb.OUTCOME_ADMITTED, 3)
+                await asyncio.gather(health_ends(watch, ended), stream_ends(stream, ended), intake_ends(reading, ended))
+            assert ended.index("intake") == 2, ended
+            refused = await failure_of(client.submit(submission("down", 4)))
+            assert isinstance(refused, Unavailable)
+            assert refused.reason == "DRAINING"
+            await asyncio.to_thread(send, kafka, topic, [submission("down", 5)])
+            assert not call.done()
+            service.signal(signal.SIGUSR1)
+            [receipt] = (await call).receipts
+            assert (receipt.outcome, receipt.revision) == (pb.OUTCOME_ADMITTED, 3)
         assert await asyncio.to_thread(service.wait) == 0
-        written_back = store.with_name(f"{FILE}-wal")
-        assert not written_back.exists() or written_back.stat().st_size == 0
+        wal = tmp_path / "data" / f"{FILE}-wal"
+        assert not wal.exists() or wal.stat().st_size == 0, "written back"
         assert admitted(service.folder, "down") == [(1, "s-1"), (2, "s-2"), (3, "s-3")]
         assert "cut off" not in service.logged()
         assert "Traceback" not in service.logged()
