@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epistream.indexer.spectrum import drawn
-from epistream.indexer.wording import _PARTS, ORDER_MIN, Wording, _above_chance
+from epistream.indexer.wording import _PARTS, ORDER_MIN, Wording, _above_chance, _tokens
 from tests.support.fuzzing import examples
 from tests.support.samples import STREAMS, needs_samples, rows
 
@@ -84,6 +84,11 @@ def test_a_word_stands_between_the_signs_around_it(word: str) -> None:
 
     assert parts is not None
     assert parts[2] == word.strip("!().\u201c\u201d")
+
+
+@given(st.text(st.characters(max_codepoint=127), max_size=300))
+def test_the_words_of_ascii_are_those_of_any_text(text: str) -> None:
+    assert _tokens(text) == _tokens(f"{text} \u00e9")[:-1]
 
 
 @given(st.text(max_size=300))

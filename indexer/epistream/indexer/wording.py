@@ -210,7 +210,7 @@ _END: Final = _Word("", "$", _EDGE, _EDGE, capital=False)
 
 
 def _of_all_pairs(table: _Table, codes: NDArray[np.int64]) -> _Table:
-    """What the table has for each one after each, (n, n): twice as fast as by both indices at once."""
+    """What the table has for each one after each, (n, n): in half the time of both indices at once, or less."""
     return table.take(codes, axis=0).take(codes, axis=1)
 
 
@@ -304,7 +304,7 @@ def _repetition(text: str) -> float | None:
 
 
 def _tokens(text: str) -> list[str]:
-    """The words alone. Between ASCII's signs they are found in a third of the time."""
+    """The words alone. Those of ASCII are found in half the time that the pattern takes."""
     return _split(text.translate(_SIGNS)) if text.isascii() else _TOKEN.findall(text)[:_WORDS_MAX]
 
 
