@@ -113,7 +113,8 @@ class Secured:
         return [json.loads(line) for line in (self.folder / "audit.jsonl").read_text().splitlines()]
 
 
-def start(folder: Path, access: str) -> Iterator[Secured]:
+def start(folder: Path, access: str, **more: str) -> Iterator[Secured]:
+    """One over `folder`, with an access file and more settings by their names, which is stopped in the end."""
     authority, issuer = Authority(folder), Issuer()
     (folder / "keys.json").write_text(json.dumps({"keys": [issuer.public_key()]}))
     (folder / "access.toml").write_text(access)
@@ -121,7 +122,7 @@ def start(folder: Path, access: str) -> Iterator[Secured]:
         "access_file": str(folder / "access.toml"),
         "audit_file": str(folder / "audit.jsonl"),
     }
-    with running_service(folder / "data", flags) as service:
+    with running_service(folder / "data", flags, **more) as service:
         yield Secured(folder, authority, issuer, service)
 
 

@@ -9,16 +9,16 @@ with running_service(tmp_path) as service:
 import json
 import os
 import signal
-import ssl
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from tests.support.metrics import page_of
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
@@ -136,14 +136,7 @@ class RunningService:
 
     def metrics_page(self, *, ca: bytes | None = None, token: str | None = None) -> str:
         """What Prometheus reads: over HTTPS with this CA, with this bearer token. Raises OSError."""
-        url = f"{'http' if ca is None else 'https'}://{self.metrics_address}/metrics"
-        request = urllib.request.Request(url)  # noqa: S310 - loopback
-        if token is not None:
-            request.add_header("Authorization", f"Bearer {token}")
-        context = ssl.create_default_context(cadata=ca.decode()) if ca is not None else None
-        with urllib.request.urlopen(request, timeout=10, context=context) as answer:  # noqa: S310 - loopback
-            page: bytes = answer.read()
-        return page.decode()
+        return page_of(self.metrics_address, ca=ca, token=token)
 
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "the service was not started"
