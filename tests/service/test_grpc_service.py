@@ -13,33 +13,22 @@ import apsw
 import grpc
 import pytest
 from google.protobuf import descriptor_pb2
-from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # type: ignore[import-untyped]
 
 from epistream.services.metrics import Metrics
-from epistream.v1 import admin_service_pb2 as admin_pb
 from epistream.v1 import ingest_service_pb2 as ingest_pb
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import sync_service_pb2 as sync_pb
 from epistream.wire.errors import Broken, EpistreamError, Unavailable
+from tests.support.methods import METHODS
 from tests.support.rpc import PATIENCE_SECONDS, Client, client_of, failure_of, rpc_failure_of, submission, told_by
 from tests.support.service import Fail, RunningService, running_service
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
-SERVICES = [
-    api.DESCRIPTOR.services_by_name[name]
-    for api, name in (
-        (ingest_pb, "IngestService"),
-        (knowledge_pb, "KnowledgeService"),
-        (ns_pb, "NamespaceService"),
-        (sync_pb, "SyncService"),
-        (admin_pb, "AdminService"),
-    )
-]
-METHODS = [method for service in SERVICES for method in service.methods]
+SERVICES = {method.containing_service.full_name for method in METHODS.values()}
 UNKNOWN_FIELD = b"\xc0\x3e\x00"
 NOT_PROTOBUF = b"\x00"
 
@@ -58,13 +47,13 @@ async def client(service: RunningService) -> AsyncIterator[Client]:
 
 async def test_every_service_is_healthy(client: Client) -> None:
     health = health_pb2_grpc.HealthStub(client.channel)
-    for name in ("", *(service.full_name for service in SERVICES)):
+    for name in ("", *SERVICES):
         assert (await health.Check(health_pb2.HealthCheckRequest(service=name))).status == SERVING
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-async def test_every_method_of_the_contract_is_served(client: Client, method: MethodDescriptor) -> None:
-    call = client.stream_raw(f"{method.containing_service.name}/{method.name}")
+@pytest.mark.parametrize("method", METHODS)
+async def test_every_method_of_the_contract_is_served(client: Client, method: str) -> None:
+    call = client.stream_raw(method)
     await call.write(b"\xff")
     await call.done_writing()
     error = await rpc_failure_of(call.read())
@@ -76,7 +65,7 @@ async def test_reflection_tells_a_client_of_any_language_all_it_needs(client: Cl
     call = reflection.ServerReflectionInfo()
     await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
     listed = {service.name for service in (await call.read()).list_services_response.service}
-    assert listed >= {service.full_name for service in SERVICES} | {"grpc.health.v1.Health"}
+    assert listed >= SERVICES | {"grpc.health.v1.Health"}
     symbol = "epistream.v1.SyncService"
     await call.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol))
     found = (await call.read()).file_descriptor_response.file_descriptor_proto
@@ -209,7 +198,7 @@ async def test_while_it_goes_down_no_service_is_serving(tmp_path: Path) -> None:
             wait = sync_pb.WaitAppliedRequest(namespace="down", revision=1, consumers=["nobody"])
             call = asyncio.ensure_future(client.sync.WaitApplied(wait, timeout=60))
             health = health_pb2_grpc.HealthStub(probes)
-            requests = [health_pb2.HealthCheckRequest(service=name) for name in ("", *(s.full_name for s in SERVICES))]
+            requests = [health_pb2.HealthCheckRequest(service=name) for name in ("", *SERVICES)]
             watch = health.Watch(requests[0])
             assert (await watch.read()).status == SERVING
             service.signal(signal.SIGTERM)
