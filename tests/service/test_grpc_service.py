@@ -24,7 +24,16 @@ from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import sync_service_pb2 as sync_pb
 from epistream.wire.errors import Broken, EpistreamError, Unavailable
 from tests.support.methods import METHODS
-from tests.support.rpc import PATIENCE_SECONDS, Client, client_of, failure_of, rpc_failure_of, submission, told_by
+from tests.support.rpc import (
+    PATIENCE_SECONDS,
+    Client,
+    assert_turned_away,
+    client_of,
+    failure_of,
+    rpc_failure_of,
+    submission,
+    told_by,
+)
 from tests.support.service import Fail, RunningService, running_service
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -93,9 +102,7 @@ async def test_calls_have_a_bound_and_the_one_too_many_is_told_when_to_come_back
             for number, stream in enumerate(streams):
                 await stream.write(ingest_pb.SubmitStreamRequest(submissions=[submission("calls", number)]))
                 await stream.read()
-            error = await failure_of(client.make_namespace("calls"))
-            assert isinstance(error, Unavailable)
-            assert error.reason == "OVERLOADED"
+            await assert_turned_away(client.make_namespace("calls"), "OVERLOADED")
             for stream in streams:
                 await stream.done_writing()
                 assert await stream.read() == grpc.aio.EOF

@@ -45,6 +45,21 @@ roles = ["lasting"]
 token_hashes = ["{hash_of("hasty")}"]
 limits = {{ calls_per_second = 0.001 }}
 
+[principals.weighty]
+roles = ["lasting"]
+token_hashes = ["{hash_of("weighty")}"]
+limits = {{ bytes_per_second = 0.001 }}
+
+[principals.single]
+roles = ["lasting"]
+token_hashes = ["{hash_of("single")}"]
+limits = {{ calls = 1 }}
+
+[principals.narrow]
+roles = ["lasting"]
+token_hashes = ["{hash_of("narrow")}"]
+limits = {{ in_hand_bytes = 1 }}
+
 [principals.careless]
 roles = ["lasting"]
 token_hashes = ["{hash_of("careless")}"]
