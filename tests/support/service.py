@@ -46,7 +46,7 @@ class RunningService:
         log: the file with what it logged, over all restarts.
     """
 
-    def __init__(self, folder: Path, flags: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, flags: Mapping[str, str | None]) -> None:
         self.folder = folder
         self.address = self.metrics_address = "127.0.0.1:0"
         self.health_address = ""
@@ -82,7 +82,7 @@ class RunningService:
             "addresses-file": str(self._found),
             **self._flags,
         }
-        arguments = [f"--{name}={value}" for name, value in flags.items()]
+        arguments = [f"--{name}" if value is None else f"--{name}={value}" for name, value in flags.items()]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("EPISTREAM_")}
         program = "epistream.services"
         if fail is not None:
@@ -151,7 +151,7 @@ def running_service(
     encoder: str = "none",
     kafka: str | None = None,
     fail: Fail | None = None,
-    **more: str,
+    **more: str | None,
 ) -> Iterator[RunningService]:
     """A service over `folder`, on free ports, which is stopped in the end.
 
@@ -161,7 +161,7 @@ def running_service(
         encoder: as the setting; without one, namespaces need the encoder `none` and bring their own vectors.
         kafka: bootstrap servers.
         fail: where it is to fail, until it is started again.
-        more: more settings, by their names.
+        more: more settings, by their names; None for a flag that takes no value.
     """
     given = {"encoder": encoder} | ({"kafka": kafka} if kafka else {}) | dict(settings or {}) | more
     service = RunningService(folder, {name.replace("_", "-"): value for name, value in given.items()})
