@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+import yaml
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # type: ignore[import-untyped]
@@ -31,7 +32,9 @@ from tests.support.rpc import (
     told_by,
 )
 from tests.support.service import Fail, RunningService, running_service
+from tests.support.waits import until
 
+STATEFUL_SET = Path(__file__).parents[2] / "k8s" / "base" / "statefulset.yaml"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 SERVICES = {method.containing_service.full_name for method in METHODS.values()}
 
@@ -209,6 +212,28 @@ async def test_while_it_goes_down_no_service_is_serving(tmp_path: Path) -> None:
             assert service.is_running(), "it waits for the call"
             call.cancel()
             assert await asyncio.to_thread(service.wait, 20) == 0
+
+
+async def test_an_event_loop_that_stands_still_fails_the_liveness_probe(tmp_path: Path) -> None:
+    [container] = yaml.safe_load(STATEFUL_SET.read_text())["spec"]["template"]["spec"]["containers"]
+    probe = container["livenessProbe"]
+    request = health_pb2.HealthCheckRequest(service=probe["grpc"].get("service", ""))
+
+    async def is_alive() -> bool:
+        async with grpc.aio.insecure_channel(service.health_address) as channel:
+            call = health_pb2_grpc.HealthStub(channel).Check(request, timeout=probe["timeoutSeconds"])
+            return await call.code() == grpc.StatusCode.OK
+
+    async def is_dead() -> bool:
+        return not await is_alive()
+
+    with running_service(tmp_path / "data", health_address="127.0.0.1:0", fail=Fail("loop_held", at_pass=1)) as service:
+        assert await is_alive()
+        service.signal(signal.SIGUSR1)
+        await until(is_dead, "a probe that fails")
+        assert "epistream_writer_waiting_bytes 0.0" in service.metrics_page(), "all else goes on"
+        service.signal(signal.SIGUSR2)
+        await until(is_alive, "a probe that succeeds")
 
 
 async def test_a_call_whose_request_never_comes_is_ended(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def delay_told_by(error: grpc.aio.AioRpcError) -> float:
     retry = error_details_pb2.RetryInfo()
     assert status is not None, f"an error without details: {error}"
     assert any(detail.Unpack(retry) for detail in status.details), f"an error without a delay: {error}"
-    delay_seconds = retry.retry_delay.ToMicroseconds() / 1e6
+    delay_seconds: float = retry.retry_delay.ToMicroseconds() / 1e6
     assert delay_seconds > 0
     return delay_seconds
 

@@ -137,7 +137,7 @@ def start(folder: Path, access: str, **more: str) -> Iterator[Secured]:
         "access_file": str(folder / "access.toml"),
         "audit_file": str(folder / "audit.jsonl"),
     }
-    with running_service(folder / "data", flags, **more) as service:
+    with running_service(folder / "data", flags | more) as service:
         yield Secured(folder, authority, issuer, service)
 
 
