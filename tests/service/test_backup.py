@@ -35,7 +35,7 @@ from tests.support.backups import (
     submissions_in,
     taken,
 )
-from tests.support.rpc import client_of, failure_of, submission
+from tests.support.rpc import assert_turned_away, client_of, failure_of, submission
 from tests.support.service import RunningService, running_service
 from tests.support.waits import until
 
@@ -107,9 +107,7 @@ async def test_the_stream_is_a_header_then_the_file_then_its_digest(large_servic
 async def test_one_backup_at_a_time_and_one_that_is_given_up_makes_room(large_service: RunningService) -> None:
     async with client_of(large_service.address) as client:
         first = await begun(client)
-        error = await failure_of(taken(client.admin.Backup(api.BackupRequest())))
-        assert isinstance(error, Unavailable)
-        assert error.reason == "OVERLOADED"
+        await assert_turned_away(taken(client.admin.Backup(api.BackupRequest())), "OVERLOADED")
         first.cancel()
         assert (await taken(await begun(client)))[-1].HasField("trailer")
     await until(lambda: not copiers(large_service))

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -18,13 +19,14 @@ from epistream.wire.errors import Unavailable
 from tests.support.failing_service import HELD_LINE
 from tests.support.intake import admitted, send, topic_with_dead_letters
 from tests.support.kafka import Kafka
+from tests.support.methods import METHODS
 from tests.support.rpc import Subscription, client_of, failure_of, revisions, submission
 from tests.support.service import Fail, RunningService, running_service
 from tests.support.waits import until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-SERVICES = [f"epistream.v1.{name}Service" for name in ("Ingest", "Knowledge", "Namespace", "Sync", "Admin", "Review")]
+SERVICES = sorted({method.containing_service.full_name for method in METHODS.values()})
 
 
 def pollers(service: RunningService) -> list[psutil.Process]:
@@ -33,7 +35,7 @@ def pollers(service: RunningService) -> list[psutil.Process]:
     return [child for child in children if any(part.endswith(".poller") for part in child.cmdline())]
 
 
-async def health_ends(watch: grpc.aio.UnaryStreamCall, ended: list[str]) -> None:
+async def health_ends(watch: Any, ended: list[str]) -> None:
     """Reads NOT_SERVING."""
     assert (await watch.read()).status == NOT_SERVING
     ended.append("health")

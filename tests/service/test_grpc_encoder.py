@@ -10,8 +10,7 @@ from epistream.v1 import ingest_service_pb2 as ingest_pb
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
-from epistream.wire.errors import Unavailable
-from tests.support.rpc import Client, client_of, failure_of, submission
+from tests.support.rpc import Client, client_of, delay_told_by, rpc_failure_of, submission, told_by
 from tests.support.service import RunningService, running_service
 
 LOADED_SECONDS = 120.0
@@ -56,10 +55,9 @@ async def text_waits_within_its_deadline(client: Client) -> None:
     search = knowledge_pb.SearchRequest(namespace="text", text="What is the limit?")
     request = ingest_pb.SubmitRequest(submissions=[text(1, "The daily limit is 50 mg.")])
     for call in (client.knowledge.Search(search), client.ingest.Submit(request, timeout=3.0)):
-        error = await failure_of(call)
-        assert isinstance(error, Unavailable)
-        assert error.reason == "ENCODER_LOADING"
-        assert error.retry_delay_seconds > 0
+        error = await rpc_failure_of(call)
+        assert told_by(error).reason == "ENCODER_LOADING"
+        assert delay_told_by(error) > 0
     [receipt] = (await client.ingest.Submit(request, timeout=LOADED_SECONDS)).receipts
     assert receipt.outcome == pb.OUTCOME_ADMITTED
 

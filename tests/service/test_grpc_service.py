@@ -1,46 +1,42 @@
 """What surrounds the services: health, reflection, metrics, limits, deadlines, going down."""
 
 import asyncio
-import json
-import subprocess
-import sys
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import apsw
 import grpc
 import pytest
+import yaml
 from google.protobuf import descriptor_pb2
-from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # type: ignore[import-untyped]
 
 from epistream.services.metrics import Metrics
-from epistream.v1 import admin_service_pb2 as admin_pb
 from epistream.v1 import ingest_service_pb2 as ingest_pb
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import sync_service_pb2 as sync_pb
 from epistream.wire.errors import Broken, EpistreamError, Unavailable
-from tests.support.rpc import PATIENCE_SECONDS, Client, client_of, failure_of, rpc_failure_of, submission, told_by
+from tests.support.methods import METHODS
+from tests.support.rpc import (
+    PATIENCE_SECONDS,
+    Client,
+    assert_turned_away,
+    client_of,
+    failure_of,
+    rpc_failure_of,
+    submission,
+    told_by,
+)
 from tests.support.service import Fail, RunningService, running_service
+from tests.support.waits import until
 
+STATEFUL_SET = Path(__file__).parents[2] / "k8s" / "base" / "statefulset.yaml"
 SERVING = health_pb2.HealthCheckResponse.SERVING
-SERVICES = [
-    api.DESCRIPTOR.services_by_name[name]
-    for api, name in (
-        (ingest_pb, "IngestService"),
-        (knowledge_pb, "KnowledgeService"),
-        (ns_pb, "NamespaceService"),
-        (sync_pb, "SyncService"),
-        (admin_pb, "AdminService"),
-    )
-]
-METHODS = [method for service in SERVICES for method in service.methods]
-UNKNOWN_FIELD = b"\xc0\x3e\x00"
-NOT_PROTOBUF = b"\x00"
+SERVICES = {method.containing_service.full_name for method in METHODS.values()}
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +53,13 @@ async def client(service: RunningService) -> AsyncIterator[Client]:
 
 async def test_every_service_is_healthy(client: Client) -> None:
     health = health_pb2_grpc.HealthStub(client.channel)
-    for name in ("", *(service.full_name for service in SERVICES)):
+    for name in ("", *SERVICES):
         assert (await health.Check(health_pb2.HealthCheckRequest(service=name))).status == SERVING
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-async def test_every_method_of_the_contract_is_served(client: Client, method: MethodDescriptor) -> None:
-    call = client.stream_raw(f"{method.containing_service.name}/{method.name}")
+@pytest.mark.parametrize("method", METHODS)
+async def test_every_method_of_the_contract_is_served(client: Client, method: str) -> None:
+    call = client.stream_raw(method)
     await call.write(b"\xff")
     await call.done_writing()
     error = await rpc_failure_of(call.read())
@@ -75,7 +71,7 @@ async def test_reflection_tells_a_client_of_any_language_all_it_needs(client: Cl
     call = reflection.ServerReflectionInfo()
     await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
     listed = {service.name for service in (await call.read()).list_services_response.service}
-    assert listed >= {service.full_name for service in SERVICES} | {"grpc.health.v1.Health"}
+    assert listed >= SERVICES | {"grpc.health.v1.Health"}
     symbol = "epistream.v1.SyncService"
     await call.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol))
     found = (await call.read()).file_descriptor_response.file_descriptor_proto
@@ -103,9 +99,7 @@ async def test_calls_have_a_bound_and_the_one_too_many_is_told_when_to_come_back
             for number, stream in enumerate(streams):
                 await stream.write(ingest_pb.SubmitStreamRequest(submissions=[submission("calls", number)]))
                 await stream.read()
-            error = await failure_of(client.make_namespace("calls"))
-            assert isinstance(error, Unavailable)
-            assert error.reason == "OVERLOADED"
+            await assert_turned_away(client.make_namespace("calls"), "OVERLOADED")
             for stream in streams:
                 await stream.done_writing()
                 assert await stream.read() == grpc.aio.EOF
@@ -166,6 +160,28 @@ def test_no_metric_has_a_label_that_grows_with_what_is_known() -> None:
 # What goes wrong
 
 
+async def test_an_event_loop_that_stands_still_fails_the_liveness_probe(tmp_path: Path) -> None:
+    [container] = yaml.safe_load(STATEFUL_SET.read_text())["spec"]["template"]["spec"]["containers"]
+    probe = container["livenessProbe"]
+    request = health_pb2.HealthCheckRequest(service=probe["grpc"].get("service", ""))
+
+    async def is_alive() -> bool:
+        async with grpc.aio.insecure_channel(running.health_address) as channel:
+            call = health_pb2_grpc.HealthStub(channel).Check(request, timeout=probe["timeoutSeconds"])
+            return bool(await call.code() == grpc.StatusCode.OK)
+
+    async def is_dead() -> bool:
+        return not await is_alive()
+
+    with running_service(tmp_path / "data", health_address="127.0.0.1:0", fail=Fail("loop_held", at_pass=1)) as running:
+        assert await is_alive()
+        running.signal(signal.SIGUSR1)
+        await until(is_dead, "a probe that fails")
+        assert "epistream_writer_waiting_bytes 0.0" in running.metrics_page(), "all else goes on"
+        running.signal(signal.SIGUSR2)
+        await until(is_alive, "a probe that succeeds")
+
+
 async def test_a_call_whose_request_never_comes_is_ended(tmp_path: Path) -> None:
     with running_service(tmp_path / "data", default_call_seconds="0.5") as service:
         async with client_of(service.address) as client:
@@ -197,96 +213,3 @@ async def test_a_disk_that_does_not_flush_ends_the_service_and_loses_nothing_ack
             assert head in (acknowledged, acknowledged + 1), "what was not flushed may be there all the same"
             [receipt] = await client.submit(submission("disk", acknowledged + 1))
             assert (receipt.revision, receipt.earlier) == (acknowledged + 1, head > acknowledged)
-
-
-# Starting
-
-
-def up(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "epistream.services", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
-def test_an_address_that_others_reach_needs_a_word(tmp_path: Path) -> None:
-    flags = ["up", f"--folder={tmp_path / 'data'}", "--encoder=none", "--address=0.0.0.0:0"]
-    ended = up(*flags)
-    assert ended.returncode == 2
-    assert "--insecure" in ended.stderr
-    assert not (tmp_path / "data").exists()
-
-
-def test_a_folder_and_an_address_in_use_are_said_to_be_so(service: RunningService, tmp_path: Path) -> None:
-    free = ["--address=127.0.0.1:0", "--metrics-address=", "--encoder=none"]
-    folder = up("up", f"--folder={service.folder}", *free)
-    assert folder.returncode == 3
-    assert "in use" in folder.stderr
-    address = up("up", f"--folder={tmp_path / 'data'}", f"--address={service.address}", *free[1:])
-    assert address.returncode == 3
-    assert "cannot be bound" in address.stderr
-    taken = [free[0], f"--metrics-address={service.metrics_address}", free[2]]
-    metrics = up("up", f"--folder={tmp_path / 'data'}", *taken)
-    assert metrics.returncode == 3
-    assert "cannot be bound" in metrics.stderr
-
-
-def test_what_is_in_use_is_said_at_the_start(service: RunningService) -> None:
-    said = dict(line.split(maxsplit=1) for line in service.logged().splitlines() if line and line[0].isalpha())
-    assert said["gRPC"] == service.address
-    assert said["security"] == "loopback only, no TLS, nobody is asked who they are"
-    assert said["encoder"] == "none"
-
-
-def test_fsck_finds_nothing_in_a_good_store_and_the_damage_in_a_bad_one(tmp_path: Path) -> None:
-    with running_service(tmp_path / "data") as service:
-
-        async def fill() -> None:
-            async with client_of(service.address) as client:
-                await client.make_namespace("fsck")
-                await client.submit_many("fsck", range(1, 50))
-
-        asyncio.run(fill())
-        assert up("fsck", f"--folder={tmp_path / 'data'}").returncode == 3, "a service has it open"
-        service.kill()
-    good = up("fsck", f"--folder={tmp_path / 'data'}")
-    assert (good.returncode, good.stderr) == (0, "")
-    with running_service(tmp_path / "data"):
-        pass  # a stop leaves a snapshot of the index; without it the damage would be met by the next start
-    damage_a_change(tmp_path / "data" / "store.sqlite", UNKNOWN_FIELD)
-    bad = up("fsck", f"--folder={tmp_path / 'data'}")
-    assert bad.returncode == 1
-    assert "is not what was written" in bad.stdout
-    with running_service(tmp_path / "data") as service:
-        asyncio.run(answers_all_but_item_7(service.address))
-    damage_a_change(tmp_path / "data" / "store.sqlite", NOT_PROTOBUF)
-    worse = up("fsck", f"--folder={tmp_path / 'data'}")
-    assert worse.returncode == 1
-    assert "is not what was written" in worse.stdout
-    assert up("fsck", f"--folder={tmp_path / 'nowhere'}").returncode == 2
-
-
-async def answers_all_but_item_7(address: str) -> None:
-    """What is damaged is told as such, and not answered."""
-    async with client_of(address) as client:
-        for number in (6, 8):
-            asked = knowledge_pb.GetRequest(namespace="fsck", item_id=f"item-{number}")
-            assert (await client.knowledge.Get(asked)).change.knowledge.content == f"Fact number {number}."
-        damaged = knowledge_pb.GetRequest(namespace="fsck", item_id="item-7")
-        error = await rpc_failure_of(client.knowledge.Get(damaged))
-        assert error.code() == grpc.StatusCode.DATA_LOSS
-        assert "not what was written" in told_by(error).message
-
-
-def damage_a_change(store: Path, appended: bytes) -> None:
-    connection = apsw.Connection(str(store))
-    connection.execute("UPDATE journal SET change = CAST(change || ? AS BLOB) WHERE revision = 7", (appended,))
-    connection.close()
-
-
-def test_the_addresses_file_is_whole(service: RunningService) -> None:
-    found = json.loads(service.folder.with_name("data.addresses.json").read_text())
-    assert found == {
-        "address": service.address,
-        "metrics_address": service.metrics_address,
-        "health_address": "",
-        "pid": service.pid,
-    }

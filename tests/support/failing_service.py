@@ -187,6 +187,13 @@ def _held(passes: Passes) -> Callable[[], None]:
     return wait
 
 
+def loop_held(_: Passes) -> None:
+    """The event loop stands still from SIGUSR1 to SIGUSR2, and nothing beside it does. Nothing is killed."""
+    go_on = threading.Event()
+    signal.signal(signal.SIGUSR1, lambda *_: go_on.wait())  # on the main thread, which is the loop's
+    signal.signal(signal.SIGUSR2, lambda *_: go_on.set())
+
+
 def window_compared(passes: Passes) -> None:
     """A window of the collapse watch is compared, and nothing of it is kept."""
     passes.before(CollapseWatch, "record")
@@ -283,7 +290,7 @@ def main() -> None:
     """Arm the point that the environment names, and be the service."""
     from epistream.services.__main__ import main as service
 
-    points = (*RUNNING, *WATCHING, *STOPPING, *STARTING, *HELD, flush, power_lost, power_lost_unflushed)
+    points = (*RUNNING, *WATCHING, *STOPPING, *STARTING, *HELD, loop_held, flush, power_lost, power_lost_unflushed)
     point = next(p for p in points if p.__name__ == os.environ[POINT_VARIABLE])
     point(Passes(int(os.environ[PASS_VARIABLE])))
     service()

@@ -1,6 +1,7 @@
 """What a service serves for Prometheus, read strictly, and what docs/metrics.md says of it."""
 
 import re
+import ssl
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +38,22 @@ def documented() -> dict[str, Documented]:
     }
 
 
-def served(address: str) -> dict[str, Metric]:
-    """The metrics that a service at HOST:PORT serves as OpenMetrics, by the names that queries use."""
-    request = urllib.request.Request(f"http://{address}/metrics", headers={"Accept": _OPENMETRICS})
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - it is HTTP
-        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
-        page = answer.read().decode()
+def page_of(address: str, *, ca: bytes | None = None, token: str | None = None, accept: str = "") -> str:
+    """What a service at HOST:PORT serves: over HTTPS with this CA, with this bearer token. Raises OSError."""
+    headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
+    headers |= {"Accept": accept} if accept else {}
+    url = f"{'http' if ca is None else 'https'}://{address}/metrics"
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - it is HTTP
+    context = ssl.create_default_context(cadata=ca.decode()) if ca is not None else None
+    with urllib.request.urlopen(request, timeout=10, context=context) as answer:  # noqa: S310 - it is HTTP
+        assert answer.headers["Content-Type"].startswith(accept.partition(";")[0])
+        page: bytes = answer.read()
+    return page.decode()
+
+
+def served(address: str, *, ca: bytes | None = None, token: str | None = None) -> dict[str, Metric]:
+    """The metrics that a service serves as OpenMetrics, by the names that queries use; read as `page_of` does."""
+    page = page_of(address, ca=ca, token=token, accept=_OPENMETRICS)
     families = text_string_to_metric_families(page)  # type: ignore[no-untyped-call] # the library's parser
     return {family.name + _SUFFIXES.get(family.type, ""): family for family in families}
 

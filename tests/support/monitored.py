@@ -1,34 +1,101 @@
-"""Traffic in which everything that the dashboards show happens: knowledge of every outcome, over gRPC and Kafka, models
-that follow and one that does not keep up, questions, and calls that fail.
+"""A service with whatever the dashboards show: TLS, an access file, Kafka with a partition that is stopped; and traffic
+in which the rest of it happens: knowledge of every outcome, over gRPC and Kafka, models that follow and one that does
+not keep up, questions, a backup, calls that fail or are denied, and parts that fail.
 """
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
 
 import grpc.aio
+import psutil
+from prometheus_client.core import Metric
 
+from epistream.services.kafka import clients, poller
+from epistream.v1 import admin_service_pb2 as admin_pb
 from epistream.v1 import ingest_service_pb2 as ingest_pb
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge_pb
+from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import review_service_pb2 as review_pb
+from epistream.wire.topics import dead_letter_topic
+from tests.support.backups import taken
+from tests.support.certificates import put
 from tests.support.collapsing import EVERY, FEW_KINDS, collapse, kinds, texts
-from tests.support.intake import send
+from tests.support.intake import send, taking, topic_with_dead_letters
 from tests.support.kafka import Kafka
-from tests.support.rpc import Client, Subscription, client_of, rpc_failure_of, submission, vector
+from tests.support.metrics import served
+from tests.support.rpc import Client, Subscription, rpc_failure_of, submission, vector
+from tests.support.secured import ACCESS, Secured, start
+from tests.support.waits import wait_until
 
 NAMESPACE = "monitored"
 _COLLAPSED = "monitored-collapsed"
 _PAUSE_SECONDS = 0.1
 
 
-async def with_traffic(address: str, kafka: Kafka, topic: str, watch: Callable[[], Awaitable[None]]) -> None:
-    """Run `watch` while there is traffic on the service at HOST:PORT, which reads `topic`. It ends with `watch`."""
+@dataclass(frozen=True, slots=True)
+class Monitored:
+    """A service that is watched."""
+
+    secured: Secured
+    kafka: Kafka
+    topic: str
+    """The one that records are sent to."""
+
+    def page(self) -> str:
+        """What Prometheus reads."""
+        return self.secured.service.metrics_page(ca=self.secured.authority.ca_pem, token="root")
+
+    def metrics(self) -> dict[str, Metric]:
+        """The same as OpenMetrics, by the names that queries use."""
+        return served(self.secured.service.metrics_address, ca=self.secured.authority.ca_pem, token="root")
+
+
+def monitored(folder: Path, kafka: Kafka) -> Iterator[Monitored]:
+    """One that is stopped in the end. Of its three topics one has lost records, and one a letter that Kafka refuses."""
+    topic = topic_with_dead_letters(kafka)
+    topics = ",".join((topic, _with_lost_records(folder / "data", kafka), _with_a_refused_letter(kafka)))
+    settings = {"kafka": kafka.bootstrap, "kafka_topics": topics, "kafka_group": topic}
+    for secured in start(folder, ACCESS, **settings, signals_interval_seconds="0.5"):
+        yield Monitored(secured, kafka, topic)
+
+
+def _with_lost_records(folder: Path, kafka: Kafka) -> str:
+    """A topic whose records Kafka removed before they came into the store in `folder`, which nobody has open."""
+    from kafka import TopicPartition
+
+    topic = topic_with_dead_letters(kafka)
+    with taking(folder, kafka.bootstrap, topic) as process:
+        wait_until(process.intake.lag, "the partition")
+    kafka.produce(topic, [b"never read"])
+    with clients.admin(kafka.bootstrap, "test") as admin:
+        admin.delete_records({TopicPartition(topic, 0): 1})
+    return topic
+
+
+def _with_a_refused_letter(kafka: Kafka) -> str:
+    """A topic with a record that is none, and too large for the topic of its dead letters."""
+    topic = kafka.new_topic()
+    with clients.admin(kafka.bootstrap, "test") as admin:
+        small = {"num_partitions": 1, "replication_factor": 1, "configs": {"max.message.bytes": "2000"}}
+        admin.create_topics({dead_letter_topic(topic): small}, wait_for_metadata=True)
+    kafka.produce(topic, [b"large" * 1000])
+    return topic
+
+
+async def with_traffic(monitored: Monitored, watch: Callable[[], Awaitable[None]]) -> None:
+    """Run `watch` while there is traffic. It ends with `watch`."""
+    kafka, topic = monitored.kafka, monitored.topic
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(client_of(address))
+        client = await stack.enter_async_context(monitored.secured.client("root"))
         await client.make_namespace(NAMESPACE)
         await collapse(client, _COLLAPSED)
+        await taken(client.admin.Backup(admin_pb.BackupRequest()))
+        await _fail(monitored.secured)
         keeps_up = await stack.enter_async_context(client.subscribe(NAMESPACE, head=True, consumer="keeps-up"))
         falls_behind = await stack.enter_async_context(client.subscribe(NAMESPACE, head=True, consumer="falls-behind"))
         tasks = [
@@ -48,6 +115,16 @@ async def with_traffic(address: str, kafka: Kafka, topic: str, watch: Callable[[
             for task in (*tasks, watching):
                 task.cancel()
             await asyncio.gather(*tasks, watching, return_exceptions=True)
+
+
+async def _fail(secured: Secured) -> None:
+    """A call that is denied, an access file that cannot be used, and a poller that dies."""
+    async with secured.client("nobody") as stranger:
+        await rpc_failure_of(stranger.namespaces.ListNamespaces(ns_pb.ListNamespacesRequest()))
+    put(secured.folder / "access.toml", "no access file")
+    for child in psutil.Process(secured.service.pid).children():
+        if poller.__name__ in child.cmdline():
+            child.kill()
 
 
 async def _follow(stream: Subscription, acknowledgements: int | None = None) -> None:

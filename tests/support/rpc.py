@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 import numpy as np
 from google.protobuf import duration_pb2
+from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from epistream.v1 import admin_service_pb2_grpc as admin_rpc
@@ -145,9 +146,10 @@ class Subscription:
 
     async def failure(self) -> EpistreamError:
         """What the stream ends with, after whatever is still sent."""
-        return await failure_of(self._drained())
+        return await failure_of(self.drained())
 
-    async def _drained(self) -> None:
+    async def drained(self) -> None:
+        """Read until the end, and keep nothing. Raises what the stream ends with."""
         while isinstance(await asyncio.wait_for(self.call.read(), PATIENCE_SECONDS), sync_pb.SubscribeResponse):
             pass
 
@@ -162,6 +164,24 @@ def told_by(error: grpc.aio.AioRpcError) -> EpistreamError:
     status = rpc_status.from_call(error)
     assert status is not None, f"an error without details: {error}"
     return from_status(status)
+
+
+def delay_told_by(error: grpc.aio.AioRpcError) -> float:
+    """After how many seconds to come back, by an error's details. Fails without: `told_by` makes a second of that."""
+    status = rpc_status.from_call(error)
+    retry = error_details_pb2.RetryInfo()
+    assert status is not None, f"an error without details: {error}"
+    assert any(detail.Unpack(retry) for detail in status.details), f"an error without a delay: {error}"
+    delay_seconds: float = retry.retry_delay.ToMicroseconds() / 1e6
+    assert delay_seconds > 0
+    return delay_seconds
+
+
+async def assert_turned_away(awaitable: object, reason: str) -> None:
+    """A call fails with RESOURCE_EXHAUSTED for this reason, and is told when to come back."""
+    error = await rpc_failure_of(awaitable)
+    assert (error.code(), told_by(error).reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
+    delay_told_by(error)
 
 
 async def rpc_failure_of(awaitable: object) -> grpc.aio.AioRpcError:

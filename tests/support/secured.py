@@ -45,6 +45,21 @@ roles = ["lasting"]
 token_hashes = ["{hash_of("hasty")}"]
 limits = {{ calls_per_second = 0.001 }}
 
+[principals.weighty]
+roles = ["lasting"]
+token_hashes = ["{hash_of("weighty")}"]
+limits = {{ bytes_per_second = 0.001 }}
+
+[principals.single]
+roles = ["lasting"]
+token_hashes = ["{hash_of("single")}"]
+limits = {{ calls = 1 }}
+
+[principals.narrow]
+roles = ["lasting"]
+token_hashes = ["{hash_of("narrow")}"]
+limits = {{ in_hand_bytes = 1 }}
+
 [principals.careless]
 roles = ["lasting"]
 token_hashes = ["{hash_of("careless")}"]
@@ -125,7 +140,8 @@ class Secured:
         return [json.loads(line) for line in (self.folder / "audit.jsonl").read_text().splitlines()]
 
 
-def start(folder: Path, access: str) -> Iterator[Secured]:
+def start(folder: Path, access: str, **more: str) -> Iterator[Secured]:
+    """One over `folder`, with an access file and more settings by their names, which is stopped in the end."""
     authority, issuer = Authority(folder), Issuer()
     (folder / "keys.json").write_text(json.dumps({"keys": [issuer.public_key()]}))
     (folder / "access.toml").write_text(access)
@@ -133,7 +149,7 @@ def start(folder: Path, access: str) -> Iterator[Secured]:
         "access_file": str(folder / "access.toml"),
         "audit_file": str(folder / "audit.jsonl"),
     }
-    with running_service(folder / "data", flags) as service:
+    with running_service(folder / "data", flags | more) as service:
         yield Secured(folder, authority, issuer, service)
 
 

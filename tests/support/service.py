@@ -9,16 +9,16 @@ with running_service(tmp_path) as service:
 import json
 import os
 import signal
-import ssl
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from tests.support.metrics import page_of
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
@@ -46,7 +46,7 @@ class RunningService:
         log: the file with what it logged, over all restarts.
     """
 
-    def __init__(self, folder: Path, flags: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, flags: Mapping[str, str | None]) -> None:
         self.folder = folder
         self.address = self.metrics_address = "127.0.0.1:0"
         self.health_address = ""
@@ -82,7 +82,7 @@ class RunningService:
             "addresses-file": str(self._found),
             **self._flags,
         }
-        arguments = [f"--{name}={value}" for name, value in flags.items()]
+        arguments = [f"--{name}" if value is None else f"--{name}={value}" for name, value in flags.items()]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("EPISTREAM_")}
         program = "epistream.services"
         if fail is not None:
@@ -136,14 +136,7 @@ class RunningService:
 
     def metrics_page(self, *, ca: bytes | None = None, token: str | None = None) -> str:
         """What Prometheus reads: over HTTPS with this CA, with this bearer token. Raises OSError."""
-        url = f"{'http' if ca is None else 'https'}://{self.metrics_address}/metrics"
-        request = urllib.request.Request(url)  # noqa: S310 - loopback
-        if token is not None:
-            request.add_header("Authorization", f"Bearer {token}")
-        context = ssl.create_default_context(cadata=ca.decode()) if ca is not None else None
-        with urllib.request.urlopen(request, timeout=10, context=context) as answer:  # noqa: S310 - loopback
-            page: bytes = answer.read()
-        return page.decode()
+        return page_of(self.metrics_address, ca=ca, token=token)
 
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "the service was not started"
@@ -158,7 +151,7 @@ def running_service(
     encoder: str = "none",
     kafka: str | None = None,
     fail: Fail | None = None,
-    **more: str,
+    **more: str | None,
 ) -> Iterator[RunningService]:
     """A service over `folder`, on free ports, which is stopped in the end.
 
@@ -168,7 +161,7 @@ def running_service(
         encoder: as the setting; without one, namespaces need the encoder `none` and bring their own vectors.
         kafka: bootstrap servers.
         fail: where it is to fail, until it is started again.
-        more: more settings, by their names.
+        more: more settings, by their names; None for a flag that takes no value.
     """
     given = {"encoder": encoder} | ({"kafka": kafka} if kafka else {}) | dict(settings or {}) | more
     service = RunningService(folder, {name.replace("_", "-"): value for name, value in given.items()})

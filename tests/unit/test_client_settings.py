@@ -1,4 +1,4 @@
-"""What a program takes from the environment and the user's file: the same as the command line (test_cli_connection.py)."""
+"""What a program takes from the environment and the user's file: as the command line (test_cli_connection.py)."""
 
 import logging
 import os

@@ -10,12 +10,22 @@ import pytest
 from epistream.indexer.engine import Engine
 from epistream.indexer.signals.kept import not_measured
 from epistream.services.consumers import Consumers
-from epistream.services.scrape import ServiceCollector
+from epistream.services.scrape import COLLAPSE_MAX, ServiceCollector
 from epistream.services.writer import Writer
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as know_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
-from tests.support.knowing import NAMESPACE, HandClock, commit, commit_in_batches, open_engine, retraction, submission
+from tests.support.collapsing import ALL_KINDS, EVERY, collapsed, kinds, opened, said
+from tests.support.knowing import (
+    NAMESPACE,
+    HandClock,
+    commit,
+    commit_in_batches,
+    open_engine,
+    retraction,
+    submission,
+    watch,
+)
 
 PATIENCE_SECONDS = 20.0
 
@@ -128,3 +138,21 @@ def test_r29_signals_that_have_an_interval_are_told_with_it_and_the_worst_with_i
         lone = {"relative_gain": 0.5} if metric == "signal" else {}
         assert found == {name: pytest.approx(figures[place]) for name, figures in expected.items()} | lone
     assert ("II text", "long_win_share") in read(engine, "signal_low")
+
+
+def test_the_collapse_alarm_is_told_of_twenty_producers_those_first_whose_it_is(tmp_path: Path) -> None:
+    watched = opened(tmp_path / "watched")
+    collapsed(watched)
+    for number in range(COLLAPSE_MAX):
+        said(watched, kinds(ALL_KINDS, EVERY, 100 + number), f"Round {number}", f"model-{number}")
+    watch(watched)
+
+    told = read(watched, "collapse_alarm")
+
+    # The empty name is all of them together. Of those whose alarm is off the ones whose newest windows ended first are
+    # left out; gpt's ended before any.
+    assert len(told) == COLLAPSE_MAX
+    assert {producer for producer, _ in told} == {"", "gpt"} | {f"model-{number}" for number in range(2, COLLAPSE_MAX)}
+    assert told["gpt", "text"] == 1.0
+    assert {(producer, modality) for producer, modality, _ in read(watched, "collapse_ratio")} == set(told)
+    watched.close()

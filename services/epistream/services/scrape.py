@@ -28,7 +28,8 @@ NAMESPACES_MAX: Final = 100
 """How many namespaces have metrics of their own: the first by name."""
 
 COLLAPSE_MAX: Final = 20
-"""Of how many producers in a namespace the collapse alarm and the ratios are told: those whose alarm is on first."""
+"""Of how many producers in a namespace, all together counted as one, the collapse alarm and the ratios are told: those
+whose alarm is on first."""
 
 SLOW_SECONDS: Final = 10.0
 """A consumer is slow while it does not have what was committed so long ago. The objective is one second."""

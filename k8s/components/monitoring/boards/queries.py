@@ -4,6 +4,8 @@ from typing import Final
 
 from k8s.components.monitoring.grafana import Query
 
+OR_NONE: Final = " or vector(0)"
+"""Ends a query of what has no sample before the first time."""
 _CHOSEN: Final = 'job=~"$job", instance=~"$instance"'
 
 
@@ -30,7 +32,7 @@ def max_of(metric: str, by: str = "") -> str:
 
 def or_none(expression: str) -> str:
     """0 where it has never happened: such a counter has no sample before the first time."""
-    return f"{expression} or vector(0)"
+    return f"{expression}{OR_NONE}"
 
 
 def quantiles(metric: str, *conditions: str) -> tuple[Query, ...]:
