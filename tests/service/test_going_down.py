@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -33,7 +34,7 @@ def pollers(service: RunningService) -> list[psutil.Process]:
     return [child for child in children if any(part.endswith(".poller") for part in child.cmdline())]
 
 
-async def health_ends(watch: grpc.aio.UnaryStreamCall, ended: list[str]) -> None:
+async def health_ends(watch: Any, ended: list[str]) -> None:
     """Reads NOT_SERVING."""
     assert (await watch.read()).status == NOT_SERVING
     ended.append("health")
