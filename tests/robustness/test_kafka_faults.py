@@ -64,7 +64,7 @@ class Running:
 
     def state(self) -> str:
         """What one needs to find out why publishing does not go on."""
-        kinds = ("epistream_outbox", "epistream_ingest", "epistream_consumer")
+        kinds = ("epistream_outbox", "epistream_ingest_lag", "epistream_ingest_stopped", "epistream_consumer")
         metrics = [line for line in self.service.metrics_page().splitlines() if line.startswith(kinds)]
         service = psutil.Process(self.service.pid)
         processes = [
