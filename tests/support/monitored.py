@@ -30,7 +30,7 @@ from tests.support.kafka import Kafka
 from tests.support.metrics import served
 from tests.support.rpc import Client, Subscription, rpc_failure_of, submission, vector
 from tests.support.secured import ACCESS, Secured, start
-from tests.support.waits import wait_until
+from tests.support.waits import until, wait_until
 
 NAMESPACE = "monitored"
 _COLLAPSED = "monitored-collapsed"
@@ -122,9 +122,14 @@ async def _fail(secured: Secured) -> None:
     async with secured.client("nobody") as stranger:
         await rpc_failure_of(stranger.namespaces.ListNamespaces(ns_pb.ListNamespacesRequest()))
     put(secured.folder / "access.toml", "no access file")
-    for child in psutil.Process(secured.service.pid).children():
-        if poller.__name__ in child.cmdline():
-            child.kill()
+    await until(lambda: _pollers(secured), "a poller")
+    for process in _pollers(secured):
+        process.kill()
+
+
+def _pollers(secured: Secured) -> list[psutil.Process]:
+    children = psutil.Process(secured.service.pid).children()
+    return [child for child in children if poller.__name__ in child.cmdline()]
 
 
 async def _follow(stream: Subscription, acknowledgements: int | None = None) -> None:
