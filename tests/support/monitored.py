@@ -61,7 +61,14 @@ def monitored(folder: Path, kafka: Kafka) -> Iterator[Monitored]:
     topics = ",".join((topic, _with_lost_records(folder / "data", kafka), _with_a_refused_letter(kafka)))
     settings = {"kafka": kafka.bootstrap, "kafka_topics": topics, "kafka_group": topic}
     for secured in start(folder, ACCESS, **settings, signals_interval_seconds="0.5"):
-        yield Monitored(secured, kafka, topic)
+        made = Monitored(secured, kafka, topic)
+        _await_refusal(made)
+        yield made
+
+
+def _await_refusal(made: Monitored) -> None:
+    """Before there is traffic: beside it Kafka is told one message after the other, and very late."""
+    wait_until(lambda: "epistream_outbox_unpublishable_total{" in made.page(), "the refused letter")
 
 
 def _with_lost_records(folder: Path, kafka: Kafka) -> str:
