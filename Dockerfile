@@ -11,7 +11,7 @@
 # SOURCES says whether `epistream import` is to read published data sets here, too (docs/decisions/0021-import-is-a-client.md):
 #   no    (the default)
 #   yes   with what reads Parquet, HDF5, WARC and JSON documents; about 190 MB larger
-#checkov:skip=CKV_DOCKER_7:The ARG names a tag; pin its digest with --build-arg PYTHON_IMAGE=python@sha256:… for a build that can be repeated.
+#checkov:skip=CKV_DOCKER_7:The ARG names a tag; a build that can be repeated gives its digest (k8s/README.md).
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build

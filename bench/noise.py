@@ -1,12 +1,15 @@
-"""Whom the guard holds for where a vector lies: of people, of models and of vectors drawn at random, by human window.
+"""Whom the guard holds: of people, of models and of noise, by human window.
 
-On the sample data in ../shared/data, with the packaged encoder. AT_RANDOM beside TOO_FAR, which GUARD_HOLD heeds, and
-what stands for AT_RANDOM where a window cannot tell it. How texts are worded is not asked here.
+On the sample data in ../shared/data, with the packaged encoder. For where a vector lies: AT_RANDOM beside TOO_FAR,
+which GUARD_HOLD heeds, and what stands for AT_RANDOM where a window cannot tell it. For the order of words: NO_ORDER of
+texts, of statements of other kinds than the window's, and of the same words shuffled.
 """
 
+import random
+import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -14,7 +17,10 @@ from numpy.typing import NDArray
 
 from bench.report import Figure, below, report
 from epistream.indexer.plausibility import RANK_MIN, Directions, Neighbourhood
+from epistream.indexer.wording import Wording
+from tests.support.merging import MUTATIONS
 from tests.support.samples import DATA, STREAMS, rows, vectors
+from tests.support.updating import STATEMENTS
 
 RANDOM: Final = 2000
 _SEED: Final = 1
@@ -34,10 +40,13 @@ def main() -> int:
     drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
     order = draw.permutation(np.flatnonzero(people))
     models = everything[~people]
+    texts = [str(row["text"]) for row in rows(STREAMS)]
+    written = [text for text, by_people in zip(texts, people, strict=True) if not by_people]
     figures: list[Figure] = []
     for items in (500, 250, 100):
         window, others = everything[order[:items]], everything[order[items:]]
         figures += held(f"{items} of all people", window, others, models, drawn)
+        figures += ordered(f"{items} of all people", [texts[place] for place in order[:items]], written)
     figures += held("Wikipedia alone", everything[wikipedia], everything[people & ~wikipedia], models, drawn)
     return report("noise", figures)
 
@@ -56,6 +65,32 @@ def held(name: str, window: _Rows, others: _Rows, models: _Rows, drawn: _Rows) -
     passed = int((~directions.at_random(drawn)).sum())
     yield below(f"of {RANDOM} drawn at random: not AT_RANDOM", passed, "vectors", 1)
     yield Figure("not TOO_FAR", int((neighbourhood.rank(drawn) >= RANK_MIN).sum()), "vectors")
+
+
+def ordered(name: str, window: Sequence[str], models: Sequence[str]) -> Iterator[Figure]:
+    """What is held for NO_ORDER beside one human window, and what noise is not."""
+    begun = time.perf_counter()
+    wording = Wording(window)
+    yield Figure(f"{name}: to learn the order of words", time.perf_counter() - begun, "s")
+    yield Figure("words from which on all that has no order is held", wording.telling or 0, "")
+    dune = [str(row["statement"]) for row in rows(STATEMENTS) if "statement" in row]
+    sentences = [str(row["b"]) for row in rows(MUTATIONS)]
+    draw = random.Random(_SEED)
+    for kind, asked in (("what models wrote", models), ("statements", dune), ("sentences", sentences)):
+        split = [text.split() for text in asked]
+        yield Figure(f"{kind} ({len(split)}): NO_ORDER", _unordered(wording, split), "")
+        noise = [draw.sample(words, len(words)) for words in split]
+        yield Figure("their words shuffled: let through", 1 - _unordered(wording, noise), "")
+    people = [str(row["text"]).split() for row in rows(STREAMS) if row["origin"] != "synthetic"]
+    for length in (6, 8, 12, 16, 20, 30, 40):
+        noise = [draw.sample(words[:length], length) for words in people if len(words) >= length]
+        yield Figure(
+            f"{length} words of people's ({len(noise)}), shuffled: let through", 1 - _unordered(wording, noise), ""
+        )
+
+
+def _unordered(wording: Wording, texts: Sequence[Sequence[str]]) -> float:
+    return statistics.fmean(wording.read(" ".join(words)).doubt == "NO_ORDER" for words in texts)
 
 
 if __name__ == "__main__":

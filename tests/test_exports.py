@@ -44,6 +44,7 @@ NAMES = [
     "SyncReviewClient",
     "SyncSubscriber",
     "Unavailable",
+    "configured",
     "connect",
     "submission",
 ]

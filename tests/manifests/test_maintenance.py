@@ -1,4 +1,7 @@
-"""k8s/README.md on a store without its service, and on reaching a service: its commands, where they can be run here."""
+"""k8s/README.md on a store without its service, and on reaching a service: its commands, where they can be run here.
+
+And the backup of each night, as it is rendered.
+"""
 
 import json
 import os
@@ -16,7 +19,7 @@ import trustme
 from epistream.clients import Credentials, SyncKnowledgeClient, SyncProducer
 from epistream.v1 import namespace_service_pb2 as ns
 from epistream.wire.topics import EXPERT
-from tests.support.cli import clean_environment, epistream
+from tests.support.cli import clean_environment, epistream, epistream_process
 from tests.support.manifests.cluster import K8S, Cluster, objects_of, rendered
 from tests.support.manifests.kubectl import Kubectl
 from tests.support.rpc import DIMENSION, submission
@@ -154,3 +157,37 @@ def test_through_a_forwarded_port_the_service_and_its_metrics_answer(reached: tu
     ]
     assert "facts" in said[0]
     assert 'epistream_store_revision{namespace="facts"} 0.0' in said[1]
+
+
+def test_the_nightly_backup_does_as_it_is_rendered(reached: tuple[RunningService, Path], tmp_path: Path) -> None:
+    service, operator = reached
+    (pod,) = Cluster(objects_of(rendered(K8S / "overlays/production"))).backup_pods()
+    (container,) = pod.containers
+    secrets = {"epistream-tls": {"ca.crt": "ca.crt"}, "epistream-backup-token": {"token": "token"}}
+    places = {}
+    for mount in container["volumeMounts"]:
+        place = places[mount["mountPath"]] = tmp_path / "pod" / mount["name"]
+        place.mkdir(parents=True)
+        secret = pod.volumes[mount["name"]].get("secret", {"items": ()})
+        for item in secret["items"]:
+            file = secrets[secret["secretName"]][item["key"]]
+            (place / item["path"]).write_bytes((operator / file).read_bytes())
+    backups = places["/backups"]
+    nights = [f"epistream-202501{day:02}T021700Z.backup" for day in range(1, 15)]
+    for name in nights:
+        (backups / name).touch()
+
+    def here(text: str) -> str:
+        return re.sub("|".join(map(re.escape, places)), lambda found: str(places[found[0]]), text)
+
+    # No name leads here: the address is another, and the certificate must be for the one that is rendered all the same.
+    (address,) = (word.removeprefix("--address=") for word in container["args"] if word.startswith("--address="))
+    name, _, _ = address.partition(":")
+    said = {variable["name"]: here(variable["value"]) for variable in container["env"]}
+    arguments = [here(word).replace(address, service.address) for word in container["args"]]
+    done = epistream_process(*arguments, EPISTREAM_TLS_SERVER_NAME=name, **said)
+    assert done.code == 0, done.err
+    *kept, made = sorted(backups.iterdir())
+    assert [path.name for path in kept] == nights[1:]
+    restored = epistream_process("restore", str(made), "--folder", str(tmp_path / "restored"))
+    assert "facts at revision 0" in restored.out, restored.err

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -35,9 +36,15 @@ from tests.support.knowing import DIMENSION
 from tests.support.service import RunningService, running_service
 from tests.support.waits import wait_until
 
+TAIL_LINES = 60
 GROWTH_BYTES_MAX = 64 * 2**20
 SUBMISSIONS = 2_000
 """What comes over gRPC while Kafka is away, however long that is: knowledge itself takes memory, too."""
+
+
+def tail(log: Path) -> list[str]:
+    """The last lines of a file."""
+    return log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
 
 
 @dataclass(frozen=True)
@@ -55,12 +62,28 @@ class Running:
     def head(self, namespace: str) -> int:
         return int(self.client.namespace(namespace).head_revision)
 
+    def state(self) -> str:
+        """What one needs to find out why publishing does not go on."""
+        kinds = ("epistream_outbox", "epistream_ingest_lag", "epistream_ingest_stopped", "epistream_consumer")
+        metrics = [line for line in self.service.metrics_page().splitlines() if line.startswith(kinds)]
+        service = psutil.Process(self.service.pid)
+        processes = [
+            f"{process.cmdline()[:3]}: {process.status()}, {process.num_threads()} threads, {process.cpu_times()}"
+            for process in (service, *service.children(recursive=True))
+        ]
+        logs = [line for log in (self.service.log, self.broker.log) for line in ("", f"{log.name}:", *tail(log))]
+        return "\n".join([f"load of the machine: {os.getloadavg()}", *processes, *metrics, *logs])
+
     def assert_each_once(self, namespace: str, count: int) -> None:
         """So many submissions made a change each, and Kafka was told each of them."""
         changes = admitted(self.service.folder, namespace)
         assert [revision for revision, _ in changes] == [*range(1, count + 1)]
         assert sorted(Counter(id_ for _, id_ in changes).items()) == sorted((f"s-{n}", 1) for n in range(count))
-        wait_until(lambda: not self.service.metric("epistream_outbox_pending"), "an empty outbox", 300)
+        try:
+            wait_until(lambda: not self.service.metric("epistream_outbox_pending"), "an empty outbox", 300)
+        except AssertionError as error:
+            error.add_note(self.state())
+            raise
         told = [r for r in Kafka(self.broker.bootstrap).read(CHANGES) if r.key == namespace.encode()]
         assert {pb.Change.FromString(record.value or b"").revision for record in told} == {*range(1, count + 1)}
 

@@ -157,61 +157,7 @@ def test_no_metric_has_a_label_that_grows_with_what_is_known() -> None:
     assert labels == {"method", "code", "source", "outcome", "reason", "topic", "part", "result"}
 
 
-# Going down
-
-
-async def test_going_down_finishes_what_was_begun_and_takes_nothing_more(tmp_path: Path) -> None:
-    with running_service(tmp_path / "data") as service:
-        async with client_of(service.address) as client:
-            await client.make_namespace("down")
-            stream = client.ingest.SubmitStream()
-            await stream.write(ingest_pb.SubmitStreamRequest(submissions=[submission("down", 0)]))
-            await stream.read()
-            calls = [asyncio.ensure_future(client.submit(submission("down", n))) for n in range(1, 30)]
-            await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
-            service.signal(signal.SIGTERM)
-            answers = await asyncio.gather(*calls, return_exceptions=True)
-            assert isinstance(await failure_of(stream.read()), Unavailable)
-        assert service.wait() == 0
-        acknowledged = {a[0].submission_id for a in answers if isinstance(a, list)}
-        refused = [a for a in answers if isinstance(a, BaseException)]
-        assert {a.code() for a in refused if isinstance(a, grpc.aio.AioRpcError)} <= {grpc.StatusCode.UNAVAILABLE}
-        assert all(isinstance(a, grpc.aio.AioRpcError) for a in refused)
-        service.restart()
-        async with client_of(service.address) as client:
-            repeated = await client.submit(*(submission("down", n) for n in range(30)))
-            stored = {receipt.submission_id for receipt in repeated if receipt.earlier}
-        assert stored >= acknowledged | {"s-0"}
-
-
-async def test_health_watchers_do_not_hold_up_the_end(tmp_path: Path) -> None:
-    with running_service(tmp_path / "data", drain_seconds="60") as service:
-        async with client_of(service.address) as client:
-            watch = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest())
-            assert (await watch.read()).status == SERVING
-            service.signal(signal.SIGTERM)
-            assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
-            assert await asyncio.to_thread(service.wait, 20) == 0
-
-
-async def test_while_it_goes_down_no_service_is_serving(tmp_path: Path) -> None:
-    with running_service(tmp_path / "data", drain_seconds="60", health_address="127.0.0.1:0") as service:
-        async with client_of(service.address) as client, grpc.aio.insecure_channel(service.health_address) as probes:
-            await client.make_namespace("down")
-            await client.submit_many("down", [1])
-            wait = sync_pb.WaitAppliedRequest(namespace="down", revision=1, consumers=["nobody"])
-            call = asyncio.ensure_future(client.sync.WaitApplied(wait, timeout=60))
-            health = health_pb2_grpc.HealthStub(probes)
-            requests = [health_pb2.HealthCheckRequest(service=name) for name in ("", *SERVICES)]
-            watch = health.Watch(requests[0])
-            assert (await watch.read()).status == SERVING
-            service.signal(signal.SIGTERM)
-            assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
-            states = {(await health.Check(request)).status for request in requests}
-            assert states == {health_pb2.HealthCheckResponse.NOT_SERVING}
-            assert service.is_running(), "it waits for the call"
-            call.cancel()
-            assert await asyncio.to_thread(service.wait, 20) == 0
+# What goes wrong
 
 
 async def test_an_event_loop_that_stands_still_fails_the_liveness_probe(tmp_path: Path) -> None:
@@ -248,22 +194,6 @@ async def test_a_call_whose_request_never_comes_is_ended(tmp_path: Path) -> None
             error = told_by(await asyncio.wait_for(rpc_failure_of(ask()), PATIENCE_SECONDS))
     assert isinstance(error, Unavailable)
     assert error.reason == "DEADLINE"
-
-
-async def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
-    with running_service(tmp_path / "data", drain_seconds="60") as service:
-        async with client_of(service.address) as client:
-            await client.make_namespace("twice")
-            await client.submit_many("twice", [1])
-            wait = sync_pb.WaitAppliedRequest(namespace="twice", revision=1, consumers=["nobody"])
-            call = asyncio.ensure_future(client.sync.WaitApplied(wait, timeout=60))
-            watch = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest())
-            assert (await watch.read()).status == SERVING
-            service.signal(signal.SIGTERM)
-            assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
-            service.signal(signal.SIGTERM)
-            assert await asyncio.to_thread(service.wait) == 128 + signal.SIGTERM
-            call.cancel()
 
 
 async def test_a_disk_that_does_not_flush_ends_the_service_and_loses_nothing_acknowledged(tmp_path: Path) -> None:

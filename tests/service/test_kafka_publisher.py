@@ -1,11 +1,13 @@
 """What the service tells Kafka: each change, each outcome, each dead letter, in order, and after a crash again."""
 
+import asyncio
 import os
 import random
 import signal
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,12 @@ import pytest
 
 from epistream.clients.kafka_producer import KafkaProducer
 from epistream.indexer.model import Record as Arrived
+from epistream.indexer.outbox import Outbox
+from epistream.indexer.store import Readers
 from epistream.services.kafka import clients, keeper, publisher
 from epistream.services.kafka.child import Child
-from epistream.services.kafka.local import LocalKafka
+from epistream.services.kafka.keeper import Service
+from epistream.services.kafka.local import LocalKafka, Variant, free_ports
 from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.topics import CHANGES, OUTCOMES, dead_letter_topic
@@ -24,7 +29,8 @@ from tests.support.bad_input import BAD_INPUT
 from tests.support.intake import TakingProcess, facts, make_namespace, send, taking, topic_with_dead_letters
 from tests.support.kafka import Kafka, Record
 from tests.support.knowing import submission
-from tests.support.waits import wait_until
+from tests.support.proxies import Proxy
+from tests.support.waits import until, wait_until
 
 OTHER_HEADERS = (("note", b"\xff\x00"), ("empty", b""))
 """What headers may be that mean nothing here."""
@@ -283,3 +289,52 @@ def test_a_publisher_that_cannot_be_started_is_tried_again(
         assert "epistream_outbox_failures_total 2.0" in process.metrics()
     assert "could not be started" in caplog.text
     assert len(told(kafka, CHANGES, namespace)) == 3
+
+
+class Told(Service):
+    """What a publisher tells."""
+
+    def __init__(self) -> None:
+        self.published: Counter[str] = Counter()
+
+    def tell(self, **message: Any) -> None:
+        self.published.update(message.get("published", {}))
+
+
+@pytest.mark.slow
+async def test_what_is_too_much_at_once_for_a_slow_way_is_sent_a_few_at_a_time(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 2 MB, which take 5 seconds, each record is tried for 2."""
+    monkeypatch.setattr(publisher, "_LIMITS", replace(publisher._LIMITS, delivery_timeout_seconds=2.0))
+    namespace, [port] = make_namespace(folder), free_ports(1)
+    async with Proxy(port) as proxy:
+        proxy.bytes_per_second = 400_000
+        with LocalKafka(tmp_path_factory.mktemp("slow-kafka"), variant=beside(port, proxy.address)) as broker:
+            kafka = Kafka(broker.bootstrap)
+            topic = topic_with_dead_letters(kafka)
+            with taking(folder, broker.bootstrap, topic) as process:
+                large = [submission(f"Fact {n}. " + "x" * 50_000, id=f"s-{n}", namespace=namespace) for n in range(40)]
+                process.writer.submit_batch(process.engine.pipeline.prepare([*map(_grpc, large)])).result(60)
+                service = Told()
+                one = publisher.Publisher(proxy.address, Outbox(Readers(folder)), service)
+                publishing = asyncio.create_task(asyncio.to_thread(one.run))
+                try:
+                    await until(lambda: service.published[CHANGES] == 40, "all changes", seconds=150)
+                finally:
+                    one.stop()
+                    await publishing
+            changes = once(told(kafka, CHANGES, namespace))
+    assert [change.revision for change in map(_change, changes)] == [*range(1, 41)]
+
+
+def beside(port: int, address: str) -> Variant:
+    """A Kafka that listens at one more port, and says that it is to be reached at `address` there."""
+    own = "PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}"
+    return Variant(
+        {
+            "listeners": f"{own},OTHER://127.0.0.1:{port}",
+            "advertised.listeners": f"{own},OTHER://{address}",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,OTHER:PLAINTEXT",
+        }
+    )

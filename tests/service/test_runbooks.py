@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from epistream.services.kafka.topics import ensure_topics
 from epistream.wire.topics import EXPERT, dead_letter_topic
 from tests.support.certificates import put
 from tests.support.cli import COMMAND, Ran, clean_environment, epistream
+from tests.support.collapsing import collapsed, opened
 from tests.support.kafka import Kafka
 from tests.support.security import hash_of
 from tests.support.service import RunningService, running_service
@@ -39,7 +40,7 @@ pytestmark = pytest.mark.slow
 ROOT: Final = Path(__file__).resolve().parents[2]
 DOCS: Final = ROOT / "docs"
 TEXT: Final = "\n".join((DOCS / name).read_text() for name in ("runbooks.md", "operations.md"))
-PROGRAMS: Final = ("epistream", "curl", "openssl", "du", "cat", "sed", "make")
+PROGRAMS: Final = ("epistream", "curl", "openssl", "du", "cat", "sed", "make", "grep")
 FENCED: Final = re.compile(r"^ *```\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
 
@@ -124,7 +125,9 @@ GREPS: Final = [line for line in commands() if OF_THE_METRICS.match(line) and "|
 
 
 def test_every_command_is_run_here() -> None:
-    elsewhere = {line for line in commands() if OF_THE_METRICS.match(line) or line.startswith(("make ", "sed "))}
+    elsewhere = {
+        line for line in commands() if OF_THE_METRICS.match(line) or line.startswith(("make ", "sed ", "grep "))
+    }
     assert set(commands()) - elsewhere == {*RUNNING, *STOPPED, *SECURED, *NAMED}
 
 
@@ -389,6 +392,24 @@ def test_a_damaged_journal_is_told_and_a_backup_helps(stopped: dict[str, str], t
     restore = "epistream restore /backups/NEWEST.backup --folder NEW"
     assert_shows(run(restore, stopped, tmp_path), STOPPED[restore])
     assert run("epistream fsck --folder NEW", stopped, tmp_path).code == 0
+
+
+def test_a_watch_that_stands_still_says_so_in_the_log(tmp_path: Path) -> None:
+    """EpistreamCollapseWatchStopped: a version that a window needs is damaged."""
+    with closing(opened(tmp_path / "data")) as engine:
+        collapsed(engine)
+    with closing(apsw.Connection(str(tmp_path / "data" / FILE))) as connection:
+        connection.execute(
+            "UPDATE journal SET change = zeroblob(9) WHERE sequence = (SELECT max(sequence) FROM journal)"
+        )
+    (command,) = (line for line in commands() if line.startswith("grep "))
+    with running_service(tmp_path / "data") as service:
+        wait_until(lambda: service.metric("epistream_collapse_failures_total") > 0, "the watch to stand still")
+        said = run(command, {"LOG": str(service.log)}, tmp_path)
+    assert_shows(said, Shown(r"The collapse watch stands still: .* is not what was written"))
+    (verify,) = (line for line in STOPPED if line.endswith("fsck --folder DATA"))
+    found = run(verify, {"DATA": str(tmp_path / "data")}, tmp_path)
+    assert "is not what was written" in found.out + found.err
 
 
 # A partition that stands still

@@ -1,7 +1,6 @@
-"""TLS on a live server: certificates of the service and of clients, their rotation, and the port of the probes."""
+"""TLS on a live server: certificates of the service and of clients, and the port of the probes."""
 
 import asyncio
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -9,12 +8,11 @@ from typing import Final
 import grpc
 import grpc.aio
 import pytest
-from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Denied
-from tests.support.certificates import Authority, SecretVolume, put
+from tests.support.certificates import Authority
 from tests.support.rpc import (
     PATIENCE_SECONDS,
     Client,
@@ -22,22 +20,12 @@ from tests.support.rpc import (
     client_of,
     failure_of,
     rpc_failure_of,
-    submission,
 )
-from tests.support.security import client_with, hash_of
+from tests.support.secured import over_tls
+from tests.support.security import client_with
 from tests.support.service import RunningService, running_service
 from tests.support.waits import until
 
-ACCESS: Final = f"""
-[roles.all]
-verbs = ["read", "write", "watch", "admin", "monitor"]
-namespaces = ["*"]
-
-[principals.root]
-roles = ["all"]
-token_hashes = ["{hash_of("root")}"]
-certificates = ["root.example"]
-"""
 LISTING: Final = ns_pb.ListNamespacesRequest()
 
 
@@ -46,100 +34,20 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
 
 
-def secured(authority: Authority, folder: Path, *, mutual: bool = False, **more: str) -> Iterator[RunningService]:
-    (folder / "access.toml").write_text(ACCESS)
-    flags = authority.service_flags(mutual=mutual) | {"access_file": str(folder / "access.toml")} | more
-    with running_service(folder / "data", flags, health_address="127.0.0.1:0") as service:
-        yield service
-
-
 @pytest.fixture
 def service(authority: Authority, tmp_path: Path) -> Iterator[RunningService]:
-    yield from secured(authority, tmp_path)
+    yield from over_tls(authority, tmp_path)
 
 
 @pytest.fixture
 def mutual(authority: Authority, tmp_path: Path) -> Iterator[RunningService]:
-    yield from secured(authority, tmp_path, mutual=True)
+    yield from over_tls(authority, tmp_path, mutual=True)
 
 
 @pytest.fixture
 def short_lived(authority: Authority, tmp_path: Path) -> Iterator[RunningService]:
     """A service where a connection lives for a second."""
-    yield from secured(authority, tmp_path, mutual=True, max_connection_age_seconds="1")
-
-
-def served_serial(address: str, authority: Authority) -> int:
-    """Which certificate a new connection is shown."""
-    host, _, port = address.rpartition(":")
-    pem = ssl.get_server_certificate((host, int(port)), ca_certs=str(authority.ca_file), timeout=10)
-    return x509.load_pem_x509_certificate(pem.encode()).serial_number
-
-
-async def test_a_certificate_rotated_under_load_drops_no_stream(authority: Authority, service: RunningService) -> None:
-    first = served_serial(service.address, authority)
-    async with client_with(service.address, authority.channel_credentials(), "root") as client:
-        await client.make_namespace("a")
-        async with client.subscribe("a", head=True) as stream:
-            await stream.next_of("subscribed")
-            for number in range(1, 31):
-                if number % 10 == 0:
-                    authority.renew()
-                await client.submit(submission("a", number))
-                # New connections all along, as a fleet of clients makes them.
-                async with client_with(service.address, authority.channel_credentials(), "root") as other:
-                    await other.namespaces.ListNamespaces(LISTING)
-            revisions = [change.revision for change in await stream.changes(30)]
-    assert revisions == list(range(1, 31))
-    newest = served_serial(service.metrics_address, authority)
-    assert newest != first
-    await until(lambda: served_serial(service.address, authority) == newest, "the new certificate")
-    # A key without its certificate: what was before is served on, until both are there.
-    before, key = served_serial(service.address, authority), authority.key_file.read_bytes()
-    certificate = authority.cert_file.read_bytes()
-    authority.renew()
-    put(authority.cert_file, certificate)
-    assert served_serial(service.address, authority) == before
-    complained = 'epistream_security_errors_total{part="tls_files"}'
-    await until(lambda: complained in service.metrics_page(ca=authority.ca_pem, token="root"), "the complaint")
-    put(authority.key_file, key)
-    assert served_serial(service.address, authority) == before
-    authority.renew()
-    await until(lambda: served_serial(service.address, authority) != before, "the new certificate")
-
-
-def secret_of(authority: Authority) -> dict[str, bytes]:
-    """What a Secret has in it: a new certificate of the service, its key, and who signs those of clients."""
-    authority.renew()
-    pair = {"tls.crt": authority.cert_file.read_bytes(), "tls.key": authority.key_file.read_bytes()}
-    return pair | {"ca.crt": authority.ca_pem}
-
-
-async def test_a_secret_that_the_kubelet_switches_over_takes_effect_and_drops_no_stream(
-    authority: Authority, tmp_path: Path
-) -> None:
-    volume, other = SecretVolume(tmp_path / "tls"), Authority(tmp_path / "other")
-    volume.put(secret_of(authority))
-    names = {"tls_cert_file": "tls.crt", "tls_key_file": "tls.key", "tls_client_ca_file": "ca.crt"}
-    flags = {flag: str(tmp_path / "tls" / name) for flag, name in names.items()}
-    (tmp_path / "access.toml").write_text(ACCESS)
-    old, new = (each.channel_credentials("root.example") for each in (authority, other))
-    with running_service(tmp_path / "data", flags, access_file=str(tmp_path / "access.toml")) as service:
-        async with client_with(service.address, old) as client:
-            await client.make_namespace("a")
-            async with client.subscribe("a", head=True) as stream:
-                await stream.next_of("subscribed")
-                volume.put(secret_of(other))
-
-                async def takes(credentials: grpc.ChannelCredentials) -> bool:
-                    async with client_with(service.address, credentials) as fresh:
-                        call = fresh.namespaces.ListNamespaces(LISTING, timeout=20)
-                        return await call.code() == grpc.StatusCode.OK
-
-                await until(lambda: takes(new), "the new pair and the new CA")
-                assert not await takes(old)
-                await client.submit(submission("a", 1))
-                assert [change.revision for change in await stream.changes(1)] == [1]
+    yield from over_tls(authority, tmp_path, mutual=True, max_connection_age_seconds="1")
 
 
 async def test_plaintext_and_strangers_certificates_get_nowhere(

@@ -2,7 +2,8 @@
 
     FAIL_POINT=committed FAIL_PASS=3 python -m tests.support.failing_service up ...
 
-The third time that the point is passed, the process ends as by power loss, or at HELD waits for SIGUSR1.
+The third time that the point is passed, the process ends as by power loss; or, at one of HELD, says so and waits for
+SIGUSR1.
 """
 
 import os
@@ -28,6 +29,7 @@ from tests.support.faulty_disk import FaultyDisk
 
 POINT_VARIABLE: Final = "FAIL_POINT"
 PASS_VARIABLE: Final = "FAIL_PASS"
+HELD_LINE: Final = "held until SIGUSR1"
 CHECKPOINT_PAGES: Final = 100
 """With the service's own bound no checkpoint would come within a round."""
 
@@ -152,15 +154,37 @@ def rebuilding(passes: Passes) -> None:
 
 def rebuilding_held(passes: Passes) -> None:
     """The same, and then it does not go on before SIGUSR1. Nothing is killed."""
-    go_on, inner = threading.Event(), views.apply
-    signal.signal(signal.SIGUSR1, lambda *_: go_on.set())
+    wait, inner = _held(passes), views.apply
 
     def apply(*arguments: Any) -> None:
         inner(*arguments)
-        if passes.used_up():
-            go_on.wait()
+        wait()
 
     views.apply = apply  # type: ignore[assignment] # with the same arguments
+
+
+def commit_held(passes: Passes) -> None:
+    """A batch is about to be decided, and is not before SIGUSR1. Nothing is killed."""
+    wait, inner = _held(passes), Pipeline.commit
+
+    def commit(self: Pipeline, *arguments: Any, **named: Any) -> Any:
+        wait()
+        return inner(self, *arguments, **named)
+
+    Pipeline.commit = commit  # type: ignore[method-assign] # with the same arguments
+
+
+def _held(passes: Passes) -> Callable[[], None]:
+    """What says HELD_LINE at the last pass, and returns after SIGUSR1."""
+    go_on = threading.Event()
+    signal.signal(signal.SIGUSR1, lambda *_: go_on.set())
+
+    def wait() -> None:
+        if passes.used_up() and not go_on.is_set():
+            print(HELD_LINE, file=sys.stderr, flush=True)
+            go_on.wait()
+
+    return wait
 
 
 def loop_held(_: Passes) -> None:
@@ -230,7 +254,7 @@ STARTING: Final = (opening, rebuilding)
 """These strike while the service starts; the second only over a store of an earlier version."""
 
 
-HELD: Final = rebuilding_held
+HELD: Final = (rebuilding_held, commit_held)
 """Here the process waits."""
 
 
@@ -266,7 +290,7 @@ def main() -> None:
     """Arm the point that the environment names, and be the service."""
     from epistream.services.__main__ import main as service
 
-    points = (*RUNNING, *WATCHING, *STOPPING, *STARTING, HELD, loop_held, flush, power_lost, power_lost_unflushed)
+    points = (*RUNNING, *WATCHING, *STOPPING, *STARTING, *HELD, loop_held, flush, power_lost, power_lost_unflushed)
     point = next(p for p in points if p.__name__ == os.environ[POINT_VARIABLE])
     point(Passes(int(os.environ[PASS_VARIABLE])))
     service()

@@ -28,6 +28,8 @@ def ping_until_sent_away(connection: socket.socket, until: float = float("inf"))
             said, received = _goaway(received)
             if said is not None or not some:
                 return said or b""
+    except TimeoutError:
+        return None
     except OSError:
         return b""
     return None

@@ -1,4 +1,4 @@
-"""A TCP proxy on the loopback interface that fails on demand: cuts at any byte, swallows, delays."""
+"""A TCP proxy on the loopback interface that fails on demand: cuts at any byte, swallows, delays, is slow."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,6 +10,7 @@ class Proxy:
 
     Attributes:
         budget: called for each connection: after how many bytes towards the client it is cut; None for never.
+        bytes_per_second: how many go on towards the server, of each connection; None for as many as come.
         delay_seconds: how long the first bytes towards the client are held back.
         connections: how many there were.
     """
@@ -18,6 +19,7 @@ class Proxy:
         self._upstream_port = port
         self.port = 0
         self.budget: Callable[[], int | None] = lambda: None
+        self.bytes_per_second: float | None = None
         self.delay_seconds = 0.0
         self.connections = 0
         self._writers: set[asyncio.StreamWriter] = set()
@@ -60,8 +62,8 @@ class Proxy:
             writers.add(server_writer)
             self._writers |= writers
             await asyncio.gather(
-                self._pump(client_reader, server_writer, None, 0.0),
-                self._pump(server_reader, client_writer, self.budget(), self.delay_seconds),
+                self._pump(client_reader, server_writer, None, 0.0, self.bytes_per_second),
+                self._pump(server_reader, client_writer, self.budget(), self.delay_seconds, None),
             )
         except OSError:
             pass
@@ -71,7 +73,12 @@ class Proxy:
             self._writers -= writers
 
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, budget: int | None, delay_seconds: float
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        budget: int | None,
+        delay_seconds: float,
+        bytes_per_second: float | None,
     ) -> None:
         while data := await reader.read(1 << 16):
             await asyncio.sleep(delay_seconds)
@@ -82,6 +89,8 @@ class Proxy:
                 data, budget = data[:budget], budget - len(data)
             writer.write(data)
             await writer.drain()
+            if bytes_per_second is not None:
+                await asyncio.sleep(len(data) / bytes_per_second)
             if budget is not None and budget <= 0:
                 await asyncio.sleep(0)
                 break

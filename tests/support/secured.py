@@ -112,6 +112,18 @@ token_hashes = ["{hash_of(f"{verb}-{namespace}")}"]
     for verb, namespace in itertools.product(VERBS, NAMESPACES)
 )
 
+ROOT_ACCESS: Final = f"""
+[roles.all]
+verbs = ["read", "write", "watch", "admin", "monitor"]
+namespaces = ["*"]
+
+[principals.root]
+roles = ["all"]
+token_hashes = ["{hash_of("root")}"]
+certificates = ["root.example"]
+"""
+"""Root alone, by a token or by a certificate."""
+
 
 class Secured:
     """A service with TLS and an access file."""
@@ -139,6 +151,14 @@ def start(folder: Path, access: str, **more: str) -> Iterator[Secured]:
     }
     with running_service(folder / "data", flags | more) as service:
         yield Secured(folder, authority, issuer, service)
+
+
+def over_tls(authority: Authority, folder: Path, *, mutual: bool = False, **more: str) -> Iterator[RunningService]:
+    """A service that knows root alone; `mutual` asks for clients' certificates. With `more` settings."""
+    (folder / "access.toml").write_text(ROOT_ACCESS)
+    flags = authority.service_flags(mutual=mutual) | {"access_file": str(folder / "access.toml")} | more
+    with running_service(folder / "data", flags, health_address="127.0.0.1:0") as service:
+        yield service
 
 
 async def metrics(secured: Secured, token: str | None) -> str:

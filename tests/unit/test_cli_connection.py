@@ -8,8 +8,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from epistream.clients.cli.connection import Service, reaching
+from epistream.clients.cli.connection import reaching
 from epistream.clients.cli.exits import Wrong
+from epistream.clients.client_settings import Service
 from epistream.clients.credentials import Credentials
 from tests.support.certificates import Authority
 

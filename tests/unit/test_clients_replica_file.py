@@ -180,8 +180,22 @@ def test_a_later_format_is_refused(tmp_path: Path) -> None:
     held_by(tmp_path / "r")
     with closing(sqlite3.connect(tmp_path / "r")) as db:
         db.execute(f"PRAGMA user_version = {FORMAT + 1}")
-    with pytest.raises(InvalidInput, match="format 2, this version reads 1"):
+    with pytest.raises(InvalidInput, match=f"format {FORMAT + 1}, this version reads {FORMAT}"):
         ReplicaFile(tmp_path / "r", "tests", EVERYTHING)
+
+
+def test_an_earlier_format_is_filled_anew_if_it_is_of_this_namespace(tmp_path: Path) -> None:
+    with opened(tmp_path / "r") as file:
+        snapshot(file, random_history(20, seed=6), 20)
+    with closing(sqlite3.connect(tmp_path / "r")) as db:
+        db.execute("PRAGMA user_version = 1")
+    with pytest.raises(InvalidInput, match="is a replica of tests, not of other"):
+        ReplicaFile(tmp_path / "r", "other", EVERYTHING)
+    held = held_by(tmp_path / "r")
+    assert (held.position, len(held.items)) == (None, 0)
+    with opened(tmp_path / "r") as file:
+        items = snapshot(file, random_history(20, seed=6), 20)
+    assert everything(held_by(tmp_path / "r").items) == everything(items)
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
@@ -202,10 +216,16 @@ def test_a_damaged_file_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_damage_anywhere_is_said_or_does_no_harm(tmp_path: Path, seed: int) -> None:
-    """No error but those that a replica's user knows. (Within an item, damage is not found: rows have no checksum.)"""
+    """What is held afterwards is what was, or nothing."""
     history = random_history(400, seed=6, items=150)
     with opened(tmp_path / "r") as file:
-        snapshot(file, history, 400)
+        items = snapshot(file, history, 200)
+        for start in range(200, 400, 50):
+            plan = items.plan(copies(history[start : start + 50]))
+            file.apply(plan, Position("e", start + 50))
+            items.apply(plan)
+        file.remember("a text", bytes(range(200)), "e", None)
+    right = everything(items)
     whole, chance, said = (tmp_path / "r").read_bytes(), random.Random(seed), 0
     for number in range(60):
         content = bytearray(whole)
@@ -214,11 +234,40 @@ def test_damage_anywhere_is_said_or_does_no_harm(tmp_path: Path, seed: int) -> N
         content[start:end] = chance.randbytes(len(content[start:end]))
         (tmp_path / f"r-{number}").write_bytes(content)
         try:
-            held_by(tmp_path / f"r-{number}")
+            held = held_by(tmp_path / f"r-{number}")
         except (Broken, InvalidInput) as error:
             assert "Delete it" in str(error) or "name another one" in str(error)  # noqa: PT017 - or it does no harm
             said += 1
+        else:
+            assert (held.position, everything(held.items)) in ((Position("e", 400), right), (None, {}))
+            assert held.queries in ({"a text": bytes(range(200))}, {})
     assert said > 5
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE item SET change = zeroblob(length(change)) WHERE row = 1",
+        "UPDATE item SET embedding = zeroblob(length(embedding)) WHERE row = 1",
+        "UPDATE item SET embedding = NULL WHERE row = 1",
+        "UPDATE item SET item_id = item_id || 'x' WHERE row = 1",
+        "UPDATE item SET revision = revision + 1 WHERE row = 1",
+        "DELETE FROM item WHERE row = 1",
+        "UPDATE replica SET revision = revision + 1",
+        "UPDATE replica SET epoch = 'f'",
+        "UPDATE replica SET items = items + 1",
+        "UPDATE query SET vector = zeroblob(length(vector))",
+        "DELETE FROM replica",
+    ],
+)
+def test_a_file_that_sqlite_finds_nothing_wrong_with_is_checked(tmp_path: Path, damage: str) -> None:
+    with opened(tmp_path / "r") as file:
+        snapshot(file, random_history(100, seed=6), 100)
+        file.remember("a text", b"vector", "e", None)
+    with closing(sqlite3.connect(tmp_path / "r", isolation_level=None)) as db:
+        assert db.execute(damage).rowcount == 1
+    with pytest.raises(Broken, match=r"damaged .*Delete it"):
+        held_by(tmp_path / "r")
 
 
 def test_a_text_that_is_none_is_said(tmp_path: Path) -> None:

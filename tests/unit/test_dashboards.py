@@ -1,4 +1,4 @@
-"""The dashboards obey what grafana/dashboard-linter asks for, rule by rule, and load in Grafana 11 and 12.
+"""The dashboards obey what grafana/dashboard-linter asks for, rule by rule, and have the form of Grafana 11 and 12.
 
 Its rules for Loki (target-logql-rule, target-logql-auto-rule) have nothing to look at here. That every query is PromQL
 (target-promql-rule) and returns data, Prometheus itself says: tests/service/test_prometheus.py.
@@ -49,7 +49,7 @@ def test_the_files_are_what_is_generated() -> None:
 
 
 @each_board
-def test_it_loads_in_grafana(board: Any) -> None:
+def test_it_has_the_form_that_grafana_loads(board: Any) -> None:
     jsonschema.validate(board, SCHEMA)
 
 

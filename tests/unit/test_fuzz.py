@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from google.protobuf import field_mask_pb2
 from google.protobuf.message import DecodeError
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from epistream.clients.cli.jsonl import Defaults, read_lines
@@ -115,8 +115,22 @@ def test_any_embedding_is_a_unit_vector_or_refused(given_one: pb.Embedding | byt
 @given(
     st.one_of(SOME_BYTES, TEXTS.map(str.encode), st.dictionaries(st.sampled_from(sorted(Settings.model_fields)), JSON))
 )
-@example({"kafka_ca_file": ""})
 def test_any_settings_file_is_taken_or_refused(content: "bytes | dict[str, object]") -> None:
+    assert_settings_are_taken_or_refused(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param({"kafka_ca_file": ""}, id="Kafka's authorities in a file without a name"),
+        pytest.param(b"\xff", id="not UTF-8"),
+    ],
+)
+def test_a_settings_file_found_by_fuzzing_is_taken_or_refused(content: "bytes | dict[str, object]") -> None:
+    assert_settings_are_taken_or_refused(content)
+
+
+def assert_settings_are_taken_or_refused(content: "bytes | dict[str, object]") -> None:
     raw = content if isinstance(content, bytes) else _toml(content)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "settings.toml"
@@ -186,12 +200,20 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return save_snapshot(searchable, tmp_path_factory.mktemp("saved"), epoch="e", namespace=1).read_bytes()
 
 
-@example({"count": 5})
-@example([])
 @given(st.one_of(JSON, st.dictionaries(st.sampled_from(["count", "label_count", "revision", "producer_names"]), JSON)))
 def test_any_header_of_an_index_snapshot_is_used_or_not_even_with_the_right_digest(
     saved: bytes, header: object
 ) -> None:
+    assert isinstance(loaded_with(saved, header), Searchable | Unusable)
+
+
+@pytest.mark.parametrize("header", [{"count": 5}, []], ids=["does not add up", "no table"])
+def test_a_header_of_an_index_snapshot_found_by_fuzzing_is_not_used(saved: bytes, header: object) -> None:
+    assert isinstance(loaded_with(saved, header), Unusable)
+
+
+def loaded_with(saved: bytes, header: object) -> Searchable | Unusable | None:
+    """What is made of a snapshot with another header and the digest for it."""
     start = len(MAGIC) + LENGTH_BYTES
     length = int.from_bytes(saved[len(MAGIC) : start], "little")
     right = json.loads(saved[start : start + length])
@@ -199,5 +221,4 @@ def test_any_header_of_an_index_snapshot_is_used_or_not_even_with_the_right_dige
     body = MAGIC + len(changed).to_bytes(LENGTH_BYTES, "little") + changed + saved[start + length : -32]
     with TemporaryDirectory() as folder:
         (Path(folder) / "1.index").write_bytes(body + hashlib.sha256(body).digest())
-        loaded = load_snapshot(Path(folder), ExactIndex(4), epoch="e", namespace=1, head_revision=9)
-    assert isinstance(loaded, Searchable | Unusable)
+        return load_snapshot(Path(folder), ExactIndex(4), epoch="e", namespace=1, head_revision=9)

@@ -16,8 +16,8 @@ pytestmark = [needs_samples, pytest.mark.slow]
 
 NAMESPACE = "sample"
 EACH = 200
-LONG = 70
-"""Words of what noise is made of that has no order: of fewer it cannot be told."""
+LONG = 40
+"""Words of what noise is made of that has no order: of fewer it cannot always be told."""
 
 
 @pytest.fixture(scope="module")

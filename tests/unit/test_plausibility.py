@@ -19,7 +19,7 @@ from epistream.indexer.plausibility import (
 from epistream.indexer.wording import ORDER_MIN, Worded
 from tests.support.fuzzing import examples
 
-TOLD = Worded(order=ORDER_MIN, untold="", repetition=0.1, repetition_rank=0.001)
+TOLD = Worded(order=ORDER_MIN, doubt="", repetition=0.1, repetition_rank=0.001)
 
 
 def unit(seed: int, count: int, dimension: int) -> NDArray[np.float32]:
@@ -117,10 +117,10 @@ def test_where_directions_do_not_tell_what_is_too_far_lies_at_random(
     [
         (None, TOLD, ("NO_VECTOR",)),
         (0.5, None, ("NO_TEXT",)),
-        (0.5, replace(TOLD, order=None, untold="TOO_SHORT"), ("TOO_SHORT",)),
-        (0.01, replace(TOLD, order=None, untold="TOO_SHORT", repetition=0.9), ("TOO_FAR", "REPEATS", "TOO_SHORT")),
+        (0.5, replace(TOLD, doubt="TOO_SHORT"), ("TOO_SHORT",)),
+        (0.01, replace(TOLD, doubt="TOO_SHORT", repetition=0.9), ("TOO_FAR", "REPEATS", "TOO_SHORT")),
         (RANK_MIN, TOLD, ()),
-        (0.5, replace(TOLD, order=ORDER_MIN - 0.1), ("NO_ORDER",)),
+        (0.5, replace(TOLD, doubt="NO_ORDER"), ("NO_ORDER",)),
         (0.5, replace(TOLD, repetition=REPETITION_MIN), ("REPEATS",)),
         (0.5, replace(TOLD, repetition=REPETITION_MIN, repetition_rank=REPETITION_RANK_MIN), ()),
     ],

@@ -28,6 +28,7 @@ survives restarts:
 """
 
 from epistream.clients.channel import connect
+from epistream.clients.client_settings import configured
 from epistream.clients.credentials import Credentials
 from epistream.clients.cursor import (
     Changes,
@@ -100,6 +101,7 @@ __all__ = [
     "SyncReviewClient",
     "SyncSubscriber",
     "Unavailable",
+    "configured",
     "connect",
     "submission",
 ]

@@ -75,10 +75,10 @@ class Outgoing(Protocol):
 class _Page:
     """Records that are followed together."""
 
-    def __init__(self, bootstrap: str, count: int, done: Callable[[], None]) -> None:
+    def __init__(self, bootstrap: str, count: int, done: Callable[[], None], stop: Callable[[], None]) -> None:
         self.future: Future[None] = Future()
         self.future.set_running_or_notify_cancel()
-        self._bootstrap, self._open, self._done = bootstrap, count, done
+        self._bootstrap, self._open, self._done, self._stop = bootstrap, count, done, stop
         self._lock = threading.Lock()
         self._failures: list[EpistreamError] = []
 
@@ -90,8 +90,11 @@ class _Page:
         """One more has failed; whether that may pass. Called by kafka-python's thread, or the sender's."""
         ours = translated(error, self._bootstrap, f"sending to {topic}")
         ours.__cause__ = error
+        passes = not isinstance(ours, InvalidInput)
+        if passes:
+            self._stop()
         self._end_one(ours)
-        return not isinstance(ours, InvalidInput)
+        return passes
 
     def _end_one(self, failure: EpistreamError | None) -> None:
         with self._lock:
@@ -111,8 +114,8 @@ class _Page:
 class CappedProducer:
     """Sends raw records, each once while this producer lives, in order for each partition. Threads may share it.
 
-    After a record has failed, records that were sent after it may have been delivered. Who needs the order sends them
-    all again. Nothing is compressed.
+    After a record has failed, records that were sent after it may have been delivered. Who needs the order takes
+    `send_page`. Nothing is compressed.
     """
 
     def __init__(
@@ -194,6 +197,9 @@ class CappedProducer:
     def send_page(self, records: Sequence[Outgoing]) -> "Future[None]":
         """Takes records to be sent, in order, and follows them together: half the cost of as many calls of `send`.
 
+        Once one has failed with an error that may pass, this producer sends nothing more: a new one has to send them
+        all again. So who reads a partition finds no later one of them before an earlier one.
+
         Returns:
             A future that is done when each of them is acknowledged or has failed. It fails when one did: with the first
             error that may pass, or else with the first InvalidInput, when Kafka will never take some of them.
@@ -205,7 +211,9 @@ class CappedProducer:
 
         size = sum(_size(record.key, record.value, record.headers) for record in records)
         self._take_room(size, records[0].topic)
-        page = _Page(self._bootstrap, len(records), lambda: self._give_room(size))
+        # Called on the client's own thread, before it sends anything else.
+        stop = self._client._sender.force_close  # noqa: SLF001 - there is no other way in
+        page = _Page(self._bootstrap, len(records), lambda: self._give_room(size), stop)
         away: KafkaError | None = None
         for record in records:
             try:

@@ -6,6 +6,10 @@ crash therefore finds the state of some revision, and the replica goes on from t
 A snapshot is collected in the table `staged` and takes the place of `item` in one transaction when it is whole, so that
 a crash in the middle of it leaves what was there before.
 
+Damage is found when the file is opened: of each item and of each vector of a text there is a checksum, of the items the
+sum of theirs, so that none can be missing, and one over that sum and the position. What SQLite itself notices comes
+earlier, and what is damaged in the log was never in the file.
+
 Settings, and why:
 
 - write-ahead log: one flush to disk a transaction where the rollback journal needs three. The defect of older SQLite
@@ -18,17 +22,18 @@ Settings, and why:
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from epistream.clients.cursor import Position
 from epistream.clients.items import Items, Plan, Row
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken, Conflict, InvalidInput
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The version of this format, in the file's `user_version`."""
 APPLICATION_ID: Final = 0x45505352
 """`EPSR`, in the file's header."""
@@ -43,12 +48,14 @@ CREATE TABLE replica (
     filter_hash BLOB NOT NULL,
     epoch TEXT NOT NULL,
     revision INTEGER,
-    dimension INTEGER NOT NULL
+    dimension INTEGER NOT NULL,
+    items INTEGER NOT NULL,
+    checksum INTEGER NOT NULL
 );
-CREATE TABLE query (text TEXT PRIMARY KEY, vector BLOB NOT NULL);
+CREATE TABLE query (text TEXT PRIMARY KEY, vector BLOB NOT NULL, checksum INTEGER NOT NULL);
 """
-# `revision` of `replica` is NULL until the first snapshot is whole. An item's row is its number in memory, so no second
-# index is needed.
+# `revision` of `replica` is NULL until the first snapshot is whole; `items` is the sum of the checksums of the items,
+# `checksum` that of the columns before it. An item's row is its number in memory, so no second index is needed.
 _ITEM_COLUMNS: Final = (
     "(row INTEGER PRIMARY KEY, item_id TEXT NOT NULL, revision INTEGER NOT NULL, change BLOB NOT NULL, embedding BLOB)"
 )
@@ -84,6 +91,8 @@ class ReplicaFile:
         """
         self._path = path
         self._namespace = namespace
+        self._staged = 0
+        """The sum of the checksums of what is staged."""
         with self._translated():
             self._db = sqlite3.connect(path, isolation_level=None, timeout=0.0)
         try:
@@ -97,32 +106,49 @@ class ReplicaFile:
     def load(self) -> Held:
         """All that the file holds."""
         with self._transaction():
-            epoch, revision, dimension = self._db.execute("SELECT epoch, revision, dimension FROM replica").fetchone()
+            *state, checksum = self._state()
+            if checksum != _checksum(state):
+                raise self._damaged("its state has another checksum")
+            _, _, epoch, revision, dimension, total = state
             self._db.execute("DELETE FROM staged")
             items = Items(dimension)
             cursor = self._db.execute("SELECT row, item_id, revision, change, embedding FROM item ORDER BY row")
             while rows := cursor.fetchmany(LOAD_ROWS):
+                total -= sum(map(_checksum, rows))
                 items.load([Row(*row) for row in rows])
+            if total:
+                raise self._damaged("the items have another checksum")
             items.loaded()
-            queries = dict(self._db.execute("SELECT text, vector FROM query ORDER BY rowid"))
+            queries = {}
+            for text, vector, checksum in self._db.execute("SELECT * FROM query ORDER BY rowid"):
+                if checksum != _checksum((text, vector)):
+                    raise self._damaged("a text's vector has another checksum")
+                queries[text] = vector
         return Held(None if revision is None else Position(epoch, revision), items, queries)
 
     def apply(self, plan: Plan, position: Position) -> None:
         """The items as planned, at `position`. Durable when it returns."""
         with self._transaction():
+            before = self._checksums(row.row for row in plan.kept) + self._checksums(row for row, _ in plan.removed)
             self._db.executemany("REPLACE INTO item VALUES (?, ?, ?, ?, ?)", plan.kept)
             self._db.executemany("DELETE FROM item WHERE row = ?", ((row,) for row, _ in plan.removed))
-            self._db.execute("UPDATE replica SET epoch = ?, revision = ?", (position.epoch, position.revision))
+            self._db.execute(
+                "UPDATE replica SET epoch = ?, revision = ?, items = items + ?",
+                (position.epoch, position.revision, sum(map(_checksum, plan.kept)) - before),
+            )
+            self._seal()
 
     def begin_snapshot(self) -> None:
         """Forget any snapshot that was begun before."""
         with self._transaction():
             self._db.execute("DELETE FROM staged")
+        self._staged = 0
 
     def stage(self, plan: Plan) -> None:
         """Some items of a snapshot. What there is stays."""
         with self._transaction():
             self._db.executemany("INSERT INTO staged VALUES (?, ?, ?, ?, ?)", plan.kept)
+        self._staged += sum(map(_checksum, plan.kept))
 
     def end_snapshot(self, position: Position, dimension: int) -> None:
         """What was staged is what there is now, at `position`. Durable when it returns."""
@@ -132,14 +158,16 @@ class ReplicaFile:
             self._db.execute(_CREATE_STAGED)
             self._db.execute("DELETE FROM query WHERE (SELECT epoch FROM replica) <> ?", (position.epoch,))
             self._db.execute(
-                "UPDATE replica SET epoch = ?, revision = ?, dimension = ?",
-                (position.epoch, position.revision, dimension),
+                "UPDATE replica SET epoch = ?, revision = ?, dimension = ?, items = ?",
+                (position.epoch, position.revision, dimension, self._staged),
             )
+            self._seal()
 
     def remember(self, text: str, vector: bytes, epoch: str, forgotten: str | None) -> None:
         """Keep the vector of a text, if it is of the file's epoch, and no longer that of `forgotten`."""
         with self._transaction():
-            self._db.execute("REPLACE INTO query SELECT ?, ? FROM replica WHERE epoch = ?", (text, vector, epoch))
+            kept = (text, vector, _checksum((text, vector)), epoch)
+            self._db.execute("REPLACE INTO query SELECT ?, ?, ? FROM replica WHERE epoch = ?", kept)
             self._db.execute("DELETE FROM query WHERE text = ?", (forgotten,))
 
     def close(self) -> None:
@@ -157,37 +185,68 @@ class ReplicaFile:
             raise InvalidInput.at(
                 "path", f"{self._path} is an SQLite file, but not that of a replica; name another one"
             )
-        if tables and version != FORMAT:
+        if tables and version > FORMAT:
             raise InvalidInput.at(
                 "path",
                 f"{self._path} has format {version}, this version reads {FORMAT}; name another one",
             )
+        if tables:
+            self._check_namespace()
         # Seven items of 300 characters and 384 dimensions fit a page of 16 KiB; only one fits a page of 4 KiB and
         # leaves half of it empty.
         for setting in ("page_size = 16384", "journal_mode = WAL", "synchronous = FULL", "secure_delete = OFF"):
             self._db.execute(f"PRAGMA {setting}")
-        if not tables:
+        if not tables or version < FORMAT:
             with self._begin():
+                # What an earlier version wrote is a copy: it is filled anew.
+                for table in ("replica", "query", "item", "staged"):
+                    self._db.execute(f"DROP TABLE IF EXISTS {table}")
                 self._create()
 
     def _create(self) -> None:
         for statement in (*_SCHEMA.split(";"), _CREATE_ITEM, _CREATE_STAGED):
             self._db.execute(statement)
-        self._db.execute("INSERT INTO replica VALUES (1, ?, x'', '', NULL, 0)", (self._namespace,))
+        self._db.execute("INSERT INTO replica VALUES (1, ?, x'', '', NULL, 0, 0, 0)", (self._namespace,))
+        self._seal()
         self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         self._db.execute(f"PRAGMA user_version = {FORMAT}")
 
+    def _check_namespace(self) -> None:
+        found = self._db.execute("SELECT namespace FROM replica").fetchone()
+        if found is None:
+            raise self._damaged("it has no state")
+        if found[0] != self._namespace:
+            raise InvalidInput.at(
+                "path", f"{self._path} is a replica of {found[0]}, not of {self._namespace}; name another one"
+            )
+
     def _claim(self, filter_hash: bytes) -> None:
-        """The file must be of this namespace; of another filter, it holds no whole state."""
+        """Of another filter, the file holds no whole state."""
         with self._begin():
-            namespace, held_hash = self._db.execute("SELECT namespace, filter_hash FROM replica").fetchone()
-            if namespace != self._namespace:
-                raise InvalidInput.at(
-                    "path", f"{self._path} is a replica of {namespace}, not of {self._namespace}; name another one"
-                )
+            _, held_hash, *_ = self._state()
             if held_hash != filter_hash:
-                self._db.execute("UPDATE replica SET filter_hash = ?, revision = NULL", (filter_hash,))
+                self._db.execute("UPDATE replica SET filter_hash = ?, revision = NULL, items = 0", (filter_hash,))
                 self._db.execute("DELETE FROM item")
+                self._seal()
+
+    def _state(self) -> tuple[Any, ...]:
+        """Namespace, filter, epoch, revision, dimension, the sum over the items; and the checksum of all these."""
+        question = "SELECT namespace, filter_hash, epoch, revision, dimension, items, checksum FROM replica"
+        found: tuple[Any, ...] | None = self._db.execute(question).fetchone()
+        if found is None:
+            raise self._damaged("it has no state")
+        return found
+
+    def _seal(self) -> None:
+        """Write the checksum of the state, after it was changed."""
+        *state, _ = self._state()
+        self._db.execute("UPDATE replica SET checksum = ?", (_checksum(state),))
+
+    def _checksums(self, rows: Iterable[int]) -> int:
+        """The sum of the checksums of the items in these rows. Not all rows have one."""
+        question = "SELECT row, item_id, revision, change, embedding FROM item WHERE row = ?"
+        found = (self._db.execute(question, (row,)).fetchone() for row in rows)
+        return sum(_checksum(item) for item in found if item is not None)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -227,5 +286,14 @@ class ReplicaFile:
                 raise InvalidInput.at("path", f"{self._path} is not an SQLite file; name another one") from error
             raise self._damaged(error) from error
 
-    def _damaged(self, error: Exception) -> Broken:
+    def _damaged(self, error: Exception | str) -> Broken:
         return Broken(f"The replica's file {self._path} is damaged ({error}). Delete it; it will be filled anew.")
+
+
+def _checksum(values: Iterable[object]) -> int:
+    """CRC-32 of what a row holds."""
+    found = 0
+    for value in values:
+        raw = value if isinstance(value, bytes) else repr(value).encode()
+        found = zlib.crc32(raw, zlib.crc32(b"%d " % len(raw), found))
+    return found

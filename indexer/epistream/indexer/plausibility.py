@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainccinv
 
-from epistream.indexer.wording import ORDER_MIN, Worded
+from epistream.indexer.wording import Worded
 
 RANK_MIN: Final = 0.05
 """Farther out than 95 % of what people wrote is too far."""
@@ -159,10 +159,8 @@ def doubts(rank: float | None, worded: Worded | None, *, at_random: bool | None)
     share, repeats = worded.repetition or 0.0, worded.repetition_rank
     if share >= REPETITION_MIN and repeats is not None and repeats < REPETITION_RANK_MIN:
         found.append("REPEATS")
-    if worded.order is None:
-        found.append(worded.untold)
-    elif worded.order < ORDER_MIN:
-        found.append("NO_ORDER")
+    if worded.doubt:
+        found.append(worded.doubt)
     return tuple(found)
 
 

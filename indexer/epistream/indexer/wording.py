@@ -1,32 +1,37 @@
 """Wording: whether a text is worded as people word theirs. Noise is not, wherever an encoder puts it.
 
 An encoder hardly notices the order of words: the shuffled words of an article lie where the article does. So two things
-are read off the words: whether their order tells more than chance, and how much they repeat. Nothing here is a list of
-words: both learn from the frozen human window, and so does from how many words on an order can be told at all. What
-cannot be told is None, never a pass.
+are read off the words: whether their order tells more than chance, and how much they repeat. Which words follow which
+is told by the frozen human window, and by the books of English beside it; how much order a text of its length must
+have, and how much it may repeat, by the window alone. What cannot be told is a doubt, never a pass.
 """
 
 import math
 import re
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
-from operator import itemgetter
+from itertools import pairwise
+from operator import attrgetter
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from epistream.indexer.english import UNKNOWN, english
+
 CHARACTERS_MAX: Final = 10_000
 """What comes after is not looked at, nor is what comes after the first 200 words."""
 ORDER_MIN: Final = 4.0
-"""Standard deviations above chance: from here on words stand in an order."""
+"""Standard deviations above chance: from here on words stand in an order, however few they are."""
 
 _WORDS_MIN: Final = 5
 _WORDS_MAX: Final = 200
-_TELLING_SHARE: Final = 0.95
-"""So many of people's texts of a length must have an order before the lack of one says something."""
+_LENGTHS: Final = (6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 140)
+"""Words: people's texts are cut to each, and a text is compared with those of the next smaller one."""
+_UNORDERED_SHARE: Final = 0.05
+"""So many of people's texts of a length have less order than what is asked of one."""
 _TELLING_TEXTS: Final = 20
 """Of fewer texts no share is taken."""
 _FOLDS: Final = 5
@@ -35,25 +40,29 @@ _COMMON: Final = 5
 _KEYS_MAX: Final = 1500
 """The table of what follows what has so many rows and columns, for what is most frequent: 4.3 MiB."""
 _SIGNS_MAX: Final = 31
+_FORMS: Final = 2 * (_SIGNS_MAX + 1)
+"""A sign that follows, or none of them, and a capital or none."""
 _SMOOTHING: Final = 5.0
 _GRID: Final = 2.0**10
 """Weights are whole numbers of 1/1,024 nat, so that their sums and products are exact, in whatever order they come."""
 _EDGE: Final = ""
 _PARTS: Final = re.compile(r"(\W*)((?:.*\w)?)(\W*)", re.DOTALL)
 _TOKEN: Final = re.compile(r"\w+")
+_SIGNS: Final = {code: " " for code in range(128) if not _TOKEN.match(chr(code))}
 
 _Table: TypeAlias = NDArray[np.int16]
-_Square: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Worded:
     """How a text is worded."""
 
-    order: float | None
-    """How many standard deviations its order tells more than chance; None where that cannot be told."""
-    untold: str
-    """Why that is: TOO_SHORT, or ANCHORS_UNORDERED where no text of people is long enough. Empty where there is one."""
+    order: float
+    """How many standard deviations its order tells more than chance."""
+    doubt: str
+    """Empty where it has an order, from ORDER_MIN on. Else NO_ORDER, if it has less than 95 % of people's texts of this
+    length have by English alone; or why that cannot be told: TOO_SHORT, or ANCHORS_UNORDERED where no length is long
+    enough."""
     repetition: float | None
     """The share of neighbouring pairs of words that stood before in the text, [0, 1); None where there are too few."""
     repetition_rank: float | None
@@ -64,49 +73,85 @@ class Wording:
     """How people's texts are worded. Frozen; any thread.
 
     Attributes:
-        telling: from how many words on the order of a text is looked at: of people's texts of this length and more,
-            95 % have one, read by what others in the window taught. None where no length is enough, as for lists of
-            names, or where the window is too small to teach it.
+        telling: from how many words on 95 % of people's texts have an order of ORDER_MIN, by English or by what others
+            in the window taught. None where no length is enough, as for lists of names.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        """Learn from the texts of the human window. 0.3 s for 500 of them."""
+        """Learn from the texts of the human window. 1 s for 500 of them."""
         split = [_words(text) for text in texts]
         self._order = _Order(split)
-        self.telling: Final = _telling(split)
-        shares = [share for text in texts if (share := _repetition(text)) is not None]
-        self._shares = np.sort(np.array(shares, np.float64))
+        self._asked = _asked(split)
+        longest = self._asked[-1] if self._asked else None
+        self.telling: Final = longest.length if longest is not None and longest.least == ORDER_MIN else None
+        self._shares = sorted(share for text in texts if (share := _repetition(text)) is not None)
 
     def read(self, text: str) -> Worded:
-        """How `text` is worded: 20 µs for a short text, 0.1 ms and more for one whose order is looked at."""
-        words, order, untold = _words(text), None, ""
-        if self.telling is None:
-            untold = "ANCHORS_UNORDERED"
-        elif len(words) < self.telling:
-            untold = "TOO_SHORT"
-        else:
-            order = self._order.told(words)
+        """How `text` is worded: 0.1 ms for one of 40 words."""
+        words = _words(text)
+        order, neighbours = self._order.told(words)
         share, rank = _repetition(text), None
-        if share is not None and len(self._shares):
-            as_much = len(self._shares) - int(np.searchsorted(self._shares, share, side="left"))
+        if share is not None and self._shares:
+            as_much = len(self._shares) - bisect_left(self._shares, share)
             rank = (1 + as_much) / (1 + len(self._shares))
-        return Worded(order, untold, share, rank)
+        return Worded(order, self._doubt(order, len(words), neighbours), share, rank)
+
+    def _doubt(self, order: float, length: int, neighbours: int) -> str:
+        """Of a short text only words count that are known and stand beside each other: not those of a list, say."""
+        if order >= ORDER_MIN:
+            return ""
+        if self.telling is not None and length >= self.telling:
+            return "NO_ORDER"
+        place = bisect_right(self._asked, neighbours, key=attrgetter("neighbours")) - 1
+        if place >= 0 and order < self._asked[place].least:
+            return "NO_ORDER"
+        return "ANCHORS_UNORDERED" if self.telling is None else "TOO_SHORT"
+
+
+class _Asked(NamedTuple):
+    """How much order is asked of a text."""
+
+    length: int
+    """Words that these are cut to,"""
+    neighbours: int
+    """of which so many stand next to another, where both are known, in three quarters of them;"""
+    least: float
+    """the order that 95 % of them have by English alone, or ORDER_MIN."""
 
 
 class _Word(NamedTuple):
     """What of a word the order of words has to do with."""
 
+    core: str
+    """In small letters, without the signs around it."""
     key: str
+    before: str
+    """The sign that comes at once before it, such as a bracket."""
     after: str
     """The sign that follows at once, such as a comma."""
     capital: bool
+
+
+class _Codes(NamedTuple):
+    """A word in numbers."""
+
+    place: int
+    """Its row in the table of keys, its row in that of signs, and whether it has a capital, in one."""
+    english: int
+    known: bool
+    """Whether the human window or English has it."""
+    opens: bool
+    """Whether a sign stands between it and the word before,"""
+    closes: bool
+    """and between it and the word after it."""
 
 
 class _Order:
     """Which words follow which, and whether those of a text stand as they do."""
 
     def __init__(self, split: Sequence[Sequence[str]]) -> None:
-        self._common = {key for key, n in Counter(_core(w) for words in split for w in words).items() if n >= _COMMON}
+        self._english = english(_GRID)
+        self._cores = Counter(_core(word) for words in split for word in words)
         known = {word: self._parts(word) for words in split for word in words}
         chains = [[_BEGIN, *(known[word] for word in words), _END] for words in split]
         keys = Counter(word.key for chain in chains for word in chain)
@@ -116,45 +161,60 @@ class _Order:
         self._keys = _links(
             ((a.key, b.key) for chain in chains for a, b in pairwise(chain)), self._rows, self._rows, _SMOOTHING
         )
-        self._signs = _links(
+        signs_by_capital = _links(
             ((a.after, str(b.capital)) for chain in chains for a, b in pairwise(chain)), self._places, capitals, 1.0
         )
+        self._forms = np.tile(signs_by_capital.repeat(2, axis=0), _FORMS // 2)
         self._codes = {word: self._code(parts) for word, parts in known.items()}
         self._begin, self._end = self._code(_BEGIN), self._code(_END)
 
-    def told(self, words: Sequence[str]) -> float:
+    def told(self, words: Sequence[str], *, by_window: bool = True, by_english: bool = True) -> tuple[float, int]:
         """A permutation test: T = Σ ln p(b | a) / p(b) over neighbours, against all orders of the same words.
 
         (T - mean) / deviation, with both over all orders in equal parts: exactly, by sums over the table of all pairs.
-        The same bits wherever it is computed.
+        The same bits wherever it is computed. And how many words stand in it next to another, where both are known.
         """
         if len(words) < _WORDS_MIN:
-            return 0.0
+            return 0.0, 0
         codes = self._codes
         inner = [codes[word] if word in codes else self._code(self._parts(word)) for word in words]
-        rows, rest = np.divmod(np.array([self._begin, *inner, self._end]), 2 * (_SIGNS_MAX + 1))
-        signs, capitals = np.divmod(rest, 2)
-        weights = self._keys[rows[:, None], rows] + self._signs[signs[:, None], capitals]
-        return _above_chance(weights.astype(np.float64))
+        places, numbers, known, opens, closes = np.array([self._begin, *inner, self._end]).T
+        weights = np.zeros((len(places), len(places)), np.int32)
+        if by_window:
+            keys, forms = np.divmod(places, _FORMS)
+            weights += _of_all_pairs(self._keys, keys)
+            weights += _of_all_pairs(self._forms, forms)
+        if by_english:
+            apart = (closes[:, None] | opens) > 0
+            weights += np.where(apart, 0, self._english.told(numbers))
+        neighbours = np.count_nonzero((known[:-1] > closes[:-1]) & (known[1:] > opens[1:]))
+        return _above_chance(weights), int(neighbours)
 
     def _parts(self, word: str) -> _Word:
         parts = _PARTS.fullmatch(word)
         assert parts is not None  # noqa: S101 - the pattern fits everything
         core = parts[2].lower()
-        key = "#" if core.isdigit() else core if core in self._common else f"~{core[-2:]}"
-        return _Word(key, parts[3][:1], parts[2][:1].isupper())
+        key = "#" if core.isdigit() else core if self._cores[core] >= _COMMON else f"~{core[-2:]}"
+        return _Word(core, key, parts[1][-1:], parts[3][:1], parts[2][:1].isupper())
 
-    def _code(self, word: _Word) -> int:
-        """The three in one number: a word that is not in the tables has row 0 of them, which says nothing."""
-        place = self._rows.get(word.key, 0) * (_SIGNS_MAX + 1) + self._places.get(word.after, 0)
-        return 2 * place + word.capital
-
-
-_BEGIN: Final = _Word("^", _EDGE, capital=False)
-_END: Final = _Word("$", _EDGE, capital=False)
+    def _code(self, word: _Word) -> _Codes:
+        """A word that is not in the tables has row 0 of them, which says nothing."""
+        place = self._rows.get(word.key, 0) * _FORMS + self._places.get(word.after, 0) * 2 + word.capital
+        number = self._english.number(word.core)
+        known = bool(word.core) and (number != UNKNOWN or word.core in self._cores)
+        return _Codes(place, number, known, opens=bool(word.before), closes=bool(word.after))
 
 
-def _above_chance(weights: _Square) -> float:
+_BEGIN: Final = _Word("", "^", _EDGE, _EDGE, capital=False)
+_END: Final = _Word("", "$", _EDGE, _EDGE, capital=False)
+
+
+def _of_all_pairs(table: _Table, codes: NDArray[np.int64]) -> _Table:
+    """What the table has for each one after each, (n, n): in half the time of both indices at once, or less."""
+    return table.take(codes, axis=0).take(codes, axis=1)
+
+
+def _above_chance(weights: NDArray[np.int32]) -> float:
     """How many standard deviations T = Σ w(i, i+1) lies above its mean over all orders of the inner places.
 
     Args:
@@ -165,50 +225,63 @@ def _above_chance(weights: _Square) -> float:
     (two, one or none), as in the moments of a quadratic assignment (Mantel, Cancer Research 27:209, 1967).
     """
     n = len(weights) - 2
-    first, last, inner = weights[0, 1:-1], weights[1:-1, -1], weights[1:-1, 1:-1].copy()
-    np.fill_diagonal(inner, 0.0)
-    rows, columns = inner.sum(axis=1), inner.sum(axis=0)
-    total, squares, mutual = _whole(rows), _whole(inner * inner), _whole(inner * inner.T)
-    across, out, into = _whole(rows * columns), _whole(rows * rows), _whole(columns * columns)
-    begins, ends, both = _whole(first), _whole(last), rows + columns
+    inner, known = weights[1:-1, 1:-1].astype(np.float64), np.ones((5, n))
+    inner.reshape(-1)[:: n + 1] = 0.0
+    known[1], known[2] = inner.dot(known[0]), known[0].dot(inner)
+    known[3], known[4] = weights[0, 1:-1], weights[1:-1, -1]
+    # Of each two of 1, r, c, the first and the last the sum of their products, which float64 has exactly up to 2**53.
+    of_1, of_r, of_c, of_first, of_last = known.dot(known.T).astype(np.int64).tolist()
+    _, total, _, begins, ends = of_1
+    squares, mutual = int(np.vdot(inner, inner)), int(np.vdot(inner, inner.T))
+    across, out, into = of_r[2], of_r[1], of_c[2]
     two, three = n * (n - 1), n * (n - 1) * (n - 2)
     # Of neighbouring pairs with none, one and two words in common.
     apart = total * total - out - into - 2 * across + squares + mutual
     products = (n - 2) * (n - 3) * apart / (three * (n - 3)) + 2 * (n - 2) * (across - mutual) / three
     products += (n - 1) * squares / two
-    products += (_whole(first * first) + _whole(last * last)) / n
+    products += (of_first[3] + of_last[4]) / n
     # Of the ends with each other, and with neighbours of which they are one, or none.
-    products += 2 * (begins * ends - _whole(first * last)) / two
-    products += 2 * (_whole(first * rows) + _whole(last * columns)) / two
-    beside = (begins + ends) * total - _whole((first + last) * both)
+    products += 2 * (begins * ends - of_first[4]) / two
+    products += 2 * (of_first[1] + of_last[2]) / two
+    beside = (begins + ends) * total - of_first[1] - of_first[2] - of_last[1] - of_last[2]
     products += 2 * (n - 2) * beside / three
     mean = (total + begins + ends) / n
     variance = products - mean * mean
-    return (_whole(np.diagonal(weights, 1)) - mean) / math.sqrt(variance) if variance > 1e-9 * products else 0.0
+    return (int(weights.trace(1)) - mean) / math.sqrt(variance) if variance > 1e-9 * products else 0.0
 
 
-def _whole(numbers: NDArray[np.float64]) -> int:
-    """The sum of whole numbers, which float64 has exactly up to 2**53."""
-    return int(numbers.sum())
+def _asked(split: Sequence[Sequence[str]]) -> list[_Asked]:
+    """By length, up to the first for which it is ORDER_MIN. Texts are cut to it, so that all that are as long count.
+
+    What the window taught counts only where it makes an order certain, read by what the other four fifths of it taught:
+    what is said in another way than people's need not have it.
+    """
+    taught = [_Order([words for place, words in enumerate(split) if place % _FOLDS != fold]) for fold in range(_FOLDS)]
+    asked = []
+    for length in _LENGTHS:
+        cut = [(taught[place % _FOLDS], words[:length]) for place, words in enumerate(split) if len(words) >= length]
+        if len(cut) >= _TELLING_TEXTS:
+            told, neighbours = zip(*(others.told(words, by_window=False) for others, words in cut), strict=True)
+            by_window = [others.told(words, by_english=False)[0] for others, words in cut]
+            certain = max(_reached(told), _reached(by_window)) >= ORDER_MIN
+            least = ORDER_MIN if certain else _reached(told)
+            asked.append(_Asked(length, sorted(neighbours)[len(neighbours) // 4], least))
+            if certain:
+                break
+    return asked
 
 
-def _telling(split: Sequence[Sequence[str]]) -> int | None:
-    """From how many words on people's texts have an order, each read by what the other four fifths of them taught."""
-    read = []
-    for fold in range(_FOLDS):
-        order = _Order([words for place, words in enumerate(split) if place % _FOLDS != fold])
-        read += [(len(words), order.told(words) >= ORDER_MIN) for words in split[fold::_FOLDS]]
-    found, count, ordered = None, 0, 0
-    for length, alike in groupby(sorted(read, reverse=True), key=itemgetter(0)):
-        have = [has for _, has in alike]
-        count, ordered = count + len(have), ordered + sum(have)
-        if count >= _TELLING_TEXTS and length >= _WORDS_MIN and ordered >= _TELLING_SHARE * count:
-            found = length
-    return found
+def _reached(told: Sequence[float]) -> float:
+    """What all but so few reach."""
+    return sorted(told)[int(_UNORDERED_SHARE * len(told))]
 
 
 def _words(text: str) -> list[str]:
-    return text[:CHARACTERS_MAX].split(None, _WORDS_MAX)[:_WORDS_MAX]
+    return _split(text[:CHARACTERS_MAX])
+
+
+def _split(text: str) -> list[str]:
+    return text.split(None, _WORDS_MAX)[:_WORDS_MAX]
 
 
 def _core(word: str) -> str:
@@ -222,9 +295,17 @@ def _repetition(text: str) -> float | None:
     Words alone, or with the signs at them, for what is signs alone: whichever repeats more.
     """
     lowered = text[:CHARACTERS_MAX].lower()
-    both = (_TOKEN.findall(lowered)[:_WORDS_MAX], lowered.split(None, _WORDS_MAX)[:_WORDS_MAX])
-    shares = [1.0 - len(set(pairwise(words))) / (len(words) - 1) for words in both if len(words) > 2]
+    shares = [
+        1.0 - len(set(pairwise(words))) / (len(words) - 1)
+        for words in (_tokens(lowered), _split(lowered))
+        if len(words) > 2
+    ]
     return max(shares, default=None)
+
+
+def _tokens(text: str) -> list[str]:
+    """The words alone. Those of ASCII are found in half the time that the pattern takes."""
+    return _split(text.translate(_SIGNS)) if text.isascii() else _TOKEN.findall(text)[:_WORDS_MAX]
 
 
 def _numbered(seen: Counter[str], most: int) -> dict[str, int]:

@@ -23,8 +23,8 @@ from epistream.wire.kafka_security import SETTINGS as KAFKA_SECURITY
 from epistream.wire.topics import SUBMISSIONS, dead_letter_topic
 
 if TYPE_CHECKING:
-    from epistream.clients.cli.connection import Service as Reached
     from epistream.clients.cli.policy_fields import PolicyFields
+    from epistream.clients.client_settings import Service as Reached
     from epistream.services.compose import Service
 
 app = typer.Typer(help="The processes of Epistream.", no_args_is_help=True, pretty_exceptions_enable=False)

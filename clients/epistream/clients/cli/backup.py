@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from epistream.clients.cli import options
-from epistream.clients.cli.connection import Service, reaching
+from epistream.clients.cli.connection import reaching
 from epistream.clients.cli.exits import Wrong
+from epistream.clients.client_settings import Service
 
 if TYPE_CHECKING:
     from epistream.clients.backup import BackupFile

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from epistream.clients.cli import options
+from epistream.clients.client_settings import DEFAULT_ADDRESS
 
 
 def demo(
@@ -20,7 +21,7 @@ def demo(
         typer.Option("--kafka", envvar="EPISTREAM_KAFKA", help="A Kafka that runs; without, a local one is started."),
     ] = "",
     data: Annotated[Path, typer.Option("--data", help="The folder for all data; not with --fresh.")] = Path(".data"),
-    address: options.Address = options.DEFAULT_ADDRESS,
+    address: options.Address = DEFAULT_ADDRESS,
 ) -> None:
     """Show the main job on real input: the documentation of Python's own library.
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from epistream.clients.cli import options
-from epistream.clients.cli.connection import Service, reaching
+from epistream.clients.cli.connection import reaching
 from epistream.clients.cli.exits import ExitCode, Wrong, receipt_code, worst
 from epistream.clients.cli.sources import work_of
+from epistream.clients.client_settings import Service
 
 if TYPE_CHECKING:
     from rich.progress import Progress

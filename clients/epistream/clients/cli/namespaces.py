@@ -6,8 +6,9 @@ import typer
 
 from epistream.clients.cli import options
 from epistream.clients.cli.ask import ask
-from epistream.clients.cli.connection import Service, reaching
+from epistream.clients.cli.connection import reaching
 from epistream.clients.cli.policy_fields import PolicyFields, set_field
+from epistream.clients.client_settings import Service
 
 if TYPE_CHECKING:
     from epistream.v1 import namespace_service_pb2 as ns

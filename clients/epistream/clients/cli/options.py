@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from epistream.clients.cli.exits import Wrong
+from epistream.clients.client_settings import DEFAULT_ADDRESS
 from epistream.wire.errors import Unavailable
 
 if TYPE_CHECKING:
     from epistream.v1 import knowledge_pb2 as pb
 
-DEFAULT_ADDRESS: Final = "127.0.0.1:7443"
-"""Where a service listens by itself."""
 DEFAULT_SECONDS: Final = 60.0
 _CONNECT_SECONDS: Final = 3.0
 _PORT_MAX: Final = 65535

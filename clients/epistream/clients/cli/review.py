@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from epistream.clients.cli import options, reviewing
-from epistream.clients.cli.connection import Service, reaching
+from epistream.clients.cli.connection import reaching
 from epistream.clients.cli.exits import Wrong
+from epistream.clients.client_settings import Service
 
 if TYPE_CHECKING:
     from epistream.v1 import knowledge_pb2 as pb

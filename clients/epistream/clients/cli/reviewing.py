@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 from epistream.clients.cli import options
-from epistream.clients.cli.connection import Service
+from epistream.clients.client_settings import Service
 from epistream.wire.errors import Conflict, EpistreamError
 
 if TYPE_CHECKING:

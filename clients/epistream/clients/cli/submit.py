@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from epistream.clients.cli import options
-from epistream.clients.cli.connection import Service, reaching
+from epistream.clients.cli.connection import reaching
 from epistream.clients.cli.exits import ExitCode, Wrong, receipt_code, worst
+from epistream.clients.client_settings import Service
 
 if TYPE_CHECKING:
     from datetime import datetime

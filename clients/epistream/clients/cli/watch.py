@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from epistream.clients.cli import options
-from epistream.clients.cli.connection import Service, reaching
+from epistream.clients.cli.connection import reaching
+from epistream.clients.client_settings import Service
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from epistream.clients.cli.exits import ExitCode, Wrong, exit_code, explain
-from epistream.clients.cli.options import DEFAULT_ADDRESS, reach_kafka
+from epistream.clients.cli.options import reach_kafka
+from epistream.clients.client_settings import DEFAULT_ADDRESS
 from epistream.clients.demo import flood
 from epistream.clients.demo.children import Child, ServiceAddresses, kafka_ready, service_ready
 from epistream.clients.demo.corpus import Fact, read_corpus

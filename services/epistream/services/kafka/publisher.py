@@ -46,7 +46,7 @@ _LOG: Final = logging.getLogger(__name__)
 NICENESS: Final = 19
 """The lowest: on a busy machine it gets what processor time is left. Knowledge is taken in and pushed first."""
 PAGE_ENTRIES: Final = 200
-"""How many journal entries are read and sent together. Of the largest submissions that is 200 MiB."""
+"""How many journal entries are read and sent together at most. Of the largest submissions that is 200 MiB."""
 TICK_SECONDS: Final = 0.5
 """How often the outbox is looked at without a wake-up: a commit of nothing but dead letters wakes nobody."""
 PACE_SECONDS: Final = 0.02
@@ -94,6 +94,8 @@ class Publisher:
         """Since something was published."""
         self._said = ""
         """The reason that was last told of them."""
+        self._entries = PAGE_ENTRIES
+        """How many journal entries are sent together now."""
         self._acknowledged_at = 0.0
         self._acknowledged: Cursor | None = None
 
@@ -131,10 +133,10 @@ class Publisher:
         after: Cursor | None = None
         while True:
             self._wake.clear()
-            page = self._outbox.pending(after, PAGE_ENTRIES)
+            page = self._outbox.pending(after, self._entries)
             is_news = page.cursor != after
             if page.messages:
-                self._deliver(producer, page)
+                self._deliver_in_time(producer, page)
                 self._works()
             after = page.cursor
             self._acknowledge(after, at_once=self._stopping.is_set())
@@ -144,6 +146,22 @@ class Publisher:
                 self._wake.wait(TICK_SECONDS)
             elif not page.full:
                 self._stopping.wait(PACE_SECONDS)
+
+    def _deliver_in_time(self, producer: CappedProducer, page: Page) -> None:
+        """Send a page, and choose how large the next one is. Raises as `_deliver`.
+
+        What is too much for the time that a record is tried, as on a slow way or beside others who leave no processor
+        time, would fail for ever, and all of it be sent again each time. So fewer are tried then, and more again when
+        that was quick.
+        """
+        begun = time.monotonic()
+        try:
+            self._deliver(producer, page)
+        except Unavailable:
+            self._entries = max(1, self._entries // 2)
+            raise
+        if time.monotonic() - begun < _LIMITS.delivery_timeout_seconds / 4:
+            self._entries = min(PAGE_ENTRIES, 2 * self._entries)
 
     def _deliver(self, producer: CappedProducer, page: Page) -> None:
         """Send a page; returns when Kafka has all of it.
