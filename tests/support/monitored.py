@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc.aio
-import psutil
 from prometheus_client.core import Metric
 
-from epistream.services.kafka import clients, poller
+from epistream.services.kafka import clients
 from epistream.v1 import admin_service_pb2 as admin_pb
 from epistream.v1 import ingest_service_pb2 as ingest_pb
 from epistream.v1 import knowledge_pb2 as pb
@@ -28,6 +27,7 @@ from tests.support.collapsing import EVERY, FEW_KINDS, collapse, kinds, texts
 from tests.support.intake import send, taking, topic_with_dead_letters
 from tests.support.kafka import Kafka
 from tests.support.metrics import served
+from tests.support.processes import pollers
 from tests.support.rpc import Client, Subscription, rpc_failure_of, submission, vector
 from tests.support.secured import ACCESS, Secured, start
 from tests.support.waits import until, wait_until
@@ -129,14 +129,9 @@ async def _fail(secured: Secured) -> None:
     async with secured.client("nobody") as stranger:
         await rpc_failure_of(stranger.namespaces.ListNamespaces(ns_pb.ListNamespacesRequest()))
     put(secured.folder / "access.toml", "no access file")
-    await until(lambda: _pollers(secured), "a poller")
-    for process in _pollers(secured):
+    await until(lambda: pollers(secured.service.pid), "a poller")
+    for process in pollers(secured.service.pid):
         process.kill()
-
-
-def _pollers(secured: Secured) -> list[psutil.Process]:
-    children = psutil.Process(secured.service.pid).children()
-    return [child for child in children if poller.__name__ in child.cmdline()]
 
 
 async def _follow(stream: Subscription, acknowledgements: int | None = None) -> None:
