@@ -20,19 +20,14 @@ from tests.support.failing_service import HELD_LINE
 from tests.support.intake import admitted, send, topic_with_dead_letters
 from tests.support.kafka import Kafka
 from tests.support.methods import METHODS
+from tests.support.processes import pollers
 from tests.support.rpc import Subscription, client_of, failure_of, revisions, submission
-from tests.support.service import Fail, RunningService, running_service
+from tests.support.service import Fail, running_service
 from tests.support.waits import until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICES = sorted({method.containing_service.full_name for method in METHODS.values()})
-
-
-def pollers(service: RunningService) -> list[psutil.Process]:
-    """The processes that read Kafka."""
-    children = psutil.Process(service.pid).children(recursive=True)
-    return [child for child in children if any(part.endswith(".poller") for part in child.cmdline())]
 
 
 async def health_ends(watch: Any, ended: list[str]) -> None:
@@ -78,7 +73,7 @@ async def test_health_first_then_the_streams_and_kafka_then_the_calls_then_the_s
                 await until(lambda: HELD_LINE in service.logged(), "a call that is being worked on")
                 watch = health_pb2_grpc.HealthStub(probes).Watch(health_pb2.HealthCheckRequest(service=SERVICES[0]))
                 assert (await watch.read()).status == SERVING
-                reading = pollers(service)
+                reading = pollers(service.pid)
                 assert reading != []
                 for process in reading:
                     process.suspend()

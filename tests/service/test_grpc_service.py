@@ -165,20 +165,25 @@ async def test_an_event_loop_that_stands_still_fails_the_liveness_probe(tmp_path
     probe = container["livenessProbe"]
     request = health_pb2.HealthCheckRequest(service=probe["grpc"].get("service", ""))
 
-    async def is_alive() -> bool:
-        async with grpc.aio.insecure_channel(running.health_address) as channel:
-            call = health_pb2_grpc.HealthStub(channel).Check(request, timeout=probe["timeoutSeconds"])
-            return bool(await call.code() == grpc.StatusCode.OK)
+    with running_service(tmp_path / "data", health_address="127.0.0.1:0", fail=Fail("loop_held", at_pass=1)) as held:
 
-    async def is_dead() -> bool:
-        return not await is_alive()
+        async def told() -> grpc.StatusCode:
+            async with grpc.aio.insecure_channel(held.health_address) as channel:
+                check = health_pb2_grpc.HealthStub(channel).Check(request, timeout=probe["timeoutSeconds"])
+                code: grpc.StatusCode = await check.code()
+            return code
 
-    with running_service(tmp_path / "data", health_address="127.0.0.1:0", fail=Fail("loop_held", at_pass=1)) as running:
+        async def is_alive() -> bool:
+            return await told() == grpc.StatusCode.OK
+
+        async def is_out_of_time() -> bool:
+            return await told() == grpc.StatusCode.DEADLINE_EXCEEDED
+
         assert await is_alive()
-        running.signal(signal.SIGUSR1)
-        await until(is_dead, "a probe that fails")
-        assert "epistream_writer_waiting_bytes 0.0" in running.metrics_page(), "all else goes on"
-        running.signal(signal.SIGUSR2)
+        held.signal(signal.SIGUSR1)
+        await until(is_out_of_time, "a probe that fails")
+        assert "epistream_writer_waiting_bytes 0.0" in held.metrics_page(), "all else goes on"
+        held.signal(signal.SIGUSR2)
         await until(is_alive, "a probe that succeeds")
 
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc.aio
-import psutil
 from prometheus_client.core import Metric
 
-from epistream.services.kafka import clients, poller
+from epistream.services.kafka import clients
 from epistream.v1 import admin_service_pb2 as admin_pb
 from epistream.v1 import ingest_service_pb2 as ingest_pb
 from epistream.v1 import knowledge_pb2 as pb
@@ -28,9 +27,10 @@ from tests.support.collapsing import EVERY, FEW_KINDS, collapse, kinds, texts
 from tests.support.intake import send, taking, topic_with_dead_letters
 from tests.support.kafka import Kafka
 from tests.support.metrics import served
+from tests.support.processes import pollers
 from tests.support.rpc import Client, Subscription, rpc_failure_of, submission, vector
 from tests.support.secured import ACCESS, Secured, start
-from tests.support.waits import wait_until
+from tests.support.waits import until, wait_until
 
 NAMESPACE = "monitored"
 _COLLAPSED = "monitored-collapsed"
@@ -61,7 +61,14 @@ def monitored(folder: Path, kafka: Kafka) -> Iterator[Monitored]:
     topics = ",".join((topic, _with_lost_records(folder / "data", kafka), _with_a_refused_letter(kafka)))
     settings = {"kafka": kafka.bootstrap, "kafka_topics": topics, "kafka_group": topic}
     for secured in start(folder, ACCESS, **settings, signals_interval_seconds="0.5"):
-        yield Monitored(secured, kafka, topic)
+        made = Monitored(secured, kafka, topic)
+        _await_refusal(made)
+        yield made
+
+
+def _await_refusal(made: Monitored) -> None:
+    """Before there is traffic: beside it Kafka is told one message after the other, and very late."""
+    wait_until(lambda: "epistream_outbox_unpublishable_total{" in made.page(), "the refused letter")
 
 
 def _with_lost_records(folder: Path, kafka: Kafka) -> str:
@@ -122,9 +129,9 @@ async def _fail(secured: Secured) -> None:
     async with secured.client("nobody") as stranger:
         await rpc_failure_of(stranger.namespaces.ListNamespaces(ns_pb.ListNamespacesRequest()))
     put(secured.folder / "access.toml", "no access file")
-    for child in psutil.Process(secured.service.pid).children():
-        if poller.__name__ in child.cmdline():
-            child.kill()
+    await until(lambda: pollers(secured.service.pid), "a poller")
+    for process in pollers(secured.service.pid):
+        process.kill()
 
 
 async def _follow(stream: Subscription, acknowledgements: int | None = None) -> None:

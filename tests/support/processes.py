@@ -1,6 +1,10 @@
-"""Is a process there?"""
+"""Is a process there, and which are those beside a service?"""
 
 from pathlib import Path
+
+import psutil
+
+from epistream.services.kafka import poller
 
 
 def is_running(pid: int) -> bool:
@@ -10,3 +14,8 @@ def is_running(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state not in {"Z", "X"}
+
+
+def pollers(pid: int) -> list[psutil.Process]:
+    """Those that read Kafka beside a service's process."""
+    return [child for child in psutil.Process(pid).children(recursive=True) if poller.__name__ in child.cmdline()]

@@ -1,4 +1,4 @@
-"""Who follows the health and does not read keeps nobody waiting; over gRPC: service/test_grpc_service.py."""
+"""Who follows the health and does not read keeps nobody waiting; over gRPC: service/test_tls.py."""
 
 import asyncio
 from typing import Any
