@@ -1,10 +1,12 @@
 """What becomes of a submission: the rules of match and gate, through the whole pipeline."""
 
+import contextlib
 import itertools
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 
 from epistream.indexer import known
@@ -14,7 +16,7 @@ from epistream.indexer.model import Position
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.v1 import namespace_service_pb2 as ns_pb
-from epistream.wire.errors import Conflict, InvalidInput, NotFound
+from epistream.wire.errors import Broken, Conflict, InvalidInput, NotFound
 from tests.support.knowing import NAMESPACE, commit, direction, open_engine, record, retraction, submission
 
 NEAR = direction(1.0, 0.1)
@@ -49,6 +51,26 @@ def test_new_knowledge_is_admitted_with_version_and_revision_one(engine: Engine)
     (receipt,) = commit(engine, submission("Water boils at 100 °C.", id="1", item="boiling"))
     assert what(receipt) == ("ADMITTED", "NEW")
     assert (receipt.item_id, receipt.version, receipt.revision) == ("boiling", 1, 1)
+
+
+def test_what_is_prepared_is_committed_and_published_when_no_file_can_be_opened(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the service has no more files to open: it would stop, since memory were behind the store."""
+    commit(engine, submission("Water boils at 100 °C.", id="1", item="boiling"))
+    prepared = engine.pipeline.prepare([record(submission("Water boils at 99.97 °C.", id="2", item="boiling"))])
+
+    def refuse(*_: object, **__: object) -> None:
+        raise apsw.CantOpenError
+
+    with contextlib.ExitStack() as readers:
+        monkeypatch.setattr(apsw, "Connection", refuse)
+        with contextlib.suppress(Broken):
+            while True:
+                readers.enter_context(engine.store.reader())
+        (receipt,) = engine.pipeline.commit(prepared)
+
+    assert what(receipt) == ("REVISED", "REVISION")
 
 
 def test_the_same_submission_again_gets_the_earlier_receipt_and_writes_nothing(engine: Engine) -> None:

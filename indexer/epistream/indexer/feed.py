@@ -133,7 +133,7 @@ class Feed:
         self.wake()
 
     def _take_in(self, changed: Sequence[Entry]) -> None:
-        with self._store.reader() as catalog:
+        with self._store.newest() as catalog:  # by the writer's own connection: it opens no file
             frames = [_frame(entry, self._before(catalog, entry)) for entry in changed]
         with self._lock:
             self._shared.clear()

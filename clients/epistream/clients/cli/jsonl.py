@@ -83,16 +83,25 @@ async def without_blocking(lines: Iterator[Line]) -> AsyncIterator[Line]:
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Line | Wrong | None] = asyncio.Queue(LINES_AHEAD_MAX)
 
+    def give(one: Line | Wrong | None) -> None:
+        putting = queue.put(one)
+        try:
+            put = asyncio.run_coroutine_threadsafe(putting, loop)
+        except RuntimeError:
+            putting.close()
+            raise
+        put.result()
+
     def read() -> None:
         # When the loop is closed nobody waits for more.
         with contextlib.suppress(RuntimeError, concurrent.futures.CancelledError):
             last: Wrong | None = None
             try:
                 for line in lines:
-                    asyncio.run_coroutine_threadsafe(queue.put(line), loop).result()
+                    give(line)
             except Wrong as error:
                 last = error
-            asyncio.run_coroutine_threadsafe(queue.put(last), loop).result()
+            give(last)
 
     threading.Thread(target=read, name="epistream-lines", daemon=True).start()
     while (line := await queue.get()) is not None:
