@@ -111,6 +111,28 @@ def test_a_switch_is_on_or_off(config: Path, monkeypatch: pytest.MonkeyPatch) ->
         configured(config)
 
 
+def test_a_user_without_a_home_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+
+    assert configured() == Service("127.0.0.1:7443", None)
+    with pytest.raises(InvalidInput, match="without a home has no file with a profile work"):
+        configured(profile="work")
+
+
+def test_a_token_that_is_none_is_not_shown(config: Path) -> None:
+    config.write_text('token = ["a secret"]')
+
+    with pytest.raises(InvalidInput) as raised:
+        configured()
+
+    assert "token: expected a text" in raised.value.message
+    assert "secret" not in raised.value.message
+
+
 def test_a_token_that_others_can_read_is_warned_of(config: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         configured()

@@ -58,11 +58,14 @@ def test_r21_a_word_again_and_again_repeats_whatever_stands_between(text: str) -
 
 def test_how_much_order_is_asked_is_learnt_from_people() -> None:
     lists = [" ".join(random.Random(seed).sample("abcdefghijklmnopqrstuvwxyz", 20)) for seed in range(200)]
+    longer = Wording([" ".join(PLAIN[place : place + 4]) for place in range(len(PLAIN) - 4)])
     shuffled = " ".join(random.Random(1).sample(words := PLAIN[0].split(), len(words)))
 
-    assert Wording(PLAIN).telling is not None
-    assert Wording(PLAIN).read("The lake is long.").doubt == "TOO_SHORT"
-    assert Wording(PLAIN).read(shuffled).doubt == "NO_ORDER"
+    assert longer.telling is not None
+    assert longer.read("The lake is long.").doubt == "TOO_SHORT"
+    assert longer.read(shuffled).doubt == "NO_ORDER"
+    assert longer.read("zrtl " * longer.telling).doubt == "NO_ORDER", "of a long text whatever it is made of"
+    assert longer.read("zrtl " * (longer.telling - 1)).doubt == "TOO_SHORT"
     assert Wording(lists).telling is None
     assert Wording(lists[1:]).read(lists[0]).doubt == "ANCHORS_UNORDERED"
     assert Wording([]).read(PLAIN[0]).repetition_rank is None

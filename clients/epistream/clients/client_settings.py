@@ -94,10 +94,11 @@ def _yes_or_no(said: str) -> bool:
 
 def _said_in_file(named: str | Path | None, profile: str | None, warn: Callable[[str], None]) -> dict[str, Any]:
     """What the file says; nothing where there is none and none was named."""
-    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    path = Path(named) if named is not None else Path(home, "epistream", "client.toml")
-    if named is None and profile is None and not path.is_file():
+    path = Path(named) if named is not None else _own_file()
+    if named is None and profile is None and (path is None or not os.access(path, os.F_OK)):
         return {}
+    if path is None:
+        raise InvalidInput(f"a user without a home has no file with a profile {profile}: name the file")
     try:
         table = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -118,6 +119,15 @@ def _said_in_file(named: str | Path | None, profile: str | None, warn: Callable[
     return table | {name: str(path.parent / Path(table[name]).expanduser()) for name in _FILES if name in table}
 
 
+def _own_file() -> Path | None:
+    """Where a user's file is; None for a user without a home, as in a container."""
+    try:
+        home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    except RuntimeError:
+        return None
+    return Path(home, "epistream", "client.toml")
+
+
 def _check(table: Mapping[str, Any], path: Path) -> None:
     allowed = (*_NAMES, "token")
     for name, value in table.items():
@@ -125,4 +135,5 @@ def _check(table: Mapping[str, Any], path: Path) -> None:
             raise InvalidInput(f"{path}: nothing is called {name!r}; expected {', '.join(allowed)}, or [profile.NAME]")
         kind, called = (bool, "true or false") if name == "tls" else (str, "a text")
         if not isinstance(value, kind):
-            raise InvalidInput(f"{path}: {name}: expected {called}, found {value!r}")
+            found = "" if name == "token" else f", found {value!r}"
+            raise InvalidInput(f"{path}: {name}: expected {called}{found}")

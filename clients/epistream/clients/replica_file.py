@@ -112,12 +112,12 @@ class ReplicaFile:
             _, _, epoch, revision, dimension, total = state
             self._db.execute("DELETE FROM staged")
             items = Items(dimension)
-            cursor = self._db.execute("SELECT row, item_id, revision, change, embedding FROM item ORDER BY row")
-            while rows := cursor.fetchmany(LOAD_ROWS):
-                total -= sum(map(_checksum, rows))
-                items.load([Row(*row) for row in rows])
-            if total:
+            # Read twice: of what is damaged nothing may be used, be it a row's number that takes all memory.
+            if total != sum(map(_checksum, self._items())):
                 raise self._damaged("the items have another checksum")
+            cursor = self._items()
+            while rows := cursor.fetchmany(LOAD_ROWS):
+                items.load([Row(*row) for row in rows])
             items.loaded()
             queries = {}
             for text, vector, checksum in self._db.execute("SELECT * FROM query ORDER BY rowid"):
@@ -125,6 +125,9 @@ class ReplicaFile:
                     raise self._damaged("a text's vector has another checksum")
                 queries[text] = vector
         return Held(None if revision is None else Position(epoch, revision), items, queries)
+
+    def _items(self) -> sqlite3.Cursor:
+        return self._db.execute("SELECT row, item_id, revision, change, embedding FROM item ORDER BY row")
 
     def apply(self, plan: Plan, position: Position) -> None:
         """The items as planned, at `position`. Durable when it returns."""

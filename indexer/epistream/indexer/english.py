@@ -1,7 +1,7 @@
 """English: which words follow which, as the books of a language have it and no window of some hundred texts can teach.
 
-The counts are those that SymSpell brings for its own purpose: of the 243,342 most frequent pairs of neighbouring words
-and of 82,765 words, from Google's Books Ngrams. Words of another language are not among them, or seldom follow each
+The counts are those that SymSpell brings for its own purpose: of the 242,342 most frequent pairs of neighbouring words
+and of 82,834 words, from Google's Books Ngrams. Words of another language are not among them, or seldom follow each
 other here: of them nothing is told.
 """
 

@@ -32,6 +32,8 @@ _LENGTHS: Final = (6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 140)
 """Words: people's texts are cut to each, and a text is compared with those of the next smaller one."""
 _UNORDERED_SHARE: Final = 0.05
 """So many of people's texts of a length have less order than what is asked of one."""
+_TAUGHT_MIN: Final = 40
+"""Words from which on an order that the window has taught is asked of what is said in another way."""
 _TELLING_TEXTS: Final = 20
 """Of fewer texts no share is taken."""
 _FOLDS: Final = 5
@@ -78,7 +80,7 @@ class Wording:
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        """Learn from the texts of the human window. 1 s for 500 of them."""
+        """Learn from the texts of the human window. 2 s for 500 of them, the first time."""
         split = [_words(text) for text in texts]
         self._order = _Order(split)
         self._asked = _asked(split)
@@ -253,19 +255,21 @@ def _above_chance(weights: NDArray[np.int32]) -> float:
 def _asked(split: Sequence[Sequence[str]]) -> list[_Asked]:
     """By length, up to the first for which it is ORDER_MIN. Texts are cut to it, so that all that are as long count.
 
-    What the window taught counts only where it makes an order certain, read by what the other four fifths of it taught:
-    what is said in another way than people's need not have it.
+    What the window taught counts only in long texts and where it makes an order certain, read by what the other four
+    fifths of it taught: what is said in another way than people's need not have it.
     """
     taught = [_Order([words for place, words in enumerate(split) if place % _FOLDS != fold]) for fold in range(_FOLDS)]
-    asked = []
+    asked: list[_Asked] = []
     for length in _LENGTHS:
         cut = [(taught[place % _FOLDS], words[:length]) for place, words in enumerate(split) if len(words) >= length]
         if len(cut) >= _TELLING_TEXTS:
             told, neighbours = zip(*(others.told(words, by_window=False) for others, words in cut), strict=True)
+            many = sorted(neighbours)[len(neighbours) // 4]
+            by_english = _reached(told)
             by_window = [others.told(words, by_english=False)[0] for others, words in cut]
-            certain = max(_reached(told), _reached(by_window)) >= ORDER_MIN
-            least = ORDER_MIN if certain else _reached(told)
-            asked.append(_Asked(length, sorted(neighbours)[len(neighbours) // 4], least))
+            certain = by_english >= ORDER_MIN or (length >= _TAUGHT_MIN and _reached(by_window) >= ORDER_MIN)
+            if certain or not asked or many > asked[-1].neighbours:
+                asked.append(_Asked(length, many, ORDER_MIN if certain else by_english))
             if certain:
                 break
     return asked

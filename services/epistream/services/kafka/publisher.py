@@ -151,8 +151,8 @@ class Publisher:
         """Send a page, and choose how large the next one is. Raises as `_deliver`.
 
         What is too much for the time that a record is tried, as on a slow way or beside others who leave no processor
-        time, would fail for ever, and all of it be sent again each time. So fewer are tried then, and more again when
-        that was quick.
+        time, would fail for ever, and all of it be sent again each time. So half as many are tried then; one more after
+        each that is taken, and twice as many after one that was quick. A single entry is tried for ever.
         """
         begun = time.monotonic()
         try:
@@ -160,8 +160,8 @@ class Publisher:
         except Unavailable:
             self._entries = max(1, self._entries // 2)
             raise
-        if time.monotonic() - begun < _LIMITS.delivery_timeout_seconds / 4:
-            self._entries = min(PAGE_ENTRIES, 2 * self._entries)
+        quick = time.monotonic() - begun < _LIMITS.delivery_timeout_seconds / 4
+        self._entries = min(PAGE_ENTRIES, 2 * self._entries if quick else self._entries + 1)
 
     def _deliver(self, producer: CappedProducer, page: Page) -> None:
         """Send a page; returns when Kafka has all of it.
