@@ -15,6 +15,29 @@ PATIENCE_SECONDS: Final = 20.0
 VERBS: Final = ("read", "write", "review", "watch", "admin")
 NAMESPACES: Final = ("a", "b")
 
+LIMITS: Final = {
+    "lasting": "",
+    "small": "message_bytes = 200",
+    "seldom": "submissions_per_second = 0.001",
+    "hasty": "calls_per_second = 0.001",
+    "weighty": "bytes_per_second = 0.001",
+    "single": "calls = 1",
+    "narrow": "in_hand_bytes = 1",
+    "careless": "",
+}
+"""Who has the role `lasting`, and within which limit."""
+
+
+def lasting(name: str) -> str:
+    """A principal of LIMITS in an access file."""
+    return f"""
+[principals.{name}]
+roles = ["lasting"]
+token_hashes = ["{hash_of(name)}"]
+limits = {{ {LIMITS[name]} }}
+"""
+
+
 ACCESS: Final = f"""
 [jwt]
 issuer = "{ISSUER}"
@@ -26,44 +49,7 @@ leeway_seconds = 0
 verbs = ["read", "write", "watch", "admin"]
 namespaces = ["*"]
 
-[principals.lasting]
-roles = ["lasting"]
-token_hashes = ["{hash_of("lasting")}"]
-
-[principals.small]
-roles = ["lasting"]
-token_hashes = ["{hash_of("small")}"]
-limits = {{ message_bytes = 200 }}
-
-[principals.seldom]
-roles = ["lasting"]
-token_hashes = ["{hash_of("seldom")}"]
-limits = {{ submissions_per_second = 0.001 }}
-
-[principals.hasty]
-roles = ["lasting"]
-token_hashes = ["{hash_of("hasty")}"]
-limits = {{ calls_per_second = 0.001 }}
-
-[principals.weighty]
-roles = ["lasting"]
-token_hashes = ["{hash_of("weighty")}"]
-limits = {{ bytes_per_second = 0.001 }}
-
-[principals.single]
-roles = ["lasting"]
-token_hashes = ["{hash_of("single")}"]
-limits = {{ calls = 1 }}
-
-[principals.narrow]
-roles = ["lasting"]
-token_hashes = ["{hash_of("narrow")}"]
-limits = {{ in_hand_bytes = 1 }}
-
-[principals.careless]
-roles = ["lasting"]
-token_hashes = ["{hash_of("careless")}"]
-
+{"".join(map(lasting, LIMITS))}
 [roles.ward]
 verbs = ["watch"]
 namespaces = ["a"]
