@@ -43,7 +43,6 @@ _CHANNELS: Final = 20
 _THREADS: Final = 64
 """Of which each is at most at one connection; those of asyncio itself are 6 on two cores."""
 _TOO_LARGE_BYTES: Final = 20 * 1024 * 1024
-_UNANSWERED: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +82,12 @@ class Attack:
         async with client_with(self.address, credentials, self.token, ("grpc.use_local_subchannel_pool", 1)) as client:
             yield client
 
-    async def call(
-        self, call: Awaitable[object], is_refusal: Callable[[grpc.aio.AioRpcError], bool] = lambda _: True
-    ) -> None:
+    async def call(self, call: Awaitable[object], is_refusal: Callable[[grpc.aio.AioRpcError], bool]) -> None:
         """Count a call when it is answered, and whether it was refused; an error that is no refusal is a failure."""
         try:
             await call
         except grpc.aio.AioRpcError as error:
-            if error.code() in _UNANSWERED or not is_refusal(error):
+            if not is_refusal(error):
                 self.failed += 1
                 return
             self.refused += 1
@@ -133,9 +130,14 @@ async def oversized(attack: Attack, per_second: int) -> Never:
     async with attack.client() as client:
 
         async def send(_: int) -> None:
-            await attack.call(client.ingest.Submit(request, timeout=PATIENCE_SECONDS))
+            await attack.call(client.ingest.Submit(request, timeout=PATIENCE_SECONDS), is_too_much)
 
         await steadily(attack, per_second, send)
+
+
+def is_too_much(error: grpc.aio.AioRpcError) -> bool:
+    """Whether it is RESOURCE_EXHAUSTED."""
+    return error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 async def malformed(attack: Attack, per_second: int) -> Never:
@@ -145,11 +147,16 @@ async def malformed(attack: Attack, per_second: int) -> Never:
 
         async def send(number: int) -> None:
             if which := number % (len(methods) + 1):
-                await attack.call(client.call_raw(methods[which - 1], b"\xff" * 1000))
+                await attack.call(client.call_raw(methods[which - 1], b"\xff" * 1000), is_no_call)
             else:
                 await attack.connect(_talk_nonsense, alpn=())
 
         await steadily(attack, per_second, send)
+
+
+def is_no_call(error: grpc.aio.AioRpcError) -> bool:
+    """Whether it says that there is no such message, or no such method."""
+    return error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED)
 
 
 def _talk_nonsense(connection: ssl.SSLSocket) -> bool:
@@ -197,7 +204,7 @@ def is_told_when_to_come_back(error: grpc.aio.AioRpcError) -> bool:
     status = rpc_status.from_call(error)
     retry = error_details_pb2.RetryInfo()
     told = status is not None and any(detail.Unpack(retry) for detail in status.details)
-    return told and error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and retry.retry_delay.ToMicroseconds() > 0
+    return told and is_too_much(error) and retry.retry_delay.ToMicroseconds() > 0
 
 
 async def idle(attack: Attack, streams: int) -> Never:
@@ -248,6 +255,8 @@ class Kind:
     """The part of it that the service has to refuse."""
     refusal: str = "of which refused"
     principal: str = HOSTILE
+    granted: int = 0
+    """How much of it the principal may do, and does in quiet times too: it is the rest that means harm."""
 
 
 KINDS: Final = {
@@ -264,6 +273,7 @@ KINDS: Final = {
         refused=0.9,
         refusal="of which RESOURCE_EXHAUSTED with a retry delay",
         principal=EAGER,
+        granted=EAGER_MAY_PER_SECOND,
     ),
 }
 
@@ -280,12 +290,12 @@ def step_back() -> None:
         os.nice(19)
 
 
-async def attack_until_told(kind: Kind, attack: Attack) -> Done:
-    """Attack until standard input has a line or ends. Raises what the attack fails with."""
+async def attack_until_told(kind: Kind, attack: Attack, count: int) -> Done:
+    """Do so much of it until standard input has a line or ends. Raises what the attack fails with."""
     loop, enough = asyncio.get_running_loop(), asyncio.Event()
     loop.set_default_executor(ThreadPoolExecutor(_THREADS))
     loop.add_reader(sys.stdin, enough.set)
-    attacking, told = asyncio.create_task(kind.carry_out(attack, kind.count)), asyncio.create_task(enough.wait())
+    attacking, told = asyncio.create_task(kind.carry_out(attack, count)), asyncio.create_task(enough.wait())
     await asyncio.wait({attacking, told}, return_when=asyncio.FIRST_COMPLETED)
     loop.remove_reader(sys.stdin)
     if attacking.done():
@@ -298,10 +308,12 @@ def main() -> int:
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("address")
     parser.add_argument("ca", type=Path)
+    parser.add_argument("--granted", action="store_true", help="no more of it than they may")
     given = parser.parse_args()
     step_back()
     kind = KINDS[given.kind]
-    done = asyncio.run(attack_until_told(kind, Attack(given.address, given.ca, kind.principal)))
+    count = kind.granted if given.granted else kind.count
+    done = asyncio.run(attack_until_told(kind, Attack(given.address, given.ca, kind.principal), count))
     print(json.dumps(asdict(done)), flush=True)
     return 0
 

@@ -2,8 +2,9 @@
 
 The service has TLS and an access file. A healthy process asks, publishes and subscribes at a steady rate, whether or
 not the service keeps up, all the time; an attack (bench/attackers.py) comes and goes `--rounds` times, a quiet time
-of half its `--seconds` before and after each. What counts is the median of the rounds' multiples: this machine is
-shared, and single ones differ by a third. The service's memory is looked at five times a second.
+of half its `--seconds` before and after each. Who sends more than its limit under attack sends what the limit grants in
+quiet times: that is to be served. What counts is the median of the rounds' multiples: this machine is shared, and
+single ones differ by a third. The service's memory is looked at five times a second.
 
 Attackers have no machine of their own here and run at SCHED_IDLE, on what service and healthy clients leave of its
 cores: so what they compute for themselves takes nothing from those, and what they send waits while all cores are busy,
@@ -16,7 +17,6 @@ the disk itself is slower or faster for whole minutes a small write beside them 
 """
 
 import argparse
-import asyncio
 import json
 import statistics
 import sys
@@ -25,37 +25,34 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
-import grpc
-import grpc.aio
-import numpy as np
 import psutil
 
 from bench.attackers import EAGER, EAGER_MAY_PER_SECOND, HOSTILE, KINDS, NAMESPACE, WATCHED, Done
+from bench.healthy import WINDOW_SECONDS, p99_from, windows
 from bench.machine import Meanwhile, watched
 from bench.parts import Asked
 from bench.report import Figure, at_least, below, report
-from epistream.v1 import knowledge_pb2 as pb
-from epistream.v1 import knowledge_service_pb2 as know_pb
 from tests.support.certificates import Authority
-from tests.support.rpc import Client, submission, vector
-from tests.support.security import client_with, hash_of
+from tests.support.security import hash_of
 from tests.support.service import RunningService, running_service
 
 ROUNDS: Final = 3
 SECONDS: Final = 60
-WINDOW_SECONDS: Final = 10.0
-ASKED_PER_SECOND: Final = 100
-PUBLISHED_PER_SECOND: Final = 50
-PATIENCE_SECONDS: Final = 1.0
-"""For the answers to what was due at the end of some time; what has none by then never had one."""
-ITEMS: Final = 2000
 MEBIBYTE: Final = 1024 * 1024
+STREAMS: Final = "epistream_watch_streams"
+"""The metric."""
 KEPT: Final = 0.95
 """Of the rate that an attack says it has, what it must have reached."""
+
+Felt: TypeAlias = dict[str, list[float]]
+"""The p99 of each window, milliseconds: of `ask`, `push` and `disk`."""
+Feel: TypeAlias = Callable[[float], Felt]
+"""What is felt in so many seconds."""
 
 ACCESS: Final = f"""
 [roles.healthy]
@@ -88,16 +85,11 @@ limits = {{ submissions_per_second = {EAGER_MAY_PER_SECOND} }}
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--healthy", nargs=2, metavar=("ADDRESS", "CA"), help="used by itself")
     parser.add_argument("--only", choices=KINDS, nargs="+", help="these kinds of attack")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each attack comes")
     parser.add_argument("--seconds", type=int, default=SECONDS, help="how long each attack lasts, 20 or more")
     parser.add_argument("--elsewhere", action="store_true", help="attack another service on the same machine")
     arguments = parser.parse_args()
-    if arguments.healthy:
-        address, ca = arguments.healthy
-        asyncio.run(healthy(address, Path(ca).read_bytes()))
-        return 0
     if arguments.seconds < 2 * WINDOW_SECONDS:
         parser.error(f"--seconds {arguments.seconds}: a quiet time, of half of it, needs {WINDOW_SECONDS:.0f} seconds")
     figures = [
@@ -124,61 +116,89 @@ def attacked_by(kind: str, rounds: int, seconds: float, *, elsewhere: bool) -> l
             healthy_clients(attacked, authority).finish()  # the same namespaces and items
         figures: list[Figure] = []
         feel = partial(felt, clients, disk)
-        quiet, during = [feel(seconds / 2)], []
+        target = Target(kind, attacked, authority.ca_file)
+        quiet, during = [in_quiet(target, seconds / 2, feel)], []
         for _ in range(rounds):
-            felt_then, seen = under(kind, attacked, authority, seconds, feel)
+            felt_then, seen = under(target, seconds, feel)
             during.append(felt_then)
             figures += seen
-            quiet.append(feel(seconds / 2))
+            quiet.append(in_quiet(target, seconds / 2, feel))
         clients.finish()
     return figures + compared(kind, quiet, during)
 
 
 def healthy_clients(service: RunningService, authority: Authority) -> Asked:
     """The healthy process, which has made its namespaces and goes on."""
-    command = ("-m", "bench.hostile", "--healthy", service.address, str(authority.ca_file))
-    clients = Asked("the healthy process", *command)
+    clients = Asked("the healthy process", "-m", "bench.healthy", service.address, str(authority.ca_file))
     clients.hear()
     return clients
 
 
-def under(
-    kind: str,
-    attacked: RunningService,
-    authority: Authority,
-    seconds: float,
-    feel: Callable[[float], dict[str, list[float]]],
-) -> tuple[dict[str, list[float]], list[Figure]]:
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is attacked, and how."""
+
+    kind: str
+    service: RunningService
+    ca_file: Path
+
+    def attackers(self, *more: str) -> Asked:
+        """Their process, which is under way."""
+        given = (self.kind, self.service.address, str(self.ca_file), *more)
+        process = Asked("the attackers", "-m", "bench.attackers", *given)
+        process.hear()
+        return process
+
+
+def in_quiet(target: Target, seconds: float, feel: Feel) -> Felt:
+    """What is felt while nobody does more than it may."""
+    if not KINDS[target.kind].granted:
+        return feel(seconds)
+    allowed = target.attackers("--granted")
+    quiet = feel(seconds)
+    allowed.ask("enough")
+    allowed.finish()
+    return quiet
+
+
+def under(target: Target, seconds: float, feel: Feel) -> tuple[Felt, list[Figure]]:
     """What is felt under one attack; what the attack did, and what memory it took."""
+    kind, attacked = target.kind, target.service
     process = psutil.Process(attacked.pid)
-    resting = process.memory_info().rss
+    resting, followed = process.memory_info().rss, attacked.metric(STREAMS)
     with memory_of(process) as most:
-        attackers = Asked("the attackers", "-m", "bench.attackers", kind, attacked.address, str(authority.ca_file))
-        attackers.hear()  # that it is under way
+        attacking = target.attackers()
         during = feel(seconds)
-        done = Done(**json.loads(attackers.ask("enough")))
-        attackers.finish()
+        followed = attacked.metric(STREAMS) - followed
+        done = Done(**json.loads(attacking.ask("enough")))
+        attacking.finish()
     return during, [
-        *kept(kind, done),
+        *kept(kind, done, followed),
         Figure(f"{kind}: memory of the service before", resting / MEBIBYTE, "MiB"),
         Figure(f"{kind}: at most", max(most) / MEBIBYTE, "MiB"),
         Figure(f"{kind}: afterwards", process.memory_info().rss / MEBIBYTE, "MiB"),
     ]
 
 
-def kept(name: str, done: Done) -> list[Figure]:
-    """What an attack has done, each with what it had to do as its target: what is felt under less says nothing."""
+def kept(name: str, done: Done, followed: float) -> list[Figure]:
+    """What an attack has done, each with what it had to do as its target: what is felt under less says nothing.
+
+    Args:
+        name: of KINDS.
+        done: what the attackers say.
+        followed: how many more streams the service has open at the end: who does not read does not see the end of one.
+    """
     kind = KINDS[name]
     per, least = (done.seconds, KEPT * kind.count) if kind.unit == "/s" else (1, kind.count)
     figures = [at_least(f"{name}: {kind.what}", done.done / per, kind.unit, least)]
     if kind.refused:
         figures.append(at_least(f"{name}: {kind.refusal}", done.refused / per, kind.unit, kind.refused * least))
+    if kind.unit == "streams":
+        figures.append(at_least(f"{name}: open to the end, as the service counts them", followed, kind.unit, least))
     return [*figures, Figure(f"{name}: begun in vain", done.failed, "times")]
 
 
-def compared(
-    kind: str, quiet: Sequence[dict[str, list[float]]], during: Sequence[dict[str, list[float]]]
-) -> list[Figure]:
+def compared(kind: str, quiet: Sequence[Felt], during: Sequence[Felt]) -> list[Figure]:
     """What is felt under each attack against what is felt before and after it; one more in `quiet` than in `during`."""
     figures = []
     for what, name in (("ask", "a call"), ("push", "a push"), ("disk", "a write of 4 KiB beside them")):
@@ -197,10 +217,10 @@ def compared(
     return figures
 
 
-def felt(clients: Asked, disk: Meanwhile, seconds: float) -> dict[str, list[float]]:
-    """The p99 of each window over some time, milliseconds: of the healthy clients' `ask` and `push`, and of `disk`."""
+def felt(clients: Asked, disk: Meanwhile, seconds: float) -> Felt:
+    """What the healthy clients and the disk say of the next seconds."""
     begun = time.time()
-    found: dict[str, list[float]] = json.loads(clients.ask(str(seconds)))
+    found: Felt = json.loads(clients.ask(str(seconds)))
     waited = [(begin, end - begin) for begin, end in disk.writes]
     return found | {"disk": [p99_from(waited, at) for at in windows(begun, seconds)]}
 
@@ -221,96 +241,6 @@ def memory_of(process: psutil.Process) -> Iterator[list[int]]:
     finally:
         over.set()
         looking.join()
-
-
-async def healthy(address: str, ca: bytes) -> None:
-    """Ask, publish and subscribe for ever; answer each line, a number of seconds, with the p99 of its windows."""
-    async with client_with(address, grpc.ssl_channel_credentials(ca), "healthy") as client:
-        for namespace in (WATCHED, NAMESPACE):
-            await client.make_namespace(namespace)
-        for start in range(0, ITEMS, 500):
-            await client.submit_many(WATCHED, range(start, start + 500))
-        asked: list[tuple[float, float]] = []
-        pushed: list[tuple[float, float]] = []
-        tasks = [
-            asyncio.create_task(ask(client, asked)),
-            asyncio.create_task(publish(client)),
-            asyncio.create_task(follow(client, pushed)),
-        ]
-        print("ready", flush=True)
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            begun, seconds = time.monotonic(), float(line)
-            await asyncio.sleep(seconds + PATIENCE_SECONDS)
-            of_both = (("ask", asked, ASKED_PER_SECOND), ("push", pushed, PUBLISHED_PER_SECOND))
-            p99 = {
-                what: [p99_from(found, at, int(rate * WINDOW_SECONDS)) for at in windows(begun, seconds)]
-                for what, found, rate in of_both
-            }
-            print(json.dumps(p99), flush=True)
-        while not all(task.done() for task in tasks):  # until Python 3.12 wait_for may lose a cancellation
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=1)
-
-
-def windows(begun: float, seconds: float) -> list[float]:
-    """When each begins."""
-    return [begun + WINDOW_SECONDS * number for number in range(int(seconds / WINDOW_SECONDS))]
-
-
-def p99_from(found: Sequence[tuple[float, float]], begun: float, due: int = 0) -> float:
-    """Of what was due in the window that begins at `begun`, milliseconds; infinite for what of `due` never came."""
-    took = [1000 * took for at, took in found if begun <= at < begun + WINDOW_SECONDS]
-    return float(np.percentile([*took, *[np.inf] * (due - len(took))], 99, method="lower"))
-
-
-async def ask(client: Client, found: list[tuple[float, float]]) -> None:
-    """Get and search in turns; when each was due, and how long until its answer came."""
-    calls = set[asyncio.Task[None]]()
-    begun = time.monotonic()
-    number = 0
-    while True:
-        number += 1
-        due = begun + number / ASKED_PER_SECOND
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
-        call = asyncio.create_task(ask_once(client, number, due, found))
-        calls.add(call)
-        call.add_done_callback(calls.discard)
-
-
-async def ask_once(client: Client, number: int, due: float, found: list[tuple[float, float]]) -> None:
-    if number % 2:
-        await client.knowledge.Get(know_pb.GetRequest(namespace=WATCHED, item_id=f"item-{number % ITEMS}"))
-    else:
-        query = pb.Embedding(float32=vector(number % ITEMS))
-        await client.knowledge.Search(know_pb.SearchRequest(namespace=WATCHED, vector=query))
-    found.append((due, time.monotonic() - due))
-
-
-async def publish(client: Client) -> None:
-    """New items, one at a time, each with the moment it was due as an attribute."""
-    begun, number, calls = time.monotonic(), ITEMS, set[asyncio.Task[list[pb.Receipt]]]()
-    while True:
-        number += 1
-        due = begun + (number - ITEMS) / PUBLISHED_PER_SECOND
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
-        made = submission(WATCHED, number, attributes={"due": repr(due)})
-        call = asyncio.create_task(client.submit(made))
-        calls.add(call)
-        call.add_done_callback(calls.discard)
-
-
-async def follow(client: Client, found: list[tuple[float, float]]) -> None:
-    """When each change was due, and how long until it was here; says what it has, as a replica does."""
-    async with client.subscribe(WATCHED, head=True) as stream:
-        while True:
-            message = await stream.next()
-            now = time.monotonic()
-            for change in message.changes.changes:
-                due = float(change.knowledge.attributes["due"])
-                found.append((due, now - due))
-            if message.HasField("changes"):
-                await stream.acknowledge(message.changes.changes[-1].revision)
 
 
 if __name__ == "__main__":

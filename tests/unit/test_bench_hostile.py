@@ -11,8 +11,9 @@ import pytest
 from google.rpc import code_pb2, status_pb2
 from grpc_status import rpc_status
 
-from bench.attackers import HOSTILE, KINDS, Attack, Done, is_told_when_to_come_back
-from bench.hostile import kept, p99_from
+from bench.attackers import HOSTILE, KINDS, Attack, Done, is_no_call, is_told_when_to_come_back, is_too_much
+from bench.healthy import p99_from
+from bench.hostile import kept
 from epistream.wire.errors import InvalidInput, Unavailable
 from epistream.wire.status import to_status
 from tests.support.certificates import Authority
@@ -20,17 +21,21 @@ from tests.support.certificates import Authority
 
 @pytest.mark.parametrize("name", KINDS)
 def test_an_attack_that_did_what_it_says_is_one(name: str) -> None:
-    count = KINDS[name].count * (60 if KINDS[name].unit == "/s" else 1)
+    followed = KINDS[name].count
+    count = followed * (60 if KINDS[name].unit == "/s" else 1)
     refused = int(KINDS[name].refused * count)
 
-    assert all(figure.ok for figure in kept(name, Done(60.0, count, refused, 0)))
-    assert not all(figure.ok for figure in kept(name, Done(60.0, int(0.9 * count), refused, 0)))
+    assert all(figure.ok for figure in kept(name, Done(60.0, count, refused, 0), followed))
+    assert not all(figure.ok for figure in kept(name, Done(60.0, int(0.9 * count), refused, 0), followed))
     if refused:
-        assert not all(figure.ok for figure in kept(name, Done(60.0, count, int(0.9 * refused), 0)))
+        assert not all(figure.ok for figure in kept(name, Done(60.0, count, int(0.9 * refused), 0), followed))
 
 
 def test_of_streams_all_have_to_be_open() -> None:
-    assert not all(figure.ok for figure in kept("idle", Done(60.0, KINDS["idle"].count - 1, 0, 1)))
+    count = KINDS["slow"].count
+
+    assert not all(figure.ok for figure in kept("slow", Done(60.0, count - 1, 0, 1), count))
+    assert not all(figure.ok for figure in kept("slow", Done(60.0, count, 0, 0), count - 1))
 
 
 async def test_a_connection_that_is_not_made_does_not_count(tmp_path: Path) -> None:
@@ -40,7 +45,7 @@ async def test_a_connection_that_is_not_made_does_not_count(tmp_path: Path) -> N
 
     await attack.connect(lambda _: True)
     async with attack.client() as client:
-        await attack.call(client.call_raw("IngestService/Submit", b""))
+        await attack.call(client.call_raw("IngestService/Submit", b""), is_too_much)
 
     done = attack.so_far()
     assert (done.done, done.refused, done.failed) == (0, 0, 2)
@@ -69,14 +74,19 @@ class Refusal(grpc.aio.AioRpcError):
         super().__init__(told.code, grpc.aio.Metadata(), grpc.aio.Metadata(*told.trailing_metadata), told.details)
 
 
-def test_only_a_refusal_that_says_when_to_come_back_counts_as_one_over_limits() -> None:
+def test_only_the_refusal_that_is_due_counts_as_one() -> None:
     over = Unavailable("you may send 20 submissions a second", reason="RATE_LIMITED", retry_delay_seconds=0.05)
-    wrong = InvalidInput("too large", reason="TOO_LARGE")
+    large = InvalidInput("too large", reason="TOO_LARGE")
+    wrong = InvalidInput("the bytes are no message")
     bare = status_pb2.Status(code=code_pb2.RESOURCE_EXHAUSTED, message="no")
 
     assert is_told_when_to_come_back(Refusal(to_status(over)))
-    assert not is_told_when_to_come_back(Refusal(to_status(wrong)))
+    assert not is_told_when_to_come_back(Refusal(to_status(large)))
     assert not is_told_when_to_come_back(Refusal(bare))
+    assert is_too_much(Refusal(to_status(large)))
+    assert not is_too_much(Refusal(to_status(wrong)))
+    assert is_no_call(Refusal(to_status(wrong)))
+    assert not is_no_call(Refusal(to_status(large)))
 
 
 def test_what_has_no_answer_took_for_ever() -> None:

@@ -21,7 +21,7 @@ from epistream.services.errors import grpc_status, undecodable, unexpected
 from epistream.services.metrics import Metrics
 from epistream.services.security.audit import Audit
 from epistream.services.security.guard import Caller, Guard
-from epistream.services.security.limits import Bucket
+from epistream.services.security.limits import Allowance, Bucket
 from epistream.services.security.rules import RULES, Rule
 from epistream.wire.errors import EpistreamError, InvalidInput, Unavailable
 
@@ -160,6 +160,7 @@ class Calls:
         method: str,
         parse: Callable[[bytes], _Request],
         answer: Callable[[_Request, Call], Awaitable[bytes]],
+        begin: Callable[[Allowance], None] = Allowance.begin_call,
     ) -> Handler:
         """Serve a unary method.
 
@@ -167,6 +168,7 @@ class Calls:
             method: its name, such as `KnowledgeService/Get`; it must have a rule.
             parse: makes the request of its bytes; may raise DecodeError.
             answer: makes the encoded response; may raise EpistreamError.
+            begin: counts a call of the caller's before its request is read; raises Unavailable when it is one too many.
         """
         rule = RULES[method]
 
@@ -176,7 +178,7 @@ class Calls:
                 return await self._in_time(context, answer, request, call)
 
         async def serve(_request: object, context: Context) -> bytes:
-            async with self._around(method, rule, context, bounded=True, receives=True) as call:
+            async with self._around(method, rule, context, begin, bounded=True, receives=True) as call:
                 response = await served(context, call)
                 if len(response) > self._answer_bytes_max:
                     raise InvalidInput(
@@ -246,6 +248,7 @@ class Calls:
         method: str,
         rule: Rule,
         context: Context,
+        begin: Callable[[Allowance], None] = Allowance.begin_call,
         *,
         bounded: bool,
         receives: bool = False,
@@ -257,12 +260,15 @@ class Calls:
             method: as in RULES, and
             rule: what it says there.
             context: the call's.
+            begin: counts it, and raises Unavailable when it is one too many.
             bounded: whether it counts for the bound.
             receives: it has one request, which is read once it is known who calls, and that they may call now.
             listens: the client writes a stream, and hears why it is refused.
         """
         with ExitStack() as held:
-            answered = self._answered(method, rule, context, held, bounded=bounded, receives=receives, listens=listens)
+            answered = self._answered(
+                method, rule, context, begin, held, bounded=bounded, receives=receives, listens=listens
+            )
             async with answered as call:
                 yield call
 
@@ -272,6 +278,7 @@ class Calls:
         method: str,
         rule: Rule,
         context: Context,
+        begin: Callable[[Allowance], None],
         held: ExitStack,
         *,
         bounded: bool,
@@ -284,7 +291,7 @@ class Calls:
         try:
             caller = self._guard.caller_of(context)
             call = Call(rule, caller, partial(self._record, method, context), held, context.invocation_metadata)
-            caller.allowance.begin_call()
+            begin(caller.allowance)
             if receives:
                 call.request = await self._received(context, caller)
                 begun = time.monotonic()

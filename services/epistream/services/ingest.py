@@ -80,10 +80,13 @@ class IngestServicer:
 
     def handlers(self) -> dict[str, Handler]:
         """The service's methods."""
+        begin = Allowance.begin_submitting
         return {
-            "Submit": self._calls.unary("IngestService/Submit", bytes, self._submit),
+            "Submit": self._calls.unary("IngestService/Submit", bytes, self._submit, begin=begin),
             "SubmitStream": self._calls.stream("IngestService/SubmitStream", self._submit_stream, bounded=True),
-            "Retract": self._calls.unary("IngestService/Retract", api.RetractRequest.FromString, self._retract),
+            "Retract": self._calls.unary(
+                "IngestService/Retract", api.RetractRequest.FromString, self._retract, begin=begin
+            ),
         }
 
     async def _submit(self, raw: bytes, call: Call) -> bytes:

@@ -131,6 +131,11 @@ class Allowance:
             _refuse_delay("calls", self.limits.calls_per_second, self._calls.delay_seconds())
             self._calls.take(1)
 
+    def begin_submitting(self) -> None:
+        """The same for a call with submissions, which is refused before they are read when none may come now."""
+        self.begin_call()
+        self.admit_submissions()
+
     def unread(self) -> None:
         """A request was too large to be read, or broken off: after a few of them no call begins for some seconds."""
         self._unread.take(1, _UNREAD_OWED_MAX)
