@@ -212,6 +212,9 @@ bench-disk: $(VENV)/dev.stamp ## Measure: how long the idle machine lets a small
 bench-hostile: $(VENV)/dev.stamp ## Measure: what healthy clients feel of hostile ones, and the service's memory meanwhile
 	$(BIN)/python -m bench.hostile
 
+bench-deadlines: $(VENV)/dev.stamp ## Measure: how soon a dead letter, the group's position and NOT_SERVING are told
+	$(BIN)/python -m bench.deadlines
+
 bench-backup: $(VENV)/dev.stamp ## Measure: the pace of backups, what they cost the intake, and a restore
 	$(BIN)/python -m bench.backup
 

@@ -34,6 +34,7 @@ from tests.support.security import client_with
 
 NAMESPACE: Final = "theirs"
 WATCHED: Final = "ours"
+HEALTHY: Final = "healthy"
 HOSTILE: Final = "hostile"
 EAGER: Final = "eager"
 """The tokens, and the names of the principals."""

@@ -17,7 +17,7 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from bench.attackers import NAMESPACE, WATCHED
+from bench.attackers import HEALTHY, NAMESPACE, WATCHED
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as know_pb
 from tests.support.rpc import Client, submission, vector
@@ -42,7 +42,7 @@ def main() -> int:
 
 async def healthy(address: str, ca: bytes) -> None:
     """Ask, publish and subscribe for ever; answer each line, a number of seconds, with the p99 of its windows."""
-    async with client_with(address, grpc.ssl_channel_credentials(ca), "healthy") as client:
+    async with client_with(address, grpc.ssl_channel_credentials(ca), HEALTHY) as client:
         for namespace in (WATCHED, NAMESPACE):
             await client.make_namespace(namespace)
         for start in range(0, ITEMS, 500):

@@ -32,7 +32,7 @@ from typing import Final, TypeAlias
 
 import psutil
 
-from bench.attackers import EAGER, EAGER_MAY_PER_SECOND, HOSTILE, KINDS, NAMESPACE, WATCHED, Done
+from bench.attackers import EAGER, EAGER_MAY_PER_SECOND, HEALTHY, HOSTILE, KINDS, NAMESPACE, WATCHED, Done
 from bench.healthy import WINDOW_SECONDS, p99_from, windows
 from bench.machine import Meanwhile, watched
 from bench.parts import Asked
@@ -44,8 +44,6 @@ from tests.support.service import RunningService, running_service
 ROUNDS: Final = 3
 SECONDS: Final = 60
 MEBIBYTE: Final = 1024 * 1024
-STREAMS: Final = "epistream_watch_streams"
-"""The metric."""
 KEPT: Final = 0.95
 """Of the rate that an attack says it has, what it must have reached."""
 
@@ -56,7 +54,7 @@ Feel: TypeAlias = Callable[[float], Felt]
 
 ACCESS: Final = f"""
 [roles.healthy]
-verbs = ["read", "write", "watch", "admin"]
+verbs = ["read", "write", "watch", "admin", "monitor"]
 namespaces = ["*"]
 
 [roles.hostile]
@@ -67,9 +65,9 @@ namespaces = ["{NAMESPACE}"]
 verbs = ["watch"]
 namespaces = ["{WATCHED}"]
 
-[principals.healthy]
+[principals.{HEALTHY}]
 roles = ["healthy"]
-token_hashes = ["{hash_of("healthy")}"]
+token_hashes = ["{hash_of(HEALTHY)}"]
 
 [principals.{HOSTILE}]
 roles = ["hostile", "onlooker"]
@@ -149,6 +147,10 @@ class Target:
         process.hear()
         return process
 
+    def streams(self) -> float:
+        """How many subscriptions the service has open."""
+        return self.service.metric("epistream_watch_streams", ca=self.ca_file.read_bytes(), token=HEALTHY)
+
 
 def in_quiet(target: Target, seconds: float, feel: Feel) -> Felt:
     """What is felt while nobody does more than it may."""
@@ -163,13 +165,12 @@ def in_quiet(target: Target, seconds: float, feel: Feel) -> Felt:
 
 def under(target: Target, seconds: float, feel: Feel) -> tuple[Felt, list[Figure]]:
     """What is felt under one attack; what the attack did, and what memory it took."""
-    kind, attacked = target.kind, target.service
-    process = psutil.Process(attacked.pid)
-    resting, followed = process.memory_info().rss, attacked.metric(STREAMS)
+    kind, process = target.kind, psutil.Process(target.service.pid)
+    resting, followed = process.memory_info().rss, target.streams()
     with memory_of(process) as most:
         attacking = target.attackers()
         during = feel(seconds)
-        followed = attacked.metric(STREAMS) - followed
+        followed = target.streams() - followed
         done = Done(**json.loads(attacking.ask("enough")))
         attacking.finish()
     return during, [

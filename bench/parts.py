@@ -40,7 +40,7 @@ _SUBMITTED_TIME: Final = b"\x6a"
 """Field 13 of a submission, length-delimited: appended to its encoding when it is sent."""
 
 
-class _Sent(NamedTuple):
+class Sent(NamedTuple):
     """A record for the producer."""
 
     key: bytes
@@ -79,7 +79,7 @@ def produce(
     messages = list(read_encoded(encoded))[first : first + count]
     with CappedProducer(bootstrap, ProducerLimits(), security=security) as producer:
         key, message = messages[0]
-        producer.send_page([_Sent(key, message + _stamp(time.time_ns()))]).result(120)
+        producer.send_page([Sent(key, message + _stamp(time.time_ns()))]).result(120)
         begin, begin_ns = time.perf_counter(), time.time_ns()
         print(json.dumps({"begin": begin_ns / 1e9}), flush=True)
         sent, pages = 1, []
@@ -87,7 +87,7 @@ def produce(
             due = min(count, 1 + int(rate * (time.perf_counter() - begin))) if rate else count
             page = [
                 # Stamped with the time when it was due: what a late producer costs is counted.
-                _Sent(key, message + _stamp(begin_ns + int(1e9 * number / rate) if rate else time.time_ns()))
+                Sent(key, message + _stamp(begin_ns + int(1e9 * number / rate) if rate else time.time_ns()))
                 for number, (key, message) in enumerate(messages[sent : min(due, sent + _PAGE)], sent)
             ]
             if page:

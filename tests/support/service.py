@@ -126,9 +126,9 @@ class RunningService:
         """What it logged."""
         return self.log.read_text(errors="replace")
 
-    def metric(self, sample: str) -> float:
+    def metric(self, sample: str, *, ca: bytes | None = None, token: str | None = None) -> float:
         """The value of a sample, such as `epistream_store_revision{namespace="a"}`; 0 when it is not there."""
-        for line in self.metrics_page().splitlines():
+        for line in self.metrics_page(ca=ca, token=token).splitlines():
             name, _, value = line.rpartition(" ")
             if name == sample:
                 return float(value)
