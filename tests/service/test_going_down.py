@@ -21,7 +21,7 @@ from tests.support.intake import admitted, send, topic_with_dead_letters
 from tests.support.kafka import Kafka
 from tests.support.methods import METHODS
 from tests.support.processes import pollers
-from tests.support.rpc import Subscription, client_of, failure_of, revisions, submission
+from tests.support.rpc import PATIENCE_SECONDS, Subscription, client_of, failure_of, revisions, submission
 from tests.support.service import Fail, running_service
 from tests.support.waits import until
 
@@ -32,7 +32,7 @@ SERVICES = sorted({method.containing_service.full_name for method in METHODS.val
 
 async def health_ends(watch: Any, ended: list[str]) -> None:
     """Reads NOT_SERVING."""
-    assert (await watch.read()).status == NOT_SERVING
+    assert (await asyncio.wait_for(watch.read(), PATIENCE_SECONDS)).status == NOT_SERVING
     ended.append("health")
 
 
