@@ -53,6 +53,19 @@ def test_a_bill_that_is_not_of_what_is_locked_is_refused(
     assert wrong in bill.complete({"components": components}, packages)
 
 
+def test_the_file_with_the_bill_is_completed_and_what_is_wrong_with_it_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bill.json"
+    here = [component(one.name, one.version) for one in locked() if one.here]
+    path.write_text(json.dumps({"components": here}))
+    assert bill.main(path) == 0
+    assert all(each["externalReferences"] for each in json.loads(path.read_text())["components"])
+    path.write_text(json.dumps({"components": here[1:]}))
+    assert bill.main(path) == 1
+    assert f"{here[0]['name']}=={here[0]['version']} is locked, but not in the bill" in capsys.readouterr().err
+
+
 def advisory(
     *events: dict[str, str], kind: str = "ECOSYSTEM", name: str = "One.Package", **more: Any
 ) -> dict[str, Any]:

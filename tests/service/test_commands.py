@@ -8,6 +8,7 @@ from pathlib import Path
 
 import apsw
 import grpc
+import pytest
 
 from epistream.v1 import knowledge_service_pb2 as knowledge_pb
 from tests.support.rpc import client_of, rpc_failure_of, told_by
@@ -23,9 +24,10 @@ def up(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_an_address_that_others_reach_needs_a_word(tmp_path: Path) -> None:
-    flags = ["up", f"--folder={tmp_path / 'data'}", "--encoder=none", "--address=0.0.0.0:0"]
-    ended = up(*flags)
+@pytest.mark.parametrize("name", ["address", "metrics-address"])
+def test_an_address_that_others_reach_needs_a_word(tmp_path: Path, name: str) -> None:
+    here = ["--address=127.0.0.1:0", "--metrics-address=127.0.0.1:0"]
+    ended = up("up", f"--folder={tmp_path / 'data'}", "--encoder=none", *here, f"--{name}=0.0.0.0:0")
     assert ended.returncode == 2
     assert "--insecure" in ended.stderr
     assert not (tmp_path / "data").exists()

@@ -21,7 +21,7 @@ from tests.support.intake import admitted, send, topic_with_dead_letters
 from tests.support.kafka import Kafka
 from tests.support.methods import METHODS
 from tests.support.processes import pollers
-from tests.support.rpc import Subscription, client_of, failure_of, revisions, submission
+from tests.support.rpc import PATIENCE_SECONDS, Subscription, client_of, failure_of, revisions, submission
 from tests.support.service import Fail, running_service
 from tests.support.waits import until
 
@@ -32,7 +32,7 @@ SERVICES = sorted({method.containing_service.full_name for method in METHODS.val
 
 async def health_ends(watch: Any, ended: list[str]) -> None:
     """Reads NOT_SERVING."""
-    assert (await watch.read()).status == NOT_SERVING
+    assert (await asyncio.wait_for(watch.read(), PATIENCE_SECONDS)).status == NOT_SERVING
     ended.append("health")
 
 
@@ -81,9 +81,11 @@ async def test_health_first_then_the_streams_and_kafka_then_the_calls_then_the_s
                 service.signal(signal.SIGTERM)
                 await asyncio.gather(health_ends(watch, ended), stream_ends(stream, ended), intake_ends(reading, ended))
             assert ended.index("intake") == 2, ended
-            refused = await failure_of(client.submit(submission("down", 4)))
-            assert isinstance(refused, Unavailable)
-            assert refused.reason == "DRAINING"
+            for _ in range(20):  # for longer than what is open is left when it is cut off
+                refused = await failure_of(client.submit(submission("down", 4)))
+                assert isinstance(refused, Unavailable)
+                assert refused.reason == "DRAINING"
+                await asyncio.sleep(0.1)
             await asyncio.to_thread(send, kafka, topic, [submission("down", 5)])
             assert not call.done()
             service.signal(signal.SIGUSR1)

@@ -1,5 +1,6 @@
 """What a real service serves for Prometheus is what docs/metrics.md says, no more and no less."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -7,6 +8,8 @@ from prometheus_client.core import Metric
 
 from epistream.services.scrape import NAMESPACES_MAX
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.topics import CHANGES, OUTCOMES, SUBMISSIONS, dead_letter_topic
+from k8s.components.monitoring.rules import alerts
 from tests.support.metrics import documented, labels_of, served
 from tests.support.rpc import client_of, submission
 from tests.support.service import RunningService, running_service
@@ -37,6 +40,18 @@ def test_the_types_are_those_of_the_document(metrics: dict[str, Metric]) -> None
 def test_a_metric_without_labels_is_there_from_the_start(metrics: dict[str, Metric]) -> None:
     missing = [name for name, row in documented().items() if not row.labels and not metrics[name].samples]
     assert missing == ["epistream_tls_certificate_not_after_timestamp_seconds"], "this service has no certificate"
+
+
+def test_what_an_alert_has_to_see_the_first_time_of_is_there_from_the_start(metrics: dict[str, Metric]) -> None:
+    """Prometheus sees no increase of a sample that begins with 1."""
+    one_is_enough = re.compile(r"(?:sum by \([^)]*\) \()?increase\((\w+)\{.*> 0")
+    found = {match[1] for alert in alerts() if (match := one_is_enough.fullmatch(alert.expression))}
+    assert found >= {"epistream_security_errors_total", "epistream_outbox_unpublishable_total"}
+    assert [name for name in found if not metrics[name].samples] == []
+    parts = {sample.labels["part"] for sample in metrics["epistream_security_errors_total"].samples}
+    assert parts == {"access_file", "tls_files", "audit"}
+    topics = {sample.labels["topic"] for sample in metrics["epistream_outbox_unpublishable_total"].samples}
+    assert topics == {CHANGES, OUTCOMES, *map(dead_letter_topic, SUBMISSIONS)}
 
 
 async def test_labels_are_those_of_the_document(service: RunningService) -> None:

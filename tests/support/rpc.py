@@ -177,11 +177,11 @@ def delay_told_by(error: grpc.aio.AioRpcError) -> float:
     return delay_seconds
 
 
-async def assert_turned_away(awaitable: object, reason: str) -> None:
-    """A call fails with RESOURCE_EXHAUSTED for this reason, and is told when to come back."""
+async def assert_turned_away(awaitable: object, reason: str) -> float:
+    """A call fails with RESOURCE_EXHAUSTED for this reason, and is told after how many seconds to come back."""
     error = await rpc_failure_of(awaitable)
     assert (error.code(), told_by(error).reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
-    delay_told_by(error)
+    return delay_told_by(error)
 
 
 async def rpc_failure_of(awaitable: object) -> grpc.aio.AioRpcError:

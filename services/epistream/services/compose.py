@@ -41,6 +41,7 @@ from epistream.services.writer import Prepared, Writer
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Denied, EpistreamError, InvalidInput, Unavailable
 from epistream.wire.kafka_security import KafkaSecurity
+from epistream.wire.topics import CHANGES, OUTCOMES, dead_letter_topic
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -224,7 +225,8 @@ class Service:
         from epistream.services.kafka.survey import Source
 
         settings, engine = self.settings, self.engine
-        metrics = KafkaMetrics(self.metrics.registry)
+        told = (CHANGES, OUTCOMES, *map(dead_letter_topic, settings.kafka_topics))
+        metrics = KafkaMetrics(self.metrics.registry, told)
         security = settings.security_of_kafka()
         warn_of_plaintext(bootstrap, security)
         source = Source(bootstrap, settings.kafka_topics, settings.kafka_group, settings.kafka_start, security)

@@ -28,6 +28,7 @@ from epistream.indexer.model import Embedded, Malformed, record_of
 from epistream.v1 import knowledge_pb2 as pb
 
 _DENIALS: Final = ("unauthenticated", "permission_denied")
+_SECURITY_PARTS: Final = ("access_file", "tls_files", "audit")
 
 _LATENCIES_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 """Around the objectives: freshness 0.25 s, push 1 s."""
@@ -74,6 +75,8 @@ class Metrics:
         self.security_errors: Final = self._counter(
             "security_errors", "Times that a part of the security could not do its work.", "part"
         )
+        for part in _SECURITY_PARTS:
+            self.security_errors.labels(part)  # of a sample that begins with 1 Prometheus sees no increase
         self.collapse_windows: Final = self._counter(
             "collapse_windows", "Windows of synthetic knowledge that were looked at.", "result"
         )

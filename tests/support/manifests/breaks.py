@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.manifests.cluster import K8S, Object, objects_of, rendered
-from tests.support.manifests.edits import Edit, add, drop, put, remove, say
+from tests.support.manifests.edits import Edit, add, all_of, drop, put, remove, say
 
 PRODUCTION_OVERLAY: Final = K8S / "overlays/production"
 EXECUTOR_OVERLAY: Final = K8S / "examples/executor"
+OWN_KAFKA: Final = K8S / "examples/own-kafka"
 TRACING_OVERLAY: Final = K8S / "examples/tracing"
 SNAPSHOT: Final = K8S / "examples/volumesnapshot"
 POD = "/spec/template/spec"
@@ -82,6 +83,7 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("secrets_are_files", put(SET, f"{CONTAINER}/envFrom", [{"secretRef": {"name": "a"}}])),
     ("secrets_are_files", put(SET, f"{CONTAINER}/volumeMounts/0/subPath", "tls.key")),
     ("secrets_are_files", drop(SET, f"{POD}/volumes/0/secret/defaultMode")),
+    ("secrets_are_files", drop(SET, f"{POD}/volumes/0/secret/items")),
     ("image_is_fixed", put(SET, f"{CONTAINER}/image", "epistream:latest")),
     ("image_is_fixed", put(CRON, f"{JOB}/containers/0/image", "registry.example.org:5000/epistream")),
     ("skipped_checks_have_a_reason", put(SET, "/metadata/annotations", {"checkov.io/skip1": "CKV_K8S_8"})),
@@ -94,6 +96,7 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("one_instance_owns_the_store", put(SCALER, "/spec/maxReplicaCount", 3)),
     ("one_instance_owns_the_store", put(SCALER, "/spec/minReplicaCount", 0)),
     ("one_instance_owns_the_store", add(HPA)),
+    ("one_instance_owns_the_store", _within(EXECUTOR_OVERLAY, put(EXECUTOR, f"{CONTAINER}/args/0", "up"))),
     ("store_outlives_the_workload", put(SET, "/spec/persistentVolumeClaimRetentionPolicy/whenDeleted", "Delete")),
     ("store_outlives_the_workload", say('folder = "/data"', 'folder = "/tmp"')),
     ("store_can_be_mended", remove(MENDING)),
@@ -124,9 +127,11 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("gives_way_to_a_drain", drop("PodDisruptionBudget", "/spec/unhealthyPodEvictionPolicy")),
     ("can_be_found_both_ways", remove("Service epistream-headless")),
     ("can_be_found_both_ways", drop("Service epistream-headless", "/spec/clusterIP")),
+    ("can_be_found_both_ways", put("Service epistream", "/spec/type", "NodePort")),
     ("can_be_found_both_ways", put("Service epistream-headless", "/spec/ports/0/port", 443)),
     ("namespace_is_restricted", put("Namespace", "/metadata/labels/pod-security.kubernetes.io~1enforce", "baseline")),
     ("namespace_is_restricted", put("KafkaUser", "/metadata/namespace", "default")),
+    ("namespace_is_restricted", remove("Namespace")),
     ("namespace_is_restricted", drop("Service epistream", "/metadata/namespace")),
     ("exposure_is_said", say("tls_key_file", "# tls_key_file")),
     ("exposure_is_said", say("access_file", "# access_file")),
@@ -202,6 +207,10 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("topics_are_those_the_service_makes", put("KafkaTopic", "/spec/replicas", 1)),
     (
         "topics_are_those_the_service_makes",
+        all_of(put("KafkaTopic", "/spec/replicas", 1), put("KafkaTopic", "/spec/config/min.insync.replicas", "1")),
+    ),
+    (
+        "topics_are_those_the_service_makes",
         put("KafkaTopic epistream.submissions.updates.dlq.v1", "/spec/partitions", 1),
     ),
     ("user_may_do_its_work_and_no_more", drop("KafkaUser", "/spec/authorization/acls/8")),
@@ -219,6 +228,7 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("kafka_is_where_the_settings_say", say(".kafka.svc:9093", ".kafka.svc:9092")),
     ("kafka_is_where_the_settings_say", say("kafka-kafka-bootstrap.kafka.svc", "broker.example.org")),
     ("kafka_is_where_the_settings_say", put("KafkaUser", "/metadata/labels/strimzi.io~1cluster", "other")),
+    ("kafka_is_where_the_settings_say", _within(OWN_KAFKA, put(KAFKA_WAY, "/spec/egress/0/ports/0/port", 9094))),
     *(
         (policy, _within(EXECUTOR_OVERLAY, edit))
         for policy, edit in (
@@ -248,6 +258,14 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
             ),
             ("executors_reach_the_service_alone", remove("NetworkPolicy allow-executor-to-service")),
             ("executors_reach_the_service_alone", put(EXECUTOR_WAY, "/spec/policyTypes", ["Ingress"])),
+            (
+                "executors_reach_the_service_alone",
+                all_of(
+                    put(KAFKA_WAY, "/spec/egress/-", {"to": [{"podSelector": {}}], "ports": [{"port": 443}]}),
+                    put(EXECUTOR_WAY, "/spec/policyTypes", ["Ingress", "Egress"]),
+                    put(EXECUTOR_WAY, "/spec/ingress", [{}]),
+                ),
+            ),
             (
                 "executors_reach_the_service_alone",
                 put(

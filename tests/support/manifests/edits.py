@@ -49,6 +49,16 @@ def add(item: Object) -> Edit:
     return lambda objects: objects.append(item)
 
 
+def all_of(*edits: Edit) -> Edit:
+    """One change after the other."""
+
+    def edit(objects: list[Object]) -> None:
+        for each in edits:
+            each(objects)
+
+    return edit
+
+
 def say(old: str, new: str) -> Edit:
     """Change the text of the settings."""
 

@@ -13,8 +13,8 @@ from epistream.services.kafka.progress import Lag, Partition, Stopped
 class KafkaMetrics:
     """The metrics of the intake and of the publisher. Labels are the topics and partitions of the settings."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        """Registers the metrics."""
+    def __init__(self, registry: CollectorRegistry, told: Iterable[str] = ()) -> None:
+        """Registers the metrics. `told` are the topics that the publisher tells."""
         self._registry: Final = registry
         self._retries: Final = Counter(
             "epistream_ingest_retries_total",
@@ -36,6 +36,8 @@ class KafkaMetrics:
             ("topic",),
             registry=registry,
         )
+        for topic in told:
+            self._unpublishable.labels(topic)  # of a sample that begins with 1 Prometheus sees no increase
         self._publishing_failures: Final = Counter(
             "epistream_outbox_failures_total", "How often publishing had to begin anew.", registry=registry
         )
