@@ -21,7 +21,7 @@ from epistream.services.errors import grpc_status, undecodable, unexpected
 from epistream.services.metrics import Metrics
 from epistream.services.security.audit import Audit
 from epistream.services.security.guard import Caller, Guard
-from epistream.services.security.limits import Allowance, Bucket
+from epistream.services.security.limits import Allowance, Bucket, Turns
 from epistream.services.security.rules import RULES, Rule
 from epistream.wire.errors import EpistreamError, InvalidInput, Unavailable
 
@@ -39,6 +39,8 @@ _HEAR_SECONDS: Final = 1.0
 _ARRIVE_SECONDS: Final = 0.1
 _UNHEARD: Final = ("UNAUTHENTICATED", "RESOURCE_EXHAUSTED")
 """With what is refused who is not to send anything now."""
+_REFUSED: Final = (*_UNHEARD, "PERMISSION_DENIED", "INVALID_ARGUMENT")
+"""With what is refused what should not have been sent: those of one caller are told in turns."""
 _RETRY_DELAY_SECONDS: Final = 0.5
 _QUIET_SECONDS: Final = 0.1
 _QUIET_TRIALS: Final = 5
@@ -131,6 +133,7 @@ class Calls:
         self._metrics, self._guard, self._audit, self._calls_max = metrics, guard, audit, calls_max
         self._unary_seconds, self._answer_bytes_max = unary_seconds, answer_bytes_max
         self._unknown = Bucket(_UNKNOWN_LINES_PER_SECOND, time.monotonic)
+        self._unknown_refusals = Turns(time.monotonic)
         self._open = 0
         self._bounded = 0
         self._turned_away = 0
@@ -312,6 +315,8 @@ class Calls:
                 self._metrics.grpc_request_duration.labels(method).observe(time.monotonic() - begun)
         # When all is recorded: a client that does not read keeps this waiting.
         if status is not None:
+            if code in _REFUSED:
+                await (call.caller.allowance.refusals if call is not None else self._unknown_refusals).come()
             if listens and (call is None or not call.heard):
                 await _hear(context, reads=code not in _UNHEARD)
             await context.abort_with_status(status)
