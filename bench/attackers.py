@@ -188,16 +188,6 @@ def _greet(connection: ssl.SSLSocket) -> bool:
     return False
 
 
-async def no_method(attack: Attack, per_second: int) -> Never:
-    """Calls of a method that is not there, which gRPC refuses by itself: what no service can refuse at less cost."""
-    async with attack.client() as client:
-
-        async def call(_: int) -> None:
-            await attack.call(client.call_raw("IngestService/No", b""), is_no_call)
-
-        await steadily(attack, per_second, call)
-
-
 async def over_limits(attack: Attack, per_second: int) -> Never:
     """Calls without a fault, each with a new submission, of a principal that may send a tenth of them."""
     first = time.time_ns() // 1_000_000  # larger than any of an attack before
@@ -277,7 +267,6 @@ KINDS: Final = {
     "idle": Kind(idle, 1000, "opened, and open to the end", "streams"),
     "slow": Kind(slow, 50, "opened, and open to the end", "streams"),
     "connections": Kind(connections, 200, "connections made"),
-    "no_method": Kind(no_method, 200, "calls of a method that is not there, answered", refused=1),
     "over_limits": Kind(
         over_limits,
         10 * EAGER_MAY_PER_SECOND,

@@ -17,12 +17,14 @@ import psutil
 import pytest
 
 from epistream.clients import SyncKnowledgeClient, SyncProducer
+from epistream.v1 import ingest_service_pb2 as ingest_pb
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as know_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import EpistreamError
 from tests.support.http2 import initial_window_bytes, ping_until_sent_away
 from tests.support.kill_rounds import fsck
+from tests.support.metrics import served
 from tests.support.rpc import DIMENSION, PATIENCE_SECONDS, assert_turned_away, client_of, rpc_failure_of, submission
 from tests.support.secured import ACCESS, Secured, start
 from tests.support.security import hash_of
@@ -39,6 +41,7 @@ limits = {{ streams = {STREAMS} }}
 ASKED: Final = know_pb.GetRequest(namespace="facts", item_id="item-1")
 OWN: Final = ("grpc.use_local_subchannel_pool", 1)
 """Of a client that has a connection to itself."""
+COLLECTED: Final = "python_gc_objects_collected_total"
 SPARE_FILES: Final = 8
 NUMBERS: Final = itertools.count(100)
 """Of submissions that no other test has sent."""
@@ -67,6 +70,29 @@ async def test_who_pings_without_end_is_sent_away(service: RunningService) -> No
 
     async with undisturbed(service):
         assert await asyncio.to_thread(ping) == b"too_many_pings"
+
+
+async def test_what_is_refused_leaves_next_to_nothing_for_a_collection(service: RunningService) -> None:
+    """One ends some hundred calls at once, and everybody waits: of a refused call there were 41 objects, and more."""
+    count, at_once = 1000, 50
+    revised = submission("facts", 9, item_id="item-1", expected_version=77)
+    conflict = ingest_pb.SubmitRequest(submissions=[revised], atomic=True).SerializeToString()
+    async with undisturbed(service), client_of(service.address, OWN) as client:
+        before = collected(service)
+        for _ in range(count // at_once):
+            malformed = [rpc_failure_of(client.call_raw("KnowledgeService/Search", b"\xff")) for _ in range(at_once)]
+            refused = [rpc_failure_of(client.call_raw("IngestService/Submit", conflict)) for _ in range(at_once)]
+            errors = await asyncio.gather(*malformed, *refused)
+            assert {error.code() for error in errors[:at_once]} == {grpc.StatusCode.INVALID_ARGUMENT}
+            assert {error.code() for error in errors[at_once:]} == {grpc.StatusCode.ABORTED}
+        assert collected(service) - before < 12 * 2 * count
+
+
+def collected(service: RunningService) -> float:
+    """How many objects of the service only collections have freed."""
+    return sum(
+        sample.value for sample in served(service.metrics_address)[COLLECTED].samples if sample.name == COLLECTED
+    )
 
 
 @pytest.mark.parametrize("kilobytes", [30, 100])

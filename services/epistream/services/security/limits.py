@@ -14,8 +14,6 @@ _REMEMBERED: Final = 10_000
 """Principals whose use is known. Those of JWTs have no end; the one that was idle longest is forgotten first."""
 _ROOM_DELAY_SECONDS: Final = 0.2
 _STREAMS_DELAY_SECONDS: Final = 5.0
-_TURN_SECONDS: Final = 0.005
-_TURN_SECONDS_MAX: Final = 0.25
 _UNREAD_AT_ONCE: Final = 5
 _UNREAD_PER_SECOND: Final = 0.1
 _UNREAD_OWED_MAX: Final = 2
@@ -97,28 +95,6 @@ class Room:
         return not self._taken or self._taken + size <= self._bytes_max
 
 
-class Turns:
-    """In a burst of refusals one is told after the other, so that other calls have their turn between two of them.
-
-    Each keeps the event loop for half a millisecond: a burst told at once is waited for by every call that comes then
-    (bench/hostile.py, over_limits: 1.33 and 1.66 times the p99 in quiet, with turns 1.2 and 1.4).
-    """
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        """`now` gives seconds."""
-        self._now = now
-        self._next_at = -math.inf
-
-    async def come(self) -> None:
-        """Wait for a turn; not where there are too many: who does more harm is not kept for longer."""
-        now = self._now()
-        at = max(now, self._next_at)
-        if at - now > _TURN_SECONDS_MAX:
-            return
-        self._next_at = at + _TURN_SECONDS
-        await asyncio.sleep(at - now)
-
-
 class Allowance:
     """What one principal has used of its limits."""
 
@@ -131,7 +107,6 @@ class Allowance:
         self._unread = Bucket(_UNREAD_PER_SECOND, now, _UNREAD_AT_ONCE)
         self._room = Room(limits.in_hand_bytes) if limits.in_hand_bytes is not None else None
         self._streams = self._open_calls = 0
-        self.refusals: Final = Turns(now)
 
     @property
     def idle(self) -> bool:
