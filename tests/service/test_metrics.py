@@ -50,6 +50,8 @@ def test_what_an_alert_has_to_see_the_first_time_of_is_there_from_the_start(metr
     assert [name for name in found if not metrics[name].samples] == []
     parts = {sample.labels["part"] for sample in metrics["epistream_security_errors_total"].samples}
     assert parts == {"access_file", "tls_files", "audit"}
+    reasons = {sample.labels["reason"] for sample in metrics["epistream_dlq_total"].samples}
+    assert reasons == {name.removeprefix("REASON_").lower() for name in pb.Reason.keys()}
     topics = {sample.labels["topic"] for sample in metrics["epistream_outbox_unpublishable_total"].samples}
     assert topics == {CHANGES, OUTCOMES, *map(dead_letter_topic, SUBMISSIONS)}
 

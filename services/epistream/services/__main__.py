@@ -97,16 +97,18 @@ def _description(service: "Service") -> list[tuple[str, str]]:
 
 def _security(service: "Service") -> str:
     settings, tls = service.settings, service.tls
-    exposed = not is_loopback(service.address)
+    exposed = [each for each in (service.address, service.metrics_address) if each and not is_loopback(each)]
     if tls is None:
         encryption = "NO ENCRYPTION" if exposed else "no TLS"
     else:
         until = datetime.fromtimestamp(tls.not_after(), UTC).date().isoformat()
         encryption = f"TLS, certificate until {until}"
         encryption += ", client certificates required" if settings.tls_client_ca_file is not None else ""
-    nobody = "ANYBODY MAY DO ANYTHING" if exposed else "nobody is asked who they are"
+    nobody = "nobody is asked who they are"
+    if exposed:
+        nobody = "ANYBODY MAY " + ("DO ANYTHING" if service.address in exposed else "READ THE METRICS")
     who = f"access by {settings.access_file}" if service.guard.guarded else nobody
-    where = "reachable from other machines" if exposed else "loopback only"
+    where = f"{' and '.join(exposed)} can be reached from other machines" if exposed else "loopback only"
     return f"{where}, {encryption}, {who}" + (f", audit in {settings.audit_file}" if settings.audit_file else "")
 
 

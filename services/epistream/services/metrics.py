@@ -51,6 +51,8 @@ class Metrics:
         )
         self.review_decisions: Final = self._counter("review_decisions", "Reviews that people decided.", "outcome")
         self.dead_letters: Final = self._counter("dlq", "Refused submissions.", "reason")
+        for reason in pb.Reason.values():
+            self.dead_letters.labels(_short(pb.Reason.Name(reason)))  # as `security_errors`
         self.freshness: Final = self._histogram("freshness_seconds", "From submitted to searchable.")
         self.commit_duration: Final = self._histogram(
             "ingest_commit_duration_seconds", "How long groups took from matching until they were searchable."

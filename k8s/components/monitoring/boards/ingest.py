@@ -110,7 +110,7 @@ DASHBOARD: Final = Dashboard(
                     "Messages that Kafka refuses for good, and how often publishing had to begin anew.",
                     "ops",
                     (
-                        Query(or_none(rate("epistream_outbox_unpublishable_total", by="topic")), "refused: {{topic}}"),
+                        Query(rate("epistream_outbox_unpublishable_total", by="topic"), "refused: {{topic}}"),
                         Query(rate("epistream_outbox_failures_total"), "begun anew"),
                     ),
                 ),

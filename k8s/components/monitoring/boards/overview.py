@@ -255,7 +255,7 @@ DASHBOARD: Final = Dashboard(
                     "Times a second that the access file or the certificates could not be used, or that a line of the"
                     " audit log was not written.",
                     "ops",
-                    one(or_none(rate("epistream_security_errors_total", by="part")), "{{part}}"),
+                    one(rate("epistream_security_errors_total", by="part"), "{{part}}"),
                 ),
                 Panel(
                     "Certificate ends in",

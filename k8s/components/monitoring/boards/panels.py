@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from k8s.components.monitoring.boards.queries import max_of, of, one, or_none, quantiles, rate, sum_of
+from k8s.components.monitoring.boards.queries import max_of, of, one, quantiles, rate, sum_of
 from k8s.components.monitoring.grafana import Panel
 
 FRESHNESS: Final = Panel(
@@ -55,7 +55,7 @@ DEAD_LETTERS: Final = Panel(
     "Refused, by reason",
     "Dead letters a second. Their bytes are kept; `epistream redrive` sends them again once the reason is gone.",
     "ops",
-    one(or_none(rate("epistream_dlq_total", by="reason")), "{{reason}}"),
+    one(rate("epistream_dlq_total", by="reason"), "{{reason}}"),
     stacked=True,
 )
 WAITING_RECORDS: Final = Panel(
