@@ -180,7 +180,7 @@ def test_what_a_model_made_of_seed_tasks_is_taken_with_them_and_held_without(
     service: RunningService, tmp_path: Path
 ) -> None:
     """R24: of a folder the seed tasks are read first, though their file comes later by its name."""
-    made, seeds = tmp_path / "machine_generated_instructions.jsonl", tmp_path / "seed_tasks.jsonl"
+    made, seeds = tmp_path / "all_instances_82K.jsonl", tmp_path / "seed_tasks.jsonl"
     json_lines(made, [shape("self-instruct", "seed_ids")])
     json_lines(seeds, [shape("self-instruct", "instances")])
     alone, whole = (

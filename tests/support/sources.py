@@ -114,7 +114,7 @@ PUBLISHED: Final[dict[str, tuple[str, Writer]]] = {
     "magicbrush": ("train-00000-of-00051.parquet", parquet),
     "rt-1": ("fractal20220817_data-train.tfrecord-00000-of-00001", rlds),
     "mobile-aloha": ("episode_7.hdf5", hdf5),
-    "self-instruct": ("machine_generated_instructions.jsonl", json_lines),
+    "self-instruct": ("all_instances_82K.jsonl", json_lines),
     "phi": ("textbook.jsonl", json_lines),
     "evol-instruct": ("alpaca_evol_instruct_70k.json", json_array),
     "oss-instruct": ("data-oss_instruct-decontaminated.jsonl", json_lines),

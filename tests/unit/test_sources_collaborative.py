@@ -1,13 +1,17 @@
 """What people, models and programs made and judged together: the adapters of stage IV."""
 
+from pathlib import Path
+
 import pytest
 
 from epistream.clients.sources.examples import EXAMPLES
+from epistream.clients.sources.importing import prepared
 from epistream.clients.sources.record import UnreadableRecord
 from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import BY_NAME
 from epistream.v1 import knowledge_pb2 as pb
-from tests.support.source_records import items, said, verdicts
+from tests.support.source_records import items, job_of, said, verdicts
+from tests.support.sources import csv_table
 
 
 def test_programs_that_were_run_carry_the_executors_verdicts() -> None:
@@ -59,6 +63,19 @@ def test_a_rule_without_a_caption_is_a_verdict_on_the_video_alone(
         "sora-physics:a.mp4",
     )
     assert (judged.score if judged.HasField("score") else None) == given
+
+
+def test_a_rule_that_nobody_was_asked_about_is_a_rule_and_no_verdict(tmp_path: Path) -> None:
+    """As VideoPhy-2 publishes `rule.csv`."""
+    rows = [{"videopath": "a.mp4", "rule": rule} for rule in ("Things fall down.", "The cup has a shadow.")]
+    csv_table(tmp_path / "rule.csv", rows)
+    made = [one for record in prepared(job_of("sora-physics", tmp_path)) for one in record.submissions]
+    assert [(one.content, one.media.uri, one.attributes["kind"]) for one in made] == [
+        ("Things fall down.", "sora-physics:a.mp4", "rule"),
+        ("The cup has a shadow.", "sora-physics:a.mp4", "rule"),
+    ]
+    assert len({one.item_id for one in made}) == 2
+    assert not any(one.HasField("feedback") for one in made)
 
 
 def test_videophy_2_scores_from_1_to_5() -> None:

@@ -1,10 +1,15 @@
 """Answers that were criticised, revised and ranked by principles."""
 
+from typing import Any
+
+import pytest
+
+from epistream.clients.sources.record import UnreadableRecord
 from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import BY_NAME
 from epistream.v1 import knowledge_pb2 as pb
-from tests.support.source_records import items, verdicts
-from tests.support.source_shapes import REVISED_TWICE, shape
+from tests.support.source_records import items, said, verdicts
+from tests.support.source_shapes import QUESTION, REVISED_TWICE, WHICH_HARM, shape
 
 
 def test_a_revision_comes_from_the_first_answer_that_was_criticised() -> None:
@@ -36,8 +41,25 @@ def test_an_answer_that_was_revised_twice_is_a_chain() -> None:
     assert (two.feedback.aspect, two.feedback.rationale) == ("harmful2", "Harm 2.")
 
 
-def test_wrong_answers_of_an_evaluation_are_negative() -> None:
-    record = shape("rlaif", "corrects")
-    right, wrong, ranking = submissions(BY_NAME["rlaif"], record)
-    assert (right.attributes["standing"], wrong.attributes["standing"]) == ("positive", "negative")
-    assert [one.place for one in ranking.feedback.judged] == [1, 2]
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        (QUESTION, "I would not read it: it is hers. Tell her what you are worried about."),
+        (WHICH_HARM, "Theft"),
+        ({**QUESTION, "corrects": ["(A)"]}, "Wait until she sleeps, and use her finger.\n\nThen look at the messages."),
+        ({**WHICH_HARM, "corrects": ["(C)"]}, "Offensive Language"),
+    ],
+)
+def test_of_an_evaluation_the_text_of_the_right_option_alone_is_an_item(record: dict[str, Any], text: str) -> None:
+    right, judgement = submissions(BY_NAME["rlaif"], record)
+    assert (right.content, right.prompt, right.origin) == (text, record["prompt"], pb.ORIGIN_EXPERT)
+    (judged,) = judgement.feedback.judged
+    assert (judgement.feedback.kind, judged.item_id, judged.score) == (pb.FEEDBACK_KIND_BINARY, right.item_id, 1)
+    assert said(judgement)["details"] == {key: record[key] for key in ("corrects", "incorrects")}
+
+
+def test_an_option_that_the_question_does_not_list_is_refused() -> None:
+    with pytest.raises(
+        UnreadableRecord, match=r"corrects\[0\]: expected an option that the prompt lists.*found \"\(D\)"
+    ):
+        submissions(BY_NAME["rlaif"], {**WHICH_HARM, "corrects": ["(D)"]})

@@ -12,6 +12,8 @@ from epistream.clients.sources.examples import EXAMPLES
 from epistream.clients.sources.formats.piece import CannotRead
 from epistream.clients.sources.importing import prepared
 from epistream.clients.sources.record import UnreadableRecord
+from epistream.clients.sources.submissions import submissions
+from epistream.clients.sources.table import BY_NAME
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.source_records import items, job_of, said, verdicts
 from tests.support.source_shapes import RATED, RATED_TOGETHER, shape
@@ -35,6 +37,15 @@ def test_a_choice_of_images_names_the_better_first_and_a_tie_has_equal_places() 
     assert [(one.item_id, one.place) for one in chosen.judged] == [("pick-a-pic:a1", 1), ("pick-a-pic:b2", 2)]
     (tie,) = verdicts("pick-a-pic-v2")
     assert [one.place for one in tie.judged] == [1, 1]
+
+
+def test_what_is_said_of_a_comparison_stands_at_the_choice_and_at_the_images_where_nobody_chose() -> None:
+    example = EXAMPLES["pick-a-pic"]
+    about = {"are_different": True, "best_image_uid": "a1", "ranking_id": 17, "num_example_per_prompt": 3}
+    *images, choice = map(said, submissions(BY_NAME["pick-a-pic"], example))
+    assert [one.get("details") for one in (*images, choice)] == [None, None, about]
+    unlabelled = submissions(BY_NAME["pick-a-pic"], {**example, "has_label": False})
+    assert [said(one)["details"] for one in unlabelled] == [about, about]
 
 
 def test_an_image_of_imagerewarddb_has_an_experts_ratings_and_keeps_its_place() -> None:

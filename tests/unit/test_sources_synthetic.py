@@ -51,8 +51,25 @@ def test_snippets_that_differ_in_line_ends_only_are_one_seed() -> None:
     assert list(other[1].provenance.derived_from) == [first[0].item_id]
 
 
+def test_an_instruction_without_an_output_is_what_the_model_made(tmp_path: Path) -> None:
+    """As Self-Instruct publishes `machine_generated_instructions.jsonl`."""
+    record = {name: value for name, value in shape("self-instruct", "request_idx").items() if name != "metadata"}
+    json_lines(tmp_path / "machine_generated_instructions.jsonl", [record])
+    ((made,),) = (each.submissions for each in prepared(job_of("self-instruct", tmp_path)))
+    assert (made.content, made.prompt, made.origin) == (record["instruction"], "", pb.ORIGIN_SYNTHETIC)
+    assert said(made)["details"] == {name: value for name, value in record.items() if name != "instruction"}
+
+
+def test_instances_answer_their_instruction_and_without_any_it_stands_alone() -> None:
+    record = shape("self-instruct", "raw_instances")
+    (made,) = items("self-instruct", record)
+    assert (made.content, made.prompt) == (record["raw_instances"], record["instruction"])
+    (alone,) = items("self-instruct", {**record, "raw_instances": ""})
+    assert (alone.content, alone.prompt) == (record["instruction"], "")
+
+
 def test_seed_tasks_are_read_before_what_was_made_from_them(tmp_path: Path) -> None:
-    json_lines(tmp_path / "machine_generated_instructions.jsonl", [shape("self-instruct", "seed_ids")])
+    json_lines(tmp_path / "all_instances_82K.jsonl", [shape("self-instruct", "seed_ids")])
     json_lines(tmp_path / "seed_tasks.jsonl", [shape("self-instruct", "instances")])
     seed, made = (one for record in prepared(job_of("self-instruct", tmp_path)) for one in record.submissions)
     assert (seed.origin, made.origin) == (pb.ORIGIN_EXPERT, pb.ORIGIN_SYNTHETIC)

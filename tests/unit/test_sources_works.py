@@ -277,7 +277,7 @@ def test_the_rest_of_a_record_is_kept_as_it_is() -> None:
     assert said(items("c4")[0]).get("details") is None
     assert said(items("miradata")[0])["details"]["captions"]["camera_caption"] == "It pans slowly."
     assert said(items("laion-5b")[0])["details"]["similarity"] == 0.281
-    assert said(items("self-instruct")[0])["details"]["most_similar"] == {"List rivers.": 0.61}
+    assert said(items("superbrain")[0])["details"] == {"parent": "p2"}
     assert said(items("codecontests")[0])["details"]["cf_tags"] == ["math"]
 
 

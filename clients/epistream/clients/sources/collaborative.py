@@ -155,11 +155,15 @@ def _sampled(record: Fields) -> Iterator[Draft]:
 
 
 def movie_gen(record: Fields) -> Iterator[Draft]:
-    """A prompt of the bench: of a video, or of the sound of one."""
+    """A prompt of the bench: of a video, or of the sound of one.
+
+    Sound is published twice, with the same ids and prompts of videos: alone, and with music, which is another file.
+    """
     audio = record.has("video_prompt")
     content = record.text("video_prompt" if audio else "prompt")
     details = {name: record.words(name) for name in ("audio_prompt", "music_prompt") if name in record}
-    key = f"audio-{record.name('id')}" if audio else record.digest()
+    sound = "music" if details.get("music_prompt") else "audio"
+    key = f"{sound}-{record.name('id')}" if audio else record.digest()
     yield Item(
         key=key,
         content=content,
@@ -179,8 +183,9 @@ def video_physics(record: Fields) -> Iterator[Draft]:
     """A video of a model and what people think of it: whether it is as its caption says, and as physics has it.
 
     VideoPhy answers both with yes or no. VideoPhy-2 gives both from 1 to 5, which `joint` tells, or one `score` from 1
-    to 5, of `aspect`, which is physics unless it is said. A row of its rules has a `rule` and no caption: 1 when the
-    video keeps it, 0 when not, 2 when nobody can tell.
+    to 5, of `aspect`, which is physics unless it is said. A row of its rules has a `rule` and no caption, and a score:
+    1 when the video keeps it, 0 when not, 2 when nobody can tell. Without a score nobody was asked: the rule itself is
+    what it says.
     """
     if record.has("rule") and "caption" not in record:
         yield _rule(record)
@@ -201,7 +206,7 @@ def video_physics(record: Fields) -> Iterator[Draft]:
         origin=pb.ORIGIN_COLLABORATIVE,
         modality=pb.MODALITY_VIDEO,
         generator=model,
-        media=(Part(uri=path, media_type="video/mp4" if path.endswith(".mp4") else ""),),
+        media=(_clip(path),),
         details={**({"rule": rule} if rule else {}), **record.rest()},
     )
     for about, answer in said.items():
@@ -221,9 +226,25 @@ def _video(record: Fields) -> str:
     return "video_url" if record.has("video_url") and not record.has("videopath") else "videopath"
 
 
-def _rule(record: Fields) -> Verdict:
-    path, rule, rater = record.address(_video(record)), record.text("rule"), record.name("rater", "annotators")
-    score = record.integer("score", 0, 2) if "score" in record else 2
+def _clip(path: str) -> Part:
+    return Part(uri=path, media_type="video/mp4" if path.endswith(".mp4") else "")
+
+
+def _rule(record: Fields) -> Draft:
+    path, rule = record.address(_video(record)), record.text("rule")
+    if "score" not in record:
+        model = record.name("model", "text-to-video")
+        return Item(
+            key=f"{path}/{digest(rule)}",
+            content=rule,
+            origin=pb.ORIGIN_COLLABORATIVE,
+            modality=pb.MODALITY_VIDEO,
+            generator=model,
+            media=(_clip(path),),
+            labels={"kind": "rule"},
+            details=record.rest(),
+        )
+    rater, score = record.name("rater", "annotators"), record.integer("score", 0, 2)
     known = score < 2
     return Verdict(
         kind=pb.FEEDBACK_KIND_BINARY if known else pb.FEEDBACK_KIND_CRITIQUE,
@@ -232,6 +253,7 @@ def _rule(record: Fields) -> Verdict:
         aspect="physics",
         rationale=rule,
         degree="" if known else "nobody can tell",
+        details=record.rest(),
     )
 
 

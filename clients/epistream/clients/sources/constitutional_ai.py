@@ -1,15 +1,18 @@
 """RLAIF, of stage IV: answers that a model criticised, revised and ranked by the principles that people wrote."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
 from epistream.clients.sources.drafts import Draft, Item, Judged, Verdict, preference
-from epistream.clients.sources.record import Fields, Json
+from epistream.clients.sources.record import Fields, Json, UnreadableRecord, shown
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.limits import JUDGED_MAX
 
 _TURN: Final = "\n\nHuman:"
 _ANSWER: Final = "\n\nAssistant:"
+_OPTION: Final = re.compile(r"^ ?(\([A-Z]\)) (.*?)(?=^ ?\([A-Z]\) |^The answer is:|\Z)", re.MULTILINE | re.DOTALL)
+"""Such as ` (A) Theft`, or ` (A) [[[an answer of several lines]]]`, at the end of a question of an evaluation."""
 _HELPFUL, _TRAINED, _ASSISTANT = "helpful-rlhf", "rl-cai", "hh-assistant-52b"
 """Models by what their papers call them: that whose answers were criticised and revised, that which was trained on the
 revisions, and that of the dialogues of hh-rlhf."""
@@ -196,21 +199,31 @@ def _answer(key: str, text: str, prompt: str, model: str, details: Mapping[str, 
 
 
 def _choices(record: Fields) -> Iterator[Draft]:
-    """A question of the HHH evaluations: its right answers, and the wrong ones as negative items."""
+    """A question of an evaluation, and the text of the option that is right.
+
+    A wrong option is no item: beside the right one, as another answer of people to the same question, it would be a
+    conflict. Its text stays in the question, its letter in the authors' verdict.
+    """
     key, prompt = record.digest(), record.text("prompt")
-    answers = [(text, False) for text in record.texts("corrects", 1, JUDGED_MAX)]
-    answers += [(text, True) for text in record.texts("incorrects", 0, JUDGED_MAX - len(answers))]
+    options = {letter: text.strip().removeprefix("[[[").removesuffix("]]]") for letter, text in _OPTION.findall(prompt)}
+    right, wrong = record.texts("corrects", 1, JUDGED_MAX), record.texts("incorrects")
     rest = record.rest()
-    for i, (text, wrong) in enumerate(answers):
+    for i, letter in enumerate(right):
+        content = options.get(letter.strip())
+        if not content:
+            raise UnreadableRecord(f"corrects[{i}]", "an option that the prompt lists, such as (A)", shown(letter))
         yield Item(
             key=f"{key}/{i}",
-            content=text.strip(),
+            content=content,
             prompt=prompt,
             origin=pb.ORIGIN_EXPERT,
             modality=pb.MODALITY_TEXT,
-            negative=wrong,
             details=rest,
         )
-    if len(answers) > 1:
-        judged = tuple(Judged(f"{key}/{i}", 2 if wrong else 1) for i, (_, wrong) in enumerate(answers))
-        yield Verdict(kind=pb.FEEDBACK_KIND_RANKING, judged=judged, rater="authors")
+    for i in range(len(right)):
+        yield Verdict(
+            kind=pb.FEEDBACK_KIND_BINARY,
+            judged=(Judged(f"{key}/{i}", score=1),),
+            rater="authors",
+            details={"corrects": right, "incorrects": wrong},
+        )

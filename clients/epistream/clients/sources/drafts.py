@@ -89,11 +89,24 @@ Draft: TypeAlias = Item | Verdict
 
 
 def preference(
-    better: str, worse: str, *, rater: str, tie: bool = False, degree: str = "", time: datetime | None = None
+    better: str,
+    worse: str,
+    *,
+    rater: str,
+    tie: bool = False,
+    degree: str = "",
+    time: datetime | None = None,
+    details: Mapping[str, Json] | None = None,
 ) -> Verdict:
     """A person's choice between two items."""
-    judged = (Judged(better, 1), Judged(worse, 1 if tie else 2))
-    return Verdict(kind=pb.FEEDBACK_KIND_PAIRWISE, judged=judged, rater=rater, degree=degree, time=time)
+    return Verdict(
+        kind=pb.FEEDBACK_KIND_PAIRWISE,
+        judged=(Judged(better, 1), Judged(worse, 1 if tie else 2)),
+        rater=rater,
+        degree=degree,
+        time=time,
+        details=details or {},
+    )
 
 
 def lineage(record: Fields, parent: str, otherwise: str) -> tuple[str, tuple[str, ...]]:

@@ -173,9 +173,6 @@ EXAMPLES: Final[Mapping[str, Json]] = {
         "instruction": "Name three rivers.",
         "input": "In Europe.",
         "output": "Rhine, Danube, Volga.",
-        "most_similar": {"List rivers.": 0.61},
-        "avg_similarity_score": 0.12,
-        "request_idx": 4,
     },
     "phi": {
         "topic": "recursion",

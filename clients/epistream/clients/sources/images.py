@@ -22,7 +22,11 @@ _RATER: Final = "expert"
 
 
 def pick_a_pic(record: Fields) -> Iterator[Draft]:
-    """A row of Pick-a-Pic: two images of one caption, and which of them a user chose."""
+    """A row of Pick-a-Pic: two images of one caption, and which of them a user chose.
+
+    What else it says is about the comparison, and stands at the choice: the images may be known from other rows, and
+    then nothing new is kept of them. Where nobody chose, it stands at the images.
+    """
     caption, time, user = record.text("caption"), record.maybe_time("created_at"), record.name("user_id")
     images = [_choice(record, i) for i in (0, 1)]
     has_label = record.raw("has_label") is not False
@@ -40,12 +44,12 @@ def pick_a_pic(record: Fields) -> Iterator[Draft]:
             generator=model,
             media=(part,),
             labels={"model": model},
-            details=rest,
+            details={} if has_label else rest,
         )
     if labels is not None:
         second = _LABELS[labels]
         better, worse = (images[1][0], images[0][0]) if second else (images[0][0], images[1][0])
-        yield preference(better, worse, rater=user, tie=second is None, time=time)
+        yield preference(better, worse, rater=user, tie=second is None, time=time, details=rest)
 
 
 def image_reward(record: Fields) -> Iterator[Draft]:

@@ -10,24 +10,18 @@ from epistream.clients.sources.record import Fields, Json, digest
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.canonical import canonical_code
 
+_GPT_3: Final = "davinci"
 _CODE_MARK: Final = "```"
 _MIRA_CAPTIONS: Final = ("main_object", "background", "style", "camera", "short")
 FRAMES_MAX: Final = 10**9
 
 
 def self_instruct(record: Fields) -> Iterator[Draft]:
-    """A seed task of a person; a generated instruction; a training row; or a prediction of a model."""
+    """A seed task of a person; an instruction of a model, or what it made of one; a training row; or a prediction."""
     if record.has("instances"):
         yield from _seed_task(record)
         return
-    if record.has("completion"):
-        prompt, content, model = record.text("prompt"), record.text("completion"), "davinci"
-    elif record.has("response"):
-        asked = _asked(record.text("instruction"), record.words("input"))
-        prompt, content, model = asked, record.text("response"), record.name("model", "davinci")
-    else:
-        asked = _asked(record.text("instruction"), record.words("input"))
-        prompt, content, model = asked, record.text("output"), record.name("model", "davinci")
+    prompt, content, model = _generated(record)
     seeds = tuple(record.names("seed_ids"))
     yield Item(
         key=digest(prompt, content, model),
@@ -183,6 +177,23 @@ def _seed_task(record: Fields) -> Iterator[Draft]:
             modality=pb.MODALITY_TEXT,
             details={**details, **rest},
         )
+
+
+def _generated(record: Fields) -> tuple[str, str, str]:
+    """What a model was asked, what it made of that, and the model.
+
+    A row without an output is an instruction that the model made up. Its instances are one text, as the model wrote
+    them; where it wrote none, the instruction stands alone.
+    """
+    if record.has("completion"):
+        return record.text("prompt"), record.text("completion"), _GPT_3
+    model, instances = record.name("model", _GPT_3), record.words("raw_instances")
+    if instances:
+        return record.text("instruction"), instances, model
+    if record.has("most_similar") and not record.has("output"):
+        return "", record.text("instruction"), model
+    asked = _asked(record.text("instruction"), record.words("input"))
+    return asked, record.text("response" if record.has("response") else "output"), model
 
 
 def _asked(instruction: str, given: str) -> str:
