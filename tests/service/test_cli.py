@@ -1,4 +1,7 @@
-"""The command line against the real service: every command, what it prints, and what its exit code says."""
+"""The command line against the real service: what a command prints, and what its exit code says.
+
+`explain`, `feedback` and `rehearse` are in test_cli_decisions.py.
+"""
 
 import json
 import signal
@@ -356,6 +359,10 @@ def test_ctrl_c_ends_what_waits_for_input(there: Namespace) -> None:
         ("watch",),
         ("consumers",),
         ("alarms",),
+        ("explain", "x", "-p", "me"),
+        ("feedback", "x"),
+        ("signals",),
+        ("review", "list"),
         ("namespaces", "list"),
         ("produce", "-", "-k", "127.0.0.1:1"),
     ],
