@@ -45,7 +45,7 @@ def test_what_is_said_of_a_comparison_stands_at_the_choice_and_at_the_images_whe
     *images, choice = map(said, submissions(BY_NAME["pick-a-pic"], example))
     assert [one.get("details") for one in (*images, choice)] == [None, None, about]
     unlabelled = submissions(BY_NAME["pick-a-pic"], {**example, "has_label": False})
-    assert [said(one)["details"] for one in unlabelled] == [about, about]
+    assert [said(one)["details"] for one in unlabelled] == [{**about, "label_0": 1, "label_1": 0}] * 2
 
 
 def test_an_image_of_imagerewarddb_has_an_experts_ratings_and_keeps_its_place() -> None:

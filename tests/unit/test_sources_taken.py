@@ -79,13 +79,13 @@ def test_questions_of_an_evaluation_open_no_conflicts_and_the_right_answers_are_
 
 def test_of_images_that_are_known_a_further_comparison_is_kept(engine: Engine, published: Path) -> None:
     """Two users of Pick-a-Pic compared the same two images, and said otherwise."""
-    first = {**EXAMPLES["pick-a-pic"], "created_at": "2023-02-03T04:05:06"}
-    second = {**first, "user_id": 43, "ranking_id": 18, "best_image_uid": "b2", "label_0": 0.0, "label_1": 1.0}
+    first = EXAMPLES["pick-a-pic"]
+    other = {"ranking_id": 18, "best_image_uid": "b2", "label_0": 0.0, "label_1": 1.0}
+    second = {**first, **other, "user_id": 43, "created_at": "2023-02-04T09:10:11"}
     parquet(published / "train-00000-of-00645.parquet", [first, second])
     found = taken(engine, "pick-a-pic", published)
     outcomes = [receipt.outcome for one, receipt in found if not one.HasField("feedback")]
-    assert outcomes[:2] == [pb.OUTCOME_ADMITTED] * 2
-    assert pb.OUTCOME_ADMITTED not in outcomes[2:]
+    assert outcomes == [pb.OUTCOME_ADMITTED] * 2 + [pb.OUTCOME_MERGED] * 2
     request = api.ListFeedbackRequest(namespace=NAMESPACE, item_id="pick-a-pic:a1")
     kept = [each.submission for each in engine.knowledge.list_feedback(request).feedback]
     assert [
