@@ -58,9 +58,9 @@ TEST_PROCESSES ?= 2
 test: $(VENV)/dev.stamp ## Set up and run the tests, TEST_PROCESSES=2 files at a time
 	$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder
 
-# What hostile clients do to the p99 of others is a figure, not a gate: on a shared machine it comes out on either side of its
-# bound, and messages of 20 MiB miss it (README). `make bench-hostile` measures it. That such clients are refused, and that
-# nobody is cut off for them, is in `make test`: tests/service/test_hostile.py.
+# What hostile clients do to the p99 of others is a figure, not a gate: on a shared machine it may come out on either side of its
+# bound. `make bench-hostile` measures it. That such clients are refused, and that nobody is cut off for them, is in `make test`:
+# tests/service/test_hostile.py.
 robustness: $(VENV)/dev.stamp ## What takes long: fuzzing, faults of Kafka, 400 losses of power, 200 rounds of kill -9
 	$(BIN)/python -m pytest -m robustness
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=long --timeout=1800

@@ -58,6 +58,8 @@ async def healthy(address: str, ca: bytes) -> None:
         while line := await asyncio.to_thread(sys.stdin.readline):
             begun, seconds = time.monotonic(), float(line)
             await asyncio.sleep(seconds + PATIENCE_SECONDS)
+            for ended in [task for task in tasks if task.done()]:
+                ended.result()  # none ends by itself, but with an error
             of_both = (("ask", asked, ASKED_PER_SECOND), ("push", pushed, PUBLISHED_PER_SECOND))
             p99 = {
                 what: [p99_from(found, at, int(rate * WINDOW_SECONDS)) for at in windows(begun, seconds)]

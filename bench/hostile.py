@@ -18,6 +18,7 @@ the disk itself is slower or faster for whole minutes a small write beside them 
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -36,7 +37,7 @@ from bench.attackers import EAGER, EAGER_MAY_PER_SECOND, HEALTHY, HOSTILE, KINDS
 from bench.healthy import WINDOW_SECONDS, p99_from, windows
 from bench.machine import Meanwhile, watched
 from bench.parts import Asked
-from bench.report import Figure, at_least, below, report
+from bench.report import Figure, at_least, below, equal, report
 from tests.support.certificates import Authority
 from tests.support.security import hash_of
 from tests.support.service import RunningService, running_service
@@ -158,8 +159,10 @@ def in_quiet(target: Target, seconds: float, feel: Feel) -> Felt:
         return feel(seconds)
     allowed = target.attackers("--granted")
     quiet = feel(seconds)
-    allowed.ask("enough")
+    done = Done(**json.loads(allowed.ask("enough")))
     allowed.finish()
+    if done.done < KEPT * KINDS[target.kind].granted * done.seconds:
+        raise SystemExit(f"{target.kind}: less was sent in quiet times than is granted: {done}")
     return quiet
 
 
@@ -201,7 +204,8 @@ def kept(name: str, done: Done, followed: float) -> list[Figure]:
 
 def compared(kind: str, quiet: Sequence[Felt], during: Sequence[Felt]) -> list[Figure]:
     """What is felt under each attack against what is felt before and after it; one more in `quiet` than in `during`."""
-    figures = []
+    unanswered = sum(not math.isfinite(p99) for felt in (*quiet, *during) for of in felt.values() for p99 in of)
+    figures = [equal(f"{kind}: windows in which more than 1 in 100 had no answer", unanswered, "windows", 0)]
     for what, name in (("ask", "a call"), ("push", "a push"), ("disk", "a write of 4 KiB beside them")):
         multiples = []
         for before, meanwhile, after in zip(quiet, during, quiet[1:], strict=False):

@@ -15,6 +15,7 @@ from typing import Final
 import grpc
 import psutil
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from epistream.clients import SyncKnowledgeClient, SyncProducer
 from epistream.v1 import ingest_service_pb2 as ingest_pb
@@ -77,15 +78,21 @@ async def test_what_is_refused_leaves_next_to_nothing_for_a_collection(service: 
     count, at_once = 1000, 50
     revised = submission("facts", 9, item_id="item-1", expected_version=77)
     conflict = ingest_pb.SubmitRequest(submissions=[revised], atomic=True).SerializeToString()
+    nobody = health_pb2.HealthCheckRequest(service="nobody")
     async with undisturbed(service), client_of(service.address, OWN) as client:
+        health = health_pb2_grpc.HealthStub(client.channel)
         before = collected(service)
         for _ in range(count // at_once):
             malformed = [rpc_failure_of(client.call_raw("KnowledgeService/Search", b"\xff")) for _ in range(at_once)]
             refused = [rpc_failure_of(client.call_raw("IngestService/Submit", conflict)) for _ in range(at_once)]
-            errors = await asyncio.gather(*malformed, *refused)
-            assert {error.code() for error in errors[:at_once]} == {grpc.StatusCode.INVALID_ARGUMENT}
-            assert {error.code() for error in errors[at_once:]} == {grpc.StatusCode.ABORTED}
-        assert collected(service) - before < 12 * 2 * count
+            unknown = [rpc_failure_of(health.Check(nobody)) for _ in range(at_once)]
+            for errors, code in (
+                (await asyncio.gather(*malformed), grpc.StatusCode.INVALID_ARGUMENT),
+                (await asyncio.gather(*refused), grpc.StatusCode.ABORTED),
+                (await asyncio.gather(*unknown), grpc.StatusCode.NOT_FOUND),
+            ):
+                assert {error.code() for error in errors} == {code}
+        assert collected(service) - before < 12 * 3 * count
 
 
 def collected(service: RunningService) -> float:

@@ -26,6 +26,8 @@ async def test_who_is_over_a_rate_is_told_when_to_come_back(
     async with secured.client(who) as client:
         await client.submit(submission("a", 61))
         delay_seconds = await assert_turned_away(client.submit(submission("a", 61)), "RATE_LIMITED")
+        for method in ("Submit", "Retract"):  # refused before it is read
+            await assert_turned_away(client.call_raw(f"IngestService/{method}", b"\xff"), "RATE_LIMITED")
     assert delay_seconds > 900, "of what is owed at 0.001 a second, not what is told where nothing is known"
 
 

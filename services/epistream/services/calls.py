@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Never, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from epistream.services.errors import grpc_status, undecodable, unexpected
+from epistream.services.errors import abort, grpc_status, undecodable, unexpected
 from epistream.services.metrics import Metrics
 from epistream.services.security.audit import Audit
 from epistream.services.security.guard import Caller, Guard
@@ -314,7 +314,7 @@ class Calls:
         if status is not None:
             if listens and (call is None or not call.heard):
                 await _hear(context, reads=code not in _UNHEARD)
-            await _abort(context, status)
+            await abort(context, status)
 
     async def _received(self, context: Context, caller: Caller) -> bytes:
         """The request of a call.
@@ -418,25 +418,6 @@ async def _hear(context: Context, *, reads: bool) -> None:
 
 def _status_of(error: Exception, method: str) -> grpc.Status:
     return grpc_status(error if isinstance(error, EpistreamError) else unexpected(error, method))
-
-
-async def _abort(context: Context, status: grpc.Status) -> Never:
-    """End a call with an error, and leave no cycle behind.
-
-    gRPC's call keeps what it has raised here, and with it the frames that it went through, and they the call: each
-    refused call would wait for a collection, which then ends hundreds at once. So 200 refusals a second made the p99 of
-    everybody's pushes twice as long (bench/hostile.py).
-    """
-    try:
-        await context.abort_with_status(status)
-    except grpc.aio.AbortError as aborted:
-        asyncio.get_running_loop().call_soon(_untie, aborted)  # when gRPC has seen it
-        raise
-    raise AssertionError("gRPC has not ended the call")
-
-
-def _untie(error: BaseException) -> None:
-    error.__traceback__ = error.__context__ = None
 
 
 def _forget(error: BaseException) -> None:

@@ -1,10 +1,12 @@
 """Errors on their way out of the process: as a gRPC status, small enough to arrive, without anything of the inside."""
 
+import asyncio
 import logging
 import uuid
-from typing import Final, TypeVar
+from typing import Any, Final, Never, TypeVar
 
 import grpc
+import grpc.aio
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
@@ -28,6 +30,25 @@ def grpc_status(error: EpistreamError) -> grpc.Status:
     error = _with(error, message=_cut(error.message, MESSAGE_BYTES_MAX))
     status = _with_violations(error) if isinstance(error, InvalidInput | Conflict) else to_status(error)
     return rpc_status.to_status(status)  # type: ignore[no-any-return] # the library has no types
+
+
+async def abort(context: "grpc.aio.ServicerContext[Any, Any]", status: grpc.Status) -> Never:
+    """End a call with an error, and leave no cycle behind.
+
+    gRPC's call keeps what it has raised here, and with it the frames that it went through, and they the call: each
+    refused call would stay until a garbage collection, which then ends hundreds at once while everybody waits
+    (bench/hostile.py, over_limits: pushes at 1.5 times their p99 in quiet, and now at 1.02).
+    """
+    try:
+        await context.abort_with_status(status)
+    except grpc.aio.AbortError as aborted:
+        asyncio.get_running_loop().call_soon(_untie, aborted)  # when gRPC has seen it
+        raise
+    raise AssertionError("gRPC has not ended the call")
+
+
+def _untie(error: BaseException) -> None:
+    error.__traceback__ = error.__context__ = None
 
 
 def _with_violations(error: InvalidInput | Conflict) -> status_pb2.Status:

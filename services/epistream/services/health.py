@@ -12,9 +12,10 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from epistream.indexer.store import Store
+from epistream.services.errors import abort, grpc_status
 from epistream.services.server import OPTIONS, bound
 from epistream.services.writer import Writer
-from epistream.wire.errors import EpistreamError
+from epistream.wire.errors import EpistreamError, NotFound, Unavailable
 
 _WATCHES_MAX: Final = 100
 """How many may follow the health at one time."""
@@ -149,7 +150,8 @@ class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # the lib
         """The same, and again when it changes."""
         await self._require_known(request.service, context)
         if self._watching >= _WATCHES_MAX:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_WATCHES_MAX} follow the health already")
+            many = f"{_WATCHES_MAX} follow the health already: ask with Check, or try again"
+            await abort(context, grpc_status(Unavailable(many, reason="OVERLOADED")))
         self._watching += 1
         try:
             told: bool | None = None
@@ -164,7 +166,7 @@ class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # the lib
 
     async def _require_known(self, name: str, context: Any) -> None:
         if name not in self._serving:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no service of this name is served")
+            await abort(context, grpc_status(NotFound("no service of this name is served")))
 
 
 def _response(*, serving: bool) -> Any:
