@@ -48,6 +48,14 @@ def test_an_answer_that_was_revised_twice_is_a_chain() -> None:
         (WHICH_HARM, "Theft"),
         ({**QUESTION, "corrects": ["(A)"]}, "Wait until she sleeps, and use her finger.\n\nThen look at the messages."),
         ({**WHICH_HARM, "corrects": ["(C)"]}, "Offensive Language"),
+        (
+            {
+                **QUESTION,
+                "prompt": "Which? Options:\n (A) [[[Either:\n(A) go, or\n(B) stay.]]]\n (B) [[[No.]]]\n",
+                "corrects": ["(A)"],
+            },
+            "Either:\n(A) go, or\n(B) stay.",
+        ),
     ],
 )
 def test_of_an_evaluation_the_text_of_the_right_option_alone_is_an_item(record: dict[str, Any], text: str) -> None:
@@ -63,3 +71,9 @@ def test_an_option_that_the_question_does_not_list_is_refused() -> None:
         UnreadableRecord, match=r"corrects\[0\]: expected an option that the prompt lists.*found \"\(D\)"
     ):
         submissions(BY_NAME["rlaif"], {**WHICH_HARM, "corrects": ["(D)"]})
+
+
+def test_a_question_that_lists_an_option_twice_is_refused() -> None:
+    twice = "Which? Options:\n (A) Either:\n(B) stay, or go.\n (B) No.\nThe answer is:"
+    with pytest.raises(UnreadableRecord, match="prompt: expected each option once"):
+        submissions(BY_NAME["rlaif"], {**WHICH_HARM, "prompt": twice})

@@ -70,11 +70,9 @@ def test_questions_of_an_evaluation_open_no_conflicts_and_the_right_answers_are_
     with engine.store.reader() as catalog:
         number = engine.namespaces.configs[NAMESPACE].number
         assert not conflicts.listed(catalog.connection, number, is_open=None, item_id="", after=0, limit=10)
-    request = api.SearchRequest(namespace=NAMESPACE, text=WHICH_HARM["prompt"], limit=10)
-    answers = {hit.change.knowledge.content for hit in engine.knowledge.search(request).hits}
-    assert answers == {one.content for one, _ in items}
-    assert "Theft" in answers
-    assert "Violence" not in answers
+    assert "Theft" in {one.content for one, _ in items}
+    request = api.SearchRequest(namespace=NAMESPACE, text="Somebody steals.", limit=1)
+    assert [hit.change.knowledge.content for hit in engine.knowledge.search(request).hits] == ["Theft"]
 
 
 def test_of_images_that_are_known_a_further_comparison_is_kept(engine: Engine, published: Path) -> None:

@@ -11,7 +11,9 @@ from epistream.wire.limits import JUDGED_MAX
 
 _TURN: Final = "\n\nHuman:"
 _ANSWER: Final = "\n\nAssistant:"
-_OPTION: Final = re.compile(r"^ ?(\([A-Z]\)) (.*?)(?=^ ?\([A-Z]\) |^The answer is:|\Z)", re.MULTILINE | re.DOTALL)
+_OPTION: Final = re.compile(
+    r"^ ?(\([A-Z]\)) (?:\[\[\[(.*?)\]\]\]|(.*?))\s*(?=^ ?\([A-Z]\) |^The answer is:|\Z)", re.MULTILINE | re.DOTALL
+)
 """Such as ` (A) Theft`, or ` (A) [[[an answer of several lines]]]`, at the end of a question of an evaluation."""
 _HELPFUL, _TRAINED, _ASSISTANT = "helpful-rlhf", "rl-cai", "hh-assistant-52b"
 """Models by what their papers call them: that whose answers were criticised and revised, that which was trained on the
@@ -198,6 +200,15 @@ def _answer(key: str, text: str, prompt: str, model: str, details: Mapping[str, 
     )
 
 
+def _options(prompt: str) -> dict[str, str]:
+    """The texts of the options that a question lists, by their letters, such as (A)."""
+    listed = [(letter, (bracketed or plain).strip()) for letter, bracketed, plain in _OPTION.findall(prompt)]
+    options = dict(listed)
+    if len(options) < len(listed):
+        raise UnreadableRecord("prompt", "each option once", shown(" ".join(letter for letter, _ in listed)))
+    return options
+
+
 def _choices(record: Fields) -> Iterator[Draft]:
     """A question of an evaluation, and the text of the option that is right.
 
@@ -205,7 +216,7 @@ def _choices(record: Fields) -> Iterator[Draft]:
     conflict. Its text stays in the question, its letter in the authors' verdict.
     """
     key, prompt = record.digest(), record.text("prompt")
-    options = {letter: text.strip().removeprefix("[[[").removesuffix("]]]") for letter, text in _OPTION.findall(prompt)}
+    options = _options(prompt)
     right, wrong = record.texts("corrects", 1, JUDGED_MAX), record.texts("incorrects")
     rest = record.rest()
     for i, letter in enumerate(right):

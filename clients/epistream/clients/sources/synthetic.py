@@ -182,8 +182,8 @@ def _seed_task(record: Fields) -> Iterator[Draft]:
 def _generated(record: Fields) -> tuple[str, str, str]:
     """What a model was asked, what it made of that, and the model.
 
-    A row without an output is an instruction that the model made up. Its instances are one text, as the model wrote
-    them; where it wrote none, the instruction stands alone.
+    A row that says to what it is `most_similar`, and has no output, is an instruction that the model made up. Instances
+    of one are one text, as the model wrote them; where it wrote none, the instruction stands alone.
     """
     if record.has("completion"):
         return record.text("prompt"), record.text("completion"), _GPT_3
