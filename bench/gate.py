@@ -36,7 +36,7 @@ BEFORE: Final = 1_000
 """People's records that come first and are not counted: they make the anchor window."""
 BATCH: Final = 500
 TURNS: Final = 5
-_MORE_MAX: Final = 1.2
+MORE_MAX: Final = 1.2
 _WAYS: Final = ("people-without", "people-with", "half-without", "half-with")
 
 
@@ -82,7 +82,7 @@ def _compared(name: str, without: Sequence[Taken], having: Sequence[Taken]) -> l
     return [
         Figure(f"{name}: without the gate", statistics.median(one.all_us for one in without), "µs a record"),
         Figure("with it", statistics.median(one.all_us for one in having), "µs a record"),
-        below("of each turn, the second of the first: median", statistics.median(more), "times", _MORE_MAX),
+        below("of each turn, the second of the first: median", statistics.median(more), "times", MORE_MAX),
         Figure("most", max(more), "times"),
         Figure("of it on the writer: without", statistics.median(one.writer_us for one in without), "µs a record"),
         Figure("on the writer: with, of without", statistics.median(writer), "times"),
@@ -98,9 +98,9 @@ def asked(way: str) -> Taken:
 def alone(way: str) -> Taken:
     """What one way takes: prepared beforehand, as the service does beside the writer, then committed."""
     if way.endswith("without"):
-        _ask_nothing()
+        ask_nothing()
     records = [
-        Record(_sent(one.submission, one.vector, number, half=way.startswith("half")), 1)
+        Record(sent(one.submission, one.vector, number, half=way.startswith("half")), 1)
         for number, one in enumerate(make_records(BEFORE + 1 + RECORDS))
     ]
     prepared_s = committed_s = 0.0
@@ -122,14 +122,14 @@ def alone(way: str) -> Taken:
     return Taken((prepared_s + committed_s) / RECORDS * 1e6, committed_s / RECORDS * 1e6, window_s)
 
 
-def _ask_nothing() -> None:
+def ask_nothing() -> None:
     """No lineage, looks, gain or real share, and no posterior that learns."""
     standing.GAIN_DIMENSION_MAX = 0  # type: ignore[misc] # as for vectors that are too long
     Moment.grounds = lambda *_: NO_GROUNDS  # type: ignore[method-assign]
     Pipeline._look = lambda self, prepared: prepared  # type: ignore[method-assign] # noqa: ARG005, SLF001
 
 
-def _sent(
+def sent(
     made: pb.Submission, vector: np.ndarray[tuple[int], np.dtype[np.float32]], number: int, *, half: bool
 ) -> bytes:
     made.embedding.float32 = vector.astype("<f4").tobytes()

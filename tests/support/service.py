@@ -20,6 +20,7 @@ from typing import Final
 
 from tests.support.metrics import page_of
 
+PROGRAM: Final = "epistream.services"
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
 
@@ -46,8 +47,9 @@ class RunningService:
         log: the file with what it logged, over all restarts.
     """
 
-    def __init__(self, folder: Path, flags: Mapping[str, str | None]) -> None:
+    def __init__(self, folder: Path, flags: Mapping[str, str | None], program: str = PROGRAM) -> None:
         self.folder = folder
+        self._program = program
         self.address = self.metrics_address = "127.0.0.1:0"
         self.health_address = ""
         self.pid = 0
@@ -84,7 +86,7 @@ class RunningService:
         }
         arguments = [f"--{name}" if value is None else f"--{name}={value}" for name, value in flags.items()]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("EPISTREAM_")}
-        program = "epistream.services"
+        program = self._program
         if fail is not None:
             program = "tests.support.failing_service"
             environment |= {"FAIL_POINT": fail.point, "FAIL_PASS": str(fail.at_pass)}
@@ -151,6 +153,7 @@ def running_service(
     encoder: str = "none",
     kafka: str | None = None,
     fail: Fail | None = None,
+    program: str = PROGRAM,
     **more: str | None,
 ) -> Iterator[RunningService]:
     """A service over `folder`, on free ports, which is stopped in the end.
@@ -161,10 +164,11 @@ def running_service(
         encoder: as the setting; without one, namespaces need the encoder `none` and bring their own vectors.
         kafka: bootstrap servers.
         fail: where it is to fail, until it is started again.
+        program: the module that is run where it is not to fail.
         more: more settings, by their names; None for a flag that takes no value.
     """
     given = {"encoder": encoder} | ({"kafka": kafka} if kafka else {}) | dict(settings or {}) | more
-    service = RunningService(folder, {name.replace("_", "-"): value for name, value in given.items()})
+    service = RunningService(folder, {name.replace("_", "-"): value for name, value in given.items()}, program)
     try:
         service.start(fail)
         yield service
