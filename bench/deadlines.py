@@ -9,7 +9,6 @@ health service says NOT_SERVING.
 import itertools
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import grpc
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
+from bench.machine import again_and_again
 from bench.main_path import encoded
 from bench.parts import Sent, kafka_beside, producing, records_asked_for
 from bench.records import DIMENSION, NAMESPACE
@@ -52,7 +52,10 @@ def main() -> int:
             with looking_at_the_group(bootstrap) as behind:
                 letters = list(dead_letters(bootstrap, ends_at))
         with producing(bootstrap, folder / "records", PER_SECOND, records, records):
+            ends_at = time.monotonic() + records / PER_SECOND
             stops = [until_not_serving(service) for _ in range(STOPS)]
+            if time.monotonic() > ends_at:
+                raise SystemExit("no records came any more at the last stop: take more --records")
     return report(
         "deadlines",
         [
@@ -93,27 +96,20 @@ def dead_letters(bootstrap: str, ends_at: float) -> Iterator[float]:
 @contextmanager
 def looking_at_the_group(bootstrap: str) -> Iterator[list[float]]:
     """While the block runs: how long what came has not been told to the group, at each look, seconds."""
-    behind, over = list[float](), threading.Event()
+    behind, came = list[float](), [(time.monotonic(), 0)]
+    with admin(bootstrap, "bench-group") as asked:
 
-    def look() -> None:
-        came = [(time.monotonic(), 0)]
-        with admin(bootstrap, "bench-group") as asked:
-            while not over.wait(_LOOK_SECONDS):
-                end, told = offsets(asked)
-                now = time.monotonic()
-                came.append((now, end))
-                # From the last look on at which all that was there has been told by now.
-                while len(came) > 1 and came[1][1] <= told:
-                    came.pop(0)
-                behind.append(now - came[0][0])
+        def look() -> None:
+            end, told = offsets(asked)
+            now = time.monotonic()
+            came.append((now, end))
+            # From the last look on at which all that was there has been told by now.
+            while len(came) > 1 and came[1][1] <= told:
+                came.pop(0)
+            behind.append(now - came[0][0])
 
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
-        yield behind
-    finally:
-        over.set()
-        looking.join()
+        with again_and_again(look, _LOOK_SECONDS):
+            yield behind
 
 
 def offsets(asked: Any) -> tuple[int, int]:

@@ -9,11 +9,11 @@ are not counted. What the gate holds is not pushed, and the replica has less to 
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Iterator
 from typing import Final
 
 from bench.gate import BEFORE, MORE_MAX, RECORDS, sent
+from bench.main_path import decided
 from bench.parts import ReplicaProcess, kafka_beside, producing
 from bench.records import DIMENSION, NAMESPACE, make_records
 from bench.report import Figure, below, report
@@ -25,7 +25,6 @@ from tests.support.service import PROGRAM, RunningService, running_service
 
 TURNS: Final = 4
 UNGATED: Final = "bench.ungated"
-_WAIT_SECONDS: Final = 300
 _OUTCOMES: Final = "epistream_ingest_records_total{"
 _CARRIES: Final = f"{topics.EXPERT}=EXPERT+COLLABORATIVE+SYNTHETIC"
 """One topic for all, so that they come in their order."""
@@ -68,24 +67,23 @@ def taken_by(program: str, records: int) -> tuple[float, int]:
     ):
         client.create_namespace(NAMESPACE, encoder=ns.Encoder(model="none", dimension=DIMENSION))
         replica = ReplicaProcess(service.address, folder)
+
+        def count(_: ns.Namespace) -> float:
+            return taken_in(service)
+
         with producing(bootstrap, folder / "records", 0, 0, first):
-            replica.wait_for(decided(service, client, first).head_revision)
+            replica.wait_for(decided(client, first, count).head_revision)
         with producing(bootstrap, folder / "records", 0, first, records) as begin:
-            namespace = decided(service, client, first + records)
+            namespace = decided(client, first + records, count)
         end = replica.wait_for(namespace.head_revision)
         replica.finish(namespace.head_revision)
     return 1e6 * (end - begin) / records, namespace.held_count
 
 
-def decided(service: RunningService, client: SyncKnowledgeClient, records: int) -> ns.Namespace:
-    """Wait until that many records have an outcome. What is held may end later: the namespace's counts do not tell."""
-    deadline = time.monotonic() + _WAIT_SECONDS
-    while time.monotonic() < deadline:
-        given = [line for line in service.metrics_page().splitlines() if line.startswith(_OUTCOMES)]
-        if sum(float(line.rpartition(" ")[2]) for line in given) >= records:
-            return client.namespace(NAMESPACE)
-        time.sleep(0.1)
-    raise SystemExit(f"not all of {records} records were decided: {given}")
+def taken_in(service: RunningService) -> float:
+    """How many records have an outcome. What is held may end: the namespace's counts do not tell."""
+    given = [line for line in service.metrics_page().splitlines() if line.startswith(_OUTCOMES)]
+    return sum(float(line.rpartition(" ")[2]) for line in given)
 
 
 def encoded(count: int) -> Iterator[tuple[bytes, bytes]]:

@@ -22,7 +22,6 @@ import math
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -35,7 +34,7 @@ import psutil
 
 from bench.attackers import EAGER, EAGER_MAY_PER_SECOND, HEALTHY, HOSTILE, KINDS, NAMESPACE, WATCHED, Done
 from bench.healthy import WINDOW_SECONDS, p99_from, windows
-from bench.machine import Meanwhile, watched
+from bench.machine import Meanwhile, again_and_again, watched
 from bench.parts import Asked
 from bench.report import Figure, at_least, below, equal, report
 from tests.support.certificates import Authority
@@ -233,19 +232,9 @@ def felt(clients: Asked, disk: Meanwhile, seconds: float) -> Felt:
 @contextmanager
 def memory_of(process: psutil.Process) -> Iterator[list[int]]:
     """What the process had in memory, looked at five times a second, bytes."""
-    seen, over = [process.memory_info().rss], threading.Event()
-
-    def look() -> None:
-        while not over.wait(0.2):
-            seen.append(process.memory_info().rss)
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
+    seen = [process.memory_info().rss]
+    with again_and_again(lambda: seen.append(process.memory_info().rss), 0.2):
         yield seen
-    finally:
-        over.set()
-        looking.join()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -78,7 +78,7 @@ def watched(folder: Path, *, direct: bool = False) -> Iterator[Meanwhile]:
     All are of one block of one file. With `direct` they go past Linux's cache: nothing that others have written and
     that Linux still has to write is before them.
     """
-    seen, done = Meanwhile(), threading.Event()
+    seen = Meanwhile()
     name, how = ("direct", os.O_DIRECT) if direct else ("probe", 0)
     descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | how)
     block = mmap(-1, _BLOCK_BYTES)  # as aligned as O_DIRECT asks
@@ -89,21 +89,32 @@ def watched(folder: Path, *, direct: bool = False) -> Iterator[Meanwhile]:
         os.fdatasync(descriptor)
         seen.writes.append((begin, time.time()))
 
-    def probe() -> None:
-        while not done.wait(_EVERY_SECONDS):
-            write()
-
     write()
-    prober = ThreadPoolExecutor(1)
     before, begin = psutil.cpu_times().steal, time.perf_counter()
-    probing = prober.submit(probe)
     try:
-        yield seen
+        with again_and_again(write, _EVERY_SECONDS):
+            yield seen
     finally:
         seen.stolen = (psutil.cpu_times().steal - before) / (time.perf_counter() - begin)
-        done.set()
-        probing.result()
         os.close(descriptor)
+
+
+@contextmanager
+def again_and_again(look: Callable[[], None], every_seconds: float) -> Iterator[None]:
+    """Do something on a thread while the block runs, with a pause after each time. Raises in the end what it raised."""
+    over = threading.Event()
+
+    def go_on() -> None:
+        while not over.wait(every_seconds):
+            look()
+
+    with ThreadPoolExecutor(1) as thread:
+        looking = thread.submit(go_on)
+        try:
+            yield
+        finally:
+            over.set()
+            looking.result()
 
 
 if __name__ == "__main__":

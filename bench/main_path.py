@@ -10,7 +10,7 @@ batch after the other in one process, beside an idle Kafka: how fast this machin
 import itertools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -103,19 +103,21 @@ def encoded(count: int) -> Iterator[tuple[bytes, bytes]]:
         yield submission_key(made.submission), made.submission.SerializeToString()
 
 
-def decided(client: SyncKnowledgeClient, records: int) -> ns.Namespace:
-    """Wait until that many records have an outcome."""
-    deadline = time.monotonic() + _WAIT_SECONDS
+def decided(
+    client: SyncKnowledgeClient, records: int, count: Callable[[ns.Namespace], float] | None = None
+) -> ns.Namespace:
+    """Wait until that many records have an outcome, as `count` counts them, or `outcomes`."""
+    deadline, count = time.monotonic() + _WAIT_SECONDS, count or outcomes
     while time.monotonic() < deadline:
         namespace = client.namespace(NAMESPACE)
-        if outcomes(namespace) >= records:
+        if count(namespace) >= records:
             return namespace
         time.sleep(0.1)
-    raise SystemExit(f"only {outcomes(namespace)} of {records} records were decided")
+    raise SystemExit(f"only {count(namespace):.0f} of {records} records were decided")
 
 
 def outcomes(namespace: ns.Namespace) -> int:
-    """How many records have an outcome: these records retract nothing, so each change is one."""
+    """How many records have an outcome, where none is retracted, so that each change is one, and what is held stays."""
     return namespace.head_revision + namespace.held_count + namespace.merged_count
 
 

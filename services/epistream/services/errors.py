@@ -36,8 +36,8 @@ async def abort(context: "grpc.aio.ServicerContext[Any, Any]", status: grpc.Stat
     """End a call with an error, and leave no cycle behind.
 
     gRPC's call keeps what it has raised here, and with it the frames that it went through, and they the call: each
-    refused call would stay until a garbage collection, which then ends hundreds at once while everybody waits
-    (bench/hostile.py, over_limits: pushes at 1.5 times their p99 in quiet, and now at 1.02).
+    refused call would stay until a garbage collection, which then ends hundreds at once while everybody waits. What
+    others feel of refused calls: bench/hostile.py, over_limits.
     """
     try:
         await context.abort_with_status(status)
