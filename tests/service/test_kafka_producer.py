@@ -257,14 +257,15 @@ def test_a_broker_that_is_killed_and_comes_back_gets_each_record_once_and_in_ord
 
 def test_closing_while_the_broker_is_away_fails_what_waits_and_ends(own_kafka: LocalKafka) -> None:
     topic = Kafka(own_kafka.bootstrap).new_topic()
+    before = set(threading.enumerate())
     producer = CappedProducer(own_kafka.bootstrap, HURRIED)
     producer.send(topic, b"0").result(timeout=30)
     own_kafka.kill()
     waiting = [producer.send(topic, b"%d" % n) for n in range(1, 10)]
-    threads = threading.active_count()
+    assert not set(threading.enumerate()) <= before
     with pytest.raises(Unavailable, match="not acknowledged 9 records"):
         producer.close(timeout_seconds=0.2)
     for future in waiting:
         assert isinstance(future.exception(timeout=5), Unavailable)
     assert producer.in_flight_bytes == 0
-    assert threading.active_count() < threads
+    assert set(threading.enumerate()) <= before
