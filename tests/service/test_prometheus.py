@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -111,15 +112,18 @@ def test_what_stands_between_it_and_a_service_with_tls_is_said(tools: Tools, tmp
         "without a token": (Scraped(*given[:3]), "401"),
         "under another name": (Scraped(*given, "elsewhere.example.org"), "elsewhere.example.org"),
     }
-    try:
-        for case, (scraped, said) in cases.items():
-            with (
-                Prometheus(tools, tmp_path / case, scraped, EXTRACTED) as prometheus,
-                pytest.raises(Unavailable, match=said),
-            ):
-                prometheus.wait_read()
-        with Prometheus(tools, tmp_path / "right", Scraped(*given, "localhost"), EXTRACTED) as prometheus:
+
+    def read(case: str, scraped: Scraped) -> None:
+        with Prometheus(tools, tmp_path / case, scraped, EXTRACTED) as prometheus:
             prometheus.wait_read()
+
+    try:
+        with ThreadPoolExecutor() as pool:  # each takes seconds to be looked at, and to end
+            refused = {case: pool.submit(read, case, scraped) for case, (scraped, _) in cases.items()}
+            pool.submit(read, "right", Scraped(*given, "localhost")).result()
+        for case, (_, said) in cases.items():
+            with pytest.raises(Unavailable, match=said):
+                refused[case].result()
     finally:
         server.stop()
 

@@ -23,7 +23,7 @@ from tests.unit.test_collapse import PEOPLE, spearman
 
 pytestmark = [needs_samples, pytest.mark.slow]
 
-SPLITS = 20
+SPLITS = 10
 
 
 def ratio(alarm: pb.CollapseAlarm) -> float:
