@@ -1,6 +1,8 @@
 """Who follows a namespace and how far each is; nothing of it is told by, or to, those of another."""
 
 import asyncio
+import sys
+from types import FrameType
 
 import pytest
 
@@ -78,26 +80,72 @@ async def waiting_for(consumers: Consumers, namespace: str, *names: str) -> "asy
     return task
 
 
-async def test_who_waits_is_woken_by_its_own_namespace_only(monkeypatch: pytest.MonkeyPatch) -> None:
+async def work_of(consumers: Consumers, stream: Stream, revision: int) -> int:
+    """How many functions of the module are called or go on for an acknowledgement, until everybody waits again."""
+    count = 0
+
+    def counted(frame: FrameType, event: str, _: object) -> None:
+        nonlocal count
+        count += event == "call" and frame.f_code.co_filename == module.__file__
+
+    sys.setprofile(counted)
+    try:
+        consumers.acknowledge(stream, revision, now_us=1)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+async def test_who_waits_is_not_woken_by_what_is_done_elsewhere_or_is_not_enough() -> None:
     consumers = Consumers()
-    here, there = consumers.connect("facts", "one", 5), consumers.connect("others", "one", 5)
-    waiting = await waiting_for(consumers, "facts", "one")
-    asked: list[str] = []
-    of = consumers.of
+    streams = [consumers.connect(*of, 5) for of in (("facts", "one"), ("facts", "two"), ("others", "one"))]
+    for _ in range(20):
+        consumers.disconnect(consumers.connect("facts", "ended", 5))
+    first = await waiting_for(consumers, "facts", "one")
+    alone = [await work_of(consumers, stream, 3) for stream in streams]
+    waiting = [first, *[await waiting_for(consumers, "facts", "one") for _ in range(20)]]
+    assert [await work_of(consumers, stream, 4) for stream in streams] == alone
+    assert not any(task.done() for task in waiting)
+    consumers.acknowledge(streams[0], 5, now_us=1)
+    assert await asyncio.gather(*waiting) == [["one"]] * 21
 
-    def looked(namespace: str) -> list[Stream]:
-        asked.append(namespace)
-        return of(namespace)
 
-    monkeypatch.setattr(consumers, "of", looked)
-    consumers.acknowledge(there, 5, now_us=1)
+async def test_all_are_waited_for_also_one_that_opens_a_stream_meanwhile() -> None:
+    consumers = Consumers()
+    one, two = consumers.connect("facts", "one", 5), consumers.connect("facts", "two", 5)
+    consumers.acknowledge(one, 5, now_us=1)
+    waiting = await waiting_for(consumers, "facts")
+    again = consumers.connect("facts", "one", 5)
+    consumers.acknowledge(two, 5, now_us=1)
     await asyncio.sleep(0)
-    assert asked == [], "nobody looks again for what was done elsewhere"
-    consumers.acknowledge(here, 4, now_us=1)
-    await asyncio.sleep(0)
-    assert (asked, waiting.done()) == (["facts"], False)
-    consumers.acknowledge(here, 5, now_us=1)
-    assert await waiting == ["one"]
+    assert not waiting.done()
+    consumers.acknowledge(again, 5, now_us=1)
+    assert await asyncio.wait_for(waiting, 5) == ["one", "two"]
+
+
+async def test_a_consumer_that_is_forgotten_has_applied_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DISCONNECTED_MAX", 1)
+    consumers = Consumers()
+    for name in ("first", "second"):
+        stream = consumers.connect("facts", name, 5)
+        consumers.acknowledge(stream, 5, now_us=1)
+        consumers.disconnect(stream)
+    assert await consumers.applied("facts", 5, ["second"], 10) == ["second"]
+    with pytest.raises(Unavailable, match=r"by first$"):
+        await consumers.applied("facts", 5, ["first", "second"], 0)
+
+
+async def test_of_a_consumer_that_is_gone_the_newest_stream_counts() -> None:
+    consumers = Consumers()
+    older, newer = consumers.connect("facts", "one", 5), consumers.connect("facts", "one", 5)
+    consumers.acknowledge(newer, 5, now_us=1)
+    consumers.disconnect(newer)
+    with pytest.raises(Unavailable, match=r"by one$"):
+        await consumers.applied("facts", 5, ["one"], 0)
+    consumers.disconnect(older)
+    assert await consumers.applied("facts", 5, ["one"], 10) == ["one"]
 
 
 async def test_the_end_of_the_stream_that_was_behind_is_what_was_waited_for() -> None:

@@ -60,19 +60,81 @@ class Behind:
 
 @dataclass(slots=True)
 class _Followers:
-    """The streams of one namespace."""
+    """The streams of one namespace, and who waits until they have applied something."""
 
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     connected: set[Stream] = field(default_factory=set)
     disconnected: deque[Stream] = field(default_factory=lambda: deque(maxlen=DISCONNECTED_MAX))
-    moved: asyncio.Event | None = None
-    """There while somebody waits until consumers have applied something."""
+    opened: defaultdict[str, set[Stream]] = field(default_factory=lambda: defaultdict(set))
+    """Those that are connected, by consumer."""
+    applied: dict[str, int] = field(default_factory=dict)
+    """By consumer: up to where all its open streams have applied, or if none is open, its newest."""
+    moved: set[str] = field(default_factory=set)
+    """Consumers with open streams for which nobody waited when they moved: `applied` is of before."""
+    waiting: defaultdict[str, dict[asyncio.Future[None], int]] = field(default_factory=lambda: defaultdict(dict))
+    """By consumer: who waits for it, each with the revision."""
 
-    def wake(self) -> None:
-        """Whoever waits looks again."""
-        if self.moved is not None:
-            self.moved.set()
-            self.moved = None
+    def open(self, stream: Stream) -> None:
+        """A stream has opened."""
+        self.connected.add(stream)
+        self.opened[stream.consumer].add(stream)
+        self.move(stream.consumer)
+
+    def end(self, stream: Stream) -> None:
+        """A stream has ended. The one that ended first may be forgotten for it."""
+        self.connected.discard(stream)
+        self.opened[stream.consumer].discard(stream)
+        if not self.opened[stream.consumer]:
+            del self.opened[stream.consumer]
+        forgotten = self.disconnected[0] if len(self.disconnected) == self.disconnected.maxlen else stream
+        self.disconnected.append(stream)
+        for consumer in {stream.consumer, forgotten.consumer}:
+            self._look(consumer)
+
+    def move(self, consumer: str) -> None:
+        """A stream of a consumer is not where it was."""
+        if consumer in self.waiting:
+            self._look(consumer)
+        else:
+            self.moved.add(consumer)
+
+    def has_applied(self, consumer: str, revision: int) -> bool:
+        """Whether a consumer has applied a revision."""
+        if consumer in self.moved:
+            self._look(consumer)
+        return self.applied.get(consumer, 0) >= revision
+
+    def lacking(self, consumers: Iterable[str], revision: int) -> list[str]:
+        """Which of the consumers have not applied a revision, sorted."""
+        return sorted(consumer for consumer in consumers if not self.has_applied(consumer, revision))
+
+    async def reach(self, consumer: str, revision: int) -> None:
+        """Wait until a consumer has applied a revision that it has not."""
+        reached = asyncio.get_running_loop().create_future()
+        waiting = self.waiting[consumer]
+        waiting[reached] = revision
+        try:
+            await reached
+        finally:
+            del waiting[reached]
+            if not waiting:
+                del self.waiting[consumer]
+
+    def _look(self, consumer: str) -> None:
+        """See how far a consumer is, and wake who waits for no more than that."""
+        self.moved.discard(consumer)
+        judged = self.opened.get(consumer) or self._newest(consumer)
+        if not judged:
+            self.applied.pop(consumer, None)
+            return
+        applied = self.applied[consumer] = min(stream.applied_revision for stream in judged)
+        for reached, revision in self.waiting.get(consumer, {}).items():
+            if revision <= applied and not reached.done():
+                reached.set_result(None)
+
+    def _newest(self, consumer: str) -> list[Stream]:
+        """The newest stream of a consumer that is remembered; none where none is."""
+        return sorted((s for s in self.disconnected if s.consumer == consumer), key=lambda s: s.number)[-1:]
 
 
 class Consumers:
@@ -86,17 +148,14 @@ class Consumers:
         followers = self._followers[namespace]
         number = next(followers.numbers)
         stream = Stream(namespace, consumer, number, after_revision, after_revision, after_revision)
-        followers.connected.add(stream)
+        followers.open(stream)
         return stream
 
     def disconnect(self, stream: Stream) -> None:
         """A stream has ended."""
         stream.connected = False
         stream.unacknowledged.clear()
-        followers = self._followers[stream.namespace]
-        followers.connected.discard(stream)
-        followers.disconnected.append(stream)
-        followers.wake()
+        self._followers[stream.namespace].end(stream)
 
     def acknowledge(self, stream: Stream, revision: int, now_us: int) -> list[int]:
         """A consumer has applied everything up to `revision`.
@@ -119,7 +178,7 @@ class Consumers:
         committed_us = []
         while stream.unacknowledged and stream.unacknowledged[0][0] <= revision:
             committed_us.append(stream.unacknowledged.popleft()[1])
-        self._followers[stream.namespace].wake()
+        self._followers[stream.namespace].move(stream.consumer)
         return committed_us
 
     def of(self, namespace: str) -> list[Stream]:
@@ -151,7 +210,7 @@ class Consumers:
 
         Args:
             namespace: the namespace.
-            revision: the revision.
+            revision: the revision, 1 or more.
             names: these; when empty, all that are connected now.
             seconds: how long to wait.
 
@@ -160,20 +219,14 @@ class Consumers:
         """
         followers = self._followers[namespace]
         wanted = set(names) or {stream.consumer for stream in followers.connected}
-        limit = asyncio.timeout(seconds)
         try:
-            async with limit:
-                while not wanted <= self._having_applied(namespace, revision):
-                    followers.moved = followers.moved or asyncio.Event()
-                    await followers.moved.wait()
+            async with asyncio.timeout(seconds):
+                # Looked at again: one that had applied it may have opened a stream since then that has not.
+                while lacking := followers.lacking(wanted, revision):
+                    for consumer in lacking:
+                        if not followers.has_applied(consumer, revision):
+                            await followers.reach(consumer, revision)
         except TimeoutError as error:
-            behind = ", ".join(sorted(wanted - self._having_applied(namespace, revision)))
+            behind = ", ".join(followers.lacking(wanted, revision))
             raise Unavailable(f"revision {revision} is not yet applied by {behind}", reason="DEADLINE") from error
         return sorted(wanted)
-
-    def _having_applied(self, namespace: str, revision: int) -> set[str]:
-        streams = defaultdict[str, list[Stream]](list)
-        for stream in self.of(namespace):
-            streams[stream.consumer].append(stream)
-        judged = {name: [s for s in all_ if s.connected] or all_[-1:] for name, all_ in streams.items()}
-        return {name for name, all_ in judged.items() if all(s.applied_revision >= revision for s in all_)}
