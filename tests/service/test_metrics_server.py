@@ -80,6 +80,25 @@ async def test_slow_clients_hold_the_metrics_up_for_a_while_only() -> None:
         await until(lambda: scraped(server))
 
 
+@contextlib.contextmanager
+def no_more_threads() -> Iterator[None]:
+    """The system refuses every thread: each would need more address space than there is."""
+    before = threading.stack_size(1 << 60)
+    try:
+        with pytest.raises(RuntimeError):
+            threading.Thread(target=print).start()
+        yield
+    finally:
+        threading.stack_size(before)
+
+
+def test_a_client_for_whom_there_is_no_thread_takes_no_place_of_later_ones() -> None:
+    with serving() as server:
+        with no_more_threads():
+            assert not any(scraped(server) for _ in range(THREADS_MAX))
+        assert scraped(server)
+
+
 @pytest.mark.parametrize("what", SLOW)
 def test_a_slow_client_is_cut_off(tmp_path: Path, what: str) -> None:
     authority = Authority(tmp_path)

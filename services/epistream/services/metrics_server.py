@@ -132,7 +132,11 @@ class _Server(ThreadingMixIn, WSGIServer):
             return
         with self._changing:
             self._open[request] = time.monotonic() + self._request_seconds
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # there is no thread, which would have done it: the system has no more, or no memory
+            self._slots.release()
+            raise
 
     def shutdown_request(self, request: Any) -> None:
         """The end of a request: its number is another connection's from here on."""
