@@ -8,8 +8,10 @@ import pytest
 
 from epistream.indexer import store as stores
 from epistream.indexer.engine import Engine
+from epistream.indexer.feed import Feed
 from epistream.indexer.index import Searchable, load_snapshot, save_snapshot
 from epistream.indexer.index.exact import ExactIndex
+from epistream.indexer.standing import Standing
 from epistream.indexer.store import Store
 from epistream.wire.errors import Broken, Unavailable
 from tests.support.knowing import DIMENSION, NAMESPACE, commit, open_engine, submission
@@ -132,16 +134,23 @@ def test_a_snapshot_without_space_leaves_the_one_before(disk: SmallDisk) -> None
     engine.close()
 
 
-def test_what_cannot_be_shown_stops_the_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [((Feed, "publish"), Unavailable("there is no space", reason="DISK_FULL")), ((Standing, "observe"), MemoryError())],
+)
+def test_what_cannot_be_shown_stops_the_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: tuple[type, str], error: Exception
+) -> None:
     """It is durable; were more committed now, memory would never learn of it."""
     engine = open_engine(tmp_path)
 
-    def fails(_: object) -> None:
-        raise Unavailable("there is no space", reason="DISK_FULL")
+    def fails(*_: object) -> None:
+        raise error
 
-    monkeypatch.setattr(engine.feed, "publish", fails)
-    with pytest.raises(Broken, match="start the service anew"):
-        commit(engine, submission("Fact.", id="1"))
+    with monkeypatch.context() as patch:
+        patch.setattr(*step, fails)
+        with pytest.raises(Broken, match="start the service anew"):
+            commit(engine, submission("Fact.", id="1"))
     engine.close()
     engine = open_engine(tmp_path)
     assert engine.feed.head(NAMESPACE) == 1

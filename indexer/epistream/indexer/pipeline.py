@@ -84,7 +84,8 @@ class Pipeline:
         Raises:
             InvalidInput: `atomic`, and a submission was refused. Nothing but its dead letter was written.
             Conflict: as InvalidInput, where it was an expected version that was not met.
-            Unavailable: DISK_FULL, nothing was written; or the store is locked by another program.
+            Unavailable: DISK_FULL, nothing was written; or SQLite is short of memory, or the store is locked by another
+                program.
             Broken: the disk refused, or the store is damaged: open it anew before anything else is committed.
         """
         with self._store.newest() as catalog:
@@ -237,13 +238,13 @@ class Pipeline:
 
         Where that fails, memory is behind the store, and only a new start brings it up.
         """
-        for name, moment in moments.items():
-            moment.standing.observe()
-            self._namespaces.state(name).standing = moment.standing
         try:
+            for name, moment in moments.items():
+                moment.standing.observe()
+                self._namespaces.state(name).standing = moment.standing
             self._publish(draft.entries)
         except Exception as error:
-            raise Broken(f"what was committed cannot be made searchable ({error}): start the service anew") from error
+            raise Broken(f"what was committed cannot be made searchable ({error!r}): start the service anew") from error
 
     def _decide(
         self, prepared: Sequence[Embedded | Malformed], draft: Draft, catalog: Catalog, moments: Mapping[str, Moment]
