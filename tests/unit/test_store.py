@@ -15,9 +15,9 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import sync_service_pb2 as sync
-from epistream.wire.errors import Broken, Conflict
+from epistream.wire.errors import Broken, Conflict, Unavailable
 from epistream.wire.topics import EXPERT
-from tests.support.knowing import NAMESPACE, HandClock, commit, direction, pending, submission
+from tests.support.knowing import NAMESPACE, HandClock, commit, direction, open_engine, pending, submission
 
 GOLDEN: Final = Path(__file__).parent.parent / "golden"
 
@@ -86,6 +86,30 @@ def test_subscribers_of_a_store_of_an_earlier_format_go_on_where_they_were(older
 def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
     with closing(Store(tmp_path)) as store:
         assert (store.writer.pragma("journal_mode"), store.writer.pragma("synchronous")) == ("wal", 2)  # 2: FULL
+
+
+def committed_within(room: int, engine: Engine, sent: pb.Submission) -> list[pb.Receipt]:
+    """The receipt where SQLite may take so many bytes more than it has; none where that is too little."""
+    apsw.hard_heap_limit(apsw.memory_used() + room)
+    try:
+        return commit(engine, sent)
+    except Unavailable as error:
+        return [] if error.reason == "OVERLOADED" else pytest.fail(str(error))
+    finally:
+        apsw.hard_heap_limit(0)
+
+
+def test_what_finds_no_memory_is_not_written_and_may_be_tried_again(tmp_path: Path) -> None:
+    large = submission("x" * 200_000, id="large")
+    with closing(open_engine(tmp_path)) as engine:
+        room = 0
+        while not (receipts := committed_within(room, engine, large)):
+            assert check(engine.store) == []
+            room += 20_000  # so that it is short at one step after the other
+        assert room > 200_000, "it was short in the transaction, too"
+        [receipt] = receipts
+        assert (receipt.outcome, receipt.revision, receipt.earlier) == (pb.OUTCOME_ADMITTED, 1, False)
+        assert check(engine.store) == []
 
 
 def test_a_sqlite_that_corrupts_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,6 +221,22 @@ def test_a_bad_moment_is_waited_out_and_makes_no_dead_letter(error: Exception) -
     assert bench.retried == ["prepare"] * (ATTEMPTS + 2)
 
 
+@pytest.mark.parametrize("error", [Unavailable("the disk is full"), MemoryError()])
+def test_a_bad_moment_of_the_writer_is_waited_out_and_makes_no_dead_letter(error: Exception) -> None:
+    left = [error] * (ATTEMPTS + 2)
+
+    def commit(_: Sequence[Prepared]) -> None:
+        if left:
+            raise left.pop()
+
+    with Bench(commit=commit).running() as bench:
+        bench.put(b"1")
+        bench.await_done(1)
+    assert bench.values() == [b"1"]
+    assert bench.dead() == []
+    assert bench.retried == ["commit"] * (ATTEMPTS + 2)
+
+
 def test_a_broken_store_ends_the_intake_and_nothing_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
     def commit(prepared: Sequence[Prepared]) -> None:
         if any(record_of(one).value == b"3" for one in prepared):

@@ -238,6 +238,20 @@ def test_a_bug_met_by_one_batch_fails_no_other_of_its_group() -> None:
         assert ids(waiting[2].result(PATIENCE_SECONDS)) == ["b"]
 
 
+def test_short_memory_passes_and_is_no_bug() -> None:
+    commits = Commits()
+    with running(commits) as writer:
+        with held_up(commits, writer):
+            commits.errors = [MemoryError(), MemoryError()]  # of the group, then of its first batch alone
+            waiting = [writer.submit_batch(batch(n)) for n in "ab"]
+            commits.errors.insert(0, InvalidInput("the one that is held up"))
+        with pytest.raises(Unavailable, match="memory is short") as refused:
+            waiting[0].result(PATIENCE_SECONDS)
+        assert refused.value.reason == "OVERLOADED"
+        assert ids(waiting[1].result(PATIENCE_SECONDS)) == ["b"]
+        assert ids(writer.submit_batch(batch("a")).result(PATIENCE_SECONDS)) == ["a"]
+
+
 def test_after_the_disk_refused_nothing_is_written_any_more() -> None:
     commits, failed = Commits(), list[Broken]()
     with running(commits, failed) as writer:

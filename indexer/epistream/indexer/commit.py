@@ -172,7 +172,7 @@ def write(store: Store, draft: Draft, records: Iterable[Record]) -> None:
     """Write a draft, and how far the records' partitions have been read, in one transaction with full durability.
 
     Raises:
-        Unavailable: DISK_FULL; nothing was written, and memory is as it was.
+        Unavailable: DISK_FULL, or memory is short; nothing was written, and what is known is as it was.
         Broken: nothing was acknowledged, and nothing more can be written.
     """
     newest = _newest(records)

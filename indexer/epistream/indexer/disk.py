@@ -1,8 +1,8 @@
-"""What SQLite and the system say of the disk, as errors that callers know.
+"""What SQLite and the system say of the disk, and of memory, as errors that callers know.
 
 A full disk passes: SQLite has undone the transaction, and the next one may find space
-(docs/decisions/0014-disk-full.md). A flush to the disk that failed does not: nobody knows what the disk holds then, so
-the store is given up until it is opened anew.
+(docs/decisions/0014-disk-full.md). So does short memory. A flush to the disk that failed does not: nobody knows what
+the disk holds then, so the store is given up until it is opened anew.
 """
 
 import contextlib
@@ -33,7 +33,8 @@ def translated(path: Path, connection: apsw.Connection | None = None) -> Iterato
         connection: the one that is used in the block; only with it an error of input or output tells a full disk.
 
     Raises:
-        Unavailable: DISK_FULL, there is no space; or another program holds the file locked.
+        Unavailable: DISK_FULL, there is no space; OVERLOADED, memory is short; or another program holds the file
+            locked.
         Broken: CORRUPT, the file is damaged; else the disk refused.
     """
     try:
@@ -52,6 +53,8 @@ def ours(error: apsw.Error, path: Path, system_errno: int) -> EpistreamError | N
     match error:
         case apsw.FullError():
             return full(path)
+        case apsw.NoMemError():
+            return short_memory()
         case apsw.CorruptError() | apsw.NotADBError():
             return _damaged(path, str(error))
         case apsw.BusyError():
@@ -71,6 +74,11 @@ def full(path: Path) -> Unavailable:
         reason="DISK_FULL",
         retry_delay_seconds=FULL_RETRY_SECONDS,
     )
+
+
+def short_memory() -> Unavailable:
+    """There is no memory for what was to be done."""
+    return Unavailable("memory is short: try again", reason="OVERLOADED")
 
 
 def of_system(error: OSError, path: Path) -> Unavailable | Broken:

@@ -71,7 +71,7 @@ class Readers:
 
         Raises:
             Broken: the file cannot be read; CORRUPT where it is damaged.
-            Unavailable: there is no space for what SQLite must write beside it.
+            Unavailable: memory is short, or there is no space for what SQLite must write beside it.
         """
         try:
             connection = self._idle.get_nowait()
@@ -159,8 +159,8 @@ class Store:
         """A transaction on the writing connection: durable when left without an error, undone otherwise.
 
         Raises:
-            Unavailable: DISK_FULL, there was no space. It is undone, and the next one may be tried. Only if the process
-                dies before that, the next start may find it written all the same.
+            Unavailable: DISK_FULL, there was no space, or memory is short. It is undone, and the next one may be tried.
+                Only if the process dies before that, the next start may find it written all the same.
             Broken: the disk refused, or the file is damaged. The state on the disk is unknown until the store is opened
                 anew.
         """

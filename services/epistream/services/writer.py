@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
+from epistream.indexer import disk
 from epistream.indexer.model import Embedded, Malformed, record_of
 from epistream.services.errors import unexpected
 from epistream.v1 import knowledge_pb2 as pb
@@ -243,7 +244,7 @@ class Writer:
             _fail(group, error)
         except Exception as error:  # noqa: BLE001 - a bug fails its job and is logged, it does not end the thread
             if len(group) == 1:
-                _fail(group, unexpected(error, "the writer"))
+                _fail(group, _known(error))
                 return
             _LOG.warning("%d batches could not be committed together; each is tried alone", len(group), exc_info=error)
             for job in group:
@@ -262,6 +263,14 @@ class Writer:
             end = start + len(batch.prepared)
             batch.future.set_result(receipts[start:end])
             start = end
+
+
+def _known(error: Exception) -> EpistreamError:
+    """What callers hear of an error that is none of ours: short memory passes, anything else is a bug."""
+    if not isinstance(error, MemoryError):
+        return unexpected(error, "the writer")
+    _LOG.warning("Memory is short; a job is not done", exc_info=error)
+    return disk.short_memory()
 
 
 def _joinable(job: _Batch | _Call) -> int:
