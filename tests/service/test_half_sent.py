@@ -1,6 +1,7 @@
-"""Calls whose request does not come, or not to its end: of nobody, and of somebody who may call.
+"""Calls whose request does not come, of nobody and of somebody who may call, and answers that are not taken.
 
-gRPC would wait for it, and count the call among those that may be open, before any code of ours hears of it.
+gRPC would wait for a request, and count the call among those that may be open, before any code of ours hears of it; and
+it keeps an answer for which the client has no room, when the call has been answered.
 """
 
 import asyncio
@@ -10,9 +11,11 @@ from typing import Any, Final
 
 import grpc
 import grpc.aio
+import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
+from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as know_pb
 from tests.support.rpc import PATIENCE_SECONDS, Client, assert_turned_away, client_of, submission
 from tests.support.secured import ACCESS, Secured, start
@@ -104,3 +107,35 @@ async def test_of_requests_that_take_long_a_principal_may_have_only_some_on_thei
             assert [end.result() for end in done] == [grpc.StatusCode.RESOURCE_EXHAUSTED]
             assert (await client.knowledge.Get(ASKED)).change.item_id == "item-1", "what comes at once is not of them"
             assert (await root.knowledge.Get(ASKED)).change.item_id == "item-1"
+
+
+async def test_of_answers_that_are_not_taken_a_principal_may_have_only_so_many(secured: Secured) -> None:
+    """Each has 6 MiB, and gRPC keeps it twice."""
+    process = psutil.Process(secured.service.pid)
+    async with (
+        secured.client("root") as root,
+        secured.client("single", OWN, ("grpc.http2.bdp_probe", 0), ("grpc.max_receive_message_length", -1)) as client,
+    ):
+        await root.make_namespace("large")
+        for number in range(1, 26):
+            words = " ".join(f"{chr(96 + number) * 3}{place}" for place in range(40_000))[:250_000]
+            [receipt] = await root.submit(submission("large", number, content=words))
+            assert receipt.outcome == pb.OUTCOME_ADMITTED
+        asked = know_pb.DiffRequest(namespace="large")
+        getattr(asked, "from").revision = 0
+        before = process.memory_info().rss
+        ask: Any = client.channel.unary_stream("/epistream.v1.KnowledgeService/Diff")
+        calls = []
+        for _ in range(60):
+            calls.append(ask(asked.SerializeToString()))
+            await asyncio.sleep(0.05)
+        await until(lambda: any(call.done() for call in calls), "that one more is refused")
+        assert process.memory_info().rss - before < 300 * 1024 * 1024
+        for call in calls:
+            call.cancel()
+        await until(lambda: _takes(client, asked), "that answers are sent again")
+
+
+async def _takes(client: Client, asked: know_pb.DiffRequest) -> bool:
+    call = client.knowledge.Diff(asked, timeout=PATIENCE_SECONDS)
+    return await call.code() == grpc.StatusCode.OK

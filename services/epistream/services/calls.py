@@ -38,6 +38,8 @@ _UNKNOWN_LINES_PER_SECOND: Final = 10
 """Of the audit log, about callers whom nobody knows. The metric counts all of them."""
 _HEAR_SECONDS: Final = 1.0
 _ARRIVE_SECONDS: Final = 0.1
+_ANSWER_BYTES_LARGE: Final = 64 * 1024
+"""What a client has room for unread."""
 _PROMPT_SECONDS: Final = 1.0
 """A request that takes longer to come is one of those of which a principal may have only some."""
 _UNHEARD: Final = ("UNAUTHENTICATED", "RESOURCE_EXHAUSTED")
@@ -177,19 +179,21 @@ class Calls:
 
         async def served(context: Context, call: Call) -> bytes:
             request = _granted(method, parse, call)
-            return await self._in_time(context, answer, request, call)
+            response = await self._in_time(context, answer, request, call)
+            if len(response) > self._answer_bytes_max:
+                raise InvalidInput(
+                    f"the answer has {len(response):,} bytes, at most {self._answer_bytes_max:,} are sent:"
+                    " ask for less at a time",
+                    reason="TOO_LARGE",
+                )
+            if self._guard.guarded and len(response) > _ANSWER_BYTES_LARGE:
+                await _sendable(context, call, len(response))
+            return response
 
         async def serve(_request: object, context: Context) -> bytes:
             around = self._around(method, rule, context, Allowance.call, begin, bounded=True, receives=True)
             async with around as call:
-                response = await served(context, call)
-                if len(response) > self._answer_bytes_max:
-                    raise InvalidInput(
-                        f"the answer has {len(response):,} bytes, at most {self._answer_bytes_max:,} are sent:"
-                        " ask for less at a time",
-                        reason="TOO_LARGE",
-                    )
-            return response
+                return await served(context, call)
 
         return grpc.stream_unary_rpc_method_handler(serve)
 
@@ -417,6 +421,23 @@ class Calls:
             if not limit.expired():
                 raise
             raise Unavailable(f"not answered within {seconds:.1f} seconds: try again", reason="DEADLINE") from error
+
+
+async def _sendable(context: Context, call: Call, size: int) -> None:
+    """Wait until so much more may be on its way to the caller. A call that is answered does not count as open any more.
+
+    Raises:
+        Unavailable: DEADLINE, it did not take what it has been answered before.
+    """
+    allowance = call.caller.allowance
+    try:
+        async with asyncio.timeout(call.remaining_seconds()):
+            await allowance.send_answer(size)
+    except TimeoutError as error:
+        raise Unavailable(
+            "answers to you are not taken: read what is answered, and try again", reason="DEADLINE"
+        ) from error
+    context.add_done_callback(lambda _: allowance.answer_taken(size))  # type: ignore[arg-type] # theirs is no Protocol
 
 
 async def _hear(context: Context, *, reads: bool) -> None:

@@ -17,6 +17,8 @@ _STREAMS_DELAY_SECONDS: Final = 5.0
 _ARRIVING_MAX: Final = 32
 """Requests of one principal that take long to come: at 16 MiB each half a gibibyte."""
 _ARRIVING_DELAY_SECONDS: Final = 1.0
+_UNTAKEN_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Of answers to one principal that it has not taken yet: gRPC keeps them, though the calls have been answered."""
 _UNREAD_AT_ONCE: Final = 5
 _UNREAD_PER_SECOND: Final = 0.1
 _UNREAD_OWED_MAX: Final = 2
@@ -109,6 +111,7 @@ class Allowance:
         self._bytes = _bucket(limits.bytes_per_second, now)
         self._unread = Bucket(_UNREAD_PER_SECOND, now, _UNREAD_AT_ONCE)
         self._room = Room(limits.in_hand_bytes) if limits.in_hand_bytes is not None else None
+        self._untaken = Room(_UNTAKEN_BYTES_MAX)
         self._streams = self._open_calls = self._arriving = 0
 
     @property
@@ -118,7 +121,9 @@ class Allowance:
             return False
         if self._unread.delay_seconds() > 0:
             return False
-        return not self._streams and not self._open_calls and (self._room is None or self._room.empty)
+        if self._streams or self._open_calls or not self._untaken.empty:
+            return False
+        return self._room is None or self._room.empty
 
     def begin_call(self) -> None:
         """Count a call. Raises Unavailable, RATE_LIMITED."""
@@ -185,6 +190,14 @@ class Allowance:
         """Give back what `take_room` took."""
         if self._room is not None:
             self._room.give(size)
+
+    async def send_answer(self, size: int) -> None:
+        """Wait until an answer of so many bytes may be among those that are not taken. End it with `answer_taken`."""
+        await self._untaken.take(size)
+
+    def answer_taken(self, size: int) -> None:
+        """The client has taken the answer, or is gone."""
+        self._untaken.give(size)
 
     @contextmanager
     def call(self) -> Iterator[None]:
