@@ -61,8 +61,8 @@ def test_the_readme_lists_the_secrets_that_are_wanted() -> None:
     for folder in overlays():
         for _, name, key in referenced_secrets(Cluster(objects_of(rendered(folder)))):
             wanted.setdefault(name, set()).add(key)
-    made_by_strimzi = {"epistream-kafka", REDRIVE_USER}
-    assert wanted == SECRETS | dict.fromkeys(made_by_strimzi, {"user.crt", "user.key"})
+    made_by_strimzi = {name: {"user.crt", "user.key"} for name in ("epistream-kafka", REDRIVE_USER)}
+    assert wanted == SECRETS | made_by_strimzi
 
 
 @pytest.mark.parametrize(

@@ -304,7 +304,10 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
                 "user_may_do_its_work_and_no_more",
                 put(REDRIVER, "/spec/authorization/acls/6/resource/patternType", "literal"),
             ),
-            ("user_may_do_its_work_and_no_more", put(REDRIVER, "/spec/authorization/acls/6/resource/name", "epistream")),
+            (
+                "user_may_do_its_work_and_no_more",
+                put(REDRIVER, "/spec/authorization/acls/6/resource/name", "epistream"),
+            ),
             ("kafka_is_where_the_settings_say", remove("NetworkPolicy allow-redrive")),
             (
                 "kafka_is_where_the_settings_say",
