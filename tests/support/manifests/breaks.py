@@ -138,6 +138,7 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("is_backed_up", put(CRON, f"{JOB}/containers/0/args/2", "--output=/tmp/")),
     ("is_backed_up", drop(CRON, f"{JOB}/containers/0/args/3")),
     ("is_backed_up", drop(CRON, f"{JOB}/containers/0/env/1")),
+    ("is_backed_up", say("max_connection_age_seconds = 1800", "max_connection_age_seconds = 14400")),
     ("is_watched", remove("ServiceMonitor")),
     ("is_watched", put("ServiceMonitor", "/spec/endpoints/0/scheme", "http")),
     ("is_watched", remove("PrometheusRule")),
