@@ -208,6 +208,22 @@ def is_told_when_to_come_back(error: grpc.aio.AioRpcError) -> bool:
     return told and is_too_much(error) and retry.retry_delay.ToMicroseconds() > 0
 
 
+async def unsent(attack: Attack, per_second: int) -> Never:
+    """Calls of health, for which nobody needs credentials, and of which nothing but the headers comes."""
+    async with attack.client() as client:
+        check: Any = client.channel.stream_unary("/grpc.health.v1.Health/Check")
+
+        async def begin(_: int) -> None:
+            await attack.call(check(timeout=PATIENCE_SECONDS), is_given_up)
+
+        await steadily(attack, per_second, begin)
+
+
+def is_given_up(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the service, which does so before the client, says DEADLINE_EXCEEDED."""
+    return error.code() == grpc.StatusCode.DEADLINE_EXCEEDED and rpc_status.from_call(error) is not None
+
+
 async def idle(attack: Attack, streams: int) -> Never:
     """Subscriptions to which nothing comes."""
     await _subscribed(attack, streams, NAMESPACE, reading=True)
@@ -267,6 +283,7 @@ KINDS: Final = {
     "idle": Kind(idle, 1000, "opened, and open to the end", "streams"),
     "slow": Kind(slow, 50, "opened, and open to the end", "streams"),
     "connections": Kind(connections, 200, "connections made"),
+    "unsent": Kind(unsent, 100, "calls begun and never sent, ended", refused=1),
     "over_limits": Kind(
         over_limits,
         10 * EAGER_MAY_PER_SECOND,

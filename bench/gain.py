@@ -12,9 +12,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import blas
 
 from bench.report import Figure, below, report
-from epistream.indexer.gain import Gains, Posterior
+from epistream.indexer.gain import BLOCK, Gains, Posterior
 from epistream.indexer.spectrum import HumanWindow, compare, diversity
 
 DIMENSION: Final = 384
@@ -36,6 +37,7 @@ def main() -> int:
     saved = timed(gains.to_bytes)
     restored = timed(lambda: Gains.from_bytes(gains.to_bytes()))
     scoring = timed(lambda: gains.known.score(rows[:1000])) * 1000
+    pairs = windows(rows.reshape(-1, 2, DIMENSION)[: 10 * _AT_ONCE], lambda pair: decide(gains, *pair))
     few = 4 * _AT_ONCE
     first, last = updates[: few // _AT_ONCE], updates[-(few // _AT_ONCE) :]
     return report(
@@ -49,6 +51,8 @@ def main() -> int:
             below("update, synthetic", statistics.median(synthetic), "µs", _UPDATE_MICROSECONDS),
             below(f"the last {few} over the first", statistics.median(last) / statistics.median(first), "", _GROWTH),
             Figure("score of one record against one posterior", scoring, "µs"),
+            Figure("where half are synthetic: a record", statistics.median(pairs) / 2, "µs"),
+            Figure("of it BLAS cannot take less than", least_microseconds(rows), "µs"),
             Figure("rebuild, once in 4,096", rebuild_milliseconds(rows), "ms"),
             Figure("drift before the newest rebuild", gains.known.drift, ""),
             Figure("state of both", len(gains.to_bytes()) / 2**20, "MiB"),
@@ -57,6 +61,34 @@ def main() -> int:
             *window_figures(rows),
         ],
     )
+
+
+def decide(gains: Gains, synthetic: NDArray[np.float32], human: NDArray[np.float32]) -> None:
+    """What is done for one record of each."""
+    gains.score(synthetic)
+    gains.observe(synthetic, anchored=False)
+    gains.observe(human, anchored=True)
+
+
+def least_microseconds(rows: NDArray[np.float32]) -> float:
+    """A record where half are synthetic, if there were nothing but the products and updates themselves.
+
+    Of two records: A⁻¹x of each in both posteriors, and three posteriors' observations taken in, BLOCK at once, each
+    into A and into A⁻¹. In turns on the matrices of two, as it is done, since one core's cache does not hold them all.
+    """
+    first, second = (np.asfortranarray(np.eye(DIMENSION)) for _ in range(2))
+    vector, block = rows[0].astype(np.float64), np.asfortranarray(rows[:BLOCK].T, np.float64)
+
+    def product() -> None:
+        blas.dsymv(1.0, first, vector, lower=1)
+        blas.dsymv(1.0, second, vector, lower=1)
+
+    def taken_in() -> None:
+        for matrix in (first, second):
+            blas.dsyrk(1.0, block, beta=1.0, c=matrix, lower=1, overwrite_c=1)
+
+    products, block_taken_in = timed(product, 1001), timed(taken_in, 101)
+    return (2 * products + 3 * block_taken_in / BLOCK) / 2 * 1e6
 
 
 def window_figures(rows: NDArray[np.float32]) -> Iterable[Figure]:

@@ -79,6 +79,7 @@ def _compared(name: str, without: Sequence[Taken], having: Sequence[Taken]) -> l
     turns = list(zip(having, without, strict=True))
     more = [one.all_us / other.all_us for one, other in turns]
     writer = [one.writer_us / other.writer_us for one, other in turns]
+    beside = [one.all_us - one.writer_us - (other.all_us - other.writer_us) for one, other in turns]
     return [
         Figure(f"{name}: without the gate", statistics.median(one.all_us for one in without), "µs a record"),
         Figure("with it", statistics.median(one.all_us for one in having), "µs a record"),
@@ -86,6 +87,7 @@ def _compared(name: str, without: Sequence[Taken], having: Sequence[Taken]) -> l
         Figure("most", max(more), "times"),
         Figure("of it on the writer: without", statistics.median(one.writer_us for one in without), "µs a record"),
         Figure("on the writer: with, of without", statistics.median(writer), "times"),
+        Figure("beside the writer: with, more than without", statistics.median(beside), "µs a record"),
     ]
 
 

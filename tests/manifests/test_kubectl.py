@@ -27,7 +27,8 @@ each_command = pytest.mark.parametrize(("page", "line"), COMMANDS, ids=[line for
 
 @pytest.fixture(scope="module")
 def cluster() -> Cluster:
-    return Cluster(objects_of(rendered(K8S / "examples/own-cluster")))
+    folders = (K8S / "examples" / name for name in ("own-cluster", "redrive"))
+    return Cluster([item for folder in folders for item in objects_of(rendered(folder))])
 
 
 @each_command

@@ -27,7 +27,9 @@ from tests.support.security import hash_of
 from tests.support.service import RunningService, running_service
 
 README: Final = (K8S / "README.md").read_text()
-RUN: Final = [Kubectl.of(line).run_in_the_pod for line in re.findall(r"^kubectl .* -- .*$", README, re.MULTILINE)]
+RUN: Final = [
+    Kubectl.of(line).run_in_the_pod for line in re.findall(r"^kubectl .* job/maintenance -- .*$", README, re.MULTILINE)
+]
 """What the page has the pod of maintenance do, in its order."""
 ENCODER: Final = ns.Encoder(model="none", dimension=DIMENSION)
 SERVICE: Final = "epistream.epistream.svc"

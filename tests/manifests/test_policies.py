@@ -12,7 +12,9 @@ from tests.support.manifests.breaks import (
     CRON,
     JOB,
     MENDING,
+    OWN_CLUSTER,
     PRODUCTION_OVERLAY,
+    REDRIVE,
     SCALER,
     SET,
     SNAPSHOT,
@@ -53,8 +55,9 @@ def test_two_replicas_on_one_store_are_refused_however_they_come_about(tmp_path:
     ]
 
 
-def test_the_snapshot_that_is_an_example_is_of_the_store() -> None:
-    assert not checks.findings([*sound(PRODUCTION_OVERLAY), *sound(SNAPSHOT)], production=True)
+@pytest.mark.parametrize(("overlay", "beside"), [(PRODUCTION_OVERLAY, SNAPSHOT), (OWN_CLUSTER, REDRIVE)])
+def test_what_is_applied_beside_an_overlay_keeps_every_policy(overlay: Path, beside: Path) -> None:
+    assert not checks.findings([*sound(overlay), *sound(beside)], production=True)
 
 
 def test_what_is_left_to_fill_in_is_told_before_applying() -> None:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 import yaml
@@ -16,6 +17,9 @@ from epistream.services.security.files import Watched
 from tests.support.cli import clean_environment
 from tests.support.manifests import checks
 from tests.support.manifests.cluster import K8S, Cluster, Object, objects_of, rendered
+
+OF_ANOTHER_KAFKA: Final = {"kafka-ca.crt": "a certificate\n", "kafka-password": "secret"}
+"""What its people have given to the operator."""
 
 
 def _marked_commands() -> str:
@@ -36,6 +40,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("operator")
     (place / "epistream").mkdir()
     subprocess.run(["cp", "-r", K8S, place / "epistream/k8s"], check=True)
+    for name, given in OF_ANOTHER_KAFKA.items():
+        (place / name).write_text(given)
     environment = clean_environment({}) | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(place),  # kubectl finds no cluster there, and needs none
@@ -51,6 +57,13 @@ def test_the_rendered_overlay_is_ready_to_be_applied(place: Path, overlay: str, 
     text = (place / f"{written}.yaml").read_text()
     assert text == rendered(place / overlay)
     objects = objects_of(text)
+    assert checks.violations(objects) == []
+    assert checks.findings(objects, production=True, applying=True) == []
+
+
+def test_the_job_that_redrives_fits_beside_the_overlay(place: Path) -> None:
+    objects = objects_of((place / "rendered.yaml").read_text())
+    objects += objects_of((place / "rendered-redrive.yaml").read_text())
     assert checks.violations(objects) == []
     assert checks.findings(objects, production=True, applying=True) == []
 
@@ -95,7 +108,17 @@ def test_the_secrets_have_the_keys_that_are_mounted(place: Path) -> None:
         "epistream-access": {"access.toml"},
         "epistream-backup-token": {"token"},
         "epistream-monitor-token": {"token"},
+        "epistream-kafka-ca": {"ca.crt"},
+        "epistream-kafka-password": {"password"},
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "file"), [("ca", "ca.crt", "kafka-ca.crt"), ("password", "password", "kafka-password")]
+)
+def test_the_secrets_about_another_kafka_are_what_its_people_gave(place: Path, name: str, key: str, file: str) -> None:
+    secret = yaml.safe_load((place / f"secret-kafka-{name}.yaml").read_text())
+    assert base64.b64decode(secret["data"][key]).decode() == OF_ANOTHER_KAFKA[file]
 
 
 def test_the_tokens_are_sent_as_they_are_and_are_those_of_the_access_file(place: Path) -> None:

@@ -10,6 +10,7 @@ from epistream.services.settings import Settings
 from tests.support.certificates import Authority
 from tests.support.manifests.cluster import K8S, Cluster, objects_of, overlays, rendered
 from tests.support.manifests.graph import referenced_secrets
+from tests.support.manifests.kafka import REDRIVE_USER
 from tests.support.manifests.network import Peer, reaches
 from tests.support.manifests.secrets import SECRETS
 
@@ -60,7 +61,7 @@ def test_the_readme_lists_the_secrets_that_are_wanted() -> None:
     for folder in overlays():
         for _, name, key in referenced_secrets(Cluster(objects_of(rendered(folder)))):
             wanted.setdefault(name, set()).add(key)
-    made_by_strimzi = {"epistream-kafka": {"user.crt", "user.key"}}
+    made_by_strimzi = {name: {"user.crt", "user.key"} for name in ("epistream-kafka", REDRIVE_USER)}
     assert wanted == SECRETS | made_by_strimzi
 
 

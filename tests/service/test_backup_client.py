@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 from pathlib import Path
+from shutil import copytree
 from typing import Any, Final
 
 import grpc
@@ -25,8 +26,8 @@ from tests.support.backups import (
 from tests.support.cli import COMMAND, clean_environment, epistream
 from tests.support.proxies import Proxy
 from tests.support.rpc import client_of
-from tests.support.service import RunningService
-from tests.support.waits import until
+from tests.support.service import RunningService, running_service
+from tests.support.waits import until, wait_until
 
 
 class Lying(grpc.GenericRpcHandler):
@@ -83,6 +84,23 @@ async def test_a_connection_that_breaks_leaves_nothing(large_service: RunningSer
         with pytest.raises(Unavailable):
             await in_turn(lambda: back_up(proxy.address, tmp_path / "b"))
     assert names_in(tmp_path) == []
+
+
+async def test_a_connection_whose_age_is_over_ends_the_backup_and_leaves_nothing(
+    large_store: Path, tmp_path: Path
+) -> None:
+    copytree(large_store, tmp_path / "data")
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    with running_service(tmp_path / "data", {"max_connection_age_seconds": "1"}) as service:
+        ended = 'epistream_grpc_requests_total{code="CANCELLED",method="AdminService/Backup"}'
+
+        def takes_no_more(_header: backup_pb2.BackupHeader, _size: int) -> None:
+            wait_until(lambda: service.metric(ended), "the end of the call")
+
+        with pytest.raises(Unavailable, match=r"max connection age"):
+            await back_up(service.address, folder / "b", progress=takes_no_more)
+    assert names_in(folder) == []
 
 
 async def test_a_silent_service_is_given_up(large_service: RunningService, tmp_path: Path) -> None:

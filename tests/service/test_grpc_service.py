@@ -55,6 +55,21 @@ async def test_every_service_is_healthy(client: Client) -> None:
     health = health_pb2_grpc.HealthStub(client.channel)
     for name in ("", *SERVICES):
         assert (await health.Check(health_pb2.HealthCheckRequest(service=name))).status == SERVING
+    listed = (await health.List(health_pb2.HealthListRequest())).statuses
+    assert {name: one.status for name, one in listed.items()} == dict.fromkeys(("", *SERVICES), SERVING)
+
+
+@pytest.mark.parametrize("method", ["Check", "Watch"])
+async def test_bytes_that_are_no_request_of_health_are_refused_and_fill_no_log(
+    service: RunningService, client: Client, method: str
+) -> None:
+    logged = service.logged()
+    call: grpc.aio.StreamStreamCall[bytes, bytes] = client.channel.stream_stream(f"/grpc.health.v1.Health/{method}")()
+    await call.write(b"\xff")
+    await call.done_writing()
+    error = await rpc_failure_of(call.read())
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert service.logged() == logged
 
 
 @pytest.mark.parametrize("method", METHODS)

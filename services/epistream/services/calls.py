@@ -8,7 +8,7 @@ import math
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
@@ -28,6 +28,7 @@ from epistream.wire.errors import EpistreamError, InvalidInput, Unavailable
 _Request = TypeVar("_Request")
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
+_Lasts: TypeAlias = Callable[[Allowance], AbstractContextManager[None]]
 
 CALL_SECONDS_MAX: Final = 600.0
 """A unary call is answered by then, whatever deadline it brings."""
@@ -37,6 +38,10 @@ _UNKNOWN_LINES_PER_SECOND: Final = 10
 """Of the audit log, about callers whom nobody knows. The metric counts all of them."""
 _HEAR_SECONDS: Final = 1.0
 _ARRIVE_SECONDS: Final = 0.1
+_ANSWER_BYTES_LARGE: Final = 64 * 1024
+"""What a client has room for unread."""
+_PROMPT_SECONDS: Final = 1.0
+"""A request that takes longer to come is one of those of which a principal may have only some."""
 _UNHEARD: Final = ("UNAUTHENTICATED", "RESOURCE_EXHAUSTED")
 """With what is refused who is not to send anything now."""
 _RETRY_DELAY_SECONDS: Final = 0.5
@@ -174,19 +179,21 @@ class Calls:
 
         async def served(context: Context, call: Call) -> bytes:
             request = _granted(method, parse, call)
-            with call.caller.allowance.call():
-                return await self._in_time(context, answer, request, call)
+            response = await self._in_time(context, answer, request, call)
+            if len(response) > self._answer_bytes_max:
+                raise InvalidInput(
+                    f"the answer has {len(response):,} bytes, at most {self._answer_bytes_max:,} are sent:"
+                    " ask for less at a time",
+                    reason="TOO_LARGE",
+                )
+            if self._guard.guarded and len(response) > _ANSWER_BYTES_LARGE:
+                await _sendable(context, call, len(response))
+            return response
 
         async def serve(_request: object, context: Context) -> bytes:
-            async with self._around(method, rule, context, begin, bounded=True, receives=True) as call:
-                response = await served(context, call)
-                if len(response) > self._answer_bytes_max:
-                    raise InvalidInput(
-                        f"the answer has {len(response):,} bytes, at most {self._answer_bytes_max:,} are sent:"
-                        " ask for less at a time",
-                        reason="TOO_LARGE",
-                    )
-            return response
+            around = self._around(method, rule, context, Allowance.call, begin, bounded=True, receives=True)
+            async with around as call:
+                return await served(context, call)
 
         return grpc.stream_unary_rpc_method_handler(serve)
 
@@ -208,8 +215,7 @@ class Calls:
                 await converse(context, call)
 
         async def serve(_requests: object, context: Context) -> None:
-            async with self._around(method, rule, context, bounded=bounded, listens=True) as call:
-                call.held.enter_context(call.caller.allowance.stream())
+            async with self._around(method, rule, context, Allowance.stream, bounded=bounded, listens=True) as call:
                 await served(context, call)
 
         return grpc.stream_stream_rpc_method_handler(serve)
@@ -232,12 +238,11 @@ class Calls:
 
         async def served(context: Context, call: Call) -> None:
             request = _granted(method, parse, call)
-            call.held.enter_context(call.caller.allowance.stream())
             async with call.caller.standing(partial(call.ask, request)):
                 await send(request, context)
 
         async def serve(_request: object, context: Context) -> None:
-            async with self._around(method, rule, context, bounded=False, receives=True) as call:
+            async with self._around(method, rule, context, Allowance.stream, bounded=False, receives=True) as call:
                 await served(context, call)
 
         return grpc.stream_stream_rpc_method_handler(serve)
@@ -248,6 +253,7 @@ class Calls:
         method: str,
         rule: Rule,
         context: Context,
+        lasts: _Lasts,
         begin: Callable[[Allowance], None] = Allowance.begin_call,
         *,
         bounded: bool,
@@ -260,14 +266,15 @@ class Calls:
             method: as in RULES, and
             rule: what it says there.
             context: the call's.
-            begin: counts it, and raises Unavailable when it is one too many.
+            lasts: has it among what the caller has open, as long as it lasts; raises Unavailable if it is one too many.
+            begin: counts it, and raises Unavailable when it is one too many for now.
             bounded: whether it counts for the bound.
             receives: it has one request, which is read once it is known who calls, and that they may call now.
             listens: the client writes a stream, and hears why it is refused.
         """
         with ExitStack() as held:
             answered = self._answered(
-                method, rule, context, begin, held, bounded=bounded, receives=receives, listens=listens
+                method, rule, context, lasts, begin, held, bounded=bounded, receives=receives, listens=listens
             )
             async with answered as call:
                 yield call
@@ -278,6 +285,7 @@ class Calls:
         method: str,
         rule: Rule,
         context: Context,
+        lasts: _Lasts,
         begin: Callable[[Allowance], None],
         held: ExitStack,
         *,
@@ -292,10 +300,13 @@ class Calls:
             caller = self._guard.caller_of(context)
             call = Call(rule, caller, partial(self._record, method, context), held, context.invocation_metadata)
             begin(caller.allowance)
+            held.enter_context(lasts(caller.allowance))
+            if bounded:
+                held.enter_context(self._bound())
             if receives:
                 call.request = await self._received(context, caller)
                 begun = time.monotonic()
-            with self._admitted(bounded=bounded):
+            with self._admitted():
                 yield call
             code = "OK"
         except Exception as error:  # noqa: BLE001 - the border: nothing of the inside goes further
@@ -323,13 +334,16 @@ class Calls:
 
         Raises:
             InvalidInput: TOO_LARGE, or none was sent.
-            Unavailable: DEADLINE, it did not come in time.
+            Unavailable: DEADLINE, it did not come in time; OVERLOADED, too many of the caller's are on their way.
         """
-        reading = asyncio.create_task(read_message(context))
+        reading, seconds = asyncio.create_task(read_message(context)), self._seconds(context)
         raw: bytes | None = None
         try:
-            seconds = self._seconds(context)
-            if not (await asyncio.wait({reading}, timeout=seconds))[0]:
+            await asyncio.wait({reading}, timeout=min(seconds, _PROMPT_SECONDS))
+            if not reading.done():
+                with caller.allowance.arriving() if self._guard.guarded else nullcontext():
+                    await asyncio.wait({reading}, timeout=seconds - _PROMPT_SECONDS)
+            if not reading.done():
                 raise Unavailable(f"no request came within {seconds:.1f} seconds: try again", reason="DEADLINE")
             raw = reading.result()
         finally:
@@ -354,26 +368,34 @@ class Calls:
             self._audit.record({"principal": who, "peer": context.peer(), "method": method, "code": code, **noted})
 
     @contextmanager
-    def _admitted(self, *, bounded: bool) -> Iterator[None]:
-        if self.draining.is_set():
-            self._turned_away += 1
-            raise Unavailable(
-                "the service is going down: try again", reason="DRAINING", retry_delay_seconds=_RETRY_DELAY_SECONDS
-            )
-        if bounded and self._bounded >= self._calls_max:
+    def _bound(self) -> Iterator[None]:
+        """One of so many calls, from before its request is read: what of that has come is in memory."""
+        if self._bounded >= self._calls_max:
             raise Unavailable(
                 f"{self._calls_max} calls are open, and no more are taken: try again",
                 reason="OVERLOADED",
                 retry_delay_seconds=_RETRY_DELAY_SECONDS,
             )
+        self._bounded += 1
+        try:
+            yield
+        finally:
+            self._bounded -= 1
+
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        """One that the service does not go down before."""
+        if self.draining.is_set():
+            self._turned_away += 1
+            raise Unavailable(
+                "the service is going down: try again", reason="DRAINING", retry_delay_seconds=_RETRY_DELAY_SECONDS
+            )
         self._open += 1
-        self._bounded += bounded
         self._none_open.clear()
         try:
             yield
         finally:
             self._open -= 1
-            self._bounded -= bounded
             if not self._open:
                 self._none_open.set()
 
@@ -399,6 +421,23 @@ class Calls:
             if not limit.expired():
                 raise
             raise Unavailable(f"not answered within {seconds:.1f} seconds: try again", reason="DEADLINE") from error
+
+
+async def _sendable(context: Context, call: Call, size: int) -> None:
+    """Wait until so much more may be on its way to the caller. A call that is answered does not count as open any more.
+
+    Raises:
+        Unavailable: DEADLINE, it did not take what it has been answered before.
+    """
+    allowance = call.caller.allowance
+    try:
+        async with asyncio.timeout(call.remaining_seconds()):
+            await allowance.send_answer(size)
+    except TimeoutError as error:
+        raise Unavailable(
+            "answers to you are not taken: read what is answered, and try again", reason="DEADLINE"
+        ) from error
+    context.add_done_callback(lambda _: allowance.answer_taken(size))  # type: ignore[arg-type] # theirs is no Protocol
 
 
 async def _hear(context: Context, *, reads: bool) -> None:

@@ -3,23 +3,30 @@
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health, health_pb2  # type: ignore[import-untyped]
 
 from epistream.indexer.store import Store
-from epistream.services.errors import abort, grpc_status
+from epistream.services.calls import Context, Handler, read_message
+from epistream.services.errors import abort, grpc_status, undecodable
 from epistream.services.server import OPTIONS, bound
 from epistream.services.writer import Writer
-from epistream.wire.errors import EpistreamError, NotFound, Unavailable
+from epistream.wire.errors import EpistreamError, InvalidInput, NotFound, Unavailable
 
 _WATCHES_MAX: Final = 100
 """How many may follow the health at one time."""
-_PROBES_MAX: Final = 200
+_UNHEARD_MAX: Final = 100
+"""How many calls may be open whose request has not come."""
+_UNHEARD_SECONDS: Final = 2.0
+"""So long one is waited for."""
+_PROBES_MAX: Final = 2 * (_WATCHES_MAX + _UNHEARD_MAX)
+"""Open at the port that is for probes alone: more than may last, so that there is room for who asks and is answered."""
 _PROBE_BYTES_MAX: Final = 4096
 """Of a request at the port that is for probes alone."""
 _LOOK_SECONDS: Final = 1.0
@@ -62,7 +69,8 @@ class Health:
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Have another server answer the same, too."""
-        health_pb2_grpc.add_HealthServicer_to_server(self.servicer, server)
+        handler = grpc.method_handlers_generic_handler(health.SERVICE_NAME, self.servicer.handlers())
+        server.add_generic_rpc_handlers((handler,))
 
     async def start(self) -> None:
         """Answer: the process lives, and no service does its work yet."""
@@ -111,11 +119,11 @@ def _has_room(folder: Path) -> bool:
     return disk.free >= min(_ROOM_BYTES, _ROOM_SHARE * disk.total)
 
 
-class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # the library has no types
-    """Anybody may ask it, so it knows only the names that are served, and lets only some follow.
+class _Servicer:
+    """Anybody may ask it, so it knows only the names that are served, lets only some follow, and waits for nobody long.
 
-    Nobody waits for who follows and does not read: the library's own servicer writes to them under the lock that a
-    change needs.
+    The library's own servicer waits for a request that never comes, and writes to who follows and does not read under
+    the lock that a change needs.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -124,6 +132,16 @@ class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # the lib
         """Set at the next change, and another then takes its place."""
         self._ended = False
         self._watching = 0
+        self._unheard: dict[asyncio.Future[None], None] = {}
+        """What ends the waiting for a request, the oldest first."""
+
+    def handlers(self) -> dict[str, Handler]:
+        """The service's methods. All are streams of requests, which nobody waits for but we."""
+        return {
+            "Check": grpc.stream_unary_rpc_method_handler(self._check),
+            "List": grpc.stream_unary_rpc_method_handler(self._list),
+            "Watch": grpc.stream_stream_rpc_method_handler(self._watch),
+        }
 
     def tell(self, name: str, *, serving: bool) -> None:
         """Have a service serve, or not; of no effect after the end."""
@@ -141,14 +159,21 @@ class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # the lib
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the contract's name
+    async def _check(self, _requests: object, context: Context) -> bytes:
         """Whether a service answers."""
-        await self._require_known(request.service, context)
-        return _response(serving=self._serving[request.service])
+        name = await self._asked(context)
+        return _encoded(serving=self._serving[name])
 
-    async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802 - the contract's name
-        """The same, and again when it changes."""
-        await self._require_known(request.service, context)
+    async def _list(self, _requests: object, context: Context) -> bytes:
+        """Whether each answers."""
+        await self._heard(context)
+        statuses = {name: _response(serving=serving) for name, serving in self._serving.items()}
+        encoded: bytes = health_pb2.HealthListResponse(statuses=statuses).SerializeToString()
+        return encoded
+
+    async def _watch(self, _requests: object, context: Context) -> None:
+        """Whether a service answers, and again when it changes."""
+        name = await self._asked(context)
         if self._watching >= _WATCHES_MAX:
             many = f"{_WATCHES_MAX} follow the health already: ask with Check, or try again"
             await abort(context, grpc_status(Unavailable(many, reason="OVERLOADED")))
@@ -156,19 +181,58 @@ class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # the lib
         try:
             told: bool | None = None
             while True:
-                changed, serving = self._changed, self._serving[request.service]
+                changed, serving = self._changed, self._serving[name]
                 if serving is not told:
                     told = serving
-                    await context.write(_response(serving=serving))
+                    await context.write(_encoded(serving=serving))
                 await changed.wait()
         finally:
             self._watching -= 1
 
-    async def _require_known(self, name: str, context: Any) -> None:
+    async def _asked(self, context: Context) -> str:
+        """The service that is asked about."""
+        raw = await self._heard(context)
+        try:
+            name: str = health_pb2.HealthCheckRequest.FromString(raw).service
+        except DecodeError:
+            await abort(context, grpc_status(undecodable("request of grpc.health.v1.Health")))
         if name not in self._serving:
             await abort(context, grpc_status(NotFound("no service of this name is served")))
+        return name
+
+    async def _heard(self, context: Context) -> bytes:
+        """The request of a call. Where too many do not come, the one that was waited for longest is given up."""
+        reading = asyncio.create_task(read_message(context))
+        with self._waiting() as given_up:
+            ends: set[asyncio.Future[Any]] = {reading, given_up}
+            await asyncio.wait(ends, timeout=_UNHEARD_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            late = "no request came, or not in time: try again"
+            await abort(context, grpc_status(Unavailable(late, reason="DEADLINE")))
+        raw = reading.result()
+        if raw is None:
+            await abort(context, grpc_status(InvalidInput("no request came, or a larger one than is read")))
+        return raw
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator["asyncio.Future[None]"]:
+        given_up = asyncio.get_running_loop().create_future()
+        if len(self._unheard) >= _UNHEARD_MAX:
+            oldest = next(iter(self._unheard))
+            del self._unheard[oldest]
+            oldest.set_result(None)
+        self._unheard[given_up] = None
+        try:
+            yield given_up
+        finally:
+            self._unheard.pop(given_up, None)
 
 
 def _response(*, serving: bool) -> Any:
     states = health_pb2.HealthCheckResponse
     return states(status=states.SERVING if serving else states.NOT_SERVING)
+
+
+def _encoded(*, serving: bool) -> bytes:
+    encoded: bytes = _response(serving=serving).SerializeToString()
+    return encoded

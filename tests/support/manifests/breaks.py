@@ -10,7 +10,9 @@ from tests.support.manifests.edits import Edit, add, all_of, drop, put, remove, 
 
 PRODUCTION_OVERLAY: Final = K8S / "overlays/production"
 EXECUTOR_OVERLAY: Final = K8S / "examples/executor"
+OWN_CLUSTER: Final = K8S / "examples/own-cluster"
 OWN_KAFKA: Final = K8S / "examples/own-kafka"
+REDRIVE: Final = K8S / "examples/redrive"
 TRACING_OVERLAY: Final = K8S / "examples/tracing"
 SNAPSHOT: Final = K8S / "examples/volumesnapshot"
 POD = "/spec/template/spec"
@@ -28,6 +30,7 @@ HPA: Object = {
 
 EXECUTOR, EXECUTOR_WAY = "Deployment epistream-executor", "NetworkPolicy allow-executor"
 COLLECTOR_WAY = "NetworkPolicy allow-collector"
+REDRIVER = "KafkaUser epistream-redrive"
 
 
 @cache
@@ -36,21 +39,11 @@ def sound(folder: Path) -> list[Object]:
     return objects_of(rendered(folder))
 
 
-def _within(folder: Path, edit: Edit) -> Edit:
-    """A change to the objects of another overlay."""
+def _within(*folders: Path, edit: Edit) -> Edit:
+    """A change to the objects of another overlay, or of one and of what is applied beside it."""
 
     def change(objects: list[Object]) -> None:
-        objects[:] = copy.deepcopy(sound(folder))
-        edit(objects)
-
-    return change
-
-
-def _with_snapshot(edit: Edit) -> Edit:
-    """A change where there is a snapshot of the store, too."""
-
-    def change(objects: list[Object]) -> None:
-        objects += copy.deepcopy(sound(SNAPSHOT))
+        objects[:] = [copy.deepcopy(item) for folder in folders for item in sound(folder)]
         edit(objects)
 
     return change
@@ -96,7 +89,7 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("one_instance_owns_the_store", put(SCALER, "/spec/maxReplicaCount", 3)),
     ("one_instance_owns_the_store", put(SCALER, "/spec/minReplicaCount", 0)),
     ("one_instance_owns_the_store", add(HPA)),
-    ("one_instance_owns_the_store", _within(EXECUTOR_OVERLAY, put(EXECUTOR, f"{CONTAINER}/args/0", "up"))),
+    ("one_instance_owns_the_store", _within(EXECUTOR_OVERLAY, edit=put(EXECUTOR, f"{CONTAINER}/args/0", "up"))),
     ("store_outlives_the_workload", put(SET, "/spec/persistentVolumeClaimRetentionPolicy/whenDeleted", "Delete")),
     ("store_outlives_the_workload", say('folder = "/data"', 'folder = "/tmp"')),
     ("store_can_be_mended", remove(MENDING)),
@@ -145,6 +138,7 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("is_backed_up", put(CRON, f"{JOB}/containers/0/args/2", "--output=/tmp/")),
     ("is_backed_up", drop(CRON, f"{JOB}/containers/0/args/3")),
     ("is_backed_up", drop(CRON, f"{JOB}/containers/0/env/1")),
+    ("is_backed_up", say("max_connection_age_seconds = 1800", "max_connection_age_seconds = 14400")),
     ("is_watched", remove("ServiceMonitor")),
     ("is_watched", put("ServiceMonitor", "/spec/endpoints/0/scheme", "http")),
     ("is_watched", remove("PrometheusRule")),
@@ -228,9 +222,9 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("kafka_is_where_the_settings_say", say(".kafka.svc:9093", ".kafka.svc:9092")),
     ("kafka_is_where_the_settings_say", say("kafka-kafka-bootstrap.kafka.svc", "broker.example.org")),
     ("kafka_is_where_the_settings_say", put("KafkaUser", "/metadata/labels/strimzi.io~1cluster", "other")),
-    ("kafka_is_where_the_settings_say", _within(OWN_KAFKA, put(KAFKA_WAY, "/spec/egress/0/ports/0/port", 9094))),
+    ("kafka_is_where_the_settings_say", _within(OWN_KAFKA, edit=put(KAFKA_WAY, "/spec/egress/0/ports/0/port", 9094))),
     *(
-        (policy, _within(EXECUTOR_OVERLAY, edit))
+        (policy, _within(EXECUTOR_OVERLAY, edit=edit))
         for policy, edit in (
             (
                 "asks_the_kernel_for_little",
@@ -282,7 +276,7 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ),
     ("traces_reach_the_collector", say("drain_seconds", 'trace_endpoint = "http://192.0.2.1:4317"\ndrain_seconds')),
     *(
-        ("traces_reach_the_collector", _within(TRACING_OVERLAY, edit))
+        ("traces_reach_the_collector", _within(TRACING_OVERLAY, edit=edit))
         for edit in (
             remove("NetworkPolicy allow-collector"),
             put(COLLECTOR_WAY, "/spec/egress/0/ports/0/port", 4318),
@@ -294,12 +288,36 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
             ),
         )
     ),
-    (
-        "snapshots_are_of_the_store",
-        _with_snapshot(put("VolumeSnapshot", "/spec/source/persistentVolumeClaimName", "data-0")),
+    *(
+        ("snapshots_are_of_the_store", _within(PRODUCTION_OVERLAY, SNAPSHOT, edit=edit))
+        for edit in (
+            put("VolumeSnapshot", "/spec/source/persistentVolumeClaimName", "data-0"),
+            put("VolumeSnapshot", "/metadata/namespace", "default"),
+            put(SET, "/spec/volumeClaimTemplates/0/metadata/name", "store"),
+        )
     ),
-    ("snapshots_are_of_the_store", _with_snapshot(put("VolumeSnapshot", "/metadata/namespace", "default"))),
-    ("snapshots_are_of_the_store", _with_snapshot(put(SET, "/spec/volumeClaimTemplates/0/metadata/name", "store"))),
+    *(
+        (policy, _within(OWN_CLUSTER, REDRIVE, edit=edit))
+        for policy, edit in (
+            ("user_may_do_its_work_and_no_more", drop(REDRIVER, "/spec/authorization/acls/0")),
+            ("user_may_do_its_work_and_no_more", put(REDRIVER, "/spec/authorization/acls/0/operations/-", "Write")),
+            (
+                "user_may_do_its_work_and_no_more",
+                put(REDRIVER, "/spec/authorization/acls/6/resource/patternType", "literal"),
+            ),
+            (
+                "user_may_do_its_work_and_no_more",
+                put(REDRIVER, "/spec/authorization/acls/6/resource/name", "epistream"),
+            ),
+            ("kafka_is_where_the_settings_say", remove("NetworkPolicy allow-redrive")),
+            (
+                "kafka_is_where_the_settings_say",
+                put("NetworkPolicy allow-redrive", "/spec/egress/0/ports/0/port", 9092),
+            ),
+            ("kafka_is_where_the_settings_say", put(REDRIVER, "/metadata/labels/strimzi.io~1cluster", "kafka")),
+            ("secrets_are_known", remove(REDRIVER)),
+        )
+    ),
     ("connections_are_renewed", say("max_connection_age_seconds", "# max_connection_age_seconds")),
     ("connections_are_renewed", say("max_connection_age_seconds = 1800", "max_connection_age_seconds = 0")),
     ("image_is_your_own", lambda _objects: None),

@@ -4,14 +4,27 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from epistream.services.kafka.redrive import GROUP
 from epistream.services.kafka.topics import settings as topic_settings
 from epistream.services.settings import Settings
 from epistream.wire.topics import CHANGES, OUTCOMES, SUBMISSIONS, dead_letter_topic
-from tests.support.manifests.cluster import Cluster, Object
+from tests.support.manifests.cluster import Cluster, Object, Pod
 from tests.support.manifests.network import Peer, open_ports, reaches
 from tests.support.manifests.policy import Finding, everywhere
 
-TOPICS: Final = (*SUBMISSIONS, *map(dead_letter_topic, SUBMISSIONS), CHANGES, OUTCOMES)
+REDRIVE_USER: Final = "epistream-redrive"
+_LETTERS: Final = tuple(map(dead_letter_topic, SUBMISSIONS))
+_SERVING: Final = {
+    *(("topic", name, "Read") for name in SUBMISSIONS),
+    *(("topic", name, "Write") for name in (*_LETTERS, CHANGES, OUTCOMES)),
+    ("group", str(Settings.model_fields["kafka_group"].default), "Read"),
+}
+_REDRIVING: Final = {
+    *(("topic", name, "Read") for name in _LETTERS),
+    *(("topic", name, "Write") for name in SUBMISSIONS),
+    *(("group", name, "Read") for name in (GROUP, f"{GROUP}-unknown_namespace")),
+}
+TOPICS: Final = (*SUBMISSIONS, *_LETTERS, CHANGES, OUTCOMES)
 _COPIES_MIN: Final = 3
 _BOOTSTRAP: Final = re.compile(r"([\w-]+)-kafka-bootstrap\.([\w-]+)\.svc:(\d+)")
 
@@ -35,15 +48,12 @@ def topics_are_those_the_service_makes(cluster: Cluster) -> Iterator[Finding]:
 
 @everywhere
 def user_may_do_its_work_and_no_more(cluster: Cluster) -> Iterator[Finding]:
-    """Read submissions, write what came of them, tell the group; make, change and delete nothing."""
-    group = str(Settings.model_fields["kafka_group"].default)
-    written = (*map(dead_letter_topic, SUBMISSIONS), CHANGES, OUTCOMES)
-    needed = {("topic", name, "Read") for name in SUBMISSIONS} | {("topic", name, "Write") for name in written}
-    needed.add(("group", group, "Read"))
+    """The service reads submissions and writes what came of them, a redrive the other way; none makes or deletes."""
     possible = {("topic", name, operation) for name in TOPICS for operation in ("Read", "Write")}
     for item in cluster.of("KafkaUser"):
+        needed = _REDRIVING if item["metadata"]["name"] == REDRIVE_USER else _SERVING
         acls = item["spec"]["authorization"]["acls"]
-        for kind, name, operation in sorted(needed | possible):
+        for kind, name, operation in sorted(_SERVING | _REDRIVING | possible):
             allowed = any(_allows(acl, kind, name, operation) for acl in acls)
             if allowed != ((kind, name, operation) in needed):
                 yield item, f"it has {'no ' if allowed else ''}need of {operation} on the {kind} {name}"
@@ -81,17 +91,28 @@ def scaler_watches_what_is_read(cluster: Cluster) -> Iterator[Finding]:
 
 @everywhere
 def kafka_is_where_the_settings_say(cluster: Cluster) -> Iterator[Finding]:
-    """The network lets the pod reach it; Strimzi's objects belong to the cluster that the address names."""
+    """The network lets who asks it reach it; Strimzi's objects belong to the cluster that the address names."""
     for item, settings in cluster.settings():
         found = _BOOTSTRAP.fullmatch(settings.get("kafka", ""))
         ports = {int(broker.rpartition(":")[2]) for broker in settings.get("kafka", "").split(",") if broker}
         if found:
             broker = Peer(found[2], {"strimzi.io/cluster": found[1], "strimzi.io/kind": "Kafka"})
-            for pod in cluster.service_pods():
+            for pod in _asking(cluster):
                 if not reaches(cluster, Peer.of(pod), broker, int(found[3])):
-                    yield item, f"kafka: the network policies do not let the pod reach {settings['kafka']}"
+                    yield pod.owner, f"the network policies do not let it reach {settings['kafka']}"
         elif ports - set(open_ports(cluster)):
             yield item, f"kafka: no network policy opens the ports {sorted(ports)}"
         for topic in cluster.of("KafkaTopic", "KafkaUser"):
             if not found or topic["metadata"]["labels"]["strimzi.io/cluster"] != found[1]:
                 yield topic, f"strimzi.io/cluster: expected the one that serves {settings.get('kafka')}"
+
+
+def _asking(cluster: Cluster) -> list[Pod]:
+    """The service's pods, and those that are a KafkaUser."""
+    users = {user["metadata"]["name"] for user in cluster.of("KafkaUser")}
+    return [
+        pod
+        for pod in cluster.pods()
+        if pod in cluster.service_pods()
+        or any(volume.get("secret", {}).get("secretName") in users for volume in pod.volumes.values())
+    ]

@@ -227,12 +227,16 @@ def connections_are_renewed(cluster: Cluster) -> Iterator[Finding]:
 
 @production
 def is_backed_up(cluster: Cluster) -> Iterator[Finding]:
-    """Regularly, one at a time, into a volume, by TLS and with a token that are files."""
+    """Regularly, one at a time, into a volume, by TLS and with a token that are files; with time for what may be."""
     if not cluster.backup_pods():
         yield None, "expected a CronJob that takes backups"
     for pod in cluster.backup_pods():
         if pod.owner["spec"].get("concurrencyPolicy") != "Forbid":
             yield pod.owner, "expected concurrencyPolicy: Forbid"
+        for _, settings in cluster.settings():
+            age = settings.get("max_connection_age_seconds", 0)
+            if pod.owner["spec"]["jobTemplate"]["spec"].get("activeDeadlineSeconds", age) < age:
+                yield pod.owner, f"expected activeDeadlineSeconds of {age} or more: so long a connection may live"
         claimed = {name for name, volume in pod.volumes.items() if "persistentVolumeClaim" in volume}
         for container in pod.spec["containers"]:
             arguments = container.get("args", [])

@@ -14,6 +14,11 @@ _REMEMBERED: Final = 10_000
 """Principals whose use is known. Those of JWTs have no end; the one that was idle longest is forgotten first."""
 _ROOM_DELAY_SECONDS: Final = 0.2
 _STREAMS_DELAY_SECONDS: Final = 5.0
+_ARRIVING_MAX: Final = 32
+"""Requests of one principal that take long to come: at 16 MiB each half a gibibyte."""
+_ARRIVING_DELAY_SECONDS: Final = 1.0
+_UNTAKEN_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Of answers to one principal that it has not taken yet: gRPC keeps them, though the calls have been answered."""
 _UNREAD_AT_ONCE: Final = 5
 _UNREAD_PER_SECOND: Final = 0.1
 _UNREAD_OWED_MAX: Final = 2
@@ -106,7 +111,8 @@ class Allowance:
         self._bytes = _bucket(limits.bytes_per_second, now)
         self._unread = Bucket(_UNREAD_PER_SECOND, now, _UNREAD_AT_ONCE)
         self._room = Room(limits.in_hand_bytes) if limits.in_hand_bytes is not None else None
-        self._streams = self._open_calls = 0
+        self._untaken = Room(_UNTAKEN_BYTES_MAX)
+        self._streams = self._open_calls = self._arriving = 0
 
     @property
     def idle(self) -> bool:
@@ -115,7 +121,9 @@ class Allowance:
             return False
         if self._unread.delay_seconds() > 0:
             return False
-        return not self._streams and not self._open_calls and (self._room is None or self._room.empty)
+        if self._streams or self._open_calls or not self._untaken.empty:
+            return False
+        return self._room is None or self._room.empty
 
     def begin_call(self) -> None:
         """Count a call. Raises Unavailable, RATE_LIMITED."""
@@ -183,6 +191,14 @@ class Allowance:
         if self._room is not None:
             self._room.give(size)
 
+    async def send_answer(self, size: int) -> None:
+        """Wait until an answer of so many bytes may be among those that are not taken. End it with `answer_taken`."""
+        await self._untaken.take(size)
+
+    def answer_taken(self, size: int) -> None:
+        """The client has taken the answer, or is gone."""
+        self._untaken.give(size)
+
     @contextmanager
     def call(self) -> Iterator[None]:
         """Have a unary call open. Raises Unavailable, OVERLOADED."""
@@ -198,6 +214,21 @@ class Allowance:
             yield
         finally:
             self._open_calls -= 1
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Have a request on its way that takes long to come: up to all of it is in memory. Raises Unavailable."""
+        if self._arriving >= _ARRIVING_MAX:
+            raise Unavailable(
+                f"{_ARRIVING_MAX} requests of yours are on their way and take long: send less at a time",
+                reason="OVERLOADED",
+                retry_delay_seconds=_ARRIVING_DELAY_SECONDS,
+            )
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
 
     @contextmanager
     def stream(self) -> Iterator[None]:
