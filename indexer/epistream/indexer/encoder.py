@@ -22,6 +22,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from epistream.indexer.disk import short_memory
 from epistream.wire.errors import Broken, EpistreamError, Unavailable
 
 PACKAGED_MODEL: Final = "all-MiniLM-L6-v2"
@@ -136,6 +137,7 @@ class SentenceTransformerEmbedder:
 
         Raises:
             Broken: the model could not be loaded, or failed.
+            Unavailable: memory is short.
         """
         model = self._loaded()
         texts = [text[: self._characters_max(model)] for text in texts]
@@ -248,7 +250,12 @@ def _one_at_a_time(function: Callable[..., Any], lock: AbstractContextManager[An
     return locked
 
 
+_NO_MEMORY: Final = "can't allocate memory"
+"""What torch's allocator of the processor says, in an error of no kind of its own."""
+
+
 def _encode_step(model: Any, texts: list[str]) -> NDArray[np.float32]:
+    """Raises Broken, or Unavailable where memory is short."""
     import torch
 
     torch.set_num_threads(1)  # of this thread; see the class
@@ -257,6 +264,8 @@ def _encode_step(model: Any, texts: list[str]) -> NDArray[np.float32]:
             texts, batch_size=len(texts), convert_to_numpy=True, show_progress_bar=False
         )
     except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY in str(error):
+            raise short_memory() from error
         raise Broken(f"the encoder failed on {len(texts)} texts: {error}") from error
     return rows
 
