@@ -17,6 +17,7 @@ from typing import Final
 import apsw
 
 from epistream.indexer import journal
+from epistream.indexer.model import AUTHORITY
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
@@ -61,6 +62,14 @@ class Head:
     """The number of the item's newest version: a larger one where others came late."""
     valid_us: int | None = None
     """From when on it holds, microseconds since 1970; None where its producer did not say."""
+
+
+def comes_first(head: Head) -> tuple[bool, int, int]:
+    """Which of the items with one content stands for it, as a key: one in answers before a retracted one.
+
+    Then the one that the highest authority took back, since that binds the others; then the oldest.
+    """
+    return head.retracted, -AUTHORITY[head.origin] if head.retracted else 0, head.revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +184,7 @@ class Catalog:
             f"SELECT {_HEAD} FROM items WHERE namespace = ? AND item_id = ?",  # noqa: S608 - constants
             (namespace, item_id),
         ).get
-        return _head(row)
+        return _head(row) if row is not None else None
 
     def heads(self, namespace: int, item_ids: Iterable[str]) -> dict[str, Head]:
         """As `head`, of many at once; those that exist."""
@@ -184,28 +193,29 @@ class Catalog:
             " CROSS JOIN items i ON i.namespace = ? AND i.item_id = j.value",
             (json.dumps(list(item_ids)), namespace),
         )
-        return {row[0]: head for row in rows if (head := _head(row))}
+        return {row[0]: _head(row) for row in rows}
 
     def first_heads_with(self, namespace: int, fingerprints: Iterable[bytes]) -> dict[bytes, Head]:
         """The first of `heads_with`, of many contents at once; those that there are."""
+        found: dict[bytes, Head] = {}
         rows = self.connection.execute(
             f"SELECT {_HEAD_OF_ITEM}"  # noqa: S608 - constants
             " FROM json_each(?) j CROSS JOIN items i INDEXED BY items_by_fingerprint"
-            " ON i.namespace = ? AND i.fingerprint = unhex(j.value)"
-            " ORDER BY i.retracted DESC, i.revision DESC",
+            " ON i.namespace = ? AND i.fingerprint = unhex(j.value)",
             (json.dumps([fingerprint.hex() for fingerprint in fingerprints]), namespace),
         )
-        return {row[5]: head for row in rows if (head := _head(row))}
+        for head in map(_head, rows):
+            found[head.fingerprint] = min(head, found.get(head.fingerprint, head), key=comes_first)
+        return found
 
     def heads_with(self, namespace: int, fingerprint: bytes) -> list[Head]:
-        """Items whose head has this content: those in answers before retracted ones, then the older first."""
+        """Items whose head has this content, by `comes_first`."""
         rows = self.connection.execute(
             f"SELECT {_HEAD} FROM items INDEXED BY items_by_fingerprint"  # noqa: S608 - constants
-            " WHERE namespace = ? AND fingerprint = ?"
-            " ORDER BY retracted, revision",
+            " WHERE namespace = ? AND fingerprint = ?",
             (namespace, fingerprint),
         )
-        return [head for row in rows if (head := _head(row))]
+        return sorted(map(_head, rows), key=comes_first)
 
     def heads_of(self, namespace: int, revisions: Iterable[int]) -> dict[int, Head]:
         """The newest version of the item that each revision made a version of. Raises Broken if one has none."""
@@ -216,7 +226,7 @@ class Catalog:
             " CROSS JOIN items i ON i.namespace = ?2 AND i.item_id = v.item_id",
             (json.dumps(wanted), namespace),
         )
-        heads = {row[0]: head for row in rows if (head := _head(row[1:]))}
+        heads = {row[0]: _head(row[1:]) for row in rows}
         _demand(wanted, heads, namespace)
         return heads
 
@@ -483,8 +493,6 @@ def _demand(wanted: Iterable[int], found: Mapping[int, object], namespace: int) 
         raise Broken(f"revision {missing[0]} of namespace {namespace} is missing", reason="CORRUPT")
 
 
-def _head(row: tuple[str, int, int, int, int, bytes, int, int, int | None] | None) -> Head | None:
-    if row is None:
-        return None
+def _head(row: tuple[str, int, int, int, int, bytes, int, int, int | None]) -> Head:
     item_id, version, revision, origin, retracted, fingerprint, generation, newest, valid_us = row
     return Head(item_id, version, revision, origin, bool(retracted), fingerprint, generation, newest, valid_us)

@@ -11,7 +11,8 @@ and the items near by. An example:
 A party is gone when its item is retracted, when another version of it contradicts none of the other items that are
 left, and when what was held is rejected or merged. With fewer than two left it is over; and when somebody resolves it.
 What was let in is a party of the conflict in which it was held: it opens none beside it. Nor does another version of an
-item: else what was resolved would be asked at each of them again.
+item: else what was resolved would be asked at each of them again. What was taken back and is said again does: its
+conflicts ended when it was taken back.
 """
 
 import json
@@ -130,7 +131,8 @@ class _Writing:
         known = False
         for held in released:
             known |= self._held_gone(held, entry)
-        if change is not None and change.conflicts and not (known or change.replaced_revision):
+        opens = change is not None and (not change.replaced_revision or change.revision in self._repeated)
+        if change is not None and change.conflicts and opens and not known:
             items = [change.item_id, *change.conflicts]
             self._open(entry.sequence, receipt, [(item_id, 0) for item_id in items])
         elif receipt.reason == pb.REASON_CONFLICT_WITH_EXPERT and receipt.outcome == pb.OUTCOME_HELD:

@@ -11,7 +11,7 @@ for it, code waits until its tests were run.
 What is held can be decided again: `decide_again`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
@@ -19,6 +19,8 @@ from epistream.indexer.catalog import Head
 from epistream.indexer.collapse import has_room
 from epistream.indexer.lineage import NO_MODEL, Lineage
 from epistream.indexer.match import (
+    Beside,
+    Conflict,
     Conflicting,
     IdReused,
     Judgement,
@@ -31,6 +33,8 @@ from epistream.indexer.match import (
     SameContent,
     SameLate,
     Stale,
+    contradicted,
+    nearest,
 )
 from epistream.indexer.measure import Measured
 from epistream.indexer.model import AUTHORITY, Held, NamespaceConfig, Ruling, valid_us
@@ -120,20 +124,23 @@ def decide(
             return _on_grounds(submission, found, grounds, config)
 
 
-def _beside(
-    submission: pb.Submission,
-    found: SameContent | KnownItem | SameClaim | SameLate | Conflicting | Novel,
-    config: NamespaceConfig,
-) -> Verdict:
+def _for_all_known(submission: pb.Submission, found: Beside, config: NamespaceConfig) -> Verdict:
+    """The verdict on knowledge, beside what is known already, when it holds from, and what experts say near by."""
+    verdict = _in_time(submission, _beside(submission, found, config))
+    return _unless_an_expert_differs(submission, found, verdict, config)
+
+
+def _beside(submission: pb.Submission, found: Beside, config: NamespaceConfig) -> Verdict:
     """The verdict on knowledge, beside what is known already."""
     match found:
-        case SameContent(head):
-            return _same_content(submission, head)
-        case KnownItem(head, conflicts):
+        case SameContent():
+            return _same_content(submission, found, config)
+        case KnownItem(head, conflicts, taken_back):
             if AUTHORITY[submission.origin] < AUTHORITY[head.origin]:
                 return Verdict(pb.OUTCOME_HELD, pb.REASON_LOWER_AUTHORITY, head)
             reason = pb.REASON_REINSTATEMENT if head.retracted else pb.REASON_REVISION
-            return Verdict(pb.OUTCOME_REVISED, reason, head, conflicts=conflicts)
+            verdict = Verdict(pb.OUTCOME_REVISED, reason, head, conflicts=_named(conflicts))
+            return _unless_taken_back(submission, taken_back, verdict)
         case SameClaim(head, similarity):
             higher = AUTHORITY[submission.origin] > AUTHORITY[head.origin]
             outcome = pb.OUTCOME_REVISED if higher else pb.OUTCOME_MERGED
@@ -143,8 +150,9 @@ def _beside(
             if AUTHORITY[submission.origin] > AUTHORITY[version.origin]:
                 return _beside(submission, beside, config)
             return Verdict(pb.OUTCOME_MERGED, pb.REASON_SAME_CONTENT, version)
-        case Conflicting():
-            return _conflicting(submission, found, config)
+        case Conflicting(conflicts):
+            reason = pb.REASON_NEW_WITH_CONFLICT
+            return _contradicting(pb.OUTCOME_ADMITTED, reason, conflicts[0], conflicts, config)
         case Novel():
             return Verdict(pb.OUTCOME_ADMITTED, pb.REASON_NEW)
         case _:
@@ -162,16 +170,32 @@ def _in_time(submission: pb.Submission, verdict: Verdict) -> Verdict:
     return replace(verdict, reason=pb.REASON_LATE, late=True, conflicts=())
 
 
-def _on_grounds(
-    submission: pb.Submission,
-    found: SameContent | KnownItem | SameClaim | SameLate | Conflicting | Novel,
-    grounds: Grounds,
-    config: NamespaceConfig,
+def _unless_taken_back(submission: pb.Submission, taken_back: Head | None, otherwise: Verdict) -> Verdict:
+    """That it is held, where a higher authority took its content back, by whatever name it comes; else otherwise."""
+    if taken_back is None or AUTHORITY[submission.origin] >= AUTHORITY[taken_back.origin]:
+        return otherwise
+    return Verdict(pb.OUTCOME_HELD, pb.REASON_RETRACTED_CONTENT, taken_back)
+
+
+def _unless_an_expert_differs(
+    submission: pb.Submission, found: Beside, otherwise: Verdict, config: NamespaceConfig
 ) -> Verdict:
+    """That it is held, where it is synthetic and would be in answers though an expert near by says something else."""
+    answers = otherwise.outcome in (pb.OUTCOME_ADMITTED, pb.OUTCOME_REVISED) and not otherwise.late
+    if submission.origin != pb.ORIGIN_SYNTHETIC or not answers:
+        return otherwise
+    conflicts = contradicted(found)
+    expert = next((conflict for conflict in conflicts if conflict.head.origin == pb.ORIGIN_EXPERT), None)
+    if expert is None:
+        return otherwise
+    return _contradicting(pb.OUTCOME_HELD, pb.REASON_CONFLICT_WITH_EXPERT, expert, conflicts, config)
+
+
+def _on_grounds(submission: pb.Submission, found: Beside, grounds: Grounds, config: NamespaceConfig) -> Verdict:
     """The verdict on knowledge: of SYNTHETIC knowledge also by where it comes from, how it looks, and how much came."""
     synthetic = submission.origin == pb.ORIGIN_SYNTHETIC
     reason = (_astray(submission, grounds, config) or _says_less(grounds, config)) if synthetic else None
-    verdict = Verdict(pb.OUTCOME_HELD, reason) if reason else _in_time(submission, _beside(submission, found, config))
+    verdict = Verdict(pb.OUTCOME_HELD, reason) if reason else _for_all_known(submission, found, config)
     if verdict.outcome in (pb.OUTCOME_ADMITTED, pb.OUTCOME_REVISED):
         reason = _until_verified(submission, grounds, config)
         if synthetic:
@@ -330,14 +354,12 @@ def _retract(submission: pb.Submission, head: Head | None, *, put_off: bool) -> 
     return Verdict(pb.OUTCOME_REVISED, pb.REASON_RETRACTION, head)
 
 
-def _same_content(submission: pb.Submission, head: Head) -> Verdict:
+def _same_content(submission: pb.Submission, found: SameContent, config: NamespaceConfig) -> Verdict:
+    head = found.head
     authority, known = AUTHORITY[submission.origin], AUTHORITY[head.origin]
     if head.retracted:
-        if authority < known:
-            return Verdict(pb.OUTCOME_HELD, pb.REASON_RETRACTED_CONTENT, head)
-        if submission.item_id not in ("", head.item_id):
-            return Verdict(pb.OUTCOME_ADMITTED, pb.REASON_NEW)
-        return Verdict(pb.OUTCOME_REVISED, pb.REASON_REINSTATEMENT, head)
+        verdict = _back(submission, found, config)
+        return _unless_taken_back(submission, head, _unless_taken_back(submission, found.taken_back, verdict))
     if authority > known:
         return Verdict(pb.OUTCOME_REVISED, pb.REASON_PROMOTION, head)
     valid = valid_us(submission)
@@ -348,16 +370,25 @@ def _same_content(submission: pb.Submission, head: Head) -> Verdict:
     return Verdict(pb.OUTCOME_MERGED, pb.REASON_SAME_CONTENT, head)
 
 
-def _conflicting(submission: pb.Submission, found: Conflicting, config: NamespaceConfig) -> Verdict:
-    expert = next((conflict for conflict in found.conflicts if conflict.head.origin == pb.ORIGIN_EXPERT), None)
-    held = expert is not None and submission.origin == pb.ORIGIN_SYNTHETIC
-    shown = expert if expert is not None and held else found.conflicts[0]
-    return Verdict(
-        pb.OUTCOME_HELD if held else pb.OUTCOME_ADMITTED,
-        pb.REASON_CONFLICT_WITH_EXPERT if held else pb.REASON_NEW_WITH_CONFLICT,
-        shown.head,
-        shown.similarity,
-        config.policy.near_duplicate_threshold,
-        shown.differences,
-        tuple(conflict.head.item_id for conflict in found.conflicts),
-    )
+def _back(submission: pb.Submission, found: SameContent, config: NamespaceConfig) -> Verdict:
+    """The verdict on what a retracted item said: under another name it is as new as what nobody said."""
+    if submission.item_id not in ("", found.head.item_id):
+        return _beside(submission, nearest(found.near), config)
+    conflicts = _named(contradicted(found))
+    return Verdict(pb.OUTCOME_REVISED, pb.REASON_REINSTATEMENT, found.head, conflicts=conflicts)
+
+
+def _contradicting(
+    outcome: pb.Outcome.ValueType,
+    reason: pb.Reason.ValueType,
+    shown: Conflict,
+    conflicts: Sequence[Conflict],
+    config: NamespaceConfig,
+) -> Verdict:
+    """The verdict on what contradicts items near by, with the figures of one of them."""
+    threshold = config.policy.near_duplicate_threshold
+    return Verdict(outcome, reason, shown.head, shown.similarity, threshold, shown.differences, _named(conflicts))
+
+
+def _named(conflicts: Sequence[Conflict]) -> tuple[str, ...]:
+    return tuple(conflict.head.item_id for conflict in conflicts)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epistream.indexer import valid_time
-from epistream.indexer.catalog import Catalog, Head
+from epistream.indexer.catalog import Catalog, Head, comes_first
 from epistream.indexer.claim import Claim, claim_of
 from epistream.indexer.commit import as_head, head_after
 from epistream.indexer.index import Neighbour, Searchable, cosines
@@ -190,7 +190,7 @@ class BatchView:
         return fresh.head if fresh is not None else self._committed_heads.get(item_id)
 
     def head_with(self, fingerprint: bytes) -> Head | None:
-        """The item whose head has this content: one in answers before a retracted one, then the oldest."""
+        """The item whose head has this content, the first by `catalog.comes_first`."""
         committed = self._committed_contents.get(fingerprint)
         if committed is not None and committed.item_id in self._fresh:
             others = self._catalog.heads_with(self._number, fingerprint)
@@ -198,7 +198,7 @@ class BatchView:
         heads = [self._fresh[item_id].head for item_id in self._fresh_by_fingerprint.get(fingerprint, ())]
         if committed is not None:
             heads.append(committed)
-        return min(heads, key=lambda head: (head.retracted, head.revision), default=None)
+        return min(heads, key=comes_first, default=None)
 
     def newest_from(self, item_id: str, valid_us: int) -> Head | None:
         """The newest version of an item, in answers or not, that holds from a time on; microseconds since 1970."""
@@ -286,8 +286,8 @@ class BatchView:
 
     def _may_need_neighbours(self, candidate: Embedded) -> bool:
         fingerprint = candidate.decoded.fingerprint
-        own = self.head(candidate.decoded.item_id)
-        same = own.fingerprint == fingerprint if own is not None else self.head_with(fingerprint) is not None
+        known = self.head(candidate.decoded.item_id) or self.head_with(fingerprint)
+        same = known is not None and known.fingerprint == fingerprint and not known.retracted
         return _sender(candidate) not in self._committed_decisions and not same
 
     def _look_in_batch(self, rows: range) -> None:

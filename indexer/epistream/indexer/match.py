@@ -10,6 +10,9 @@ any: `SameContent`; 4. an `expected_version` that is not the head's: `Stale`;
 6. near neighbours at or above the threshold: the nearest with the same claim, `SameClaim`; with none, `Conflicting`;
 7. otherwise `Novel`.
 
+Of what is retracted and comes again (3) it is asked, too, what is near by, as of what is new (6): much may have been
+said since. And of what an item is set to (5), or comes again, whether an item with that content was taken back.
+
 What is about an item by 3, 5 or 6, but holds from an earlier time on than its head does, may have been said before
 without ever having been the head: `SameLate`.
 
@@ -18,13 +21,13 @@ item says means its own item (docs/decisions/0003-own-item-first.md). What contr
 a conflict that it was in goes on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
 from epistream.indexer.catalog import Head
 from epistream.indexer.claim import Claim, claim_of, compare
-from epistream.indexer.model import Embedded, NamespaceConfig, valid_us
+from epistream.indexer.model import Decoded, Embedded, NamespaceConfig, valid_us
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.canonical import canonical_text, media_identity, media_of
@@ -60,10 +63,31 @@ class Retraction:
 
 
 @dataclass(frozen=True, slots=True)
+class SameClaim:
+    """An item near by claims the same in other words."""
+
+    head: Head
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """An item near by that claims something else."""
+
+    head: Head
+    similarity: float
+    differences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SameContent:
     """An item, retracted or not, has this very content."""
 
     head: Head
+    taken_back: Head | None = None
+    """Where `head` is retracted: as `KnownItem`."""
+    near: tuple[SameClaim | Conflict, ...] = ()
+    """Where `head` is retracted: what items near by claim beside it, the nearest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +103,10 @@ class KnownItem:
     """The item exists with other content, or is retracted."""
 
     head: Head
-    conflicts: tuple[str, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
     """Other items near by that claim something else than its new content."""
-
-
-@dataclass(frozen=True, slots=True)
-class SameClaim:
-    """An item near by claims the same in other words."""
-
-    head: Head
-    similarity: float
+    taken_back: Head | None = None
+    """A retracted item that has the new content; None where one in answers has it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +122,6 @@ class SameLate:
 
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
-    """An item near by that claims something else."""
-
-    head: Head
-    similarity: float
-    differences: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Conflicting:
     """Items near by claim something else, and none the same."""
 
@@ -125,19 +134,10 @@ class Novel:
     """Nothing known is near."""
 
 
-Match: TypeAlias = (
-    Repeated
-    | IdReused
-    | Judgement
-    | Retraction
-    | SameContent
-    | Stale
-    | KnownItem
-    | SameClaim
-    | SameLate
-    | Conflicting
-    | Novel
-)
+Beside: TypeAlias = SameContent | KnownItem | SameClaim | SameLate | Conflicting | Novel
+"""What knowledge is beside what is known."""
+
+Match: TypeAlias = Repeated | IdReused | Judgement | Retraction | Stale | Beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Known(Protocol):
         """The newest version of an item."""
 
     def head_with(self, fingerprint: bytes) -> Head | None:
-        """The item whose head has this content."""
+        """The item whose head has this content: as `catalog.comes_first` has it."""
 
     def newest_from(self, item_id: str, valid_us: int) -> Head | None:
         """The newest version of an item, in answers or not, that holds from a time on; microseconds since 1970."""
@@ -206,17 +206,39 @@ def _beside_heads(candidate: Embedded, known: Known, config: NamespaceConfig) ->
         return _stale(submission, head) or Retraction(head)
     same = head if head is not None else known.head_with(decoded.fingerprint)
     if same is not None and same.fingerprint == decoded.fingerprint:
-        return SameContent(same)
+        if not same.retracted:
+            return SameContent(same)
+        near = tuple(_compared(submission, _nominees(candidate, known, config)))
+        return SameContent(same, _taken_back(decoded, known), near)
     stale = _stale(submission, head)
     if stale is not None:
         return stale
-    if candidate.vector is None:
-        return KnownItem(head) if head is not None else Novel()
-    nominees = known.nominees(candidate, config.policy.near_duplicate_threshold, NOMINEES)
-    if head is not None:
-        near = _compared(submission, [nominee for nominee in nominees if nominee.head.item_id != head.item_id])
-        return KnownItem(head, tuple(conflict.head.item_id for conflict in near if isinstance(conflict, Conflict)))
-    return _nearest(submission, nominees)
+    nominees = _nominees(candidate, known, config)
+    if head is None:
+        return nearest(_compared(submission, nominees))
+    near = _compared(submission, [nominee for nominee in nominees if nominee.head.item_id != head.item_id])
+    return KnownItem(head, _conflicts(near), _taken_back(decoded, known))
+
+
+def nearest(near: Iterable[SameClaim | Conflict]) -> SameClaim | Conflicting | Novel:
+    """What is new is beside what items near by claim, the nearest first."""
+    conflicts: list[Conflict] = []
+    for one in near:
+        if isinstance(one, SameClaim):
+            return one
+        conflicts.append(one)
+    return Conflicting(tuple(conflicts)) if conflicts else Novel()
+
+
+def contradicted(found: Beside) -> tuple[Conflict, ...]:
+    """The items near by that claim something else, the nearest first."""
+    match found:
+        case KnownItem() | Conflicting():
+            return found.conflicts
+        case SameContent():
+            return _conflicts(found.near)
+        case _:
+            return ()
 
 
 def about(said: pb.Submission | pb.Knowledge) -> str:
@@ -231,13 +253,20 @@ def _stale(submission: pb.Submission, head: Head | None) -> Stale | None:
     return Stale(submission.expected_version, head) if submission.expected_version != actual else None
 
 
-def _nearest(submission: pb.Submission, nominees: Sequence[Nominee]) -> Match:
-    conflicts: list[Conflict] = []
-    for near in _compared(submission, nominees):
-        if isinstance(near, SameClaim):
-            return near
-        conflicts.append(near)
-    return Conflicting(tuple(conflicts)) if conflicts else Novel()
+def _nominees(candidate: Embedded, known: Known, config: NamespaceConfig) -> Sequence[Nominee]:
+    if candidate.vector is None:
+        return ()
+    return known.nominees(candidate, config.policy.near_duplicate_threshold, NOMINEES)
+
+
+def _taken_back(decoded: Decoded, known: Known) -> Head | None:
+    """The retracted item that has this content; None where there is none, or one in answers has it too."""
+    first = known.head_with(decoded.fingerprint)
+    return first if first is not None and first.retracted else None
+
+
+def _conflicts(near: Iterable[SameClaim | Conflict]) -> tuple[Conflict, ...]:
+    return tuple(one for one in near if isinstance(one, Conflict))
 
 
 def _compared(submission: pb.Submission, nominees: Sequence[Nominee]) -> Iterator[SameClaim | Conflict]:
