@@ -286,6 +286,21 @@ def test_what_is_brought_back_needs_room_too(engine: Engine) -> None:
     assert delivered(engine)[-1] == ("i-0", True)
 
 
+def test_r22_what_an_item_says_again_from_another_time_on_needs_room_too(engine: Engine) -> None:
+    commit_in_batches(engine, stream([True] * 899), 500)
+    first, later = (submission("X", id=f"x-{n}", item="x", origin=pb.ORIGIN_SYNTHETIC) for n in range(2))
+    first.valid_from.FromMicroseconds(1)
+    later.valid_from.FromMicroseconds(2)
+
+    receipts = commit(engine, first, later)
+
+    assert [receipt.reason for receipt in receipts] == [pb.REASON_NEW, pb.REASON_DEFERRED]
+    assert receipts[1].figures.real_share < 0.1
+    commit_in_batches(engine, stream([False] * 100, 1000), 500)
+    assert delivered(engine)[-1] == ("x", True)
+    assert put_off(engine) == []
+
+
 @pytest.mark.parametrize(
     ("origin", "producer", "ends"),
     [

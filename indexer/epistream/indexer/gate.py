@@ -124,6 +124,11 @@ def decide(
             return _on_grounds(submission, found, grounds, config)
 
 
+def makes_version(submission: pb.Submission, found: Beside, config: NamespaceConfig) -> bool:
+    """Whether knowledge becomes a version, for all that is known beside it."""
+    return _for_all_known(submission, found, config).outcome in (pb.OUTCOME_ADMITTED, pb.OUTCOME_REVISED)
+
+
 def _for_all_known(submission: pb.Submission, found: Beside, config: NamespaceConfig) -> Verdict:
     """The verdict on knowledge, beside what is known already, when it holds from, and what experts say near by."""
     verdict = _in_time(submission, _beside(submission, found, config))

@@ -16,11 +16,11 @@ from epistream.indexer.anchors import Anchor, Growing
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.collapse import has_room
 from epistream.indexer.decode import again, item_of
-from epistream.indexer.gate import NO_GROUNDS, Grounds, takes_back
+from epistream.indexer.gate import NO_GROUNDS, Grounds, makes_version, takes_back
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView
 from epistream.indexer.lineage import is_known, trace
-from epistream.indexer.match import Conflicting, KnownItem, Match, Novel, SameClaim, SameContent, SameLate
+from epistream.indexer.match import Beside, Conflicting, KnownItem, Match, Novel
 from epistream.indexer.measure import Measured, look
 from epistream.indexer.model import GOES_ON, Embedded, Held, NamespaceConfig, Ruling, answered
 from epistream.indexer.standing import Standing
@@ -175,17 +175,15 @@ class Moment:
     def grounds(self, candidate: Embedded, found: Match) -> Grounds:
         """What a verdict on a candidate rests on beside what is known."""
         submission = candidate.decoded.submission
-        new = isinstance(found, Novel | Conflicting | KnownItem)
         # What was decided before, refused or no knowledge rests on none; to trace its parents may take long.
-        if submission.origin != pb.ORIGIN_SYNTHETIC or not (
-            new or isinstance(found, SameContent | SameClaim | SameLate)
-        ):
+        if submission.origin != pb.ORIGIN_SYNTHETIC or not isinstance(found, Beside):
             return NO_GROUNDS
-        brought_back = isinstance(found, SameContent) and found.head.retracted
+        new = isinstance(found, Novel | Conflicting | KnownItem)
+        delivered = makes_version(submission, found, self.config)
         return Grounds(
             trace(submission, candidate.decoded.item_id, self.view),
             self._measured(candidate) if new else None,
-            self.standing.shares.after_one_more(submission.modality) if new or brought_back else None,
+            self.standing.shares.after_one_more(submission.modality) if delivered else None,
             waiting=self.standing.put_off[submission.modality] > 0,
             alarm=self.alarms.get((submission.provenance.producer, submission.modality)),
         )
