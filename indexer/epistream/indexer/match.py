@@ -216,8 +216,8 @@ def _beside_heads(candidate: Embedded, known: Known, config: NamespaceConfig) ->
     nominees = _nominees(candidate, known, config)
     if head is None:
         return nearest(_compared(submission, nominees))
-    near = _compared(submission, [nominee for nominee in nominees if nominee.head.item_id != head.item_id])
-    return KnownItem(head, _conflicts(near), _taken_back(decoded, known))
+    others = [nominee for nominee in nominees if nominee.head.item_id != head.item_id]
+    return KnownItem(head, _conflicts(_compared(submission, others)), _taken_back(decoded, known))
 
 
 def nearest(near: Iterable[SameClaim | Conflict]) -> SameClaim | Conflicting | Novel:
