@@ -115,11 +115,12 @@ def test_what_ends_is_the_same_however_a_stream_is_cut_and_in_another_life(tmp_p
     dumps, counts = [], []
     for size in (1, 7, 120):
         with closing(open_engine(tmp_path / str(size))) as engine:
-            policy = ns_pb.Policy(real_share_floor=0.9, near_duplicate_threshold=1.0, verify_code=True)
+            policy = ns_pb.Policy(real_share_floor=1.0, near_duplicate_threshold=1.0, verify_code=True)
             engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
             commit_in_batches(engine, sent, size)
             dumps.append(list(engine.store.logical_dump()))
             counts.append(waiting(engine))
+            assert said_since(engine) > 0
         with closing(Engine(tmp_path / str(size), clock=HandClock())) as again:
             counts.append(waiting(again))
             assert check(again.store) == []
@@ -132,6 +133,13 @@ def waiting(engine: Engine) -> tuple[int, int, int]:
     """What is counted of what waits."""
     standing = engine.namespaces.state(NAMESPACE).standing
     return standing.put_off.total(), standing.orphans, standing.unverified
+
+
+def said_since(engine: Engine) -> int:
+    """How many wait no more, and nobody has decided them."""
+    ended = engine.store.writer.execute("SELECT sequence FROM held WHERE resolved IS NOT NULL").fetchall()
+    decided = {entry.record.decision.releases for entry in engine.store.journal.follow(0)}
+    return len({sequence for (sequence,) in ended} - decided)
 
 
 def test_what_format_9_took_to_have_ended_waits_again(tmp_path: Path) -> None:

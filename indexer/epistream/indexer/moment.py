@@ -192,14 +192,15 @@ class Moment:
         decision, change = entry.record.decision, entry.change
         if change is not None and answered(change):
             self._ends_what_says(change, entry.sequence)
-        if decision.receipt.reason in UNATTENDED:
-            held = Held(entry.sequence, decision)
-            self.held[decision.fingerprint].append(held)
-            self.held_of[item_of(decision.held)].append(held)
+        if decision.receipt.reason not in UNATTENDED:
+            return
+        held = Held(entry.sequence, decision)
+        self.held[decision.fingerprint].append(held)
+        self.held_of[item_of(decision.held)].append(held)
         if decision.receipt.reason == pb.REASON_DEFERRED:
-            self.put_off.add(Ruling(Held(entry.sequence, decision), candidate, admits=True))
+            self.put_off.add(Ruling(held, candidate, admits=True))
         elif decision.receipt.reason == pb.REASON_UNKNOWN_PARENT:
-            self.orphans.add(Ruling(Held(entry.sequence, decision), candidate, admits=True))
+            self.orphans.add(Ruling(held, candidate, admits=True))
 
     def children(self, entry: Entry, limit: int) -> list[Ruling]:
         """What was held for want of the item that an entry makes known, and lacks no parent now; the oldest first.
