@@ -97,9 +97,9 @@ def anything(chance: np.random.Generator, count: int) -> list[pb.Submission]:
     for number in range(count):
         origin = (SYNTHETIC, SYNTHETIC, CRAWLED, COLLABORATIVE, pb.ORIGIN_EXPERT)[chance.integers(5)]
         one = submission(
-            f"It is {chance.integers(6)}.",
+            f"It is {chance.integers(8)}.",
             id=str(number),
-            item=("", "a", "b", "c")[chance.integers(4)],
+            item=("", "a", "b", "c", "d", "e")[chance.integers(6)],
             origin=origin,
             producer=f"p-{origin}",
             derived_from=["lost"] if origin == SYNTHETIC and chance.random() < 0.3 else [],
@@ -126,7 +126,7 @@ def test_what_ends_is_the_same_however_a_stream_is_cut_and_in_another_life(tmp_p
             assert check(again.store) == []
     assert dumps == dumps[:1] * 3
     assert counts == counts[:1] * 6
-    assert min(counts[0]) > 0
+    assert sum(counts[0]) > 0
 
 
 def waiting(engine: Engine) -> tuple[int, int, int]:
