@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from epistream.clients import Credentials
+from epistream.clients import Credentials, SyncReviewClient
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns
 from tests.support.certificates import Authority, put
@@ -141,6 +141,43 @@ def test_what_waits_for_what_it_is_derived_from_is_run_again_when_that_comes(
         code.submit("add", ADD, *ADDS)
         wait_until(lambda: counts(code) == (2, 0, 0), "the release")
     assert "run again for add version 1" in code.feedback("total")[1].feedback.rationale
+
+
+def test_what_another_looks_at_is_passed_over_until_it_is_let_go_of(
+    service: RunningService, code: CodeNamespace
+) -> None:
+    code.submit("add", ADD, *ADDS, origin="SYNTHETIC")
+    with SyncReviewClient(service.address, reviewer="dr-eve") as eve:
+        (review,) = eve.reviews(NAMESPACE).reviews
+        eve.claim(NAMESPACE, review.review_id)
+        with running_executor(service.address):
+            for name in ("sub", "mul"):  # what waits at that time it has looked at, all of it
+                code.submit(name, WRONG + f"\nNAME = {name!r}\n", *ADDS, origin="SYNTHETIC")
+                wait_until(lambda: counts(code)[1] == 1, "the decision on what nobody looks at")
+            assert counts(code) == (0, 1, 2)
+            eve.claim(NAMESPACE, review.review_id, seconds=0)
+            wait_until(lambda: counts(code) == (1, 0, 2), "the decision on what is let go of")
+
+
+def test_what_it_had_claimed_itself_when_it_was_ended_it_takes_up_again(
+    service: RunningService, code: CodeNamespace
+) -> None:
+    code.submit("add", ADD, *ADDS, origin="SYNTHETIC")
+    with SyncReviewClient(service.address, reviewer="executor", origin="SYNTHETIC") as before:
+        (review,) = before.reviews(NAMESPACE).reviews
+        before.claim(NAMESPACE, review.review_id)
+    run_executor(service.address)
+    assert counts(code) == (1, 0, 0)
+
+
+def test_what_it_may_not_decide_people_need_not_wait_for(service: RunningService, code: CodeNamespace) -> None:
+    code.submit("add", ADD, *ADDS, origin="SYNTHETIC")
+    code.submit("add", ADD.replace("a + b", "b + a"), *ADDS)
+    run_executor(service.address)
+    with SyncReviewClient(service.address, reviewer="dr-eve") as eve:
+        (review,) = eve.reviews(NAMESPACE).reviews
+        assert not review.HasField("claim")
+        assert eve.reject(NAMESPACE, review.review_id).outcome == pb.OUTCOME_REJECTED
 
 
 def test_it_reviews_with_no_more_than_a_role_of_its_own(tmp_path: Path) -> None:

@@ -225,17 +225,23 @@ def test_a_person_is_never_put_off_and_a_namespace_may_be_synthetic_alone(engine
     assert free.outcome == pb.OUTCOME_ADMITTED
 
 
-def test_what_somebody_else_says_waits_no_longer(engine: Engine) -> None:
+@pytest.mark.parametrize("named", [True, False])
+def test_what_somebody_else_says_waits_no_longer_unless_it_names_an_item(engine: Engine, *, named: bool) -> None:
     apart(engine, 1.0)
-    (waits,) = commit(engine, *stream([True]))
+    (sent,) = stream([True])
+    if not named:
+        sent.ClearField("item_id")
+    (waits,) = commit(engine, sent)
     assert waits.reason == pb.REASON_DEFERRED
     (said,) = commit(engine, submission("0: so it is.", id="said", item="said"))
     assert said.outcome == pb.OUTCOME_ADMITTED
 
     apart(engine, 0.0)
 
-    assert put_off(engine) == []
-    assert engine.pipeline.let_go(NAMESPACE) == 0
+    assert put_off(engine) == (["i-0"] if named else [])
+    assert engine.pipeline.let_go(NAMESPACE) == named
+    (again,) = commit(engine, sent)
+    assert again.outcome == (pb.OUTCOME_MERGED if named else pb.OUTCOME_HELD)
 
 
 def test_what_a_person_has_let_in_is_not_counted_among_those_that_wait(engine: Engine) -> None:

@@ -35,10 +35,14 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     opened.close()
 
 
-def made(item: str, *parents: str, content: str = "") -> pb.Submission:
+def made(item: str, *parents: str) -> pb.Submission:
     """Synthetic knowledge that was derived from items."""
-    content = content or f"{item}: so a model says."
-    return submission(content, id=f"s-{item}", item=item, origin=SYNTHETIC, derived_from=parents)
+    return submission(f"{item}: so a model says.", id=f"s-{item}", item=item, origin=SYNTHETIC, derived_from=parents)
+
+
+def unnamed(content: str, number: int, *parents: str) -> pb.Submission:
+    """The same, that names no item."""
+    return submission(content, id=f"u-{number}", origin=SYNTHETIC, derived_from=parents)
 
 
 def human(item: str, content: str = "") -> pb.Submission:
@@ -100,7 +104,7 @@ def test_what_the_batch_has_said_is_not_among_those_that_are_looked_at(
     """However many say it: else it would depend on how a stream is cut what goes on."""
     for module in (moment, pipeline):
         monkeypatch.setattr(module, "AT_ONCE", 2)
-    commit(engine, *(made(f"c{n}", "a", content="It is so.") for n in range(9)), made("other", "a"))
+    commit(engine, *(unnamed("It is so.", n, "a") for n in range(9)), made("other", "a"))
 
     commit_in_batches(engine, [human("x", "It is so."), human("a")], size)
 
@@ -138,7 +142,7 @@ def test_what_somebody_else_has_said_puts_off_nothing_more(tmp_path: Path, *, op
     engine = open_engine(tmp_path)
     set_floor(engine, 1.0)
     said = human("fact")
-    receipts = commit(engine, made("model", content=said.content), made("lost", "never", content="An orphan."), said)
+    receipts = commit(engine, unnamed(said.content, 1), unnamed("An orphan.", 2, "never"), said)
     commit(engine, human("other", "An orphan."))
     assert [receipt.reason for receipt in receipts] == [pb.REASON_DEFERRED, pb.REASON_UNKNOWN_PARENT, pb.REASON_NEW]
     standing = engine.namespaces.state(NAMESPACE).standing

@@ -22,8 +22,9 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Broken, InvalidInput, NotFound
 from tests.support.collapsing import ALL_KINDS, EVERY, FEW_KINDS, ITEMS, kinds, texts, wanted
-from tests.support.knowing import NAMESPACE, START_US, HandClock, commit, submission
+from tests.support.knowing import NAMESPACE, START_US, HandClock, commit, retraction, submission
 from tests.support.rehearsing import SYNTHETIC, Life, decided, lived, rehearsed
+from tests.support.verified_life import code
 from tests.unit.test_embed import HashEmbedder
 
 ROOT = Path(__file__).parents[2]
@@ -197,6 +198,19 @@ def test_a_decision_of_a_person_stands_where_it_is_possible(tmp_path: Path) -> N
     assert (same.decisions, same.differences, same.left_out) == (4, [], {})
     assert names(other) == {("NO_GENERATOR", "NEW"): 2}
     assert other.left_out == {LeftOut.NOT_HELD: 2}
+
+
+def test_code_that_was_taken_back_while_it_waited_for_its_tests_is_so_again(tmp_path: Path) -> None:
+    life = Life(tmp_path / "store", verify_code=True)
+    life.say(code("f", 0), code("g", 1))
+    life.say(retraction("f", id="r", origin=SYNTHETIC))
+    life.decide(pb.REASON_UNVERIFIED, admits=True, by="executor", origin=SYNTHETIC)
+    life.engine.close()
+
+    again = rehearsed(tmp_path / "store", tmp_path / "again")
+
+    assert (again.decisions, again.differences, again.left_out) == (5, [], {})
+    assert decided(tmp_path / "again") == decided(tmp_path / "store")
 
 
 def said_without_vectors(folder: Path, embedder: HashEmbedder) -> None:

@@ -10,8 +10,20 @@ from epistream.indexer.engine import Engine
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import review_service_pb2 as api
-from epistream.wire.errors import InvalidInput
-from tests.support.knowing import NAMESPACE, commit, direction, let_go, open_engine, pending, ruling, submission
+from epistream.wire.errors import Conflict, InvalidInput
+from tests.support.knowing import (
+    NAMESPACE,
+    HandClock,
+    commit,
+    commit_in_batches,
+    direction,
+    let_go,
+    open_engine,
+    pending,
+    retraction,
+    ruling,
+    submission,
+)
 
 EXECUTOR = api.Reviewer(name="executor", origin=pb.ORIGIN_SYNTHETIC)
 
@@ -134,6 +146,63 @@ def test_what_was_let_in_and_then_put_off_goes_on_without_being_run_again(engine
     assert pending(engine) == []
     with engine.store.reader() as catalog:
         assert catalog.head(engine.namespaces.configs[NAMESPACE].number, "f") is not None
+
+
+def test_a_version_that_was_taken_back_while_it_waited_does_not_come_back(engine: Engine) -> None:
+    asked(engine, verify_code=False)
+    commit(engine, code(1))
+    asked(engine, verify_code=True)
+    commit(engine, code(2))
+    (held,) = pending(engine, pb.REASON_UNVERIFIED)
+
+    (receipt,) = commit(engine, retraction("f", id="r", origin=pb.ORIGIN_SYNTHETIC, producer="writer"))
+
+    assert (receipt.outcome, receipt.reason) == (pb.OUTCOME_REVISED, pb.REASON_RETRACTION)
+    with pytest.raises(Conflict, match="is not held any more"):
+        decide(engine, held.sequence, api.REVIEW_VERDICT_ADMIT)
+    (again,) = commit(engine, code(2))
+    assert (again.outcome, again.reason, again.earlier) == (pb.OUTCOME_REJECTED, pb.REASON_RETRACTION, True)
+    assert engine.namespaces.get(NAMESPACE).item_count == 0
+
+
+@pytest.mark.parametrize(
+    ("origin", "by", "ends"),
+    [
+        (pb.ORIGIN_SYNTHETIC, "writer", True),
+        (pb.ORIGIN_CRAWLED, "web", True),
+        (pb.ORIGIN_SYNTHETIC, "mallory", False),
+    ],
+)
+def test_a_first_version_can_be_withdrawn_while_it_waits(
+    engine: Engine, origin: pb.Origin.ValueType, by: str, *, ends: bool
+) -> None:
+    commit(engine, code(1))
+
+    (receipt,) = commit(engine, retraction("f", id="r", origin=origin, producer=by))
+
+    assert receipt.reason == (pb.REASON_ALREADY_RETRACTED if ends else pb.REASON_UNKNOWN_ITEM)
+    assert len(pending(engine)) == (0 if ends else 1)
+
+
+def test_what_was_taken_back_is_so_however_a_stream_is_cut(tmp_path: Path) -> None:
+    gone = retraction("f", id="r", origin=pb.ORIGIN_SYNTHETIC, producer="writer")
+    expert = code(3, pb.ORIGIN_EXPERT, by="ada")
+    said = code(2)
+    said.submission_id, said.item_id = "named by nobody", ""
+    expert_says = code(2, pb.ORIGIN_EXPERT, item="g", by="ada")
+    expert_says.submission_id = "of the expert"
+    sent = [code(1), said, code(4, item="h"), gone, expert_says, expert, code(5)]
+    dumps = []
+    for size in (1, 2, 3, len(sent)):
+        opened = open_engine(tmp_path / str(size), HandClock())
+        asked(opened, verify_code=True)
+        receipts = commit_in_batches(opened, sent, size)
+        assert receipts[3].reason == pb.REASON_ALREADY_RETRACTED
+        assert [held.decision.held.item_id for held in pending(opened, pb.REASON_UNVERIFIED)] == ["h"]
+        assert opened.namespaces.state(NAMESPACE).standing.unverified == 1
+        dumps.append(list(opened.store.logical_dump()))
+        opened.close()
+    assert dumps == dumps[:1] * 4
 
 
 def copies(engine: Engine, count: int) -> pb.Receipt:

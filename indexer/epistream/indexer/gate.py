@@ -307,7 +307,7 @@ def decide_again(
 
 
 TAKEN_BACK: Final = Verdict(pb.OUTCOME_REJECTED, pb.REASON_RETRACTION)
-"""On what waits to go on by itself, when its item is taken back."""
+"""On what may come in with no person in between, when its item is taken back."""
 
 
 def _refuse(submission: pb.Submission, found: IdReused | Stale) -> Verdict:

@@ -8,7 +8,7 @@ from typing import Final
 
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.decode import item_of
-from epistream.indexer.model import GOES_ON, Held
+from epistream.indexer.model import UNATTENDED, Held, ended_by
 from epistream.v1 import knowledge_pb2 as pb
 
 _LACKED: Final = (
@@ -96,12 +96,14 @@ class Waiting:
     modality: int
 
 
-def waiting_with(catalog: Catalog, namespace: int, fingerprint: bytes) -> list[Waiting]:
-    """What is held with this content and goes on by itself."""
+def said_by(catalog: Catalog, namespace: int, change: pb.Change, before: int) -> list[Waiting]:
+    """What is held of the entries before one and ends with its version (`model.ended_by`), the oldest first."""
+    names, origins = ended_by(change)
     rows = catalog.connection.execute(
         "SELECT sequence, reason, modality FROM held INDEXED BY held_by_fingerprint WHERE namespace = ?"
-        " AND fingerprint = ? AND resolved IS NULL AND reason IN (SELECT value FROM json_each(?))",
-        (namespace, fingerprint, json.dumps(sorted(GOES_ON))),
+        " AND fingerprint = ? AND item_id IN (SELECT value FROM json_each(?)) AND resolved IS NULL"
+        " AND origin IN (SELECT value FROM json_each(?)) AND sequence < ? ORDER BY sequence",
+        (namespace, change.fingerprint, json.dumps(names), json.dumps(origins), before),
     )
     return [Waiting(*row) for row in rows]
 
@@ -131,23 +133,20 @@ def next_put_off(
     return [(Held(sequence, catalog.decision(sequence)), embedding) for sequence, embedding in rows]
 
 
-def put_off_of(catalog: Catalog, namespace: int, item_id: str) -> list[Held]:
-    """Those of them that are about an item, the oldest first."""
-    return _named(catalog, namespace, item_id, pb.REASON_DEFERRED)
-
-
-def orphans(catalog: Catalog, namespace: int) -> int:
-    """How many submissions are held since a parent of theirs is not known."""
-    row: int = catalog.connection.execute(
-        "SELECT COUNT(*) FROM held INDEXED BY held_orphans WHERE namespace = ? AND resolved IS NULL"  # noqa: S608
-        f" AND reason = {pb.REASON_UNKNOWN_PARENT}",
-        (namespace,),
-    ).get
-    return row
+def unattended(catalog: Catalog, namespace: int, item_id: str) -> list[Held]:
+    """What may come in with no person in between and is about an item, the oldest first."""
+    rows = catalog.connection.execute(
+        "SELECT n.sequence FROM held_names n JOIN held h ON h.namespace = n.namespace AND h.sequence = n.sequence"
+        " WHERE n.namespace = ? AND n.name = ? AND h.resolved IS NULL AND h.reason IN (SELECT value FROM json_each(?))"
+        " ORDER BY n.sequence",
+        (namespace, item_id, json.dumps(sorted(UNATTENDED))),
+    )
+    found = [Held(sequence, catalog.decision(sequence)) for (sequence,) in list(rows)]
+    return [held for held in found if item_of(held.decision.held) == item_id]
 
 
 def wanted(catalog: Catalog, namespace: int, names: Iterable[str]) -> list[str]:
-    """Those of some names that something was held as an orphan of, whatever became of it since."""
+    """Those of some names that something was held for want of, whatever became of it since."""
     rows = catalog.connection.execute(
         "SELECT j.value FROM json_each(?) j WHERE EXISTS (SELECT 1 FROM held_names n"
         " WHERE n.namespace = ? AND n.name = j.value AND n.parent = 1)",
@@ -159,7 +158,7 @@ def wanted(catalog: Catalog, namespace: int, names: Iterable[str]) -> list[str]:
 def whole_orphans(
     catalog: Catalog, namespace: int, name: str, known: Iterable[str], after: int, limit: int
 ) -> list[Held]:
-    """At most `limit` of them after a sequence that name an item as a parent and lack none; the oldest first.
+    """At most `limit` after a sequence that lacked a parent, name an item as one and lack none now; the oldest first.
 
     Only those with a vector. `known`: names that are known beside those of the catalog. However many lack another
     parent, they are passed over: 0.7 µs each of two parents, 17 µs of 62 (measured, 3,000).
@@ -174,12 +173,6 @@ def whole_orphans(
     return [Held(sequence, catalog.decision(sequence)) for (sequence,) in list(rows)]
 
 
-def orphans_about(catalog: Catalog, namespace: int, item_id: str) -> list[Held]:
-    """Those of them that are about an item, the oldest first."""
-    found = _named(catalog, namespace, item_id, pb.REASON_UNKNOWN_PARENT)
-    return [held for held in found if item_of(held.decision.held) == item_id]
-
-
 def with_vectors(catalog: Catalog, sequences: Iterable[int]) -> list[tuple[Held, bytes | None]]:
     """What entries held, in their order, each with its vector as little-endian float32."""
     rows = catalog.connection.execute(
@@ -187,12 +180,3 @@ def with_vectors(catalog: Catalog, sequences: Iterable[int]) -> list[tuple[Held,
         (json.dumps(list(sequences)),),
     )
     return [(Held(sequence, catalog.decision(sequence)), embedding) for sequence, embedding in list(rows)]
-
-
-def _named(catalog: Catalog, namespace: int, name: str, reason: int) -> list[Held]:
-    rows = catalog.connection.execute(
-        "SELECT n.sequence FROM held_names n JOIN held h ON h.namespace = n.namespace AND h.sequence = n.sequence"
-        " WHERE n.namespace = ? AND n.name = ? AND h.resolved IS NULL AND h.reason = ? ORDER BY n.sequence",
-        (namespace, name, reason),
-    )
-    return [Held(sequence, catalog.decision(sequence)) for (sequence,) in list(rows)]

@@ -59,7 +59,7 @@ class Retraction:
 
     head: Head | None
     put_off: bool = False
-    """Whether submissions of it were put off, or lack a parent, that are taken back with it."""
+    """Whether submissions of it are held that are taken back with it."""
 
 
 @dataclass(frozen=True, slots=True)

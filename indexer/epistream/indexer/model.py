@@ -148,6 +148,9 @@ class Embedded:
 GOES_ON: Final = frozenset((pb.REASON_DEFERRED, pb.REASON_UNKNOWN_PARENT))
 """For what reasons is held what the gate itself decides again: when there is room for it, when its parents came."""
 
+UNATTENDED: Final = GOES_ON | {pb.REASON_UNVERIFIED}
+"""For what reasons is held what may come in with no person in between: by the gate, or by what has run its tests."""
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -183,6 +186,16 @@ def valid_us(said: pb.Submission | pb.Knowledge) -> int | None:
 def answered(change: pb.Change) -> bool:
     """Whether a change made what it says part of the answers: it took nothing back, and came not late."""
     return change.kind not in (pb.CHANGE_KIND_RETRACTED, pb.CHANGE_KIND_LATE)
+
+
+def ended_by(change: pb.Change) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """What of all that is held with a version's content ends with that version: the items named, and the origins.
+
+    It names no item or this one, else the item that it names would go on without it; and its authority is not higher,
+    else anybody could end what waits for a person.
+    """
+    authority = AUTHORITY[change.knowledge.origin]
+    return ("", change.item_id), tuple(origin for origin, known in AUTHORITY.items() if known <= authority)
 
 
 def record_of(one: Record | Decoded | Malformed | Embedded) -> Record:

@@ -22,7 +22,7 @@ from epistream.indexer.known import BatchView
 from epistream.indexer.lineage import is_known, trace
 from epistream.indexer.match import Beside, Conflicting, KnownItem, Match, Novel
 from epistream.indexer.measure import Measured, look
-from epistream.indexer.model import GOES_ON, Embedded, Held, NamespaceConfig, Ruling, answered
+from epistream.indexer.model import UNATTENDED, Embedded, Held, NamespaceConfig, Ruling, answered, ended_by
 from epistream.indexer.standing import Standing
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -61,14 +61,6 @@ class PutOff:
         """The batch itself puts one off."""
         self._lanes[ruling.embedded.decoded.submission.modality].fresh.append(ruling)
 
-    def of(self, item_id: str) -> list[Ruling]:
-        """Those of an item, each to be rejected; some may be decided by now."""
-        kept = holding.put_off_of(self._catalog, self._number, item_id)
-        batch = (ruling for lane in self._lanes.values() for ruling in lane.fresh)
-        fresh = [ruling.held for ruling in batch if ruling.embedded.decoded.item_id == item_id]
-        fresh.sort(key=lambda held: held.sequence)
-        return [Ruling(held, Embedded(again(held), None), admits=False) for held in (*kept, *fresh)]
-
     def first(self, modality: int, view: BatchView) -> Ruling | None:
         """The oldest of a modality; `view` gets to know it. None when there is none left."""
         lane = self._lanes[modality]
@@ -92,7 +84,6 @@ class Orphan:
     """A submission that is held since a parent of its is not known, as far as many of them are kept at hand."""
 
     sequence: int
-    item_id: str
     parents: frozenset[str]
 
 
@@ -113,7 +104,7 @@ class Orphans:
         """The batch itself holds one."""
         orphan = _orphan(ruling.held)
         self._fresh[orphan.sequence] = ruling
-        for name in {orphan.item_id, *orphan.parents}:
+        for name in orphan.parents:
             self._fresh_named[name].append(orphan)
 
     def came(self, names: Collection[str]) -> None:
@@ -131,7 +122,7 @@ class Orphans:
             found += goes_on([_orphan(held) for held in kept])
             after, page = kept[-1].sequence if kept else after, len(kept)
         if len(found) < limit:
-            found += goes_on([one for one in self._fresh_named[parent] if parent in one.parents])
+            found += goes_on(self._fresh_named[parent])
         return found[:limit]
 
     def rulings(self, orphans: Iterable[Orphan]) -> list[Ruling]:
@@ -140,12 +131,6 @@ class Orphans:
         kept = holding.with_vectors(self._catalog, [one for one in wanted if one not in self._fresh])
         read = {held.sequence: Ruling(held, _embedded(held, vector), admits=True) for held, vector in kept}
         return [self._fresh.get(one) or read[one] for one in wanted]
-
-    def about(self, item_id: str) -> list[Ruling]:
-        """Those of an item, each to be rejected; some may be decided by now."""
-        kept = holding.orphans_about(self._catalog, self._number, item_id)
-        fresh = [self._fresh[one.sequence].held for one in self._fresh_named[item_id] if one.item_id == item_id]
-        return [Ruling(held, Embedded(again(held), None), admits=False) for held in (*kept, *fresh)]
 
 
 @dataclass(slots=True)
@@ -163,8 +148,10 @@ class Moment:
     orphans: Orphans
     alarms: Mapping[tuple[str, int], pb.CollapseAlarm]
     """The collapse alarms that are on, by producer and modality."""
-    held: defaultdict[bytes, list[holding.Waiting]] = field(default_factory=lambda: defaultdict(list))
-    """What the batch itself has held that goes on by itself, by fingerprint."""
+    held: defaultdict[bytes, list[Held]] = field(default_factory=lambda: defaultdict(list))
+    """What the batch itself has held that may come in with no person in between, by fingerprint."""
+    held_of: defaultdict[str, list[Held]] = field(default_factory=lambda: defaultdict(list))
+    """The same by the item that it is about."""
     over: set[int] = field(default_factory=set)
     """The sequences of what waits no more since the batch has decided it, or said it in a version."""
     ended: set[int] = field(default_factory=set)
@@ -202,13 +189,16 @@ class Moment:
             self._ends(_waiting(ruling.held))
         decision, change = entry.record.decision, entry.change
         if change is not None and answered(change):
-            self._ends_what_says(change.fingerprint)
-        if decision.receipt.reason in GOES_ON:
-            self.held[decision.fingerprint].append(_waiting(Held(entry.sequence, decision)))
+            self._ends_what_says(change, entry.sequence)
+        if decision.receipt.reason not in UNATTENDED:
+            return
+        held = Held(entry.sequence, decision)
+        self.held[decision.fingerprint].append(held)
+        self.held_of[item_of(decision.held)].append(held)
         if decision.receipt.reason == pb.REASON_DEFERRED:
-            self.put_off.add(Ruling(Held(entry.sequence, decision), candidate, admits=True))
+            self.put_off.add(Ruling(held, candidate, admits=True))
         elif decision.receipt.reason == pb.REASON_UNKNOWN_PARENT:
-            self.orphans.add(Ruling(Held(entry.sequence, decision), candidate, admits=True))
+            self.orphans.add(Ruling(held, candidate, admits=True))
 
     def children(self, entry: Entry, limit: int) -> list[Ruling]:
         """What was held for want of the item that an entry makes known, and lacks no parent now; the oldest first.
@@ -224,11 +214,16 @@ class Moment:
         return rulings
 
     def taken_back(self, retraction: Embedded) -> list[Ruling]:
-        """What waits to go on by itself, is of the item that is taken back, and ends with it; to be rejected."""
+        """What may come in with no person in between, is of the item that is taken back, and ends with it.
+
+        To be rejected, the oldest first.
+        """
+        if not self.standing.unattended:
+            return []
         item_id, submission = retraction.decoded.item_id, retraction.decoded.submission
-        put_off = self.put_off.of(item_id) if self.standing.put_off.total() > 0 else ()
-        orphans = self.orphans.about(item_id) if self.standing.orphans > 0 else ()
-        return [one for one in (*put_off, *orphans) if self.waits(one) and takes_back(submission, one.held)]
+        held = [*holding.unattended(self.catalog, self.config.number, item_id), *self.held_of[item_id]]
+        waiting = [one for one in held if one.sequence not in self.over and takes_back(submission, one)]
+        return [Ruling(one, Embedded(again(one), None), admits=False) for one in waiting]
 
     def behind(self) -> bool:
         """Whether some of what was put off could have gone on before: the policy is a new one."""
@@ -263,15 +258,19 @@ class Moment:
         self.view.know({name for one in waiting for name in one.parents})
         return [one for one in waiting if all(is_known(self.view.parent(name)) for name in one.parents)]
 
-    def _ends_what_says(self, fingerprint: bytes) -> None:
-        """A version says it: what waits with this content does so no more.
+    def _ends_what_says(self, change: pb.Change, sequence: int) -> None:
+        """What waits with a version's content does so no more, where it ends with it: as `views.apply` has it.
 
         Counted at once, and not when there is room: a count that is too high would put off what may come in, until the
         store is opened anew and it is counted again.
         """
-        if self.standing.put_off.total() > 0 or self.standing.orphans > 0:
-            for one in (*holding.waiting_with(self.catalog, self.config.number, fingerprint), *self.held[fingerprint]):
+        if self.standing.unattended:
+            names, origins = ended_by(change)
+            for one in holding.said_by(self.catalog, self.config.number, change, sequence):
                 self._ends(one)
+            for held in self.held[change.fingerprint]:
+                if held.decision.held.item_id in names and held.decision.held.origin in origins:
+                    self._ends(_waiting(held))
 
     def _ends(self, one: holding.Waiting) -> None:
         if one.sequence in self.over:
@@ -281,6 +280,8 @@ class Moment:
             self.standing.put_off[one.modality] -= 1
         elif one.reason == pb.REASON_UNKNOWN_PARENT:
             self.standing.orphans -= 1
+        elif one.reason == pb.REASON_UNVERIFIED:
+            self.standing.unverified -= 1
 
     def _measured(self, candidate: Embedded) -> Measured:
         anchor = self.anchors[candidate.decoded.submission.modality].anchor
@@ -297,7 +298,7 @@ def _embedded(held: Held, vector: bytes | None) -> Embedded:
 
 def _orphan(held: Held) -> Orphan:
     parents = frozenset(held.decision.held.provenance.derived_from)
-    return Orphan(held.sequence, item_of(held.decision.held), parents)
+    return Orphan(held.sequence, parents)
 
 
 def _waiting(held: Held) -> holding.Waiting:

@@ -24,7 +24,7 @@ from epistream.indexer.commit import Draft, write
 from epistream.indexer.embed import Embedder
 from epistream.indexer.engine import Engine
 from epistream.indexer.journal import FIRST_DIGEST, PAGE, Entry, SqliteJournal, chain
-from epistream.indexer.model import GOES_ON, Embedded, Held, Ruling
+from epistream.indexer.model import UNATTENDED, Embedded, Held, Ruling
 from epistream.indexer.recall import Recalled, recall
 from epistream.indexer.store import Readers, Store
 from epistream.v1 import journal_pb2
@@ -252,9 +252,9 @@ class _Stage:
         watch.record(Window(config, found.producer, found.modality, found.accepted, found.revision, known), found)
 
     def _goes_on(self, sequence: int) -> bool:
-        """Whether the entry held it for a reason that the gate lets go of by itself."""
+        """Whether the entry held it for a reason for which the gate ends it by itself, too."""
         with self._readers.reader() as catalog:
-            return catalog.decision(sequence).receipt.reason in GOES_ON
+            return catalog.decision(sequence).receipt.reason in UNATTENDED
 
     def _went_on(self, entry: Entry) -> None:
         """What the gate let go of by itself: it does so here, in a commit or, after a change of policy, without one."""

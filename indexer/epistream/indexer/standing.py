@@ -43,10 +43,17 @@ class Standing:
     """How many submissions wait with REASON_DEFERRED, by modality."""
     orphans: int
     """How many submissions are held since a parent of theirs is not known."""
+    unverified: int
+    """How many are held until their tests were run."""
     revision: int
     """Of the newest change that is taken in."""
     heard: list[tuple[bytes, bool]] = field(default_factory=list)
     """Vectors that `gains` are still to observe, and whether they are `anchored`: all at once costs a third less."""
+
+    @property
+    def unattended(self) -> int:
+        """How many are held that may come in with no person in between."""
+        return self.put_off.total() + self.orphans + self.unverified
 
     def branch(self) -> "Standing":
         """What goes on from here by itself."""
@@ -69,6 +76,8 @@ class Standing:
             self.put_off[entry.record.decision.held.modality] += 1
         if entry.record.decision.receipt.reason == pb.REASON_UNKNOWN_PARENT:
             self.orphans += 1
+        if entry.record.decision.receipt.reason == pb.REASON_UNVERIFIED:
+            self.unverified += 1
         if change is None:
             return
         self.revision = change.revision
@@ -96,7 +105,7 @@ def anchored(change: pb.Change) -> bool:
 
 def fresh(dimension: int) -> Standing:
     """Of a namespace in which nothing was said yet."""
-    return Standing(Gains(dimension) if dimension <= GAIN_DIMENSION_MAX else None, RealShares(), Counter(), 0, 0)
+    return Standing(Gains(dimension) if dimension <= GAIN_DIMENSION_MAX else None, RealShares(), Counter(), 0, 0, 0)
 
 
 def load(folder: Path, catalog: Catalog, number: int, dimension: int, *, epoch: str) -> Standing:
@@ -112,7 +121,9 @@ def load(folder: Path, catalog: Catalog, number: int, dimension: int, *, epoch: 
             known = row.origin != pb.ORIGIN_SYNTHETIC or anchored(pb.Change.FromString(row.change))
             standing.gains.observe(np.frombuffer(row.embedding, "<f4"), anchored=known)
     standing.shares = _shares(catalog, number)
-    standing.put_off, standing.orphans = holding.put_off(catalog, number), holding.orphans(catalog, number)
+    held = Counter({reason: count for reason, count, _ in holding.oldest(catalog, number)})
+    standing.put_off = holding.put_off(catalog, number)
+    standing.orphans, standing.unverified = held[pb.REASON_UNKNOWN_PARENT], held[pb.REASON_UNVERIFIED]
     standing.revision = head
     return standing
 

@@ -27,10 +27,10 @@ from epistream.wire.errors import Broken, Unavailable
 
 _log = logging.getLogger(__name__)
 
-FORMAT: Final = 9
+FORMAT: Final = 10
 """The version of the file's layout."""
 
-_OTHER_VIEWS: Final = ("1", "2", "3", "4", "5", "6", "7", "8")
+_OTHER_VIEWS: Final = ("1", "2", "3", "4", "5", "6", "7", "8", "9")
 """Formats with the same journal and other views: these are made anew when such a store is opened."""
 
 FILE: Final = "store.sqlite"

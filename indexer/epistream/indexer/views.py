@@ -10,7 +10,8 @@ from typing import Final, TypeAlias
 
 import apsw
 
-from epistream.indexer import comments, conflicts, disputes, generated
+from epistream.indexer import comments, conflicts, disputes, generated, holding
+from epistream.indexer.catalog import Catalog
 from epistream.indexer.decode import item_of
 from epistream.indexer.journal import Entry
 from epistream.indexer.model import answered, valid_us
@@ -94,6 +95,8 @@ CREATE TABLE held (
     namespace INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
     fingerprint BLOB NOT NULL,
+    item_id TEXT NOT NULL,
+    origin INTEGER NOT NULL,
     reason INTEGER NOT NULL,
     producer TEXT NOT NULL,
     modality INTEGER NOT NULL,
@@ -101,9 +104,8 @@ CREATE TABLE held (
     resolved INTEGER,
     PRIMARY KEY (namespace, sequence)
 ) WITHOUT ROWID;
-CREATE INDEX held_by_fingerprint ON held (namespace, fingerprint) WHERE resolved IS NULL;
+CREATE INDEX held_by_fingerprint ON held (namespace, fingerprint, item_id) WHERE resolved IS NULL;
 CREATE INDEX held_put_off ON held (namespace, modality, sequence) WHERE resolved IS NULL AND reason = 26;
-CREATE INDEX held_orphans ON held (namespace, sequence) WHERE resolved IS NULL AND reason = 21;
 CREATE INDEX held_pending ON held (namespace, sequence, reason, held_us) WHERE resolved IS NULL;
 CREATE TABLE held_names (
     namespace INTEGER NOT NULL,
@@ -131,7 +133,8 @@ CREATE TABLE counts (
 """
 """Item ids and fingerprints are spread over their trees, so each new item writes a page of each: what a commit writes
 is mostly that. A version that is its item's only one, as most are, is therefore found by the item, not by an index.
-`held_names` has the item of what was put off or lacked parents, and all its parents, whatever became of it since."""
+`held.item_id` is the item that a submission names, if any. `held_names` has the item of what may come in with no person
+in between, and all parents of what lacked one, whatever became of it since."""
 
 SCHEMA: Final = _SCHEMA + conflicts.SCHEMA + comments.SCHEMA + disputes.SCHEMA + generated.SCHEMA
 
@@ -250,7 +253,7 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
     connection.executemany(
         "UPDATE submissions SET sequence = ? WHERE namespace = ? AND producer = ? AND submission_id = ?", newer
     )
-    connection.executemany("INSERT INTO held VALUES (?,?,?,?,?,?,?,NULL)", holdings)
+    connection.executemany("INSERT INTO held VALUES (?,?,?,?,?,?,?,?,?,NULL)", holdings)
     connection.executemany("INSERT INTO held_names VALUES (?,?,?,?)", named)
     connection.executemany("INSERT INTO feedback VALUES (?,?,?)", judged)
     items += _apply_changes(connection, number, changes)
@@ -331,12 +334,12 @@ def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[En
             )
             resolved[entry.sequence].extend(sequence for (sequence,) in rows)
         if change is not None and answered(change):
-            rows = connection.execute(
-                "UPDATE held INDEXED BY held_by_fingerprint SET resolved = ?"
-                " WHERE namespace = ? AND fingerprint = ? AND resolved IS NULL AND sequence < ? RETURNING sequence",
-                (entry.sequence, number, change.fingerprint, entry.sequence),
+            said = [one.sequence for one in holding.said_by(Catalog(connection), number, change, entry.sequence)]
+            connection.executemany(
+                "UPDATE held SET resolved = ? WHERE namespace = ? AND sequence = ?",
+                [(entry.sequence, number, sequence) for sequence in said],
             )
-            resolved[entry.sequence].extend(sorted(sequence for (sequence,) in rows))
+            resolved[entry.sequence].extend(said)
     return resolved
 
 
@@ -347,6 +350,8 @@ def _held_row(number: int, entry: Entry) -> _Row:
         number,
         entry.sequence,
         decision.fingerprint,
+        submission.item_id,
+        submission.origin,
         receipt.reason,
         receipt.producer,
         submission.modality,
@@ -357,7 +362,7 @@ def _held_row(number: int, entry: Entry) -> _Row:
 def _held_names(decision: journal_pb2.Decision) -> list[tuple[str, bool]]:
     """The items by which something held is found, and whether it is a parent: its own, and all parents of an orphan."""
     match decision.receipt.reason:
-        case pb.REASON_DEFERRED:
+        case pb.REASON_DEFERRED | pb.REASON_UNVERIFIED:
             return [(item_of(decision.held), False)]
         case pb.REASON_UNKNOWN_PARENT:
             parents = set(decision.held.provenance.derived_from)

@@ -151,13 +151,13 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_REINSTATEMENT: _Reason.ValueType  # 5
     """REVISED: a retracted item, or retracted content, that came back from an authority not below the one that retracted it."""
     REASON_RETRACTION: _Reason.ValueType  # 6
-    """REVISED: the item was retracted. REJECTED: it was held for REASON_DEFERRED, and its item was retracted."""
+    """REVISED: the item was retracted. REJECTED: it was held for REASON_DEFERRED, REASON_UNKNOWN_PARENT or REASON_UNVERIFIED, and its item was retracted."""
     REASON_SAME_CONTENT: _Reason.ValueType  # 7
     """MERGED: the canonical content is the same, byte for byte."""
     REASON_SAME_CLAIM: _Reason.ValueType  # 8
     """MERGED: near enough, and the claim is the same."""
     REASON_ALREADY_RETRACTED: _Reason.ValueType  # 9
-    """MERGED: a retraction of an item that is retracted already, or of what only waited to go on by itself and is rejected with it."""
+    """MERGED: a retraction of an item that is retracted already, or of what only waited, for no person, and is rejected with it."""
     REASON_LOWER_AUTHORITY: _Reason.ValueType  # 10
     """HELD: it would replace or retract knowledge of a higher authority."""
     REASON_CONFLICT_WITH_EXPERT: _Reason.ValueType  # 11
@@ -229,13 +229,13 @@ REASON_PROMOTION: Reason.ValueType  # 4
 REASON_REINSTATEMENT: Reason.ValueType  # 5
 """REVISED: a retracted item, or retracted content, that came back from an authority not below the one that retracted it."""
 REASON_RETRACTION: Reason.ValueType  # 6
-"""REVISED: the item was retracted. REJECTED: it was held for REASON_DEFERRED, and its item was retracted."""
+"""REVISED: the item was retracted. REJECTED: it was held for REASON_DEFERRED, REASON_UNKNOWN_PARENT or REASON_UNVERIFIED, and its item was retracted."""
 REASON_SAME_CONTENT: Reason.ValueType  # 7
 """MERGED: the canonical content is the same, byte for byte."""
 REASON_SAME_CLAIM: Reason.ValueType  # 8
 """MERGED: near enough, and the claim is the same."""
 REASON_ALREADY_RETRACTED: Reason.ValueType  # 9
-"""MERGED: a retraction of an item that is retracted already, or of what only waited to go on by itself and is rejected with it."""
+"""MERGED: a retraction of an item that is retracted already, or of what only waited, for no person, and is rejected with it."""
 REASON_LOWER_AUTHORITY: Reason.ValueType  # 10
 """HELD: it would replace or retract knowledge of a higher authority."""
 REASON_CONFLICT_WITH_EXPERT: Reason.ValueType  # 11

@@ -62,7 +62,7 @@ async def execute(
         reviews = await stack.enter_async_context(
             ReviewClient(place.target, reviewer=place.name, origin="SYNTHETIC", credentials=place.credentials)
         )
-        held = HeldCode(place.namespace, reviews, client, assessor, told)
+        held = HeldCode(place, reviews, client, assessor, told)
         subscriber = await stack.enter_async_context(
             Subscriber(
                 place.target,

@@ -5,6 +5,7 @@ people, with the verdict as feedback: tests that cannot be decided here, tests t
 """
 
 import asyncio
+import contextlib
 import functools
 import logging
 import time
@@ -13,7 +14,7 @@ from typing import Final
 
 from epistream.clients.knowledge import KnowledgeClient
 from epistream.clients.reviews import ReviewClient
-from epistream.services.execution.assessing import Assessed, Assessor
+from epistream.services.execution.assessing import Assessed, Assessor, Place
 from epistream.services.execution.dependants import Dependants
 from epistream.services.execution.judging import Beside
 from epistream.services.execution.opinions import Subject
@@ -27,6 +28,8 @@ _PAGE: Final = 10
 _TAKEN_MOST: Final = 50
 """So many are taken at a time, each of up to a mebibyte."""
 _COMMENT_CHARACTERS: Final = 4000
+_NOT_OURS: Final = ("CLAIMED", "NOT_HELD")
+"""The reasons of a Conflict over a review that another looks at, or has decided."""
 _log = logging.getLogger(__name__)
 
 
@@ -43,7 +46,7 @@ class HeldCode:
     """Reviews what is held for REASON_UNVERIFIED.
 
     Args:
-        namespace: where.
+        place: where, and in whose name.
         client: to review there, as a program.
         reading: to read there.
         assessor: runs the tests.
@@ -55,13 +58,13 @@ class HeldCode:
 
     def __init__(
         self,
-        namespace: str,
+        place: Place,
         client: ReviewClient,
         reading: KnowledgeClient,
         assessor: Assessor,
         told: Callable[[Assessed], None],
     ) -> None:
-        self._namespace, self._client, self._reading = namespace, client, reading
+        self._namespace, self._name, self._client, self._reading = place.namespace, place.name, client, reading
         self._assessor, self._told = assessor, told
         self.known = Dependants()
         self._left: dict[int, frozenset[str]] = {}
@@ -101,7 +104,7 @@ class HeldCode:
         return seconds
 
     async def _waiting(self) -> list[api.Review]:
-        """The first of what waits and is not left to people."""
+        """The first of what waits, is not left to people, and nobody else looks at."""
         found: list[api.Review] = []
         token = ""
         while True:
@@ -115,28 +118,30 @@ class HeldCode:
                     page_token=token,
                 )
             )
-            found += [each for each in page.reviews if each.review_id not in self._left]
+            free = [each for each in page.reviews if each.claim.reviewer in ("", self._name)]
+            found += [each for each in free if each.review_id not in self._left]
             token = page.next_page_token
             if not token or len(found) >= _TAKEN_MOST:
                 return found
 
     async def _review(self, review: api.Review, revision: int) -> None:
-        claim = functools.partial(self._client.claim, self._namespace, review.review_id)
         try:
-            await patiently(claim)
-            if not await self._decide(review, revision):
-                self._leave(review)
-                await patiently(lambda: claim(seconds=0))
+            await patiently(lambda: self._client.claim(self._namespace, review.review_id))
+            if await self._decide(review, revision):
+                return
         except (Conflict, NotFound, Denied, InvalidInput) as error:
-            # Somebody else has it, or has decided it, or knowledge of a higher authority is in the way by now.
-            self._leave(review)
+            if error.reason in _NOT_OURS:
+                # As long as it waits, it is listed again when nobody looks at it any more.
+                _log.info("review %d is passed over: %s", review.review_id, error.message)
+                return
+            # What its producer expected is passed, or knowledge of a higher authority is in the way by now.
             level = logging.WARNING if isinstance(error, Denied) else logging.INFO
             _log.log(level, "review %d is left to people: %s", review.review_id, error.message)
         except EpistreamError:
             raise
         except Exception:  # noqa: BLE001 - told, and passed over
-            self._leave(review)
             _log.exception("review %d is left to people. This is a defect: report it", review.review_id)
+        await self._leave(review)
 
     async def _decide(self, review: api.Review, revision: int) -> bool:
         """Run it, and end the review where the tests decide it. Returns whether they do."""
@@ -152,5 +157,8 @@ class HeldCode:
             await patiently(lambda: end(self._namespace, review.review_id, comment))
         return ruled is not None
 
-    def _leave(self, review: api.Review) -> None:
+    async def _leave(self, review: api.Review) -> None:
+        """It is people's now, who need not wait until the claim on it has run out."""
         self._left[review.review_id] = frozenset(review.submission.provenance.derived_from)
+        with contextlib.suppress(Conflict, NotFound, Denied, InvalidInput):  # it is another's by now, or always was
+            await patiently(lambda: self._client.claim(self._namespace, review.review_id, seconds=0))
