@@ -17,7 +17,7 @@ from epistream.indexer.explain import explain
 from epistream.indexer.filters import matches
 from epistream.indexer.model import Vector
 from epistream.indexer.namespaces import Namespaces, NamespaceState
-from epistream.indexer.paging import REVISION_MAX, limit_of, page_token
+from epistream.indexer.paging import REVISION_MAX, Room, limit_of, page_token
 from epistream.indexer.signals.kept import HISTORY_MAX, KeptSignals, not_measured
 from epistream.indexer.store import Store
 from epistream.indexer.vectors import vector_of
@@ -30,6 +30,9 @@ SEARCH_LIMIT: Final = 10
 PAGE_LIMIT: Final = 100
 CORROBORATIONS_MAX: Final = 100
 QUERY_BYTES_MAX: Final = 256 * 1024
+DIFF_CHANGES_MAX: Final = 10_000
+"""So many changes a page of differences looks at, however few of them match."""
+_ITEMS_AT_A_TIME: Final = 100
 
 _POINT_NEEDED: Final = "a revision or a time is needed"
 
@@ -37,8 +40,17 @@ _POINT_NEEDED: Final = "a revision or a time is needed"
 class Knowledge:
     """The questions that consumers ask. Each method takes the request as it came and returns the response."""
 
-    def __init__(self, store: Store, namespaces: Namespaces, embedder: Embedder | None, signals: KeptSignals) -> None:
+    def __init__(
+        self,
+        store: Store,
+        namespaces: Namespaces,
+        embedder: Embedder | None,
+        signals: KeptSignals,
+        answer_bytes_max: int,
+    ) -> None:
+        """`answer_bytes_max` bounds an answer, and what is read for it."""
         self._store, self._namespaces, self._embedder, self._signals = store, namespaces, embedder, signals
+        self._answer_bytes_max = answer_bytes_max
 
     def get(self, request: api.GetRequest) -> api.GetResponse:
         """One item at a point in time.
@@ -202,18 +214,32 @@ class Knowledge:
             if start > end:
                 raise InvalidInput.at("to", f"revision {end} is before the revision {start} of `from`")
             answer = api.DiffResponse(from_revision=start, to_revision=end)
-            after = page_token(request.page_token) or start
-            while len(answer.entries) < limit:
-                items = catalog.changed_items(state.config.number, start, end, after, limit)
-                for newest, item_id in items:
-                    after = newest
-                    _add_difference(answer, catalog, state.config.number, item_id, request.filter)
-                    if len(answer.entries) == limit:
-                        answer.next_page_token = str(newest)
-                        break
-                if len(items) < limit:
-                    break
+            reached = self._add_differences(answer, catalog, state.config.number, request, limit)
+        if reached < end:
+            answer.next_page_token = str(reached)
         return answer
+
+    def _add_differences(
+        self, answer: api.DiffResponse, catalog: Catalog, number: int, request: api.DiffRequest, limit: int
+    ) -> int:
+        """Add the next page's entries. Returns the revision up to which all changes are looked at then.
+
+        What does not match fills the page, too: so one call reads no more than an answer may have, whatever the filter.
+        """
+        start, end = answer.from_revision, answer.to_revision
+        after = reached = max(page_token(request.page_token), start)
+        until, room = min(end, after + DIFF_CHANGES_MAX), Room(self._answer_bytes_max)
+        while items := catalog.changed_items(number, reached, until, end, _ITEMS_AT_A_TIME):
+            for newest, item_id in items:
+                entry = _difference(catalog, number, item_id, start, end)
+                if not room.takes(entry) and reached > after:
+                    return reached
+                reached = newest
+                if _either_matches(request.filter, entry):
+                    answer.entries.append(entry)
+                    if len(answer.entries) == limit:
+                        return reached
+        return until
 
     def _query(self, state: NamespaceState, request: api.SearchRequest) -> Vector:
         """The query's vector, shape (dimension,), length one."""
@@ -307,18 +333,23 @@ def _change(committed: Committed, *, with_embedding: bool = False) -> pb.Change:
     return change
 
 
-def _add_difference(answer: api.DiffResponse, catalog: Catalog, number: int, item_id: str, wanted: pb.Filter) -> None:
-    before = catalog.version_at(number, item_id, answer.from_revision)
-    after = catalog.version_at(number, item_id, answer.to_revision)
-    if before == after:
-        return
+def _difference(catalog: Catalog, number: int, item_id: str, start: int, end: int) -> api.DiffEntry:
+    """An item at both points; without either where it is the same."""
+    before, after = catalog.version_at(number, item_id, start), catalog.version_at(number, item_id, end)
     entry = api.DiffEntry(item_id=item_id)
+    if before == after:
+        return entry
     if before is not None:
         entry.before.CopyFrom(_change(catalog.committed(number, before)))
     if after is not None:
         entry.after.CopyFrom(_change(catalog.committed(number, after)))
-    if any(entry.HasField(side) and matches(wanted, getattr(entry, side).knowledge) for side in ("before", "after")):
-        answer.entries.append(entry)
+    return entry
+
+
+def _either_matches(wanted: pb.Filter, entry: api.DiffEntry) -> bool:
+    return any(
+        entry.HasField(side) and matches(wanted, getattr(entry, side).knowledge) for side in ("before", "after")
+    )
 
 
 def _microseconds(time: timestamp_pb2.Timestamp, field: str) -> int:

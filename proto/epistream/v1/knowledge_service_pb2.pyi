@@ -461,7 +461,9 @@ class DiffRequest(_message.Message):
     namespace: _builtins.str
     """The namespace. Required."""
     limit: _builtins.int
-    """At most this many entries, 1 to 1,000; 100 when unset."""
+    """At most this many entries, 1 to 1,000; 100 when unset. A page has fewer, or none, where it has looked at 10,000 changes or as many bytes as an answer
+    may have: the next one goes on.
+    """
     page_token: _builtins.str
     """To page on, give the `next_page_token` of the page before, with the same other fields."""
     @_builtins.property
@@ -538,7 +540,7 @@ class DiffResponse(_message.Message):
     to_revision: _builtins.int
     """The revision of the later point."""
     next_page_token: _builtins.str
-    """Set when there is more."""
+    """Set when there may be more, also on a page without entries: go on until it is empty."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___DiffEntry]:
         """The entries."""
