@@ -10,11 +10,10 @@ import numpy as np
 from google.protobuf import timestamp_pb2
 from google.protobuf.message import Message
 
-from epistream.indexer import conflicts, generated, valid_time
+from epistream.indexer import conflicts, filters, generated, valid_time
 from epistream.indexer.catalog import Catalog, Committed
 from epistream.indexer.embed import NO_ENCODER, Embedder
 from epistream.indexer.explain import explain
-from epistream.indexer.filters import matches
 from epistream.indexer.model import Vector
 from epistream.indexer.namespaces import Namespaces, NamespaceState
 from epistream.indexer.paging import REVISION_MAX, Room, limit_of, page_token
@@ -173,12 +172,13 @@ class Knowledge:
 
         Raises:
             NotFound: there is no such namespace.
-            InvalidInput: the query does not fit the namespace.
+            InvalidInput: the query does not fit the namespace, or the filter is too large.
             Unavailable: the encoder is loading.
             Resync: the point is beyond the head, or no longer retained.
         """
         state = self._namespaces.state(request.namespace)
         limit = limit_of(request.limit, SEARCH_LIMIT)
+        filters.check(request.filter, "filter")
         query = self._query(state, request)
         with self._store.reader() as catalog:
             at = self._point(catalog, state, request, "as_of")
@@ -201,11 +201,12 @@ class Knowledge:
 
         Raises:
             NotFound: there is no such namespace.
-            InvalidInput: `from` is missing or after `to`, or the page token is not one.
+            InvalidInput: `from` is missing or after `to`, the filter is too large, or the page token is not one.
             Resync: a point is beyond the head, or no longer retained.
         """
         state = self._namespaces.state(request.namespace)
         limit = limit_of(request.limit, PAGE_LIMIT)
+        filters.check(request.filter, "filter")
         if not request.HasField("from"):
             raise InvalidInput.at("from", _POINT_NEEDED)
         with self._store.reader() as catalog:
@@ -348,7 +349,7 @@ def _difference(catalog: Catalog, number: int, item_id: str, start: int, end: in
 
 def _either_matches(wanted: pb.Filter, entry: api.DiffEntry) -> bool:
     return any(
-        entry.HasField(side) and matches(wanted, getattr(entry, side).knowledge) for side in ("before", "after")
+        entry.HasField(side) and filters.matches(wanted, getattr(entry, side).knowledge) for side in ("before", "after")
     )
 
 
