@@ -11,6 +11,7 @@ from epistream.indexer.catalog import Catalog
 from epistream.indexer.engine import Engine
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
+from epistream.wire.errors import InvalidInput
 from tests.support.knowing import NAMESPACE, commit, open_engine, retraction, submission
 
 NOBODY = pb.Filter(producers=["nobody"])
@@ -118,3 +119,44 @@ def test_what_does_not_match_fills_a_page_too(engine: Engine) -> None:
     commit(engine, *(fact(number, length=2000) for number in range(6)))
     found = [(len(page.entries), page.next_page_token) for page in pages(engine, difference(filter=NOBODY))]
     assert found == [(0, "2"), (0, "4"), (0, "")]
+
+
+def test_a_page_of_a_history_ends_before_it_is_too_large(engine: Engine) -> None:
+    commit(engine, *(fact(1, version=version, length=1500) for version in range(1, 6)))
+    request, found = api.HistoryRequest(namespace=NAMESPACE, item_id="item-1"), []
+    while page := engine.knowledge.history(request).changes:
+        found.append([change.version for change in page])
+        request.after_version = page[-1].version
+    assert found == [[1, 2], [3, 4], [5]]
+
+
+def test_a_page_of_feedback_ends_before_it_is_too_large(engine: Engine) -> None:
+    for number, length in enumerate([1500, 1500, 2 * ANSWER_BYTES, 10]):
+        judged = pb.Feedback(kind=pb.FEEDBACK_KIND_BINARY, rater="r", rater_type=pb.RATER_TYPE_HUMAN)
+        judged.judged.add(item_id="item-1", score=1)
+        judged.rationale = "x" * length
+        made = pb.Submission(namespace=NAMESPACE, submission_id=str(number), origin=pb.ORIGIN_EXPERT, feedback=judged)
+        made.provenance.producer = "panel"
+        commit(engine, made)
+    request, found = api.ListFeedbackRequest(namespace=NAMESPACE, item_id="item-1"), []
+    while True:
+        page = engine.knowledge.list_feedback(request)
+        found.append([one.submission.submission_id for one in page.feedback])
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert found == [["0", "1"], ["2"], ["3"]]
+
+
+def test_a_search_reads_no_more_than_it_may_answer(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(engine, *(fact(number, length=2000) for number in range(8)))
+    read = []
+    committed = Catalog.committed
+    monkeypatch.setattr(Catalog, "committed", lambda *asked: read.append(asked) or committed(*asked))
+    request = api.SearchRequest(namespace=NAMESPACE, vector=fact(1, length=2000).embedding, limit=2)
+    assert len(engine.knowledge.search(request).hits) == 2
+    request.limit, read[:] = 8, []
+    with pytest.raises(InvalidInput, match="ask for less") as refused:
+        engine.knowledge.search(request)
+    assert refused.value.reason == "TOO_LARGE"
+    assert len(read) == 3

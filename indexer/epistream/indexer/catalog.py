@@ -392,14 +392,16 @@ class Catalog:
         )
         return count, [journal_pb2.JournalRecord.FromString(row[0]).decision for row in rows]
 
-    def feedback(self, namespace: int, item_id: str, after: int, limit: int) -> list[tuple[int, journal_pb2.Decision]]:
+    def feedback(
+        self, namespace: int, item_id: str, after: int, limit: int
+    ) -> Iterator[tuple[int, journal_pb2.Decision]]:
         """What raters said about an item after a sequence, the oldest first, each with its sequence."""
-        rows = self.connection.execute(
+        for sequence, record in self.connection.execute(
             "SELECT f.sequence, j.record FROM feedback f JOIN journal j ON j.sequence = f.sequence"
             " WHERE f.namespace = ? AND f.item_id = ? AND f.sequence > ? ORDER BY f.sequence LIMIT ?",
             (namespace, item_id, after, limit),
-        )
-        return [(sequence, journal_pb2.JournalRecord.FromString(record).decision) for sequence, record in rows]
+        ):
+            yield sequence, journal_pb2.JournalRecord.FromString(record).decision
 
     def attributes(self, namespace: int, after: int) -> dict[int, dict[str, str]]:
         """The attributes of every version made above `after`, by revision."""

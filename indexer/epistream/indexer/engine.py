@@ -102,8 +102,8 @@ class Engine:
         self.collapse_watch = CollapseWatch(self.store, self.namespaces, self.anchors, clock, self.feed.wake)
         self.outbox = Outbox(self.store.readers)
         self.pipeline = Pipeline(self.store, self.namespaces, embedder, clock, self._publish, carried)
-        self.reviews = Reviews(self.store, self.namespaces, self.pipeline, clock)
-        self.resolutions = Resolutions(self.store, self.namespaces, self.pipeline, clock)
+        self.reviews = Reviews(self.store, self.namespaces, self.pipeline, clock, answer_bytes_max)
+        self.resolutions = Resolutions(self.store, self.namespaces, self.pipeline, clock, answer_bytes_max)
 
     def close(self) -> None:
         """Write the index files and let go of the store. Nothing may be in use any more."""

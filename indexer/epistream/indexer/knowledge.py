@@ -16,7 +16,7 @@ from epistream.indexer.embed import NO_ENCODER, Embedder
 from epistream.indexer.explain import explain
 from epistream.indexer.model import Vector
 from epistream.indexer.namespaces import Namespaces, NamespaceState
-from epistream.indexer.paging import REVISION_MAX, Room, limit_of, page_token
+from epistream.indexer.paging import REVISION_MAX, Room, fitting, limit_of, page_token
 from epistream.indexer.signals.kept import HISTORY_MAX, KeptSignals, not_measured
 from epistream.indexer.store import Store
 from epistream.indexer.vectors import vector_of
@@ -97,8 +97,8 @@ class Knowledge:
                 revisions = valid_time.versions(catalog, number, request.item_id, at, after, limit)
             else:
                 revisions = catalog.versions(number, request.item_id, after, limit)
-            changes = [_change(catalog.committed(number, revision)) for revision in revisions if revision <= at]
-        return api.HistoryResponse(changes=changes, revision=at)
+            known = (_change(catalog.committed(number, revision)) for revision in revisions if revision <= at)
+            return api.HistoryResponse(changes=fitting(known, self._answer_bytes_max), revision=at)
 
     def list_feedback(self, request: api.ListFeedbackRequest) -> api.ListFeedbackResponse:
         """What raters said about an item, in the order in which they came.
@@ -111,13 +111,15 @@ class Knowledge:
         limit, after = limit_of(request.limit, PAGE_LIMIT), page_token(request.page_token)
         if not request.item_id:
             raise InvalidInput.at("item_id", "required: the item that was judged")
-        answer = api.ListFeedbackResponse()
+        answer, room = api.ListFeedbackResponse(), Room(self._answer_bytes_max)
         with self._store.reader() as catalog:
-            found = catalog.feedback(state.config.number, request.item_id, after, limit + 1)
-        for _, decision in found[:limit]:
-            answer.feedback.add(submission=decision.recorded, time=decision.receipt.time)
-        if len(found) > limit:
-            answer.next_page_token = str(found[limit - 1][0])
+            for sequence, decision in catalog.feedback(state.config.number, request.item_id, after, limit + 1):
+                one = api.RecordedFeedback(submission=decision.recorded, time=decision.receipt.time)
+                if len(answer.feedback) == limit or (not room.takes(one) and answer.feedback):
+                    answer.next_page_token = str(after)
+                    break
+                answer.feedback.append(one)
+                after = sequence
         return answer
 
     def explain(self, request: api.ExplainRequest) -> api.ExplainResponse:
@@ -172,7 +174,7 @@ class Knowledge:
 
         Raises:
             NotFound: there is no such namespace.
-            InvalidInput: the query does not fit the namespace, or the filter is too large.
+            InvalidInput: the query does not fit the namespace, or the filter is too large; TOO_LARGE, so are the hits.
             Unavailable: the encoder is loading.
             Resync: the point is beyond the head, or no longer retained.
         """
@@ -184,11 +186,15 @@ class Knowledge:
             at = self._point(catalog, state, request, "as_of")
             wanted = request.filter if request.HasField("filter") else None
             found = state.searchable.search(query[np.newaxis], limit, as_of=at, filter=wanted)[0]
-            answer = api.SearchResponse(revision=at)
+            answer, room = api.SearchResponse(revision=at), Room(self._answer_bytes_max)
             for near in found:
                 committed = catalog.committed(state.config.number, near.revision)
                 change = _change(committed, with_embedding=request.include_embeddings)
-                answer.hits.add(similarity=near.similarity, change=change)
+                hit = api.Hit(similarity=near.similarity, change=change)
+                if not room.takes(hit):
+                    text = f"the nearest {len(found)} have more than {self._answer_bytes_max:,} bytes: ask for less"
+                    raise InvalidInput(text, reason="TOO_LARGE")
+                answer.hits.append(hit)
             marks = _marks(catalog, state.config.number, [hit.change.item_id for hit in answer.hits], at)
             for hit in answer.hits:
                 hit.open_conflicts.extend(marks.get(hit.change.item_id, ()))
