@@ -115,6 +115,7 @@ _CREATE, _UPDATE = "NamespaceService/CreateNamespace", "NamespaceService/UpdateP
 _NAMESPACE, _SUBSCRIBE = "NamespaceService/GetNamespace", "SyncService/Subscribe"
 _CONSUMERS, _WAIT = "SyncService/ListConsumers", "SyncService/WaitApplied"
 _FUTURE = pb.AsOf(revision=HEAD + 1)
+_MANY = pb.Filter(producers=["nobody"] * 257)
 _NO_TIME = pb.AsOf(time=timestamp_pb2.Timestamp(seconds=10**15))
 
 INGEST: Final = (
@@ -204,6 +205,7 @@ KNOWLEDGE: Final = (
         "vector",
     ),
     _invalid("a search for a text without an encoder", _SEARCH, _search(text="What is the limit?"), "text"),
+    _invalid("a search with a filter of 257", _SEARCH, _search(_floats(DIMENSION), filter=_MANY), "filter"),
     _invalid("1,001 hits", _SEARCH, _search(_floats(DIMENSION), limit=1001), "limit"),
     _compacted(_GET, knowledge_pb.GetRequest(namespace=SHORT, item_id="item-1", as_of=pb.AsOf(revision=0))),
     _compacted(_SEARCH, _search(_floats(DIMENSION), namespace=SHORT, as_of=pb.AsOf(revision=0))),
@@ -216,6 +218,7 @@ KNOWLEDGE: Final = (
     _invalid("a difference backwards", _DIFF, _diff(2, 1), "to"),
     _invalid("a difference to neither", _DIFF, _diff(0, to=pb.AsOf()), "to"),
     _future(_DIFF, _diff(0, HEAD + 1)),
+    _invalid("a difference with a filter of 257", _DIFF, _diff(filter=_MANY), "filter"),
     _invalid("1,001 differences", _DIFF, _diff(limit=1001), "limit"),
     *(_invalid(f"the page token {token}", _DIFF, _diff(page_token=token), "page_token") for token in TOKENS),
 )
@@ -274,6 +277,7 @@ SYNC: Final = (
     _invalid(
         "a consumer of 201 characters", _SUBSCRIBE, _subscribe(consumer="c" * 201, head=True), "subscribe.consumer"
     ),
+    _invalid("a filter of 257", _SUBSCRIBE, _subscribe(head=True, filter=_MANY), "subscribe.filter"),
     _invalid("no namespace", _SUBSCRIBE, _subscribe(namespace="", head=True), "namespace"),
     _invalid("no start", _SUBSCRIBE, _subscribe(), "subscribe.start"),
     _invalid("not the head", _SUBSCRIBE, _subscribe(head=False), "subscribe.head"),

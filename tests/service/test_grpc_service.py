@@ -30,6 +30,7 @@ from tests.support.rpc import (
     rpc_failure_of,
     submission,
     told_by,
+    vector,
 )
 from tests.support.service import Fail, RunningService, running_service
 from tests.support.waits import until
@@ -128,13 +129,12 @@ async def test_an_answer_that_is_too_large_is_not_sent(tmp_path: Path) -> None:
             for start in (1, 7):
                 batch = [submission("answer", n, content=f"{n} " + "x" * 250_000) for n in range(start, start + 6)]
                 await client.submit(*batch)
-            request = knowledge_pb.DiffRequest(namespace="answer", limit=20)
-            getattr(request, "from").revision = 0
-            error = await rpc_failure_of(client.knowledge.Diff(request))
+            request = knowledge_pb.SearchRequest(namespace="answer", vector=pb.Embedding(float32=vector(1)), limit=20)
+            error = await rpc_failure_of(client.knowledge.Search(request))
             assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
             assert "ask for less" in (error.details() or "")
             request.limit = 3
-            assert len((await client.knowledge.Diff(request)).entries) == 3
+            assert len((await client.knowledge.Search(request)).hits) == 3
 
 
 # Metrics

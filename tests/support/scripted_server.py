@@ -393,7 +393,9 @@ class ScriptedServer(
             for item_id in sorted(before.keys() | after.keys())
             if before.get(item_id) != after.get(item_id)
         ]
-        at = int(request.page_token or 0)
+        if not request.page_token:  # a page without entries is not the last
+            return knowledge.DiffResponse(from_revision=earlier, to_revision=later, next_page_token="0")
+        at = int(request.page_token)
         token = str(at + request.limit) if at + request.limit < len(entries) else ""
         page = entries[at : at + request.limit]
         return knowledge.DiffResponse(entries=page, from_revision=earlier, to_revision=later, next_page_token=token)

@@ -286,7 +286,7 @@ def test_what_is_wrong_with_a_resolution_is_told_and_nothing_is_written(held: En
     assert list(held.store.logical_dump()) == before
 
 
-def test_conflicts_are_listed_in_pages_and_by_item(engine: Engine) -> None:
+def test_conflicts_are_listed_in_pages_and_by_item(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(5):
         vector = direction(*[0.0] * (n + 1), 1.0)
         for amount in (1, 2):
@@ -302,3 +302,5 @@ def test_conflicts_are_listed_in_pages_and_by_item(engine: Engine) -> None:
     assert found == [[f"two-{n}", f"one-{n}"] for n in range(5)]
     of_item = engine.resolutions.list_conflicts(api.ListConflictsRequest(namespace=NAMESPACE, item_id="one-3"))
     assert [names(conflict) for conflict in of_item.conflicts] == [["two-3", "one-3"]]
+    monkeypatch.setattr(engine.resolutions, "_answer_bytes_max", 1)
+    assert [len(conflict.parties) for conflict in engine.resolutions.list_conflicts(request).conflicts] == [2]

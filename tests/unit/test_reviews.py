@@ -142,6 +142,16 @@ def test_only_what_is_asked_for_is_listed_in_pages(engine: Engine) -> None:
         listed(engine, page_token="x")
 
 
+def test_a_page_of_reviews_ends_before_it_is_too_large(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [hold(engine, n) for n in range(4)]
+    size = listed(engine, limit=1).ByteSize()
+    monkeypatch.setattr(engine.reviews, "_answer_bytes_max", 3 * size)
+    first = listed(engine)
+    second = listed(engine, page_token=first.next_page_token)
+    assert (len(first.reviews), len(second.reviews), second.next_page_token) == (2, 2, "")
+    assert sorted(review.review_id for page in (first, second) for review in page.reviews) == ids
+
+
 def test_a_review_is_told_with_what_was_said_and_how_it_ended(engine: Engine) -> None:
     review_id = hold(engine, 0)
     for text in ("Who says so?", "Who says so?", "I looked it up."):

@@ -343,15 +343,18 @@ class Catalog:
         )
         return [_committed(namespace, *row) for row in rows]
 
-    def changed_items(self, namespace: int, start: int, end: int, after: int, limit: int) -> list[tuple[int, str]]:
-        """Items changed above `start` and not above `end`, each with its newest revision there, if above `after`.
+    def changed_items(self, namespace: int, after: int, until: int, end: int, limit: int) -> list[tuple[int, str]]:
+        """At most `limit` items whose newest change not above `end` is above `after` and not above `until`, with it.
 
-        In the order of these revisions.
+        In the order of these revisions. Looks at no change beyond `until`.
         """
         rows = self.connection.execute(
-            "SELECT MAX(revision) AS newest, item_id FROM versions WHERE namespace = ? AND revision > ?"
-            " AND revision <= ? GROUP BY item_id HAVING newest > ? ORDER BY newest LIMIT ?",
-            (namespace, start, end, after, limit),
+            "SELECT v.revision, v.item_id FROM versions v"
+            " WHERE v.namespace = :n AND v.revision > :after AND v.revision <= :until"
+            " AND NOT EXISTS (SELECT 1 FROM versions w INDEXED BY versions_by_item WHERE w.namespace = v.namespace"
+            " AND w.item_id = v.item_id AND w.version = v.version + 1 AND w.version > 1 AND w.revision <= :end)"
+            " ORDER BY v.revision LIMIT :limit",
+            {"n": namespace, "after": after, "until": until, "end": end, "limit": limit},
         )
         return list(rows)
 
@@ -399,14 +402,16 @@ class Catalog:
         )
         return count, [journal_pb2.JournalRecord.FromString(row[0]).decision for row in rows]
 
-    def feedback(self, namespace: int, item_id: str, after: int, limit: int) -> list[tuple[int, journal_pb2.Decision]]:
+    def feedback(
+        self, namespace: int, item_id: str, after: int, limit: int
+    ) -> Iterator[tuple[int, journal_pb2.Decision]]:
         """What raters said about an item after a sequence, the oldest first, each with its sequence."""
-        rows = self.connection.execute(
+        for sequence, record in self.connection.execute(
             "SELECT f.sequence, j.record FROM feedback f JOIN journal j ON j.sequence = f.sequence"
             " WHERE f.namespace = ? AND f.item_id = ? AND f.sequence > ? ORDER BY f.sequence LIMIT ?",
             (namespace, item_id, after, limit),
-        )
-        return [(sequence, journal_pb2.JournalRecord.FromString(record).decision) for sequence, record in rows]
+        ):
+            yield sequence, journal_pb2.JournalRecord.FromString(record).decision
 
     def attributes(self, namespace: int, after: int) -> dict[int, dict[str, str]]:
         """The attributes of every version made above `after`, by revision."""

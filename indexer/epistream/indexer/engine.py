@@ -30,6 +30,7 @@ from epistream.indexer.knowledge import Knowledge
 from epistream.indexer.namespaces import Namespaces, NamespaceState
 from epistream.indexer.opening import INDEX, Opening
 from epistream.indexer.outbox import Outbox
+from epistream.indexer.paging import ANSWER_BYTES_MAX
 from epistream.indexer.pipeline import Pipeline
 from epistream.indexer.resolutions import Resolutions
 from epistream.indexer.reviews import Reviews
@@ -73,11 +74,12 @@ class Engine:
         new_index: IndexFactory = FaissIndex,
         carried: Mapping[str, Collection[pb.Origin.ValueType]] = CARRIED,
         opening: Opening | None = None,
+        answer_bytes_max: int = ANSWER_BYTES_MAX,
     ) -> None:
         """Open the store in `folder`, making it if there is none, and load or rebuild the index. Blocks.
 
         `carried` has the origins that each Kafka topic carries; a topic that is not in it carries all. `opening` is
-        told how far it is.
+        told how far it is. `answer_bytes_max` bounds an answer.
 
         Raises:
             Unavailable: another process has the folder open.
@@ -95,13 +97,13 @@ class Engine:
         self.index_seconds = time.monotonic() - begun
         self.anchors = Anchors()
         self.signals = KeptSignals(folder, self.epoch)
-        self.knowledge = Knowledge(self.store, self.namespaces, embedder, self.signals)
+        self.knowledge = Knowledge(self.store, self.namespaces, embedder, self.signals, answer_bytes_max)
         self.feed = Feed(self.store, self.namespaces)
         self.collapse_watch = CollapseWatch(self.store, self.namespaces, self.anchors, clock, self.feed.wake)
         self.outbox = Outbox(self.store.readers)
         self.pipeline = Pipeline(self.store, self.namespaces, embedder, clock, self._publish, carried)
-        self.reviews = Reviews(self.store, self.namespaces, self.pipeline, clock)
-        self.resolutions = Resolutions(self.store, self.namespaces, self.pipeline, clock)
+        self.reviews = Reviews(self.store, self.namespaces, self.pipeline, clock, answer_bytes_max)
+        self.resolutions = Resolutions(self.store, self.namespaces, self.pipeline, clock, answer_bytes_max)
 
     def close(self) -> None:
         """Write the index files and let go of the store. Nothing may be in use any more."""

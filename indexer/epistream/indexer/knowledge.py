@@ -10,14 +10,13 @@ import numpy as np
 from google.protobuf import timestamp_pb2
 from google.protobuf.message import Message
 
-from epistream.indexer import conflicts, generated, valid_time
+from epistream.indexer import conflicts, filters, generated, valid_time
 from epistream.indexer.catalog import Catalog, Committed
 from epistream.indexer.embed import NO_ENCODER, Embedder
 from epistream.indexer.explain import explain
-from epistream.indexer.filters import matches
 from epistream.indexer.model import Vector
 from epistream.indexer.namespaces import Namespaces, NamespaceState
-from epistream.indexer.paging import REVISION_MAX, limit_of, page_token
+from epistream.indexer.paging import REVISION_MAX, Room, fitting, limit_of, page_token
 from epistream.indexer.signals.kept import HISTORY_MAX, KeptSignals, not_measured
 from epistream.indexer.store import Store
 from epistream.indexer.vectors import vector_of
@@ -30,6 +29,9 @@ SEARCH_LIMIT: Final = 10
 PAGE_LIMIT: Final = 100
 CORROBORATIONS_MAX: Final = 100
 QUERY_BYTES_MAX: Final = 256 * 1024
+DIFF_CHANGES_MAX: Final = 10_000
+"""So many changes a page of differences looks at, however few of them match."""
+_ITEMS_AT_A_TIME: Final = 100
 
 _POINT_NEEDED: Final = "a revision or a time is needed"
 
@@ -37,8 +39,17 @@ _POINT_NEEDED: Final = "a revision or a time is needed"
 class Knowledge:
     """The questions that consumers ask. Each method takes the request as it came and returns the response."""
 
-    def __init__(self, store: Store, namespaces: Namespaces, embedder: Embedder | None, signals: KeptSignals) -> None:
+    def __init__(
+        self,
+        store: Store,
+        namespaces: Namespaces,
+        embedder: Embedder | None,
+        signals: KeptSignals,
+        answer_bytes_max: int,
+    ) -> None:
+        """`answer_bytes_max` bounds an answer, and what is read for it."""
         self._store, self._namespaces, self._embedder, self._signals = store, namespaces, embedder, signals
+        self._answer_bytes_max = answer_bytes_max
 
     def get(self, request: api.GetRequest) -> api.GetResponse:
         """One item at a point in time.
@@ -86,8 +97,8 @@ class Knowledge:
                 revisions = valid_time.versions(catalog, number, request.item_id, at, after, limit)
             else:
                 revisions = catalog.versions(number, request.item_id, after, limit)
-            changes = [_change(catalog.committed(number, revision)) for revision in revisions if revision <= at]
-        return api.HistoryResponse(changes=changes, revision=at)
+            known = (_change(catalog.committed(number, revision)) for revision in revisions if revision <= at)
+            return api.HistoryResponse(changes=fitting(known, self._answer_bytes_max), revision=at)
 
     def list_feedback(self, request: api.ListFeedbackRequest) -> api.ListFeedbackResponse:
         """What raters said about an item, in the order in which they came.
@@ -100,13 +111,15 @@ class Knowledge:
         limit, after = limit_of(request.limit, PAGE_LIMIT), page_token(request.page_token)
         if not request.item_id:
             raise InvalidInput.at("item_id", "required: the item that was judged")
-        answer = api.ListFeedbackResponse()
+        answer, room = api.ListFeedbackResponse(), Room(self._answer_bytes_max)
         with self._store.reader() as catalog:
-            found = catalog.feedback(state.config.number, request.item_id, after, limit + 1)
-        for _, decision in found[:limit]:
-            answer.feedback.add(submission=decision.recorded, time=decision.receipt.time)
-        if len(found) > limit:
-            answer.next_page_token = str(found[limit - 1][0])
+            for sequence, decision in catalog.feedback(state.config.number, request.item_id, after, limit + 1):
+                one = api.RecordedFeedback(submission=decision.recorded, time=decision.receipt.time)
+                if len(answer.feedback) == limit or (not room.takes(one) and answer.feedback):
+                    answer.next_page_token = str(after)
+                    break
+                answer.feedback.append(one)
+                after = sequence
         return answer
 
     def explain(self, request: api.ExplainRequest) -> api.ExplainResponse:
@@ -161,22 +174,27 @@ class Knowledge:
 
         Raises:
             NotFound: there is no such namespace.
-            InvalidInput: the query does not fit the namespace.
+            InvalidInput: the query does not fit the namespace, or the filter is too large; TOO_LARGE, so are the hits.
             Unavailable: the encoder is loading.
             Resync: the point is beyond the head, or no longer retained.
         """
         state = self._namespaces.state(request.namespace)
         limit = limit_of(request.limit, SEARCH_LIMIT)
+        filters.check(request.filter, "filter")
         query = self._query(state, request)
         with self._store.reader() as catalog:
             at = self._point(catalog, state, request, "as_of")
             wanted = request.filter if request.HasField("filter") else None
             found = state.searchable.search(query[np.newaxis], limit, as_of=at, filter=wanted)[0]
-            answer = api.SearchResponse(revision=at)
+            answer, room = api.SearchResponse(revision=at), Room(self._answer_bytes_max)
             for near in found:
                 committed = catalog.committed(state.config.number, near.revision)
                 change = _change(committed, with_embedding=request.include_embeddings)
-                answer.hits.add(similarity=near.similarity, change=change)
+                hit = api.Hit(similarity=near.similarity, change=change)
+                if not room.takes(hit):
+                    text = f"the nearest {len(found)} have more than {self._answer_bytes_max:,} bytes: ask for less"
+                    raise InvalidInput(text, reason="TOO_LARGE")
+                answer.hits.append(hit)
             marks = _marks(catalog, state.config.number, [hit.change.item_id for hit in answer.hits], at)
             for hit in answer.hits:
                 hit.open_conflicts.extend(marks.get(hit.change.item_id, ()))
@@ -189,11 +207,12 @@ class Knowledge:
 
         Raises:
             NotFound: there is no such namespace.
-            InvalidInput: `from` is missing or after `to`, or the page token is not one.
+            InvalidInput: `from` is missing or after `to`, the filter is too large, or the page token is not one.
             Resync: a point is beyond the head, or no longer retained.
         """
         state = self._namespaces.state(request.namespace)
         limit = limit_of(request.limit, PAGE_LIMIT)
+        filters.check(request.filter, "filter")
         if not request.HasField("from"):
             raise InvalidInput.at("from", _POINT_NEEDED)
         with self._store.reader() as catalog:
@@ -202,18 +221,32 @@ class Knowledge:
             if start > end:
                 raise InvalidInput.at("to", f"revision {end} is before the revision {start} of `from`")
             answer = api.DiffResponse(from_revision=start, to_revision=end)
-            after = page_token(request.page_token) or start
-            while len(answer.entries) < limit:
-                items = catalog.changed_items(state.config.number, start, end, after, limit)
-                for newest, item_id in items:
-                    after = newest
-                    _add_difference(answer, catalog, state.config.number, item_id, request.filter)
-                    if len(answer.entries) == limit:
-                        answer.next_page_token = str(newest)
-                        break
-                if len(items) < limit:
-                    break
+            reached = self._add_differences(answer, catalog, state.config.number, request, limit)
+        if reached < end:
+            answer.next_page_token = str(reached)
         return answer
+
+    def _add_differences(
+        self, answer: api.DiffResponse, catalog: Catalog, number: int, request: api.DiffRequest, limit: int
+    ) -> int:
+        """Add the next page's entries. Returns the revision up to which all changes are looked at then.
+
+        What does not match fills the page, too: so one call reads no more than an answer may have, whatever the filter.
+        """
+        start, end = answer.from_revision, answer.to_revision
+        after = reached = max(page_token(request.page_token), start)
+        until, room = min(end, after + DIFF_CHANGES_MAX), Room(self._answer_bytes_max)
+        while items := catalog.changed_items(number, reached, until, end, _ITEMS_AT_A_TIME):
+            for newest, item_id in items:
+                entry = _difference(catalog, number, item_id, start, end)
+                if not room.takes(entry) and reached > after:
+                    return reached
+                reached = newest
+                if _either_matches(request.filter, entry):
+                    answer.entries.append(entry)
+                    if len(answer.entries) == limit:
+                        return reached
+        return until
 
     def _query(self, state: NamespaceState, request: api.SearchRequest) -> Vector:
         """The query's vector, shape (dimension,), length one."""
@@ -307,18 +340,23 @@ def _change(committed: Committed, *, with_embedding: bool = False) -> pb.Change:
     return change
 
 
-def _add_difference(answer: api.DiffResponse, catalog: Catalog, number: int, item_id: str, wanted: pb.Filter) -> None:
-    before = catalog.version_at(number, item_id, answer.from_revision)
-    after = catalog.version_at(number, item_id, answer.to_revision)
-    if before == after:
-        return
+def _difference(catalog: Catalog, number: int, item_id: str, start: int, end: int) -> api.DiffEntry:
+    """An item at both points; without either where it is the same."""
+    before, after = catalog.version_at(number, item_id, start), catalog.version_at(number, item_id, end)
     entry = api.DiffEntry(item_id=item_id)
+    if before == after:
+        return entry
     if before is not None:
         entry.before.CopyFrom(_change(catalog.committed(number, before)))
     if after is not None:
         entry.after.CopyFrom(_change(catalog.committed(number, after)))
-    if any(entry.HasField(side) and matches(wanted, getattr(entry, side).knowledge) for side in ("before", "after")):
-        answer.entries.append(entry)
+    return entry
+
+
+def _either_matches(wanted: pb.Filter, entry: api.DiffEntry) -> bool:
+    return any(
+        entry.HasField(side) and filters.matches(wanted, getattr(entry, side).knowledge) for side in ("before", "after")
+    )
 
 
 def _microseconds(time: timestamp_pb2.Timestamp, field: str) -> int:

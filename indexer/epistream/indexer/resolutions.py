@@ -14,7 +14,7 @@ from epistream.indexer.clock import Clock
 from epistream.indexer.conflicts import Party
 from epistream.indexer.model import Embedded, Ruling
 from epistream.indexer.namespaces import Namespaces
-from epistream.indexer.paging import REVISION_MAX, limit_of, page_token
+from epistream.indexer.paging import REVISION_MAX, fitting, limit_of, page_token
 from epistream.indexer.pipeline import Pipeline
 from epistream.indexer.review_rules import require_comment, require_reviewer
 from epistream.indexer.reviews import retracting, ruling, told
@@ -45,8 +45,12 @@ class Prepared:
 class Resolutions:
     """Conflicts over one store."""
 
-    def __init__(self, store: Store, namespaces: Namespaces, pipeline: Pipeline, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, namespaces: Namespaces, pipeline: Pipeline, clock: Clock, answer_bytes_max: int
+    ) -> None:
+        """`answer_bytes_max` bounds a list."""
         self._store, self._namespaces, self._pipeline, self._clock = store, namespaces, pipeline, clock
+        self._answer_bytes_max = answer_bytes_max
 
     def list_conflicts(self, request: api.ListConflictsRequest) -> api.ListConflictsResponse:
         """Conflicts, the oldest first. Any thread.
@@ -59,7 +63,6 @@ class Resolutions:
         limit, after = limit_of(request.limit, LIMIT), page_token(request.page_token)
         if request.state not in _OPEN:
             raise InvalidInput.at("state", "expected CONFLICT_STATE_OPEN or CONFLICT_STATE_RESOLVED, or nothing")
-        answer = api.ListConflictsResponse()
         with self._store.reader() as catalog:
             found = conflicts.listed(
                 catalog.connection,
@@ -69,10 +72,10 @@ class Resolutions:
                 after=after,
                 limit=limit + 1,
             )
-            answer.conflicts.extend(_told(catalog, request.namespace, config.number, one) for one in found[:limit])
-        if len(found) > limit:
-            answer.next_page_token = str(found[limit - 1].conflict)
-        return answer
+            told_of = (_told(catalog, request.namespace, config.number, one) for one in found[:limit])
+            page = fitting(told_of, self._answer_bytes_max)
+        token = str(found[len(page) - 1].conflict) if len(page) < len(found) else ""
+        return api.ListConflictsResponse(conflicts=page, next_page_token=token)
 
     def get(self, namespace: str, conflict_id: int) -> api.Conflict:
         """One conflict. Any thread.

@@ -15,7 +15,7 @@ from epistream.indexer.clock import Clock
 from epistream.indexer.decode import again, decode
 from epistream.indexer.model import Decoded, Embedded, Held, Record, Ruling, Vector
 from epistream.indexer.namespaces import Namespaces
-from epistream.indexer.paging import REVISION_MAX, limit_of, page_token
+from epistream.indexer.paging import REVISION_MAX, fitting, limit_of, page_token
 from epistream.indexer.pipeline import Pipeline
 from epistream.indexer.review import UNKNOWN, Ranked, Waiting, rank, turn, verification
 from epistream.indexer.review_rules import require_comment, require_reviewer, require_verdict
@@ -51,8 +51,12 @@ class Settling:
 class Reviews:
     """Reviews over one store."""
 
-    def __init__(self, store: Store, namespaces: Namespaces, pipeline: Pipeline, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, namespaces: Namespaces, pipeline: Pipeline, clock: Clock, answer_bytes_max: int
+    ) -> None:
+        """`answer_bytes_max` bounds a list."""
         self._store, self._namespaces, self._pipeline, self._clock = store, namespaces, pipeline, clock
+        self._answer_bytes_max = answer_bytes_max
 
     def list_reviews(self, request: api.ListReviewsRequest) -> api.ListReviewsResponse:
         """What waits, the most urgent first. Blocks for the encoder, unless that is loading: then it goes without.
@@ -79,14 +83,19 @@ class Reviews:
         ranked = self._ranked(waiting, held, state.config.encoder.dimension)
         priorities = {one.review_id: one for one in ranked}
         order = [*priorities, *(one for one in pending if one not in priorities)]
-        answer = api.ListReviewsResponse(pending_count=len(order))
         with self._store.reader() as catalog:
-            for review_id in order[start : start + limit]:
-                one = held.get(review_id) or _held(catalog, request.namespace, number, review_id)
-                answer.reviews.append(_review(one, contested.get(review_id, 0), priorities.get(review_id)))
-        if start + limit < len(order):
-            answer.next_page_token = str(start + limit)
-        return answer
+            told = (
+                _review(
+                    held.get(one) or _held(catalog, request.namespace, number, one),
+                    contested.get(one, 0),
+                    priorities.get(one),
+                )
+                for one in order[start : start + limit]
+            )
+            page = fitting(told, self._answer_bytes_max)
+        end = start + len(page)
+        token = str(end) if end < len(order) else ""
+        return api.ListReviewsResponse(reviews=page, next_page_token=token, pending_count=len(order))
 
     def get(self, namespace: str, review_id: int) -> api.Review:
         """One that was held, or is disputed.

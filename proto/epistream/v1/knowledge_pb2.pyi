@@ -1143,7 +1143,7 @@ Global___Change: _TypeAlias = Change  # noqa: Y015
 
 @_typing.final
 class Filter(_message.Message):
-    """Which knowledge is meant. Every part that is set must match; an empty filter matches all."""
+    """Which knowledge is meant. Every part that is set must match; an empty filter matches all. The parts have at most 256 entries together (INVALID_ARGUMENT)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1181,11 +1181,11 @@ class Filter(_message.Message):
 
     @_builtins.property
     def producers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Any of these producers."""
+        """Any of these producers, each of at most 200 characters."""
 
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Each of these attributes with exactly this value."""
+        """Each of these attributes with exactly this value; at most 64, with keys of at most 100 characters and values of at most 1,000."""
 
     def __init__(
         self,

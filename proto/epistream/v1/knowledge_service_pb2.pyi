@@ -180,9 +180,9 @@ class HistoryRequest(_message.Message):
     item_id: _builtins.str
     """The item. Required."""
     limit: _builtins.int
-    """At most this many, 1 to 1,000; 100 when unset."""
+    """At most this many, 1 to 1,000; 100 when unset. Fewer come where they would be larger than an answer may be."""
     after_version: _builtins.int
-    """Only versions that come after this one in the order asked for. To page on, give the last version of the page before."""
+    """Only versions that come after this one in the order asked for. To page on, give the last version of the page before, until a page is empty."""
     by_valid_time: _builtins.bool
     """In the order of `valid_from`, those without it first; of equal ones in the order in which they came."""
     def __init__(
@@ -245,7 +245,7 @@ class ListFeedbackRequest(_message.Message):
     item_id: _builtins.str
     """The item, which need not exist: feedback is kept as it was given. Required."""
     limit: _builtins.int
-    """At most this many, 1 to 1,000; 100 when unset."""
+    """At most this many, 1 to 1,000; 100 when unset. Fewer come where they would be larger than an answer may be."""
     page_token: _builtins.str
     """From the answer before, to page on."""
     def __init__(
@@ -341,7 +341,7 @@ class SearchRequest(_message.Message):
     text: _builtins.str
     """A text, encoded by the namespace's encoder. UNAVAILABLE with a retry delay while the encoder is loading."""
     limit: _builtins.int
-    """How many, 1 to 1,000; 10 when unset."""
+    """How many, 1 to 1,000; 10 when unset. RESOURCE_EXHAUSTED with the reason TOO_LARGE where they are larger than an answer may be."""
     include_embeddings: _builtins.bool
     """Send the items' vectors too."""
     include_query_embedding: _builtins.bool
@@ -461,7 +461,9 @@ class DiffRequest(_message.Message):
     namespace: _builtins.str
     """The namespace. Required."""
     limit: _builtins.int
-    """At most this many entries, 1 to 1,000; 100 when unset."""
+    """At most this many entries, 1 to 1,000; 100 when unset. A page has fewer, or none, where it has looked at 10,000 changes or as many bytes as an answer
+    may have: the next one goes on.
+    """
     page_token: _builtins.str
     """To page on, give the `next_page_token` of the page before, with the same other fields."""
     @_builtins.property
@@ -538,7 +540,7 @@ class DiffResponse(_message.Message):
     to_revision: _builtins.int
     """The revision of the later point."""
     next_page_token: _builtins.str
-    """Set when there is more."""
+    """Set when there may be more, also on a page without entries: go on until it is empty."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___DiffEntry]:
         """The entries."""

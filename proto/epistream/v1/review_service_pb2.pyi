@@ -325,7 +325,7 @@ class ListReviewsRequest(_message.Message):
     namespace: _builtins.str
     """The namespace. Required."""
     limit: _builtins.int
-    """At most this many, 1 to 1,000; 10 when unset."""
+    """At most this many, 1 to 1,000; 10 when unset. Fewer come where they would be larger than an answer may be."""
     page_token: _builtins.str
     """To page on, give the `next_page_token` of the page before, with the same other fields. What is decided meanwhile moves the rest up, so a page may miss
     some: they are in the next list.
@@ -790,7 +790,7 @@ class ListConflictsRequest(_message.Message):
     item_id: _builtins.str
     """Only those that this item is a party of. May be empty."""
     limit: _builtins.int
-    """At most this many, 1 to 1,000; 100 when unset."""
+    """At most this many, 1 to 1,000; 100 when unset. Fewer come where they would be larger than an answer may be."""
     page_token: _builtins.str
     """To page on, give the `next_page_token` of the page before, with the same other fields."""
     def __init__(

@@ -133,6 +133,7 @@ class Service:
                 clock=self._clock,
                 carried=settings.carried(),
                 opening=self._opening,
+                answer_bytes_max=settings.max_answer_bytes,
             )
 
         for each in _SIGNALS:

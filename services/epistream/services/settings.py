@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from epistream.indexer.paging import ANSWER_BYTES_MAX
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import FieldViolation, InvalidInput
 from epistream.wire.kafka_security import SETTINGS as KAFKA_SECURITY
@@ -125,7 +126,7 @@ class Settings(BaseSettings):
         description="How much a caller may send of a call before it is read: the most in one round trip.",
     )
     max_answer_bytes: int = Field(
-        64 * MEBIBYTE, ge=2 * MEBIBYTE, le=512 * MEBIBYTE, description="The largest gRPC answer that is sent."
+        ANSWER_BYTES_MAX, ge=2 * MEBIBYTE, le=512 * MEBIBYTE, description="The largest gRPC answer that is sent."
     )
     max_submissions_per_call: int = Field(
         1000, ge=1, le=1000, description="The most submissions in one request, or in one message of a stream."

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import Final
 
+from epistream.indexer import filters
 from epistream.indexer.namespaces import Namespaces
 from epistream.services.calls import Call, Calls, Context, Handler
 from epistream.services.subscription import Parts, Subscription, Wanted, first_message
@@ -138,6 +139,7 @@ class SyncServicer:
         """
         state = self._namespaces.state(_required_namespace(request.namespace))
         start = _checked_start(request)
+        filters.check(request.filter, "subscribe.filter")
         compacted = False
         if start == "after_revision":
             try:

@@ -195,6 +195,8 @@ class Columns:
             numbers = [self._producer_numbers.known(producer) for producer in wanted.producers]
             allowed &= np.isin(self._producers.first(below), numbers)
         for label in wanted.attributes.items():
+            if not allowed.any():
+                return
             labelled = np.zeros(below, dtype=np.bool_)
             slots = self._label_slots.first()
             slots = slots[self._labels.first(len(slots)) == self._label_numbers.known(label)]
