@@ -1,6 +1,7 @@
 """A stream that is paced (docs/decisions/0016), and one whose client says too much. What waits, waits an hour here."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -57,12 +58,23 @@ def commit(engine: Engine, number: int, topic: str = "a") -> None:
 
 
 @asynccontextmanager
-async def opened(engine: Engine, consumer: Consumer, progress_seconds: float = 3600.0) -> AsyncIterator[Subscription]:
-    """A stream of the changes with the topic `a`. The block begins when it is told that it has subscribed."""
+async def opened(
+    engine: Engine, consumer: Consumer, progress_seconds: float = 3600.0, *, busy: threading.Event | None = None
+) -> AsyncIterator[Subscription]:
+    """A stream of the changes with the topic `a`. The block begins when it is told that it has subscribed.
+
+    With `busy` it begins with a snapshot, and the only thread that reads has other work until that is set.
+    """
     request = api.Subscription(namespace=NAMESPACE, consumer="model", filter=pb.Filter(attributes={"topic": "a"}))
-    wanted = Wanted(request, knowing.DIMENSION, 0, snapshot=False, compacted=False, interval_seconds=progress_seconds)
+    snapshot = busy is not None
+    after = engine.feed.head(NAMESPACE) if snapshot else 0
+    wanted = Wanted(
+        request, knowing.DIMENSION, after, snapshot=snapshot, compacted=False, interval_seconds=progress_seconds
+    )
     call = SimpleNamespace(caller=SimpleNamespace(allowance=Allowance(NO_LIMITS, time.monotonic)))
     with ThreadPoolExecutor(1) as readers:
+        if busy is not None:
+            readers.submit(busy.wait)
         parts = Parts(engine.feed, engine.epoch, Consumers(), Metrics(), HandClock(), readers)
         stream = Subscription(parts, cast("Context", consumer), cast("Call", call), wanted)
         running = asyncio.create_task(stream.run())
@@ -105,6 +117,22 @@ async def test_what_a_filter_leaves_out_paces_nothing(engine: Engine, monkeypatc
         commit(engine, 3)
         stream.committed()
         assert (await consumer.next_of("changes")).changes.changes[0].revision == 3
+
+
+async def test_a_snapshot_that_waits_for_its_turn_is_told_that_its_stream_lives(engine: Engine) -> None:
+    """Whoever hears nothing for ten seconds begins anew, and then waits behind those who wait."""
+    commit(engine, 1)
+    consumer, busy = Consumer(), threading.Event()
+    async with opened(engine, consumer, progress_seconds=0.1, busy=busy):
+        try:
+            await consumer.next_of("snapshot_begin")
+            for _ in range(3):
+                assert (await consumer.next_of("progress")).progress.head_revision == 1
+        finally:
+            busy.set()
+        while (message := await consumer.received.get()).WhichOneof("message") == "progress":
+            pass
+        assert [change.revision for change in message.snapshot.changes] == [1]
 
 
 ACKNOWLEDGEMENT: Final = api.SubscribeRequest(acknowledge=api.Acknowledgement()).SerializeToString()

@@ -310,7 +310,16 @@ class Subscription:
         self._sent_at = self._now()
 
     async def _read(self, read: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._parts.readers, read)
+        """What `read` gives, which a thread runs. While that lasts, the client is told that its stream lives."""
+        reading = asyncio.get_running_loop().run_in_executor(self._parts.readers, read)
+        try:
+            while not reading.done():
+                await asyncio.wait({reading}, timeout=max(0.0, self._progress_due() - self._now()))
+                if not reading.done():
+                    await self._send_progress()
+        finally:
+            reading.cancel()
+        return reading.result()
 
     async def _wait_until(self, due: float) -> None:
         try:
