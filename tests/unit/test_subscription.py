@@ -34,8 +34,9 @@ class Consumer:
         self.received: asyncio.Queue[api.SubscribeResponse] = asyncio.Queue()
         self.gone = asyncio.Event()
 
-    async def read(self) -> None:
+    async def read(self) -> bytes | None:
         await self.gone.wait()
+        return None
 
     async def write(self, message: bytes) -> None:
         self.received.put_nowait(api.SubscribeResponse.FromString(message))
