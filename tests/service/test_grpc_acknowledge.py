@@ -82,3 +82,14 @@ async def test_what_was_not_sent_or_goes_back_cannot_be_acknowledged(client: Cli
         error = await stream.failure()
     assert isinstance(error, InvalidInput)
     assert [violation.field for violation in error.violations] == ["acknowledge.applied_revision"]
+
+
+async def test_what_is_larger_than_any_acknowledgement_ends_the_stream(client: Client) -> None:
+    await client.make_namespace("ack-large")
+    large = sync_pb.SubscribeRequest.FromString(b"\x7a\x88\x27" + bytes(5000))  # as if of a later version
+    async with client.subscribe("ack-large", after_revision=0) as stream:
+        await stream.next_of("subscribed")
+        await stream.call.write(large)
+        error = await stream.failure()
+    assert isinstance(error, InvalidInput)
+    assert error.reason == "TOO_LARGE"

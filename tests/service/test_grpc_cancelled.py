@@ -141,11 +141,14 @@ async def test_the_audit_log_has_the_outcome_of_a_batch_whose_stream_was_cancell
 
 
 class Endless:
-    """A client's stream that says nothing more."""
+    """A client's stream that says nothing more until its call has ended."""
 
-    async def read(self) -> bytes:
-        await asyncio.Event().wait()
-        return b""
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    async def read(self) -> object:
+        await self.ended.wait()
+        return grpc.aio.EOF
 
     async def write(self, _: bytes) -> None:
         raise AssertionError("nothing is answered")
@@ -167,3 +170,16 @@ async def test_the_newest_batch_of_a_stream_is_let_go_of_first() -> None:
     await asyncio.sleep(0.01)
     await turns.close()
     assert let_go == [3, 2, 1, 0]
+
+
+async def test_a_stream_that_is_cut_off_while_it_is_read_leaves_nothing_behind() -> None:
+    before, context = asyncio.all_tasks(), Endless()
+    turns = Turns(cast("Context", context), asyncio.Event())
+    reading = asyncio.create_task(turns.next_batch())
+    await asyncio.sleep(0.01)
+    reading.cancel()
+    await asyncio.wait({reading})
+    assert reading.cancelled()
+    await turns.close()
+    context.ended.set()
+    await until(lambda: asyncio.all_tasks() == before)

@@ -80,8 +80,7 @@ class Follower:
     def has_what(self, engine: Engine) -> bool:
         """Whether it has just what is in answers."""
         with engine.store.reader() as catalog:
-            rows = catalog.live(1, self._revision, 0, 10**6)
-        changes = [pb.Change.FromString(row.change) for row in rows]
+            changes = [pb.Change.FromString(row.change) for row in catalog.live(1, self._revision, 0, 10**6)]
         return self._items == {change.item_id: change.fingerprint for change in changes}
 
 

@@ -10,7 +10,7 @@ One that came late had ended when it was made.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -311,14 +311,17 @@ class Catalog:
         _demand(wanted, found, namespace)
         return [found[revision] for revision in wanted]
 
-    def changes(self, namespace: int, after: int, until: int, limit: int) -> list[Committed]:
-        """At most `limit` changes above `after` and not above `until`, in order."""
-        rows = self.connection.execute(
+    def changes(self, namespace: int, after: int, until: int, limit: int) -> Generator[Committed, None, None]:
+        """At most `limit` changes above `after` and not above `until`, in order, each read when it is asked for.
+
+        Close it before the connection's transaction ends.
+        """
+        for row in self.connection.execute(
             f"SELECT {_CHAINED} FROM journal j WHERE j.namespace = ? AND j.revision > ? AND j.revision <= ?"  # noqa: S608
             " ORDER BY j.revision LIMIT ?",
             (namespace, after, until, limit),
-        )
-        return [_committed(namespace, *row) for row in rows]
+        ):
+            yield _committed(namespace, *row)
 
     def entries(self, after: int, limit: int) -> list[tuple[int, int | None, bytes | None, bytes]]:
         """At most `limit` journal entries above the sequence `after`, in order: sequence, revision, change, record."""
@@ -333,15 +336,18 @@ class Catalog:
             found.append((sequence, entry[0], entry[1], entry[3]))
         return found
 
-    def live(self, namespace: int, at: int, after: int, limit: int) -> list[Committed]:
-        """At most `limit` versions that are in answers at a revision and were made above `after`, in order."""
-        rows = self.connection.execute(
+    def live(self, namespace: int, at: int, after: int, limit: int) -> Generator[Committed, None, None]:
+        """At most `limit` versions that are in answers at a revision and were made above `after`, in order.
+
+        As `changes`: the order is that of the versions, since SQLite would sort by the journal's, and read all for it.
+        """
+        for row in self.connection.execute(
             f"SELECT {_CHAINED} FROM (SELECT namespace, revision FROM versions"  # noqa: S608
             f" WHERE namespace = :n AND revision > :after AND {_IN_ANSWERS} ORDER BY revision LIMIT :limit) v"
-            " JOIN journal j ON j.namespace = v.namespace AND j.revision = v.revision ORDER BY j.revision",
+            " JOIN journal j ON j.namespace = v.namespace AND j.revision = v.revision ORDER BY v.revision",
             {"n": namespace, "at": at, "after": after, "limit": limit},
-        )
-        return [_committed(namespace, *row) for row in rows]
+        ):
+            yield _committed(namespace, *row)
 
     def changed_items(self, namespace: int, after: int, until: int, end: int, limit: int) -> list[tuple[int, str]]:
         """At most `limit` items whose newest change not above `end` is above `after` and not above `until`, with it.

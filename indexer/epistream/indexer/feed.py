@@ -7,8 +7,9 @@ give the same bytes.
 
 import threading
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
@@ -30,7 +31,7 @@ A change is at most about 1.1 MB.
 """
 
 _PAGE: Final = 500
-"""How many changes are read from the journal for one batch at most."""
+"""How many changes are looked at for one batch at most, where few of them match."""
 
 _SHARED_MAX: Final = 32
 """How many batches are kept for subscriptions at the same cursor."""
@@ -219,17 +220,17 @@ class Feed:
         return batch
 
     def replay(self, namespace: str, after: int, wish: Wish, max_bytes: int = BATCH_BYTES_MAX) -> Batch:
-        """The changes above `after`, from the journal. Blocks: run it in a thread.
+        """The changes above `after`, from the journal. Blocks: run it in a thread. Memory is bounded by the batch.
 
         Raises:
             Resync: COMPACTED, when `after` is no longer retained.
         """
         self.check_start(namespace, after)
         state = self._namespaces.state(namespace)
-        with self._store.reader() as catalog:
-            rows = catalog.changes(state.config.number, after, state.head, _PAGE)
-            frames = [self._read_frame(catalog, state, row, for_filter=bool(wish.filter)) for row in rows]
-        return _batch(frames, wish, after, max_bytes)
+        number, for_filter = state.config.number, bool(wish.filter)
+        with self._store.reader() as catalog, closing(catalog.changes(number, after, state.head, _PAGE)) as rows:
+            frames = (self._read_frame(catalog, state, row, for_filter=for_filter) for row in rows)
+            return _batch(frames, wish, after, max_bytes)
 
     def snapshot(self, namespace: str, at: int, after: int, wish: Wish, max_bytes: int = BATCH_BYTES_MAX) -> Batch:
         """Versions that are in answers at the revision `at` and were made above `after`, in order.
@@ -237,14 +238,13 @@ class Feed:
         `last_revision` is `at` when there are no more.
         Blocks: run it in a thread. Memory is bounded by the batch, whatever the size of the namespace.
         """
-        state = self._namespaces.state(namespace)
+        number = self._namespaces.state(namespace).config.number
         with self._store.reader() as catalog:
-            rows = catalog.live(state.config.number, at, after, _PAGE)
-            frames = [_framed(row, pb.Change.FromString(row.change), None) for row in rows]
-        batch = _batch(frames, wish, after, max_bytes)
-        if not rows or (len(rows) < _PAGE and batch.last_revision == rows[-1].revision):
-            return Batch(batch.body, batch.count, at, batch.commit_times_us)
-        return batch
+            with closing(catalog.live(number, at, after, _PAGE)) as rows:
+                frames = (_framed(row, pb.Change.FromString(row.change), None) for row in rows)
+                batch = _batch(frames, wish, after, max_bytes)
+            is_whole = not list(catalog.live(number, at, batch.last_revision, 1))
+        return replace(batch, last_revision=at) if is_whole else batch
 
     def _read_frame(self, catalog: Catalog, state: NamespaceState, row: Committed, *, for_filter: bool) -> _Frame:
         change = pb.Change.FromString(row.change)
@@ -264,7 +264,7 @@ class Feed:
         return Resync(text, reason=reason, state=State(self._store.epoch, state.head, state.floor))
 
 
-def _batch(frames: Sequence[_Frame], wish: Wish, after: int, max_bytes: int) -> Batch:
+def _batch(frames: Iterable[_Frame], wish: Wish, after: int, max_bytes: int) -> Batch:
     """As many of `frames` as fit, at least one."""
     wanted = pb.Filter.FromString(wish.filter) if wish.filter else None
     parts: list[bytes] = []

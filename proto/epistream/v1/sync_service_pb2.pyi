@@ -35,7 +35,9 @@ class SubscribeRequest(_message.Message):
 
     @_builtins.property
     def acknowledge(self) -> Global___Acknowledgement:
-        """What the consumer has done with what it got. Any later message."""
+        """What the consumer has done with what it got. Any later message, of at most 4 KiB (RESOURCE_EXHAUSTED otherwise). 64 of them are read as they
+        come, and one more for each change that was sent; of what is beyond, one each 50 ms, and the rest waits.
+        """
 
     def __init__(
         self,

@@ -42,6 +42,13 @@ _UNANSWERED_MAX: Final = 64
 _PACE_SECONDS: Final = (0.05, 0.15)
 """Between these such a stream waits after each message; by chance, so that those beside it are not sent to at once."""
 
+_SAID_BYTES_MAX: Final = 4096
+"""An acknowledgement has less than 64 bytes; what a later version may say has room, too."""
+_SAID_AT_ONCE: Final = 64
+"""So many messages of a client are read as they come, and one more for each change that is sent to it."""
+_SAID_SECONDS: Final = 0.05
+"""After each one beyond these the next is read so much later. Acknowledgements are cumulative, so none is missed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -113,6 +120,8 @@ class Subscription:
         self._opened_us = parts.clock.now_us()
         self._listening: asyncio.Task[None] | None = None
         self._pacing = False
+        self._may_say = _SAID_AT_ONCE
+        """So many more messages of the client's are read as they come."""
         self._wake = asyncio.Event()
         """Set when there may be something to do: a commit, an acknowledgement that is wrong, the end of the service."""
         self.stream: Final = parts.consumers.connect(self._namespace, request.consumer, self._cursor)
@@ -142,13 +151,18 @@ class Subscription:
         await self._follow()
 
     async def _listen(self) -> None:
-        """Take acknowledgements until the client sends no more.
+        """Take acknowledgements until the client sends no more, no faster than it may need to send them.
 
         Runs as a task that nobody cancels. It ends when the client half-closes, and with the call.
         """
         try:
             while (raw := await read_message(self._context)) is not None:
+                _check_later(raw)
                 self._take(_parsed(raw, self._call))
+                if self._may_say:
+                    self._may_say -= 1
+                else:
+                    await asyncio.sleep(_SAID_SECONDS)
         except EpistreamError as error:
             self._end(error)
         except Exception as error:  # noqa: BLE001 - a bug ends this stream and is logged
@@ -237,6 +251,7 @@ class Subscription:
         live = oldest_us >= self._opened_us
         if live:
             self.stream.unacknowledged.append((batch.last_revision, oldest_us))
+        self._may_say += batch.count
         await self._write(raw_pb2.RawSubscribeResponse(changes=batch.body).SerializeToString())
         if live:
             self._parts.metrics.push_latency.observe(max(0, self._parts.clock.now_us() - oldest_us) / 1e6)
@@ -295,7 +310,16 @@ class Subscription:
         self._sent_at = self._now()
 
     async def _read(self, read: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._parts.readers, read)
+        """What `read` gives, which a thread runs. While that lasts, the client is told that its stream lives."""
+        reading = asyncio.get_running_loop().run_in_executor(self._parts.readers, read)
+        try:
+            while not reading.done():
+                await asyncio.wait({reading}, timeout=max(0.0, self._progress_due() - self._now()))
+                if not reading.done():
+                    await self._send_progress()
+        finally:
+            reading.cancel()
+        return reading.result()
 
     async def _wait_until(self, due: float) -> None:
         try:
@@ -303,6 +327,13 @@ class Subscription:
                 await self._wake.wait()
         except TimeoutError:
             pass
+
+
+def _check_later(raw: bytes) -> None:
+    """Raises InvalidInput, TOO_LARGE, for a message after the first that is larger than any of use."""
+    if len(raw) > _SAID_BYTES_MAX:
+        text = f"the message has {len(raw):,} bytes, after the first one {_SAID_BYTES_MAX:,} may be sent"
+        raise InvalidInput(text, reason="TOO_LARGE")
 
 
 def _parsed(raw: bytes, call: Call) -> api.SubscribeRequest:

@@ -53,8 +53,10 @@ class Turns:
         await self._slots.acquire()
         reading = asyncio.create_task(read_message(self._context))
         ending = asyncio.create_task(self._draining.wait())
-        await asyncio.wait({reading, ending, self._answering}, return_when=asyncio.FIRST_COMPLETED)
-        ending.cancel()
+        try:
+            await asyncio.wait({reading, ending, self._answering}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ending.cancel()  # also when the stream is cut off: it would wait until the service goes down
         # The reading is left to end with the call.
         return reading.result() if reading.done() and not self._answering.done() else None
 
