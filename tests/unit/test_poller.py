@@ -110,6 +110,14 @@ def test_large_records_are_told_in_portions(monkeypatch: pytest.MonkeyPatch) -> 
     assert [offsets for _, _, offsets in service.polled] == [[0, 1], [2], [3], [4]]
 
 
+def test_headers_weigh_what_they_take_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    service, kafka = _Service(99), _Kafka([b"x"] * 4)
+    many = [("", b"")] * 50_000
+    kafka.partitions = [[one._replace(headers=many) for one in kafka.partitions[0]]]
+    read(kafka, service, monkeypatch)
+    assert [offsets for _, _, offsets in service.polled] == [[0], [1], [2], [3]]
+
+
 def test_a_time_that_a_submission_could_not_say_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Brokers take any 64 bits; a store and a message do not."""
     service, kafka = _Service(99), _Kafka([b"x"] * 6)

@@ -31,7 +31,7 @@ from typing import Any, Final
 from epistream.indexer.clock import SystemClock
 from epistream.indexer.model import Position, Record
 from epistream.services.kafka import clients
-from epistream.services.kafka.backlog import BATCH_BYTES_MAX
+from epistream.services.kafka.backlog import BATCH_BYTES_MAX, weight_bytes
 from epistream.services.kafka.batches import Refused
 from epistream.services.kafka.keeper import Service
 from epistream.services.kafka.parcels import Parcel, pack
@@ -243,7 +243,7 @@ def _portions(records: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """The records in order, cut so that a portion is no larger than what is prepared together, or one record."""
     start = size = 0
     for at, record in enumerate(records):
-        more = len(record.value or b"") + sum(len(value or b"") for _, value in record.headers)
+        more = weight_bytes(record)
         if at > start and size + more > BATCH_BYTES_MAX:
             yield records[start:at]
             start, size = at, 0
