@@ -79,6 +79,7 @@ def taking(
     start: Literal["earliest", "latest"] = "earliest",
     group: str = "",
     publish: bool = False,
+    make_topics: bool = False,
     around_commit: Callable[[Commit], Commit] = lambda commit: commit,
     security: KafkaSecurity = PLAINTEXT,
     carried: Mapping[str, Collection[pb.Origin.ValueType]] = CARRIED,
@@ -100,6 +101,7 @@ def taking(
         engine.feed.subscribe_to_commits,
         metrics,
         group=group,
+        submission_topics=topics if make_topics else (),
         security=security,
     )
     writer.start()
