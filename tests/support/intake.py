@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from epistream.clients.kafka_producer import KafkaProducer
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.engine import Engine
+from epistream.indexer.model import Place
 from epistream.indexer.outbox import acknowledge
 from epistream.indexer.store import Store, check, read_only
 from epistream.services.kafka.intake import Intake
@@ -56,7 +57,7 @@ class Taking:
     def await_read(self, topic: str, offset: int, partition: int = 0) -> None:
         """Waits until every record before `offset` has had its effect."""
         wait_until(
-            lambda: self.engine.pipeline.positions().get((topic, partition), 0) >= offset,
+            lambda: self.engine.pipeline.positions().get((topic, partition), Place(0)).offset >= offset,
             f"offset {offset} of {topic}/{partition}",
         )
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from epistream.indexer.model import Place
 from epistream.services.kafka import clients, poller
 from epistream.services.kafka.backlog import BATCH_BYTES_MAX
 from epistream.services.kafka.poller import Poller
@@ -52,8 +53,12 @@ class _Kafka:
     def assignment(self) -> Sequence[object]:
         return ()
 
-    def seek(self, partition: Any, offset: int) -> None:
-        self.at[partition.partition] = offset
+    @property
+    def _subscription(self) -> "_Kafka":
+        return self
+
+    def seek(self, partition: Any, at: Any) -> None:
+        self.at[partition.partition] = at.offset
 
     def poll(self, _timeout_ms: int, max_records: int) -> Mapping[Partition, Sequence[Read]]:
         polled = {}
@@ -80,7 +85,7 @@ class _Service:
             if self.calls == self.fail_at:
                 raise MemoryError("for the test")
             _, number, following, parcels = message["polled"]
-            self.polled.append((number, following, [parcel[0][5][2] for parcel in parcels]))
+            self.polled.append((number, following.offset, [parcel[0][5][2] for parcel in parcels]))
             self.times_us += [parcel[0][4] for parcel in parcels]
 
 
@@ -88,7 +93,7 @@ def read(kafka: _Kafka, service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "consumer", kafka.consumer)
     monkeypatch.setattr(poller, "_RETRY_SECONDS", (0.0,))
     one = Poller("nowhere", service)
-    one.begin({("facts", number): 0 for number in range(len(kafka.partitions))})
+    one.begin({("facts", number): Place(0) for number in range(len(kafka.partitions))})
     with pytest.raises(_Done):
         one.run()
 

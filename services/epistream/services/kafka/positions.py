@@ -34,6 +34,6 @@ def reread(folder: Path, topic: str, partition: int, offset: int | None = None) 
             positions.place(connection, topic, partition, offset)
     finally:
         store.close()
-    was = "had no position" if before is None else f"was to be read from offset {before} on"
+    was = "had no position" if before is None else f"was to be read from offset {before.offset} on"
     now = "where the setting kafka_start says" if offset is None else f"at offset {offset}"
     return f"{topic}/{partition} {was}; at its next start the service begins {now}"
