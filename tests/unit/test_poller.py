@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pytest
+from kafka.errors import CorruptRecordError
 
 from epistream.indexer.model import Place
 from epistream.services.kafka import clients, poller
@@ -41,14 +42,20 @@ class _Kafka:
             for number, of_one in enumerate(values)
         ]
         self.at: dict[int, int] = {}
+        self.clients: list[str] = []
+        self.corrupt = b"?"
 
     @contextmanager
-    def consumer(self, *_: object) -> Iterator["_Kafka"]:
+    def consumer(self, _bootstrap: str, client_id: str, _security: object) -> Iterator["_Kafka"]:
         self.at = {}
+        self.clients.append(client_id)
         yield self
 
     def assign(self, partitions: object) -> None:
         pass
+
+    def end_offsets(self, partitions: Sequence[Any]) -> Mapping[Any, int]:
+        return {one: len(self.partitions[one.partition]) for one in partitions}
 
     def assignment(self) -> Sequence[object]:
         return ()
@@ -64,6 +71,8 @@ class _Kafka:
         polled = {}
         for number, offset in self.at.items():
             if records := self.partitions[number][offset : offset + max_records]:
+                if records[0].value == self.corrupt:
+                    raise CorruptRecordError
                 polled[Partition("facts", number)] = records
                 self.at[number] = offset + len(records)
         if not polled:
@@ -78,8 +87,11 @@ class _Service:
         self.fail_at, self.calls = fail_at, 0
         self.polled: list[tuple[int, int, list[int]]] = []
         self.times_us: list[int | None] = []
+        self.stopped: list[Any] = []
 
     def tell(self, **message: Any) -> None:
+        if "stopped" in message:
+            self.stopped.append(message["stopped"][:3])
         if message.get("polled"):
             self.calls += 1
             if self.calls == self.fail_at:
@@ -131,3 +143,13 @@ def test_a_time_that_a_submission_could_not_say_is_not_kept(monkeypatch: pytest.
     kafka.partitions = [[one._replace(timestamp=time) for one, time in zip(kafka.partitions[0], times, strict=True)]]
     read(kafka, service, monkeypatch)
     assert service.times_us == [None, 0, (end - 1) * 1000, None, None, None]
+
+
+def test_what_cannot_be_read_is_looked_for_only_where_there_is_something_to_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service, kafka = _Service(99), _Kafka(*[[]] * 25, [b"?"], *[[]] * 25, [b"a"])
+    read(kafka, service, monkeypatch)
+    assert service.stopped == [["facts", 25, "UNREADABLE"]]
+    assert service.polled == [(51, 1, [0])]
+    assert kafka.clients.count("epistream-intake-probe") == 3, "to ask where each ends, and for two that have more"

@@ -189,16 +189,26 @@ class Poller:
         self._service.tell(denied={topic: _DENIED.format(topic=topic) for topic in self._denied})
 
     def _unreadable(self) -> Iterator[tuple[Partition, Exception]]:
-        """The partitions whose next record cannot be read, each tried alone."""
+        """The partitions whose next record cannot be read, each tried alone. One without a next would be waited for."""
+        from kafka import TopicPartition
         from kafka import errors as kafka
 
-        for partition, place in self._next.items():
+        try:
+            with self._probe() as consumer:
+                ends = consumer.end_offsets([TopicPartition(*partition) for partition in self._readable()])
+        except kafka.KafkaError as error:  # as where one has no leader now
+            _LOG.warning("Kafka does not say where the partitions end; it is asked again: %s", error)
+            return
+        for partition in _keyed(partition for partition, end in ends.items() if end > self._next[partition].offset):
             try:
-                with clients.consumer(self._bootstrap, "epistream-intake-probe", self._security) as consumer:
-                    _assign(consumer, [partition], {partition: place})
+                with self._probe() as consumer:
+                    _assign(consumer, [partition], {partition: self._next[partition]})
                     clients.polled(consumer, int(_PROBE_SECONDS * 1000), 1)
             except (kafka.CorruptRecordError, kafka.UnsupportedCodecError) as error:
                 yield partition, error
+
+    def _probe(self) -> contextlib.AbstractContextManager[Any]:
+        return clients.consumer(self._bootstrap, "epistream-intake-probe", self._security)
 
     def _stop_partitions(self, partitions: Iterable[Partition], reason: str, what: str) -> None:
         for topic, number in partitions:
