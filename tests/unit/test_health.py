@@ -30,7 +30,7 @@ async def test_a_follower_that_does_not_read_hears_how_it_is_when_it_reads_again
     health = Health(["a"], "")
     await health.start()
     follower = Follower()
-    watch: Any = health.servicer.handlers()["Watch"].stream_stream
+    watch: Any = health.servicer.handlers(None)["Watch"].stream_stream
     following = asyncio.create_task(watch(None, follower))
     await asyncio.sleep(0.1)
 

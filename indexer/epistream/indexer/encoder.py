@@ -211,7 +211,10 @@ class SentenceTransformerEmbedder:
         if self._weights_sha256 is not None:
             _check_weights(folder, self._weights_sha256)
         model = self._build(folder if folder.is_dir() else None)
-        dimension = _encode_step(model, ["one"]).shape[1]
+        try:
+            dimension = _encode_step(model, ["one"]).shape[1]
+        except Unavailable as error:
+            raise Broken(f"there is not enough memory for the encoder {self._model_name}") from error
         if self._dimension not in (None, dimension):
             raise Broken(
                 f"the encoder {self._model_name} makes {dimension} dimensions, its files announce {self._dimension}"

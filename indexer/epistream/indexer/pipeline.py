@@ -95,10 +95,11 @@ class Pipeline:
         if atomic and refused:
             draft.entries.clear()
         write(self._store, draft, map(record_of, prepared))
+        if not (atomic and refused):
+            self._stands(draft, moments)  # first: nothing may come between what is durable and what is known of it
         self._remember_refused(draft)
         if atomic and refused:
             raise _refusal(refused)
-        self._stands(draft, moments)
         return receipts
 
     def release(self, rulings: Sequence[Ruling]) -> list[pb.Receipt]:

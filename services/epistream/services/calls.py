@@ -8,7 +8,7 @@ import math
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
@@ -38,8 +38,6 @@ _UNKNOWN_LINES_PER_SECOND: Final = 10
 """Of the audit log, about callers whom nobody knows. The metric counts all of them."""
 _HEAR_SECONDS: Final = 1.0
 _ARRIVE_SECONDS: Final = 0.1
-_ANSWER_BYTES_LARGE: Final = 64 * 1024
-"""What a client has room for unread."""
 _PROMPT_SECONDS: Final = 1.0
 """A request that takes longer to come is one of those of which a principal may have only some."""
 _UNHEARD: Final = ("UNAUTHENTICATED", "RESOURCE_EXHAUSTED")
@@ -178,7 +176,9 @@ class Calls:
         rule = RULES[method]
 
         async def served(context: Context, call: Call) -> bytes:
-            request = _granted(method, parse, call)
+            request, allowance = _granted(method, parse, call), call.caller.allowance
+            if self._guard.guarded:
+                allowance.check_untaken()
             response = await self._in_time(context, answer, request, call)
             if len(response) > self._answer_bytes_max:
                 raise InvalidInput(
@@ -186,8 +186,10 @@ class Calls:
                     " ask for less at a time",
                     reason="TOO_LARGE",
                 )
-            if self._guard.guarded and len(response) > _ANSWER_BYTES_LARGE:
-                await _sendable(context, call, len(response))
+            if self._guard.guarded:
+                size = len(response)
+                allowance.answered(size)
+                context.add_done_callback(lambda _: allowance.taken(size))  # type: ignore[arg-type] # theirs is no Protocol
             return response
 
         async def serve(_request: object, context: Context) -> bytes:
@@ -299,6 +301,7 @@ class Calls:
         try:
             caller = self._guard.caller_of(context)
             call = Call(rule, caller, partial(self._record, method, context), held, context.invocation_metadata)
+            self._require_up()
             begin(caller.allowance)
             held.enter_context(lasts(caller.allowance))
             if bounded:
@@ -337,17 +340,21 @@ class Calls:
             Unavailable: DEADLINE, it did not come in time; OVERLOADED, too many of the caller's are on their way.
         """
         reading, seconds = asyncio.create_task(read_message(context)), self._seconds(context)
-        raw: bytes | None = None
+        unread = self._guard.guarded
         try:
             await asyncio.wait({reading}, timeout=min(seconds, _PROMPT_SECONDS))
-            if not reading.done():
-                with caller.allowance.arriving() if self._guard.guarded else nullcontext():
-                    await asyncio.wait({reading}, timeout=seconds - _PROMPT_SECONDS)
+            with ExitStack() as slow:
+                if not reading.done() and unread:
+                    unread = False  # where we refuse it, that is not the caller's doing
+                    slow.enter_context(caller.allowance.arriving())
+                    unread = True
+                await asyncio.wait({reading}, timeout=max(0.0, seconds - _PROMPT_SECONDS))
             if not reading.done():
                 raise Unavailable(f"no request came within {seconds:.1f} seconds: try again", reason="DEADLINE")
             raw = reading.result()
+            unread = unread and raw is None
         finally:
-            if raw is None and self._guard.guarded:
+            if unread:
                 caller.allowance.unread()
         if raw is None:
             raise InvalidInput("no request came, or a larger one than is read: send less at a time", reason="TOO_LARGE")
@@ -385,11 +392,7 @@ class Calls:
     @contextmanager
     def _admitted(self) -> Iterator[None]:
         """One that the service does not go down before."""
-        if self.draining.is_set():
-            self._turned_away += 1
-            raise Unavailable(
-                "the service is going down: try again", reason="DRAINING", retry_delay_seconds=_RETRY_DELAY_SECONDS
-            )
+        self._require_up()
         self._open += 1
         self._none_open.clear()
         try:
@@ -398,6 +401,13 @@ class Calls:
             self._open -= 1
             if not self._open:
                 self._none_open.set()
+
+    def _require_up(self) -> None:
+        if self.draining.is_set():
+            self._turned_away += 1
+            raise Unavailable(
+                "the service is going down: try again", reason="DRAINING", retry_delay_seconds=_RETRY_DELAY_SECONDS
+            )
 
     def _seconds(self, context: Context) -> float:
         """How long a unary call has, from now on."""
@@ -421,23 +431,6 @@ class Calls:
             if not limit.expired():
                 raise
             raise Unavailable(f"not answered within {seconds:.1f} seconds: try again", reason="DEADLINE") from error
-
-
-async def _sendable(context: Context, call: Call, size: int) -> None:
-    """Wait until so much more may be on its way to the caller. A call that is answered does not count as open any more.
-
-    Raises:
-        Unavailable: DEADLINE, it did not take what it has been answered before.
-    """
-    allowance = call.caller.allowance
-    try:
-        async with asyncio.timeout(call.remaining_seconds()):
-            await allowance.send_answer(size)
-    except TimeoutError as error:
-        raise Unavailable(
-            "answers to you are not taken: read what is answered, and try again", reason="DEADLINE"
-        ) from error
-    context.add_done_callback(lambda _: allowance.answer_taken(size))  # type: ignore[arg-type] # theirs is no Protocol
 
 
 async def _hear(context: Context, *, reads: bool) -> None:

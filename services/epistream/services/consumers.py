@@ -227,6 +227,7 @@ class Consumers:
                         if not followers.has_applied(consumer, revision):
                             await followers.reach(consumer, revision)
         except TimeoutError as error:
-            behind = ", ".join(followers.lacking(wanted, revision))
-            raise Unavailable(f"revision {revision} is not yet applied by {behind}", reason="DEADLINE") from error
+            if lacking := followers.lacking(wanted, revision):
+                behind = ", ".join(lacking)
+                raise Unavailable(f"revision {revision} is not yet applied by {behind}", reason="DEADLINE") from error
         return sorted(wanted)

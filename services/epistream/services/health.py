@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,10 +25,17 @@ _UNHEARD_MAX: Final = 100
 """How many calls may be open whose request has not come."""
 _UNHEARD_SECONDS: Final = 2.0
 """So long one is waited for."""
-_PROBES_MAX: Final = 2 * (_WATCHES_MAX + _UNHEARD_MAX)
-"""Open at the port that is for probes alone: more than may last, so that there is room for who asks and is answered."""
-_PROBE_BYTES_MAX: Final = 4096
-"""Of a request at the port that is for probes alone."""
+_UNTAKEN_MAX: Final = 100
+"""How many answers may be untaken at a port that is not for health alone, since their calls are among those of all."""
+_PROBE_OPTIONS: Final = (
+    *OPTIONS,
+    ("grpc.max_receive_message_length", 4096),
+    # At the port for probes alone nobody is turned away, so what one connection may have open is bounded, and how long
+    # it lives: who follows for longer makes another.
+    ("grpc.max_concurrent_streams", 20),
+    ("grpc.max_connection_age_ms", 60_000),
+    ("grpc.max_connection_age_grace_ms", 5_000),
+)
 _LOOK_SECONDS: Final = 1.0
 _ROOM_BYTES: Final = 64 * 1024 * 1024
 """So much free makes a full disk one with room again: as much as may wait to be written. Where a page is free and the
@@ -60,16 +67,16 @@ class Health:
         self._probed: grpc.aio.Server | None = None
         self.address = ""
         if address:
-            self._probed = grpc.aio.server(
-                options=(*OPTIONS, ("grpc.max_receive_message_length", _PROBE_BYTES_MAX)),
-                maximum_concurrent_rpcs=_PROBES_MAX,
-            )
-            self.add_to(self._probed)
+            self._probed = grpc.aio.server(options=_PROBE_OPTIONS)
+            self._add_to(self._probed, None)
             self.address = bound(self._probed, address, None)
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Have another server answer the same, too."""
-        handler = grpc.method_handlers_generic_handler(health.SERVICE_NAME, self.servicer.handlers())
+        self._add_to(server, _UNTAKEN_MAX)
+
+    def _add_to(self, server: grpc.aio.Server, untaken_max: int | None) -> None:
+        handler = grpc.method_handlers_generic_handler(health.SERVICE_NAME, self.servicer.handlers(untaken_max))
         server.add_generic_rpc_handlers((handler,))
 
     async def start(self) -> None:
@@ -135,11 +142,37 @@ class _Servicer:
         self._unheard: dict[asyncio.Future[None], None] = {}
         """What ends the waiting for a request, the oldest first."""
 
-    def handlers(self) -> dict[str, Handler]:
-        """The service's methods. All are streams of requests, which nobody waits for but we."""
+    def handlers(self, untaken_max: int | None) -> dict[str, Handler]:
+        """The service's methods at one port. All are streams of requests, which nobody waits for but we.
+
+        Args:
+            untaken_max: how many answers may be on their way to clients that do not take them; None for any number.
+        """
+        untaken = 0
+
+        async def sent(answer: Awaitable[bytes], context: Context) -> bytes:
+            nonlocal untaken
+            found = await answer
+            if untaken_max is not None and untaken >= untaken_max:
+                many = f"{untaken_max} answers have not been taken: try again"
+                await abort(context, grpc_status(Unavailable(many, reason="OVERLOADED")))
+            untaken += 1
+            context.add_done_callback(taken)  # type: ignore[arg-type] # theirs is no Protocol
+            return found
+
+        def taken(_: object) -> None:
+            nonlocal untaken
+            untaken -= 1
+
+        async def check(_requests: object, context: Context) -> bytes:
+            return await sent(self._check(context), context)
+
+        async def list_all(_requests: object, context: Context) -> bytes:
+            return await sent(self._list(context), context)
+
         return {
-            "Check": grpc.stream_unary_rpc_method_handler(self._check),
-            "List": grpc.stream_unary_rpc_method_handler(self._list),
+            "Check": grpc.stream_unary_rpc_method_handler(check),
+            "List": grpc.stream_unary_rpc_method_handler(list_all),
             "Watch": grpc.stream_stream_rpc_method_handler(self._watch),
         }
 
@@ -159,12 +192,12 @@ class _Servicer:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _check(self, _requests: object, context: Context) -> bytes:
+    async def _check(self, context: Context) -> bytes:
         """Whether a service answers."""
         name = await self._asked(context)
         return _encoded(serving=self._serving[name])
 
-    async def _list(self, _requests: object, context: Context) -> bytes:
+    async def _list(self, context: Context) -> bytes:
         """Whether each answers."""
         await self._heard(context)
         statuses = {name: _response(serving=serving) for name, serving in self._serving.items()}

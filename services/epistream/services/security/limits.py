@@ -18,7 +18,11 @@ _ARRIVING_MAX: Final = 32
 """Requests of one principal that take long to come: at 16 MiB each half a gibibyte."""
 _ARRIVING_DELAY_SECONDS: Final = 1.0
 _UNTAKEN_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Of answers to one principal that it has not taken yet: gRPC keeps them, though the calls have been answered."""
+"""Of answers to one principal that it has not taken yet: gRPC keeps them, and their calls, though we have answered."""
+_UNTAKEN_MAX: Final = 1024
+"""How many such answers there may be, of one whose `calls` have no bound,"""
+_UNTAKEN_SPARE: Final = 16
+"""and how many more than its `calls`: that an answer was taken is heard a moment later."""
 _UNREAD_AT_ONCE: Final = 5
 _UNREAD_PER_SECOND: Final = 0.1
 _UNREAD_OWED_MAX: Final = 2
@@ -111,8 +115,8 @@ class Allowance:
         self._bytes = _bucket(limits.bytes_per_second, now)
         self._unread = Bucket(_UNREAD_PER_SECOND, now, _UNREAD_AT_ONCE)
         self._room = Room(limits.in_hand_bytes) if limits.in_hand_bytes is not None else None
-        self._untaken = Room(_UNTAKEN_BYTES_MAX)
-        self._streams = self._open_calls = self._arriving = 0
+        self._untaken_max = _UNTAKEN_MAX if limits.calls is None else limits.calls + _UNTAKEN_SPARE
+        self._streams = self._open_calls = self._arriving = self._untaken = self._untaken_bytes = 0
 
     @property
     def idle(self) -> bool:
@@ -121,7 +125,7 @@ class Allowance:
             return False
         if self._unread.delay_seconds() > 0:
             return False
-        if self._streams or self._open_calls or not self._untaken.empty:
+        if self._streams or self._open_calls or self._untaken:
             return False
         return self._room is None or self._room.empty
 
@@ -191,13 +195,26 @@ class Allowance:
         if self._room is not None:
             self._room.give(size)
 
-    async def send_answer(self, size: int) -> None:
-        """Wait until an answer of so many bytes may be among those that are not taken. End it with `answer_taken`."""
-        await self._untaken.take(size)
+    def check_untaken(self, size: int = 0) -> None:
+        """Raises Unavailable, OVERLOADED, while too many answers are not taken for one more, of so many bytes."""
+        full = self._untaken_bytes and self._untaken_bytes + size >= _UNTAKEN_BYTES_MAX
+        if full or self._untaken >= self._untaken_max:
+            raise Unavailable(
+                f"you have not taken {self._untaken} answers with {self._untaken_bytes:,} bytes: read them first",
+                reason="OVERLOADED",
+                retry_delay_seconds=_ROOM_DELAY_SECONDS,
+            )
 
-    def answer_taken(self, size: int) -> None:
+    def answered(self, size: int) -> None:
+        """An answer of so many bytes is on its way. Raises as `check_untaken`. End it with `taken`."""
+        self.check_untaken(size)
+        self._untaken += 1
+        self._untaken_bytes += size
+
+    def taken(self, size: int) -> None:
         """The client has taken the answer, or is gone."""
-        self._untaken.give(size)
+        self._untaken -= 1
+        self._untaken_bytes -= size
 
     @contextmanager
     def call(self) -> Iterator[None]:
