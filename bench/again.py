@@ -17,6 +17,7 @@ from bench.records import DIMENSION, NAMESPACE
 from bench.report import Figure, at_least, equal, report
 from epistream.clients import SyncKnowledgeClient, SyncProducer
 from epistream.indexer import positions
+from epistream.indexer.model import Place
 from epistream.indexer.store import Store, read_only
 from epistream.services.kafka.positions import reread
 from epistream.v1 import knowledge_pb2 as pb
@@ -81,7 +82,7 @@ def await_position(store: Path, offset: int) -> None:
     deadline = time.monotonic() + _WAIT_SECONDS
     while time.monotonic() < deadline:
         with read_only(store) as catalog:
-            if positions.read(catalog.connection).get((EXPERT, 0), 0) >= offset:
+            if positions.read(catalog.connection).get((EXPERT, 0), Place(0)).offset >= offset:
                 return
         time.sleep(0.1)
     raise SystemExit(f"the service does not come to offset {offset}")

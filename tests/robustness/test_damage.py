@@ -2,25 +2,49 @@
 
 import random
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
 import pytest
 
-from epistream.indexer import repair
+from epistream.indexer import repair, views
 from epistream.indexer import store as stores
 from epistream.indexer.engine import Engine
 from epistream.indexer.feed import Wish
 from epistream.indexer.positions import Cursor
-from epistream.indexer.store import FILE, Store
+from epistream.indexer.store import ANEW, DAMAGED, FILE, Store
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
-from epistream.wire.errors import Broken, NotFound
+from epistream.wire.errors import Broken, NotFound, Unavailable
 from tests.support.knowing import NAMESPACE, commit, commit_from_kafka, direction, open_engine, retraction, submission
 
+ROOT = Path(__file__).parents[2]
 PAGE_BYTES = 1024
 ITEMS = 30
+KILLED_AT = """
+import os, signal, sys
+from pathlib import Path
+from epistream.indexer import repair
+
+nth, folder = int(sys.argv[1]), sys.argv[2]
+seen = 0
+
+def step(event, arguments):
+    global seen
+    names = event in ("os.link", "os.remove", "os.rename") or event == "open" and not isinstance(arguments[0], int)
+    if names and str(arguments[0]).startswith(folder):
+        seen += 1
+        if seen > nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(step)
+repair.remake(Path(folder))
+"""
+"""Makes a store anew and dies before the nth of its steps that change a name in the folder, or open one."""
 Damage = Callable[[bytearray, random.Random], None]
 
 
@@ -152,6 +176,89 @@ def test_whatever_is_damaged_is_found_and_made_anew_from_what_is_true_or_not_at_
         store.close()
         remade += 1
     assert min(remade, refused) > 10
+
+
+@pytest.mark.usefixtures("sound")  # its size of pages
+def test_a_rebuild_that_is_killed_leaves_a_whole_store_in_its_place(tmp_path: Path) -> None:
+    """Before each of its steps. What was committed last is in the WAL, as a service leaves it that is killed."""
+    own = Sound(tmp_path / "data")
+    engine = open_engine(own.folder)
+    commit(engine, submission("In the WAL.", id="wal"))
+    dump, newest = list(engine.store.logical_dump()), pages_in_wal(own.folder)
+    page = next(number for number, name in own.pages.items() if name in views.TABLES and number not in newest)
+    folder, last = own.damaged(page, nothing_left), engine.store.journal.last()
+    engine.close()
+    assert pages_in_wal(folder)
+    nth, killed = 0, -signal.SIGKILL
+    while killed == -signal.SIGKILL:
+        copy = folder.with_name(f"killed-{nth}")
+        shutil.copytree(folder, copy)
+        killed = subprocess.run([sys.executable, "-c", KILLED_AT, str(nth), copy], cwd=ROOT, check=False).returncode
+        store = Store(copy)
+        assert store.epoch == engine.epoch
+        assert store.journal.last() == last
+        assert stores.damage_of_truth(store) == []
+        store.close()
+        repair.remake(copy)
+        assert dumped(copy) == dump
+        nth += 1
+    assert killed == 0
+    assert nth > 6, "the lock, three that may be there, the link, the place, the folder"
+    assert (copy / DAMAGED).exists()
+    assert not (copy / ANEW).exists()
+
+
+def pages_in_wal(folder: Path) -> set[int]:
+    """By their numbers, which stand first in each frame's header of 24 bytes (sqlite.org/fileformat2.html)."""
+    wal = (folder / f"{FILE}-wal").read_bytes()
+    return {int.from_bytes(wal[at : at + 4], "big") for at in range(32, len(wal), 24 + PAGE_BYTES)}
+
+
+def dumped(folder: Path) -> list[str]:
+    store = Store(folder)
+    try:
+        assert stores.check(store) == []
+        return list(store.logical_dump())
+    finally:
+        store.close()
+
+
+def test_a_store_that_somebody_reads_is_not_replaced_under_the_reader(
+    sound: Sound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "BUSY_MILLISECONDS", 1)
+    folder = sound.damaged(page_of(sound, "versions"), nothing_left)
+    store = Store(folder)
+    store.look_for_space()
+    with stores.read_only(folder) as at:
+        assert at.epoch() == store.epoch
+        store.look_for_space()
+        store.close()
+        with pytest.raises(Unavailable, match="-wal cannot be written back, and nothing was changed"):
+            repair.remake(folder)
+        assert not any((folder / name).exists() for name in (ANEW, DAMAGED))
+    repair.remake(folder)
+    assert dumped(folder) == sound.dump
+
+
+@pytest.mark.parametrize(
+    ("left", "says"),
+    [
+        (DAMAGED, f"holds no store, but {DAMAGED}, .* rename that to {FILE} and run `epistream fsck --rebuild`"),
+        (ANEW, f"holds no store, but {ANEW}, of a rebuild that was cut off: restore a backup"),
+    ],
+)
+def test_where_something_is_left_of_a_store_no_empty_one_is_made(
+    sound: Sound, tmp_path: Path, left: str, says: str
+) -> None:
+    shutil.copy(sound.folder / FILE, tmp_path / left)
+    with pytest.raises(Broken, match=says):
+        Store(tmp_path)
+    assert not (tmp_path / FILE).exists()
+    with pytest.raises(Unavailable, match=says), stores.read_only(tmp_path):
+        pass
+    (tmp_path / left).rename(tmp_path / FILE)
+    assert dumped(tmp_path) == sound.dump
 
 
 def page_of(sound: Sound, table: str) -> int:

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from epistream.indexer import store as stores
 from epistream.indexer.engine import Engine
 from epistream.indexer.index import ExactIndex, FaissIndex, IndexFactory
-from epistream.indexer.model import Position
+from epistream.indexer.model import Place, Position
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.wire.errors import Conflict, InvalidInput
@@ -153,7 +153,7 @@ class Life(RuleBasedStateMachine):
             head = self.engine.feed.head(NAMESPACE)
             assert head == len(self.model.states) - 1
             assert found_at(self.engine, head) == set(self.model.live)
-            assert self.engine.pipeline.positions().get((TOPIC, 0), 0) == len(self.over_kafka)
+            assert self.engine.pipeline.positions().get((TOPIC, 0), Place(0)).offset == len(self.over_kafka)
 
     def teardown(self) -> None:
         if self.engine is not None:

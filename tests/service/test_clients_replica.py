@@ -334,7 +334,7 @@ async def test_changes_that_come_again_change_nothing(tmp_path: Path) -> None:
         await replica.wait_current()
         for start, end in ((0, 60), (0, 30), (55, 60)):
             again = Changes([pb.Change.FromString(c.SerializeToString()) for c in history[start:end]], end)
-            await replica._worker.do(replica._apply, again)
+            assert await replica._done(await replica._worker.do(replica._plan, again))
             assert (replica.revision, everything(replica)) == (60, state_after(history, 60))
 
 

@@ -148,7 +148,7 @@ def test_a_slow_writer_holds_reading_up_and_loses_nothing(kafka: Kafka, folder: 
             rounds.add(process.polling._alive_at)
             time.sleep(0.01)
         assert backlog._bytes == held_bytes < 2 * WAITING_BYTES_MAX
-        assert process.engine.pipeline.positions()[topic, 0] == 0
+        assert process.engine.pipeline.positions()[topic, 0].offset == 0
         gate.set()
         process.await_head(namespace, 400)
     assert_each_once(folder, namespace, range(400))
@@ -225,7 +225,7 @@ def test_records_removed_before_they_were_read_stop_the_partition_by_name(
         assert f"epistream kafka reread {topic} 0 --folder FOLDER" in why.message
         sample = f'epistream_ingest_stopped{{partition="0",reason="OFFSET_OUT_OF_RANGE",topic="{topic}"}} 1.0'
         assert sample in process.metrics()
-        assert process.engine.pipeline.positions()[topic, 0] == 10
+        assert process.engine.pipeline.positions()[topic, 0].offset == 10
         wait_until(lambda: process.intake.lag()[topic, 0].records == 20, "its lag")
     assert why.message in caplog.text
     assert "offset 10" in reread(folder, topic, 0)
@@ -247,7 +247,7 @@ def test_a_topic_made_anew_stops_its_partition(kafka: Kafka, folder: Path) -> No
     send(kafka, topic, facts(namespace, range(20, 23)))
     with taking(folder, kafka.bootstrap, topic) as process:
         wait_until(process.intake.stopped, "the stop")
-        assert process.intake.stopped()[topic, 0].reason == "OFFSET_OUT_OF_RANGE"
+        assert process.intake.stopped()[topic, 0].reason == "LOG_TRUNCATED"
         assert process.head(namespace) == 10
     reread(folder, topic, 0)
     with taking(folder, kafka.bootstrap, topic) as process:
@@ -273,7 +273,7 @@ def test_what_is_damaged_in_kafkas_files_stops_only_its_partition_however_much_o
         assert {at: why.reason for at, why in process.intake.stopped().items()} == {(topic, 0): "UNREADABLE"}
         send(kafka, other, facts(namespace, range(100, 103)))
         process.await_head(namespace, 6)
-        assert process.engine.pipeline.positions()[topic, 0] == 3
+        assert process.engine.pipeline.positions()[topic, 0].offset == 3
     reread(folder, topic, 0, 4)
     with taking(folder, kafka.bootstrap, topic, other) as process:
         process.await_head(namespace, 8)

@@ -13,7 +13,9 @@ from epistream.indexer.model import Arrived, Decoded, Malformed, Record, record_
 from epistream.indexer.store import read_only
 from epistream.services.kafka import polling
 from epistream.services.kafka.backlog import Backlog
+from epistream.services.kafka.local import LocalKafka
 from epistream.services.kafka.parcels import Parcel, unpack
+from epistream.services.kafka.positions import reread
 from epistream.services.kafka.progress import Progress
 from epistream.services.kafka.taker import ATTEMPTS
 from epistream.v1 import knowledge_pb2 as pb
@@ -129,3 +131,36 @@ def test_what_brokers_do_not_look_at_holds_up_nothing(kafka: Kafka, folder: Path
     assert [letter.record.position.offset for letter in letters if letter.record.position] == [1, 3]
     assert {letter.receipt.reason for letter in letters} == {pb.REASON_MALFORMED}
     assert_each_once(folder, namespace, range(3))
+
+
+@pytest.mark.slow
+def test_a_log_that_has_lost_its_end_stops_its_partition_also_where_it_has_grown_past_it_again(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Kafka loses what its disk has not kept, or its other brokers do not have; here while no service runs."""
+    with LocalKafka(tmp_path_factory.mktemp("own-kafka")) as own:
+        kafka = Kafka(own.bootstrap)
+        namespace, topic, other = make_namespace(folder), kafka.new_topic(), kafka.new_topic()
+        send(kafka, topic, facts(namespace, range(6)))
+        [file] = (own.log.parent / "data" / f"{topic}-0").glob("*.log")
+        kept_bytes = file.stat().st_size
+        send(kafka, topic, facts(namespace, range(6, 10)))
+        with taking(folder, own.bootstrap, topic, other) as process:
+            process.await_head(namespace, 10)
+        own.kill()
+        os.truncate(file, kept_bytes)
+        own.start()
+        send(kafka, topic, facts(namespace, range(20, 30)))
+        with taking(folder, own.bootstrap, topic, other) as process:
+            wait_until(process.intake.stopped, "the stop")
+            why = process.intake.stopped()[topic, 0]
+            assert why.reason == "LOG_TRUNCATED"
+            assert "read from offset 10. Kafka has lost what was read from offset 6 on," in why.message
+            send(kafka, other, facts(namespace, range(100, 103)))
+            process.await_head(namespace, 13)
+            assert process.engine.pipeline.positions()[topic, 0].offset == 10
+        reread(folder, topic, 0, 6)
+        with taking(folder, own.bootstrap, topic, other) as process:
+            process.await_head(namespace, 23)
+            assert process.intake.stopped() == {}
+    assert_each_once(folder, namespace, [*range(10), *range(20, 30), *range(100, 103)])

@@ -212,6 +212,29 @@ def test_missing_topics_are_said_and_waited_for(
     assert len(kafka.read(dead_letter_topic(topic))) == 1
 
 
+@pytest.mark.slow
+def test_topics_that_are_deleted_are_made_again_and_hold_nothing_up_for_ever(
+    own_kafka: LocalKafka, folder: Path
+) -> None:
+    kafka = Kafka(own_kafka.bootstrap)
+    namespace, topic = make_namespace(folder), kafka.new_topic()
+    with taking(folder, kafka.bootstrap, topic, publish=True, make_topics=True) as process:
+        send(kafka, topic, facts(namespace, range(3)))
+        process.await_head(namespace, 3)
+        wait_until(lambda: process.engine.outbox.count() == 0, "an empty outbox")
+        with clients.admin(kafka.bootstrap, "test") as admin:
+            admin.delete_topics([OUTCOMES, dead_letter_topic(topic)])
+            wait_until(lambda: not {OUTCOMES, dead_letter_topic(topic)} & {*admin.list_topics()}, "the deletion")
+        send(kafka, topic, facts(namespace, range(3, 6)))
+        kafka.produce(topic, [b"no submission"])
+        process.await_read(topic, 7)
+        wait_until(lambda: process.engine.outbox.count() == 0, "an empty outbox", seconds=90)
+    receipts = [pb.Receipt.FromString(one.value or b"") for one in once(told(kafka, OUTCOMES, namespace))]
+    assert [receipt.submission_id for receipt in receipts][-3:] == ["s-3", "s-4", "s-5"]
+    assert [letter.value for letter in kafka.read(dead_letter_topic(topic))] == [b"no submission"]
+    assert [one.revision for one in map(_change, once(told(kafka, CHANGES, namespace)))] == [*range(1, 7)]
+
+
 def test_a_message_that_kafka_never_takes_holds_no_other_up(
     kafka: Kafka, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

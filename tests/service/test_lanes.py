@@ -157,7 +157,7 @@ def test_a_topic_of_people_is_read_on_while_the_backlog_of_the_others_is_full(
         wait_until(lambda: not backlog.await_room(0), "a full backlog")
         send(kafka, of_people, facts(namespace, corrections))
         process.await_head(namespace, len(corrections))
-        assert process.engine.pipeline.positions()[of_others, 0] == 0
+        assert process.engine.pipeline.positions()[of_others, 0].offset == 0
         gate.set()
         process.await_head(namespace, len(flood) + len(corrections))
     assert_each_once(folder, namespace, [*flood, *corrections])

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from epistream.clients.kafka_producer import KafkaProducer
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.engine import Engine
+from epistream.indexer.model import Place
 from epistream.indexer.outbox import acknowledge
 from epistream.indexer.store import Store, check, read_only
 from epistream.services.kafka.intake import Intake
@@ -56,7 +57,7 @@ class Taking:
     def await_read(self, topic: str, offset: int, partition: int = 0) -> None:
         """Waits until every record before `offset` has had its effect."""
         wait_until(
-            lambda: self.engine.pipeline.positions().get((topic, partition), 0) >= offset,
+            lambda: self.engine.pipeline.positions().get((topic, partition), Place(0)).offset >= offset,
             f"offset {offset} of {topic}/{partition}",
         )
 
@@ -79,6 +80,7 @@ def taking(
     start: Literal["earliest", "latest"] = "earliest",
     group: str = "",
     publish: bool = False,
+    make_topics: bool = False,
     around_commit: Callable[[Commit], Commit] = lambda commit: commit,
     security: KafkaSecurity = PLAINTEXT,
     carried: Mapping[str, Collection[pb.Origin.ValueType]] = CARRIED,
@@ -100,6 +102,7 @@ def taking(
         engine.feed.subscribe_to_commits,
         metrics,
         group=group,
+        submission_topics=topics if make_topics else (),
         security=security,
     )
     writer.start()

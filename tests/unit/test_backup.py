@@ -19,7 +19,7 @@ from epistream.indexer import store as stores
 from epistream.indexer.backup import CHUNK_BYTES, DIGEST_BYTES, Backup
 from epistream.indexer.engine import Engine
 from epistream.indexer.index import FaissIndex, Unusable, load_snapshot
-from epistream.indexer.model import Position
+from epistream.indexer.model import Place, Position
 from epistream.indexer.outbox import acknowledge
 from epistream.indexer.positions import Cursor
 from epistream.indexer.restore import UNFINISHED, restore
@@ -153,7 +153,7 @@ def test_a_restored_store_holds_all_that_the_one_before_held_under_a_new_epoch(
     restored = restore(file, tmp_path / "new")
     assert dumped(tmp_path / "new") == dump
     assert restored.epoch != restored.header.epoch
-    assert restored.positions == {("facts", 0): 5, ("facts", 1): 3}
+    assert restored.positions == {("facts", 0): Place(5), ("facts", 1): Place(3, leader_epoch=3)}
     assert restored.acknowledged == Cursor(30, 2)
     with stores.read_only(tmp_path / "new") as at:
         assert at.epoch() == restored.epoch

@@ -14,7 +14,7 @@ from epistream.clients.cursor import Position
 from epistream.clients.items import Items
 from epistream.clients.replica_file import FORMAT, Held, ReplicaFile
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.errors import Broken, Conflict, InvalidInput
+from epistream.wire.errors import Broken, Conflict, InvalidInput, Unavailable
 from tests.support.histories import DIMENSION, random_history, state_after
 
 EVERYTHING = pb.Filter()
@@ -290,9 +290,14 @@ def test_a_full_disk_is_said_and_the_state_before_stays(tmp_path: Path) -> None:
         big = copies(history[100:200])
         for change in big:
             change.knowledge.content *= 1000
-        with pytest.raises(Broken, match="full"):
-            file.apply(items.plan(big), Position("e", 200))
-    assert held_by(tmp_path / "r").position == Position("e", 100)
+        plan = items.plan(big)
+        with pytest.raises(Unavailable, match="There is no space") as told:
+            file.apply(plan, Position("e", 200))
+        assert told.value.reason == "DISK_FULL"
+        assert held_by(as_after_a_kill(tmp_path / "r")).position == Position("e", 100)
+        file._db.execute("PRAGMA max_page_count = 100000")
+        file.apply(plan, Position("e", 200))
+    assert held_by(tmp_path / "r").position == Position("e", 200)
 
 
 def test_the_vectors_of_texts_are_kept_until_the_epoch_changes(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pytest
+from kafka.errors import CorruptRecordError
 
+from epistream.indexer.model import Place
 from epistream.services.kafka import clients, poller
 from epistream.services.kafka.backlog import BATCH_BYTES_MAX
 from epistream.services.kafka.poller import Poller
@@ -40,25 +42,37 @@ class _Kafka:
             for number, of_one in enumerate(values)
         ]
         self.at: dict[int, int] = {}
+        self.clients: list[str] = []
+        self.corrupt = b"?"
 
     @contextmanager
-    def consumer(self, *_: object) -> Iterator["_Kafka"]:
+    def consumer(self, _bootstrap: str, client_id: str, _security: object) -> Iterator["_Kafka"]:
         self.at = {}
+        self.clients.append(client_id)
         yield self
 
     def assign(self, partitions: object) -> None:
         pass
 
+    def end_offsets(self, partitions: Sequence[Any]) -> Mapping[Any, int]:
+        return {one: len(self.partitions[one.partition]) for one in partitions}
+
     def assignment(self) -> Sequence[object]:
         return ()
 
-    def seek(self, partition: Any, offset: int) -> None:
-        self.at[partition.partition] = offset
+    @property
+    def _subscription(self) -> "_Kafka":
+        return self
+
+    def seek(self, partition: Any, at: Any) -> None:
+        self.at[partition.partition] = at.offset
 
     def poll(self, _timeout_ms: int, max_records: int) -> Mapping[Partition, Sequence[Read]]:
         polled = {}
         for number, offset in self.at.items():
             if records := self.partitions[number][offset : offset + max_records]:
+                if records[0].value == self.corrupt:
+                    raise CorruptRecordError
                 polled[Partition("facts", number)] = records
                 self.at[number] = offset + len(records)
         if not polled:
@@ -73,14 +87,17 @@ class _Service:
         self.fail_at, self.calls = fail_at, 0
         self.polled: list[tuple[int, int, list[int]]] = []
         self.times_us: list[int | None] = []
+        self.stopped: list[Any] = []
 
     def tell(self, **message: Any) -> None:
+        if "stopped" in message:
+            self.stopped.append(message["stopped"][:3])
         if message.get("polled"):
             self.calls += 1
             if self.calls == self.fail_at:
                 raise MemoryError("for the test")
             _, number, following, parcels = message["polled"]
-            self.polled.append((number, following, [parcel[0][5][2] for parcel in parcels]))
+            self.polled.append((number, following.offset, [parcel[0][5][2] for parcel in parcels]))
             self.times_us += [parcel[0][4] for parcel in parcels]
 
 
@@ -88,7 +105,7 @@ def read(kafka: _Kafka, service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "consumer", kafka.consumer)
     monkeypatch.setattr(poller, "_RETRY_SECONDS", (0.0,))
     one = Poller("nowhere", service)
-    one.begin({("facts", number): 0 for number in range(len(kafka.partitions))})
+    one.begin({("facts", number): Place(0) for number in range(len(kafka.partitions))})
     with pytest.raises(_Done):
         one.run()
 
@@ -110,6 +127,14 @@ def test_large_records_are_told_in_portions(monkeypatch: pytest.MonkeyPatch) -> 
     assert [offsets for _, _, offsets in service.polled] == [[0, 1], [2], [3], [4]]
 
 
+def test_headers_weigh_what_they_take_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    service, kafka = _Service(99), _Kafka([b"x"] * 4)
+    many = [("", b"")] * 50_000
+    kafka.partitions = [[one._replace(headers=many) for one in kafka.partitions[0]]]
+    read(kafka, service, monkeypatch)
+    assert [offsets for _, _, offsets in service.polled] == [[0], [1], [2], [3]]
+
+
 def test_a_time_that_a_submission_could_not_say_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Brokers take any 64 bits; a store and a message do not."""
     service, kafka = _Service(99), _Kafka([b"x"] * 6)
@@ -118,3 +143,13 @@ def test_a_time_that_a_submission_could_not_say_is_not_kept(monkeypatch: pytest.
     kafka.partitions = [[one._replace(timestamp=time) for one, time in zip(kafka.partitions[0], times, strict=True)]]
     read(kafka, service, monkeypatch)
     assert service.times_us == [None, 0, (end - 1) * 1000, None, None, None]
+
+
+def test_what_cannot_be_read_is_looked_for_only_where_there_is_something_to_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service, kafka = _Service(99), _Kafka(*[[]] * 25, [b"?"], *[[]] * 25, [b"a"])
+    read(kafka, service, monkeypatch)
+    assert service.stopped == [["facts", 25, "UNREADABLE"]]
+    assert service.polled == [(51, 1, [0])]
+    assert kafka.clients.count("epistream-intake-probe") == 3, "to ask where each ends, and for two that have more"

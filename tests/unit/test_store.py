@@ -10,6 +10,7 @@ import pytest
 
 from epistream.indexer.engine import Engine
 from epistream.indexer.feed import Wish
+from epistream.indexer.model import Place
 from epistream.indexer.store import FILE, Store, check
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
@@ -72,7 +73,7 @@ def test_a_store_of_an_earlier_format_knows_what_it_has_taken_in(older: Engine) 
     assert (receipt.outcome, receipt.version, receipt.revision) == (pb.OUTCOME_REVISED, 2, 3)
     namespace = older.namespaces.get(NAMESPACE)
     assert (namespace.head_revision, namespace.item_count, namespace.held_count, namespace.merged_count) == (6, 3, 1, 1)
-    assert older.pipeline.positions() == {(EXPERT, 0): 43}
+    assert older.pipeline.positions() == {(EXPERT, 0): Place(43)}
     assert [one.decision.held.content for one in pending(older)] == ["The daily limit is 50 mg."]
     [letter] = older.store.dead_letters(0, 10)
     assert letter.record.value == b"\xff no record"

@@ -30,7 +30,7 @@ from epistream.clients.cursor import (
     Start,
     Subscribed,
 )
-from epistream.clients.items import Items
+from epistream.clients.items import Items, Plan
 from epistream.clients.knowledge import KnowledgeClient
 from epistream.clients.replica_file import QUERIES_MAX, Held, ReplicaFile
 from epistream.clients.subscriber import Counts, Subscriber
@@ -59,7 +59,7 @@ class Replica:
     It answers whether or not the service can be reached, from what it has applied. It goes on after any disconnection
     and after a restart from the last revision that its file holds; where the service cannot go on from there, it takes
     a snapshot, and answers from the old state until that is whole. A change is acknowledged when searches see it and
-    the file holds it durably.
+    the file holds it durably. On a full disk it stands still, answers from what it has, and goes on when there is room.
 
     Open it with `Replica.open`. Methods belong to the event loop that opened it, but `search_vector`, `get`, `len` and
     the properties, which may be used from any thread.
@@ -80,6 +80,9 @@ class Replica:
         self._staged: Items | None = None
         self._moved = asyncio.Condition()
         self._caught_up = False
+        self._closing = asyncio.Event()
+        self._full = ""
+        """Why nothing can be written into the file now."""
         self._error: EpistreamError | None = None
 
     @classmethod
@@ -113,6 +116,7 @@ class Replica:
         Raises:
             Conflict: another replica uses the file.
             InvalidInput: the file is not a replica's, or that of another namespace; the credentials cannot be used.
+            Unavailable: there is no space for the file.
             EpistreamError: when the block is left without an error: why the replica had stopped following, if it had.
         """
         async with contextlib.AsyncExitStack() as stack:
@@ -133,7 +137,7 @@ class Replica:
             )
             replica = cls(worker, file, held, subscriber, _Encode(encoder, client, namespace))
             stack.push_async_callback(asyncio.wait, {asyncio.create_task(replica._follow())})
-            stack.push_async_callback(subscriber.aclose)
+            stack.push_async_callback(replica._close)
             yield replica
         if replica.error is not None:
             raise replica.error
@@ -219,7 +223,7 @@ class Replica:
             async with asyncio.timeout(timeout_seconds), self._moved:
                 await self._moved.wait_for(lambda: reached() or self._error is not None)
         except TimeoutError as error:
-            why = self._subscriber.last_error
+            why = self._full or self._subscriber.last_error
             text = f"After {timeout_seconds:g} s the replica is at revision {self.revision}, not yet at {goal}. {why}"
             raise Unavailable(text.rstrip(), reason="DEADLINE") from error
         if not reached() and self._error is not None:
@@ -230,7 +234,8 @@ class Replica:
         try:
             async for event in self._subscriber:
                 epoch = self.epoch
-                await self._worker.do(self._apply, event)
+                if not await self._done(await self._worker.do(self._plan, event)):
+                    return
                 if self.epoch != epoch:
                     self._queries.clear()
                 await self._applied()
@@ -244,6 +249,28 @@ class Replica:
             _log.error("the replica has stopped following at revision %d: %s", self.revision, self._error.message)
             await self._tell()
 
+    async def _close(self) -> None:
+        """Have `_follow` end."""
+        self._closing.set()
+        await self._subscriber.aclose()
+
+    async def _done(self, work: Callable[[], None]) -> bool:
+        """Does what `_plan` has given, as soon as the disk has space for it; whether it has before the close."""
+        while not self._closing.is_set():
+            try:
+                await self._worker.do(work)
+            except Unavailable as error:
+                if not self._full:
+                    _log.warning("the replica waits for space at revision %d: %s", self.revision, error.message)
+                self._full = error.message
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(error.retry_delay_seconds):
+                        await self._closing.wait()
+            else:
+                self._full = ""
+                return True
+        return False
+
     async def _applied(self) -> None:
         """Tells the service and who waits how far the replica is, unless a snapshot is on its way."""
         if self._subscriber.position != self._position or self._position is None:
@@ -256,35 +283,46 @@ class Replica:
         async with self._moved:
             self._moved.notify_all()
 
-    def _apply(self, event: Event) -> None:
-        """Does what `event` says, in the file first. Runs in the worker."""
+    def _plan(self, event: Event) -> Callable[[], None]:
+        """What `event` says to do, in the file first: where that has failed it can be done again. For the worker."""
         match event:
             case Changes(changes, revision):
-                self._apply_changes([change for change in changes if change.revision > self.revision], revision)
+                return self._plan_changes([change for change in changes if change.revision > self.revision], revision)
             case Progress(revision):
-                self._apply_changes([], revision)
+                return self._plan_changes([], revision)
             case Subscribed():
                 self._dimension = event.dimension
+                return _nothing
             case SnapshotBegin():
-                self._file.begin_snapshot()
-                self._staged = Items(self._dimension)
+                return self._begin_snapshot
             case SnapshotItems(changes):
-                plan = self._staging().plan(changes)
-                self._file.stage(plan)
-                self._staging().apply(plan)
+                return partial(self._stage, self._staging().plan(changes))
             case SnapshotEnd(revision):
-                self._file.end_snapshot(self._at(revision), self._staging().dimension)
-                self._items, self._staged, self._position = self._staging(), None, self._at(revision)
+                return partial(self._end_snapshot, self._at(revision))
             case _:
                 assert_never(event)
 
-    def _apply_changes(self, changes: Sequence[pb.Change], revision: int) -> None:
+    def _plan_changes(self, changes: Sequence[pb.Change], revision: int) -> Callable[[], None]:
         if revision <= self.revision:
-            return
-        plan = self._items.plan(changes)
-        self._file.apply(plan, self._at(revision))
+            return _nothing
+        return partial(self._apply, self._items.plan(changes), self._at(revision))
+
+    def _apply(self, plan: Plan, position: Position) -> None:
+        self._file.apply(plan, position)
         self._items.apply(plan)
-        self._position = self._at(revision)
+        self._position = position
+
+    def _begin_snapshot(self) -> None:
+        self._file.begin_snapshot()
+        self._staged = Items(self._dimension)
+
+    def _stage(self, plan: Plan) -> None:
+        self._file.stage(plan)
+        self._staging().apply(plan)
+
+    def _end_snapshot(self, position: Position) -> None:
+        self._file.end_snapshot(position, self._staging().dimension)
+        self._items, self._staged, self._position = self._staging(), None, position
 
     def _at(self, revision: int) -> Position:
         return Position(self._subscriber.epoch, revision)
@@ -305,8 +343,13 @@ class Replica:
             if forgotten is not None:
                 del self._queries[forgotten]
             self._queries[text] = vector.tobytes()
-            await self._worker.do(self._file.remember, text, vector.tobytes(), epoch, forgotten)
+            with contextlib.suppress(Unavailable):  # no space: it is remembered here, as long as the replica is open
+                await self._worker.do(self._file.remember, text, vector.tobytes(), epoch, forgotten)
         return vector
+
+
+def _nothing() -> None:
+    pass
 
 
 def _file_at(path: Path, namespace: str, only: pb.Filter) -> tuple[ReplicaFile, Held]:

@@ -31,13 +31,15 @@ from typing import Any, Final
 from epistream.clients.cursor import Position
 from epistream.clients.items import Items, Plan, Row
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.errors import Broken, Conflict, InvalidInput
+from epistream.wire.errors import Broken, Conflict, InvalidInput, Unavailable
 
 FORMAT: Final = 2
 """The version of this format, in the file's `user_version`."""
 APPLICATION_ID: Final = 0x45505352
 """`EPSR`, in the file's header."""
 LOAD_ROWS: Final = 4096
+FULL_RETRY_SECONDS: Final = 2.0
+"""When to try again on a full disk."""
 QUERIES_MAX: Final = 4096
 """So many vectors of texts are remembered, about 6 MB at 384 dimensions."""
 
@@ -79,7 +81,8 @@ class ReplicaFile:
     """A replica's file. Its methods block on the disk, and belong to the thread that made it.
 
     Every method raises:
-        Broken: the disk is full or fails, or the file is damaged.
+        Unavailable: DISK_FULL, there is no space. Nothing was changed, and it may be tried again.
+        Broken: the disk fails, or the file is damaged.
     """
 
     def __init__(self, path: Path, namespace: str, only: pb.Filter) -> None:
@@ -275,6 +278,12 @@ class ReplicaFile:
             code = getattr(error, "sqlite_errorcode", None)
             if code is None:  # Python's own: a text that is none
                 raise self._damaged(error) from error
+            if code == sqlite3.SQLITE_FULL:
+                raise Unavailable(
+                    f"There is no space for the replica's file {self._path}.",
+                    reason="DISK_FULL",
+                    retry_delay_seconds=FULL_RETRY_SECONDS,
+                ) from error
             if code == sqlite3.SQLITE_BUSY:
                 raise Conflict(
                     f"{self._path} is in use by another replica; name another file for each replica."

@@ -42,6 +42,16 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a partition of Kafka is read on."""
+
+    offset: int
+    """Of the record to read next."""
+    leader_epoch: int = -1
+    """Of the record read last, by which Kafka tells whether its log is still the one that was read; -1: not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What arrived, untouched."""
 

@@ -26,7 +26,7 @@ from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView, Statements, look_ahead
 from epistream.indexer.match import Retraction, match, match_again
 from epistream.indexer.measure import look
-from epistream.indexer.model import Arrived, Embedded, Malformed, Record, Ruling, record_of
+from epistream.indexer.model import Arrived, Embedded, Malformed, Place, Record, Ruling, record_of
 from epistream.indexer.moment import AT_EACH, AT_ONCE, Moment, Orphans, PutOff
 from epistream.indexer.namespaces import Namespaces, NamespaceState
 from epistream.indexer.store import Store
@@ -210,8 +210,8 @@ class Pipeline:
         self._stands(draft, {})
         return record.comment
 
-    def positions(self) -> dict[tuple[str, int], int]:
-        """The offset to read next of every Kafka partition that was read, by topic and partition."""
+    def positions(self) -> dict[tuple[str, int], Place]:
+        """Where every Kafka partition that was read is read on, by topic and partition."""
         with self._store.reader() as catalog:
             return positions.read(catalog.connection)
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import apsw
 
-from epistream.indexer.model import Position
+from epistream.indexer.model import Place, Position
 
 SCHEMA: Final = """
 CREATE TABLE positions (
@@ -65,12 +65,10 @@ def place(connection: apsw.Connection, topic: str, partition: int, next_offset: 
     )
 
 
-def read(connection: apsw.Connection) -> dict[tuple[str, int], int]:
-    """The offset to read next, by topic and partition."""
-    return {
-        (topic, partition): offset
-        for topic, partition, offset in connection.execute("SELECT topic, partition, next_offset FROM positions")
-    }
+def read(connection: apsw.Connection) -> dict[tuple[str, int], Place]:
+    """Where to read on, by topic and partition."""
+    rows = connection.execute("SELECT topic, partition, next_offset, leader_epoch FROM positions")
+    return {(topic, partition): Place(offset, leader_epoch) for topic, partition, offset, leader_epoch in rows}
 
 
 def acknowledge(connection: apsw.Connection, cursor: Cursor) -> None:

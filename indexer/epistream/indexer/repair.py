@@ -12,26 +12,23 @@ from typing import Final
 import apsw
 
 from epistream.indexer import disk, journal, store, views
-from epistream.indexer.store import FILE, FORMAT, PAGE_BYTES, Store
-from epistream.wire.errors import Broken
+from epistream.indexer.store import ANEW, DAMAGED, FILE, FORMAT, PAGE_BYTES, Store
+from epistream.wire.errors import Broken, Unavailable
 
-DAMAGED: Final = "store.sqlite.damaged"
-"""What the file is called that was written anew."""
-
-_UNFINISHED: Final = "store.sqlite.new"
 _TRUE: Final = ("meta", "journal", "positions", "acknowledged", "dead_letters")
 
 
 def remake(folder: Path) -> int:
     """Make the views of a store that nobody has open anew, and the whole file where it is damaged.
 
-    The file that was damaged stays beside the new one, as DAMAGED.
+    The file that was damaged stays beside the new one, as DAMAGED. A kill at any moment leaves the one or the other in
+    its place, whole.
 
     Returns:
         From how many journal entries.
 
     Raises:
-        Unavailable: another process has it open, or the disk is full.
+        Unavailable: another process has it open or reads it, or the disk is full.
         Broken: what is true is damaged; nothing was changed. Or the file cannot be opened at all.
     """
     damaged = Store(folder)
@@ -43,10 +40,22 @@ def remake(folder: Path) -> int:
                 raise Broken(f"{damaged.path} is not made anew: {damage}. Restore a backup", reason="CORRUPT")
             if not store.damage_of_file(damaged):
                 return store.rebuild(damaged)
-            entries = _write_anew(damaged, folder / _UNFINISHED)
+        return _remake_file(damaged, folder)
     finally:
         damaged.close()
-    _put_in_place(folder)
+
+
+def _remake_file(damaged: Store, folder: Path) -> int:
+    with contextlib.ExitStack() as failed:
+        failed.callback((folder / ANEW).unlink, missing_ok=True)
+        with disk.translated(damaged.path, damaged.writer):
+            entries = _write_anew(damaged, folder / ANEW)
+        damaged.close_file()
+        try:
+            _put_in_place(folder)
+        except OSError as error:
+            raise disk.of_system(error, folder) from error
+        failed.pop_all()
     return entries
 
 
@@ -79,16 +88,19 @@ def _copy(source: apsw.Connection, fresh: apsw.Connection, table: str) -> None:
 
 
 def _put_in_place(folder: Path) -> None:
-    """Have the new file take the place of the damaged one, whose WAL must not be taken for its own."""
+    """Have the new file take the place of the damaged one, in one step.
+
+    The WAL of the one must not be taken for the other's. It may go when it is empty: then all of it is in its file.
+    """
+    file, wal = folder / FILE, folder / f"{FILE}-wal"
+    if wal.exists() and wal.stat().st_size:
+        raise Unavailable(f"{wal} cannot be written back, and nothing was changed. End whoever reads the store")
+    for path in (wal, folder / f"{FILE}-shm", folder / DAMAGED):
+        path.unlink(missing_ok=True)
+    (folder / DAMAGED).hardlink_to(file)
+    (folder / ANEW).replace(file)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        (folder / FILE).replace(folder / DAMAGED)
-        for ending in ("-wal", "-shm"):
-            (folder / f"{FILE}{ending}").unlink(missing_ok=True)
-        (folder / _UNFINISHED).replace(folder / FILE)
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise disk.of_system(error, folder) from error
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

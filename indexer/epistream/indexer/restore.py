@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 from epistream.indexer import journal, positions, views
 from epistream.indexer.backup import DIGEST_BYTES, FORMAT, HEADER_LENGTH_BYTES, MAGIC, RECORD_LENGTH_BYTES
 from epistream.indexer.journal import Entry, entry_of
+from epistream.indexer.model import Place
 from epistream.indexer.positions import Cursor
 from epistream.indexer.store import FILE, Store, check, locked
 from epistream.v1 import backup_pb2
@@ -44,8 +45,8 @@ class Restored:
     """What the backup was of."""
     epoch: str
     """The new store's."""
-    positions: dict[tuple[str, int], int]
-    """The offset to read next, by topic and partition of Kafka."""
+    positions: dict[tuple[str, int], Place]
+    """Where to read on, by topic and partition of Kafka."""
     acknowledged: Cursor
     """How far Kafka was told."""
 

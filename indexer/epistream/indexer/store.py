@@ -35,6 +35,10 @@ _OTHER_VIEWS: Final = ("1", "2", "3", "4", "5", "6", "7", "8", "9")
 
 FILE: Final = "store.sqlite"
 """Its name in the store's folder."""
+ANEW: Final = "store.sqlite.new"
+"""The file that is written in its place (repair.py), until it stands there."""
+DAMAGED: Final = "store.sqlite.damaged"
+"""What it is called where it was written anew."""
 
 PAGE_BYTES: Final = 8192
 """An entry with a vector of 384 dimensions is about 2.5 kB: three share a page, where of 4,096 bytes each takes one."""
@@ -44,6 +48,9 @@ CHECKPOINT_PAGES: Final = 8192
 
 CACHE_KIBIBYTES: Final = 64 * 1024
 """Of the writing connection. With SQLite's own 2 MiB, look-ups and inserts of items took twice as long at 20,000."""
+
+BUSY_MILLISECONDS: Final = 10_000
+"""So long another connection is waited for."""
 
 OLDEST_SQLITE: Final = (3, 51, 3)
 """The first SQLite without the WAL-reset bug, which corrupts a file that two connections use (sqlite.org/wal.html)."""
@@ -78,7 +85,7 @@ class Readers:
         except queue.Empty:
             with disk.translated(self._path):
                 connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
-            connection.set_busy_timeout(10_000)
+            connection.set_busy_timeout(BUSY_MILLISECONDS)
             self._opened.append(connection)
         try:
             with disk.translated(self._path, connection):
@@ -117,7 +124,7 @@ class Store:
         Raises:
             Unavailable: another process has it open, or the disk is full.
             Broken: the file is not a store of this version, cannot be opened, or is damaged where its views must be
-                made anew.
+                made anew. Or there is none, but what is left of one.
         """
         _refuse_vulnerable_sqlite()
         self._lock = locked(folder)
@@ -127,6 +134,8 @@ class Store:
         self.transaction_seconds = self.commit_seconds = 0.0
         with contextlib.ExitStack() as failed:
             failed.callback(self._lock.close)
+            if not self.path.exists() and any((folder / left).exists() for left in (DAMAGED, ANEW)):
+                raise Broken(missing(folder))
             self.epoch, as_it_is = self._open()
             failed.callback(self.writer.close)
             self.journal = SqliteJournal(self.writer)
@@ -140,7 +149,7 @@ class Store:
         try:
             with disk.translated(self.path, self.writer):
                 # First: after a kill, the publisher of the killed process may read for a moment longer.
-                self.writer.set_busy_timeout(10_000)
+                self.writer.set_busy_timeout(BUSY_MILLISECONDS)
                 self.writer.pragma("page_size", PAGE_BYTES)
                 self.writer.pragma("journal_mode", "wal")
                 self.writer.wal_autocheckpoint(CHECKPOINT_PAGES)
@@ -249,16 +258,23 @@ class Store:
                 for row in at.connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3"):  # noqa: S608 - a constant
                     yield f"{table}: " + " ".join(v.hex() if isinstance(v, bytes) else repr(v) for v in row)
 
-    def close(self) -> None:
-        """Write the WAL back into the file and let go of it. Readers must have ended."""
+    def close_file(self) -> None:
+        """Write the WAL back into the file and let go of it. Readers must have ended.
+
+        Nobody else can open the store before `close`.
+        """
         self.readers.close()
         try:
             self.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        except apsw.BusyError:
-            pass  # somebody reads; SQLite writes it back when the last connection is closed
+        except (apsw.BusyError, apsw.ConnectionClosedError):
+            pass  # somebody reads; SQLite writes it back when the last connection is closed. Or it was closed before
         except apsw.Error as error:
             _log.warning("The WAL of %s stays beside it, with all that is in it: %s", self.path, error)
         self.writer.close()
+
+    def close(self) -> None:
+        """As `close_file`, and let go of the folder."""
+        self.close_file()
         self._lock.close()
 
 
@@ -273,12 +289,24 @@ def read_only(folder: Path) -> Iterator[Catalog]:
         Broken: it cannot be read.
     """
     if not (folder / FILE).is_file():
-        raise Unavailable(f"{folder} holds no store")
+        raise Unavailable(missing(folder))
     try:
         with contextlib.closing(Readers(folder)) as readers, readers.reader() as catalog:
             yield catalog
     except apsw.Error as error:
         raise Broken(f"{folder / FILE} cannot be read: {error}", reason="CORRUPT") from error
+
+
+def missing(folder: Path) -> str:
+    """That a folder holds no store, for people; and what to do where it holds what is left of one."""
+    here = f"{folder} holds no store"
+    wanted = "Only where nothing of it is wanted, move that file away"
+    if (folder / DAMAGED).exists():
+        way = f"rename that to {FILE} and run `epistream fsck --rebuild`, or restore a backup"
+        return f"{here}, but {DAMAGED}, which a rebuild keeps: {way}. {wanted}"
+    if (folder / ANEW).exists():
+        return f"{here}, but {ANEW}, of a rebuild that was cut off: restore a backup. {wanted}"
+    return here
 
 
 def check(store: Store) -> list[str]:

@@ -140,8 +140,8 @@ def fsck(
     from epistream.indexer import repair
     from epistream.indexer import store as stores
 
-    if not (folder / "store.sqlite").is_file():
-        _give_up(InvalidInput.at("folder", f"{folder} holds no store"))
+    if not (folder / stores.FILE).is_file():
+        _give_up(InvalidInput.at("folder", stores.missing(folder)))
     try:
         rebuilt = repair.remake(folder) if rebuild else None
         if rebuild:

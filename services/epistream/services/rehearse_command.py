@@ -15,7 +15,7 @@ from rich.table import Table
 from epistream.indexer.embed import NO_ENCODER
 from epistream.indexer.encoder import SentenceTransformerEmbedder
 from epistream.indexer.rehearsal import Difference, Outcome, Rehearsal, rehearse
-from epistream.indexer.store import FILE, Store
+from epistream.indexer.store import FILE, Store, missing
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import InvalidInput
@@ -32,7 +32,7 @@ def rehearse_command(folder: Path, namespace: str, changed: ns_pb.Policy, *, enc
         Unavailable: a service has it open.
     """
     if not (folder / FILE).is_file():
-        raise InvalidInput.at("folder", f"{folder} holds no store")
+        raise InvalidInput.at("folder", missing(folder))
     with (
         closing(Store(folder)) as store,
         tempfile.TemporaryDirectory(prefix="epistream-rehearsal-") as again,

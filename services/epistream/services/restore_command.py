@@ -47,8 +47,8 @@ def _description(restored: restoring.Restored, folder: Path) -> dict[str, object
         "epoch": restored.epoch,
         "header": MessageToDict(restored.header, preserving_proto_field_name=True),
         "positions": [
-            {"topic": topic, "partition": partition, "next_offset": offset}
-            for (topic, partition), offset in sorted(restored.positions.items())
+            {"topic": topic, "partition": partition, "next_offset": place.offset}
+            for (topic, partition), place in sorted(restored.positions.items())
         ],
         "acknowledged": {
             "sequence": restored.acknowledged.sequence,
@@ -63,8 +63,8 @@ def _told(restored: restoring.Restored, folder: Path) -> Iterator[str]:
     yield f"epoch {restored.epoch} (the backup was of {header.epoch})"
     for namespace in header.namespaces:
         yield f"  {namespace.name} at revision {namespace.head_revision}"
-    for (topic, partition), offset in sorted(restored.positions.items()):
-        yield f"  {topic}/{partition} is read from offset {offset} on"
+    for (topic, partition), place in sorted(restored.positions.items()):
+        yield f"  {topic}/{partition} is read from offset {place.offset} on"
     yield (
         "Start a service on it. Subscribers of the old epoch are told to take a snapshot; Kafka is read again from"
         " these offsets. What came in over gRPC since then must be submitted again: docs/backup.md"

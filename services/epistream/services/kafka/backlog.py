@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from epistream.indexer.model import Arrived, record_of
 
@@ -13,9 +13,33 @@ slower where vectors come along (in turns, on two days); where the encoder makes
 MORE_RECORDS_MAX: Final = 64
 """How many are added at a time to a batch that is prepared already, which waits until they are, too."""
 BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
-"""How many bytes of records are prepared together."""
+"""How much of records, by their weight, is prepared together."""
 WAITING_RECORDS_MAX: Final = 4 * BATCH_RECORDS_MAX
 WAITING_BYTES_MAX: Final = 2 * BATCH_BYTES_MAX
+_HEADER_BYTES: Final = 100
+"""What a header takes in memory beside its bytes, of which two are enough on the way here."""
+
+
+class Weighed(Protocol):
+    """A record, ours or kafka-python's."""
+
+    @property
+    def value(self) -> bytes | None:
+        """Its payload."""
+
+    @property
+    def key(self) -> bytes | None:
+        """Its key."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]:
+        """Its headers."""
+
+
+def weight_bytes(record: Weighed) -> int:
+    """How much memory a record takes, about: what every bound on records counts."""
+    headers = sum(len(name) + len(value or b"") + _HEADER_BYTES for name, value in record.headers)
+    return len(record.value or b"") + len(record.key or b"") + headers
 
 
 class Backlog:
@@ -36,7 +60,7 @@ class Backlog:
         with self._changed:
             for record in records:
                 self._records.append(record)
-                self._bytes += _size(record)
+                self._bytes += weight_bytes(record_of(record))
             self._full = self._full or self._share() >= 1
             self._changed.notify_all()
 
@@ -59,14 +83,14 @@ class Backlog:
             if wait:
                 self._changed.wait_for(lambda: self._records or self._closed)
             batch: list[Arrived] = []
-            count, size = len(beside), sum(map(_size, beside))
+            count, size = len(beside), _weight_bytes(beside)
             most = min(BATCH_RECORDS_MAX, count + MORE_RECORDS_MAX) if beside else BATCH_RECORDS_MAX
             while self._records and not self._closed and count < most:
-                count, size = count + 1, size + _size(self._records[0])
+                count, size = count + 1, size + weight_bytes(record_of(self._records[0]))
                 if count > 1 and size > BATCH_BYTES_MAX:
                     break
                 batch.append(self._records.popleft())
-            self._bytes -= sum(map(_size, batch))
+            self._bytes -= _weight_bytes(batch)
             self._full = self._full and self._share() > 0.5
             self._changed.notify_all()
             return batch
@@ -81,6 +105,5 @@ class Backlog:
         return max(len(self._records) / WAITING_RECORDS_MAX, self._bytes / WAITING_BYTES_MAX)
 
 
-def _size(arrived: Arrived) -> int:
-    record = record_of(arrived)
-    return len(record.value or b"") + len(record.key or b"") + sum(len(k) + len(v) for k, v in record.headers)
+def _weight_bytes(batch: Sequence[Arrived]) -> int:
+    return sum(weight_bytes(record_of(arrived)) for arrived in batch)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
+from epistream.services.kafka.backlog import weight_bytes
 from epistream.wire.topics import DEAD_LETTER_BYTES_MAX, RECORD_BYTES_MAX
 from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError
@@ -28,9 +29,8 @@ RECORD_READ_BYTES_MAX: Final = DEAD_LETTER_BYTES_MAX
 """Of one record in a compressed batch: no more could be passed on as a dead letter. A header of two bytes is a hundred
 in memory, so it must not be larger even for a moment."""
 POLL_BYTES_MAX: Final = 16 * 1024 * 1024
-"""Of the records that one poll brings: as much as one answer of a broker, as long as nothing is compressed."""
-_HEADER_BYTES: Final = 100
-"""What a header takes in memory beside its bytes."""
+"""Of the records that one poll brings, by their weight: as much as one answer of a broker, as long as nothing is
+compressed."""
 _PIECE_BYTES: Final = 64 * 1024
 _XERIAL: Final = b"\x82SNAPPY\x00"
 _XERIAL_HEADER_BYTES: Final = 16
@@ -74,7 +74,7 @@ class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc] # the l
         try:
             while len(taken) < n and self._poll.brought_bytes < POLL_BYTES_MAX and (one := super().take(1)):
                 taken += one
-                self._poll.brought_bytes += _weight_bytes(one[0])
+                self._poll.brought_bytes += weight_bytes(one[0])
         except Exception as error:
             if not taken:
                 raise
@@ -247,8 +247,3 @@ def _claimed_bytes(block: bytes) -> int:
             break
         shift += 7
     return size
-
-
-def _weight_bytes(record: Any) -> int:
-    headers = sum(len(name) + len(value or b"") + _HEADER_BYTES for name, value in record.headers)
-    return len(record.value or b"") + len(record.key or b"") + headers

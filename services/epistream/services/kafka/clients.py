@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from epistream.indexer.model import Place
 from epistream.wire.errors import Broken
 from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.wire.topics import DEAD_LETTER_BYTES_MAX
@@ -87,6 +88,19 @@ def consumer(bootstrap: str, client_id: str, security: KafkaSecurity = PLAINTEXT
     bound(client)
     with contextlib.closing(client):
         yield client
+
+
+def read_on(consumer: Any, topic: str, partition: int, place: Place) -> None:
+    """Have a consumer read a partition that it is assigned on from a place.
+
+    Where Kafka does not have any more what was read up to there, a later `polled` raises LogTruncationError.
+    """
+    from kafka import TopicPartition
+    from kafka.structs import OffsetAndMetadata
+
+    # `consumer.seek` takes no epoch, and without one Kafka is not asked (KIP-320).
+    at = OffsetAndMetadata(place.offset, "", place.leader_epoch)
+    consumer._subscription.seek(TopicPartition(topic, partition), at)  # noqa: SLF001
 
 
 def polled(consumer: Any, timeout_ms: int, records_max: int) -> Mapping[Any, Sequence[Any]]:

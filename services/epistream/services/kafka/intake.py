@@ -23,6 +23,7 @@ from typing import Final
 
 from epistream.indexer import positions
 from epistream.indexer.clock import Clock, SystemClock
+from epistream.indexer.model import Place
 from epistream.indexer.pipeline import Pipeline
 from epistream.indexer.store import Store
 from epistream.services.kafka import clients
@@ -140,7 +141,7 @@ class Intake:
         """The partitions that are not read until an operator has decided or permitted something, and why."""
         return self._progress.stopped()
 
-    def _begin(self, starts: Mapping[Partition, int]) -> None:
+    def _begin(self, starts: Mapping[Partition, Place]) -> None:
         """Read new partitions, too, each in its lane."""
         for lane in self._lanes:
             lane.polling.begin(starts)

@@ -8,11 +8,11 @@ cannot be read on is stopped, by name and with what an operator can do.
     python -m epistream.services.kafka.poller BOOTSTRAP SECURITY
 
 SECURITY is a `KafkaSecurity`: it names the files with what is secret, and holds nothing of it.
-It hears (`keeper`) the offset to read next of every partition, again whenever there are more. It tells messages with
+It hears (`keeper`) where every partition is read on, again whenever there are more. It tells messages with
 one of these fields, and waits while the service is busy: so much is read as can be taken in.
 
-    polled      of what a poll has brought the topic, the partition, the offset to read next and the parcels, in
-                portions; or None: it has brought nothing
+    polled      of what a poll has brought the topic, the partition, where it is read on and the parcels, in portions;
+                or None: it has brought nothing
     positions   by topic and partition, where Kafka is read next; and, as `ends`, where they ended when they were read
     stopped     a topic, a partition, a reason and a text: it is not read any more
     denied      the topics that we may not read now, each with a text: they are tried again from time to time
@@ -29,9 +29,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from epistream.indexer.clock import SystemClock
-from epistream.indexer.model import Position, Record
+from epistream.indexer.model import Place, Position, Record
 from epistream.services.kafka import clients
-from epistream.services.kafka.backlog import BATCH_BYTES_MAX
+from epistream.services.kafka.backlog import BATCH_BYTES_MAX, weight_bytes
 from epistream.services.kafka.batches import Refused
 from epistream.services.kafka.keeper import Service
 from epistream.services.kafka.parcels import Parcel, pack
@@ -60,8 +60,8 @@ class Poller:
         """Nothing runs before `run`."""
         self._bootstrap, self._security = bootstrap, security
         self._service, self._clock = service, SystemClock()
-        self._told: queue.SimpleQueue[dict[Partition, int]] = queue.SimpleQueue()
-        self._next: dict[Partition, int] = {}
+        self._told: queue.SimpleQueue[dict[Partition, Place]] = queue.SimpleQueue()
+        self._next: dict[Partition, Place] = {}
         """Where every partition goes on that is not stopped: after the newest record that was handed on."""
         self._known: set[Partition] = set()
         self._denied: dict[str, float] = {}
@@ -71,8 +71,8 @@ class Poller:
         self._was_unreadable = False
         """Whether a record could not be read, once. The second time it is looked for, however much others bring."""
 
-    def begin(self, starts: dict[Partition, int]) -> None:
-        """Read these partitions, too, each from its offset on; the known are left as they are. Any thread."""
+    def begin(self, starts: dict[Partition, Place]) -> None:
+        """Read these partitions, too, each on from its place; the known are left as they are. Any thread."""
         self._told.put(starts)
 
     def run(self) -> None:
@@ -113,7 +113,7 @@ class Poller:
         """Take up what is new of what was told."""
         with contextlib.suppress(queue.Empty):
             told = self._told.get(block=wait)
-            new = {partition: offset for partition, offset in told.items() if partition not in self._known}
+            new = {partition: place for partition, place in told.items() if partition not in self._known}
             self._known |= new.keys()
             self._next |= new
 
@@ -130,7 +130,7 @@ class Poller:
         for partition, records in polled.items():
             for portion in _portions(records):
                 parcels = [_parcel(record, now_us) for record in portion]
-                following = portion[-1].offset + 1
+                following = Place(portion[-1].offset + 1, portion[-1].leader_epoch)
                 self._service.tell(polled=[partition.topic, partition.partition, following, parcels])
                 # Only now: if something fails, reading begins anew from here.
                 self._next[partition.topic, partition.partition] = following
@@ -156,7 +156,9 @@ class Poller:
             case kafka.OffsetOutOfRangeError():
                 self._stop_partitions(_keyed(error.args[0]), "OFFSET_OUT_OF_RANGE", _OUT_OF_RANGE)
             case kafka.LogTruncationError():
-                self._stop_partitions(_keyed(error.divergent_offsets), "LOG_TRUNCATED", _TRUNCATED)
+                for partition, at in error.divergent_offsets.items():
+                    since = f" from offset {at.offset} on" if at is not None else ""
+                    self._stop_partitions(_keyed([partition]), "LOG_TRUNCATED", _TRUNCATED.format(since=since))
             case kafka.TopicAuthorizationFailedError():
                 self._leave_alone(error.args[0])
             case kafka.CorruptRecordError() | kafka.UnsupportedCodecError():
@@ -187,30 +189,43 @@ class Poller:
         self._service.tell(denied={topic: _DENIED.format(topic=topic) for topic in self._denied})
 
     def _unreadable(self) -> Iterator[tuple[Partition, Exception]]:
-        """The partitions whose next record cannot be read, each tried alone."""
+        """The partitions whose next record cannot be read, each tried alone. One without a next would be waited for."""
+        from kafka import TopicPartition
         from kafka import errors as kafka
 
-        for partition, offset in self._next.items():
+        try:
+            with self._probe() as consumer:
+                ends = consumer.end_offsets([TopicPartition(*partition) for partition in self._readable()])
+        except kafka.KafkaError as error:  # as where one has no leader now
+            _LOG.warning("Kafka does not say where the partitions end; it is asked again: %s", error)
+            return
+        for partition in _keyed(partition for partition, end in ends.items() if end > self._next[partition].offset):
             try:
-                with clients.consumer(self._bootstrap, "epistream-intake-probe", self._security) as consumer:
-                    _assign(consumer, {partition: offset}, {partition: offset})
+                with self._probe() as consumer:
+                    _assign(consumer, [partition], {partition: self._next[partition]})
                     clients.polled(consumer, int(_PROBE_SECONDS * 1000), 1)
             except (kafka.CorruptRecordError, kafka.UnsupportedCodecError) as error:
                 yield partition, error
 
+    def _probe(self) -> contextlib.AbstractContextManager[Any]:
+        return clients.consumer(self._bootstrap, "epistream-intake-probe", self._security)
+
     def _stop_partitions(self, partitions: Iterable[Partition], reason: str, what: str) -> None:
         for topic, number in partitions:
-            offset = self._next.pop((topic, number), None)
-            if offset is None:
+            place = self._next.pop((topic, number), None)
+            if place is None:
                 continue
-            text = f"{topic}/{number} is not read any more ({reason}). It was to be read from offset {offset}. {what}"
+            was = f"It was to be read from offset {place.offset}"
+            text = f"{topic}/{number} is not read any more ({reason}). {was}. {what}"
             self._service.tell(stopped=[topic, number, reason, text + _WAY_ON.format(topic=topic, number=number)])
 
 
 _OUT_OF_RANGE: Final = (
     "The partition does not hold it: records were removed before they were read, or the topic was made anew."
 )
-_TRUNCATED: Final = "Kafka has lost records that were read before, and others stand in their place."
+_TRUNCATED: Final = (
+    "Kafka has lost what was read{since}, or the topic was made anew. What stands in its place now was not read."
+)
 _UNREADABLE: Final = (
     "Either it is compressed with something that is not installed here (pip install 'epistream[kafka]' has all four), "
     "or Kafka's files are damaged, or its producer writes what Kafka's protocol does not allow."
@@ -226,24 +241,24 @@ _WAY_ON: Final = (
 )
 
 
-def _keyed(partitions: Mapping[Any, Any]) -> list[Partition]:
+def _keyed(partitions: Iterable[Any]) -> list[Partition]:
     return [(partition.topic, partition.partition) for partition in partitions]
 
 
-def _assign(consumer: Any, all_: Iterable[Partition], new: Mapping[Partition, int]) -> None:
-    """Have a consumer read all of these partitions; the new ones from their offsets on, the others where they are."""
+def _assign(consumer: Any, all_: Iterable[Partition], new: Mapping[Partition, Place]) -> None:
+    """Have a consumer read all of these partitions; the new ones on from their places, the others where they are."""
     from kafka import TopicPartition
 
     consumer.assign([TopicPartition(*partition) for partition in all_])
-    for partition, offset in new.items():
-        consumer.seek(TopicPartition(*partition), offset)
+    for partition, place in new.items():
+        clients.read_on(consumer, *partition, place)
 
 
 def _portions(records: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """The records in order, cut so that a portion is no larger than what is prepared together, or one record."""
     start = size = 0
     for at, record in enumerate(records):
-        more = len(record.value or b"") + sum(len(value or b"") for _, value in record.headers)
+        more = weight_bytes(record)
         if at > start and size + more > BATCH_BYTES_MAX:
             yield records[start:at]
             start, size = at, 0
@@ -268,7 +283,7 @@ def _parcel(r: Any, received_us: int) -> Parcel:
     return pack(record, refused)
 
 
-def _listen(service: Service, begin: Callable[[dict[Partition, int]], None]) -> None:
+def _listen(service: Service, begin: Callable[[dict[Partition, Place]], None]) -> None:
     for starts in service.heard():
         begin(starts)
     # What was read and not taken in is read again by the next.

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from epistream.indexer.model import Arrived
+from epistream.indexer.model import Arrived, Place
 from epistream.services.kafka import poller
 from epistream.services.kafka.backlog import Backlog
 from epistream.services.kafka.keeper import Keeper
@@ -41,7 +41,7 @@ class Polling:
         self._backlog, self._progress, self._arrived = backlog, progress, arrived
         self._topics: Final = frozenset(source.topics)
         self._lock = threading.Lock()
-        self._next: dict[Partition, int] = {}
+        self._next: dict[Partition, Place] = {}
         """Where a new process has to begin: after the newest record that was put into the backlog."""
         self._stopping = threading.Event()
         self._alive_at = time.monotonic()
@@ -63,12 +63,12 @@ class Polling:
         self._stopping.set()
         return self._keeper.stop(timeout_seconds)
 
-    def begin(self, starts: Mapping[Partition, int]) -> None:
-        """Read these partitions, too, each from its offset on, where they are of its topics. Any thread."""
+    def begin(self, starts: Mapping[Partition, Place]) -> None:
+        """Read these partitions, too, each on from its place, where they are of its topics. Any thread."""
         with self._lock:
             if not self._next:
                 self._alive_at = time.monotonic()  # until now there was nothing to poll
-            self._next.update({each: offset for each, offset in starts.items() if each[0] in self._topics})
+            self._next.update({each: place for each, place in starts.items() if each[0] in self._topics})
         self._keeper.send(self._starts())
 
     @property
@@ -81,7 +81,7 @@ class Polling:
         """How long ago Kafka was last polled, or room for more was waited for."""
         return time.monotonic() - self._alive_at
 
-    def _starts(self) -> dict[Partition, int]:
+    def _starts(self) -> dict[Partition, Place]:
         with self._lock:
             return dict(self._next)
 
@@ -111,11 +111,11 @@ class Polling:
                 raise ValueError(f"unknown: {[*told]}")
         return False
 
-    def _put(self, partition: Partition, following: int, records: Sequence[Arrived]) -> None:
+    def _put(self, partition: Partition, following: Place, records: Sequence[Arrived]) -> None:
         """Put records into the backlog; returns when there is room for more."""
         if self._arrived is not None:
             records = [self._arrived(record) for record in records]
-        self._progress.handed_on(partition, following)
+        self._progress.handed_on(partition, following.offset)
         self._backlog.put(records)
         # Only now: if something fails, a new process begins before it.
         with self._lock:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from epistream.indexer import positions
-from epistream.indexer.store import Store
+from epistream.indexer.store import FILE, Store, missing
 from epistream.wire.errors import InvalidInput
 
 
@@ -25,8 +25,8 @@ def reread(folder: Path, topic: str, partition: int, offset: int | None = None) 
     """
     if offset is not None and offset < 0:
         raise InvalidInput.at("offset", f"expected 0 or more, found {offset}")
-    if not (folder / "store.sqlite").is_file():
-        raise InvalidInput.at("folder", f"{folder} holds no store")
+    if not (folder / FILE).is_file():
+        raise InvalidInput.at("folder", missing(folder))
     store = Store(folder)
     try:
         with store.transaction() as connection:
@@ -34,6 +34,6 @@ def reread(folder: Path, topic: str, partition: int, offset: int | None = None) 
             positions.place(connection, topic, partition, offset)
     finally:
         store.close()
-    was = "had no position" if before is None else f"was to be read from offset {before} on"
+    was = "had no position" if before is None else f"was to be read from offset {before.offset} on"
     now = "where the setting kafka_start says" if offset is None else f"at offset {offset}"
     return f"{topic}/{partition} {was}; at its next start the service begins {now}"

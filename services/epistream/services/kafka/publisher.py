@@ -83,7 +83,7 @@ class Publisher:
             bootstrap: `host:port` of a broker, or several with commas between.
             outbox: what to tell.
             service: is told how it goes.
-            prepare_topics: called (blocking) once Kafka is reached, until it has succeeded once.
+            prepare_topics: called (blocking) whenever Kafka is reached, also after a failure: a topic may be gone.
             security: what the brokers ask for.
         """
         self._bootstrap, self._security = bootstrap, security
@@ -113,7 +113,8 @@ class Publisher:
         while not self._stopping.is_set():
             try:
                 with _connected(self._bootstrap, self._security) as producer:
-                    self._make_topics()
+                    if self._prepare_topics is not None:
+                        self._prepare_topics()
                     self._publish(producer)
             except Exception as error:  # noqa: BLE001 - it lives as long as the service; what fails is tried again
                 if self._stopping.is_set():
@@ -122,11 +123,6 @@ class Publisher:
                 self._log(error)
                 self._service.tell(failed=True)
                 self._stopping.wait(_RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS)) - 1])
-
-    def _make_topics(self) -> None:
-        if self._prepare_topics is not None:
-            self._prepare_topics()
-            self._prepare_topics = None
 
     def _publish(self, producer: CappedProducer) -> None:
         """Send pages, each after the one before is acknowledged, until the stop."""

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from epistream.clients.kafka_client import translated
 from epistream.indexer.clock import Clock
+from epistream.indexer.model import Place
 from epistream.services.kafka import clients
 from epistream.services.kafka.progress import Partition, Progress
 from epistream.wire.errors import EpistreamError
@@ -45,7 +46,7 @@ class Source:
 class Positions:
     """The store's memory of how far it has read."""
 
-    read: Callable[[], Mapping[Partition, int]]
+    read: Callable[[], Mapping[Partition, Place]]
     """`Pipeline.positions`."""
     begin: Callable[[Mapping[Partition, int]], None]
     """Keeps where partitions begin; returns when that is durable."""
@@ -60,7 +61,7 @@ class Survey:
         positions: Positions,
         progress: Progress,
         clock: Clock,
-        found: Callable[[dict[Partition, int]], None],
+        found: Callable[[dict[Partition, Place]], None],
     ) -> None:
         """`found` is told new partitions and where to begin, on the survey's thread. Nothing runs before `start`."""
         self._source, self._positions, self._progress, self._clock = source, positions, progress, clock
@@ -131,7 +132,7 @@ class Survey:
         self._missing = missing
         return frozenset(found)
 
-    def _starts(self, admin: Any, partitions: frozenset[Partition]) -> dict[Partition, int]:
+    def _starts(self, admin: Any, partitions: frozenset[Partition]) -> dict[Partition, Place]:
         """Where to begin: where the store says, else where the setting says, which is then kept in the store."""
         known = self._positions.read()
         first = self._offsets(admin, partitions - known.keys(), self._source.start)
@@ -141,11 +142,11 @@ class Survey:
             _LOG.info(
                 "%s/%d is read for the first time, from %s on: offset %d", topic, number, self._source.start, offset
             )
-        return {partition: first[partition] if partition in first else known[partition] for partition in partitions}
+        return {each: Place(first[each]) if each in first else known[each] for each in partitions}
 
-    def _begin(self, starts: dict[Partition, int]) -> None:
-        for partition, offset in starts.items():
-            self._progress.begin(partition, offset, self._clock.now_us())
+    def _begin(self, starts: dict[Partition, Place]) -> None:
+        for partition, place in starts.items():
+            self._progress.begin(partition, place.offset, self._clock.now_us())
         self._found(starts)
 
     def _offsets(
