@@ -204,6 +204,7 @@ class Store:
         """Undo the transaction, unless SQLite has done so by itself, as it does when a COMMIT fails."""
         try:
             if self.writer.in_transaction:
+                self.writer.release_memory()  # to undo it takes some, and it may be that there is none
                 self.writer.execute("ROLLBACK")
         except apsw.Error as error:
             raise Broken(f"{self.path}: a transaction cannot be undone: {error}") from error
