@@ -99,11 +99,12 @@ class Waiting:
 def said_by(catalog: Catalog, namespace: int, change: pb.Change, before: int) -> list[Waiting]:
     """What is held of the entries before one and ends with its version (`model.ended_by`), the oldest first."""
     names, origins = ended_by(change)
+    named, of = (",".join("?" * len(any_of)) for any_of in (names, origins))  # json_each: 150 µs more a version
     rows = catalog.connection.execute(
-        "SELECT sequence, reason, modality FROM held INDEXED BY held_by_fingerprint WHERE namespace = ?"
-        " AND fingerprint = ? AND item_id IN (SELECT value FROM json_each(?)) AND resolved IS NULL"
-        " AND origin IN (SELECT value FROM json_each(?)) AND sequence < ? ORDER BY sequence",
-        (namespace, change.fingerprint, json.dumps(names), json.dumps(origins), before),
+        "SELECT sequence, reason, modality FROM held INDEXED BY held_by_fingerprint WHERE namespace = ?"  # noqa: S608
+        f" AND fingerprint = ? AND item_id IN ({named}) AND resolved IS NULL AND origin IN ({of}) AND sequence < ?"
+        " ORDER BY sequence",
+        (namespace, change.fingerprint, *names, *origins, before),
     )
     return [Waiting(*row) for row in rows]
 
