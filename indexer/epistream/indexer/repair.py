@@ -6,6 +6,7 @@ and a backup is needed.
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -97,7 +98,10 @@ def _put_in_place(folder: Path) -> None:
         raise Unavailable(f"{wal} cannot be written back, and nothing was changed. End whoever reads the store")
     for path in (wal, folder / f"{FILE}-shm", folder / DAMAGED):
         path.unlink(missing_ok=True)
-    (folder / DAMAGED).hardlink_to(file)
+    try:
+        (folder / DAMAGED).hardlink_to(file)
+    except OSError:  # a file system without such links
+        shutil.copyfile(file, folder / DAMAGED)
     (folder / ANEW).replace(file)
     descriptor = os.open(folder, os.O_RDONLY)
     try:

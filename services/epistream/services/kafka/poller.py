@@ -193,13 +193,15 @@ class Poller:
         from kafka import TopicPartition
         from kafka import errors as kafka
 
+        tried = self._readable()
         try:
             with self._probe() as consumer:
-                ends = consumer.end_offsets([TopicPartition(*partition) for partition in self._readable()])
-        except kafka.KafkaError as error:  # as where one has no leader now
-            _LOG.warning("Kafka does not say where the partitions end; it is asked again: %s", error)
-            return
-        for partition in _keyed(partition for partition, end in ends.items() if end > self._next[partition].offset):
+                ends = consumer.end_offsets([TopicPartition(*partition) for partition in tried])
+        except (kafka.KafkaError, KeyError) as error:  # as where one has no leader now, which kafka-python then misses
+            _LOG.warning("Kafka does not say where the partitions end, so all are tried: %r", error)
+        else:
+            tried = {one for one in _keyed(ends) if ends[TopicPartition(*one)] > self._next[one].offset}
+        for partition in tried:
             try:
                 with self._probe() as consumer:
                     _assign(consumer, [partition], {partition: self._next[partition]})

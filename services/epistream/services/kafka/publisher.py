@@ -96,6 +96,7 @@ class Publisher:
         """The reason that was last told of them."""
         self._entries = PAGE_ENTRIES
         """How many journal entries are sent together now."""
+        self._had_topics = False
         self._acknowledged_at = 0.0
         self._acknowledged: Cursor | None = None
 
@@ -113,8 +114,7 @@ class Publisher:
         while not self._stopping.is_set():
             try:
                 with _connected(self._bootstrap, self._security) as producer:
-                    if self._prepare_topics is not None:
-                        self._prepare_topics()
+                    self._have_topics()
                     self._publish(producer)
             except Exception as error:  # noqa: BLE001 - it lives as long as the service; what fails is tried again
                 if self._stopping.is_set():
@@ -123,6 +123,18 @@ class Publisher:
                 self._log(error)
                 self._service.tell(failed=True)
                 self._stopping.wait(_RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS)) - 1])
+
+    def _have_topics(self) -> None:
+        """Make what is missing. All must be there the first time; later one may be without a leader for a while."""
+        if self._prepare_topics is None:
+            return
+        try:
+            self._prepare_topics()
+        except EpistreamError as error:
+            if not self._had_topics:
+                raise
+            _LOG.warning("Not all topics can be used; what goes to others is published: %s", error)
+        self._had_topics = True
 
     def _publish(self, producer: CappedProducer) -> None:
         """Send pages, each after the one before is acknowledged, until the stop."""
