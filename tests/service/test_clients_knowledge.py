@@ -9,7 +9,7 @@ from epistream.clients import KnowledgeClient, NotFound, Resync, State, Unavaila
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge_pb
 from tests.support.histories import DIMENSION, random_history, state_after
-from tests.support.scripted_server import ScriptedServer
+from tests.support.scripted_server import Caller, ScriptedServer
 
 
 async def test_an_item_now_and_then() -> None:
@@ -55,6 +55,21 @@ async def test_a_difference_of_many_pages_is_whole() -> None:
         assert sorted(entry.item_id for entry in whole.entries) == sorted(changed)
         assert (whole.from_revision, whole.to_revision, whole.next_page_token) == (20, 90, "")
         assert (await client.diff("tests", 20)).to_revision == 100
+
+
+async def test_a_difference_up_to_now_has_one_now_for_all_its_pages() -> None:
+    history = random_history(100, seed=3)
+    async with ScriptedServer(history[:80]) as server, KnowledgeClient(server.address) as client:
+
+        def goes_on(_: Caller) -> None:
+            server.history.append(history[len(server.history)])
+
+        server.refuses = goes_on
+        whole = await client.diff("tests", 20, page_entries=10)
+    before, after = state_after(history, 20), state_after(history, 81)
+    changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    assert sorted(entry.item_id for entry in whole.entries) == sorted(changed)
+    assert whole.to_revision == 81
 
 
 async def test_a_search_sends_a_text_or_a_vector() -> None:

@@ -175,6 +175,7 @@ class KnowledgeClient(Connected):
             if not page.next_page_token:
                 return whole
             request.page_token = page.next_page_token
+            request.to.revision = page.to_revision  # now is not later for the next page
 
     async def namespaces(self) -> list[ns.Namespace]:
         """All namespaces, by name."""
