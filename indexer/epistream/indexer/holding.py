@@ -99,7 +99,7 @@ class Waiting:
 def said_by(catalog: Catalog, namespace: int, change: pb.Change, before: int) -> list[Waiting]:
     """What is held of the entries before one and ends with its version (`model.ended_by`), the oldest first."""
     names, origins = ended_by(change)
-    named, of = (",".join("?" * len(any_of)) for any_of in (names, origins))  # json_each: 150 µs more a version
+    named, of = (",".join("?" * len(any_of)) for any_of in (names, origins))  # by json_each it took longer
     rows = catalog.connection.execute(
         "SELECT sequence, reason, modality FROM held INDEXED BY held_by_fingerprint WHERE namespace = ?"  # noqa: S608
         f" AND fingerprint = ? AND item_id IN ({named}) AND resolved IS NULL AND origin IN ({of}) AND sequence < ?"

@@ -343,12 +343,13 @@ class Calls:
         unread = self._guard.guarded
         try:
             await asyncio.wait({reading}, timeout=min(seconds, _PROMPT_SECONDS))
-            with ExitStack() as slow:
-                if not reading.done() and unread:
-                    unread = False  # where we refuse it, that is not the caller's doing
-                    slow.enter_context(caller.allowance.arriving())
-                    unread = True
-                await asyncio.wait({reading}, timeout=max(0.0, seconds - _PROMPT_SECONDS))
+            if not reading.done() and seconds > _PROMPT_SECONDS:
+                with ExitStack() as slow:
+                    if unread:
+                        unread = False  # where we refuse it, that is not the caller's doing
+                        slow.enter_context(caller.allowance.arriving())
+                        unread = True
+                    await asyncio.wait({reading}, timeout=seconds - _PROMPT_SECONDS)
             if not reading.done():
                 raise Unavailable(f"no request came within {seconds:.1f} seconds: try again", reason="DEADLINE")
             raw = reading.result()
