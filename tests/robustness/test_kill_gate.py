@@ -29,7 +29,8 @@ from tests.support.service import RunningService, running_service
 from tests.support.waits import wait_until
 
 BATCH = 8
-BATCHES_MAX = 1_500
+BATCHES_MAX = 3_000
+"""For each producer, of which one may be answered far sooner after a kill than the others."""
 KINDS = {"ada": ALL_KINDS, "gpt": FEW_KINDS, "llama": ALL_KINDS}
 
 
@@ -41,6 +42,10 @@ class Producing:
     producer: str
     receipts: list[pb.Receipt] = field(default_factory=list)
     stopped: bool = False
+
+    def reasons(self) -> set[int]:
+        """Why what was submitted became what it is."""
+        return {receipt.reason for receipt in self.receipts}
 
     def run(self) -> None:
         made = texts(kinds(KINDS[self.producer], BATCHES_MAX * BATCH, len(self.producer)), "Said", self.producer)
@@ -86,6 +91,10 @@ def lives(service: RunningService, rounds: int) -> list[Producing]:
             time.sleep(chance.uniform(0.0, 0.3))
             service.kill()
             service.start()
+        wait_until(lambda: any(pb.REASON_DEFERRED in one.reasons() for one in who), "something that is put off")
+        ada, *_ = who
+        real = len(ada.receipts)
+        wait_until(lambda: len(ada.receipts) > real + 10 * BATCH, "room for it")
     service.stop()
     return who
 

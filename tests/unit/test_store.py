@@ -23,7 +23,7 @@ from tests.support.knowing import NAMESPACE, HandClock, commit, direction, open_
 GOLDEN: Final = Path(__file__).parent.parent / "golden"
 
 
-@pytest.fixture(params=["1", "2", "3", "4", "5", "6", "7", "8", "9"])
+@pytest.fixture(params=["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"])
 def older(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """Today's engine over a store of that format.
 

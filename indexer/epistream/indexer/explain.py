@@ -16,6 +16,7 @@ _BY_REVIEW: Final[Mapping[int, str]] = {
     pb.REASON_FAILED_TESTS: "it was held, and its tests say that it is wrong",
     pb.REASON_RELEASED: "what it was held for is over",
 }
+_ENDED: Final[Mapping[int, str]] = {pb.REASON_RETRACTION: "taken back", pb.REASON_SUPERSEDED: "set anew since"}
 _BESIDE: Final[Mapping[int, str]] = {
     pb.REASON_NEW: "nothing known says the same",
     pb.REASON_NEW_WITH_CONFLICT: "nothing known says the same, and something near says something else",
@@ -55,8 +56,8 @@ def _rules(decision: journal_pb2.Decision) -> Iterator[api.ExplainedRule]:
     if reason in _BY_REVIEW:
         yield _rule("review", _BY_REVIEW[reason], fired=True)
         return
-    if (receipt.outcome, reason) == (pb.OUTCOME_REJECTED, pb.REASON_RETRACTION):
-        yield _rule("known", "it waited to go on by itself, and its item was taken back", fired=True)
+    if receipt.outcome == pb.OUTCOME_REJECTED and reason in _ENDED:
+        yield _rule("known", f"it waited to go on by itself, and its item was {_ENDED[reason]}", fired=True)
         return
     synthetic = decision.origin == pb.ORIGIN_SYNTHETIC and figures.generation > 0
     if synthetic:

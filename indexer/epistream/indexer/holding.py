@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+import apsw
+
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.decode import item_of
-from epistream.indexer.model import UNATTENDED, Held, ended_by
+from epistream.indexer.model import UNATTENDED, Held, not_above, valid_us
 from epistream.v1 import knowledge_pb2 as pb
 
 _LACKED: Final = (
@@ -96,15 +98,26 @@ class Waiting:
     modality: int
 
 
-def said_by(catalog: Catalog, namespace: int, change: pb.Change, before: int) -> list[Waiting]:
-    """What is held of the entries before one and ends with its version (`model.ended_by`), the oldest first."""
-    names, origins = ended_by(change)
-    named, of = (",".join("?" * len(any_of)) for any_of in (names, origins))  # by json_each it took longer
-    rows = catalog.connection.execute(
+def came(connection: apsw.Connection, namespace: int, sequence: int) -> int:
+    """The entry that held a submission first, of one that held it."""
+    first: int = connection.execute(
+        "SELECT came FROM held WHERE namespace = ? AND sequence = ?", (namespace, sequence)
+    ).get
+    return first
+
+
+def said_by(connection: apsw.Connection, namespace: int, change: pb.Change, before: int) -> list[Waiting]:
+    """What is held and ends with a version that says the same (`model.says`), the oldest first.
+
+    Of what came before the entry `before`, on no higher authority: else anybody could end what waits for a person.
+    """
+    origins = not_above(change.knowledge.origin)
+    of = ",".join("?" * len(origins))  # by json_each it took longer
+    rows = connection.execute(
         "SELECT sequence, reason, modality FROM held INDEXED BY held_by_fingerprint WHERE namespace = ?"  # noqa: S608
-        f" AND fingerprint = ? AND item_id IN ({named}) AND resolved IS NULL AND origin IN ({of}) AND sequence < ?"
-        " ORDER BY sequence",
-        (namespace, change.fingerprint, *names, *origins, before),
+        " AND fingerprint = ? AND item_id IN ('', ?) AND resolved IS NULL AND (item_id = '' OR valid_us IS ?)"
+        f" AND origin IN ({of}) AND came < ? ORDER BY sequence",
+        (namespace, change.fingerprint, change.item_id, valid_us(change.knowledge), *origins, before),
     )
     return [Waiting(*row) for row in rows]
 
@@ -134,16 +147,19 @@ def next_put_off(
     return [(Held(sequence, catalog.decision(sequence)), embedding) for sequence, embedding in rows]
 
 
-def unattended(catalog: Catalog, namespace: int, item_id: str) -> list[Held]:
-    """What may come in with no person in between and is about an item, the oldest first."""
+def unattended(catalog: Catalog, namespace: int, item_id: str) -> list[tuple[int, Held]]:
+    """What may come in with no person in between and is about an item, the oldest first.
+
+    Each with the sequence of the entry that held it first.
+    """
     rows = catalog.connection.execute(
-        "SELECT n.sequence FROM held_names n JOIN held h ON h.namespace = n.namespace AND h.sequence = n.sequence"
-        " WHERE n.namespace = ? AND n.name = ? AND h.resolved IS NULL AND h.reason IN (SELECT value FROM json_each(?))"
-        " ORDER BY n.sequence",
-        (namespace, item_id, json.dumps(sorted(UNATTENDED))),
+        "SELECT h.came, h.sequence FROM held_names n JOIN held h ON h.namespace = n.namespace"  # noqa: S608 - constants
+        " AND h.sequence = n.sequence WHERE n.namespace = ? AND n.name = ? AND h.resolved IS NULL"
+        f" AND h.reason IN ({','.join(map(str, sorted(UNATTENDED)))}) ORDER BY n.sequence",
+        (namespace, item_id),
     )
-    found = [Held(sequence, catalog.decision(sequence)) for (sequence,) in list(rows)]
-    return [held for held in found if item_of(held.decision.held) == item_id]
+    found = [(first, Held(sequence, catalog.decision(sequence))) for first, sequence in list(rows)]
+    return [(first, held) for first, held in found if item_of(held.decision.held) == item_id]
 
 
 def wanted(catalog: Catalog, namespace: int, names: Iterable[str]) -> list[str]:

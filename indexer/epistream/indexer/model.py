@@ -198,14 +198,18 @@ def answered(change: pb.Change) -> bool:
     return change.kind not in (pb.CHANGE_KIND_RETRACTED, pb.CHANGE_KIND_LATE)
 
 
-def ended_by(change: pb.Change) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """What of all that is held with a version's content ends with that version: the items named, and the origins.
+def not_above(origin: pb.Origin.ValueType) -> list[int]:
+    """The origins of no higher authority."""
+    return [other for other, authority in AUTHORITY.items() if authority <= AUTHORITY[origin]]
 
-    It names no item or this one, else the item that it names would go on without it; and its authority is not higher,
-    else anybody could end what waits for a person.
+
+def says(change: pb.Change, waits: pb.Submission) -> bool:
+    """Whether a version with the content of what waits says all of that, so that nothing is left to decide.
+
+    What names no item is said by any. What names one is said by that one only, else its own would go on without it, and
+    only from the same time on.
     """
-    authority = AUTHORITY[change.knowledge.origin]
-    return ("", change.item_id), tuple(origin for origin, known in AUTHORITY.items() if known <= authority)
+    return not waits.item_id or (waits.item_id == change.item_id and valid_us(waits) == valid_us(change.knowledge))
 
 
 def record_of(one: Record | Decoded | Malformed | Embedded) -> Record:

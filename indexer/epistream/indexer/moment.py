@@ -16,13 +16,22 @@ from epistream.indexer.anchors import Anchor, Growing
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.collapse import has_room
 from epistream.indexer.decode import again, item_of
-from epistream.indexer.gate import NO_GROUNDS, Grounds, makes_version, takes_back
+from epistream.indexer.gate import NO_GROUNDS, Grounds, makes_version, supersedes, takes_back
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView
 from epistream.indexer.lineage import is_known, trace
 from epistream.indexer.match import Beside, Conflicting, KnownItem, Match, Novel
 from epistream.indexer.measure import Measured, look
-from epistream.indexer.model import UNATTENDED, Embedded, Held, NamespaceConfig, Ruling, answered, ended_by
+from epistream.indexer.model import (
+    UNATTENDED,
+    Embedded,
+    Held,
+    NamespaceConfig,
+    Ruling,
+    answered,
+    not_above,
+    says,
+)
 from epistream.indexer.standing import Standing
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -156,6 +165,8 @@ class Moment:
     """The sequences of what waits no more since the batch has decided it, or said it in a version."""
     ended: set[int] = field(default_factory=set)
     """The sequences of what the batch itself has decided of what was held."""
+    _held: dict[int, int] = field(default_factory=dict)
+    """The sequence of the entry that first held what the batch has held, by that of the one that holds it now."""
     _known_by: dict[int, set[str]] = field(default_factory=dict)
     """The names that entries of the batch make known, as long as their children are not looked for."""
 
@@ -189,10 +200,11 @@ class Moment:
             self._ends(_waiting(ruling.held))
         decision, change = entry.record.decision, entry.change
         if change is not None and answered(change):
-            self._ends_what_says(change, entry.sequence)
+            self._ends_what_says(change, self._came(entry))
         if decision.receipt.reason not in UNATTENDED:
             return
         held = Held(entry.sequence, decision)
+        self._held[entry.sequence] = self._came(entry)
         self.held[decision.fingerprint].append(held)
         self.held_of[item_of(decision.held)].append(held)
         if decision.receipt.reason == pb.REASON_DEFERRED:
@@ -221,9 +233,26 @@ class Moment:
         if not self.standing.unattended:
             return []
         item_id, submission = retraction.decoded.item_id, retraction.decoded.submission
-        held = [*holding.unattended(self.catalog, self.config.number, item_id), *self.held_of[item_id]]
-        waiting = [one for one in held if one.sequence not in self.over and takes_back(submission, one)]
+        waiting = [one for _, one in self._unattended(item_id) if takes_back(submission, one)]
         return [Ruling(one, Embedded(again(one), None), admits=False) for one in waiting]
+
+    def superseded(self, candidate: Embedded, entry: Entry) -> list[Ruling]:
+        """What may come in with no person in between, is of the item that a candidate sets, and ends with that.
+
+        To be rejected, the oldest first. `entry`, which decided the candidate, is taken in.
+        """
+        decision, submission = entry.record.decision, candidate.decoded.submission
+        if not self.standing.unattended or not submission.item_id or submission.retraction:
+            return []
+        if entry.change is None and decision.receipt.outcome != pb.OUTCOME_MERGED:
+            return []
+        late = entry.change is not None and entry.change.kind == pb.CHANGE_KIND_LATE
+        came = self._came(entry)
+        return [
+            Ruling(one, Embedded(again(one), None), admits=False)
+            for first, one in self._unattended(submission.item_id)
+            if first < came and supersedes(submission, one, late=late)
+        ]
 
     def behind(self) -> bool:
         """Whether some of what was put off could have gone on before: the policy is a new one."""
@@ -242,6 +271,19 @@ class Moment:
         """Whether the batch has neither decided what was held before, nor said it."""
         return ruling.held.sequence not in self.over
 
+    def _unattended(self, item_id: str) -> list[tuple[int, Held]]:
+        """What waits and may come in with no person in between, of an item: as `holding.unattended`."""
+        held = holding.unattended(self.catalog, self.config.number, item_id)
+        held += [(self._held[one.sequence], one) for one in self.held_of[item_id]]
+        return [(first, one) for first, one in held if one.sequence not in self.over]
+
+    def _came(self, entry: Entry) -> int:
+        """The sequence of the entry that first decided what an entry decides."""
+        before = entry.record.decision.releases
+        if not before:
+            return entry.sequence
+        return self._held.get(before) or holding.came(self.catalog.connection, self.config.number, before)
+
     def _first(self) -> Ruling | None:
         firsts = (self.put_off.first(modality, self.view) for modality in self._with_room())
         return min(filter(None, firsts), key=lambda ruling: ruling.held.sequence, default=None)
@@ -258,18 +300,19 @@ class Moment:
         self.view.know({name for one in waiting for name in one.parents})
         return [one for one in waiting if all(is_known(self.view.parent(name)) for name in one.parents)]
 
-    def _ends_what_says(self, change: pb.Change, sequence: int) -> None:
+    def _ends_what_says(self, change: pb.Change, came: int) -> None:
         """What waits with a version's content does so no more, where it ends with it: as `views.apply` has it.
 
         Counted at once, and not when there is room: a count that is too high would put off what may come in, until the
         store is opened anew and it is counted again.
         """
         if self.standing.unattended:
-            names, origins = ended_by(change)
-            for one in holding.said_by(self.catalog, self.config.number, change, sequence):
+            for one in holding.said_by(self.catalog.connection, self.config.number, change, came):
                 self._ends(one)
+            origins = not_above(change.knowledge.origin)
             for held in self.held[change.fingerprint]:
-                if held.decision.held.item_id in names and held.decision.held.origin in origins:
+                waits = held.decision.held
+                if self._held[held.sequence] < came and waits.origin in origins and says(change, waits):
                     self._ends(_waiting(held))
 
     def _ends(self, one: holding.Waiting) -> None:

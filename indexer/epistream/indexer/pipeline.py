@@ -21,7 +21,7 @@ from epistream.indexer.clock import Clock
 from epistream.indexer.commit import Draft, Tip, write
 from epistream.indexer.decode import decode
 from epistream.indexer.embed import Embedder, EmbeddingCache, embed
-from epistream.indexer.gate import TAKEN_BACK, Topic, Verdict, confirmed, decide, decide_again
+from epistream.indexer.gate import SUPERSEDED, TAKEN_BACK, Topic, Verdict, confirmed, decide, decide_again
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView, Statements, look_ahead
 from epistream.indexer.match import Retraction, match, match_again
@@ -367,18 +367,28 @@ def _take(
     *,
     taken_back: Iterable[Ruling] = (),
 ) -> None:
-    """Take in what was decided; end what waited of an item that it took back; decide what goes on since then.
+    """Take in what was decided; end what waited of an item that it set or took back; decide what goes on since then.
 
     Any number may be for which a new policy has room: `Pipeline.let_go` takes these, in commits of their own.
     """
     behind = moment.behind()
-    moment.take(candidate, entry, ruling)
+    _set(moment, draft, candidate, entry, ruling)
     ended = entry.record.decision.receipt.outcome in (pb.OUTCOME_REVISED, pb.OUTCOME_MERGED)
-    for one in taken_back if ended else ():
-        _, rejected = draft.release(one, one.embedded, TAKEN_BACK, moment.config)
-        moment.take(one.embedded, rejected, one)
+    _reject(moment, draft, taken_back if ended else (), TAKEN_BACK)
     _bring_together(moment, draft, entry)
     _let_go(moment, draft, AT_EACH if behind else None)
+
+
+def _set(moment: Moment, draft: Draft, candidate: Embedded, entry: Entry, ruling: Ruling | None = None) -> None:
+    """Take in what was decided; where it sets an item, end what was said of that before, and waits."""
+    moment.take(candidate, entry, ruling)
+    _reject(moment, draft, moment.superseded(candidate, entry), SUPERSEDED)
+
+
+def _reject(moment: Moment, draft: Draft, rulings: Iterable[Ruling], verdict: Verdict) -> None:
+    for one in rulings:
+        _, rejected = draft.release(one, one.embedded, verdict, moment.config)
+        moment.take(one.embedded, rejected, one)
 
 
 def _bring_together(moment: Moment, draft: Draft, entry: Entry) -> None:
@@ -391,7 +401,7 @@ def _bring_together(moment: Moment, draft: Draft, entry: Entry) -> None:
         for child in moment.children(known.popleft(), left):
             if moment.waits(child):
                 _, decided = draft.release(child, child.embedded, _verdict_again(child, moment), moment.config)
-                moment.take(child.embedded, decided, child)
+                _set(moment, draft, child.embedded, decided, child)
                 known.append(decided)
 
 
@@ -400,7 +410,7 @@ def _let_go(moment: Moment, draft: Draft, limit: int | None) -> None:
     begun = len(draft.entries)
     while (limit is None or len(draft.entries) - begun < limit) and (ruling := moment.goes_on()) is not None:
         _, entry = draft.release(ruling, ruling.embedded, _verdict_again(ruling, moment), moment.config)
-        moment.take(ruling.embedded, entry, ruling)
+        _set(moment, draft, ruling.embedded, entry, ruling)
         _bring_together(moment, draft, entry)
 
 

@@ -27,10 +27,10 @@ from epistream.wire.errors import Broken, Unavailable
 
 _log = logging.getLogger(__name__)
 
-FORMAT: Final = 10
+FORMAT: Final = 11
 """The version of the file's layout."""
 
-_OTHER_VIEWS: Final = ("1", "2", "3", "4", "5", "6", "7", "8", "9")
+_OTHER_VIEWS: Final = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10")
 """Formats with the same journal and other views: these are made anew when such a store is opened."""
 
 FILE: Final = "store.sqlite"

@@ -11,7 +11,6 @@ from typing import Final, TypeAlias
 import apsw
 
 from epistream.indexer import comments, conflicts, disputes, generated, holding
-from epistream.indexer.catalog import Catalog
 from epistream.indexer.decode import item_of
 from epistream.indexer.journal import Entry
 from epistream.indexer.model import answered, valid_us
@@ -102,6 +101,8 @@ CREATE TABLE held (
     modality INTEGER NOT NULL,
     held_us INTEGER NOT NULL,
     resolved INTEGER,
+    came INTEGER NOT NULL,
+    valid_us INTEGER,
     PRIMARY KEY (namespace, sequence)
 ) WITHOUT ROWID;
 CREATE INDEX held_by_fingerprint ON held (namespace, fingerprint, item_id) WHERE resolved IS NULL;
@@ -133,8 +134,9 @@ CREATE TABLE counts (
 """
 """Item ids and fingerprints are spread over their trees, so each new item writes a page of each: what a commit writes
 is mostly that. A version that is its item's only one, as most are, is therefore found by the item, not by an index.
-`held.item_id` is the item that a submission names, if any. `held_names` has the item of what may come in with no person
-in between, and all parents of what lacked one, whatever became of it since."""
+`held.item_id` is the item that a submission names, if any, `held.came` the entry that first held it. `held_names` has
+the item of what may come in with no person in between, and all parents of what lacked one, whatever became of it
+since."""
 
 SCHEMA: Final = _SCHEMA + conflicts.SCHEMA + comments.SCHEMA + disputes.SCHEMA + generated.SCHEMA
 
@@ -220,6 +222,7 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
     corroborations: list[_Row] = []
     aliases: list[_Row] = []
     holdings: list[_Row] = []
+    came: dict[int, int] = {}
     named: list[_Row] = []
     judged: list[_Row] = []
     changes: list[Entry] = []
@@ -239,7 +242,10 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
         elif receipt.outcome == pb.OUTCOME_MERGED:
             corroborations.append((number, receipt.item_id, entry.sequence, head))
         elif receipt.outcome == pb.OUTCOME_HELD:
-            holdings.append(_held_row(number, entry))
+            before = decision.releases
+            first = (came.get(before) or holding.came(connection, number, before)) if before else entry.sequence
+            came[entry.sequence] = first
+            holdings.append(_held_row(number, entry, first))
             named.extend((number, name, entry.sequence, parent) for name, parent in _held_names(decision))
         elif receipt.outcome == pb.OUTCOME_REJECTED:
             rejected += 1
@@ -253,7 +259,7 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
     connection.executemany(
         "UPDATE submissions SET sequence = ? WHERE namespace = ? AND producer = ? AND submission_id = ?", newer
     )
-    connection.executemany("INSERT INTO held VALUES (?,?,?,?,?,?,?,?,?,NULL)", holdings)
+    connection.executemany("INSERT INTO held VALUES (?,?,?,?,?,?,?,?,?,NULL,?,?)", holdings)
     connection.executemany("INSERT INTO held_names VALUES (?,?,?,?)", named)
     connection.executemany("INSERT INTO feedback VALUES (?,?,?)", judged)
     items += _apply_changes(connection, number, changes)
@@ -334,7 +340,8 @@ def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[En
             )
             resolved[entry.sequence].extend(sequence for (sequence,) in rows)
         if change is not None and answered(change):
-            said = [one.sequence for one in holding.said_by(Catalog(connection), number, change, entry.sequence)]
+            came = holding.came(connection, number, releases) if releases else entry.sequence
+            said = [one.sequence for one in holding.said_by(connection, number, change, came)]
             connection.executemany(
                 "UPDATE held SET resolved = ? WHERE namespace = ? AND sequence = ?",
                 [(entry.sequence, number, sequence) for sequence in said],
@@ -343,7 +350,7 @@ def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[En
     return resolved
 
 
-def _held_row(number: int, entry: Entry) -> _Row:
+def _held_row(number: int, entry: Entry, came: int) -> _Row:
     decision = entry.record.decision
     receipt, submission = decision.receipt, decision.held
     return (
@@ -356,6 +363,8 @@ def _held_row(number: int, entry: Entry) -> _Row:
         receipt.producer,
         submission.modality,
         receipt.time.ToMicroseconds(),
+        came,
+        valid_us(submission),
     )
 
 

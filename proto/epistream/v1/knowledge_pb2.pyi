@@ -212,6 +212,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """REVISED: it holds from an earlier `valid_from` on than the head, which stays the head: see `figures.version`."""
     REASON_DISPUTED: _Reason.ValueType  # 35
     """Never of a submission, only of a review: raters are at odds about an item that is in answers."""
+    REASON_SUPERSEDED: _Reason.ValueType  # 36
+    """REJECTED: it was held for REASON_DEFERRED, REASON_UNKNOWN_PARENT or REASON_UNVERIFIED, and its item was set anew since, by no lower authority and not
+    from another `valid_from` on.
+    """
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a submission had its outcome."""
@@ -290,6 +294,10 @@ REASON_LATE: Reason.ValueType  # 34
 """REVISED: it holds from an earlier `valid_from` on than the head, which stays the head: see `figures.version`."""
 REASON_DISPUTED: Reason.ValueType  # 35
 """Never of a submission, only of a review: raters are at odds about an item that is in answers."""
+REASON_SUPERSEDED: Reason.ValueType  # 36
+"""REJECTED: it was held for REASON_DEFERRED, REASON_UNKNOWN_PARENT or REASON_UNVERIFIED, and its item was set anew since, by no lower authority and not
+from another `valid_from` on.
+"""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _ChangeKind:
