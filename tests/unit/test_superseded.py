@@ -1,18 +1,22 @@
 """What waits of an item, and is said before the item is set anew: it does not come after what is newer."""
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from epistream.indexer import pipeline
 from epistream.indexer.engine import Engine
 from epistream.indexer.explain import explain
+from epistream.indexer.model import Held, Ruling
 from epistream.indexer.store import check
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.wire.errors import Conflict, Denied
 from tests.support.knowing import (
     NAMESPACE,
     HandClock,
@@ -20,6 +24,8 @@ from tests.support.knowing import (
     commit_in_batches,
     open_engine,
     pending,
+    retraction,
+    ruling,
     submission,
 )
 from tests.support.rehearsing import rehearsed
@@ -112,19 +118,26 @@ def test_what_waits_of_another_item_or_came_later_goes_on(engine: Engine) -> Non
     assert engine.namespaces.get(NAMESPACE).item_count == 3
 
 
-def test_a_lower_authority_ends_nothing_of_a_higher_one(engine: Engine) -> None:
-    """A person's code waits for its tests, a model says something else under its name."""
+def passed(engine: Engine, held: Held) -> Ruling:
+    """What a program decides whose tests have passed."""
+    return replace(ruling(engine, held, origin=SYNTHETIC), decided_by="executor")
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_lower_authority_ends_nothing_of_a_higher_one(engine: Engine, *, ends: bool) -> None:
+    """A person's code waits for its tests; a model, or a person, says something else under its name."""
     policy = ns_pb.Policy(verify_code=True, near_duplicate_threshold=1.0)
     engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
     code = made("x = 1", 1, origin=CRAWLED)
     code.modality = pb.MODALITY_CODE
     by_model, by_person = made("y = 2", 2), made("z = 3", 3, origin=CRAWLED)
 
-    commit(engine, code, by_model)
-    assert [held.decision.held.content for held in pending(engine)] == ["x = 1"]
-    commit(engine, by_person)
+    commit(engine, code, by_model, *([by_person] if ends else []))
+    (held,) = pending(engine)
+    engine.pipeline.release([passed(engine, held)])
 
-    assert became(engine, code) == SUPERSEDED
+    assert (became(engine, code) == SUPERSEDED) is ends
+    assert answer(engine, "y") == ("z = 3" if ends else "x = 1")
 
 
 @pytest.mark.parametrize(
@@ -189,11 +202,64 @@ def test_what_is_put_off_again_keeps_its_place_among_the_words(engine: Engine) -
 
 
 def test_why_is_told(engine: Engine) -> None:
-    commit(engine, made("A.", 1, "parent"), made("B.", 2))
+    commit(engine, made("A.", 1, "parent"), made("B.", 2), submission("Known.", id="p", item="parent"))
 
     ended = [entry.record.decision for entry in engine.store.journal.follow(0)][-1]
 
-    assert explain(ended).rules[-1].description == "it waited to go on by itself, and its item was set anew since"
+    why = "it waited to go on by itself, and its item was set anew since; against y version 1, which is SYNTHETIC"
+    assert explain(ended).rules[-1].description == why
+
+
+def test_what_waits_for_a_person_ends_with_the_same_words_also_where_it_came_later(engine: Engine) -> None:
+    policy = ns_pb.Policy(require_generator=True)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+    commit(engine, *(submission("Copied.", id=f"{n}", origin=SYNTHETIC, generator="") for n in range(5)))
+
+    engine.pipeline.release([ruling(engine, pending(engine)[0])])
+
+    assert pending(engine) == []
+
+
+def test_the_same_late_words_again_end_nothing(engine: Engine) -> None:
+    head, late, waits, again = made("H.", 1), made("L.", 2), made("W.", 3), made("L.", 4)
+    for sent, seconds in ((head, 20), (late, 10), (again, 10)):
+        sent.valid_from.FromSeconds(seconds)
+    commit(engine, head, late)
+    set_floor(engine, 1.0)
+
+    receipts = commit(engine, waits, again)
+    go_on(engine)
+
+    assert [receipt.reason for receipt in receipts] == [pb.REASON_DEFERRED, pb.REASON_SAME_CONTENT]
+    assert answer(engine, "y") == "W."
+
+
+def test_a_retraction_that_was_held_ends_nothing_that_came_after_it(engine: Engine) -> None:
+    commit(engine, made("H.", 1, origin=CRAWLED))
+    commit(engine, retraction("y", id="r", origin=SYNTHETIC), made("W.", 2, "parent"))
+    (held,) = (one for one in pending(engine) if one.decision.held.retraction)
+
+    engine.pipeline.release([ruling(engine, held)])
+
+    assert [one.decision.held.content for one in pending(engine)] == ["W."]
+
+
+def test_what_takes_no_room_does_not_all_go_on_with_one_submission(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "AT_ONCE", 10)
+    set_floor(engine, 1.0)
+    commit(engine, *(made(f"{n}.", n) for n in range(30)))
+    commit(engine, made("Newer.", 99, origin=CRAWLED))
+    before = engine.store.journal.last()[0]
+
+    commit(engine, *(submission(f"Real {n}.", id=f"real {n}", origin=CRAWLED) for n in range(2)))
+    set_floor(engine, 0.001)
+    one = engine.store.journal.last()[0]
+    commit(engine, submission("One.", id="one", origin=CRAWLED))
+
+    assert one - before <= 3
+    assert engine.store.journal.last()[0] - one <= 11
 
 
 ITEMS = ("a", "b", "c")
@@ -236,3 +302,54 @@ def test_when_all_has_gone_on_each_item_says_what_was_said_last(tmp_path: Path, 
     assert (result.differences, result.other_figures, result.left_out) == ([], 0, {})
     if seed % 2 == 0:  # with the floor 1 nearly all waits, and goes on in its order
         assert SUPERSEDED in {found for found, _ in result.outcomes}
+
+
+def mixed(chance: np.random.Generator, count: int) -> list[pb.Submission]:
+    """What models and people say of few items, some with a time, taken back, or with a version that they expect."""
+    sent = [submission("Known.", id="p", item="parent")]
+    for number in range(count):
+        item = ("a", "b", "c", "")[chance.integers(4)]
+        origin = (SYNTHETIC, SYNTHETIC, SYNTHETIC, CRAWLED, EXPERT)[chance.integers(5)]
+        producer = ("p", "q")[chance.integers(2)]
+        if item and chance.random() < 0.1:
+            sent.append(retraction(item, id=str(number), origin=origin, producer=producer))
+            continue
+        lacks = ["parent"] if chance.random() < 0.3 else []
+        content = f"It is {chance.integers(4)}."
+        one = submission(content, id=str(number), item=item, origin=origin, producer=producer, derived_from=lacks)
+        if chance.random() < 0.4:
+            one.valid_from.FromSeconds(int(10 * chance.integers(1, 4)))
+        if chance.random() < 0.3:
+            one.modality = pb.MODALITY_CODE
+        if chance.random() < 0.1:
+            one.expected_version = int(chance.integers(3))
+        sent.append(one)
+    known = sent.pop(0)
+    sent.insert(int(chance.integers(len(sent))), known)
+    return sent
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_another_life_decides_alike_whatever_is_said_and_whoever_decides(tmp_path: Path, seed: int) -> None:
+    chance, clock = np.random.default_rng(seed), HandClock()
+    with closing(open_engine(tmp_path / "once", clock)) as engine:
+        policy = ns_pb.Policy(real_share_floor=(0.4, 0.9985, 1.0)[seed % 3], near_duplicate_threshold=1.0)
+        policy.verify_code = seed % 2 == 0
+        engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+        commit_in_batches(engine, mixed(chance, 50), 6)
+        for turn in range(20):
+            clock.us += 1000
+            waits = pending(engine)
+            if not waits:
+                break
+            decides = passed if chance.random() < 0.5 else ruling
+            with suppress(Conflict, Denied):
+                engine.pipeline.release([decides(engine, waits[int(chance.integers(len(waits)))])])
+            if turn % 6 == 0:
+                policy.real_share_floor = (0.0, 0.9985, 1.0)[chance.integers(3)]
+                engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+                clock.us += 1000
+                engine.pipeline.let_go(NAMESPACE)
+        assert check(engine.store) == []
+    result = rehearsed(tmp_path / "once", tmp_path / "again")
+    assert (result.differences, result.other_figures, result.left_out) == ([], 0, {})

@@ -311,6 +311,8 @@ def _keep(decision: journal_pb2.Decision, decoded: Decoded, receipt: pb.Receipt)
     own = decoded.submission.item_id
     if receipt.outcome in (pb.OUTCOME_MERGED, pb.OUTCOME_REVISED) and own not in ("", receipt.item_id):
         decision.alias = own
+    if receipt.outcome == pb.OUTCOME_MERGED:
+        decision.named = own
     if receipt.outcome == pb.OUTCOME_HELD:
         decision.held.CopyFrom(decoded.submission)
     elif receipt.outcome == pb.OUTCOME_RECORDED:

@@ -57,7 +57,8 @@ def _rules(decision: journal_pb2.Decision) -> Iterator[api.ExplainedRule]:
         yield _rule("review", _BY_REVIEW[reason], fired=True)
         return
     if receipt.outcome == pb.OUTCOME_REJECTED and reason in _ENDED:
-        yield _rule("known", f"it waited to go on by itself, and its item was {_ENDED[reason]}", fired=True)
+        ended = f"it waited to go on by itself, and its item was {_ENDED[reason]}"
+        yield _rule("known", "; ".join([ended, *_against(figures)]), fired=True)
         return
     synthetic = decision.origin == pb.ORIGIN_SYNTHETIC and figures.generation > 0
     if synthetic:

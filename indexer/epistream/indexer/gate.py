@@ -309,8 +309,10 @@ def decide_again(
 TAKEN_BACK: Final = Verdict(pb.OUTCOME_REJECTED, pb.REASON_RETRACTION)
 """On what may come in with no person in between, when its item is taken back."""
 
-SUPERSEDED: Final = Verdict(pb.OUTCOME_REJECTED, pb.REASON_SUPERSEDED)
-"""On the same, when its item is set anew."""
+
+def superseded(newer: Head) -> Verdict:
+    """On the same, when its turn comes and its item says something newer."""
+    return Verdict(pb.OUTCOME_REJECTED, pb.REASON_SUPERSEDED, newer)
 
 
 def _refuse(submission: pb.Submission, found: IdReused | Stale) -> Verdict:
@@ -347,18 +349,6 @@ def takes_back(retraction: pb.Submission, held: Held) -> bool:
     submission = held.decision.held
     own = submission.provenance.producer == retraction.provenance.producer
     return own or AUTHORITY[retraction.origin] > AUTHORITY[submission.origin]
-
-
-def supersedes(submission: pb.Submission, held: Held, *, late: bool) -> bool:
-    """Whether what an item is set to ends what waits of it and was said before: on no higher authority.
-
-    Not where both say from when on they hold, and it is not the same time: then either may be the head. `late`: what
-    the item is set to is not.
-    """
-    waits = held.decision.held
-    times = valid_us(waits), valid_us(submission)
-    same_time = times[0] == times[1] or (None in times and not late)
-    return same_time and AUTHORITY[waits.origin] <= AUTHORITY[submission.origin]
 
 
 def _retract(submission: pb.Submission, head: Head | None, *, put_off: bool) -> Verdict:

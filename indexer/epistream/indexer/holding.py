@@ -11,8 +11,10 @@ import apsw
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.decode import item_of
 from epistream.indexer.model import UNATTENDED, Held, not_above, valid_us
+from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 
+_UNATTENDED: Final = ",".join(map(str, sorted(UNATTENDED)))
 _LACKED: Final = (
     "SELECT 1 FROM held_names p INDEXED BY held_parents WHERE p.namespace = :n AND p.sequence = n.sequence"
     " AND p.parent = 1 AND p.name NOT IN (SELECT value FROM json_each(:known)) AND NOT IFNULL("
@@ -106,20 +108,54 @@ def came(connection: apsw.Connection, namespace: int, sequence: int) -> int:
     return first
 
 
-def said_by(connection: apsw.Connection, namespace: int, change: pb.Change, before: int) -> list[Waiting]:
-    """What is held and ends with a version that says the same (`model.says`), the oldest first.
+def contents(connection: apsw.Connection, namespace: int, fingerprints: Iterable[bytes]) -> set[bytes]:
+    """Those of some contents with which something is held now."""
+    rows = connection.execute(
+        "SELECT unhex(j.value) FROM json_each(?) j WHERE EXISTS (SELECT 1 FROM held h INDEXED BY held_by_fingerprint"
+        " WHERE h.namespace = ? AND h.fingerprint = unhex(j.value) AND h.resolved IS NULL)",
+        (json.dumps([fingerprint.hex() for fingerprint in fingerprints]), namespace),
+    )
+    return {fingerprint for (fingerprint,) in rows}
 
-    Of what came before the entry `before`, on no higher authority: else anybody could end what waits for a person.
+
+def named(catalog: Catalog, namespace: int, names: Iterable[str]) -> set[str]:
+    """Those of some items that something names which was held, as its own or as a parent, whatever became of it."""
+    rows = catalog.connection.execute(
+        "SELECT j.value FROM json_each(?) j WHERE EXISTS (SELECT 1 FROM held_names n"
+        " WHERE n.namespace = ? AND n.name = j.value)",
+        (json.dumps(list(names)), namespace),
+    )
+    return {name for (name,) in rows}
+
+
+def said_by(connection: apsw.Connection, namespace: int, change: pb.Change, sequence: int, came: int) -> list[Waiting]:
+    """What is held before an entry and ends with its version, which says the same (`model.says`), the oldest first.
+
+    On no higher authority: else anybody could end what waits for a person. And of what goes on by itself and names the
+    item only what came before that was first decided, in the entry `came`: the word that came last stands.
     """
     origins = not_above(change.knowledge.origin)
     of = ",".join("?" * len(origins))  # by json_each it took longer
     rows = connection.execute(
         "SELECT sequence, reason, modality FROM held INDEXED BY held_by_fingerprint WHERE namespace = ?"  # noqa: S608
         " AND fingerprint = ? AND item_id IN ('', ?) AND resolved IS NULL AND (item_id = '' OR valid_us IS ?)"
-        f" AND origin IN ({of}) AND came < ? ORDER BY sequence",
-        (namespace, change.fingerprint, change.item_id, valid_us(change.knowledge), *origins, before),
+        f" AND origin IN ({of}) AND sequence < ? AND (item_id = '' OR reason NOT IN ({_UNATTENDED}) OR came < ?)"
+        " ORDER BY sequence",
+        (namespace, change.fingerprint, change.item_id, valid_us(change.knowledge), *origins, sequence, came),
     )
     return [Waiting(*row) for row in rows]
+
+
+def merged(
+    catalog: Catalog, namespace: int, item_id: str, name: str, after: int
+) -> list[tuple[int, journal_pb2.Decision]]:
+    """The newest that were merged into an item after an entry and named one, at most 32, with their sequences."""
+    rows = catalog.connection.execute(
+        "SELECT sequence FROM corroborations WHERE namespace = ? AND item_id = ? AND sequence > ? AND named = ?"
+        " ORDER BY sequence DESC LIMIT 32",
+        (namespace, item_id, after, name),
+    )
+    return [(sequence, catalog.decision(sequence)) for (sequence,) in list(rows)]
 
 
 def put_off(catalog: Catalog, namespace: int) -> Counter[int]:
@@ -147,19 +183,16 @@ def next_put_off(
     return [(Held(sequence, catalog.decision(sequence)), embedding) for sequence, embedding in rows]
 
 
-def unattended(catalog: Catalog, namespace: int, item_id: str) -> list[tuple[int, Held]]:
-    """What may come in with no person in between and is about an item, the oldest first.
-
-    Each with the sequence of the entry that held it first.
-    """
+def unattended(catalog: Catalog, namespace: int, item_id: str) -> list[Held]:
+    """What may come in with no person in between and is about an item, the oldest first."""
     rows = catalog.connection.execute(
-        "SELECT h.came, h.sequence FROM held_names n JOIN held h ON h.namespace = n.namespace"  # noqa: S608 - constants
+        "SELECT n.sequence FROM held_names n JOIN held h ON h.namespace = n.namespace"  # noqa: S608 - constants
         " AND h.sequence = n.sequence WHERE n.namespace = ? AND n.name = ? AND h.resolved IS NULL"
-        f" AND h.reason IN ({','.join(map(str, sorted(UNATTENDED)))}) ORDER BY n.sequence",
+        f" AND h.reason IN ({_UNATTENDED}) ORDER BY n.sequence",
         (namespace, item_id),
     )
-    found = [(first, Held(sequence, catalog.decision(sequence))) for first, sequence in list(rows)]
-    return [(first, held) for first, held in found if item_of(held.decision.held) == item_id]
+    found = [Held(sequence, catalog.decision(sequence)) for (sequence,) in list(rows)]
+    return [held for held in found if item_of(held.decision.held) == item_id]
 
 
 def wanted(catalog: Catalog, namespace: int, names: Iterable[str]) -> list[str]:

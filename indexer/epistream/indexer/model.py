@@ -187,6 +187,11 @@ class Ruling:
     """The person or program who decides; empty for the gate itself."""
     comment: str = ""
 
+    @property
+    def by_person(self) -> bool:
+        """Whether somebody answers for it who has looked at what is known."""
+        return bool(self.decided_by) and self.origin != pb.ORIGIN_SYNTHETIC
+
 
 def valid_us(said: pb.Submission | pb.Knowledge) -> int | None:
     """From when on something holds, microseconds since 1970; None where its producer does not say."""

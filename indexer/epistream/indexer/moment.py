@@ -4,6 +4,7 @@ What was put off for the sake of the real share goes on in the middle of a batch
 room: so the outcome does not depend on how a stream is cut into batches.
 """
 
+import itertools
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,16 +14,17 @@ import numpy as np
 
 from epistream.indexer import holding
 from epistream.indexer.anchors import Anchor, Growing
-from epistream.indexer.catalog import Catalog
+from epistream.indexer.catalog import Catalog, Head
 from epistream.indexer.collapse import has_room
 from epistream.indexer.decode import again, item_of
-from epistream.indexer.gate import NO_GROUNDS, Grounds, makes_version, supersedes, takes_back
+from epistream.indexer.gate import NO_GROUNDS, Grounds, makes_version, takes_back
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView
 from epistream.indexer.lineage import is_known, trace
 from epistream.indexer.match import Beside, Conflicting, KnownItem, Match, Novel
 from epistream.indexer.measure import Measured, look
 from epistream.indexer.model import (
+    AUTHORITY,
     UNATTENDED,
     Embedded,
     Held,
@@ -31,8 +33,10 @@ from epistream.indexer.model import (
     answered,
     not_above,
     says,
+    valid_us,
 )
 from epistream.indexer.standing import Standing
+from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 
 AT_ONCE: Final = 500
@@ -88,6 +92,44 @@ class PutOff:
         (lane.read or lane.fresh).popleft()
 
 
+class Asked:
+    """Of which contents and items the catalog has something held, asked for a whole batch at once.
+
+    Of nearly all it has nothing, and each question to it takes 30 µs.
+    """
+
+    def __init__(self, catalog: Catalog, number: int) -> None:
+        self._catalog, self._number = catalog, number
+        self._contents: dict[bytes, bool] = {}
+        self._names: dict[str, bool] = {}
+
+    def ask(self, candidates: Iterable[Embedded]) -> None:
+        """What candidates may say, and the items that they may set."""
+        decoded = [candidate.decoded for candidate in candidates]
+        self._ask_contents({one.fingerprint for one in decoded})
+        self._ask_names({name for one in decoded for name in (one.item_id, one.submission.item_id) if name})
+
+    def content(self, fingerprint: bytes) -> bool:
+        """Whether something is held with a content."""
+        if fingerprint not in self._contents:
+            self._ask_contents([fingerprint])
+        return self._contents[fingerprint]
+
+    def name(self, item_id: str) -> bool:
+        """Whether something that was held names an item, as its own or as a parent."""
+        if item_id not in self._names:
+            self._ask_names([item_id])
+        return self._names[item_id]
+
+    def _ask_contents(self, fingerprints: Collection[bytes]) -> None:
+        held = holding.contents(self._catalog.connection, self._number, fingerprints)
+        self._contents.update((one, one in held) for one in fingerprints)
+
+    def _ask_names(self, names: Collection[str]) -> None:
+        held = holding.named(self._catalog, self._number, names)
+        self._names.update((one, one in held) for one in names)
+
+
 @dataclass(frozen=True, slots=True)
 class Orphan:
     """A submission that is held since a parent of its is not known, as far as many of them are kept at hand."""
@@ -102,8 +144,8 @@ class Orphans:
     Of what an earlier version held the vector was not kept: it waits for a person.
     """
 
-    def __init__(self, catalog: Catalog, number: int) -> None:
-        self._catalog, self._number = catalog, number
+    def __init__(self, catalog: Catalog, number: int, asked: Asked) -> None:
+        self._catalog, self._number, self._asked = catalog, number, asked
         self._came: set[str] = set()
         """What the batch has made known that some in the catalog were derived from."""
         self._fresh: dict[int, Ruling] = {}
@@ -118,7 +160,8 @@ class Orphans:
 
     def came(self, names: Collection[str]) -> None:
         """The batch makes these known."""
-        self._came.update(holding.wanted(self._catalog, self._number, names))
+        if named := [name for name in names if self._asked.name(name)]:
+            self._came.update(holding.wanted(self._catalog, self._number, named))
 
     def of(self, parent: str, goes_on: Callable[[Sequence[Orphan]], list[Orphan]], limit: int) -> list[Orphan]:
         """Those that name a parent and go on, at most `limit`, the oldest first.
@@ -153,6 +196,7 @@ class Moment:
     """A branch."""
     anchors: Mapping[int, Growing]
     """By modality."""
+    asked: Asked
     put_off: PutOff
     orphans: Orphans
     alarms: Mapping[tuple[str, int], pb.CollapseAlarm]
@@ -167,6 +211,10 @@ class Moment:
     """The sequences of what the batch itself has decided of what was held."""
     _held: dict[int, int] = field(default_factory=dict)
     """The sequence of the entry that first held what the batch has held, by that of the one that holds it now."""
+    _made: dict[int, int] = field(default_factory=dict)
+    """The sequence of the entry that first decided what a version of the batch says, by its revision."""
+    _merged: defaultdict[str, list[tuple[int, journal_pb2.Decision]]] = field(default_factory=lambda: defaultdict(list))
+    """What the batch has merged, with its sequence, by the item that it named."""
     _known_by: dict[int, set[str]] = field(default_factory=dict)
     """The names that entries of the batch make known, as long as their children are not looked for."""
 
@@ -199,12 +247,17 @@ class Moment:
             self.ended.add(ruling.held.sequence)
             self._ends(_waiting(ruling.held))
         decision, change = entry.record.decision, entry.change
-        if change is not None and answered(change):
-            self._ends_what_says(change, self._came(entry))
+        came = self._came(entry.sequence, decision)
+        if change is not None:
+            self._made[change.revision] = came
+            if answered(change):
+                self._ends_what_says(change, entry.sequence, came)
+        elif decision.named:
+            self._merged[decision.named].append((entry.sequence, decision))
         if decision.receipt.reason not in UNATTENDED:
             return
         held = Held(entry.sequence, decision)
-        self._held[entry.sequence] = self._came(entry)
+        self._held[entry.sequence] = came
         self.held[decision.fingerprint].append(held)
         self.held_of[item_of(decision.held)].append(held)
         if decision.receipt.reason == pb.REASON_DEFERRED:
@@ -225,34 +278,41 @@ class Moment:
         self.view.join([one.embedded for one in rulings if not self.view.has(one.embedded)], again=True)
         return rulings
 
-    def taken_back(self, retraction: Embedded) -> list[Ruling]:
+    def taken_back(self, retraction: Embedded, held: Held | None = None) -> list[Ruling]:
         """What may come in with no person in between, is of the item that is taken back, and ends with it.
 
-        To be rejected, the oldest first.
+        To be rejected, the oldest first. `held`: the retraction was held itself, and ends nothing that came after.
         """
         if not self.standing.unattended:
             return []
         item_id, submission = retraction.decoded.item_id, retraction.decoded.submission
-        waiting = [one for _, one in self._unattended(item_id) if takes_back(submission, one)]
+        waiting = [one for one in self._unattended(item_id) if takes_back(submission, one)]
+        if held is not None:
+            came = self._came(held.sequence, held.decision)
+            waiting = [one for one in waiting if self._came(one.sequence, one.decision) < came]
         return [Ruling(one, Embedded(again(one), None), admits=False) for one in waiting]
 
-    def superseded(self, candidate: Embedded, entry: Entry) -> list[Ruling]:
-        """What may come in with no person in between, is of the item that a candidate sets, and ends with that.
+    def newer(self, ruling: Ruling) -> Head | None:
+        """What the item that something held sets says by now, where that was said later, on no lower authority.
 
-        To be rejected, the oldest first. `entry`, which decided the candidate, is taken in.
+        A version of it, or the same words as its head's again. Of versions that say from when on they hold, that which
+        it would replace. None where it still has something to say.
         """
-        decision, submission = entry.record.decision, candidate.decoded.submission
-        if not self.standing.unattended or not submission.item_id or submission.retraction:
-            return []
-        if entry.change is None and decision.receipt.outcome != pb.OUTCOME_MERGED:
-            return []
-        late = entry.change is not None and entry.change.kind == pb.CHANGE_KIND_LATE
-        came = self._came(entry)
-        return [
-            Ruling(one, Embedded(again(one), None), admits=False)
-            for first, one in self._unattended(submission.item_id)
-            if first < came and supersedes(submission, one, late=late)
-        ]
+        decoded, came = ruling.embedded.decoded, self._came(ruling.held.sequence, ruling.held.decision)
+        submission, valid = decoded.submission, valid_us(decoded.submission)
+        head = self.view.parent(decoded.item_id)
+        if head is None:
+            return None
+        other_time = None not in (valid, head.valid_us) and valid != head.valid_us
+        version = self.view.newest_from(head.item_id, valid) if other_time and valid is not None else head
+        if version is None or AUTHORITY[version.origin] < AUTHORITY[submission.origin]:
+            return None
+        if version.fingerprint == decoded.fingerprint and not version.retracted:
+            return None  # it is merged
+        own = head.item_id == decoded.item_id
+        if own and self._came_of(version) > came:
+            return version
+        return head if not other_time and self._said_again(decoded.item_id, head, came) else None
 
     def behind(self) -> bool:
         """Whether some of what was put off could have gone on before: the policy is a new one."""
@@ -271,18 +331,33 @@ class Moment:
         """Whether the batch has neither decided what was held before, nor said it."""
         return ruling.held.sequence not in self.over
 
-    def _unattended(self, item_id: str) -> list[tuple[int, Held]]:
-        """What waits and may come in with no person in between, of an item: as `holding.unattended`."""
-        held = holding.unattended(self.catalog, self.config.number, item_id)
-        held += [(self._held[one.sequence], one) for one in self.held_of[item_id]]
-        return [(first, one) for first, one in held if one.sequence not in self.over]
+    def _unattended(self, item_id: str) -> list[Held]:
+        """What waits and may come in with no person in between, of an item, the oldest first."""
+        held = holding.unattended(self.catalog, self.config.number, item_id) if self.asked.name(item_id) else []
+        return [one for one in [*held, *self.held_of[item_id]] if one.sequence not in self.over]
 
-    def _came(self, entry: Entry) -> int:
-        """The sequence of the entry that first decided what an entry decides."""
-        before = entry.record.decision.releases
+    def _came(self, sequence: int, decision: journal_pb2.Decision) -> int:
+        """The entry that first decided what an entry decides."""
+        before = decision.releases
         if not before:
-            return entry.sequence
+            return sequence
         return self._held.get(before) or holding.came(self.catalog.connection, self.config.number, before)
+
+    def _came_of(self, version: Head) -> int:
+        """The entry that first decided what a version says."""
+        if version.revision in self._made:
+            return self._made[version.revision]
+        sequence = self.catalog.sequence(self.config.number, version.revision)
+        return self._came(sequence, self.catalog.decision(sequence))
+
+    def _said_again(self, name: str, head: Head, came: int) -> bool:
+        """Whether the words of a head were said again since, by a name that stands for it."""
+        fresh = self._merged[name]
+        kept = holding.merged(self.catalog, self.config.number, head.item_id, name, came)
+        return any(
+            decision.receipt.version == head.version and self._came(sequence, decision) > came
+            for sequence, decision in itertools.chain(fresh, kept)
+        )
 
     def _first(self) -> Ruling | None:
         firsts = (self.put_off.first(modality, self.view) for modality in self._with_room())
@@ -300,19 +375,21 @@ class Moment:
         self.view.know({name for one in waiting for name in one.parents})
         return [one for one in waiting if all(is_known(self.view.parent(name)) for name in one.parents)]
 
-    def _ends_what_says(self, change: pb.Change, came: int) -> None:
+    def _ends_what_says(self, change: pb.Change, sequence: int, came: int) -> None:
         """What waits with a version's content does so no more, where it ends with it: as `views.apply` has it.
 
         Counted at once, and not when there is room: a count that is too high would put off what may come in, until the
         store is opened anew and it is counted again.
         """
         if self.standing.unattended:
-            for one in holding.said_by(self.catalog.connection, self.config.number, change, came):
-                self._ends(one)
+            if self.asked.content(change.fingerprint):
+                for one in holding.said_by(self.catalog.connection, self.config.number, change, sequence, came):
+                    self._ends(one)
             origins = not_above(change.knowledge.origin)
             for held in self.held[change.fingerprint]:
                 waits = held.decision.held
-                if self._held[held.sequence] < came and waits.origin in origins and says(change, waits):
+                later = waits.item_id and self._held[held.sequence] >= came
+                if not later and waits.origin in origins and says(change, waits):
                     self._ends(_waiting(held))
 
     def _ends(self, one: holding.Waiting) -> None:

@@ -21,13 +21,13 @@ from epistream.indexer.clock import Clock
 from epistream.indexer.commit import Draft, Tip, write
 from epistream.indexer.decode import decode
 from epistream.indexer.embed import Embedder, EmbeddingCache, embed
-from epistream.indexer.gate import SUPERSEDED, TAKEN_BACK, Topic, Verdict, confirmed, decide, decide_again
+from epistream.indexer.gate import TAKEN_BACK, Topic, Verdict, confirmed, decide, decide_again, superseded
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView, Statements, look_ahead
 from epistream.indexer.match import Retraction, match, match_again
 from epistream.indexer.measure import look
 from epistream.indexer.model import Arrived, Embedded, Malformed, Place, Record, Ruling, record_of
-from epistream.indexer.moment import AT_EACH, AT_ONCE, Moment, Orphans, PutOff
+from epistream.indexer.moment import AT_EACH, AT_ONCE, Asked, Moment, Orphans, PutOff
 from epistream.indexer.namespaces import Namespaces, NamespaceState
 from epistream.indexer.store import Store
 from epistream.v1 import journal_pb2
@@ -289,7 +289,7 @@ class Pipeline:
                 _require_decision(submission, verdict)
             receipt, entry = draft.release(ruling, ruling.embedded, verdict, moment.config)
             receipts.append(receipt)
-            taken_back = moment.taken_back(ruling.embedded) if submission.retraction else ()
+            taken_back = moment.taken_back(ruling.embedded, ruling.held) if submission.retraction else ()
             _take(moment, draft, ruling.embedded, entry, ruling, taken_back=taken_back)
         return receipts
 
@@ -340,9 +340,12 @@ class Pipeline:
         config, standing = state.config, state.standing.branch()
         threshold = config.policy.near_duplicate_threshold
         view = BatchView(config.number, catalog, state.searchable, self._statements, batch, threshold)
-        put_off = PutOff(catalog, config.number)
-        anchors, orphans = self._anchored(batch, state, catalog), Orphans(catalog, config.number)
-        return Moment(catalog, config, view, standing, anchors, put_off, orphans, state.alarms)
+        asked = Asked(catalog, config.number)
+        if standing.unattended:
+            asked.ask(batch)
+        put_off, orphans = PutOff(catalog, config.number), Orphans(catalog, config.number, asked)
+        anchors = self._anchored(batch, state, catalog)
+        return Moment(catalog, config, view, standing, anchors, asked, put_off, orphans, state.alarms)
 
     def _anchored(self, candidates: Iterable[Embedded], state: NamespaceState, catalog: Catalog) -> dict[int, Growing]:
         """The anchor windows of the modalities that synthetic candidates have, or what goes on may have."""
@@ -367,28 +370,19 @@ def _take(
     *,
     taken_back: Iterable[Ruling] = (),
 ) -> None:
-    """Take in what was decided; end what waited of an item that it set or took back; decide what goes on since then.
+    """Take in what was decided; end what waited of an item that it took back; decide what goes on since then.
 
-    Any number may be for which a new policy has room: `Pipeline.let_go` takes these, in commits of their own.
+    Any number may be that a new policy has room for, or that take none: AT_EACH goes on with each submission then, and
+    `Pipeline.let_go` takes what a new policy has room for, in commits of its own.
     """
     behind = moment.behind()
-    _set(moment, draft, candidate, entry, ruling)
-    ended = entry.record.decision.receipt.outcome in (pb.OUTCOME_REVISED, pb.OUTCOME_MERGED)
-    _reject(moment, draft, taken_back if ended else (), TAKEN_BACK)
-    _bring_together(moment, draft, entry)
-    _let_go(moment, draft, AT_EACH if behind else None)
-
-
-def _set(moment: Moment, draft: Draft, candidate: Embedded, entry: Entry, ruling: Ruling | None = None) -> None:
-    """Take in what was decided; where it sets an item, end what was said of that before, and waits."""
     moment.take(candidate, entry, ruling)
-    _reject(moment, draft, moment.superseded(candidate, entry), SUPERSEDED)
-
-
-def _reject(moment: Moment, draft: Draft, rulings: Iterable[Ruling], verdict: Verdict) -> None:
-    for one in rulings:
-        _, rejected = draft.release(one, one.embedded, verdict, moment.config)
+    ended = entry.record.decision.receipt.outcome in (pb.OUTCOME_REVISED, pb.OUTCOME_MERGED)
+    for one in taken_back if ended else ():
+        _, rejected = draft.release(one, one.embedded, TAKEN_BACK, moment.config)
         moment.take(one.embedded, rejected, one)
+    _bring_together(moment, draft, entry)
+    _let_go(moment, draft, AT_EACH if behind else AT_ONCE)
 
 
 def _bring_together(moment: Moment, draft: Draft, entry: Entry) -> None:
@@ -401,20 +395,23 @@ def _bring_together(moment: Moment, draft: Draft, entry: Entry) -> None:
         for child in moment.children(known.popleft(), left):
             if moment.waits(child):
                 _, decided = draft.release(child, child.embedded, _verdict_again(child, moment), moment.config)
-                _set(moment, draft, child.embedded, decided, child)
+                moment.take(child.embedded, decided, child)
                 known.append(decided)
 
 
-def _let_go(moment: Moment, draft: Draft, limit: int | None) -> None:
+def _let_go(moment: Moment, draft: Draft, limit: int) -> None:
     """Decide what was put off and may go on now."""
     begun = len(draft.entries)
-    while (limit is None or len(draft.entries) - begun < limit) and (ruling := moment.goes_on()) is not None:
+    while len(draft.entries) - begun < limit and (ruling := moment.goes_on()) is not None:
         _, entry = draft.release(ruling, ruling.embedded, _verdict_again(ruling, moment), moment.config)
-        _set(moment, draft, ruling.embedded, entry, ruling)
+        moment.take(ruling.embedded, entry, ruling)
         _bring_together(moment, draft, entry)
 
 
 def _verdict_again(ruling: Ruling, moment: Moment) -> Verdict:
+    newer = moment.newer(ruling) if ruling.admits and not ruling.by_person else None
+    if newer is not None:
+        return superseded(newer)
     found = match_again(ruling.embedded, moment.view, moment.config)
     grounds = moment.grounds(ruling.embedded, found)
     # A person has looked at it, whoever said it; and what was put off does not wait behind itself.

@@ -108,7 +108,7 @@ def _merged(catalog: Catalog, entry: Entry) -> Recalled:
     submission = pb.Submission(
         namespace=receipt.namespace,
         submission_id=receipt.submission_id,
-        item_id=decision.alias or receipt.item_id,
+        item_id=decision.named if decision.HasField("named") else decision.alias or receipt.item_id,
         origin=decision.origin,
         provenance=pb.Provenance(producer=receipt.producer),
     )

@@ -353,8 +353,10 @@ def _sender(entry: Entry) -> _Sender:
 def _ruling(held: Held, embedded: Embedded, entry: Entry) -> Ruling:
     """What was decided a second time, as it was asked for."""
     decision, change = entry.record.decision, entry.change
-    rejected = decision.receipt.outcome == pb.OUTCOME_REJECTED
-    by_program = decision.receipt.reason == pb.REASON_FAILED_TESTS or (change is not None and change.verified_by != "")
+    superseded = decision.receipt.reason == pb.REASON_SUPERSEDED  # nobody rejected it: it was to be let in
+    rejected = decision.receipt.outcome == pb.OUTCOME_REJECTED and not superseded
+    failed = decision.receipt.reason == pb.REASON_FAILED_TESTS
+    by_program = failed or superseded or (change is not None and change.verified_by != "")
     return Ruling(
         held,
         embedded,

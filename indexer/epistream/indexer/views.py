@@ -75,6 +75,7 @@ CREATE TABLE corroborations (
     item_id TEXT NOT NULL,
     sequence INTEGER NOT NULL,
     revision INTEGER NOT NULL,
+    named TEXT NOT NULL,
     PRIMARY KEY (namespace, item_id, sequence)
 ) WITHOUT ROWID;
 CREATE TABLE aliases (
@@ -240,7 +241,7 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
             changes.append(entry)
             head = entry.change.revision
         elif receipt.outcome == pb.OUTCOME_MERGED:
-            corroborations.append((number, receipt.item_id, entry.sequence, head))
+            corroborations.append((number, receipt.item_id, entry.sequence, head, decision.named or decision.alias))
         elif receipt.outcome == pb.OUTCOME_HELD:
             before = decision.releases
             first = (came.get(before) or holding.came(connection, number, before)) if before else entry.sequence
@@ -254,7 +255,7 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
             names = {one.item_id for one in decision.recorded.feedback.judged}
             judged.extend((number, name, entry.sequence) for name in sorted(names))
     connection.executemany("INSERT INTO submissions VALUES (?,?,?,?,?)", submissions)
-    connection.executemany("INSERT INTO corroborations VALUES (?,?,?,?)", corroborations)
+    connection.executemany("INSERT INTO corroborations VALUES (?,?,?,?,?)", corroborations)
     connection.executemany("INSERT OR REPLACE INTO aliases VALUES (?,?,?)", aliases)
     connection.executemany(
         "UPDATE submissions SET sequence = ? WHERE namespace = ? AND producer = ? AND submission_id = ?", newer
@@ -330,6 +331,8 @@ def _apply_parents(connection: apsw.Connection, number: int, changes: Sequence[p
 def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[Entry]) -> Mapping[int, Sequence[int]]:
     """Mark what was held before and is decided now, or said by a version. Returns as `_apply_decisions`."""
     resolved: defaultdict[int, list[int]] = defaultdict(list)
+    said_now = {entry.change.fingerprint for entry in entries if entry.change is not None and answered(entry.change)}
+    said_and_held = holding.contents(connection, number, said_now)
     for entry in entries:
         change, releases = entry.change, entry.record.decision.releases
         if releases:
@@ -339,9 +342,9 @@ def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[En
                 (entry.sequence, number, releases),
             )
             resolved[entry.sequence].extend(sequence for (sequence,) in rows)
-        if change is not None and answered(change):
+        if change is not None and answered(change) and change.fingerprint in said_and_held:
             came = holding.came(connection, number, releases) if releases else entry.sequence
-            said = [one.sequence for one in holding.said_by(connection, number, change, came)]
+            said = [one.sequence for one in holding.said_by(connection, number, change, entry.sequence, came)]
             connection.executemany(
                 "UPDATE held SET resolved = ? WHERE namespace = ? AND sequence = ?",
                 [(entry.sequence, number, sequence) for sequence in said],

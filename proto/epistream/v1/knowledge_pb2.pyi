@@ -214,7 +214,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """Never of a submission, only of a review: raters are at odds about an item that is in answers."""
     REASON_SUPERSEDED: _Reason.ValueType  # 36
     """REJECTED: it was held for REASON_DEFERRED, REASON_UNKNOWN_PARENT or REASON_UNVERIFIED, and its item was set anew since, by no lower authority and not
-    from another `valid_from` on.
+    from another `valid_from` on: see `figures.version`.
     """
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
@@ -296,7 +296,7 @@ REASON_DISPUTED: Reason.ValueType  # 35
 """Never of a submission, only of a review: raters are at odds about an item that is in answers."""
 REASON_SUPERSEDED: Reason.ValueType  # 36
 """REJECTED: it was held for REASON_DEFERRED, REASON_UNKNOWN_PARENT or REASON_UNVERIFIED, and its item was set anew since, by no lower authority and not
-from another `valid_from` on.
+from another `valid_from` on: see `figures.version`.
 """
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
