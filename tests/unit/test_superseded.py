@@ -166,6 +166,16 @@ def test_of_what_says_from_when_on_it_holds_the_time_decides(
     assert pending(engine) == []
 
 
+def test_who_expects_a_version_is_told_of_that(engine: Engine) -> None:
+    commit(engine, made("H.", 1), made("I.", 2))
+    older = made("A.", 3, "parent")
+    older.expected_version = 2
+
+    commit(engine, older, made("B.", 4), submission("Known.", id="p", item="parent"))
+
+    assert became(engine, older) == (pb.OUTCOME_REJECTED, pb.REASON_VERSION_CONFLICT)
+
+
 def test_the_same_words_that_came_later_are_not_ended_by_the_earlier_ones(engine: Engine) -> None:
     """A, B and A again wait: the last word is A."""
     set_floor(engine, 1.0)

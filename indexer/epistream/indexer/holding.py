@@ -15,6 +15,7 @@ from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 
 _UNATTENDED: Final = ",".join(map(str, sorted(UNATTENDED)))
+"""The reasons of what may come in with no person in between."""
 _LACKED: Final = (
     "SELECT 1 FROM held_names p INDEXED BY held_parents WHERE p.namespace = :n AND p.sequence = n.sequence"
     " AND p.parent = 1 AND p.name NOT IN (SELECT value FROM json_each(:known)) AND NOT IFNULL("

@@ -296,12 +296,12 @@ class Moment:
         """What the item that something held sets says by now, where that was said later, on no lower authority.
 
         A version of it, or the same words as its head's again. Of versions that say from when on they hold, that which
-        it would replace. None where it still has something to say.
+        it would replace. None where it still has something to say, or asks itself which version there is.
         """
         decoded, came = ruling.embedded.decoded, self._came(ruling.held.sequence, ruling.held.decision)
         submission, valid = decoded.submission, valid_us(decoded.submission)
         head = self.view.parent(decoded.item_id)
-        if head is None:
+        if head is None or submission.HasField("expected_version"):
             return None
         other_time = None not in (valid, head.valid_us) and valid != head.valid_us
         version = self.view.newest_from(head.item_id, valid) if other_time and valid is not None else head
