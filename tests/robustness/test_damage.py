@@ -16,7 +16,7 @@ from epistream.indexer import store as stores
 from epistream.indexer.engine import Engine
 from epistream.indexer.feed import Wish
 from epistream.indexer.positions import Cursor
-from epistream.indexer.store import ANEW, DAMAGED, FILE, Store
+from epistream.indexer.store import ANEW, DAMAGED, FILE, WAL, Store
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.wire.errors import Broken, NotFound, Unavailable
@@ -246,6 +246,7 @@ def test_a_store_that_somebody_reads_is_not_replaced_under_the_reader(
     [
         (DAMAGED, f"holds no store, but {DAMAGED}, .* rename that to {FILE} and run `epistream fsck --rebuild`"),
         (ANEW, f"holds no store, but {ANEW}, of a rebuild that was cut off: restore a backup"),
+        (WAL, f"holds no store, but {WAL}, which is the newest part of one: bring {FILE} back, or restore a backup"),
     ],
 )
 def test_where_something_is_left_of_a_store_no_empty_one_is_made(

@@ -13,7 +13,7 @@ from typing import Final
 import apsw
 
 from epistream.indexer import disk, journal, store, views
-from epistream.indexer.store import ANEW, DAMAGED, FILE, FORMAT, PAGE_BYTES, Store
+from epistream.indexer.store import ANEW, DAMAGED, FILE, FORMAT, PAGE_BYTES, WAL, Store
 from epistream.wire.errors import Broken, Unavailable
 
 _TRUE: Final = ("meta", "journal", "positions", "acknowledged", "dead_letters")
@@ -93,7 +93,7 @@ def _put_in_place(folder: Path) -> None:
 
     The WAL of the one must not be taken for the other's. It may go when it is empty: then all of it is in its file.
     """
-    file, wal = folder / FILE, folder / f"{FILE}-wal"
+    file, wal = folder / FILE, folder / WAL
     if wal.exists() and wal.stat().st_size:
         raise Unavailable(f"{wal} cannot be written back, and nothing was changed. End whoever reads the store")
     for path in (wal, folder / f"{FILE}-shm", folder / DAMAGED):

@@ -23,7 +23,7 @@ from epistream.indexer.backup import DIGEST_BYTES, FORMAT, HEADER_LENGTH_BYTES, 
 from epistream.indexer.journal import Entry, entry_of
 from epistream.indexer.model import Place
 from epistream.indexer.positions import Cursor
-from epistream.indexer.store import FILE, Store, check, locked
+from epistream.indexer.store import FILE, WAL, Store, check, locked
 from epistream.v1 import backup_pb2
 from epistream.wire.errors import Broken, EpistreamError, InvalidInput
 
@@ -234,7 +234,7 @@ def _heads(header: backup_pb2.BackupHeader) -> dict[str, int]:
 
 def _refuse_a_store(folder: Path) -> None:
     # A WAL that belongs to another file would be written into this one.
-    for name in (FILE, f"{FILE}-wal", f"{FILE}-shm"):
+    for name in (FILE, WAL, f"{FILE}-shm"):
         if (folder / name).exists():
             raise InvalidInput.at(
                 "folder",
@@ -245,7 +245,7 @@ def _refuse_a_store(folder: Path) -> None:
 
 def _place(made: Path, place: Path) -> None:
     """Move a store that is closed to its place, durably."""
-    if made.with_name(f"{FILE}-wal").exists():
+    if made.with_name(WAL).exists():
         raise Broken(f"{made} could not be closed. Is the disk full?")
     for path in (made, made.parent):
         _sync(path)

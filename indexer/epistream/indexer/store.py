@@ -35,6 +35,8 @@ _OTHER_VIEWS: Final = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10")
 
 FILE: Final = "store.sqlite"
 """Its name in the store's folder."""
+WAL: Final = f"{FILE}-wal"
+"""Where SQLite has what is not in that file yet."""
 ANEW: Final = "store.sqlite.new"
 """The file that is written in its place (repair.py), until it stands there."""
 DAMAGED: Final = "store.sqlite.damaged"
@@ -134,7 +136,7 @@ class Store:
         self.transaction_seconds = self.commit_seconds = 0.0
         with contextlib.ExitStack() as failed:
             failed.callback(self._lock.close)
-            if not self.path.exists() and any((folder / left).exists() for left in (DAMAGED, ANEW)):
+            if not self.path.exists() and any((folder / left).exists() for left in (DAMAGED, ANEW, WAL)):
                 raise Broken(missing(folder))
             self.epoch, as_it_is = self._open()
             failed.callback(self.writer.close)
@@ -307,6 +309,8 @@ def missing(folder: Path) -> str:
         return f"{here}, but {DAMAGED}, which a rebuild keeps: {way}. {wanted}"
     if (folder / ANEW).exists():
         return f"{here}, but {ANEW}, of a rebuild that was cut off: restore a backup. {wanted}"
+    if (folder / WAL).exists():
+        return f"{here}, but {WAL}, which is the newest part of one: bring {FILE} back, or restore a backup. {wanted}"
     return here
 
 
