@@ -5,6 +5,7 @@ where the disk keeps up. Where it waits for over 100 ms the disk is said to stan
 first can go on until then. As a program this looks at an idle minute: what the machine does by itself.
 """
 
+import argparse
 import os
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from bench.report import Figure, report
 
-_IDLE_SECONDS: Final = 60
+SECONDS: Final = 60.0
 _EVERY_SECONDS: Final = 0.1
 _STILL_SECONDS: Final = 0.1
 _BLOCK_BYTES: Final = 4096
@@ -62,12 +63,15 @@ class Meanwhile:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="how long to look")
+    seconds = parser.parse_args().seconds
     with (
         tempfile.TemporaryDirectory() as name,
         watched(Path(name)) as meanwhile,
         watched(Path(name), direct=True) as directly,
     ):
-        time.sleep(_IDLE_SECONDS)
+        time.sleep(seconds)
     return report("disk", [*meanwhile.figures("idle"), *directly.figures("idle, past Linux's cache")])
 
 

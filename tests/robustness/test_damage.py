@@ -1,5 +1,6 @@
 """A store that is damaged anywhere: nothing wrong is answered of the journal, and what can be made anew is."""
 
+import itertools
 import random
 import shutil
 import signal
@@ -72,6 +73,7 @@ class Sound:
         pages: the table or index that each page belongs to.
         dump: all that it says.
         answers: what it answers.
+        gains: what it knows of how new something would be.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -79,8 +81,10 @@ class Sound:
         engine = open_engine(folder)
         commit_from_kafka(engine, [a_fact(n) for n in range(45)], 7)
         commit(engine, retraction("i-3", id="r"))
+        engine.signals.write(1, [45], api.ListSignalsResponse(revision=45, model="measured", records=45))
         self.answers = answers(engine)
         self.dump = list(engine.store.logical_dump())
+        self.gains = gains_of(engine)
         engine.close()
         connection = apsw.Connection(str(folder / FILE))
         self.pages: dict[int, str] = dict(connection.execute("SELECT pageno, name FROM dbstat ORDER BY pageno"))
@@ -88,15 +92,21 @@ class Sound:
 
     def damaged(self, page: int, damage: Damage, seed: int = 0) -> Path:
         """A copy with damage in a page: 1, 2, 3 …"""
+        return self._with(FILE, slice((page - 1) * PAGE_BYTES, page * PAGE_BYTES), damage, f"{page} {seed}")
+
+    def damaged_beside(self, name: str, damage: Damage, seed: int) -> Path:
+        """A copy with damage somewhere in another of its files."""
+        return self._with(name, slice(None), damage, f"{name} {seed}")
+
+    def _with(self, name: str, place: slice, damage: Damage, seed: str) -> Path:
         self._copies += 1
         copy = self.folder.with_name(f"damaged-{self._copies}")
         shutil.copytree(self.folder, copy)
-        content = bytearray((copy / FILE).read_bytes())
-        place = slice((page - 1) * PAGE_BYTES, page * PAGE_BYTES)
+        content = bytearray((copy / name).read_bytes())
         part = content[place]
-        damage(part, random.Random(f"{page} {seed}"))
+        damage(part, random.Random(seed))
         content[place] = part
-        (copy / FILE).write_bytes(content)
+        (copy / name).write_bytes(content)
         return copy
 
 
@@ -119,7 +129,10 @@ def answers(engine: Engine) -> dict[str, bytes | str]:
     query = pb.Embedding(float32=direction(1, 2).tobytes())
     known, feed, head = engine.knowledge, engine.feed, engine.feed.head(NAMESPACE)
     questions: dict[str, Callable[[], bytes]] = {
-        "search": lambda: known.search(api.SearchRequest(namespace=NAMESPACE, vector=query)).SerializeToString(),
+        "search": lambda: known.search(
+            api.SearchRequest(namespace=NAMESPACE, vector=query, limit=ITEMS)
+        ).SerializeToString(),
+        "signals": lambda: known.list_signals(api.ListSignalsRequest(namespace=NAMESPACE)).SerializeToString(),
         "diff": lambda: known.diff(diff).SerializeToString(),
         "replay": lambda: feed.replay(NAMESPACE, 0, Wish()).body,
         "outbox": lambda: repr(engine.outbox.pending(Cursor(0, 0), 1000).messages).encode(),
@@ -136,6 +149,34 @@ def _answer(question: Callable[[], bytes]) -> bytes | str:
         return question()
     except (Broken, NotFound) as error:
         return error.reason
+
+
+def gains_of(engine: Engine) -> bytes:
+    gains = engine.namespaces.state(NAMESPACE).standing.gains
+    assert gains is not None
+    return gains.to_bytes()
+
+
+@pytest.mark.parametrize("name", ["index/1.index", "index/1.gains"])
+def test_what_is_beside_the_journal_is_made_anew_from_it_wherever_it_is_damaged(sound: Sound, name: str) -> None:
+    whole = (sound.folder / name).read_bytes()
+    for damage, seed in itertools.product(DAMAGES, range(8)):
+        folder = sound.damaged_beside(name, damage, seed)
+        assert (folder / name).read_bytes() != whole
+        engine = Engine(folder)
+        assert answers(engine) == sound.answers, (damage, seed)
+        assert gains_of(engine) == sound.gains, (damage, seed)
+        engine.close()
+        assert (folder / name).read_bytes() == whole, "it is as it was"
+
+
+def test_what_was_measured_is_told_as_not_measured_where_it_is_damaged(sound: Sound) -> None:
+    for damage, seed in itertools.product(DAMAGES, range(8)):
+        engine = Engine(sound.damaged_beside("signals/1.sealed", damage, seed))
+        assert engine.signals.read(1) is None, (damage, seed)
+        now = answers(engine)
+        assert {name for name, answer in now.items() if answer != sound.answers[name]} == {"signals"}
+        engine.close()
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

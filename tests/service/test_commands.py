@@ -33,6 +33,19 @@ def test_an_address_that_others_reach_needs_a_word(tmp_path: Path, name: str) ->
     assert not (tmp_path / "data").exists()
 
 
+def test_another_instance_than_the_first_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when somebody scales the StatefulSet, which tells each pod its number by the environment."""
+    free = [f"--folder={tmp_path / 'data'}", "--encoder=none", "--address=127.0.0.1:0", "--metrics-address="]
+    monkeypatch.setenv("EPISTREAM_INSTANCE_INDEX", "1")
+    second = up("up", *free)
+    assert second.returncode == 2
+    assert "this is instance 1, and one instance, 0, owns the store" in second.stderr
+    assert "--replicas=1" in second.stderr
+    assert not (tmp_path / "data").exists()
+    with running_service(tmp_path / "data", instance_index="0") as first:
+        assert first.is_running()
+
+
 def test_a_folder_and_an_address_in_use_are_said_to_be_so(service: RunningService, tmp_path: Path) -> None:
     free = ["--address=127.0.0.1:0", "--metrics-address=", "--encoder=none"]
     folder = up("up", f"--folder={service.folder}", *free)

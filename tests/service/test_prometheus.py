@@ -9,8 +9,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ from tests.support.kafka import Kafka
 from tests.support.metrics import documented, labels_of
 from tests.support.monitored import NAMESPACE, Monitored, monitored, with_traffic
 from tests.support.promql import metrics_in
-from tests.support.secured import sample
+from tests.support.secured import Secured, sample
 from tests.support.service import RunningService
 from tests.support.waits import until
 
@@ -75,28 +76,74 @@ def test_where_it_cannot_be_had_it_is_said_what_to_do(tmp_path: Path, monkeypatc
         find_tools(cache=tmp_path)
 
 
-def test_make_monitoring_runs_one_until_it_is_told_to_stop(service: RunningService, tools: Tools) -> None:
-    del tools  # they are there, so nothing is fetched below
-    command = [sys.executable, "-m", "k8s.components.monitoring.run", "--port=0"]
-    with subprocess.Popen(
-        [*command, f"--metrics={service.metrics_address}"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    ) as process:
+MONITORING = [sys.executable, "-m", "k8s.components.monitoring.run", "--port=0"]
+
+
+@contextmanager
+def made_monitoring(*flags: str) -> Iterator[list[str]]:
+    """What `make monitoring` prints with these flags, up to its last line; it is stopped in the end."""
+    with subprocess.Popen([*MONITORING, *flags], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            lines = [process.stdout.readline() for _ in range(4)]
-            assert service.metrics_address in lines[0]
-            for line in lines[1:3]:
-                page = re.search(r"http://\S+", line)
-                assert page is not None
-                with urllib.request.urlopen(page[0], timeout=30) as answer:  # noqa: S310 - it is HTTP
-                    assert b"<html" in answer.read()
+            yield [process.stdout.readline() for _ in range(4)]
         finally:
             process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
-    nowhere = subprocess.run([*command, "--metrics=127.0.0.1:1"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert nowhere.returncode == 3
-    assert "No metrics can be read at 127.0.0.1:1" in nowhere.stdout
-    assert "connection refused" in nowhere.stdout
+
+
+def refused_monitoring(*flags: str) -> str:
+    """What it prints where it cannot read the service."""
+    command = [*MONITORING, *flags]
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 3, refused
+    return refused.stdout
+
+
+def read_at(address: str) -> bytes:
+    with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310 - it is HTTP
+        return bytes(answer.read())
+
+
+def pages_in(lines: Iterable[str]) -> list[str]:
+    return [page[0] for page in (re.search(r"http://\S+", line) for line in lines) if page]
+
+
+def test_make_monitoring_runs_one_until_it_is_told_to_stop(service: RunningService, tools: Tools) -> None:
+    del tools  # they are there, so nothing is fetched below
+    with made_monitoring(f"--metrics={service.metrics_address}") as lines:
+        assert service.metrics_address in lines[0]
+        pages = pages_in(lines)
+        assert len(pages) == 2
+        for page in pages:
+            assert b"<html" in read_at(page)
+    nowhere = refused_monitoring("--metrics=127.0.0.1:1")
+    assert "No metrics can be read at 127.0.0.1:1" in nowhere
+    assert "connection refused" in nowhere
+
+
+def test_make_monitoring_reads_a_service_with_tls_and_an_access_file(
+    secured: Secured, tools: Tools, tmp_path: Path
+) -> None:
+    """With the flags of docs/operations.md, and not without any of them."""
+    del tools
+    ca, token = secured.authority.ca_file, tmp_path / "token"
+    token.write_text("root")
+    metrics = f"--metrics={secured.service.metrics_address}"
+    flags = {"ca": f"--ca-file={ca}", "token": f"--token-file={token}", "name": "--server-name=localhost"}
+    with made_monitoring(metrics, *flags.values()) as lines:
+        assert secured.service.metrics_address in lines[0]
+        prometheus = pages_in(lines)[0].partition("/classic")[0].removesuffix("/alerts")
+        (target,) = json.loads(read_at(f"{prometheus}/api/v1/targets"))["data"]["activeTargets"]
+        assert (target["health"], target["scrapeUrl"]) == ("up", f"https://{secured.service.metrics_address}/metrics")
+    wrong = {
+        'Get "http://': (metrics, flags["token"]),
+        "401": (metrics, flags["ca"]),
+        "elsewhere.example.org": (metrics, flags["ca"], flags["token"], "--server-name=elsewhere.example.org"),
+    }
+    with ThreadPoolExecutor() as pool:  # each takes seconds to be looked at, and to end
+        for why, said in zip(wrong, pool.map(lambda given: refused_monitoring(*given), wrong.values()), strict=True):
+            assert "No metrics can be read" in said
+            assert why in said.partition("make monitoring")[0]
 
 
 def test_what_stands_between_it_and_a_service_with_tls_is_said(tools: Tools, tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ def test_wrong_origins_of_topics_are_said(origins: str, why: str) -> None:
         ({"trace_endpoint": "127.0.0.1:4317"}, "trace_endpoint"),
         ({"trace_ratio": "1.1"}, "trace_ratio"),
         ({"drain_seconds": "-1"}, "drain_seconds"),
+        ({"instance_index": "-1"}, "instance_index"),
         ({"log_level": "loud"}, "log_level"),
         ({"kafka_topics": ""}, "kafka_topics"),
         ({"unknown": "1"}, "unknown"),

@@ -94,10 +94,12 @@ class Service:
         """Bind the addresses of the metrics and of health. Call it on the event loop.
 
         Raises:
-            InvalidInput: other machines would reach it, and neither TLS and an access file nor `insecure` is set; or a
-                file of these is wrong; or traces are wanted and their packages are missing.
+            InvalidInput: it is another instance than the one that owns the store; or other machines would reach it,
+                and neither TLS and an access file nor `insecure` is set; or a file of these is wrong; or traces are
+                wanted and their packages are missing.
             Unavailable: an address is in use.
         """
+        _refuse_another_instance(settings)
         _refuse_exposure(settings)
         self.settings = settings
         self.metrics = Metrics()
@@ -487,6 +489,17 @@ def _make_tls(settings: Settings, metrics: Metrics) -> Tls | None:
         return None
     files = TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
     return Tls(files, metrics.insecure)
+
+
+def _refuse_another_instance(settings: Settings) -> None:
+    """Before there is a folder: a second pod has an empty volume of its own, and would answer that nothing is known."""
+    if settings.instance_index:
+        raise InvalidInput.at(
+            "instance_index",
+            f"this is instance {settings.instance_index}, and one instance, 0, owns the store: another would begin an"
+            " empty store and answer beside it under the same name. Scale back to 1:"
+            " kubectl scale statefulset epistream --replicas=1",
+        )
 
 
 def _refuse_exposure(settings: Settings) -> None:

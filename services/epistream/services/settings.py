@@ -70,6 +70,11 @@ class Settings(BaseSettings):
         None,
         description="A file that gets the bound addresses and the process id, as JSON, once the service answers.",
     )
+    instance_index: int = Field(
+        0,
+        ge=0,
+        description="Which of the instances of a StatefulSet this is. One owns the store: any but 0 does not start.",
+    )
     encoder: str = Field(
         "all-MiniLM-L6-v2",
         description="Turns text into vectors: a sentence-transformers model (the default is packaged), or `none`.",

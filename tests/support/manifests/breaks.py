@@ -90,6 +90,12 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("one_instance_owns_the_store", put(SCALER, "/spec/minReplicaCount", 0)),
     ("one_instance_owns_the_store", add(HPA)),
     ("one_instance_owns_the_store", _within(EXECUTOR_OVERLAY, edit=put(EXECUTOR, f"{CONTAINER}/args/0", "up"))),
+    ("a_pod_knows_which_it_is", drop(SET, f"{CONTAINER}/env")),
+    ("a_pod_knows_which_it_is", put(SET, f"{CONTAINER}/env/0", {"name": "EPISTREAM_INSTANCE_INDEX", "value": "0"})),
+    (
+        "a_pod_knows_which_it_is",
+        put(SET, f"{CONTAINER}/env/0/valueFrom/fieldRef/fieldPath", "metadata.labels['app.kubernetes.io/name']"),
+    ),
     ("store_outlives_the_workload", put(SET, "/spec/persistentVolumeClaimRetentionPolicy/whenDeleted", "Delete")),
     ("store_outlives_the_workload", say('folder = "/data"', 'folder = "/tmp"')),
     ("store_can_be_mended", remove(MENDING)),

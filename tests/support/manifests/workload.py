@@ -12,6 +12,8 @@ STOP_MARGIN_SECONDS: Final = 30
 """What closing the store may take, beyond the drain."""
 READY: Final = "epistream.v1.KnowledgeService"
 _DRAIN_SECONDS: Final = float(Settings.model_fields["drain_seconds"].default)
+_INDEX_VARIABLE: Final = "EPISTREAM_INSTANCE_INDEX"
+_INDEX: Final = {"fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}}
 _CLUSTER_WIDE: Final = frozenset({"Namespace", "PriorityClass"})
 
 
@@ -31,6 +33,16 @@ def one_instance_owns_the_store(cluster: Cluster) -> Iterator[Finding]:
             yield item, f"expected minReplicaCount and maxReplicaCount of 1, found {least} and {most}"
     for item in cluster.of("HorizontalPodAutoscaler"):
         yield item, "expected nothing that scales a store"
+
+
+@everywhere
+def a_pod_knows_which_it_is(cluster: Cluster) -> Iterator[Finding]:
+    """By the index that the StatefulSet gives it; any but the first refuses to start, whoever has scaled it."""
+    for pod in cluster.service_pods():
+        for container in pod.containers:
+            said = [entry for entry in container.get("env", []) if entry["name"] == _INDEX_VARIABLE]
+            if [entry.get("valueFrom") for entry in said] != [_INDEX]:
+                yield pod.owner, f"expected {_INDEX_VARIABLE} from {_INDEX}, found {said}"
 
 
 @everywhere
