@@ -14,6 +14,7 @@ from epistream.indexer.model import Embedded, Record
 from epistream.indexer.standing import GAIN_DIMENSION_MAX
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.wire.errors import Broken
 from tests.support.knowing import (
     DIMENSION,
     NAMESPACE,
@@ -203,6 +204,34 @@ def test_what_decides_is_the_same_bits_after_a_restart_and_a_lost_file(tmp_path:
         again = Engine(tmp_path / "cut", clock=HandClock())
         assert gains_of(again) == whole
         again.store.close()
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_damage_in_memory_does_not_outlive_the_process_and_is_told_by_the_next_rebuild(
+    tmp_path: Path, told: bool
+) -> None:
+    sent = [said(number, pb.ORIGIN_EXPERT) for number in range(150)]
+    engine = open_engine(tmp_path / "whole", HandClock())
+    commit_in_batches(engine, sent, 50)
+    whole = gains_of(engine)
+    engine.close()
+
+    damaged = open_engine(tmp_path / "damaged", HandClock())
+    commit_in_batches(damaged, sent[:100], 10)
+    gains = damaged.namespaces.state(NAMESPACE).standing.gains
+    assert gains is not None
+    assert gains.known._covariance is not None
+    gains.known._covariance *= 0.5
+    if told:
+        gains.known._rebuild_every = 120
+        with pytest.raises(Broken, match="the inverse was off by 0"):
+            commit_in_batches(damaged, sent[100:], 10)
+    damaged.close()
+    again = Engine(tmp_path / "damaged", clock=HandClock())
+    commit_in_batches(again, sent, 50)
+
+    assert gains_of(again) == whole
+    again.close()
 
 
 @pytest.mark.parametrize("size", [1, 7, ANCHORS, 2 * ANCHORS])
