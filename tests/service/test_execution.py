@@ -193,6 +193,31 @@ def test_r27_a_program_without_tests_that_can_be_run_is_not_verified(verifier: V
     assert result.kill_rate is None
 
 
+@pytest.mark.skipif(not SAMPLE.exists(), reason=f"no sample data at {SAMPLE}")
+def test_r27_published_programs_with_their_tests_stripped_are_not_verified(verifier: Verifier) -> None:
+    for each in sampled():
+        stripped = pb.Tests(language="python", entry_point=each.tests.entry_point)
+        assert verifier.verify(each.content, stripped).verdict == Verdict.NO_TESTS, each.name
+
+
+@pytest.mark.skipif(not SAMPLE.exists(), reason=f"no sample data at {SAMPLE}")
+def test_r27_published_programs_with_tests_that_assert_nothing_are_not_verified(verifier: Verifier) -> None:
+    programs = [each for each in sampled() if each.verified]
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda each: verifier.verify(each.content, asserting_nothing(each.tests)), programs))
+
+    assert {each.name: result.verdict for each, result in zip(programs, results, strict=True)} == {
+        each.name: Verdict.VACUOUS for each in programs
+    }
+
+
+def asserting_nothing(tests: pb.Tests) -> pb.Tests:
+    """Tests of the same form that every program passes."""
+    if tests.check:
+        return pb.Tests(language="python", check="def check(c):\n    assert True", entry_point=tests.entry_point)
+    return asserts("assert True")
+
+
 def test_a_program_that_takes_too_long_times_out(verifier: Verifier) -> None:
     loops = "def f(x):\n    while True: pass\n"
     burnt = verifier.verify(loops, asserts("assert f(2) == 4"), Limits(cpu_seconds=0.3))

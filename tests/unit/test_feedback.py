@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,18 +37,75 @@ def listed(engine: Engine, item_id: str, limit: int = 0, token: str = "") -> api
     return engine.knowledge.list_feedback(request)
 
 
-def test_feedback_is_recorded_as_it_was_given_and_changes_no_item(engine: Engine) -> None:
+def feedback(kind: pb.FeedbackKind.ValueType, *judged: pb.Judged, **fields: Any) -> pb.Feedback:
+    """With all that a rater may say of any kind."""
+    said: dict[str, Any] = {
+        "rater": "r1",
+        "rater_type": pb.RATER_TYPE_HUMAN,
+        "aspect": "truth",
+        "rationale": "Twice, but for one day.",
+    }
+    return pb.Feedback(kind=kind, judged=judged, **said, **fields)
+
+
+KINDS = {
+    "pairwise": feedback(
+        pb.FEEDBACK_KIND_PAIRWISE,
+        pb.Judged(item_id="a", place=1, score=0.75),
+        pb.Judged(item_id="b", place=2, score=-0.5),
+        degree="slightly better",
+    ),
+    "a tie": feedback(
+        pb.FEEDBACK_KIND_PAIRWISE, pb.Judged(item_id="a", place=1), pb.Judged(item_id="b", place=1), degree="equal"
+    ),
+    "ranking": feedback(
+        pb.FEEDBACK_KIND_RANKING,
+        pb.Judged(item_id="c", place=4),  # nothing else is known of it
+        pb.Judged(item_id="a", place=1, score=6.5),
+        pb.Judged(item_id="b", place=4),
+    ),
+    "rating": feedback(pb.FEEDBACK_KIND_RATING, pb.Judged(item_id="a", score=0.0), scale_min=-1.0, scale_max=4.5),
+    "binary": feedback(pb.FEEDBACK_KIND_BINARY, pb.Judged(item_id="a", score=0.0)),
+    "edit": feedback(pb.FEEDBACK_KIND_EDIT, pb.Judged(item_id="b"), pb.Judged(item_id="a")),
+    "critique": feedback(pb.FEEDBACK_KIND_CRITIQUE, pb.Judged(item_id="a")),
+}
+
+
+def test_each_kind_of_feedback_is_among_those_that_are_recorded_here() -> None:
+    assert {given.kind for given in KINDS.values()} == {kind for kind in pb.FeedbackKind.values() if kind}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_feedback_is_recorded_as_it_was_given_and_changes_no_item(engine: Engine, tmp_path: Path, kind: str) -> None:
     commit(engine, submission("Tides come twice a day.", id="1", item="a"), submission("No.", id="2", item="b"))
     head = engine.namespaces.get(NAMESPACE).head_revision
-    sent = ranking("f1", "r1", a=1, b=2, c=2)
+    sent = pb.Submission(
+        namespace=NAMESPACE,
+        submission_id="f1",
+        origin=pb.ORIGIN_EXPERT,
+        feedback=KINDS[kind],
+        attributes={"lang": "en"},
+    )
+    sent.provenance.producer = "panel"
     sent.details.update({"batch": "w12", "seconds": 3.5})
+
     (receipt,) = commit(engine, sent)
+    before = list(engine.store.logical_dump())
+    stores.rebuild(engine.store)
+    assert stores.check(engine.store) == []
+    rebuilt = list(engine.store.logical_dump())
+    engine.close()
+    again = Engine(tmp_path)
+
     assert (receipt.outcome, receipt.reason, receipt.revision) == (pb.OUTCOME_RECORDED, pb.REASON_FEEDBACK, 0)
-    for item_id in ("a", "b", "c"):  # of `c` nothing else is known
-        assert [recorded.submission for recorded in listed(engine, item_id).feedback] == [sent]
-    assert listed(engine, "a").feedback[0].time == receipt.time
-    known = engine.namespaces.get(NAMESPACE)
+    assert rebuilt == before
+    for judged in KINDS[kind].judged:
+        (recorded,) = listed(again, judged.item_id).feedback
+        assert recorded.submission == sent
+        assert recorded.time == receipt.time
+    known = again.namespaces.get(NAMESPACE)
     assert (known.head_revision, known.feedback_count, known.item_count) == (head, 1, 2)
+    again.close()
 
 
 def test_a_rater_may_leave_places_out() -> None:
@@ -80,17 +138,3 @@ def test_each_raters_feedback_is_listed_in_pages_in_the_order_in_which_it_came(e
     assert found == sent
     with pytest.raises(InvalidInput, match="item_id"):
         listed(engine, "")
-
-
-def test_feedback_survives_a_restart_and_the_views_that_are_made_anew(tmp_path: Path) -> None:
-    engine = open_engine(tmp_path)
-    sent = ranking("f1", "r1", a=1, b=2)
-    commit(engine, sent)
-    before = list(engine.store.logical_dump())
-    stores.rebuild(engine.store)
-    assert stores.check(engine.store) == []
-    assert list(engine.store.logical_dump()) == before
-    engine.close()
-    engine = open_engine(tmp_path)
-    assert [recorded.submission for recorded in listed(engine, "b").feedback] == [sent]
-    engine.close()

@@ -116,6 +116,26 @@ def test_the_inverse_stays_one_and_what_is_kept_does_not_depend_on_the_number_ob
     assert max(sizes) < 8 * (48 * 49 + 48 * BLOCK) + 1000
 
 
+@pytest.mark.parametrize("matrix", ["_covariance", "_precision"])
+def test_a_damaged_inverse_is_told_at_the_next_rebuild_and_is_no_state(matrix: str) -> None:
+    posterior = Posterior(12, rebuild_every=64)
+    rows = unit(8, 64, 12)
+    for row in rows[:32]:
+        posterior.observe(row)
+    damaged = getattr(posterior, matrix)
+    damaged *= 0.5
+
+    with pytest.raises(Broken, match="is none: make it anew from the journal"):
+        Posterior.from_bytes(posterior.to_bytes())
+    for row in rows[32:-1]:
+        posterior.observe(row)
+    with pytest.raises(Broken, match="after 64 observations the inverse was off by 0") as raised:
+        posterior.observe(rows[-1])
+
+    assert DRIFT_MAX < posterior.drift < 1
+    assert f"{posterior.drift:.3g}" in raised.value.message
+
+
 PROGRAM = """
 import hashlib, sys
 from epistream.indexer.gain import Gains

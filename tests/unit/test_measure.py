@@ -1,5 +1,6 @@
 """R21, R23, R7 through the pipeline: noise is not knowledge, and what is synthetic takes nobody's place."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from epistream.indexer.model import Embedded, Record
 from epistream.indexer.standing import GAIN_DIMENSION_MAX
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
+from epistream.wire.errors import Broken
 from tests.support.knowing import (
     DIMENSION,
     NAMESPACE,
@@ -85,22 +87,54 @@ def test_people_are_never_held_for_how_it_looks(engine: Engine) -> None:
     assert not taken.HasField("figures")
 
 
-def test_what_is_worth_too_little_is_held(engine: Engine) -> None:
-    policy = ns_pb.Policy(guard=ns_pb.GUARD_MEASURE, worth_min=1.0)
-    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
-    (measured,) = commit(engine, said(1004, pb.ORIGIN_SYNTHETIC))
-    assert measured.outcome == pb.OUTCOME_ADMITTED, "it is only measured"
-    assert 0 < measured.figures.worth < measured.figures.gain <= 1
-    assert measured.figures.worth_min == 1.0
-
-
-@pytest.mark.parametrize(("worth_min", "reason"), [(0.0, pb.REASON_NEW), (0.1, pb.REASON_LOW_GAIN)])
-def test_vectors_too_long_for_a_gain_are_held_only_where_a_worth_is_asked_for(
-    engine: Engine, worth_min: float, reason: pb.Reason.ValueType
+@pytest.mark.parametrize(
+    ("guard", "too_little"),
+    [
+        (ns_pb.GUARD_HOLD, (pb.OUTCOME_HELD, pb.REASON_LOW_GAIN)),
+        (ns_pb.GUARD_HOLD_NOISE, (pb.OUTCOME_HELD, pb.REASON_LOW_GAIN)),
+        (ns_pb.GUARD_MEASURE, (pb.OUTCOME_ADMITTED, pb.REASON_NEW)),
+    ],
+    ids=["hold", "hold_noise", "measure"],
+)
+def test_what_is_worth_too_little_is_held_unless_it_is_only_measured(
+    engine: Engine, guard: ns_pb.Guard.ValueType, too_little: tuple[pb.Outcome.ValueType, pb.Reason.ValueType]
 ) -> None:
-    policy = ns_pb.Policy(
-        guard=ns_pb.GUARD_HOLD, anchor_items=ANCHORS, near_duplicate_threshold=1.0, worth_min=worth_min
-    )
+    asked_nothing = worth_asked(engine, "nothing", guard, 0)
+    worth = asked_nothing.figures.worth
+
+    enough = worth_asked(engine, "enough", guard, worth)
+    less = worth_asked(engine, "less", guard, math.nextafter(worth, 1))
+
+    assert 0 < worth < asked_nothing.figures.gain <= 1
+    for admitted in (asked_nothing, enough):
+        assert (admitted.outcome, admitted.reason) == (pb.OUTCOME_ADMITTED, pb.REASON_NEW)
+    assert (less.outcome, less.reason) == too_little
+    assert less.figures.worth == worth < less.figures.worth_min
+
+
+def worth_asked(engine: Engine, namespace: str, guard: ns_pb.Guard.ValueType, worth_min: float) -> pb.Receipt:
+    """What becomes of one and the same submission of a model's, in a namespace that asks for so much."""
+    policy = ns_pb.Policy(guard=guard, anchor_items=ANCHORS, near_duplicate_threshold=1.0, worth_min=worth_min)
+    encoder = ns_pb.Encoder(model="none", dimension=DIMENSION)
+    engine.namespaces.create(ns_pb.CreateNamespaceRequest(name=namespace, encoder=encoder, policy=policy))
+    sent = [said(number, pb.ORIGIN_EXPERT) for number in range(ANCHORS)] + [said(1004, pb.ORIGIN_SYNTHETIC)]
+    for one in sent:
+        one.namespace = namespace
+    return commit(engine, *sent)[-1]
+
+
+@pytest.mark.parametrize(
+    ("guard", "worth_min", "reason"),
+    [
+        (ns_pb.GUARD_HOLD, 0.0, pb.REASON_NEW),
+        (ns_pb.GUARD_HOLD, 0.1, pb.REASON_LOW_GAIN),
+        (ns_pb.GUARD_HOLD_NOISE, 0.1, pb.REASON_NEW),
+    ],
+)
+def test_vectors_too_long_for_a_gain_are_held_only_where_a_worth_has_to_be_known(
+    engine: Engine, guard: ns_pb.Guard.ValueType, worth_min: float, reason: pb.Reason.ValueType
+) -> None:
+    policy = ns_pb.Policy(guard=guard, anchor_items=ANCHORS, near_duplicate_threshold=1.0, worth_min=worth_min)
     encoder = ns_pb.Encoder(model="none", dimension=GAIN_DIMENSION_MAX + 1)
     engine.namespaces.create(ns_pb.CreateNamespaceRequest(name="long", encoder=encoder, policy=policy))
     commit(engine, *(lengthened(said(number, pb.ORIGIN_EXPERT)) for number in range(ANCHORS)))
@@ -170,6 +204,34 @@ def test_what_decides_is_the_same_bits_after_a_restart_and_a_lost_file(tmp_path:
         again = Engine(tmp_path / "cut", clock=HandClock())
         assert gains_of(again) == whole
         again.store.close()
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_damage_in_memory_does_not_outlive_the_process_and_is_told_by_the_next_rebuild(
+    tmp_path: Path, told: bool
+) -> None:
+    sent = [said(number, pb.ORIGIN_EXPERT) for number in range(150)]
+    engine = open_engine(tmp_path / "whole", HandClock())
+    commit_in_batches(engine, sent, 50)
+    whole = gains_of(engine)
+    engine.close()
+
+    damaged = open_engine(tmp_path / "damaged", HandClock())
+    commit_in_batches(damaged, sent[:100], 10)
+    gains = damaged.namespaces.state(NAMESPACE).standing.gains
+    assert gains is not None
+    assert gains.known._covariance is not None
+    gains.known._covariance *= 0.5
+    if told:
+        gains.known._rebuild_every = 120
+        with pytest.raises(Broken, match="the inverse was off by 0"):
+            commit_in_batches(damaged, sent[100:], 10)
+    damaged.close()
+    again = Engine(tmp_path / "damaged", clock=HandClock())
+    commit_in_batches(again, sent, 50)
+
+    assert gains_of(again) == whole
+    again.close()
 
 
 @pytest.mark.parametrize("size", [1, 7, ANCHORS, 2 * ANCHORS])

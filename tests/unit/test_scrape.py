@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from epistream.indexer.engine import Engine
 from epistream.indexer.signals.kept import not_measured
+from epistream.indexer.standing import GAIN_DIMENSION_MAX
 from epistream.services.consumers import Consumers
 from epistream.services.scrape import COLLAPSE_MAX, ServiceCollector
 from epistream.services.writer import Writer
@@ -17,6 +19,7 @@ from epistream.v1 import knowledge_service_pb2 as know_pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from tests.support.collapsing import ALL_KINDS, EVERY, collapsed, kinds, opened, said
 from tests.support.knowing import (
+    DIMENSION,
     NAMESPACE,
     HandClock,
     commit,
@@ -90,6 +93,22 @@ def test_r22_the_real_share_is_told_of_all_and_of_each_modality(engine: Engine) 
     assert read(engine, "real_share") == {("all",): pytest.approx(5 / 8), ("text",): 1.0, ("code",): 0.0}
     assert read(engine, "real_share_changes") == {("all",): 8, ("text",): 5, ("code",): 3}
     assert read(engine, "real_share_floor") == {(): 0.1}
+
+
+def test_how_far_the_inverse_was_off_is_told_of_each_namespace_that_has_one(engine: Engine) -> None:
+    encoder = ns_pb.Encoder(model="none", dimension=GAIN_DIMENSION_MAX + 1)
+    engine.namespaces.create(ns_pb.CreateNamespaceRequest(name="long", encoder=encoder))
+    assert read(engine, "gain_drift") == {(): 0.0}
+    gains = engine.namespaces.state(NAMESPACE).standing.gains
+    assert gains is not None
+    gains.known._rebuild_every = 50
+    vectors = np.random.default_rng(1).standard_normal((50, DIMENSION))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    commit(engine, *(submission(f"{n}: so.", id=f"t-{n}", vector=row) for n, row in enumerate(vectors)))
+
+    (found,) = read(engine, "gain_drift").values()
+    assert 0 < found < 1e-10
 
 
 def test_r22_the_real_share_is_of_the_newest_thousand_and_the_same_after_a_restart(

@@ -167,7 +167,8 @@ class Posterior:
 
         Raises:
             ValueError: the vector has another dimension or is not finite, or the weight is not in (0, 1].
-            Broken: A cannot be inverted to DRIFT_MAX any more. The state is then as good as lost.
+            Broken: A⁻¹ was off by more than DRIFT_MAX, or A cannot be inverted to it any more. What was told since the
+                rebuild before is not to be trusted, and the state is lost: make it anew.
         """
         if not 0 < weight <= 1:
             raise ValueError(f"a weight lies in (0, 1], found {weight}")
@@ -217,7 +218,7 @@ class Posterior:
         """What `to_bytes` made.
 
         Raises:
-            Broken: it is damaged (CORRUPT), or another version's.
+            Broken: it is damaged (CORRUPT), be it by who wrote it, or another version's.
         """
         figures, arrays = unseal("gain", _STATE, state)
         made = cls(figures["dimension"], prior=figures["prior"], rebuild_every=figures["rebuild_every"])
@@ -226,6 +227,9 @@ class Posterior:
         if "precision" in arrays:
             made._precision, made._covariance = made._matrices()
             made._precision[lower], made._covariance[lower] = arrays["precision"], arrays["covariance"]
+            # What was damaged in memory was sealed as it was.
+            if not _residual(made._precision, made._covariance) < DRIFT_MAX:
+                raise Broken("the saved state of gain is none: make it anew from the journal", reason="CORRUPT")
         for row in arrays["waiting"]:
             made._waiting.add(row)
         return made
@@ -281,6 +285,10 @@ class Posterior:
         """Make A⁻¹ and ln det A anew from A = LL', and look how far they had drifted."""
         precision, covariance = self._matrices()
         self._drift = _residual(precision, covariance)
+        # One of the two is damaged, and nothing tells which: neither makes the other good.
+        if not self._drift < DRIFT_MAX:
+            text = f"after {self._count} observations the inverse was off by {self._drift:.3g}, more than {DRIFT_MAX:g}"
+            raise Broken(f"{text}: start the service anew, which makes it from the journal")
         factor, failed = lapack.dpotrf(precision, lower=1)
         if not failed:
             self._logdet = 2 * float(np.log(np.diagonal(factor)).sum())
@@ -312,6 +320,11 @@ class Gains:
     def human(self) -> Posterior:
         """Of what people said and what execution verified."""
         return self._human
+
+    @property
+    def drift(self) -> float:
+        """The larger one of both: see `Posterior.drift`."""
+        return max(self._known.drift, self._human.drift)
 
     def score(self, vectors: ArrayLike) -> tuple[_Rows, _Rows]:
         """The relative gains of each row beyond all that is known and beyond what people said. Changes nothing."""

@@ -233,14 +233,14 @@ def _too_little(grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueTyp
     measured, guard = grounds.measured, config.policy.guard
     if guard == ns_pb.GUARD_MEASURE or measured is None or grounds.verified:
         return None
-    if NOISE.intersection(measured.looks.doubts):
-        return pb.REASON_IMPLAUSIBLE
-    if guard != ns_pb.GUARD_HOLD:
-        return None
-    if measured.looks.doubts:
+    doubts = frozenset(measured.looks.doubts)
+    if doubts if guard == ns_pb.GUARD_HOLD else doubts & NOISE:
         return pb.REASON_IMPLAUSIBLE
     worth, least = measured.worth, config.policy.worth_min
-    return pb.REASON_LOW_GAIN if least and (worth is None or worth < least) else None
+    if worth is None:
+        # What cannot be told holds with GUARD_HOLD alone, of a worth as of looks.
+        return pb.REASON_LOW_GAIN if least and guard == ns_pb.GUARD_HOLD else None
+    return pb.REASON_LOW_GAIN if worth < least else None
 
 
 def _too_much(grounds: Grounds, config: NamespaceConfig) -> pb.Reason.ValueType | None:

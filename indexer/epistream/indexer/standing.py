@@ -31,7 +31,7 @@ _STATE: Final = 2
 
 @dataclass(slots=True)
 class Standing:
-    """Of one namespace. Only the writer thread; any thread reads the shares of one that took its place.
+    """Of one namespace. Only the writer thread; any thread reads the shares and the drift of one that took its place.
 
     It changes no more: a batch goes on with a branch.
     """
@@ -152,7 +152,7 @@ def _read(file: Path, epoch: str, head: int) -> tuple[Gains, int] | None:
         return None
     try:
         return Gains.from_bytes(found[1]["gains"].tobytes()), found[0]["revision"]
-    except Broken:  # of another version's gains
+    except Broken:  # of another version's gains, or damaged before they were written
         return None
 
 

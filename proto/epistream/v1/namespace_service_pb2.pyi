@@ -35,7 +35,8 @@ class _GuardEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Guard.ValueType
     """It is HELD with REASON_IMPLAUSIBLE for a person to decide; so is what cannot be measured."""
     GUARD_HOLD_NOISE: _Guard.ValueType  # 3
     """What looks like noise (`figures.doubts` has AT_RANDOM, REPEATS or NO_ORDER) is HELD with REASON_IMPLAUSIBLE for a person to decide. What is far from
-    what people wrote, and what cannot be told, for want of words, of a vector or of enough that people wrote, is let through with its figures.
+    what people wrote, and what cannot be told, for want of words, of a vector or of enough that people wrote, is let through with its figures, unless it is
+    worth less than `worth_min`.
     """
 
 class Guard(_Guard, metaclass=_GuardEnumTypeWrapper):
@@ -49,7 +50,8 @@ GUARD_HOLD: Guard.ValueType  # 2
 """It is HELD with REASON_IMPLAUSIBLE for a person to decide; so is what cannot be measured."""
 GUARD_HOLD_NOISE: Guard.ValueType  # 3
 """What looks like noise (`figures.doubts` has AT_RANDOM, REPEATS or NO_ORDER) is HELD with REASON_IMPLAUSIBLE for a person to decide. What is far from
-what people wrote, and what cannot be told, for want of words, of a vector or of enough that people wrote, is let through with its figures.
+what people wrote, and what cannot be told, for want of words, of a vector or of enough that people wrote, is let through with its figures, unless it is
+worth less than `worth_min`.
 """
 Global___Guard: _TypeAlias = Guard  # noqa: Y015
 
@@ -142,7 +144,8 @@ class Policy(_message.Message):
     """
     worth_min: _builtins.float
     """SYNTHETIC knowledge that is worth less (plausibility times relative information gain) is HELD with REASON_LOW_GAIN, 0 to 1; 0 when unset, which holds
-    nothing. Only with GUARD_HOLD.
+    nothing. Not asked with GUARD_MEASURE. A worth that is not known, for want of an anchor window or of a vector, holds with GUARD_HOLD alone. What is far
+    from what people wrote has next to no plausibility, so it is worth next to nothing: a `worth_min` holds that as well.
     """
     real_share_floor: _builtins.float
     """Of any 1,000 changes in a row at least this share is not SYNTHETIC, and of any 1,000 in a row of one modality; 0 to 1; 0.1 when unset, 0 for a namespace

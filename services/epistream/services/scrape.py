@@ -137,6 +137,7 @@ class ServiceCollector(Collector):
                 family.add_metric([state.config.name], value)
         yield from families.values()
         yield from self._of_real_shares(states)
+        yield self._of_gains(states)
         yield from self._of_producers(states)
 
     def _of_real_shares(self, states: Sequence[NamespaceState]) -> Iterator[Metric]:
@@ -154,6 +155,14 @@ class ServiceCollector(Collector):
                     changes.add_metric([state.config.name, modality], len(share))
             floor.add_metric([state.config.name], state.config.policy.real_share_floor)
         yield from (real, changes, floor)
+
+    def _of_gains(self, states: Sequence[NamespaceState]) -> Metric:
+        """What the writer keeps in memory for the gain."""
+        drift = _gauge("gain_drift", "How far what the gain is measured by was off.", labels=["namespace"])
+        for state in states:
+            if state.standing.gains is not None:
+                drift.add_metric([state.config.name], state.standing.gains.drift)
+        return drift
 
     def _of_producers(self, states: Sequence[NamespaceState]) -> Iterator[Metric]:
         labels = ["namespace", "producer", "modality"]
