@@ -52,7 +52,8 @@ monitoring: $(VENV)/dev.stamp ## Start a Prometheus with the alert rules beside 
 monitoring-files: $(VENV)/dev.stamp ## Write the dashboards and the extracted rules anew
 	$(BIN)/python -m k8s.components.monitoring.generate
 
-# Most tests wait for some process, so on two cores three files of tests are run at a time: 776 s, where two took 911.
+# Most tests wait for some process, so on two cores three files of tests are run at a time: two leave the cores idle in
+# part. README.md says how long it takes.
 # Each has a Kafka of its own (0.5 GB), and holds 1.3 GB itself.
 TEST_PROCESSES ?= 3
 

@@ -7,6 +7,7 @@ of updates, so that one that another process interrupted does not decide.
 import statistics
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -55,6 +56,7 @@ def main() -> int:
             Figure("of it BLAS cannot take less than", least_microseconds(rows), "µs"),
             Figure("rebuild, once in 4,096", rebuild_milliseconds(rows), "ms"),
             Figure("drift before the newest rebuild", gains.known.drift, ""),
+            *(Figure(f"memory of both, {d} dimensions", memory_bytes(d) / 2**20, "MiB") for d in (DIMENSION, 1536)),
             Figure("state of both", len(gains.to_bytes()) / 2**20, "MiB"),
             Figure("saving it", saved * 1000, "ms"),
             Figure("saving and restoring it", restored * 1000, "ms"),
@@ -101,8 +103,21 @@ def window_figures(rows: NDArray[np.float32]) -> Iterable[Figure]:
     yield Figure("refresh of its spectrum alone", timed(lambda: diversity(human.centred(window))) * 1000, "ms")
 
 
-def unit_vectors(count: int) -> NDArray[np.float32]:
-    found = np.random.default_rng(1).standard_normal((count, DIMENSION))
+def memory_bytes(dimension: int) -> int:
+    """What two posteriors hold."""
+    rows = unit_vectors(2 * BLOCK, dimension)
+    tracemalloc.start()
+    gains = Gains(dimension)
+    for row in rows:
+        gains.observe(row, anchored=False)
+        gains.observe(row, anchored=True)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return held
+
+
+def unit_vectors(count: int, dimension: int = DIMENSION) -> NDArray[np.float32]:
+    found = np.random.default_rng(1).standard_normal((count, dimension))
     return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), np.float32)
 
 

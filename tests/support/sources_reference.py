@@ -11,10 +11,12 @@ from types import ModuleType
 from typing import Final
 
 from epistream.clients.sources import judgements, mapping
-from epistream.clients.sources.describe import COLUMNS, row
+from epistream.clients.sources.describe import COLUMNS, origin_name, row
 from epistream.clients.sources.formats.files import FORMATS
 from epistream.clients.sources.table import WORKS
-from epistream.clients.sources.work import STAGES
+from epistream.clients.sources.work import STAGES, Work
+from epistream.indexer.signals import CELLS, Cell
+from epistream.v1 import knowledge_pb2 as pb
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "sources.md"
 BEGIN: Final = "<!-- From here on made by `python -m tests.support.sources_reference`. -->\n"
@@ -22,7 +24,7 @@ BEGIN: Final = "<!-- From here on made by `python -m tests.support.sources_refer
 
 def reference() -> str:
     """What stands below the line BEGIN."""
-    return "\n".join([*_mapping(), *_formats(), *_works()]).rstrip() + "\n"
+    return "\n".join([*_mapping(), *_formats(), *_works(), *_cells()]).rstrip() + "\n"
 
 
 def examples(module: ModuleType) -> list[str]:
@@ -71,6 +73,26 @@ def _works() -> Iterator[str]:
     for work in WORKS:
         name, *others = row(work)
         yield _row([f"`{name}`", *others])
+    yield ""
+
+
+def _cells() -> Iterator[str]:
+    yield "## The cells\n"
+    yield "Each work is in the cell of its stage and its modality. Most signals look at items of the cell's origin,"
+    yield "those of judgements at all feedback; [signals.md](signals.md#the-cells) says it of each. So where the main"
+    yield "item of a work has another origin, which stands beside its name then, it counts in that origin's cell.\n"
+    yield _row(("cell", "origin", "modality", "bottleneck", "works", "signals"))
+    yield _row(["---"] * 6)
+    for cell in CELLS:
+        works = [_named(work, cell) for work in WORKS if (work.stage, work.modality) == (cell.stage, cell.modality)]
+        origin = pb.Origin.Name(cell.origin).removeprefix("ORIGIN_")
+        modality = pb.Modality.Name(cell.modality).removeprefix("MODALITY_")
+        signals = ", ".join(f"`{signal.name}`" for signal in cell.signals)
+        yield _row([cell.name, origin, modality, cell.bottleneck, ", ".join(works), signals])
+
+
+def _named(work: Work, cell: Cell) -> str:
+    return f"`{work.name}`" if work.origin == cell.origin else f"`{work.name}` ({origin_name(work)})"
 
 
 def _row(cells: "list[str] | tuple[str, ...]") -> str:

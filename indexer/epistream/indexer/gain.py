@@ -382,9 +382,9 @@ def greedy(
     """Choose `count` rows that tell the most together: (row, gain in nats), in the order of choice, ties by row.
 
     Each step takes the row with the largest gain beyond those taken before; with `worth`, one number > 0 for each row,
-    the one with the largest product of both. The gain of a set is monotone and
-    submodular, so that the sum is at least 1 - 1/e of the best possible (Nemhauser, Wolsey & Fisher, Mathematical
-    Programming 14:265, 1978). O(n d) a step; `posterior` is not changed.
+    the one with the largest product of both. The gain of a set is monotone and submodular, so that without `worth` the
+    sum is at least 1 - 1/e of the best possible (Nemhauser, Wolsey & Fisher, Mathematical Programming 14:265, 1978).
+    O(n d) a step; `posterior` is not changed.
 
     Near copies in a batch show why one looks at the whole: alone each gains as much as the first.
     """
