@@ -1,18 +1,22 @@
 """Whom the collapse watch notices: loops of a model that learns from itself, people; and what consumers get.
 
 On the sample data in ../shared/data, with the packaged encoder. Writes the plot of docs/gate.md, docs/collapse.png.
+Names begin with the requirement's number, with a star where the specification calls the target a first bar:
+docs/requirements.md.
 """
 
 import argparse
+import itertools
 import statistics
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from bench.report import Figure, at_least, below, report
+from bench.report import Figure, at_least, below, equal, report
 from epistream.indexer import holding
 from epistream.indexer.collapse import FLOOR_WINDOW, RAISED_BELOW, Alarm
 from epistream.indexer.spectrum import ITEMS_MIN, Comparison, HumanWindow, compare, drawn
@@ -26,6 +30,8 @@ PLOT: Final = Path(__file__).parents[1] / "docs" / "collapse.png"
 SPLITS: Final = 100
 _SPLIT_SOURCES: Final = ("crawl:wikipedia", "human_experts_truthfulqa")
 """Halves of the others are smaller than the smallest anchor window."""
+_ANCHORS_MIN, _WATCHED_MIN = 64, 32
+"""The smallest windows that a policy may have."""
 _OFFERED: Final = 20_000
 _AT_ONCE: Final = 100
 _FLOOR: Final = 0.1
@@ -43,18 +49,23 @@ def main() -> int:
         sys.exit(f"the sample data is not there: {DATA}")
     found = {regime: trajectory(regime) for regime in values(TRAJECTORIES, "regime")}
     draw(found, plot)
-    return report("collapse", [*loops(found), *people(), *watched(), *floor()])
+    return report("collapse", [*loops(found), *stored(found), *people(), *watched(), *by_chance(), *floor()])
 
 
 def trajectory(regime: str) -> dict[int, Comparison]:
     """The generations of a loop against the people that it began with."""
-    human = HumanWindow(np.unique(where(TRAJECTORIES, regime=regime, generation=0), axis=0))
+    human = people_of(regime)
     found = {}
     for generation in sorted(set(values(TRAJECTORIES, "generation")) - {0}):
         one = compare(human, where(TRAJECTORIES, regime=regime, generation=generation))
         assert isinstance(one, Comparison)
         found[generation] = one
     return found
+
+
+def people_of(regime: str) -> HumanWindow:
+    """The people that a loop began with."""
+    return HumanWindow(np.unique(where(TRAJECTORIES, regime=regime, generation=0), axis=0))
 
 
 def loops(found: dict[str, dict[int, Comparison]]) -> list[Figure]:
@@ -66,18 +77,47 @@ def loops(found: dict[str, dict[int, Comparison]]) -> list[Figure]:
             alarm = alarm.after(one)
             raised = min(raised, generation) if alarm.on else raised
             on.append(alarm.on)
-        name = f"{regime}: raised at generation ({_NEVER}: never)"
-        figures.append(below(name, raised, "", 3) if regime == "replace" else Figure(name, raised, ""))
+        figures.append(_raised(regime, raised))
         first, last = min(generations), max(generations)
         figures.extend(
             Figure(f"{regime}: ratio at generation {g}", generations[g].ratio[_VENDI], "") for g in (first, last)
         )
+        supports = [one.support for one in generations.values()]
+        figures.append(Figure(f"{regime}: support, least", min(supports), ""))
+        figures.append(Figure(f"{regime}: support, most", max(supports), ""))
         if regime == "replace":
             fall = generations[first].ratio[_VENDI] - generations[last].ratio[_VENDI]
-            figures.append(at_least("replace: fall of the ratio", fall, "", 0.10))
+            figures.append(at_least("R17* replace: fall of the ratio", fall, "", 0.10))
             stays = any(on) and all(on[on.index(True) :])
-            figures.append(at_least("replace: stays on from then", float(stays), "", 1))
+            figures.append(at_least("R17 replace: stays on from then", float(stays), "", 1))
     return figures
+
+
+def _raised(name: str, generation: int) -> Figure:
+    """R17 is about the loop that replaces."""
+    told = f"{name}: raised at generation ({_NEVER}: never)"
+    return below(f"R17 {told}", generation, "", 3) if name.startswith("replace") else Figure(told, generation, "")
+
+
+def stored(found: dict[str, dict[int, Comparison]]) -> list[Figure]:
+    """R19: what a store has that keeps all, of the texts by themselves, beside one that has the newest alone."""
+    regime, figures, above = "accumulate", [], []
+    human = people_of(regime)
+    everything = [where(TRAJECTORIES, regime=regime, generation=0)]
+    for generation, replaced in found["replace"].items():
+        everything.append(where(TRAJECTORIES, regime=regime, generation=generation))
+        store = np.concatenate(everything)
+        one = compare(human, store[drawn(len(store), 1)])
+        assert isinstance(one, Comparison)
+        ratio = one.ratio[_VENDI]
+        above.append(ratio > replaced.ratio[_VENDI])
+        name = f"{regime}: the store of all texts at generation {generation}"
+        last = generation == max(found["replace"])
+        figures.append(at_least(f"R19* {name}", ratio, "", 0.6) if last else Figure(name, ratio, ""))
+    return [
+        *figures,
+        equal("R19 the same above that of replace, generations", sum(above), f"of {len(above)}", len(above)),
+    ]
 
 
 def people() -> list[Figure]:
@@ -95,15 +135,17 @@ def people() -> list[Figure]:
             order = drawn(len(everything), split)
             found = compare(HumanWindow(everything[order[:half]]), everything[order[half : 2 * half]])
             raised += Alarm().after(found).on
-        figures.append(below(f"{source}: raised in {SPLITS} splits of {half} texts", raised, "", 5.5))
+        figures.append(below(f"R18 {source}: raised in {SPLITS} splits of {half} texts", raised, "", 5.5))
     crossed = [
-        Alarm().after(compare(HumanWindow(where(STREAMS, producer=a)), where(STREAMS, producer=b)))
-        for a in sources
-        for b in sources
-        if a != b
+        compare(HumanWindow(where(STREAMS, producer=a)), where(STREAMS, producer=b))
+        for a, b in itertools.permutations(sources, 2)
     ]
-    figures.append(below("raised by people of another source", sum(alarm.on for alarm in crossed), "pairs", 0.5))
-    figures.append(Figure("of which drifted", sum(alarm.drifted for alarm in crossed), f"of {len(crossed)}"))
+    alarms = [Alarm().after(one) for one in crossed]
+    narrower = [one for one in crossed if isinstance(one, Comparison) and one.high[_VENDI] < RAISED_BELOW]
+    figures.append(below("R18 raised by people of another source", sum(alarm.on for alarm in alarms), "pairs", 0.5))
+    figures.append(Figure("of which drifted", sum(alarm.drifted for alarm in alarms), f"of {len(alarms)}"))
+    figures.append(Figure("of which narrower", len(narrower), f"of {len(alarms)}"))
+    figures.append(Figure("support of these, most", max(one.support for one in narrower), ""))
     models = [p for p in values(STREAMS, "producer") if p.startswith("model:")]
     human = [row for row in rows(STREAMS) if row["producer"] == "human_experts"]
     window = HumanWindow(where(STREAMS, producer="human_experts"), [str(row["pair_id"]) for row in human])
@@ -124,17 +166,29 @@ def watched() -> list[Figure]:
             windows = watched_loop(Path(folder), regime)
         of_generations, store = windows["loop"][1::2], windows[""]
         raised = next((g for g, one in zip(GENERATIONS, of_generations, strict=True) if one.on), _NEVER)
-        name = f"{regime}, watched: raised at generation ({_NEVER}: never)"
-        figures.append(below(name, raised, "", 3) if regime == "replace" else Figure(name, raised, ""))
+        figures.append(_raised(f"{regime}, watched", raised))
         for generation, one in zip(GENERATIONS, of_generations, strict=True):
             figures.append(Figure(f"{regime}, watched: ratio at generation {generation}", one.ratios[_VENDI].ratio, ""))
         figures.append(Figure(f"{regime}, watched: near itself in the end", of_generations[-1].near_self, ""))
-        figures.append(at_least(f"{regime}, watched: the store in the end", store[-1].ratios[_VENDI].ratio, "", 0.6))
+        ratio = store[-1].ratios[_VENDI].ratio
+        figures.append(at_least(f"R19* {regime}, watched: the store in the end", ratio, "", 0.6))
+    return figures
+
+
+def by_chance() -> Iterator[Figure]:
+    """People who are taken for a model, in one window as large as can be, and in two of the smallest of a policy."""
     for source in _SPLIT_SOURCES:
         with tempfile.TemporaryDirectory() as folder:
-            raised = sum(taken_for_a_model(Path(folder, str(n)), source, n).on for n in range(SPLITS))
-        figures.append(below(f"{source}, taken for a model: raised in {SPLITS} splits", raised, "", 5.5))
-    return figures
+            whole = [taken_for_a_model(Path(folder, str(n)), source, n) for n in range(SPLITS)]
+        with tempfile.TemporaryDirectory() as folder:
+            small = [
+                taken_for_a_model(Path(folder, str(n)), source, n, anchor_items=_ANCHORS_MIN, watch_items=_WATCHED_MIN)
+                for n in range(SPLITS)
+            ]
+        name = f"{source}, taken for a model: raised in {SPLITS} splits"
+        yield below(f"R18 {name}", sum(windows[-1].on for windows in whole), "", 5.5)
+        raised = sum(any(one.on for one in windows) for windows in small)
+        yield Figure(f"{name}, {_ANCHORS_MIN} anchors, two windows of {_WATCHED_MIN}", raised, "")
 
 
 def floor() -> list[Figure]:
@@ -157,8 +211,8 @@ def floor() -> list[Figure]:
     real = np.array([origin != pb.ORIGIN_SYNTHETIC for origin in origins])
     shares = np.convolve(real, np.ones(FLOOR_WINDOW), "valid") / FLOOR_WINDOW
     return [
-        at_least(f"least real share in {FLOOR_WINDOW} deliveries", float(shares.min()), "", _FLOOR),
-        below("items lost", _OFFERED - len(origins) - waiting, f"of {_OFFERED}", 1),
+        at_least(f"R22 least real share in {FLOOR_WINDOW} deliveries", float(shares.min()), "", _FLOOR),
+        below("R22 items lost", _OFFERED - len(origins) - waiting, f"of {_OFFERED}", 1),
         Figure("deferred at one time, median", statistics.median(waited), ""),
         Figure("deferred at one time, at most", max(waited), ""),
     ]

@@ -83,13 +83,22 @@ def watched_loop(folder: Path, regime: str) -> dict[str, list[pb.CollapseAlarm]]
     return found
 
 
-def taken_for_a_model(folder: Path, source: str, split: int) -> pb.CollapseAlarm:
-    """Half of a source's people are taken for a model: their window, with all of them, against the other half's."""
+def taken_for_a_model(
+    folder: Path, source: str, split: int, *, anchor_items: int = 0, watch_items: int = 0
+) -> list[pb.CollapseAlarm]:
+    """As many of a source's people as there are anchors are taken for a model: their windows, against the other ones.
+
+    By itself the halves of them, in one window.
+    """
     everything = places(STREAMS, producer=source)
     order = [everything[place] for place in drawn(len(everything), split)]
-    half = len(order) // 2
-    engine = open_watched(folder, anchor_items=half, watch_items=half, watch_every=half, guard=ns_pb.GUARD_MEASURE)
-    feed(engine, STREAMS, order[:half])
-    (found,) = (one for one in feed(engine, STREAMS, order[half : 2 * half], "taken for one") if one.producer)
+    anchors = anchor_items or len(order) // 2
+    window = watch_items or anchors
+    engine = open_watched(
+        folder, anchor_items=anchors, watch_items=window, watch_every=window, guard=ns_pb.GUARD_MEASURE
+    )
+    feed(engine, STREAMS, order[:anchors])
+    found = [one for one in feed(engine, STREAMS, order[anchors : 2 * anchors], "taken for one") if one.producer]
+    assert len(found) == anchors // window
     engine.close()
     return found

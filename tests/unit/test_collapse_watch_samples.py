@@ -53,7 +53,7 @@ def test_r19_the_store_that_accumulates_stays_diverse_and_above_the_newest_gener
 def test_r18_people_who_are_taken_for_a_model_raise_no_alarm(tmp_path: Path, source: str) -> None:
     if len(places(STREAMS, producer=source)) < 128:
         pytest.skip("both halves of a split need a window of 64")
-    raised = sum(taken_for_a_model(tmp_path / str(split), source, split).on for split in range(SPLITS))
+    raised = sum(one.on for split in range(SPLITS) for one in taken_for_a_model(tmp_path / str(split), source, split))
 
     assert raised <= 0.05 * SPLITS
 
