@@ -1,5 +1,7 @@
 """The dashboards obey what grafana/dashboard-linter asks for, rule by rule, and have the form of Grafana 11 and 12.
 
+The types of these releases themselves read them in tests/manifests/test_grafana_types.py, which needs npm.
+
 Its rules for Loki (target-logql-rule, target-logql-auto-rule) have nothing to look at here. That every query is PromQL
 (target-promql-rule) and returns data, Prometheus itself says: tests/service/test_prometheus.py.
 """

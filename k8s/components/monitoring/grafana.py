@@ -112,7 +112,6 @@ def _variables() -> list[dict[str, Any]]:
             "label": "Data source",
             "type": "datasource",
             "query": "prometheus",
-            "current": {},
             "hide": 0,
             "includeAll": False,
             "multi": False,
@@ -132,7 +131,6 @@ def _label_variable(name: str, query: str) -> dict[str, Any]:
         "label": name.title(),
         "type": "query",
         "datasource": _DATA_SOURCE,
-        "definition": query,
         "query": query,
         "allValue": ".+",
         "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
@@ -195,8 +193,11 @@ _STAT_OPTIONS: Final = {
     "graphMode": "area",
     "justifyMode": "auto",
     "orientation": "auto",
+    "percentChangeColorMode": "standard",
     "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+    "showPercentChange": False,
     "textMode": "auto",
+    "wideLayout": True,
 }
 _GRAPH_OPTIONS: Final = {
     "legend": {"calcs": ["lastNotNull", "max"], "displayMode": "table", "placement": "bottom", "showLegend": True},
