@@ -3,7 +3,7 @@
 import random
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,13 +39,19 @@ _Producing: TypeAlias = Callable[[History, int, threading.Event], None]
 
 
 @contextmanager
-def service_beside_kafka(folder: Path) -> Iterator[tuple[RunningService, "KafkaSide"]]:
-    """A service with an empty store, in `folder`, and a Kafka that it reads from; both run as long as the block."""
+def service_beside_kafka(
+    folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[RunningService, "KafkaSide"]]:
+    """A service with an empty store, in `folder`, and a Kafka that it reads from; both run as long as the block.
+
+    `environment` is the service's, besides this process's.
+    """
     with a_kafka(folder / "kafka") as bootstrap:
         kafka = Kafka(bootstrap)
         side = KafkaSide(kafka, kafka.new_topic("rounds", partitions=PARTITIONS), PARTITIONS)
         ensure_topics(bootstrap, submission_topics=[side.topic])
-        with running_service(folder / "store", kafka=bootstrap, kafka_topics=side.topic) as service:
+        given = {"kafka_topics": side.topic}
+        with running_service(folder / "store", given, kafka=bootstrap, environment=environment) as service:
             yield service, side
 
 

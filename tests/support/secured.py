@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -126,8 +126,11 @@ class Secured:
         return [json.loads(line) for line in (self.folder / "audit.jsonl").read_text().splitlines()]
 
 
-def start(folder: Path, access: str, **more: str) -> Iterator[Secured]:
-    """One over `folder`, with an access file and more settings by their names, which is stopped in the end."""
+def start(folder: Path, access: str, environment: Mapping[str, str] | None = None, /, **more: str) -> Iterator[Secured]:
+    """One over `folder`, with an access file and more settings by their names, which is stopped in the end.
+
+    `environment` is what its environment has besides this process's.
+    """
     authority, issuer = Authority(folder), Issuer()
     (folder / "keys.json").write_text(json.dumps({"keys": [issuer.public_key()]}))
     (folder / "access.toml").write_text(access)
@@ -135,7 +138,7 @@ def start(folder: Path, access: str, **more: str) -> Iterator[Secured]:
         "access_file": str(folder / "access.toml"),
         "audit_file": str(folder / "audit.jsonl"),
     }
-    with running_service(folder / "data", flags | more) as service:
+    with running_service(folder / "data", flags | more, environment=environment) as service:
         yield Secured(folder, authority, issuer, service)
 
 

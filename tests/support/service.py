@@ -47,9 +47,15 @@ class RunningService:
         log: the file with what it logged, over all restarts.
     """
 
-    def __init__(self, folder: Path, flags: Mapping[str, str | None], program: str = PROGRAM) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        flags: Mapping[str, str | None],
+        program: str = PROGRAM,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
-        self._program = program
+        self._program, self._environment = program, environment or {}
         self.address = self.metrics_address = "127.0.0.1:0"
         self.health_address = ""
         self.pid = 0
@@ -86,6 +92,7 @@ class RunningService:
         }
         arguments = [f"--{name}" if value is None else f"--{name}={value}" for name, value in flags.items()]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("EPISTREAM_")}
+        environment |= self._environment
         program = self._program
         if fail is not None:
             program = "tests.support.failing_service"
@@ -154,6 +161,7 @@ def running_service(
     kafka: str | None = None,
     fail: Fail | None = None,
     program: str = PROGRAM,
+    environment: Mapping[str, str] | None = None,
     **more: str | None,
 ) -> Iterator[RunningService]:
     """A service over `folder`, on free ports, which is stopped in the end.
@@ -165,10 +173,12 @@ def running_service(
         kafka: bootstrap servers.
         fail: where it is to fail, until it is started again.
         program: the module that is run where it is not to fail.
+        environment: what its environment has besides this process's.
         more: more settings, by their names; None for a flag that takes no value.
     """
     given = {"encoder": encoder} | ({"kafka": kafka} if kafka else {}) | dict(settings or {}) | more
-    service = RunningService(folder, {name.replace("_", "-"): value for name, value in given.items()}, program)
+    flags = {name.replace("_", "-"): value for name, value in given.items()}
+    service = RunningService(folder, flags, program, environment)
     try:
         service.start(fail)
         yield service
