@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 DAY_SECONDS: Final = 86_400
 
 _SOURCE: Final = Path(__file__).with_suffix(".c")
@@ -30,7 +32,8 @@ class WallClock:
     def __init__(self, folder: Path) -> None:
         """Its files are in `folder`."""
         compiler = shutil.which("cc")
-        assert compiler is not None, "this test needs a C compiler, as `cc`: install gcc or clang"
+        if compiler is None:
+            pytest.skip("a clock is turned by a few lines of C, and there is no compiler here: install gcc or clang")
         library = folder / "wall_clock.so"
         subprocess.run([compiler, "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, _SOURCE], check=True)
         self.ahead_seconds = 0
