@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epistream.indexer import pipeline
 from epistream.indexer.engine import Engine
 from epistream.indexer.explain import explain
 from epistream.indexer.model import Held, Ruling
@@ -16,7 +15,7 @@ from epistream.indexer.store import check
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.v1 import namespace_service_pb2 as ns_pb
-from epistream.wire.errors import Conflict, Denied
+from epistream.wire.errors import Conflict, Denied, NotFound
 from tests.support.knowing import (
     NAMESPACE,
     HandClock,
@@ -166,14 +165,74 @@ def test_of_what_says_from_when_on_it_holds_the_time_decides(
     assert pending(engine) == []
 
 
-def test_who_expects_a_version_is_told_of_that(engine: Engine) -> None:
-    commit(engine, made("H.", 1), made("I.", 2))
-    older = made("A.", 3, "parent")
-    older.expected_version = 2
+def test_a_lower_authority_that_says_the_same_again_ends_nothing_of_a_higher_one(engine: Engine) -> None:
+    policy = ns_pb.Policy(verify_code=True, near_duplicate_threshold=1.0)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+    code = made("x = 1", 2, origin=CRAWLED)
+    code.modality = pb.MODALITY_CODE
 
-    commit(engine, older, made("B.", 4), submission("Known.", id="p", item="parent"))
+    *_, again = commit(engine, made("H.", 1, origin=CRAWLED), code, made("H.", 3))
+    (held,) = pending(engine)
+    engine.pipeline.release([passed(engine, held)])
 
-    assert became(engine, older) == (pb.OUTCOME_REJECTED, pb.REASON_VERSION_CONFLICT)
+    assert again.reason == pb.REASON_SAME_CONTENT
+    assert answer(engine, "y") == "x = 1"
+
+
+@pytest.mark.parametrize("origin", [SYNTHETIC, CRAWLED])
+def test_the_words_of_another_item_under_its_name_stay_its_newest_whatever_becomes_of_that(
+    engine: Engine, origin: pb.Origin.ValueType
+) -> None:
+    """Merged into that one, or its promotion; and promoted once more, by somebody who names none."""
+    commit(engine, submission("Z.", id="z", item="z", origin=SYNTHETIC))
+    set_floor(engine, 1.0)
+    older = made("A.", 1)
+    commit(engine, older, made("Z.", 2, origin=origin), submission("Z.", id="expert"))
+
+    go_on(engine)
+
+    assert became(engine, older) == SUPERSEDED
+    assert engine.namespaces.get(NAMESPACE).item_count == 1
+
+
+def at(sent: pb.Submission, seconds: int) -> pb.Submission:
+    sent.valid_from.FromSeconds(seconds)
+    return sent
+
+
+@pytest.mark.parametrize("size", [1, 2, 9])
+@pytest.mark.parametrize(
+    ("stream", "says"),
+    [
+        # A version in between said no time, and so replaced all; one that is dated is the head since.
+        ([at(made("W.", 1, "parent"), 20), made("H.", 2), at(made("I.", 3), 10)], "I."),
+        # What was said again is newer than all that waits, one released after the other.
+        ([made("H.", 1), made("X.", 2, "parent"), made("W.", 3, "parent"), made("H.", 4)], "H."),
+        # What was said again holds from another time on than what waits.
+        ([made("H.", 1), at(made("W.", 2, "parent"), 40), at(made("H.", 3), 30)], "W."),
+        # Late words that are said again.
+        ([at(made("H.", 1), 20), at(made("L.", 2), 10), at(made("W.", 3, "parent"), 10), at(made("L.", 4), 10)], "H."),
+    ],
+)
+def test_it_ends_as_if_nothing_had_waited(
+    engine: Engine, stream: list[pb.Submission], says: str, size: int, tmp_path: Path
+) -> None:
+    known = submission("Known.", id="p", item="parent")
+    commit_in_batches(engine, [*stream, known], size)
+    with closing(open_engine(tmp_path / "at once")) as at_once:
+        commit(at_once, known, *stream)
+        assert answer(at_once, "y") == answer(engine, "y") == says
+        assert as_of_15(at_once) == as_of_15(engine)
+    assert pending(engine) == []
+
+
+def as_of_15(engine: Engine) -> str:
+    """What held at the time 15; of what says no time, nothing."""
+    asked = api.GetRequest(namespace=NAMESPACE, item_id="y")
+    asked.as_of.valid_time.FromSeconds(15)
+    with suppress(NotFound):
+        return engine.knowledge.get(asked).change.knowledge.content
+    return ""
 
 
 def test_the_same_words_that_came_later_are_not_ended_by_the_earlier_ones(engine: Engine) -> None:
@@ -252,24 +311,6 @@ def test_a_retraction_that_was_held_ends_nothing_that_came_after_it(engine: Engi
     engine.pipeline.release([ruling(engine, held)])
 
     assert [one.decision.held.content for one in pending(engine)] == ["W."]
-
-
-def test_what_takes_no_room_does_not_all_go_on_with_one_submission(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pipeline, "AT_ONCE", 10)
-    set_floor(engine, 1.0)
-    commit(engine, *(made(f"{n}.", n) for n in range(30)))
-    commit(engine, made("Newer.", 99, origin=CRAWLED))
-    before = engine.store.journal.last()[0]
-
-    commit(engine, *(submission(f"Real {n}.", id=f"real {n}", origin=CRAWLED) for n in range(2)))
-    set_floor(engine, 0.001)
-    one = engine.store.journal.last()[0]
-    commit(engine, submission("One.", id="one", origin=CRAWLED))
-
-    assert one - before <= 3
-    assert engine.store.journal.last()[0] - one <= 11
 
 
 ITEMS = ("a", "b", "c")

@@ -295,15 +295,6 @@ class Catalog:
             raise Broken(f"revision {revision} of namespace {namespace} is missing", reason="CORRUPT")
         return _committed(namespace, *row)
 
-    def sequence(self, namespace: int, revision: int) -> int:
-        """Under which sequence the journal has a change. Raises Broken where it has none."""
-        found: int | None = self.connection.execute(
-            "SELECT sequence FROM journal WHERE namespace = ? AND revision = ?", (namespace, revision)
-        ).get
-        if found is None:
-            raise Broken(f"revision {revision} of namespace {namespace} is missing", reason="CORRUPT")
-        return found
-
     def contents(self, namespace: int, revisions: Iterable[int]) -> dict[int, bytes]:
         """The encoded changes of many revisions. Raises Broken if one is missing."""
         return {one.revision: one.change for one in self.chosen(namespace, revisions)}

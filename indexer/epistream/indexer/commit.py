@@ -136,7 +136,7 @@ class Draft:
             known = verdict.head
             receipt.item_id = known.item_id if known is not None else decoded.item_id
             receipt.version = known.version if known is not None else 0
-        _keep(record.decision, decoded, receipt)
+        _keep(record.decision, decoded, receipt, late=verdict.late)
         record.decision.policy_version = config.policy_version
         return self._chain(config.number, record, change, embedded)
 
@@ -303,7 +303,7 @@ def submitted_us(decoded: Decoded) -> int:
     return decoded.record.timestamp_us or decoded.record.received_us
 
 
-def _keep(decision: journal_pb2.Decision, decoded: Decoded, receipt: pb.Receipt) -> None:
+def _keep(decision: journal_pb2.Decision, decoded: Decoded, receipt: pb.Receipt, *, late: bool) -> None:
     """Set what a decision keeps of its submission."""
     decision.receipt.CopyFrom(receipt)
     decision.submission_digest, decision.fingerprint = decoded.digest, decoded.fingerprint
@@ -312,7 +312,9 @@ def _keep(decision: journal_pb2.Decision, decoded: Decoded, receipt: pb.Receipt)
     if receipt.outcome in (pb.OUTCOME_MERGED, pb.OUTCOME_REVISED) and own not in ("", receipt.item_id):
         decision.alias = own
     if receipt.outcome == pb.OUTCOME_MERGED:
-        decision.named = own
+        decision.merged.item_id, decision.merged.late = own, late
+        if decoded.submission.HasField("valid_from"):
+            decision.merged.valid_from.CopyFrom(decoded.submission.valid_from)
     if receipt.outcome == pb.OUTCOME_HELD:
         decision.held.CopyFrom(decoded.submission)
     elif receipt.outcome == pb.OUTCOME_RECORDED:

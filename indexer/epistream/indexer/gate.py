@@ -82,7 +82,7 @@ class Verdict:
     grounds: Grounds | None = None
     """Of knowledge: what else it rests on."""
     late: bool = False
-    """For REVISED: it holds from an earlier time on than the head, which stays the head."""
+    """For REVISED and MERGED: it holds from an earlier time on than the head, which stays the head."""
     verified_by: str = ""
     """The program that has run its tests and lets it in."""
     earlier: pb.Receipt | None = None
@@ -154,7 +154,7 @@ def _beside(submission: pb.Submission, found: Beside, config: NamespaceConfig) -
         case SameLate(version, beside):
             if AUTHORITY[submission.origin] > AUTHORITY[version.origin]:
                 return _beside(submission, beside, config)
-            return Verdict(pb.OUTCOME_MERGED, pb.REASON_SAME_CONTENT, version)
+            return Verdict(pb.OUTCOME_MERGED, pb.REASON_SAME_CONTENT, version, late=True)
         case Conflicting(conflicts):
             reason = pb.REASON_NEW_WITH_CONFLICT
             return _contradicting(pb.OUTCOME_ADMITTED, reason, conflicts[0], conflicts, config)
@@ -310,9 +310,9 @@ TAKEN_BACK: Final = Verdict(pb.OUTCOME_REJECTED, pb.REASON_RETRACTION)
 """On what may come in with no person in between, when its item is taken back."""
 
 
-def superseded(newer: Head) -> Verdict:
-    """On the same, when its turn comes and its item says something newer."""
-    return Verdict(pb.OUTCOME_REJECTED, pb.REASON_SUPERSEDED, newer)
+def superseded(head: Head | None) -> Verdict:
+    """On the same, when its turn comes and its item was set anew since. `head`: what that says by now."""
+    return Verdict(pb.OUTCOME_REJECTED, pb.REASON_SUPERSEDED, head)
 
 
 def _refuse(submission: pb.Submission, found: IdReused | Stale) -> Verdict:

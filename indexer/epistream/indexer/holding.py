@@ -10,6 +10,7 @@ import apsw
 
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.decode import item_of
+from epistream.indexer.journal import Entry
 from epistream.indexer.model import UNATTENDED, Held, not_above, valid_us
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
@@ -147,16 +148,78 @@ def said_by(connection: apsw.Connection, namespace: int, change: pb.Change, sequ
     return [Waiting(*row) for row in rows]
 
 
-def merged(
-    catalog: Catalog, namespace: int, item_id: str, name: str, after: int
-) -> list[tuple[int, journal_pb2.Decision]]:
-    """The newest that were merged into an item after an entry and named one, at most 32, with their sequences."""
-    rows = catalog.connection.execute(
-        "SELECT sequence FROM corroborations WHERE namespace = ? AND item_id = ? AND sequence > ? AND named = ?"
-        " ORDER BY sequence DESC LIMIT 32",
-        (namespace, item_id, after, name),
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What was said of items, as far as what waits of them asks."""
+
+    names: frozenset[str]
+    """Of the items that it set, or whose words it said again."""
+    came: int
+    """The sequence of the entry that first decided it."""
+    origin: pb.Origin.ValueType
+    valid_us: int | None
+    late: bool
+    """It holds from an earlier time on than the head."""
+
+    def ends(self, waits: pb.Submission, came: int) -> bool:
+        """Whether what waits of one of the items, and first came in an entry, is out of date by it.
+
+        What came later, or on a higher authority, is not. Nor is what holds from another time on, where both say when.
+        """
+        times = valid_us(waits), self.valid_us
+        same_time = times[0] == times[1] or (None in times and not self.late)
+        return came < self.came and same_time and waits.origin in not_above(self.origin)
+
+
+def word_of(entry: Entry, came: int) -> Word | None:
+    """What an entry says of items; None where it sets none."""
+    decision, change = entry.record.decision, entry.change
+    if change is not None:
+        names = {change.item_id, decision.alias}
+        late = change.kind == pb.CHANGE_KIND_LATE
+        return Word(frozenset(names - {""}), came, change.knowledge.origin, valid_us(change.knowledge), late)
+    if decision.receipt.outcome != pb.OUTCOME_MERGED:
+        return None
+    merged = decision.merged
+    if not decision.HasField("merged"):  # as `recall` has it
+        merged = journal_pb2.Merged(item_id=decision.alias or decision.receipt.item_id)
+    if not merged.item_id:
+        return None
+    from_us = merged.valid_from.ToMicroseconds() if merged.HasField("valid_from") else None
+    return Word(frozenset([merged.item_id]), came, decision.origin, from_us, merged.late)
+
+
+def items(connection: apsw.Connection, namespace: int, names: Iterable[str]) -> set[str]:
+    """Those of some items of which something is held now that names them."""
+    rows = connection.execute(
+        "SELECT j.value FROM json_each(?) j WHERE EXISTS (SELECT 1 FROM held h INDEXED BY held_by_item"
+        " WHERE h.namespace = ? AND h.item_id = j.value AND h.item_id <> '' AND h.resolved IS NULL)",
+        (json.dumps(list(names)), namespace),
     )
-    return [(sequence, catalog.decision(sequence)) for (sequence,) in list(rows)]
+    return {name for (name,) in rows}
+
+
+def mark(connection: apsw.Connection, namespace: int, word: Word, sequence: int) -> None:
+    """Write to what waits and goes on by itself that an entry with this word puts it out of date: as `Word.ends`."""
+    origins = not_above(word.origin)
+    of = ",".join("?" * len(origins))
+    connection.executemany(
+        "UPDATE held INDEXED BY held_by_item SET newer = ? WHERE namespace = ? AND item_id = ? AND item_id <> ''"  # noqa: S608
+        f" AND resolved IS NULL AND newer IS NULL AND reason IN ({_UNATTENDED}) AND came < ? AND origin IN ({of})"
+        " AND (valid_us IS ? OR (? AND (valid_us IS NULL OR ? IS NULL)))",
+        [
+            (sequence, namespace, name, word.came, *origins, word.valid_us, not word.late, word.valid_us)
+            for name in sorted(word.names)
+        ],
+    )
+
+
+def out_of_date(catalog: Catalog, namespace: int, sequence: int) -> bool:
+    """Whether what an entry held was marked."""
+    row: int | None = catalog.connection.execute(
+        "SELECT newer FROM held WHERE namespace = ? AND sequence = ?", (namespace, sequence)
+    ).get
+    return row is not None
 
 
 def put_off(catalog: Catalog, namespace: int) -> Counter[int]:

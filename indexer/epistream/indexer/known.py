@@ -150,9 +150,7 @@ class BatchView:
         number, catalog = self._number, self._catalog
         self._batch.extend(candidates)
         self._committed_decisions |= catalog.submissions(number, {_sender(candidate) for candidate in candidates})
-        names = {parent for c in candidates for parent in c.decoded.submission.provenance.derived_from}
-        # Of what was held it is asked too whether its item was merged into another since.
-        self.know(names | {c.decoded.item_id for c in candidates} if again else names)
+        self.know({parent for c in candidates for parent in c.decoded.submission.provenance.derived_from})
         self._committed_heads |= catalog.heads(number, {candidate.decoded.item_id for candidate in candidates})
         self._committed_contents |= catalog.first_heads_with(number, {c.decoded.fingerprint for c in candidates})
         with_vector = [candidate for candidate in candidates if candidate.vector is not None]

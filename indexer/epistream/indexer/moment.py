@@ -4,7 +4,6 @@ What was put off for the sake of the real share goes on in the middle of a batch
 room: so the outcome does not depend on how a stream is cut into batches.
 """
 
-import itertools
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import numpy as np
 
 from epistream.indexer import holding
 from epistream.indexer.anchors import Anchor, Growing
-from epistream.indexer.catalog import Catalog, Head
+from epistream.indexer.catalog import Catalog
 from epistream.indexer.collapse import has_room
 from epistream.indexer.decode import again, item_of
 from epistream.indexer.gate import NO_GROUNDS, Grounds, makes_version, takes_back
@@ -24,7 +23,6 @@ from epistream.indexer.lineage import is_known, trace
 from epistream.indexer.match import Beside, Conflicting, KnownItem, Match, Novel
 from epistream.indexer.measure import Measured, look
 from epistream.indexer.model import (
-    AUTHORITY,
     UNATTENDED,
     Embedded,
     Held,
@@ -33,7 +31,6 @@ from epistream.indexer.model import (
     answered,
     not_above,
     says,
-    valid_us,
 )
 from epistream.indexer.standing import Standing
 from epistream.v1 import journal_pb2
@@ -115,11 +112,11 @@ class Asked:
             self._ask_contents([fingerprint])
         return self._contents[fingerprint]
 
-    def name(self, item_id: str) -> bool:
-        """Whether something that was held names an item, as its own or as a parent."""
-        if item_id not in self._names:
-            self._ask_names([item_id])
-        return self._names[item_id]
+    def named(self, names: Collection[str]) -> list[str]:
+        """Those of some items that something names which was held, as its own or as a parent."""
+        if unknown := [name for name in names if name not in self._names]:
+            self._ask_names(unknown)
+        return [name for name in names if self._names[name]]
 
     def _ask_contents(self, fingerprints: Collection[bytes]) -> None:
         held = holding.contents(self._catalog.connection, self._number, fingerprints)
@@ -160,7 +157,7 @@ class Orphans:
 
     def came(self, names: Collection[str]) -> None:
         """The batch makes these known."""
-        if named := [name for name in names if self._asked.name(name)]:
+        if named := self._asked.named(names):
             self._came.update(holding.wanted(self._catalog, self._number, named))
 
     def of(self, parent: str, goes_on: Callable[[Sequence[Orphan]], list[Orphan]], limit: int) -> list[Orphan]:
@@ -211,10 +208,8 @@ class Moment:
     """The sequences of what the batch itself has decided of what was held."""
     _held: dict[int, int] = field(default_factory=dict)
     """The sequence of the entry that first held what the batch has held, by that of the one that holds it now."""
-    _made: dict[int, int] = field(default_factory=dict)
-    """The sequence of the entry that first decided what a version of the batch says, by its revision."""
-    _merged: defaultdict[str, list[tuple[int, journal_pb2.Decision]]] = field(default_factory=lambda: defaultdict(list))
-    """What the batch has merged, with its sequence, by the item that it named."""
+    _words: defaultdict[str, list[holding.Word]] = field(default_factory=lambda: defaultdict(list))
+    """What the batch has said while something waited, by the items' names."""
     _known_by: dict[int, set[str]] = field(default_factory=dict)
     """The names that entries of the batch make known, as long as their children are not looked for."""
 
@@ -248,12 +243,11 @@ class Moment:
             self._ends(_waiting(ruling.held))
         decision, change = entry.record.decision, entry.change
         came = self._came(entry.sequence, decision)
-        if change is not None:
-            self._made[change.revision] = came
-            if answered(change):
-                self._ends_what_says(change, entry.sequence, came)
-        elif decision.named:
-            self._merged[decision.named].append((entry.sequence, decision))
+        if change is not None and answered(change):
+            self._ends_what_says(change, entry.sequence, came)
+        if self.standing.unattended and (word := holding.word_of(entry, came)) is not None:
+            for name in word.names:
+                self._words[name].append(word)
         if decision.receipt.reason not in UNATTENDED:
             return
         held = Held(entry.sequence, decision)
@@ -292,27 +286,20 @@ class Moment:
             waiting = [one for one in waiting if self._came(one.sequence, one.decision) < came]
         return [Ruling(one, Embedded(again(one), None), admits=False) for one in waiting]
 
-    def newer(self, ruling: Ruling) -> Head | None:
-        """What the item that something held sets says by now, where that was said later, on no lower authority.
+    def out_of_date(self, ruling: Ruling) -> bool:
+        """Whether the item that something held names was set anew since, or its words were said again: `Word.ends`.
 
-        A version of it, or the same words as its head's again. Of versions that say from when on they hold, that which
-        it would replace. None where it still has something to say, or asks itself which version there is.
+        What says the same as the head is not: it is merged.
         """
-        decoded, came = ruling.embedded.decoded, self._came(ruling.held.sequence, ruling.held.decision)
-        submission, valid = decoded.submission, valid_us(decoded.submission)
-        head = self.view.parent(decoded.item_id)
-        if head is None or submission.HasField("expected_version"):
-            return None
-        other_time = None not in (valid, head.valid_us) and valid != head.valid_us
-        version = self.view.newest_from(head.item_id, valid) if other_time and valid is not None else head
-        if version is None or AUTHORITY[version.origin] < AUTHORITY[submission.origin]:
-            return None
-        if version.fingerprint == decoded.fingerprint and not version.retracted:
-            return None  # it is merged
-        own = head.item_id == decoded.item_id
-        if own and self._came_of(version) > came:
-            return version
-        return head if not other_time and self._said_again(decoded.item_id, head, came) else None
+        decoded, held = ruling.embedded.decoded, ruling.held
+        name = decoded.submission.item_id
+        head = self.view.head(name)
+        if not name or (head is not None and not head.retracted and head.fingerprint == decoded.fingerprint):
+            return False
+        came = self._came(held.sequence, held.decision)
+        if any(word.ends(held.decision.held, came) for word in self._words[name]):
+            return True
+        return held.sequence not in self._held and holding.out_of_date(self.catalog, self.config.number, held.sequence)
 
     def behind(self) -> bool:
         """Whether some of what was put off could have gone on before: the policy is a new one."""
@@ -333,7 +320,7 @@ class Moment:
 
     def _unattended(self, item_id: str) -> list[Held]:
         """What waits and may come in with no person in between, of an item, the oldest first."""
-        held = holding.unattended(self.catalog, self.config.number, item_id) if self.asked.name(item_id) else []
+        held = holding.unattended(self.catalog, self.config.number, item_id) if self.asked.named([item_id]) else []
         return [one for one in [*held, *self.held_of[item_id]] if one.sequence not in self.over]
 
     def _came(self, sequence: int, decision: journal_pb2.Decision) -> int:
@@ -342,22 +329,6 @@ class Moment:
         if not before:
             return sequence
         return self._held.get(before) or holding.came(self.catalog.connection, self.config.number, before)
-
-    def _came_of(self, version: Head) -> int:
-        """The entry that first decided what a version says."""
-        if version.revision in self._made:
-            return self._made[version.revision]
-        sequence = self.catalog.sequence(self.config.number, version.revision)
-        return self._came(sequence, self.catalog.decision(sequence))
-
-    def _said_again(self, name: str, head: Head, came: int) -> bool:
-        """Whether the words of a head were said again since, by a name that stands for it."""
-        fresh = self._merged[name]
-        kept = holding.merged(self.catalog, self.config.number, head.item_id, name, came)
-        return any(
-            decision.receipt.version == head.version and self._came(sequence, decision) > came
-            for sequence, decision in itertools.chain(fresh, kept)
-        )
 
     def _first(self) -> Ruling | None:
         firsts = (self.put_off.first(modality, self.view) for modality in self._with_room())

@@ -372,8 +372,7 @@ def _take(
 ) -> None:
     """Take in what was decided; end what waited of an item that it took back; decide what goes on since then.
 
-    Any number may be that a new policy has room for, or that take none: AT_EACH goes on with each submission then, and
-    `Pipeline.let_go` takes what a new policy has room for, in commits of its own.
+    Any number may be for which a new policy has room: `Pipeline.let_go` takes these, in commits of their own.
     """
     behind = moment.behind()
     moment.take(candidate, entry, ruling)
@@ -382,7 +381,7 @@ def _take(
         _, rejected = draft.release(one, one.embedded, TAKEN_BACK, moment.config)
         moment.take(one.embedded, rejected, one)
     _bring_together(moment, draft, entry)
-    _let_go(moment, draft, AT_EACH if behind else AT_ONCE)
+    _let_go(moment, draft, AT_EACH if behind else None)
 
 
 def _bring_together(moment: Moment, draft: Draft, entry: Entry) -> None:
@@ -399,19 +398,18 @@ def _bring_together(moment: Moment, draft: Draft, entry: Entry) -> None:
                 known.append(decided)
 
 
-def _let_go(moment: Moment, draft: Draft, limit: int) -> None:
+def _let_go(moment: Moment, draft: Draft, limit: int | None) -> None:
     """Decide what was put off and may go on now."""
     begun = len(draft.entries)
-    while len(draft.entries) - begun < limit and (ruling := moment.goes_on()) is not None:
+    while (limit is None or len(draft.entries) - begun < limit) and (ruling := moment.goes_on()) is not None:
         _, entry = draft.release(ruling, ruling.embedded, _verdict_again(ruling, moment), moment.config)
         moment.take(ruling.embedded, entry, ruling)
         _bring_together(moment, draft, entry)
 
 
 def _verdict_again(ruling: Ruling, moment: Moment) -> Verdict:
-    newer = moment.newer(ruling) if ruling.admits and not ruling.by_person else None
-    if newer is not None:
-        return superseded(newer)
+    if ruling.admits and not ruling.by_person and moment.out_of_date(ruling):
+        return superseded(moment.view.head(ruling.embedded.decoded.item_id))
     found = match_again(ruling.embedded, moment.view, moment.config)
     grounds = moment.grounds(ruling.embedded, found)
     # A person has looked at it, whoever said it; and what was put off does not wait behind itself.

@@ -108,7 +108,7 @@ def _merged(catalog: Catalog, entry: Entry) -> Recalled:
     submission = pb.Submission(
         namespace=receipt.namespace,
         submission_id=receipt.submission_id,
-        item_id=decision.named if decision.HasField("named") else decision.alias or receipt.item_id,
+        item_id=decision.merged.item_id if decision.HasField("merged") else decision.alias or receipt.item_id,
         origin=decision.origin,
         provenance=pb.Provenance(producer=receipt.producer),
     )
@@ -119,6 +119,10 @@ def _merged(catalog: Catalog, entry: Entry) -> Recalled:
     committed = catalog.committed(entry.namespace, revision)
     into = pb.Change.FromString(committed.change)
     _say(submission, into.knowledge)
+    if decision.HasField("merged"):
+        submission.ClearField("valid_from")
+        if decision.merged.HasField("valid_from"):
+            submission.valid_from.CopyFrom(decision.merged.valid_from)
     synthetic = decision.origin == pb.ORIGIN_SYNTHETIC
     submission.provenance.generator = NOT_KEPT if synthetic else ""
     # Of a higher generation than 1 it named parents, and these are not kept.

@@ -75,7 +75,6 @@ CREATE TABLE corroborations (
     item_id TEXT NOT NULL,
     sequence INTEGER NOT NULL,
     revision INTEGER NOT NULL,
-    named TEXT NOT NULL,
     PRIMARY KEY (namespace, item_id, sequence)
 ) WITHOUT ROWID;
 CREATE TABLE aliases (
@@ -104,9 +103,11 @@ CREATE TABLE held (
     resolved INTEGER,
     came INTEGER NOT NULL,
     valid_us INTEGER,
+    newer INTEGER,
     PRIMARY KEY (namespace, sequence)
 ) WITHOUT ROWID;
 CREATE INDEX held_by_fingerprint ON held (namespace, fingerprint, item_id) WHERE resolved IS NULL;
+CREATE INDEX held_by_item ON held (namespace, item_id) WHERE resolved IS NULL AND item_id <> '';
 CREATE INDEX held_put_off ON held (namespace, modality, sequence) WHERE resolved IS NULL AND reason = 26;
 CREATE INDEX held_pending ON held (namespace, sequence, reason, held_us) WHERE resolved IS NULL;
 CREATE TABLE held_names (
@@ -135,9 +136,9 @@ CREATE TABLE counts (
 """
 """Item ids and fingerprints are spread over their trees, so each new item writes a page of each: what a commit writes
 is mostly that. A version that is its item's only one, as most are, is therefore found by the item, not by an index.
-`held.item_id` is the item that a submission names, if any, `held.came` the entry that first held it. `held_names` has
-the item of what may come in with no person in between, and all parents of what lacked one, whatever became of it
-since."""
+`held.item_id` is the item that a submission names, if any, `held.came` the entry that first held it, `held.newer` one
+that puts it out of date. `held_names` has the item of what may come in with no person in between, and all parents of
+what lacked one, whatever became of it since."""
 
 SCHEMA: Final = _SCHEMA + conflicts.SCHEMA + comments.SCHEMA + disputes.SCHEMA + generated.SCHEMA
 
@@ -241,7 +242,7 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
             changes.append(entry)
             head = entry.change.revision
         elif receipt.outcome == pb.OUTCOME_MERGED:
-            corroborations.append((number, receipt.item_id, entry.sequence, head, decision.named or decision.alias))
+            corroborations.append((number, receipt.item_id, entry.sequence, head))
         elif receipt.outcome == pb.OUTCOME_HELD:
             before = decision.releases
             first = (came.get(before) or holding.came(connection, number, before)) if before else entry.sequence
@@ -255,12 +256,12 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
             names = {one.item_id for one in decision.recorded.feedback.judged}
             judged.extend((number, name, entry.sequence) for name in sorted(names))
     connection.executemany("INSERT INTO submissions VALUES (?,?,?,?,?)", submissions)
-    connection.executemany("INSERT INTO corroborations VALUES (?,?,?,?,?)", corroborations)
+    connection.executemany("INSERT INTO corroborations VALUES (?,?,?,?)", corroborations)
     connection.executemany("INSERT OR REPLACE INTO aliases VALUES (?,?,?)", aliases)
     connection.executemany(
         "UPDATE submissions SET sequence = ? WHERE namespace = ? AND producer = ? AND submission_id = ?", newer
     )
-    connection.executemany("INSERT INTO held VALUES (?,?,?,?,?,?,?,?,?,NULL,?,?)", holdings)
+    connection.executemany("INSERT INTO held VALUES (?,?,?,?,?,?,?,?,?,NULL,?,?,NULL)", holdings)
     connection.executemany("INSERT INTO held_names VALUES (?,?,?,?)", named)
     connection.executemany("INSERT INTO feedback VALUES (?,?,?)", judged)
     items += _apply_changes(connection, number, changes)
@@ -333,8 +334,10 @@ def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[En
     resolved: defaultdict[int, list[int]] = defaultdict(list)
     said_now = {entry.change.fingerprint for entry in entries if entry.change is not None and answered(entry.change)}
     said_and_held = holding.contents(connection, number, said_now)
+    words = {entry.sequence: word for entry in entries if (word := _word(connection, number, entry)) is not None}
+    set_and_held = holding.items(connection, number, {name for word in words.values() for name in word.names})
     for entry in entries:
-        change, releases = entry.change, entry.record.decision.releases
+        change, releases, word = entry.change, entry.record.decision.releases, words.get(entry.sequence)
         if releases:
             rows = connection.execute(
                 "UPDATE held SET resolved = ? WHERE namespace = ? AND sequence = ? AND resolved IS NULL"
@@ -342,15 +345,23 @@ def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[En
                 (entry.sequence, number, releases),
             )
             resolved[entry.sequence].extend(sequence for (sequence,) in rows)
+        if word is None:
+            continue
         if change is not None and answered(change) and change.fingerprint in said_and_held:
-            came = holding.came(connection, number, releases) if releases else entry.sequence
-            said = [one.sequence for one in holding.said_by(connection, number, change, entry.sequence, came)]
+            said = [one.sequence for one in holding.said_by(connection, number, change, entry.sequence, word.came)]
             connection.executemany(
                 "UPDATE held SET resolved = ? WHERE namespace = ? AND sequence = ?",
                 [(entry.sequence, number, sequence) for sequence in said],
             )
             resolved[entry.sequence].extend(said)
+        if word.names & set_and_held:
+            holding.mark(connection, number, word, entry.sequence)
     return resolved
+
+
+def _word(connection: apsw.Connection, number: int, entry: Entry) -> holding.Word | None:
+    releases = entry.record.decision.releases
+    return holding.word_of(entry, holding.came(connection, number, releases) if releases else entry.sequence)
 
 
 def _held_row(number: int, entry: Entry, came: int) -> _Row:

@@ -94,7 +94,7 @@ class Decision(_message.Message):
     DECIDED_BY_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
-    NAMED_FIELD_NUMBER: _builtins.int
+    MERGED_FIELD_NUMBER: _builtins.int
     submission_digest: _builtins.bytes
     """SHA-256 over what makes two submissions of one id the same."""
     fingerprint: _builtins.bytes
@@ -113,8 +113,6 @@ class Decision(_message.Message):
     """Why, in the words of who decided. May be empty."""
     policy_version: _builtins.int
     """The version of the namespace's policy by which it was decided. 0 in entries of before it was kept."""
-    named: _builtins.str
-    """For MERGED: the item that the submission named; empty for none. Unset in entries of before it was kept."""
     @_builtins.property
     def receipt(self) -> _knowledge_pb2.Receipt:
         """As it was sent to the producer."""
@@ -126,6 +124,10 @@ class Decision(_message.Message):
     @_builtins.property
     def recorded(self) -> _knowledge_pb2.Submission:
         """For RECORDED: the whole submission."""
+
+    @_builtins.property
+    def merged(self) -> Global___Merged:
+        """For MERGED. Unset in entries of before it was kept."""
 
     def __init__(
         self,
@@ -141,17 +143,47 @@ class Decision(_message.Message):
         decided_by: _builtins.str = ...,
         comment: _builtins.str = ...,
         policy_version: _builtins.int = ...,
-        named: _builtins.str | None = ...,
+        merged: Global___Merged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_named", b"_named", "held", b"held", "named", b"named", "receipt", b"receipt", "recorded", b"recorded"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "merged", b"merged", "receipt", b"receipt", "recorded", b"recorded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_named", b"_named", "alias", b"alias", "comment", b"comment", "decided_by", b"decided_by", "fingerprint", b"fingerprint", "held", b"held", "named", b"named", "origin", b"origin", "policy_version", b"policy_version", "receipt", b"receipt", "recorded", b"recorded", "releases", b"releases", "submission_digest", b"submission_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "comment", b"comment", "decided_by", b"decided_by", "fingerprint", b"fingerprint", "held", b"held", "merged", b"merged", "origin", b"origin", "policy_version", b"policy_version", "receipt", b"receipt", "recorded", b"recorded", "releases", b"releases", "submission_digest", b"submission_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__named: _TypeAlias = _typing.Literal["named"]  # noqa: Y015
-    _WhichOneofArgType__named: _TypeAlias = _typing.Literal["_named", b"_named"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__named) -> _WhichOneofReturnType__named | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Decision: _TypeAlias = Decision  # noqa: Y015
+
+@_typing.final
+class Merged(_message.Message):
+    """What a submission said beside the words that were known."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    VALID_FROM_FIELD_NUMBER: _builtins.int
+    LATE_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item that it named; empty for none."""
+    late: _builtins.bool
+    """Whether that is earlier than the item's head does."""
+    @_builtins.property
+    def valid_from(self) -> _timestamp_pb2.Timestamp:
+        """From when on it holds, if it said so."""
+
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        valid_from: _timestamp_pb2.Timestamp | None = ...,
+        late: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["valid_from", b"valid_from"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "late", b"late", "valid_from", b"valid_from"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Merged: _TypeAlias = Merged  # noqa: Y015
 
 @_typing.final
 class Comment(_message.Message):
