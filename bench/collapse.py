@@ -145,7 +145,7 @@ def people() -> list[Figure]:
     figures.append(below("R18 raised by people of another source", sum(alarm.on for alarm in alarms), "pairs", 0.5))
     figures.append(Figure("of which drifted", sum(alarm.drifted for alarm in alarms), f"of {len(alarms)}"))
     figures.append(Figure("of which narrower", len(narrower), f"of {len(alarms)}"))
-    figures.append(Figure("support of these, most", max(one.support for one in narrower), ""))
+    figures.append(Figure("support of these, most", max((one.support for one in narrower), default=0.0), ""))
     models = [p for p in values(STREAMS, "producer") if p.startswith("model:")]
     human = [row for row in rows(STREAMS) if row["producer"] == "human_experts"]
     window = HumanWindow(where(STREAMS, producer="human_experts"), [str(row["pair_id"]) for row in human])

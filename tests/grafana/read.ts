@@ -1,4 +1,4 @@
-// Put before the dashboards, which are written as values of these types: tests/service/test_grafana_types.py.
+// Put before the dashboards, which are written as values of these types: tests/manifests/test_grafana_types.py.
 
 import type { Dashboard, GraphFieldConfig, Panel, RowPanel } from "GRAFANA";
 import type { Options as stat } from "GRAFANA/dist/esm/raw/composable/stat/panelcfg/x/StatPanelCfg_types.gen";

@@ -33,7 +33,8 @@ def run(command: Sequence[str | Path]) -> tuple[int, str]:
 def compiler() -> Path:
     """The compiler, beside the types."""
     npm = shutil.which("npm")
-    assert npm is not None, "this test needs npm: install Node.js"
+    if npm is None:
+        pytest.skip("Grafana's types are read by TypeScript, which npm brings: install Node.js")
     CACHE.mkdir(parents=True, exist_ok=True)
     for name in ("package.json", "package-lock.json"):
         shutil.copy(TYPES / name, CACHE)

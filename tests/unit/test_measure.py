@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from epistream.indexer import standing
 from epistream.indexer.engine import Engine
 from epistream.indexer.gain import Gains
 from epistream.indexer.known import LOOK_AHEAD_MIN
@@ -229,6 +230,26 @@ def test_damage_in_memory_does_not_outlive_the_process_and_is_told_by_the_next_r
     damaged.close()
     again = Engine(tmp_path / "damaged", clock=HandClock())
     commit_in_batches(again, sent, 50)
+
+    assert gains_of(again) == whole
+    again.close()
+
+
+def test_a_file_that_goes_wrong_while_the_journal_goes_on_from_it_is_left_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damage too small to be seen when it is read; else each start would end alike."""
+    engine = open_engine(tmp_path, HandClock())
+    commit_in_batches(engine, [said(number, pb.ORIGIN_EXPERT) for number in range(100)], 50)
+    whole = gains_of(engine)
+    engine.close()
+    damaged = Gains.from_bytes(whole)
+    assert damaged.known._covariance is not None
+    damaged.known._covariance *= 0.5
+    damaged.known._rebuild_every = 101
+    monkeypatch.setattr(standing, "_read", lambda *_: (damaged, 98))
+
+    again = Engine(tmp_path, clock=HandClock())
 
     assert gains_of(again) == whole
     again.close()

@@ -210,6 +210,8 @@ def at(sent: pb.Submission, seconds: int) -> pb.Submission:
         ([made("H.", 1), made("X.", 2, "parent"), made("W.", 3, "parent"), made("H.", 4)], "H."),
         # What was said again holds from another time on than what waits.
         ([made("H.", 1), at(made("W.", 2, "parent"), 40), at(made("H.", 3), 30)], "W."),
+        # What waits says what the head says by now, from another time on: so it is no copy of that.
+        ([at(made("A.", 1, "parent"), 20), made("B.", 2), at(made("A.", 3), 10)], "A."),
         # Late words that are said again.
         ([at(made("H.", 1), 20), at(made("L.", 2), 10), at(made("W.", 3, "parent"), 10), at(made("L.", 4), 10)], "H."),
     ],

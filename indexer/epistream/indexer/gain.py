@@ -36,7 +36,7 @@ from epistream.wire.errors import Broken
 BLOCK: Final = 32
 """Observations taken in at once. At d = 384: 16 µs each; 22 µs in 16s, 18 µs in 64s, 53 µs one by one (measured)."""
 REBUILD_EVERY: Final = 4096
-"""Observations. A rebuild takes 12 ms at d = 384, which is 3 µs for each; A A⁻¹ is off by 1e-14 by then (measured)."""
+"""Observations. A rebuild takes 12 ms at d = 384, which is 3 µs for each; A A⁻¹ is off by 3e-15 by then (measured)."""
 DRIFT_MAX: Final = 1e-6
 """‖A A⁻¹ - I‖_max from which on the inverse is not trusted."""
 SYNTHETIC_WEIGHT: Final = 0.25

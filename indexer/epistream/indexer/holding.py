@@ -12,10 +12,9 @@ from epistream.indexer.catalog import Catalog
 from epistream.indexer.decode import item_of
 from epistream.indexer.journal import Entry
 from epistream.indexer.model import UNATTENDED, Held, not_above, valid_us
-from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 
-_UNATTENDED: Final = ",".join(map(str, sorted(UNATTENDED)))
+UNATTENDED_ROWS: Final = ",".join(map(str, sorted(UNATTENDED)))
 """The reasons of what may come in with no person in between."""
 _LACKED: Final = (
     "SELECT 1 FROM held_names p INDEXED BY held_parents WHERE p.namespace = :n AND p.sequence = n.sequence"
@@ -141,7 +140,7 @@ def said_by(connection: apsw.Connection, namespace: int, change: pb.Change, sequ
     rows = connection.execute(
         "SELECT sequence, reason, modality FROM held INDEXED BY held_by_fingerprint WHERE namespace = ?"  # noqa: S608
         " AND fingerprint = ? AND item_id IN ('', ?) AND resolved IS NULL AND (item_id = '' OR valid_us IS ?)"
-        f" AND origin IN ({of}) AND sequence < ? AND (item_id = '' OR reason NOT IN ({_UNATTENDED}) OR came < ?)"
+        f" AND origin IN ({of}) AND sequence < ? AND (item_id = '' OR reason NOT IN ({UNATTENDED_ROWS}) OR came < ?)"
         " ORDER BY sequence",
         (namespace, change.fingerprint, change.item_id, valid_us(change.knowledge), *origins, sequence, came),
     )
@@ -181,37 +180,22 @@ def word_of(entry: Entry, came: int) -> Word | None:
     if decision.receipt.outcome != pb.OUTCOME_MERGED:
         return None
     merged = decision.merged
-    if not decision.HasField("merged"):  # as `recall` has it
-        merged = journal_pb2.Merged(item_id=decision.alias or decision.receipt.item_id)
-    if not merged.item_id:
+    name = merged.item_id or decision.alias  # what was merged before `merged` was kept is known to name an alias only
+    if not name:
         return None
     from_us = merged.valid_from.ToMicroseconds() if merged.HasField("valid_from") else None
-    return Word(frozenset([merged.item_id]), came, decision.origin, from_us, merged.late)
+    return Word(frozenset([name]), came, decision.origin, from_us, merged.late)
 
 
 def items(connection: apsw.Connection, namespace: int, names: Iterable[str]) -> set[str]:
-    """Those of some items of which something is held now that names them."""
+    """Those of some items of which something is held now that names them and is not marked."""
     rows = connection.execute(
         "SELECT j.value FROM json_each(?) j WHERE EXISTS (SELECT 1 FROM held h INDEXED BY held_by_item"
-        " WHERE h.namespace = ? AND h.item_id = j.value AND h.item_id <> '' AND h.resolved IS NULL)",
+        " WHERE h.namespace = ? AND h.item_id = j.value AND h.item_id <> '' AND h.resolved IS NULL"
+        " AND h.newer IS NULL)",
         (json.dumps(list(names)), namespace),
     )
     return {name for (name,) in rows}
-
-
-def mark(connection: apsw.Connection, namespace: int, word: Word, sequence: int) -> None:
-    """Write to what waits and goes on by itself that an entry with this word puts it out of date: as `Word.ends`."""
-    origins = not_above(word.origin)
-    of = ",".join("?" * len(origins))
-    connection.executemany(
-        "UPDATE held INDEXED BY held_by_item SET newer = ? WHERE namespace = ? AND item_id = ? AND item_id <> ''"  # noqa: S608
-        f" AND resolved IS NULL AND newer IS NULL AND reason IN ({_UNATTENDED}) AND came < ? AND origin IN ({of})"
-        " AND (valid_us IS ? OR (? AND (valid_us IS NULL OR ? IS NULL)))",
-        [
-            (sequence, namespace, name, word.came, *origins, word.valid_us, not word.late, word.valid_us)
-            for name in sorted(word.names)
-        ],
-    )
 
 
 def out_of_date(catalog: Catalog, namespace: int, sequence: int) -> bool:
@@ -252,7 +236,7 @@ def unattended(catalog: Catalog, namespace: int, item_id: str) -> list[Held]:
     rows = catalog.connection.execute(
         "SELECT n.sequence FROM held_names n JOIN held h ON h.namespace = n.namespace"  # noqa: S608 - constants
         " AND h.sequence = n.sequence WHERE n.namespace = ? AND n.name = ? AND h.resolved IS NULL"
-        f" AND h.reason IN ({_UNATTENDED}) ORDER BY n.sequence",
+        f" AND h.reason IN ({UNATTENDED_ROWS}) ORDER BY n.sequence",
         (namespace, item_id),
     )
     found = [Held(sequence, catalog.decision(sequence)) for (sequence,) in list(rows)]

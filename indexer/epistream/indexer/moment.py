@@ -287,17 +287,10 @@ class Moment:
         return [Ruling(one, Embedded(again(one), None), admits=False) for one in waiting]
 
     def out_of_date(self, ruling: Ruling) -> bool:
-        """Whether the item that something held names was set anew since, or its words were said again: `Word.ends`.
-
-        What says the same as the head is not: it is merged.
-        """
-        decoded, held = ruling.embedded.decoded, ruling.held
-        name = decoded.submission.item_id
-        head = self.view.head(name)
-        if not name or (head is not None and not head.retracted and head.fingerprint == decoded.fingerprint):
-            return False
+        """Whether the item that something held names was set anew since, or its words were said again: `Word.ends`."""
+        held = ruling.held
         came = self._came(held.sequence, held.decision)
-        if any(word.ends(held.decision.held, came) for word in self._words[name]):
+        if any(word.ends(held.decision.held, came) for word in reversed(self._words[held.decision.held.item_id])):
             return True
         return held.sequence not in self._held and holding.out_of_date(self.catalog, self.config.number, held.sequence)
 

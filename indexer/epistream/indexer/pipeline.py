@@ -244,6 +244,8 @@ class Pipeline:
                 moment.standing.observe()
                 self._namespaces.state(name).standing = moment.standing
             self._publish(draft.entries)
+        except Broken:
+            raise
         except Exception as error:
             raise Broken(f"what was committed cannot be made searchable ({error!r}): start the service anew") from error
 

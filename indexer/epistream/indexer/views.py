@@ -13,7 +13,7 @@ import apsw
 from epistream.indexer import comments, conflicts, disputes, generated, holding
 from epistream.indexer.decode import item_of
 from epistream.indexer.journal import Entry
-from epistream.indexer.model import answered, valid_us
+from epistream.indexer.model import answered, not_above, valid_us
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -107,7 +107,7 @@ CREATE TABLE held (
     PRIMARY KEY (namespace, sequence)
 ) WITHOUT ROWID;
 CREATE INDEX held_by_fingerprint ON held (namespace, fingerprint, item_id) WHERE resolved IS NULL;
-CREATE INDEX held_by_item ON held (namespace, item_id) WHERE resolved IS NULL AND item_id <> '';
+CREATE INDEX held_by_item ON held (namespace, item_id) WHERE resolved IS NULL AND newer IS NULL AND item_id <> '';
 CREATE INDEX held_put_off ON held (namespace, modality, sequence) WHERE resolved IS NULL AND reason = 26;
 CREATE INDEX held_pending ON held (namespace, sequence, reason, held_us) WHERE resolved IS NULL;
 CREATE TABLE held_names (
@@ -355,13 +355,31 @@ def _resolve_held(connection: apsw.Connection, number: int, entries: Sequence[En
             )
             resolved[entry.sequence].extend(said)
         if word.names & set_and_held:
-            holding.mark(connection, number, word, entry.sequence)
+            _mark(connection, number, word, entry.sequence)
     return resolved
 
 
 def _word(connection: apsw.Connection, number: int, entry: Entry) -> holding.Word | None:
-    releases = entry.record.decision.releases
-    return holding.word_of(entry, holding.came(connection, number, releases) if releases else entry.sequence)
+    decision = entry.record.decision
+    if entry.change is None and decision.receipt.outcome != pb.OUTCOME_MERGED:
+        return None
+    before = decision.releases
+    return holding.word_of(entry, holding.came(connection, number, before) if before else entry.sequence)
+
+
+def _mark(connection: apsw.Connection, number: int, word: holding.Word, sequence: int) -> None:
+    """Write to what waits and goes on by itself that an entry puts it out of date: as `holding.Word.ends`."""
+    origins = not_above(word.origin)
+    of = ",".join("?" * len(origins))
+    connection.executemany(
+        "UPDATE held INDEXED BY held_by_item SET newer = ? WHERE namespace = ? AND item_id = ? AND item_id <> ''"  # noqa: S608
+        f" AND resolved IS NULL AND newer IS NULL AND reason IN ({holding.UNATTENDED_ROWS}) AND sequence < ?"
+        f" AND came < ? AND origin IN ({of}) AND (valid_us IS ? OR (? AND (valid_us IS NULL OR ? IS NULL)))",
+        [
+            (sequence, number, name, sequence, word.came, *origins, word.valid_us, not word.late, word.valid_us)
+            for name in sorted(word.names)
+        ],
+    )
 
 
 def _held_row(number: int, entry: Entry, came: int) -> _Row:

@@ -145,7 +145,7 @@ class Policy(_message.Message):
     worth_min: _builtins.float
     """SYNTHETIC knowledge that is worth less (plausibility times relative information gain) is HELD with REASON_LOW_GAIN, 0 to 1; 0 when unset, which holds
     nothing. Not asked with GUARD_MEASURE. A worth that is not known, for want of an anchor window or of a vector, holds with GUARD_HOLD alone. What is far
-    from what people wrote has next to no plausibility, so it is worth next to nothing: a `worth_min` holds that as well.
+    from what people wrote has next to no plausibility, so it is worth next to nothing: a `worth_min` of 0.05 or more holds that as well.
     """
     real_share_floor: _builtins.float
     """Of any 1,000 changes in a row at least this share is not SYNTHETIC, and of any 1,000 in a row of one modality; 0 to 1; 0.1 when unset, 0 for a namespace

@@ -498,7 +498,7 @@ def _refuse_another_instance(settings: Settings) -> None:
             "instance_index",
             f"this is instance {settings.instance_index}, and one instance, 0, owns the store: another would begin an"
             " empty store and answer beside it under the same name. Scale back to 1:"
-            " kubectl scale statefulset epistream --replicas=1",
+            " kubectl scale statefulset epistream --replicas=1 -n NAMESPACE",
         )
 
 

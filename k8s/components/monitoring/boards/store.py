@@ -103,7 +103,7 @@ DASHBOARD: Final = Dashboard(
                 ),
                 Panel(
                     "How far the gain's inverse was off",
-                    "When it was last made anew, by namespace; rounding makes some 1e-14. The service stops at 1e-6.",
+                    "When it was last made anew, by namespace; rounding makes some 3e-15. The service stops at 1e-6.",
                     "short",
                     one(max_of("epistream_gain_drift", "namespace"), "{{namespace}}"),
                     most=1e-6,
