@@ -172,12 +172,23 @@ def test_what_it_had_claimed_itself_when_it_was_ended_it_takes_up_again(
 
 def test_what_it_may_not_decide_people_need_not_wait_for(service: RunningService, code: CodeNamespace) -> None:
     code.submit("add", ADD, *ADDS, origin="SYNTHETIC")
-    code.submit("add", ADD.replace("a + b", "b + a"), *ADDS)
+    code.submit("plus", ADD, *ADDS)
+    code.producer.retract(NAMESPACE, "plus", producer="dr-ada", origin="EXPERT")
     run_executor(service.address)
     with SyncReviewClient(service.address, reviewer="dr-eve") as eve:
         (review,) = eve.reviews(NAMESPACE).reviews
         assert not review.HasField("claim")
         assert eve.reject(NAMESPACE, review.review_id).outcome == pb.OUTCOME_REJECTED
+
+
+def test_what_was_set_anew_while_it_waited_is_not_let_in_though_its_tests_pass(
+    service: RunningService, code: CodeNamespace
+) -> None:
+    code.submit("add", ADD, *ADDS, origin="SYNTHETIC")
+    code.submit("add", ADD.replace("a + b", "b + a"), *ADDS)
+    run_executor(service.address)
+    assert counts(code) == (1, 0, 1)
+    assert "b + a" in code.client.get(NAMESPACE, "add").change.knowledge.content
 
 
 def test_it_reviews_with_no_more_than_a_role_of_its_own(tmp_path: Path) -> None:
