@@ -1,4 +1,7 @@
-"""What is held, and what became of it: questions over the view `held`. See `catalog`."""
+"""What is held, and what became of it: questions over the view `held`; and which word puts what waits out of date.
+
+See `catalog`.
+"""
 
 import json
 from collections import Counter

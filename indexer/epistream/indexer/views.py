@@ -368,7 +368,7 @@ def _word(connection: apsw.Connection, number: int, entry: Entry) -> holding.Wor
 
 
 def _mark(connection: apsw.Connection, number: int, word: holding.Word, sequence: int) -> None:
-    """Write to what waits and goes on by itself that an entry puts it out of date: as `holding.Word.ends`."""
+    """Write to what waits and goes on by itself that an entry puts it out of date: `holding.Word.ends`, as SQL."""
     origins = not_above(word.origin)
     of = ",".join("?" * len(origins))
     connection.executemany(
