@@ -8,6 +8,7 @@ nothing of this is asked or kept.
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -92,9 +93,11 @@ def _compared(name: str, without: Sequence[Taken], having: Sequence[Taken]) -> l
 
 
 def asked(way: str) -> Taken:
-    """What one way takes, in a process of its own."""
+    """What one way takes, in a process of its own, with one thread for BLAS as the service has."""
     command = [sys.executable, "-m", "bench.gate", "--alone", way]
-    return Taken(**json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return Taken(**json.loads(done.stdout))
 
 
 def alone(way: str) -> Taken:

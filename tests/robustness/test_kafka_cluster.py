@@ -1,15 +1,28 @@
 """A real cluster of three brokers whose leader is killed under load."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from epistream.services.kafka import clients
 from epistream.services.kafka.topics import ensure_topics
-from tests.support.kafka_cluster import NODES, a_cluster
+from tests.support.kafka import ADDRESS_VARIABLE
+from tests.support.kafka_cluster import NODES, KafkaCluster, a_cluster
+
+_SUITE: Final = (
+    "tests/service/test_kafka_intake.py",
+    "tests/service/test_kafka_publisher.py",
+    "tests/service/test_kafka_producer.py",
+    "tests/service/test_redrive.py",
+)
+_BETWEEN_S: Final = 20.0
+_AWAY_S: Final = 10.0
 
 
 @pytest.mark.robustness
@@ -31,3 +44,36 @@ def test_topics_that_are_made_where_they_are_missing_have_the_copies_of_the_clus
             described = admin.describe_topics(list(made))
     copies = {topic["name"]: [len(p["replica_nodes"]) for p in topic["partitions"]] for topic in described}
     assert copies == {name: [NODES, NODES] for name in made}
+
+
+@pytest.mark.robustness
+@pytest.mark.timeout(1800)
+def test_what_passes_with_one_broker_passes_with_three_while_the_one_that_leads_is_killed(tmp_path: Path) -> None:
+    """Requirement 15 of the design: the tests of what is read from Kafka and written to it, over a real cluster."""
+    with a_cluster(tmp_path) as cluster:
+        ensure_topics(cluster.bootstrap, submission_topics=["watched"], partitions=1)
+        cluster.await_in_sync("watched")
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *_SUITE]
+        environment = {**os.environ, ADDRESS_VARIABLE: cluster.bootstrap}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as suite:
+            try:
+                kills = _kill_leaders(cluster, "watched", suite)
+                said = suite.communicate()[0]
+            finally:
+                suite.kill()
+    assert suite.returncode == 0, said
+    assert kills > 1, said
+
+
+def _kill_leaders(cluster: KafkaCluster, topic: str, suite: "subprocess.Popen[str]") -> int:
+    """As long as the suite runs, kills the topic's leader and starts it again; how often."""
+    kills = 0
+    while suite.poll() is None:
+        time.sleep(_BETWEEN_S)
+        leader = cluster.nodes[cluster.leader_of(topic)]
+        leader.kill()
+        time.sleep(_AWAY_S)
+        cluster.start()
+        cluster.await_in_sync(topic)
+        kills += 1
+    return kills

@@ -35,7 +35,7 @@ async def health_at(address: str) -> AsyncIterator[Any]:
 
         async def status(name: str) -> int:
             request = health_pb2.HealthCheckRequest(service=name)
-            return int((await stub.Check(request, timeout=20, wait_for_ready=True)).status)
+            return int((await stub.Check(request, timeout=60, wait_for_ready=True)).status)
 
         yield status
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from epistream.clients.kafka_producer import CappedProducer, Position
+from epistream.services.kafka import clients
 from epistream.services.kafka.jars import KAFKA_VERSION
 from epistream.services.kafka.local import LocalKafka, find_runtime
 from epistream.wire.errors import EpistreamError
+from tests.support.waits import wait_until
 
 ADDRESS_VARIABLE: Final = "EPISTREAM_TEST_KAFKA"
 Headers = Sequence[tuple[str, bytes]]
@@ -61,16 +63,15 @@ class Kafka:
     bootstrap: str
 
     def new_topic(self, name: str = "test", *, partitions: int = 1, **settings: str) -> str:
-        """Makes a topic that no other test knows; settings with `_` for `.`, such as `max_message_bytes="1000"`."""
-        from kafka.admin import KafkaAdminClient
+        """Makes a topic that no other test knows, with as many copies as the cluster makes by itself.
 
+        Settings with `_` for `.`, such as `max_message_bytes="1000"`.
+        """
         topic = f"{name}-{uuid.uuid4().hex[:12]}"
         configs = {key.replace("_", "."): value for key, value in settings.items()}
-        with KafkaAdminClient(bootstrap_servers=self.bootstrap) as admin:
-            admin.create_topics(
-                {topic: {"num_partitions": partitions, "replication_factor": 1, "configs": configs}},
-                wait_for_metadata=True,
-            )
+        made = {topic: {"num_partitions": partitions, "replication_factor": -1, "configs": configs}}
+        with clients.admin(self.bootstrap, "test") as admin:
+            wait_until(lambda: _made(admin, made), f"the topic {topic}")
         return topic
 
     def produce(
@@ -102,3 +103,14 @@ class Kafka:
         finally:
             consumer.close()
         return sorted(records, key=lambda record: (record.partition, record.offset))
+
+
+def _made(admin: Any, topics: dict[str, dict[str, Any]]) -> bool:
+    """Makes them; False if too few of the cluster's brokers run for the copies they are to have."""
+    from kafka.errors import InvalidReplicationFactorError
+
+    try:
+        admin.create_topics(topics, wait_for_metadata=True)
+    except InvalidReplicationFactorError:
+        return False
+    return True
