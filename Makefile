@@ -128,7 +128,7 @@ k8s-lint: k8s-render $(VENV)-k8s/stamp ## Check the rendered overlays with Kuber
 	$(VENV)-k8s/bin/checkov --config-file k8s/checkov.yaml --framework kubernetes --directory $(RENDERED)
 	$(VENV)-k8s/bin/checkov --config-file k8s/checkov.yaml --framework dockerfile --file Dockerfile
 
-image-check: $(VENV)/dev.stamp ## Check the Dockerfile's steps and the service they make, without a container engine. Needs root and mmdebstrap
+image-check: $(VENV)/dev.stamp ## Check the Dockerfile's steps and the service they make, without a container engine (TORCH_SOURCE=none, SOURCES=yes). Needs root and mmdebstrap
 	$(BIN)/python -m tests.support.image.check
 
 TORCH_PACKAGES = $(shell sed -nE 's/^((torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+))==.*/--no-emit-package \1/p' requirements/run.txt)

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from tests.support.image.check import arguments
 from tests.support.image.dockerfile import Instruction, Stage, expanded, stages
 from tests.support.manifests.cluster import K8S, ROOT, Cluster, objects_of, rendered
 
@@ -67,6 +68,14 @@ def test_what_reads_sources_is_of_the_versions_that_the_service_runs() -> None:
     assert {(package, version) for package, version in locked["sources"] if package in names} <= locked["run"]
     assert {"pyarrow", "h5py"} <= {package for package, _ in locked["sources"]}
     assert not {"pyarrow", "h5py"} & names
+
+
+def test_every_argument_of_its_stages_can_be_chosen_when_it_is_checked() -> None:
+    args = [i.rest.partition("=") for stage in stages(DOCKERFILE, {}) for i in stage.instructions if i.word == "ARG"]
+    assert arguments({}).keys() == {name for name, _, _ in args}
+    assert arguments({"TORCH": "cpu", "TORCH_SOURCE": "none", "SOURCES": "yes"}) == {"TORCH": "none", "SOURCES": "yes"}
+    # As `docker build` has it when nothing is said.
+    assert arguments({})["SOURCES"] == {name: value for name, _, value in args}["SOURCES"]
 
 
 def test_its_steps_are_sound_shell() -> None:

@@ -68,31 +68,41 @@ def test_the_job_that_redrives_fits_beside_the_overlay(place: Path) -> None:
     assert checks.findings(objects, production=True, applying=True) == []
 
 
-def test_a_kafka_of_ones_own_is_the_one_that_is_asked(place: Path) -> None:
-    text = (place / "rendered-own-kafka.yaml").read_text()
-    for own in ('kafka = "kafka-1.example.net:9093,kafka-2.example.net:9093"', "cidr: 192.0.2.0/24"):
-        assert own in text
-    for example in ("wiki.example.org", "kafka-1.example.org", "198.51.100", "0" * 64):
-        assert example not in text
+OWN: Final = (
+    "knowledge.example.org",
+    "standard-rwo",
+    "cidr: 198.51.100.0/24",
+    "registry.example.org/epistream@sha256:4355a46b",
+)
+OF_THE_EXAMPLES: Final = ("wiki.example.org", "epistream.example.org", "fast-ssd", "203.0.113", "0" * 64)
 
 
-def test_nothing_of_the_example_is_left_in_it(place: Path) -> None:
-    text = (place / "rendered.yaml").read_text()
-    for example in (
-        "wiki.example.org",
-        "epistream.example.org",
-        "events-kafka",
-        "streaming",
-        "fast-ssd",
-        "203.0.113",
-        "0" * 64,
-    ):
+@pytest.mark.parametrize(
+    ("written", "own", "of_the_example"),
+    [
+        ("rendered", ("logs-kafka-bootstrap.events-logs.svc:9093",), ("events-kafka", "streaming")),
+        (
+            "rendered-own-kafka",
+            ('kafka = "kafka-1.example.net:9093,kafka-2.example.net:9093"', "cidr: 10.20.0.0/24"),
+            ("kafka-1.example.org", "192.0.2"),
+        ),
+    ],
+)
+def test_what_is_said_to_be_ones_own_takes_the_place_of_the_example(
+    place: Path, written: str, own: tuple[str, ...], of_the_example: tuple[str, ...]
+) -> None:
+    text = (place / f"{written}.yaml").read_text()
+    for said in (*OWN, *own):
+        assert said in text, said
+    for example in (*OF_THE_EXAMPLES, *of_the_example):
         assert not re.search(rf"(?<![a-z]){re.escape(example)}(?![a-z])", text), example
     links = {rule["annotations"]["runbook_url"].partition("#")[0] for rule in _alerts(text)}
     assert links == {"https://wiki.example.net/runbooks.md"}
-    kafka = "logs-kafka-bootstrap.events-logs.svc:9093"
-    for own in ("knowledge.example.org", kafka, "standard-rwo", "198.51.100.0/24"):
-        assert own in text
+
+
+@pytest.mark.parametrize("file", ["networkpolicy-public.yaml", "runbooks.yaml", "service-public.yaml", "volume.yaml"])
+def test_what_has_nothing_to_do_with_kafka_is_the_same_in_both_examples(file: str) -> None:
+    assert (K8S / "examples/own-kafka" / file).read_text() == (K8S / "examples/own-cluster" / file).read_text()
 
 
 def _alerts(text: str) -> list[Object]:

@@ -24,9 +24,10 @@ from epistream.wire.errors import EpistreamError, Unavailable
 from k8s.components.monitoring.boards.queries import OR_NONE
 from k8s.components.monitoring.generate import DASHBOARDS, FOLDER
 from k8s.components.monitoring.prometheus import ROOT, Prometheus, Scraped, Tools, find_tools, settings_for
-from k8s.components.monitoring.rules import EXTRACTED, groups
+from k8s.components.monitoring.rules import EXTRACTED, Alert, alerts, groups
 from tests.support.certificates import Authority
 from tests.support.kafka import Kafka
+from tests.support.manifests.cluster import Object
 from tests.support.metrics import documented, labels_of
 from tests.support.monitored import NAMESPACE, Monitored, monitored, with_traffic
 from tests.support.promql import metrics_in
@@ -36,6 +37,8 @@ from tests.support.waits import until
 
 PATIENCE_SECONDS = 120.0
 WINDOW_SECONDS = 10
+ALERTS = alerts()
+RULES_TEST = EXTRACTED.with_name("rules_test.yaml")
 
 
 @pytest.fixture(scope="session")
@@ -196,23 +199,52 @@ def test_the_rules_are_valid(tools: Tools) -> None:
 
 
 def test_each_alert_fires_and_stays_silent_when_it_should(tools: Tools) -> None:
-    assert "SUCCESS" in promtool(tools, "test", "rules", str(EXTRACTED.with_name("rules_test.yaml")))
+    assert "SUCCESS" in promtool(tools, "test", "rules", str(RULES_TEST))
+
+
+def wrong_answers(tools: Tools, folder: Path, changed: list[Object], cases: list[Object]) -> int:
+    """How many queries of these cases are not answered as they should be when these are the alerts' rules."""
+    recording = [rule for group in groups() for rule in group["rules"] if "record" in rule]
+    rules = {"groups": [{"name": "changed", "rules": [*recording, *changed]}]}
+    (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
+    (folder / "tests.yaml").write_text(yaml.safe_dump({**yaml.safe_load(RULES_TEST.read_text()), "tests": cases}))
+    done = subprocess.run(
+        [tools.promtool, "test", "rules", folder / "tests.yaml"], capture_output=True, text=True, check=False
+    )
+    wrong = (done.stdout + done.stderr).count("    expr: ")
+    assert bool(wrong) == bool(done.returncode), done.stdout + done.stderr
+    return wrong
+
+
+def cases_that(does: str) -> list[Object]:
+    """The cases in which an alert `fires`, or `stays silent`."""
+    cases: list[Object] = yaml.safe_load(RULES_TEST.read_text())["tests"]
+    return [case for case in cases if re.match(rf"\S+ \S+ {does} ", case["name"])]
+
+
+def rule_of(alert: Alert, expression: str) -> Object:
+    """The rule of an alert, at once and with another condition."""
+    return {"alert": alert.name, "expr": expression, "labels": {"severity": alert.severity}}
 
 
 def test_a_test_of_an_alert_can_fail(tools: Tools, tmp_path: Path) -> None:
-    tests = EXTRACTED.with_name("rules_test.yaml").read_text()
-    (tmp_path / "tests.yaml").write_text(tests)
-    broken = [
-        {**group, "rules": [{**rule, "expr": "vector(0) > 1"} if "alert" in rule else rule for rule in group["rules"]]}
-        for group in groups()
-    ]
-    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": broken}))
-    done = subprocess.run(
-        [tools.promtool, "test", "rules", tmp_path / "tests.yaml"], capture_output=True, text=True, check=False
+    fires = cases_that("fires")
+    never = [rule_of(alert, "vector(0) > 1") for alert in ALERTS]
+    assert wrong_answers(tools, tmp_path, never, fires) == len(fires)
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=[f"{alert.name}-{alert.severity}" for alert in ALERTS])
+def test_a_test_that_an_alert_stays_silent_can_fail(alert: Alert, tools: Tools, tmp_path: Path) -> None:
+    """All that the alert asks for is there: with that alone as its condition, it fires in each of these cases."""
+    there = (
+        f'group by (job, instance) (last_over_time({metric}{{job="epistream"}}[1w]))'
+        for metric in sorted(metrics_in(alert.expression))
     )
-    fires = [test for test in yaml.safe_load(tests)["tests"] if " fires " in test["name"]]
-    assert done.returncode == 1
-    assert (done.stdout + done.stderr).count("    expr: ") == len(fires)
+    always = rule_of(alert, " and ".join(there))
+    cases = [case for case in cases_that("stays silent") if case["name"].startswith(f"{alert.name} {alert.severity} ")]
+    assert cases
+    for case in cases:
+        assert wrong_answers(tools, tmp_path, [always], [case]) == len(case["promql_expr_test"]), case["name"]
 
 
 def test_every_query_of_a_dashboard_is_promql(tools: Tools, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ there, RUN by chroot. Then the service runs from the last one as the pod would r
 read-only, with the settings of k8s/overlays/local.
 
     TORCH_SOURCE=none make image-check     without PyTorch, and so without the encoder: minutes less, gigabytes less
+    SOURCES=yes make image-check           with what reads published data sets, one of which is then read
 """
 
 import os
@@ -13,9 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from epistream.clients.sources.examples import EXAMPLES
 from tests.support.image.dockerfile import Instruction, Stage, expanded, stages
 from tests.support.image.root import NEEDED, PACKAGES, RELEASE, Root, make_base
 from tests.support.manifests.cluster import K8S, ROOT, Cluster, objects_of, rendered
@@ -25,6 +31,11 @@ _NOT_CHECKED: Final = f"""not checked here:
   - the base image: its place was taken by Debian {RELEASE} with {PACKAGES}, whose Python may be of another patch
   - TORCH=cpu, the default of the Dockerfile: PyTorch's own index is not among the registries that this machine reaches
   - the layers, the size and the digest of a real image, and how an engine reads .dockerignore"""
+
+
+def arguments(environment: Mapping[str, str]) -> dict[str, str]:
+    """The build arguments, as the environment of `make` says them. TORCH means something else there."""
+    return {"TORCH": environment.get("TORCH_SOURCE", "pypi"), "SOURCES": environment.get("SOURCES", "no")}
 
 
 class Builder:
@@ -89,7 +100,7 @@ def _cache() -> Path:
     return folder
 
 
-def serve(stage: Stage, root: Root, work: Path, encoder: str) -> int:
+def serve(stage: Stage, root: Root, work: Path, encoder: str, sources: str) -> int:
     """Runs the service from a built stage as the pod of the local overlay would, with what inside.py checks."""
     cluster = Cluster(objects_of(rendered(K8S / "overlays/local")))
     (pod,) = cluster.service_pods()
@@ -101,6 +112,7 @@ def serve(stage: Stage, root: Root, work: Path, encoder: str) -> int:
         path.mkdir()
     (settings / "settings.toml").write_text("\n".join([*said, f'encoder = "{encoder}"' if encoder else ""]))
     shutil.copy2(Path(__file__).with_name("inside.py"), lent)
+    pq.write_table(pa.Table.from_pylist([EXAMPLES["humaneval"]]), lent / "humaneval.parquet")
     entry = stage.last("ENTRYPOINT")
     assert entry is not None
     user = f"{pod.spec['securityContext']['runAsUser']}:{pod.spec['securityContext']['runAsGroup']}"
@@ -108,7 +120,7 @@ def serve(stage: Stage, root: Root, work: Path, encoder: str) -> int:
     assert wanted is not None
     assert wanted.rest == user, f"USER {wanted.rest}, but the pod runs as {user}"
     program = [*entry.values(), *container["args"]]
-    command = ["/opt/epistream/bin/python", "/mnt/check/inside.py", "7444", encoder, *program]
+    command = ["/opt/epistream/bin/python", "/mnt/check/inside.py", "7444", encoder, sources, *program]
     mounted = {"/etc/epistream/settings": settings, "/mnt/check": lent}
     _say(f"the service as the pod runs it: {' '.join(program)}")
     return root.serve(command, stage.environment(), user, mounted, data)
@@ -124,23 +136,27 @@ def main() -> int:
     if missing or os.geteuid() != 0:
         _say(f"needs root and {', '.join(NEEDED)}: missing {', '.join(missing) or 'root'} (apt-get install mmdebstrap)")
         return 2
-    source = os.environ.get("TORCH_SOURCE", "pypi")
+    given = arguments(os.environ)
+    without_torch = given["TORCH"] == "none"
     parts = stages((ROOT / "Dockerfile").read_text(), {})
     # Beside the repository's other caches: it needs more room than a temporary folder may have.
     (ROOT / "build").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=ROOT / "build", prefix="image-") as name:
         work = Path(name)
         try:
-            root = Builder(work, {"TORCH": source}).build(parts)
+            root = Builder(work, given).build(parts)
         except subprocess.CalledProcessError as error:
             _say(f"WRONG: a step of the Dockerfile ends with exit code {error.returncode}")
             return 1
         used = subprocess.run(["du", "-sm", root.folder / "opt/epistream"], check=True, capture_output=True, text=True)
-        _say(f"/opt/epistream with TORCH={source}: {used.stdout.split()[0]} MB")
-        code = serve(parts[-1], root, work, "none" if source == "none" else "")
+        said = ", ".join(f"{name}={value}" for name, value in given.items())
+        _say(f"/opt/epistream with {said}: {used.stdout.split()[0]} MB")
+        code = serve(parts[-1], root, work, "none" if without_torch else "", given["SOURCES"])
     _say(_NOT_CHECKED)
-    if source == "none":
+    if without_torch:
         _say("  - PyTorch, the encoder and the packaged model: TORCH_SOURCE=none leaves them out")
+    if given["SOURCES"] == "no":
+        _say("  - what reads published data sets: SOURCES=yes brings it")
     _say("all that could be checked was so" if code == 0 else "WRONG: the service did not do what the pod needs")
     return code
 

@@ -1,6 +1,6 @@
 """Runs inside the image, as its user: starts the service as the pod would, uses it, and stops it. Prints what was so.
 
-python inside.py HEALTH_PORT ENCODER COMMAND...
+python inside.py HEALTH_PORT ENCODER SOURCES COMMAND...
 """
 
 import json
@@ -17,15 +17,16 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 STATEMENT = "The image answers what it was told."
+DATA_SET = Path(__file__).with_name("humaneval.parquet")
 READY = "epistream.v1.KnowledgeService"
 PATIENCE_SECONDS = 240.0
 
 
-def main(health_port: str, encoder: str, *command: str) -> int:
+def main(health_port: str, encoder: str, sources: str, *command: str) -> int:
     """Every check, one line each; 1 at the first that fails."""
     service = subprocess.Popen(command)
     try:
-        for line in _checks(int(health_port), encoder, service):
+        for line in _checks(int(health_port), encoder, sources, service):
             print(f"  ok    {line}", flush=True)
     except (AssertionError, subprocess.CalledProcessError, grpc.RpcError) as error:
         print(f"  WRONG {error!r}", flush=True)
@@ -35,7 +36,7 @@ def main(health_port: str, encoder: str, *command: str) -> int:
     return 0
 
 
-def _checks(health_port: int, encoder: str, service: "subprocess.Popen[bytes]") -> Iterator[str]:
+def _checks(health_port: int, encoder: str, sources: str, service: "subprocess.Popen[bytes]") -> Iterator[str]:
     yield f"runs as {os.getuid()}:{os.getgid()}, not as root: {_not_root()}"
     yield f"cannot write to {', '.join(_read_only())}"
     version = subprocess.run(["bwrap", "--version"], check=True, capture_output=True, text=True).stdout.strip()
@@ -44,6 +45,7 @@ def _checks(health_port: int, encoder: str, service: "subprocess.Popen[bytes]") 
         _wait_healthy(health_port, name, service)
         yield f"gRPC health on port {health_port} says SERVING for {name!r}"
     yield from _used(encoder)
+    yield _imported(sources)
     yield f"the service's peak of resident memory: {_peak_mebibytes(service.pid)} MiB"
     service.send_signal(signal.SIGTERM)
     code = service.wait(60)
@@ -69,6 +71,20 @@ def _used(encoder: str) -> Iterator[str]:
         yield "a search for its sense finds it"
     assert STATEMENT in _epistream("get", "fact", "-n", "check", "--json")
     yield "it is read back"
+
+
+def _imported(sources: str) -> str:
+    """A published data set in Parquet is read where the image has what reads it, and only there."""
+    command = ["epistream", "import", "humaneval", str(DATA_SET), "--dry-run"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if sources == "yes":
+        assert done.returncode == 0, done.stderr
+        (item,) = map(json.loads, done.stdout.splitlines())
+        assert item["item_id"].startswith("humaneval:"), item
+        return "`epistream import` reads a published data set in Parquet"
+    assert (done.returncode, done.stdout) == (2, ""), done
+    assert "Reading Parquet needs pyarrow" in done.stderr, done.stderr
+    return "`epistream import` of Parquet says what is left out"
 
 
 def _not_root() -> bool:

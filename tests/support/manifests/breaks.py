@@ -8,6 +8,7 @@ from typing import Final
 from tests.support.manifests.cluster import K8S, Object, objects_of, rendered
 from tests.support.manifests.edits import Edit, add, all_of, drop, put, remove, say
 
+LOCAL_OVERLAY: Final = K8S / "overlays/local"
 PRODUCTION_OVERLAY: Final = K8S / "overlays/production"
 EXECUTOR_OVERLAY: Final = K8S / "examples/executor"
 OWN_CLUSTER: Final = K8S / "examples/own-cluster"
@@ -21,6 +22,7 @@ JOB = "/spec/jobTemplate/spec/template/spec"
 SET, CRON, SCALER = "StatefulSet epistream", "CronJob epistream-backup", "ScaledObject epistream"
 MENDING = "CronJob epistream-maintenance"
 DENY, CLIENTS, KAFKA_WAY = "NetworkPolicy default-deny", "NetworkPolicy allow-clients", "NetworkPolicy allow-kafka"
+DNS_WAY = "NetworkPolicy allow-dns"
 HPA: Object = {
     "apiVersion": "autoscaling/v2",
     "kind": "HorizontalPodAutoscaler",
@@ -199,6 +201,13 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("network_is_closed_but_for_what_is_named", drop(KAFKA_WAY, "/spec/egress/0/to")),
     ("backups_reach_the_service", remove("NetworkPolicy allow-backup-to-service")),
     ("backups_reach_the_service", put("NetworkPolicy allow-backup", "/spec/policyTypes", ["Ingress"])),
+    ("ways_that_are_needed_are_open", remove(CLIENTS)),
+    ("ways_that_are_needed_are_open", remove("NetworkPolicy allow-metrics")),
+    ("ways_that_are_needed_are_open", remove("NetworkPolicy allow-probes")),
+    ("ways_that_are_needed_are_open", remove(DNS_WAY)),
+    ("ways_that_are_needed_are_open", drop(DNS_WAY, "/spec/egress/0/ports/1")),
+    ("ways_that_are_needed_are_open", put(CLIENTS, "/spec/ingress/0/ports/0/port", "metrics")),
+    ("ways_that_are_needed_are_open", _within(LOCAL_OVERLAY, edit=remove(CLIENTS))),
     ("topics_are_those_the_service_makes", remove("KafkaTopic epistream.outcomes.v1")),
     (
         "topics_are_those_the_service_makes",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
+from typing import Final
 
 from tests.support.manifests.cluster import Cluster, Object, Pod, namespace_of, selects
 from tests.support.manifests.graph import port_of
@@ -124,3 +125,25 @@ def backups_reach_the_service(cluster: Cluster) -> Iterator[Finding]:
         for service in cluster.service_pods():
             if not reaches(cluster, Peer.of(pod), Peer.of(service), port_of(service, "grpc") or 0):
                 yield pod.owner, "the network policies do not let it reach the service"
+
+
+_WAYS_IN: Final = {
+    "clients of a labelled namespace": (Peer("apps", namespace_labels={"epistream-clients": "allowed"}), "grpc"),
+    "Prometheus": (Peer("monitoring", {"app.kubernetes.io/name": "prometheus"}), "metrics"),
+    "a kubelet": (Peer(address="192.0.2.1"), "health"),
+}
+"""Who comes from where to which port, as k8s/README.md says it. A kubelet has its node's address: any."""
+_NAMES: Final = Peer("kube-system", {"k8s-app": "kube-dns"})
+
+
+@everywhere
+def ways_that_are_needed_are_open(cluster: Cluster) -> Iterator[Finding]:
+    """Clients, Prometheus and kubelets reach the service, and every pod reaches what knows names."""
+    for service in cluster.service_pods():
+        for who, (source, port) in _WAYS_IN.items():
+            if not reaches(cluster, source, Peer.of(service), port_of(service, port) or 0):
+                yield service.owner, f"the network policies do not let {who} reach the port {port}"
+    for pod in cluster.pods():
+        for protocol in ("UDP", "TCP"):
+            if not reaches(cluster, Peer.of(pod), _NAMES, 53, protocol):
+                yield pod.owner, f"the network policies do not let it ask for names over {protocol}"
