@@ -18,6 +18,7 @@ from tests.support.code_sample import SAMPLE, sampled
 from tests.support.sandbox import real_verifier
 
 SQUARE = "def f(x):\n    return x * x\n"
+STRICT = "def f(x):\n    assert x > 2, 'too small'\n    return x * x\n"
 POINT = """
 class Point:
     def __init__(self, x, y): self.x, self.y = x, y
@@ -71,6 +72,13 @@ PASSING = {
         asserts(
             "assert f(1) == 2",
             "try:\n    f(-1)\nexcept ValueError as e:\n    assert 'neg' in str(e)\nelse:\n    assert 0",
+        ),
+    ),
+    "an assertion of the program's own": (
+        STRICT,
+        asserts(
+            "assert f(3) == 9",
+            "try:\n    f(2)\nexcept AssertionError as e:\n    assert 'small' in str(e)\nelse:\n    assert 0",
         ),
     ),
     "objects": (
@@ -130,6 +138,20 @@ FAILING = {
     "a script's case": ("print(input())", cases(("a", "a"), ("b", "c")), Verdict.FAIL, ["cases[1]"]),
     "a script that crashes": ("print(4)\n1 / 0", cases(("", "4")), Verdict.ERROR, ["cases[0]"]),
     "an exception": ("def f(x):\n    return 1 / 0\n", asserts("assert f(2) == 4"), Verdict.ERROR, ["asserts[0]"]),
+    "an assertion of the program's own": (STRICT, asserts("assert f(2) == 4"), Verdict.ERROR, ["asserts[0]"]),
+    "an assertion of its own in an iterator": (
+        "def f(n):\n    yield n\n    assert n\n",
+        asserts("assert list(f(0)) == [0]"),
+        Verdict.ERROR,
+        ["asserts[0]"],
+    ),
+    "an assertion of its own in a case": (STRICT, cases(("[2]", "4"), entry_point="f"), Verdict.ERROR, ["cases[0]"]),
+    "an assertion that says something else": (
+        STRICT,
+        asserts("try:\n    f(2)\nexcept AssertionError as e:\n    assert 'large' in str(e)"),
+        Verdict.FAIL,
+        ["asserts[0]"],
+    ),
     "no such function": ("x = 1\n", asserts("assert f(2) == 4"), Verdict.ERROR, ["asserts[0]"]),
     "no Python": ("def f(:\n", asserts("assert f(2) == 4"), Verdict.ERROR, ["program"]),
     "tests that are no Python": (SQUARE, asserts("assert f(2) = 4"), Verdict.ERROR, ["tests"]),

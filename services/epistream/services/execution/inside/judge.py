@@ -27,6 +27,8 @@ _MAY_PASS = frozenset(
     and not issubclass(kind, StopIteration | StopAsyncIteration)
 )
 """What a program raises is raised here as the same. One that ends an iteration would make `all(map(f, xs))` true."""
+_OF_PROGRAM = "_of_program"
+"""Marks what a program raised: its own AssertionError is not that of a test."""
 _REASON_CHARACTERS = 300
 _OUTPUT_BYTES = 1024 * 1024
 
@@ -199,13 +201,19 @@ def _text(value: Any) -> str:
 
 
 def _as_raised(kind: str, text: str) -> Exception:
-    if kind in _MAY_PASS:
-        made: type[Exception] = getattr(builtins, kind)
-        try:
-            return made(text)
-        except TypeError:
-            return ProgramRaised(f"{kind}: {text}")
-    return ProgramRaised(f"{kind}: {text}")
+    raised = _of_python_s_own(kind, text) or ProgramRaised(f"{kind}: {text}")
+    vars(raised)[_OF_PROGRAM] = True
+    return raised
+
+
+def _of_python_s_own(kind: str, text: str) -> Exception | None:
+    if kind not in _MAY_PASS:
+        return None
+    made: type[Exception] = getattr(builtins, kind)
+    try:
+        return made(text)
+    except TypeError:
+        return None
 
 
 class Compiled:
@@ -321,10 +329,9 @@ class _Tests:
             test()
         except (ProgramEnded, Undecidable):
             pass
-        except AssertionError as error:
-            self._failed.append([name, "fail", _reason(error)])
         except BaseException as error:  # noqa: BLE001 - also a test that ends the process has not passed
-            self._failed.append([name, "error", _reason(error)])
+            fails = isinstance(error, AssertionError) and _OF_PROGRAM not in vars(error)
+            self._failed.append([name, "fail" if fails else "error", _reason(error)])
         else:
             return not (self._program.ended or self._program.undecidable)
         return False
