@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+import textwrap
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,14 +11,16 @@ import psutil
 import pytest
 
 from epistream.services.execution.isolation import NoSandbox
-from epistream.services.execution.verdict import Limits, Verdict
+from epistream.services.execution.verdict import Limits, Result, Verdict
 from epistream.services.execution.verifying import Verifier
 from epistream.v1 import knowledge_pb2 as pb
-from tests.support.hostile_programs import MARK, PROGRAMS, SECRET, Hostile
+from tests.support.hostile_programs import CHEATS, HONEST_SCRIPT, MARK, PROGRAMS, SCRIPTS, SECRET, Hostile
 from tests.support.sandbox import real_verifier
 from tests.support.waits import wait_until
 
 LIMITS = Limits(wall_seconds=3, cpu_seconds=2)
+SOONER = Limits(wall_seconds=1.5, cpu_seconds=0.5)
+"""For those that would use up what they get."""
 
 
 @pytest.fixture(scope="session")
@@ -67,25 +71,76 @@ def test_there_are_many_kinds_of_them() -> None:
     assert len({program.name for program in PROGRAMS}) == len(PROGRAMS) >= 40
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
-def test_r26_a_hostile_program_is_not_verified_and_leaves_nothing(
-    verifier: Verifier, program: Hostile, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(SECRET, "open sesame")
+def refused(verifier: Verifier, content: str, tests: pb.Tests, limits: Limits = LIMITS) -> Result:
+    """Verify it, and see that it is not verified and leaves nothing."""
     before, had = state_of_this_process(), descriptors()
 
-    result = verifier.verify(program.content, pb.Tests(language="python", asserts=program.asserts), LIMITS)
+    result = verifier.verify(content, tests, limits)
     left = sandboxed_processes()
 
     assert result.verdict not in {Verdict.VERIFIED, Verdict.VACUOUS, Verdict.NO_TESTS}, result
     # What R26 asks for, not a figure of the machine: the limit is enforced by the service.
-    assert result.seconds < LIMITS.wall_seconds + 2
-    assert len(result.output) <= LIMITS.output_bytes
+    assert result.seconds < limits.wall_seconds + 2
+    assert len(result.output) <= limits.output_bytes
     assert marked_files() == []
     assert state_of_this_process() == before
     wait_until(lambda: descriptors() <= had, "the end of what it was spoken to by")
     # Those of other tests that run beside this one end by themselves, too.
     wait_until(lambda: not left & sandboxed_processes(), "the end of its processes")
+    return result
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def test_r26_a_hostile_program_is_not_verified_and_leaves_nothing(
+    verifier: Verifier, program: Hostile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SECRET, "open sesame")
+    refused(verifier, program.content, pb.Tests(language="python", asserts=program.asserts))
+
+
+def check_of(program: Hostile) -> pb.Tests:
+    check = "def check(f):\n" + textwrap.indent("\n".join(program.asserts), "    ")
+    return pb.Tests(language="python", check=check, entry_point="f")
+
+
+def cases_of(_: Hostile) -> pb.Tests:
+    made = [pb.TestCase(input="[2]", output="4"), pb.TestCase(input="[3]", output="9")]
+    return pb.Tests(language="python", cases=made, entry_point="f")
+
+
+IN_TURN = [
+    pytest.param(program, form, id=f"{program.name}-{form.__name__}", marks=pytest.mark.robustness if later else ())
+    for at, program in enumerate(CHEATS)
+    for form, later in ((check_of, at % 2), (cases_of, not at % 2))
+]
+"""Each in one of the two forms, and by `make robustness` in the other."""
+
+
+@pytest.mark.parametrize(("program", "form"), IN_TURN)
+def test_r26_no_cheat_passes_tests_of_another_form(
+    verifier: Verifier, program: Hostile, form: Callable[[Hostile], pb.Tests]
+) -> None:
+    refused(verifier, program.content, form(program), SOONER)
+
+
+def cases_of_script() -> pb.Tests:
+    """More than a script that does not read is given at once."""
+    rest = "\n" * (256 * 1024)
+    made = [pb.TestCase(input=f"{number}\n{rest}", output=str(number**2)) for number in (2, 3)]
+    return pb.Tests(language="python", cases=made)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_r26_a_hostile_script_is_not_verified_and_leaves_nothing(verifier: Verifier, name: str) -> None:
+    refused(verifier, SCRIPTS[name], cases_of_script(), SOONER)
+
+
+def test_a_program_that_does_what_it_should_is_verified_by_tests_of_each_form(verifier: Verifier) -> None:
+    """The checks above can fail."""
+    honest = Hostile("honest", "def f(x):\n    return x * x\n")
+    assert verifier.verify(honest.content, check_of(honest), LIMITS).verdict == Verdict.VERIFIED
+    assert verifier.verify(honest.content, cases_of(honest), LIMITS).verdict == Verdict.VERIFIED
+    assert verifier.verify(HONEST_SCRIPT, cases_of_script(), LIMITS).verdict == Verdict.VERIFIED
 
 
 def test_a_program_that_only_looks_around_is_verified(verifier: Verifier) -> None:

@@ -2,7 +2,8 @@
 
 All are told to square: the tests say `f(2) == 4` and `f(3) == 9`. A cheat gives wrong results and attacks what judges
 them. A probe gives right ones only where its attack worked, so that one that is verified has got through. Others just
-burn, flood or stay. What a program leaves behind has MARK in its name.
+burn, flood or stay. What a program leaves behind has MARK in its name. A script is told to print the square of the
+number on the first line that it reads, and to end well.
 """
 
 import textwrap
@@ -353,4 +354,26 @@ _BURNERS: Final = [
     Hostile("no_source", "\0"),
 ]
 
+CHEATS: Final = _CHEATS
 PROGRAMS: Final = [*_CHEATS, *_PROBES, *_BURNERS]
+
+_RIGHT: Final = "print(int(input()) ** 2, flush=True)\n"
+
+SCRIPTS: Final = {
+    "closes_its_output_and_runs_on": f"import os\n{_RIGHT}os.closerange(0, 64)\nwhile True: pass\n",
+    "ends_well_without_a_word": "import os\nos._exit(0)\n",
+    "floods_its_output": "while True: print('4' * 1000)\n",
+    "never_reads": "print(4, flush=True)\nwhile True: pass\n",
+    "leaves_a_file": (
+        f"import os\npaths = [d + '/{MARK}' for d in ('.', '/tmp', '/dev/shm', '/var/tmp')]\n"
+        "print(9 if any(map(os.path.exists, paths)) else 4)\n"
+        "for path in paths:\n    try: open(path, 'w').close()\n    except OSError: pass\n"
+    ),
+    "ends_by_a_signal": f"import signal\n{_RIGHT}signal.setitimer(signal.ITIMER_REAL, 0.01)\nwhile True: pass\n",
+    "answers_and_fails": f"{_RIGHT}raise SystemExit(1)\n",
+    "answers_and_aborts": f"import os\n{_RIGHT}os.abort()\n",
+    "answers_twice": f"{_RIGHT}print('verified')\n",
+    "writes_to_what_it_reads_from": "import os\nos.write(0, b'4')\nos.write(1, b'verified')\n",
+}
+"""By its name, the content of each."""
+HONEST_SCRIPT: Final = _RIGHT

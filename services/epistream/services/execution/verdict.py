@@ -8,7 +8,7 @@ class Verdict(StrEnum):
     """What a program's tests say of it."""
 
     VERIFIED = "verified"
-    """Every test passed, and the tests notice at least half of the mutants."""
+    """Every test passed, and the tests notice at least half of the mutants, and what is answered."""
     FAIL = "fail"
     """A test says that it does something else."""
     ERROR = "error"

@@ -6,7 +6,7 @@ import platform
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,7 @@ from epistream.v1 import knowledge_pb2 as pb
 LEAST_KILL_RATE: Final = 0.5
 """Tests that notice fewer of the mutants are vacuous."""
 DEFAULT_LIMITS: Final = Limits()
-_RULES: Final = 1
+_RULES: Final = 2
 """Counted up when the same program and tests may get another verdict than before."""
 _log = logging.getLogger(__name__)
 _DEFINED: Final = re.compile(r"\b(?:def|class)\s+(\w+)")
@@ -30,6 +30,8 @@ _FAILED_MOST: Final = 100
 _BYTES_MOST: Final = 1024 * 1024
 _OUT_OF_CPU: Final = (-27, -24)
 """SIGPROF and SIGXCPU."""
+_MISQUOTED: Final = ("other", "nothing")
+"""What a program's answers become for tests that may look at none of them: `inside/probing.py`."""
 _VERDICTS: Final = {"fail": Verdict.FAIL, "error": Verdict.ERROR}
 
 
@@ -107,6 +109,21 @@ class _Outcome:
     failed: tuple[Failed, ...] = ()
     calls: int = 0
     seconds: float = 0.0
+    looked: bool = False
+    """Whether a test failed at what the program answers, not only at what it raised or at how it ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What the tests are run on. Without anything said, the program as it is."""
+
+    mutant: int | None = None
+    """The program's mutant of this number."""
+    answers: str = ""
+    """One of `_MISQUOTED`."""
+
+
+_AS_IT_IS: Final = _Subject()
 
 
 class _Runs:
@@ -137,7 +154,7 @@ class _Runs:
 
     def verdict(self) -> Result:
         """Run the program; when it passes, its mutants. Raises OutOfTime, SandboxEnded."""
-        outcome = self._outcome(None, self._limits.cpu_seconds, self._deadline)
+        outcome = self._outcome(_AS_IT_IS, self._limits.cpu_seconds, self._deadline)
         # What its mutants write says nothing.
         self._program.stop_keeping()
         if outcome.failed:
@@ -146,32 +163,50 @@ class _Runs:
         if not outcome.calls:
             return Result(verdict=Verdict.VACUOUS, reason="the tests use nothing of the program")
         tried = chosen(self._changes, self._limits.mutants)
-        killed = sum(self._notices(mutant, outcome.seconds) for mutant in tried)
-        enough = bool(tried) and killed >= LEAST_KILL_RATE * len(tried)
-        return Result(
-            verdict=Verdict.VERIFIED if enough else Verdict.VACUOUS,
-            reason=f"every test passes, and {killed} of {len(tried)} mutants are noticed",
+        noticed = [found for mutant in tried if (found := self._tried(_Subject(mutant), outcome.seconds)).failed]
+        counted = Result(
+            verdict=Verdict.VACUOUS,
+            reason=f"every test passes, and {len(noticed)} of {len(tried)} mutants are noticed",
             mutants=len(tried),
-            killed=killed,
+            killed=len(noticed),
+        )
+        if not tried or len(noticed) < LEAST_KILL_RATE * len(tried):
+            return counted
+        if not self._look(noticed, outcome.seconds):
+            return replace(counted, reason="the tests pass whatever the program answers")
+        return replace(counted, verdict=Verdict.VERIFIED)
+
+    def _look(self, noticed: Sequence[_Outcome], seconds: float) -> bool:
+        """Whether the tests look at what the program answers. Mutants may be noticed for what they raise alone.
+
+        Where no mutant has shown it, the program is run again, and told to the tests by other answers than its own.
+        """
+        # Cases are compared with what is expected whatever comes.
+        return (
+            bool(self._tests.cases)
+            or any(each.looked for each in noticed)
+            or any(self._tried(_Subject(answers=each), seconds).failed for each in _MISQUOTED)
         )
 
-    def _notices(self, mutant: int, seconds: float) -> bool:
-        """Whether the tests notice the mutant, also by its taking several times as long as the program."""
+    def _tried(self, subject: _Subject, seconds: float) -> _Outcome:
+        """What the tests say of something else than the program: to take several times as long fails them, too."""
         deadline = min(self._deadline, time.monotonic() + 1.0 + 8 * seconds)
-        return bool(self._outcome(mutant, 0.05 + 4 * seconds, deadline).failed)
+        return self._outcome(subject, 0.05 + 4 * seconds, deadline)
 
-    def _outcome(self, mutant: int | None, cpu_seconds: float, deadline: float) -> _Outcome:
-        """Run all tests, those of a mutant up to the first that fails."""
+    def _outcome(self, subject: _Subject, cpu_seconds: float, deadline: float) -> _Outcome:
+        """Run all tests; of anything but the program as it is, up to the first process in which one fails."""
         began = time.monotonic()
         failed: list[Failed] = []
         calls = 0
+        looked = False
         for case in self._parts():
-            outcome = self._part(mutant, case, cpu_seconds, deadline)
+            outcome = self._part(subject, case, cpu_seconds, deadline)
             failed += outcome.failed
             calls += outcome.calls
-            if failed and (mutant is not None or len(failed) >= _FAILED_MOST):
+            looked |= outcome.looked
+            if failed and (subject != _AS_IT_IS or len(failed) >= _FAILED_MOST):
                 break
-        return _Outcome(tuple(failed[:_FAILED_MOST]), calls, time.monotonic() - began)
+        return _Outcome(tuple(failed[:_FAILED_MOST]), calls, time.monotonic() - began, looked)
 
     def _parts(self) -> Iterator[int | None]:
         """What needs a process of its own: each case of a script by its number, and None for all other tests."""
@@ -180,20 +215,23 @@ class _Runs:
         if not self._tests.entry_point:
             yield from range(len(self._tests.cases))
 
-    def _part(self, mutant: int | None, case: int | None, cpu_seconds: float, deadline: float) -> _Outcome:
-        asked = {"do": "run", "mutant": mutant, "case": case, "script": case is not None, "cpu_seconds": cpu_seconds}
+    def _part(self, subject: _Subject, case: int | None, cpu_seconds: float, deadline: float) -> _Outcome:
+        asked = {"do": "run", "cpu_seconds": cpu_seconds}
+        # That it is misquoted the program must not know: it could end, and so fail tests that look at nothing.
+        of_program = {**asked, "mutant": subject.mutant, "script": case is not None}
+        of_tests = {**asked, "case": case, "answers": subject.answers}
         its_end, tests_end = socket.socketpair()
         with its_end, tests_end:
-            self._program.tell(asked, self._deadline, its_end.fileno())
-            self._judge.tell(asked, self._deadline, tests_end.fileno())
+            self._program.tell(of_program, self._deadline, its_end.fileno())
+            self._judge.tell(of_tests, self._deadline, tests_end.fileno())
         both = [self._program, self._judge]
         self._program.answer(self._deadline, both)
         try:
             report, stopped = self._judge.answer(deadline, both), None
         except OutOfTime:
-            if mutant is None or deadline >= self._deadline:
+            if deadline >= self._deadline:
                 raise
-            # A mutant that waits. Without it, its tests end.
+            # A mutant that waits, or tests that wait for another answer. Without a program, they end.
             stopped = self._stop()
             report = self._judge.answer(self._deadline, both)
         stopped = stopped or self._stop()
@@ -258,4 +296,4 @@ def _read(answer: dict[str, Any], status: int, case: int | None) -> _Outcome:
     elif case is not None and status:
         failed.insert(0, Failed(name, Verdict.ERROR, f"it ends with {status}"))
     calls = report.get("calls")
-    return _Outcome(tuple(failed), calls if isinstance(calls, int) else 0)
+    return _Outcome(tuple(failed), calls if isinstance(calls, int) else 0, looked=report.get("looked") is True)

@@ -16,7 +16,7 @@ from .values import Channel, pack, pack_function, unpack
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     # It takes longer to load than all else here.
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
 _MAY_PASS = frozenset(
@@ -27,6 +27,8 @@ _MAY_PASS = frozenset(
     and not issubclass(kind, StopIteration | StopAsyncIteration)
 )
 """What a program raises is raised here as the same. One that ends an iteration would make `all(map(f, xs))` true."""
+_OF_PROGRAM = "_of_program"
+"""Marks what a program raised: its own AssertionError is not that of a test."""
 _REASON_CHARACTERS = 300
 _OUTPUT_BYTES = 1024 * 1024
 
@@ -74,6 +76,10 @@ class Program:
             return unpack(answer[1], self._find)
         except (ValueError, TypeError, LookupError, OverflowError, RecursionError, ArithmeticError) as error:
             raise self._end("its answer cannot be read") from error
+
+    def beyond(self) -> Iterable[Any]:
+        """What comes after the last value of an iterator of the program: nothing."""
+        return ()
 
     def refuse(self, why: str) -> Undecidable:
         """Note that it cannot be decided, however the tests take it."""
@@ -162,6 +168,7 @@ class Remote:
             return
         while values := program.ask("next", iterator):
             yield from values
+        yield from program.beyond()
 
     def __next__(self) -> Any:
         program = _PROGRAM.__get__(self)
@@ -199,13 +206,19 @@ def _text(value: Any) -> str:
 
 
 def _as_raised(kind: str, text: str) -> Exception:
-    if kind in _MAY_PASS:
-        made: type[Exception] = getattr(builtins, kind)
-        try:
-            return made(text)
-        except TypeError:
-            return ProgramRaised(f"{kind}: {text}")
-    return ProgramRaised(f"{kind}: {text}")
+    raised = _of_python_s_own(kind, text) or ProgramRaised(f"{kind}: {text}")
+    vars(raised)[_OF_PROGRAM] = True
+    return raised
+
+
+def _of_python_s_own(kind: str, text: str) -> Exception | None:
+    if kind not in _MAY_PASS:
+        return None
+    made: type[Exception] = getattr(builtins, kind)
+    try:
+        return made(text)
+    except TypeError:
+        return None
 
 
 class Compiled:
@@ -223,19 +236,20 @@ class Compiled:
             self.error = f"the tests are no Python: {error}"[:_REASON_CHARACTERS]
 
 
-def judge_functions(tests: dict[str, Any], compiled: Compiled, descriptor: int) -> dict[str, Any]:
+def judge_functions(tests: dict[str, Any], compiled: Compiled, program: Program) -> dict[str, Any]:
     """Run the asserts, the check and the cases of a function. Returns what was found, as plain data."""
-    program = Program(descriptor)
     failed: list[list[str]] = []
+    run = _Tests(tests, compiled, program)
     try:
         program.loaded()
         if program.load_error is None:
-            failed = _Tests(tests, compiled, program).run()
+            failed = run.run()
     except ProgramEnded:
         pass
     load_error = None if program.load_error is None else ": ".join(program.load_error)[:_REASON_CHARACTERS]
     return {
         "failed": failed,
+        "looked": run.looked,
         "calls": program.calls,
         "ended": program.ended,
         "undecidable": program.undecidable,
@@ -247,6 +261,8 @@ class _Tests:
     """The names that the tests see, and the tests."""
 
     def __init__(self, tests: dict[str, Any], compiled: Compiled, program: Program) -> None:
+        self.looked = False
+        """Whether a test failed by what the tests raised themselves: what the program answers is not what it takes."""
         self._tests = tests
         self._compiled = compiled
         self._program = program
@@ -314,17 +330,22 @@ class _Tests:
 
     def _candidate(self) -> Any:
         name = self._tests["entry_point"]
-        return self._shadows[name] if name in self._shadows else self._names[name]
+        names = self._shadows if name in self._shadows else self._names
+        if name not in names:
+            raise NameError(f"name '{name}' is not defined")
+        return names[name]
 
     def _try(self, name: str, test: Any) -> bool:
         try:
             test()
         except (ProgramEnded, Undecidable):
             pass
-        except AssertionError as error:
-            self._failed.append([name, "fail", _reason(error)])
         except BaseException as error:  # noqa: BLE001 - also a test that ends the process has not passed
-            self._failed.append([name, "error", _reason(error)])
+            own = _OF_PROGRAM not in vars(error)
+            # A name that is missing is no answer.
+            self.looked |= own and not isinstance(error, NameError)
+            fails = own and isinstance(error, AssertionError)
+            self._failed.append([name, "fail" if fails else "error", _reason(error)])
         else:
             return not (self._program.ended or self._program.undecidable)
         return False
@@ -380,7 +401,7 @@ def judge_script(case: dict[str, str], name: str, descriptor: int) -> dict[str, 
         failed.append([name, "fail", f"it writes more than {_OUTPUT_BYTES} bytes"])
     elif _lines(found.decode("utf-8", "replace")) != _lines(case["output"]):
         failed.append([name, "fail", f"{found[:100]!r} is not the output"[:_REASON_CHARACTERS]])
-    return {"failed": failed, "calls": 1, "ended": "", "undecidable": "", "load_error": None}
+    return {"failed": failed, "looked": True, "calls": 1, "ended": "", "undecidable": "", "load_error": None}
 
 
 def _exchange(sent: bytes, descriptor: int) -> tuple[bytes, bool]:
