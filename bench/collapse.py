@@ -19,11 +19,22 @@ import numpy as np
 from bench.report import Figure, at_least, below, equal, report
 from epistream.indexer import holding
 from epistream.indexer.collapse import FLOOR_WINDOW, RAISED_BELOW, Alarm
-from epistream.indexer.spectrum import ITEMS_MIN, Comparison, HumanWindow, compare, drawn
+from epistream.indexer.spectrum import ITEMS_MIN, Comparison, HumanWindow, drawn
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from tests.support.knowing import NAMESPACE, commit, open_engine, submission
-from tests.support.samples import DATA, STREAMS, TRAJECTORIES, rows, values, where
+from tests.support.samples import (
+    DATA,
+    STREAMS,
+    TRAJECTORIES,
+    compared,
+    each_once,
+    places,
+    rows,
+    shorter_half,
+    values,
+    window_of,
+)
 from tests.support.watched_samples import GENERATIONS, taken_for_a_model, watched_loop
 
 PLOT: Final = Path(__file__).parents[1] / "docs" / "collapse.png"
@@ -57,7 +68,7 @@ def trajectory(regime: str) -> dict[int, Comparison]:
     human = people_of(regime)
     found = {}
     for generation in sorted(set(values(TRAJECTORIES, "generation")) - {0}):
-        one = compare(human, where(TRAJECTORIES, regime=regime, generation=generation))
+        one = compared(human, TRAJECTORIES, places(TRAJECTORIES, regime=regime, generation=generation))
         assert isinstance(one, Comparison)
         found[generation] = one
     return found
@@ -65,7 +76,7 @@ def trajectory(regime: str) -> dict[int, Comparison]:
 
 def people_of(regime: str) -> HumanWindow:
     """The people that a loop began with."""
-    return HumanWindow(np.unique(where(TRAJECTORIES, regime=regime, generation=0), axis=0))
+    return window_of(TRAJECTORIES, each_once(TRAJECTORIES, places(TRAJECTORIES, regime=regime, generation=0)))
 
 
 def loops(found: dict[str, dict[int, Comparison]]) -> list[Figure]:
@@ -83,6 +94,12 @@ def loops(found: dict[str, dict[int, Comparison]]) -> list[Figure]:
             Figure(f"{regime}: ratio at generation {g}", generations[g].ratio[_VENDI], "") for g in (first, last)
         )
         supports = [one.support for one in generations.values()]
+        human = people_of(regime)
+        for generation in (first, last):
+            own = places(TRAJECTORIES, regime=regime, generation=generation)
+            plain = compared(human, TRAJECTORIES, own, by_length=False)
+            assert isinstance(plain, Comparison)
+            figures.append(Figure(f"{regime}: the same at {generation}, of any length", plain.ratio[_VENDI], ""))
         figures.append(Figure(f"{regime}: support, least", min(supports), ""))
         figures.append(Figure(f"{regime}: support, most", max(supports), ""))
         if regime == "replace":
@@ -103,11 +120,10 @@ def stored(found: dict[str, dict[int, Comparison]]) -> list[Figure]:
     """R19: what a store has that keeps all, of the texts by themselves, beside one that has the newest alone."""
     regime, figures, above = "accumulate", [], []
     human = people_of(regime)
-    everything = [where(TRAJECTORIES, regime=regime, generation=0)]
+    store = places(TRAJECTORIES, regime=regime, generation=0)
     for generation, replaced in found["replace"].items():
-        everything.append(where(TRAJECTORIES, regime=regime, generation=generation))
-        store = np.concatenate(everything)
-        one = compare(human, store[drawn(len(store), 1)])
+        store = [*store, *places(TRAJECTORIES, regime=regime, generation=generation)]
+        one = compared(human, TRAJECTORIES, [store[at] for at in drawn(len(store), 1)])
         assert isinstance(one, Comparison)
         ratio = one.ratio[_VENDI]
         above.append(ratio > replaced.ratio[_VENDI])
@@ -125,19 +141,21 @@ def people() -> list[Figure]:
     sources = [p for p in values(STREAMS, "producer") if not p.startswith("model:")]
     figures = []
     for source in sources:
-        everything = where(STREAMS, producer=source)
+        everything = places(STREAMS, producer=source)
         half = len(everything) // 2
         if half < ITEMS_MIN:
             figures.append(Figure(f"{source}: too few to compare, halves of", half, "texts"))
             continue
         raised = 0
         for split in range(SPLITS):
-            order = drawn(len(everything), split)
-            found = compare(HumanWindow(everything[order[:half]]), everything[order[half : 2 * half]])
+            order = [everything[at] for at in drawn(len(everything), split)]
+            found = compared(window_of(STREAMS, order[:half]), STREAMS, order[half : 2 * half])
             raised += Alarm().after(found).on
         figures.append(below(f"R18 {source}: raised in {SPLITS} splits of {half} texts", raised, "", 5.5))
+        if half >= _ANCHORS_MIN:
+            figures.extend(of_the_shorter(source, everything))
     crossed = [
-        compare(HumanWindow(where(STREAMS, producer=a)), where(STREAMS, producer=b))
+        compared(window_of(STREAMS, places(STREAMS, producer=a)), STREAMS, places(STREAMS, producer=b))
         for a, b in itertools.permutations(sources, 2)
     ]
     alarms = [Alarm().after(one) for one in crossed]
@@ -148,14 +166,25 @@ def people() -> list[Figure]:
     figures.append(Figure("support of these, most", max((one.support for one in narrower), default=0.0), ""))
     models = [p for p in values(STREAMS, "producer") if p.startswith("model:")]
     human = [row for row in rows(STREAMS) if row["producer"] == "human_experts"]
-    window = HumanWindow(where(STREAMS, producer="human_experts"), [str(row["pair_id"]) for row in human])
+    experts = places(STREAMS, producer="human_experts")
+    window = window_of(STREAMS, experts, [str(row["pair_id"]) for row in human])
     for model in models:
         pairs = [str(row["pair_id"]) for row in rows(STREAMS) if row["producer"] == model]
-        one = compare(window, where(STREAMS, producer=model), pairs)
+        one = compared(window, STREAMS, places(STREAMS, producer=model), pairs)
         assert isinstance(one, Comparison)
         kind = "matched" if one.matched else "unmatched"
         figures.append(Figure(f"{model}: ratio, {one.items} {kind}", one.ratio[_VENDI], ""))
     return figures
+
+
+def of_the_shorter(source: str, everything: list[int]) -> Iterator[Figure]:
+    """Of short texts of people beside texts of people of all lengths: by length, and whatever their lengths."""
+    shorter, others = shorter_half(STREAMS, everything)
+    for by_length in (True, False):
+        one = compared(window_of(STREAMS, others), STREAMS, shorter, by_length=by_length)
+        assert isinstance(one, Comparison)
+        how = f"{one.items} of these lengths" if one.same_lengths else f"{one.items} of any length"
+        yield Figure(f"{source}: ratio of the shorter ones, {how}", one.ratio[_VENDI], "")
 
 
 def watched() -> list[Figure]:
@@ -238,7 +267,7 @@ def draw(found: dict[str, dict[int, Comparison]], path: Path) -> None:
         high = [one.high[_VENDI] - one.ratio[_VENDI] for one in generations.values()]
         axes.errorbar([0, *at], [1, *ratios], [[0, *low], [0, *high]], marker="o", capsize=3, label=regime)
     axes.axhline(RAISED_BELOW, linestyle="--", color="grey", label="raised when the interval is below")
-    axes.set(xlabel="generation", ylabel="VS₁ over people's VS₁, equal n", ylim=(0.5, 1.1))
+    axes.set(xlabel="generation", ylabel="VS₁ over people's VS₁, equal n and lengths", ylim=(0.5, 1.1))
     axes.legend()
     picture.savefig(path, metadata={"Software": ""})
 

@@ -4,6 +4,7 @@ One thread, embeddings drawn at random: the time does not depend on what they ar
 of updates, so that one that another process interrupted does not decide.
 """
 
+import itertools
 import statistics
 import sys
 import time
@@ -17,11 +18,13 @@ from scipy.linalg import blas
 
 from bench.report import Figure, below, report
 from epistream.indexer.gain import BLOCK, Gains, Posterior
-from epistream.indexer.spectrum import HumanWindow, compare, diversity
+from epistream.indexer.spectrum import Comparison, HumanWindow, compare, diversity
 
 DIMENSION: Final = 384
 ACCEPTED: Final = 20_000
 WINDOW: Final = 10_000
+_ANCHORS, _WATCHED = 500, 250
+"""What a policy has by default."""
 _AT_ONCE: Final = 500
 _UPDATE_MICROSECONDS: Final = 150
 _REFRESH_SECONDS: Final = 2
@@ -100,6 +103,19 @@ def window_figures(rows: NDArray[np.float32]) -> Iterable[Figure]:
     yield below(
         "refresh of a window of 10,000: comparison", timed(lambda: compare(human, window), 3), "s", _REFRESH_SECONDS
     )
+    few, anchors = rows[:_WATCHED], HumanWindow(rows[-_ANCHORS:], lengths=range(_ANCHORS))
+    anchors.support(few)  # what is made once for a window
+    plain = timed(lambda: compare(anchors, few), 21)
+    yield Figure(f"comparison of {_WATCHED} with as many of people's of any length", plain * 1000, "ms")
+    longer = itertools.count()
+
+    def by_length() -> None:
+        start = next(longer)  # other lengths each time: people's figures are not known from the time before
+        found = compare(anchors, few, lengths=range(start, start + _WATCHED))
+        assert isinstance(found, Comparison)
+        assert found.same_lengths
+
+    yield Figure("the same with people's of these lengths", timed(by_length, 21) * 1000, "ms")
     yield Figure("refresh of its spectrum alone", timed(lambda: diversity(human.centred(window))) * 1000, "ms")
 
 

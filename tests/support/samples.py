@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from epistream.indexer.encoder import SentenceTransformerEmbedder
+from epistream.indexer.spectrum import Comparison, HumanWindow, Missing, compare
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 TRAJECTORIES = DATA / "collapse_trajectory_sample.jsonl"
@@ -39,8 +40,40 @@ def vectors(path: Path) -> NDArray[np.float32]:
 
 def where(path: Path, **wanted: object) -> NDArray[np.float32]:
     """The vectors of the rows that have these values."""
-    places = [place for place, row in enumerate(rows(path)) if all(row.get(k) == v for k, v in wanted.items())]
-    return vectors(path)[places]
+    return vectors(path)[places(path, **wanted)]
+
+
+def window_of(path: Path, places: Sequence[int], pair_ids: Sequence[str] = ()) -> HumanWindow:
+    """The rows at these places as people's."""
+    return HumanWindow(vectors(path)[places], pair_ids, _lengths(path, places))
+
+
+def compared(
+    human: HumanWindow, path: Path, places: Sequence[int], pair_ids: Sequence[str] = (), *, by_length: bool = True
+) -> Comparison | Missing:
+    """The rows at these places as a producer's, oldest first, beside people's, by length or whatever their lengths."""
+    return compare(human, vectors(path)[places], pair_ids, _lengths(path, places) if by_length else ())
+
+
+def _lengths(path: Path, places: Sequence[int]) -> list[int]:
+    return [len(rows(path)[place]["text"]) for place in places]
+
+
+def shorter_half(path: Path, places: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Every other one of the shorter half, in the order of the file, and all others."""
+    by_length = sorted(places, key=lambda place: len(rows(path)[place]["text"]))
+    shorter = sorted(by_length[: len(places) // 2 : 2])
+    return shorter, [place for place in places if place not in shorter]
+
+
+def each_once(path: Path, places: Sequence[int]) -> list[int]:
+    """Of rows with the same text the first."""
+    return list({rows(path)[place]["text"]: place for place in reversed(places)}.values())[::-1]
+
+
+def places(path: Path, **wanted: object) -> list[int]:
+    """The rows that have these values."""
+    return [place for place, row in enumerate(rows(path)) if all(row.get(k) == v for k, v in wanted.items())]
 
 
 def values(path: Path, field: str) -> list[Any]:

@@ -11,7 +11,7 @@ from epistream.indexer.spectrum import drawn
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from tests.support.knowing import NAMESPACE, HandClock, commit, watch
-from tests.support.samples import STREAMS, TRAJECTORIES, encoder, rows, vectors
+from tests.support.samples import STREAMS, TRAJECTORIES, encoder, places, rows, vectors
 
 GENERATIONS = [1, 3, 6, 9]
 ITEMS, EVERY = 110, 58
@@ -63,11 +63,6 @@ def feed(
     held = [receipt for receipt in commit(engine, *sent) if receipt.outcome == pb.OUTCOME_HELD]
     assert {receipt.reason for receipt in held} <= {pb.REASON_IMPLAUSIBLE}
     return watch(engine)
-
-
-def places(path: Path, **wanted: object) -> list[int]:
-    """The rows of a file of samples that have these values."""
-    return [place for place, row in enumerate(rows(path)) if all(row.get(k) == v for k, v in wanted.items())]
 
 
 def watched_loop(folder: Path, regime: str) -> dict[str, list[pb.CollapseAlarm]]:

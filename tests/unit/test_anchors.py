@@ -66,6 +66,7 @@ def test_there_is_no_window_until_enough_is_said_by_people(engine: Engine) -> No
 
     found = whole(window(engine))
     assert found.contents == tuple(f"Text {number}." for number in range(ITEMS))
+    assert found.lengths == tuple(map(len, found.contents))
     assert found.prompts == tuple(prompt_key(f"Question {number}?") for number in range(ITEMS))
     assert found.revisions == (*range(1, ITEMS), 100 + ITEMS)
 

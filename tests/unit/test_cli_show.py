@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from epistream.clients.cli.show import policy_table, receipt_text, when
+from epistream.clients.cli.show import alarms_table, policy_table, receipt_text, when
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns
 
@@ -48,3 +48,12 @@ def test_a_time_has_four_digits_of_its_year() -> None:
         time.FromDatetime(moment)
         told.append(when(time))
     assert told == ["0001-01-01 00:00:00Z", "2026-01-31 12:00:07Z"]
+
+
+def test_an_alarm_says_what_its_window_was_compared_with() -> None:
+    alarms = [pb.CollapseAlarm(matched=True), pb.CollapseAlarm(same_lengths=True), pb.CollapseAlarm()]
+    for alarm in alarms:
+        alarm.items = 250
+        alarm.ratios.add(order=1, ratio=0.9, low=0.8, high=1.0)
+    compared = {column.header: list(map(str, column.cells)) for column in alarms_table(alarms).columns}
+    assert compared["compared with"] == ["250 matched", "250 of these lengths", "250 of people"]

@@ -1,12 +1,12 @@
 """The collapse watch: who is noticed and who is not, how far copies go, and what consumers get of what is real."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from epistream.indexer.collapse import (
     CLEARED_AFTER,
@@ -15,8 +15,19 @@ from epistream.indexer.collapse import (
     RealShares,
     has_room,
 )
-from epistream.indexer.spectrum import Comparison, Diversity, HumanWindow, Missing, compare, drawn
-from tests.support.samples import STREAMS, TRAJECTORIES, needs_samples, rows, values, where
+from epistream.indexer.spectrum import Comparison, Diversity, HumanWindow, Missing, drawn
+from tests.support.samples import (
+    STREAMS,
+    TRAJECTORIES,
+    compared,
+    each_once,
+    needs_samples,
+    places,
+    rows,
+    shorter_half,
+    values,
+    window_of,
+)
 
 REGIMES = ["replace", "accumulate", "accumulate_10pct_real_subsample"]
 PEOPLE = ["crawl:c4", "crawl:wikipedia", "human_experts_truthfulqa", "human_seed_authors", "human_experts"]
@@ -27,6 +38,7 @@ def comparison(ratio: float, margin: float = 1.05, support: float = 0.5) -> Comp
     return Comparison(
         items=100,
         matched=False,
+        same_lengths=False,
         human_version="v",
         produced=figures,
         human=figures,
@@ -92,11 +104,11 @@ def test_the_slope_is_that_of_the_newest_ratios() -> None:
 
 def people_of(regime: str) -> HumanWindow:
     """The texts that a trajectory begins with, each once."""
-    return HumanWindow(np.unique(where(TRAJECTORIES, regime=regime, generation=0), axis=0))
+    return window_of(TRAJECTORIES, each_once(TRAJECTORIES, places(TRAJECTORIES, regime=regime, generation=0)))
 
 
-def found_in(human: HumanWindow, vectors: NDArray[np.float32]) -> Comparison:
-    found = compare(human, vectors)
+def found_in(human: HumanWindow, path: Path, of: Sequence[int], pair_ids: Sequence[str] = ()) -> Comparison:
+    found = compared(human, path, of, pair_ids)
     assert isinstance(found, Comparison)
     return found
 
@@ -104,7 +116,7 @@ def found_in(human: HumanWindow, vectors: NDArray[np.float32]) -> Comparison:
 def trajectory(regime: str) -> list[tuple[int, Comparison]]:
     generations = sorted(set(values(TRAJECTORIES, "generation")) - {0})
     human = people_of(regime)
-    return [(g, found_in(human, where(TRAJECTORIES, regime=regime, generation=g))) for g in generations]
+    return [(g, found_in(human, TRAJECTORIES, places(TRAJECTORIES, regime=regime, generation=g))) for g in generations]
 
 
 def spearman(pairs: Sequence[tuple[float, float]]) -> float:
@@ -132,11 +144,11 @@ def test_r17_the_alarm_is_raised_by_generation_2_of_replace_and_stays_on() -> No
 @pytest.mark.parametrize("source", PEOPLE)
 def test_r18_people_against_people_raise_no_alarm(source: str) -> None:
     """Sources of fewer than 64 texts have halves that are too small to be compared, which is no alarm either."""
-    everything = where(STREAMS, producer=source)
+    everything = places(STREAMS, producer=source)
     raised = 0
     for split in range(100):
-        order, half = drawn(len(everything), split), len(everything) // 2
-        found = compare(HumanWindow(everything[order[:half]]), everything[order[half : 2 * half]])
+        order, half = [everything[at] for at in drawn(len(everything), split)], len(everything) // 2
+        found = compared(window_of(STREAMS, order[:half]), STREAMS, order[half : 2 * half])
         assert isinstance(found, Comparison) == (half >= 32)
         raised += Alarm().after(found).on
     assert raised <= 5
@@ -146,9 +158,24 @@ def test_r18_people_against_people_raise_no_alarm(source: str) -> None:
 @pytest.mark.slow
 def test_r18_people_of_another_source_are_no_collapse() -> None:
     for ours in PEOPLE:
-        human = HumanWindow(where(STREAMS, producer=ours))
+        human = window_of(STREAMS, places(STREAMS, producer=ours))
         for theirs in PEOPLE:
-            assert not Alarm().after(found_in(human, where(STREAMS, producer=theirs))).on, (ours, theirs)
+            found = found_in(human, STREAMS, places(STREAMS, producer=theirs))
+            assert not Alarm().after(found).on, (ours, theirs)
+
+
+@needs_samples
+@pytest.mark.slow
+def test_people_s_short_texts_are_as_diverse_as_people_s_short_texts() -> None:
+    short, others = shorter_half(STREAMS, places(STREAMS, producer="human_experts_truthfulqa"))
+
+    found = found_in(window_of(STREAMS, others), STREAMS, short)
+    without = compared(window_of(STREAMS, others), STREAMS, short, by_length=False)
+
+    assert found.same_lengths
+    assert found.ratio[1] > 0.95
+    assert isinstance(without, Comparison)
+    assert without.ratio[1] < 0.8, "they have fewer kinds than people's texts of all lengths"
 
 
 @needs_samples
@@ -159,8 +186,9 @@ def test_r19_a_store_that_accumulates_stays_diverse_and_one_that_replaces_does_n
         human = people_of(regime)
         for generation in sorted(set(values(TRAJECTORIES, "generation"))):
             kept = range(generation + 1) if regime == "accumulate" else [generation]
-            store = np.concatenate([where(TRAJECTORIES, regime=regime, generation=g) for g in kept])
-            ratios[regime, generation] = found_in(human, store[drawn(len(store), 1)]).ratio[1]
+            store = [place for g in kept for place in places(TRAJECTORIES, regime=regime, generation=g)]
+            order = [store[at] for at in drawn(len(store), 1)]
+            ratios[regime, generation] = found_in(human, TRAJECTORIES, order).ratio[1]
     assert ratios["accumulate", 9] >= 0.6
     assert all(ratios["accumulate", g] > ratios["replace", g] for r, g in ratios if g > 0)
 
@@ -169,14 +197,14 @@ def test_r19_a_store_that_accumulates_stays_diverse_and_one_that_replaces_does_n
 @pytest.mark.slow
 def test_r20_models_that_answer_the_same_prompts_as_people_are_compared_on_those() -> None:
     people = [row for row in rows(STREAMS) if row["producer"] == "human_experts"]
-    human = HumanWindow(where(STREAMS, producer="human_experts"), [row["pair_id"] for row in people])
+    human = window_of(STREAMS, places(STREAMS, producer="human_experts"), [row["pair_id"] for row in people])
     for producer in values(STREAMS, "producer"):
         pairs = [str(row["pair_id"]) for row in rows(STREAMS) if row["producer"] == producer]
-        found = compare(human, where(STREAMS, producer=producer), pairs)
-        assert isinstance(found, Comparison)
+        found = found_in(human, STREAMS, places(STREAMS, producer=producer), pairs)
         shared = {row["pair_id"] for row in people} & set(pairs) - {"None"}
         assert found.matched == (len(shared) >= 32), producer
         assert not found.matched or found.items == len(shared)
+        assert not (found.matched and found.same_lengths)
 
 
 # The real share.

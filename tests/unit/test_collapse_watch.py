@@ -96,7 +96,7 @@ def test_r15_after_ten_thousand_records_the_figures_are_those_of_a_computation_f
     engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=ns_pb.Policy(watch_every=10_000)))
     people, made = kinds(ALL_KINDS, ITEMS), kinds(ALL_KINDS, 10_000, 1)
     said(engine, people, "People", "ada")
-    said(engine, made, "Many")
+    said(engine, made, "Very many")  # longer than people's: nothing is compared by length
 
     (found,) = of(watch(engine))
 
@@ -204,6 +204,32 @@ def test_answers_to_the_prompts_of_people_are_compared_on_those(engine: Engine) 
 
     assert [(one.matched, one.items) for one in of(found)] == [(True, EVERY), (True, ITEMS)]
     assert not any(one.matched for one in of(found, "llama"))
+
+
+def test_texts_are_compared_with_people_s_of_such_lengths_and_it_is_kept(engine: Engine) -> None:
+    by = {name: texts(kinds(ALL_KINDS, ITEMS, at), "Said", name) for at, name in enumerate(["ada", "gpt", "llama"])}
+    people, short, long = by.values()
+    for number, one in enumerate([*people, *short]):
+        one.content = f"{one.content:.<{60 if number % 2 and one in people else 40}}"
+    for one in long:
+        one.content = f"{one.content:.<100}"
+    commit(engine, *people, *short[:EVERY], *long[:EVERY])
+
+    found = watch(engine)
+
+    assert [(one.items, one.same_lengths, one.matched) for one in of(found)] == [(EVERY, True, False)]
+    assert [(one.items, one.same_lengths) for one in of(found, "llama")] == [(EVERY, False)], "people have none so long"
+
+
+def test_what_is_no_text_is_not_compared_by_length(engine: Engine) -> None:
+    sent = [*texts(kinds(ALL_KINDS, ITEMS), "People", "ada"), *texts(kinds(ALL_KINDS, EVERY, 1), "Code")]
+    for one in sent:
+        one.modality, one.content = pb.MODALITY_CODE, f"{one.content:.<60}"
+    commit(engine, *sent)
+
+    (found,) = of(watch(engine))
+
+    assert (found.items, found.same_lengths) == (EVERY, False)
 
 
 def test_near_self_is_the_share_that_was_said_before(engine: Engine) -> None:

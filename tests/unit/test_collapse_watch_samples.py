@@ -9,13 +9,12 @@ import pytest
 
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1.namespace_service_pb2 import GUARD_MEASURE
-from tests.support.samples import STREAMS, needs_samples, values
+from tests.support.samples import STREAMS, needs_samples, places, values
 from tests.support.watched_samples import (
     EVERY,
     GENERATIONS,
     feed,
     open_watched,
-    places,
     taken_for_a_model,
     watched_loop,
 )

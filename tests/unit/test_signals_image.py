@@ -80,6 +80,15 @@ def test_generic_alt_is_the_share_of_english_texts_that_say_nothing() -> None:
     spanish = change("es", "foto", modality=pb.MODALITY_IMAGE, attributes={"language": "es"})
     found = image.generic_alt(window(*alts, spanish))
     assert (found.value, found.items) == (0.5, 2)
+    assert found.parts == ((f"{pb.ORIGIN_CRAWLED}-0", 0.5),)
+
+
+def test_r34_generic_alt_names_the_newest_ten_items_that_are_meant() -> None:
+    alts = of_images(pb.ORIGIN_CRAWLED, "A boat leaves the harbour", *["IMG_1"] * 12)
+    found = image.generic_alt(window(*alts))
+    assert [name for name, _ in found.parts] == [f"{pb.ORIGIN_CRAWLED}-{n}" for n in range(12, 2, -1)]
+    assert {share for _, share in found.parts} == {1 / 13}
+    assert image.generic_alt(window(*alts[:1])).parts == ()
 
 
 def supplied(*similarities: object, model: str = "ViT-B/32") -> Window:

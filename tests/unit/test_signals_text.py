@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from epistream.indexer.gain import Posterior, left_out
-from epistream.indexer.signals import Window, text
+from epistream.indexer.signals import Figure, Window, text
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.samples import STREAMS, needs_samples, rows, vectors
 from tests.support.windows import change, only, window
@@ -100,9 +100,26 @@ def test_a_producer_of_few_kinds_is_less_diverse_than_people_with_an_interval() 
     assert narrow.low < narrow.value < narrow.high < 0.5 < wide.value
     assert narrow.items == 120
     assert narrow.producer == "model"
-    assert narrow.parts == (("unmatched prompts", 1.0),)
+    assert narrow.parts == (("unmatched prompts", 1.0), ("same lengths", 1.0))
     for ratio in (text.rke_ratio, text.vendi_inf_ratio):
         assert (only(ratio(few)).value or 0) < 0.6 * (only(ratio(many)).value or 0)
+
+
+def test_a_producer_is_compared_with_texts_of_its_lengths_and_where_there_are_too_few_with_the_newest() -> None:
+    def among(own_words: int) -> Figure:
+        random = np.random.default_rng(4)
+        kinds, every = random.standard_normal((3, 24))[np.arange(100) % 3], random.standard_normal((100, 24))
+        made = np.concatenate([kinds + 0.05 * every, every, random.standard_normal((100, 24))])
+        changes = [change(f"h{n}", "word " * (3 if n < 100 else 30), pb.ORIGIN_EXPERT) for n in range(200)]
+        changes += [change(f"s{n}", "word " * own_words, pb.ORIGIN_SYNTHETIC, producer="model") for n in range(100)]
+        return only(text.vendi_ratio(window(*changes, vectors=made)))
+
+    short, long, between = among(3), among(30), among(9)
+    assert [dict(found.parts).get("same lengths") for found in (short, long, between)] == [1.0, 1.0, None]
+    assert [found.items for found in (short, long, between)] == [100, 100, 100]
+    assert short.value is not None
+    assert long.value == between.value == pytest.approx(1, abs=0.1)
+    assert short.value > 2
 
 
 def test_few_texts_are_not_compared() -> None:

@@ -111,6 +111,13 @@ def test_r34_a_frozen_video_is_coherent_and_flagged_by_its_lack_of_motion() -> N
     assert video.frozen_share(moving).value == 0.0
     both = encoded([*segmented("f", (FROZEN,) * 4), *segmented("m", MOVING)])
     assert (video.frozen_share(both).value, video.frozen_share(both).items) == (0.5, 2)
+    assert video.frozen_share(both).parts == (("f", 0.5),)
+
+
+def test_r34_frozen_share_names_the_newest_ten_videos_that_are_meant() -> None:
+    frozen = [one for n in range(12) for one in segmented(f"f{n}", (FROZEN,) * 2)]
+    found = video.frozen_share(window(*frozen, vectors=[[1, 0]] * len(frozen)))
+    assert found.parts == tuple((f"f{n}", 1 / 12) for n in range(11, 1, -1))
 
 
 def test_drift_is_what_neighbours_do_not_show() -> None:

@@ -1,6 +1,7 @@
 """The diversity of windows: as by definition, in order, compared at equal n and on the same prompts."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from epistream.indexer.spectrum import (
     compare,
     diversity,
     drawn,
+    same_lengths,
     slope,
 )
 from tests.support.collapsing import by_definition
@@ -104,6 +106,86 @@ def test_r20_else_as_many_of_each_are_compared_and_it_is_said() -> None:
     assert not found.matched
     assert found.items == found.produced.items == found.human.items == 60
     assert found.human_version == human.version
+
+
+lengths = st.lists(st.integers(1, 200), min_size=1, max_size=150)
+
+
+@given(lengths, lengths)
+def test_of_each_quartile_of_lengths_as_many_are_taken_as_both_sides_have(people: list[int], own: list[int]) -> None:
+    def quartile(size: int) -> int:
+        return int(np.searchsorted(bounds, size)) if min(own) <= size <= max(own) else 9
+
+    bounds = np.quantile(own, (0.25, 0.5, 0.75))
+    there = [Counter(map(quartile, side)) for side in (people, own)]
+    both = {of: min(side[of] for side in there) for of in range(4)}
+
+    found = same_lengths(people, own)
+
+    assert (found is not None) == (sum(both.values()) >= max(ITEMS_MIN, min(len(people), len(own)) / 2))
+    for side, taken in zip((people, own), found or (), strict=False):
+        for of, count in both.items():
+            places = [place for place, size in enumerate(side) if quartile(size) == of]
+            last = places[len(places) - count :]
+            assert [place for place in taken if quartile(side[place]) == of] == last
+        assert len(taken) == sum(both.values())
+
+
+def test_texts_are_compared_with_texts_of_such_lengths_and_it_is_said() -> None:
+    sizes = [15 + place % 7 if place % 2 else 400 for place in range(200)]
+    few, many = unit(1, 200, 16, kinds=4), unit(2, 200, 16)
+    people = np.where(np.array(sizes)[:, None] < 100, few, many)
+    human = HumanWindow(people, lengths=sizes)
+
+    found = compare(human, unit(3, 80, 16), lengths=[15 + place % 7 for place in range(80)])
+
+    assert isinstance(found, Comparison)
+    assert (found.matched, found.same_lengths) == (False, True)
+    assert found.items == found.produced.items == found.human.items == 80
+    short = human.centred(few[[place for place in range(200) if sizes[place] < 100]])
+    assert found.human.vendi == pytest.approx(diversity(short).vendi, rel=0.1)
+    assert found.human.vendi < 0.8 * diversity(human.centred(people)).vendi
+
+
+def test_where_people_have_too_few_of_such_lengths_they_are_drawn_and_it_is_said() -> None:
+    people, machine = unit(1, 200, 16), unit(2, 80, 16)
+
+    longer = compare(HumanWindow(people, lengths=[30] * 200), machine, lengths=range(100, 180))
+    unknown = compare(HumanWindow(people), machine, lengths=range(100, 180))
+
+    assert isinstance(longer, Comparison)
+    assert (longer.items, longer.same_lengths) == (80, False)
+    assert longer == unknown == compare(HumanWindow(people, lengths=[30] * 200), machine)
+
+
+def test_what_a_window_has_of_such_lengths_depends_on_it_and_the_lengths_alone() -> None:
+    sizes = [10 + place * 37 % 290 for place in range(200)]
+    own = [10 + place * 17 % 110 for place in range(90)]
+    human = HumanWindow(unit(1, 200, 16), lengths=sizes)
+    compare(human, unit(2, 50, 16), lengths=sizes[:50])
+
+    again = HumanWindow(unit(1, 200, 16), lengths=sizes)
+
+    assert compare(human, unit(3, 90, 16), lengths=own) == compare(again, unit(3, 90, 16), lengths=own)
+    found = human.same_lengths(own)
+    assert found is not None
+    assert (len(found[0]), found[0][:8]) == TAKEN
+
+
+TAKEN = (76, (0, 1, 2, 8, 9, 10, 16, 17))
+
+
+def test_what_a_window_remembers_is_bounded() -> None:
+    human = HumanWindow(unit(1, 200, 16))
+    for place in range(100):
+        human.spread((*range(40), 100 + place))
+    assert human.spread((*range(40), 199)) is human.spread((*range(40), 199))
+    assert human._spread_of.cache_info().currsize == 64
+
+
+def test_each_item_of_a_window_has_a_length_or_none_has() -> None:
+    with pytest.raises(ValueError, match="expected a length for each of 9 rows, found 8"):
+        HumanWindow(unit(1, 9, 16), lengths=range(8))
 
 
 def test_an_interval_holds_the_ratio_of_samples_of_one_kind_and_not_that_of_a_few_kinds() -> None:

@@ -44,13 +44,15 @@ class Anchor:
     """What they say, of each what a Wording looks at."""
     prompts: tuple[str, ...]
     """`prompt_key` of what each answers."""
+    lengths: tuple[int, ...]
+    """How many characters each says, all of them. Empty for what is no text: of that the words do not tell how much."""
     digest: str
     """Names the window by its vectors and contents: 16 hexadecimal digits."""
 
     @cached_property
     def human(self) -> HumanWindow:
         """Their diversity, to be compared with."""
-        return HumanWindow(self.vectors, self.prompts)
+        return HumanWindow(self.vectors, self.prompts, self.lengths)
 
     @property
     def neighbourhood(self) -> Neighbourhood:
@@ -193,5 +195,6 @@ def _anchor(rows: Sequence[Committed]) -> Anchor:
         vectors=np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(len(rows), -1),
         contents=tuple(knowledge.content[:CHARACTERS_MAX] for knowledge in said),
         prompts=tuple(prompt_key(knowledge.prompt) for knowledge in said),
+        lengths=tuple(len(knowledge.content) for knowledge in said if knowledge.modality == pb.MODALITY_TEXT),
         digest=digest.hexdigest()[:16],
     )

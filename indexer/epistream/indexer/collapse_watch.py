@@ -2,9 +2,10 @@
 
 After each `watch_every` SYNTHETIC submissions of a producer that were accepted, its newest `watch_items` are a window.
 What was merged is in it by the version that it was merged into: who says the same again and again says less. The window
-is compared with the anchor window of its modality (spectrum.py), from which its alarm goes on (collapse.py). Where
-models speak, the namespace's store as a whole is watched in the same way, under the empty name: at each multiple of
-`watch_every` revisions, by a draw of `watch_items` of all that is in answers.
+is compared with the anchor window of its modality (spectrum.py), texts with texts of such lengths where it has enough
+of them, and from that its alarm goes on (collapse.py). Where models speak, the namespace's store as a whole is watched
+in the same way, under the empty name: at each multiple of `watch_every` revisions, by a draw of `watch_items` of all
+that is in answers.
 
 A comparison takes too long for a commit, so it is made beside it: `next` finds what is due, `compare` compares, on any
 thread; `record` keeps the result, on the writer thread. What is due is a question to the views, so that a process that
@@ -86,10 +87,11 @@ class CollapseWatch:
             anchor = self._anchors.of(catalog, config, modality, window.revision)
             if isinstance(anchor, Missing):
                 return _after(window, anchor, None, None)
-            vectors, prompts = _rows(catalog, window)
+            rows = _rows(catalog, window)
         if window.producer != WHOLE:
-            near = near_self(vectors, config.policy.near_duplicate_threshold)
-        return _after(window, spectrum.compare(anchor.human, vectors, prompts), anchor, near)
+            near = near_self(rows.vectors, config.policy.near_duplicate_threshold)
+        found = spectrum.compare(anchor.human, rows.vectors, rows.prompts, rows.lengths)
+        return _after(window, found, anchor, near)
 
     def record(self, window: Window, alarm: pb.CollapseAlarm) -> bool:
         """Keep what `compare` found. Only the writer thread.
@@ -153,11 +155,19 @@ def _waiting_since(window: Window) -> int:
     return window.known.time.ToMicroseconds()
 
 
-def _rows(catalog: Catalog, window: Window) -> tuple[NDArray[np.float32], list[str]]:
-    """The vectors of a window, oldest first, and the keys of the prompts; of the store as a whole none.
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What a window is compared by, oldest first."""
 
-    The store has the anchors' own answers in it: on their prompts it would be as diverse as they are.
-    """
+    vectors: NDArray[np.float32]
+    prompts: list[str]
+    """Their keys. None of the store as a whole, which has the anchors' own answers in it: on their prompts it would be
+    as diverse as they are."""
+    lengths: list[int]
+    """Of texts; none of what is no text."""
+
+
+def _rows(catalog: Catalog, window: Window) -> _Rows:
     number, items = window.config.number, window.config.policy.watch_items
     if window.producer == WHOLE:
         everything = catalog.in_answers(number, window.modality, window.revision)
@@ -167,9 +177,10 @@ def _rows(catalog: Catalog, window: Window) -> tuple[NDArray[np.float32], list[s
     rows = catalog.chosen(number, revisions)
     joined = b"".join(row.embedding or b"" for row in rows)
     vectors = np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(len(rows), -1)
-    if window.producer == WHOLE:
-        return vectors, []
-    return vectors, [prompt_key(pb.Change.FromString(row.change).knowledge.prompt) for row in rows]
+    said = [pb.Change.FromString(row.change).knowledge for row in rows]
+    prompts = [] if window.producer == WHOLE else [prompt_key(knowledge.prompt) for knowledge in said]
+    lengths = [len(knowledge.content) for knowledge in said] if window.modality == pb.MODALITY_TEXT else []
+    return _Rows(vectors, prompts, lengths)
 
 
 def _after(window: Window, found: Comparison | Missing, anchor: Anchor | None, near: float | None) -> pb.CollapseAlarm:
@@ -202,7 +213,7 @@ def _after(window: Window, found: Comparison | Missing, anchor: Anchor | None, n
     if isinstance(found, Missing):
         told.missing = found.reason
         return told
-    told.matched, told.support = found.matched, found.support
+    told.matched, told.same_lengths, told.support = found.matched, found.same_lengths, found.support
     figures = zip(ORDERS, found.produced.scores, found.ratio, found.low, found.high, strict=True)
     for order, score, ratio, low, high in figures:
         told.ratios.add(order=order, score=score, ratio=ratio, low=low, high=high)

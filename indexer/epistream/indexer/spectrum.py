@@ -15,14 +15,15 @@ The effective rank of Roy & Vetterli (2007) takes the singular values, not their
 
 A figure alone says nothing: it grows with n and depends on the encoder. It is compared with as many items of a frozen
 human window, whose mean is taken off everything first, since embeddings lie in a narrow cone and every ratio would be
-near one.
+near one. Short texts have fewer kinds than long ones, whoever wrote them, so where the lengths of texts are known it is
+compared with texts of such lengths: see `same_lengths`.
 """
 
 import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -35,6 +36,7 @@ ITEMS_MIN: Final = 32
 """Fewer are not compared: the figures of so few are near n, whatever they are."""
 
 _SPLITS: Final = 12
+_SPREADS_KEPT: Final = 64
 _SUPPORT_ITEMS: Final = 256
 _SURE: Final = 1.96
 """Standard errors on each side of an interval that holds the true figure 95 times in 100."""
@@ -73,19 +75,25 @@ def diversity(rows: ArrayLike) -> Diversity:
 class HumanWindow:
     """What a frozen set of people's items looks like. Frozen, and named by its content; any thread.
 
-    What it answers is remembered: the first comparison of 10,000 items takes a second, a later one with the same n half
-    of it.
+    What it answered last is remembered: the first comparison of 10,000 items takes a second, a later one with the same
+    of the window's items half of it.
     """
 
-    def __init__(self, vectors: ArrayLike, pair_ids: Sequence[str] = ()) -> None:
-        """Unit vectors (n, d) of one encoder; `pair_ids`: of each the prompt that it answers, "" for none."""
+    def __init__(self, vectors: ArrayLike, pair_ids: Sequence[str] = (), lengths: Sequence[int] = ()) -> None:
+        """Unit vectors (n, d) of one encoder; `pair_ids`: of each the prompt that it answers, "" for none.
+
+        `lengths`: of each how long its text is; without them nothing is compared by length.
+        """
         self.vectors: Final = np.ascontiguousarray(vectors, np.float32)
         self.pair_ids: Final = tuple(pair_ids) or ("",) * len(self.vectors)
+        self.lengths: Final = np.asarray(lengths, np.int64)
         if self.vectors.ndim != 2 or not len(self.vectors) or len(self.pair_ids) != len(self.vectors):
             raise ValueError(f"expected a row for each pair id, found {self.vectors.shape} and {len(self.pair_ids)}")
+        if len(self.lengths) not in (0, len(self.vectors)):
+            raise ValueError(f"expected a length for each of {len(self.vectors)} rows, found {len(self.lengths)}")
         self.mean: Final[_Rows] = self.vectors.astype(np.float64).mean(axis=0)
         self.version: Final = hashlib.sha256(self.vectors.astype("<f4").tobytes()).hexdigest()[:16]
-        self._spreads: dict[tuple[int, ...] | int, _Spread] = {}
+        self._spread_of = lru_cache(_SPREADS_KEPT)(self._spread)
 
     def centred(self, vectors: ArrayLike) -> _Rows:
         """Rows less the window's mean, at length one again, float64. A row that is the mean has no direction: zeros."""
@@ -96,10 +104,28 @@ class HumanWindow:
 
     def spread(self, places: int | tuple[int, ...]) -> "_Spread":
         """The figures of these places of the window, or of so many that are drawn once and for all."""
-        if places not in self._spreads:
-            rows = list(places) if isinstance(places, tuple) else drawn(len(self.vectors), 0)[:places]
-            self._spreads[places] = _spread(self.centred(self.vectors[rows]))
-        return self._spreads[places]
+        return self._spread_of(places)
+
+    def _spread(self, places: int | tuple[int, ...]) -> "_Spread":
+        rows = list(places) if isinstance(places, tuple) else self._drawn[:places]
+        return _spread(self.centred(self.vectors[rows]))
+
+    def same_lengths(self, lengths: Sequence[int]) -> tuple[tuple[int, ...], NDArray[np.intp]] | None:
+        """Places of the window and of these texts, oldest first, as the function of this name has them.
+
+        Of the window those come first that are drawn first, so that they depend on it and on the lengths alone.
+        """
+        if not len(self.lengths) or not len(lengths):
+            return None
+        found = same_lengths(self.lengths[self._drawn[::-1]], lengths)
+        if found is None:
+            return None
+        people, own = found
+        return tuple(np.sort(self._drawn[::-1][people]).tolist()), own
+
+    @cached_property
+    def _drawn(self) -> NDArray[np.intp]:
+        return drawn(len(self.vectors), 0)
 
     @cached_property
     def neighbourhood(self) -> Neighbourhood:
@@ -122,6 +148,8 @@ class Comparison:
     """n, on both sides."""
     matched: bool
     """Whether both sides answer the same prompts. Where not, varied prompts make any producer look diverse."""
+    same_lengths: bool
+    """Whether both sides have as many texts in each quartile of the producer's lengths."""
     human_version: str
     produced: Diversity
     human: Diversity
@@ -145,11 +173,14 @@ class Missing:
     """How many there are."""
 
 
-def compare(human: HumanWindow, vectors: ArrayLike, pair_ids: Sequence[str] = ()) -> Comparison | Missing:
+def compare(
+    human: HumanWindow, vectors: ArrayLike, pair_ids: Sequence[str] = (), lengths: Sequence[int] = ()
+) -> Comparison | Missing:
     """Compare items, oldest first, (n, d) unit vectors of the window's encoder, with as many of the human window.
 
     Where at least ITEMS_MIN prompts are answered on both sides, only those are compared, the newest answer of each;
-    else the newest items with a draw from the window. Takes about a second for 10,000 items of 384 dimensions.
+    else texts of the same lengths, where these are known and the window has enough of such; else the newest items with
+    a draw from the window. Takes about a second for 10,000 items of 384 dimensions.
 
     The interval: the logarithm of VS_q of random halves of a sample varies as that of the whole sample does (the
     delete-half jackknife, Shao & Wu, Annals of Statistics 17:1176, 1989), on both sides. The halves are drawn from n
@@ -158,9 +189,13 @@ def compare(human: HumanWindow, vectors: ArrayLike, pair_ids: Sequence[str] = ()
     rows = np.asarray(vectors, np.float32)
     pairs = _pairs(human.pair_ids, pair_ids)
     matched = len(pairs) >= ITEMS_MIN
+    alike = None if matched else human.same_lengths(lengths)
     if matched:
         rows = rows[[theirs for _, theirs in pairs]]
         people = human.spread(tuple(ours for ours, _ in pairs))
+    elif alike is not None:
+        rows = rows[alike[1]]
+        people = human.spread(alike[0])
     else:
         items = min(len(rows), len(human.vectors))
         if items < ITEMS_MIN:
@@ -173,6 +208,7 @@ def compare(human: HumanWindow, vectors: ArrayLike, pair_ids: Sequence[str] = ()
     return Comparison(
         items=len(rows),
         matched=matched,
+        same_lengths=alike is not None,
         human_version=human.version,
         produced=own.diversity,
         human=people.diversity,
@@ -181,6 +217,28 @@ def compare(human: HumanWindow, vectors: ArrayLike, pair_ids: Sequence[str] = ()
         high=tuple((ratio * margin).tolist()),
         support=human.support(rows),
     )
+
+
+def same_lengths(people: ArrayLike, own: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
+    """The places of as many texts of people as of a producer in each quartile of the producer's lengths, ascending.
+
+    Both are given by their lengths, what is preferred last: of each quartile those are taken that stand last, as many
+    as both sides have. What is shorter than all of the producer's, or longer, is in none. None where these are fewer
+    than ITEMS_MIN, or than half of what there is to compare without: then the lengths have too little in common.
+    """
+    sides = [np.asarray(side, np.float64) for side in (people, own)]
+    items = min(map(len, sides))
+    if items < ITEMS_MIN:
+        return None
+    shortest, *bounds, longest = np.quantile(sides[1], (0.0, 0.25, 0.5, 0.75, 1.0))
+    quartiles = [np.where((side < shortest) | (side > longest), -1, np.searchsorted(bounds, side)) for side in sides]
+    found = []
+    for quartile in range(len(bounds) + 1):
+        of_quartile = [np.flatnonzero(side == quartile) for side in quartiles]
+        taken = min(map(len, of_quartile))
+        found.append([places[len(places) - taken :] for places in of_quartile])
+    theirs, ours = (np.sort(np.concatenate(side)) for side in zip(*found, strict=True))
+    return None if len(ours) < max(ITEMS_MIN, items / 2) else (theirs, ours)
 
 
 def near_self(vectors: ArrayLike, threshold: float) -> float:
@@ -220,16 +278,24 @@ class _Spread:
 
 def _spread(rows: _Rows) -> _Spread:
     half = len(rows) // 2
+    # Of halves of fewer items than dimensions the products are among those of all items: they are made once.
+    products = rows @ rows.T if half < rows.shape[1] else None
     logs: list[_Rows] = []
     for split in range(1, _SPLITS + 1):
         order = drawn(len(rows), split)
-        logs.extend(np.log(diversity(rows[part]).scores) for part in (order[:half], order[half : 2 * half]))
+        for part in (order[:half], order[half : 2 * half]):
+            found = _spectrum(products[np.ix_(part, part)]) if products is not None else _eigenvalues(rows[part])
+            logs.append(np.log(_figures(found, half, min(half, rows.shape[1])).scores))
     return _Spread(diversity(rows), np.std(logs, axis=0))
 
 
 def _eigenvalues(rows: _Rows) -> _Rows:
     wide = len(rows) < rows.shape[1]
-    found: _Rows = np.linalg.eigvalsh(rows @ rows.T if wide else rows.T @ rows).astype(np.float64, copy=False)
+    return _spectrum(rows @ rows.T if wide else rows.T @ rows)
+
+
+def _spectrum(products: _Rows) -> _Rows:
+    found: _Rows = np.linalg.eigvalsh(products).astype(np.float64, copy=False)
     return found
 
 

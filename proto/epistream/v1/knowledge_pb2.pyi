@@ -1517,6 +1517,7 @@ class CollapseAlarm(_message.Message):
     FIRST_LOW_FIELD_NUMBER: _builtins.int
     RECENT_FIELD_NUMBER: _builtins.int
     SLOPE_FIELD_NUMBER: _builtins.int
+    SAME_LENGTHS_FIELD_NUMBER: _builtins.int
     producer: _builtins.str
     """The producer. Empty for the namespace's store as a whole: what is in answers, whoever said it."""
     modality: Global___Modality.ValueType
@@ -1553,6 +1554,10 @@ class CollapseAlarm(_message.Message):
     """The lower end of the first ratio's interval, of order 1. Who has drifted is measured by it."""
     slope: _builtins.float
     """Their change from window to window. Unset for fewer than three."""
+    same_lengths: _builtins.bool
+    """Whether both sides have as many texts in each quartile of the producer's lengths. Not where prompts matched, where people have too few of such lengths, and of
+    what is no text: then people's items are a draw. Unset before there was this field.
+    """
     @_builtins.property
     def since_time(self) -> _timestamp_pb2.Timestamp:
         """When that was found."""
@@ -1593,10 +1598,11 @@ class CollapseAlarm(_message.Message):
         first_low: _builtins.float | None = ...,
         recent: _abc.Iterable[_builtins.float] | None = ...,
         slope: _builtins.float | None = ...,
+        same_lengths: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_first_low", b"_first_low", "_near_self", b"_near_self", "_slope", b"_slope", "_support", b"_support", "first_low", b"first_low", "near_self", b"near_self", "since_time", b"since_time", "slope", b"slope", "support", b"support", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_low", b"_first_low", "_near_self", b"_near_self", "_slope", b"_slope", "_support", b"_support", "accepted", b"accepted", "anchor", b"anchor", "drifted", b"drifted", "first_low", b"first_low", "items", b"items", "matched", b"matched", "missing", b"missing", "modality", b"modality", "near_self", b"near_self", "on", b"on", "producer", b"producer", "ratios", b"ratios", "recent", b"recent", "recovered", b"recovered", "revision", b"revision", "since_revision", b"since_revision", "since_time", b"since_time", "slope", b"slope", "support", b"support", "time", b"time", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_low", b"_first_low", "_near_self", b"_near_self", "_slope", b"_slope", "_support", b"_support", "accepted", b"accepted", "anchor", b"anchor", "drifted", b"drifted", "first_low", b"first_low", "items", b"items", "matched", b"matched", "missing", b"missing", "modality", b"modality", "near_self", b"near_self", "on", b"on", "producer", b"producer", "ratios", b"ratios", "recent", b"recent", "recovered", b"recovered", "revision", b"revision", "same_lengths", b"same_lengths", "since_revision", b"since_revision", "since_time", b"since_time", "slope", b"slope", "support", b"support", "time", b"time", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__first_low: _TypeAlias = _typing.Literal["first_low"]  # noqa: Y015
     _WhichOneofArgType__first_low: _TypeAlias = _typing.Literal["_first_low", b"_first_low"]  # noqa: Y015

@@ -356,10 +356,14 @@ def alarms_table(alarms: Sequence[pb.CollapseAlarm]) -> "Table":
             when(alarm.since_time) if alarm.HasField("since_time") else "",
             str(alarm.revision),
             f"{decisive.ratio:.2f} ({decisive.low:.2f} to {decisive.high:.2f})" if decisive else alarm.missing,
-            f"{alarm.items} {'matched' if alarm.matched else 'of people'}" if decisive else "",
+            f"{alarm.items} {_compared_with(alarm)}" if decisive else "",
             f"{alarm.slope:+.3f} a window" if alarm.HasField("slope") else "",
         )
     return table
+
+
+def _compared_with(alarm: pb.CollapseAlarm) -> str:
+    return "matched" if alarm.matched else "of these lengths" if alarm.same_lengths else "of people"
 
 
 def print_change(change: pb.Change) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 PARTS_MAX: Final = 10
-"""How many parts a figure names: the largest."""
+"""How many parts a figure names: the largest, or of items the newest."""
 _SURE: Final = 1.959964
 """Standard errors on each side of an interval that holds the true figure 95 times in 100."""
 
@@ -30,7 +30,8 @@ class Figure:
     alarm: bool = False
     """Whether the figure is one that somebody should look at."""
     parts: tuple[tuple[str, float], ...] = ()
-    """What it is made of, the largest first: style words, verdicts, missing labels, each with its share."""
+    """What it is made of, the largest first: style words, verdicts, missing labels, each with its share. Or the items
+    that are meant, the newest first."""
     producer: str = ""
     """Whose items it is of; empty for everybody's."""
 
@@ -81,3 +82,8 @@ def largest(counts: "Counter[str]", total: int) -> tuple[tuple[str, float], ...]
     """The PARTS_MAX most frequent as shares of a total; of equal ones the first by name."""
     order = sorted(counts.items(), key=lambda part: (-part[1], part[0]))
     return tuple((name, count / total) for name, count in order[:PARTS_MAX])
+
+
+def newest(items: Sequence[str], total: int) -> tuple[tuple[str, float], ...]:
+    """The PARTS_MAX newest of items that are concerned, oldest first, each with its share of a total."""
+    return tuple((item_id, 1 / total) for item_id in reversed(items[-PARTS_MAX:]))

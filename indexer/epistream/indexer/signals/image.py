@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from epistream.indexer.signals.figure import Figure, largest, mean, missing, share
+from epistream.indexer.signals.figure import Figure, largest, mean, missing, newest, share
 from epistream.indexer.signals.window import Window, field_names, number, texts
 from epistream.indexer.signals.words import content_words, is_english, is_generic, objects, spatial_relations
 from epistream.indexer.spectrum import ITEMS_MIN, diversity
@@ -72,11 +72,14 @@ def generic_alt(window: Window) -> Figure:
 
         |{a file's name, or `image of …`, or #content words < 3}| / |English texts|
 
-    Of those that are English, as far as can be told. Range 0 to 1. Unit: share. Source: own; `words.is_generic`.
+    Of those that are English, as far as can be told. `parts` has the newest items whose text says nothing.
+    Range 0 to 1. Unit: share. Source: own; `words.is_generic`.
     """
     cell = window.cell(pb.ORIGIN_CRAWLED, pb.MODALITY_IMAGE)
-    alts = [window.content(place) for place in cell if is_english(window.changes[place].knowledge)]
-    return share(sum(map(is_generic, alts)), len(alts), "no crawled image with an English text in the window")
+    asked = [place for place in cell if is_english(window.changes[place].knowledge)]
+    hits = [window.changes[place].item_id for place in asked if is_generic(window.content(place))]
+    found = share(len(hits), len(asked), "no crawled image with an English text in the window")
+    return replace(found, parts=newest(hits, len(asked)))
 
 
 def text_alignment(window: Window) -> Figure:

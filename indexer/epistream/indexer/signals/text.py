@@ -1,11 +1,9 @@
 """The cells of text: what crawled text adds and who confirms it, and how synthetic text becomes alike."""
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -15,7 +13,7 @@ from epistream.indexer.claim.facts import DATE, QUANTITY, TIME
 from epistream.indexer.signals.figure import Figure, entropy, mean, missing
 from epistream.indexer.signals.window import Window
 from epistream.indexer.signals.words import words
-from epistream.indexer.spectrum import ITEMS_MIN, Comparison, HumanWindow, Missing, diversity, slope
+from epistream.indexer.spectrum import ITEMS_MIN, Comparison, HumanWindow, Missing, diversity, same_lengths, slope
 from epistream.indexer.spectrum import compare as compare_windows
 from epistream.indexer.spectrum import near_self as nearness
 from epistream.v1 import knowledge_pb2 as pb
@@ -263,7 +261,7 @@ def _ratios(window: Window, order: int) -> Iterator[Figure]:
                 items=found.items,
                 low=found.low[order],
                 high=found.high[order],
-                parts=(("matched prompts" if found.matched else "unmatched prompts", 1.0),),
+                parts=tuple((name, 1.0) for name in _how(found)),
                 producer=producer,
             )
         else:
@@ -273,40 +271,45 @@ def _ratios(window: Window, order: int) -> Iterator[Figure]:
 def _compared(window: Window) -> Iterator[tuple[str, Comparison | Missing]]:
     """Of each synthetic producer the comparison with people's texts, as many.
 
-    Where both answer enough of the same prompts, with those; else with texts of the same quartiles of length.
+    Where both answer enough of the same prompts, with those; else with texts of the same lengths, as the collapse watch
+    has it; else with people's newest.
     """
     people = _people(window)
     for producer, places in _synthetic(window):
-        own = places[-SPECTRUM_MAX:]
-        prompts = [_prompt(window, place) for place in own]
-        known = set(filter(None, prompts))
-        theirs = [place for place in people if _prompt(window, place) in known]
+        own: Sequence[int] = places[-SPECTRUM_MAX:]
+        known = {prompt for place in own if (prompt := _prompt(window, place))}
+        theirs: Sequence[int] = [place for place in people if _prompt(window, place) in known]
+        alike = False
         if len({_prompt(window, place) for place in theirs}) < ITEMS_MIN:
-            theirs = _same_lengths(window, own, people)
+            own, theirs, alike = _of_same_lengths(window, own, people)
         if len(theirs) < ITEMS_MIN:
             yield producer, Missing("BELOW_MINIMUM", len(theirs))
         else:
             human = HumanWindow(window.vectors[theirs], [_prompt(window, place) for place in theirs])
-            yield producer, compare_windows(human, window.vectors[own], prompts)
+            found = compare_windows(human, window.vectors[own], [_prompt(window, place) for place in own])
+            yield producer, replace(found, same_lengths=alike) if isinstance(found, Comparison) else found
+
+
+def _how(found: Comparison) -> Iterator[str]:
+    """How both sides were chosen."""
+    yield "matched prompts" if found.matched else "unmatched prompts"
+    if found.same_lengths:
+        yield "same lengths"
+
+
+def _of_same_lengths(
+    window: Window, own: Sequence[int], people: Sequence[int]
+) -> tuple[Sequence[int], Sequence[int], bool]:
+    """A producer's texts and as many of people's, and whether they are of the same lengths; else the newest."""
+    sides = [[len(window.content(place)) for place in side] for side in (people, own)]
+    found = same_lengths(*sides)
+    if found is None:
+        return own, people[-len(own) :], False
+    return [own[at] for at in found[1]], [people[at] for at in found[0]], True
 
 
 def _prompt(window: Window, place: int) -> str:
     return window.changes[place].knowledge.prompt
-
-
-def _same_lengths(window: Window, own: Sequence[int], people: Sequence[int]) -> list[int]:
-    """As many of people's newest texts from each quartile of the producer's lengths as it has there."""
-    lengths = np.array([len(window.content(place)) for place in own], np.float64)
-    if not len(lengths):
-        return []
-    bounds = np.quantile(lengths, (0.25, 0.5, 0.75))
-    wanted = Counter(np.searchsorted(bounds, lengths).tolist())
-    theirs = np.searchsorted(bounds, [len(window.content(place)) for place in people]).tolist()
-    found: list[int] = []
-    for bucket, count in sorted(wanted.items()):
-        of_bucket = (place for place, at in zip(reversed(people), reversed(theirs), strict=True) if at == bucket)
-        found.extend(islice(of_bucket, count))
-    return sorted(found)
 
 
 def _trigrams(found: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -16,7 +16,7 @@ import numpy as np
 from google.protobuf import struct_pb2
 
 from epistream.indexer.claim import claim_of, compare
-from epistream.indexer.signals.figure import Figure, largest, mean, p95, share
+from epistream.indexer.signals.figure import Figure, largest, mean, newest, p95, share
 from epistream.indexer.signals.window import READ_MAX, Said, Window, field_names, number
 from epistream.indexer.signals.words import objects, singular, verbs
 from epistream.v1 import knowledge_pb2 as pb
@@ -209,13 +209,15 @@ def frozen_share(window: Window) -> Figure:
 
         |videos with coherence >= 0.98 and #verbs of motion < 0.1 #verbs over all captions, or no verb| / |videos|
 
-    Range 0 to 1. Unit: share. Source: own.
+    `parts` has the newest such videos. Range 0 to 1. Unit: share. Source: own.
     """
-    videos = _videos(window)
-    hits = sum(
-        _coherence(window, video) >= FROZEN_COHERENCE and _motion(window, video) < FROZEN_MOTION for video in videos
-    )
-    return share(hits, len(videos), _NO_SEGMENTS)
+    videos = _by_video(window)
+    hits = [
+        window.changes[whole].item_id
+        for whole, segments in videos.items()
+        if _coherence(window, segments) >= FROZEN_COHERENCE and _motion(window, segments) < FROZEN_MOTION
+    ]
+    return replace(share(len(hits), len(videos), _NO_SEGMENTS), parts=newest(hits, len(videos)))
 
 
 def physical_share(window: Window) -> Figure:
@@ -257,10 +259,15 @@ def completeness(window: Window) -> Figure:
 
 def _videos(window: Window) -> list[list[int]]:
     """Of each synthetic video the places of its segments' captions, those with vectors, at least two."""
-    return window.remembered("videos", lambda: list(_segmented(window)))
+    return list(_by_video(window).values())
 
 
-def _segmented(window: Window) -> Iterator[list[int]]:
+def _by_video(window: Window) -> dict[int, list[int]]:
+    """The same by the place of the video, oldest first."""
+    return window.remembered("videos", lambda: dict(_segmented(window)))
+
+
+def _segmented(window: Window) -> Iterator[tuple[int, list[int]]]:
     segments: dict[int, list[int]] = {}
     for place in window.cell(pb.ORIGIN_SYNTHETIC, pb.MODALITY_VIDEO):
         for whole in window.parents(place):
@@ -268,7 +275,7 @@ def _segmented(window: Window) -> Iterator[list[int]]:
                 segments.setdefault(whole, []).append(place)
     for whole in sorted(segments):
         if len(segments[whole]) > 1:
-            yield sorted(segments[whole], key=lambda place: (_start(window, place), place))
+            yield whole, sorted(segments[whole], key=lambda place: (_start(window, place), place))
 
 
 def _is_part(window: Window, place: int, whole: int) -> bool:
