@@ -348,7 +348,7 @@ def test_kafkas_group_is_told_how_far_the_store_is(kafka: Kafka, folder: Path) -
         wait_until(lambda: group_offset(admin, group, topic) == 10, "the group's offset")
         send(kafka, topic, facts(namespace, range(10, 13)))
         process.await_head(namespace, 13)
-        wait_until(lambda: group_offset(admin, group, topic) == 13, "the group's offset", seconds=10)
+        wait_until(lambda: group_offset(admin, group, topic) == 13, "the group's offset")
 
 
 def test_a_group_that_refused_is_told_again_though_nothing_new_has_come(
@@ -372,7 +372,7 @@ def test_a_group_that_refused_is_told_again_though_nothing_new_has_come(
             wait_until(lambda: "does not take our positions" in caplog.text, "the refusal")
             assert group_offset(admin, group, topic) < 3
             member.close()
-            wait_until(lambda: group_offset(admin, group, topic) == 3, "the group's offset", seconds=10)
+            wait_until(lambda: group_offset(admin, group, topic) == 3, "the group's offset")
 
 
 def test_where_to_read_can_be_decided_only_while_no_service_runs(kafka: Kafka, folder: Path) -> None:

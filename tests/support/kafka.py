@@ -106,11 +106,17 @@ class Kafka:
 
 
 def _made(admin: Any, topics: dict[str, dict[str, Any]]) -> bool:
-    """Makes them; False if too few of the cluster's brokers run for the copies they are to have."""
-    from kafka.errors import InvalidReplicationFactorError
+    """Makes them; False if the cluster cannot now, such as with too few brokers for the copies they are to have."""
+    from kafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlreadyExistsError
 
     try:
         admin.create_topics(topics, wait_for_metadata=True)
+    except TopicAlreadyExistsError:  # so the answer to an earlier try was lost: nobody else takes such a name
+        return True
     except InvalidReplicationFactorError:
+        return False
+    except KafkaError as error:
+        if not error.retriable:
+            raise
         return False
     return True

@@ -211,6 +211,7 @@ def test_texts_are_compared_with_people_s_of_such_lengths_and_it_is_kept(engine:
     people, short, long = by.values()
     for number, one in enumerate([*people, *short]):
         one.content = f"{one.content:.<{60 if number % 2 and one in people else 40}}"
+        one.content += " " * (number % 300)  # white space makes no text longer
     for one in long:
         one.content = f"{one.content:.<100}"
     commit(engine, *people, *short[:EVERY], *long[:EVERY])
@@ -219,6 +220,24 @@ def test_texts_are_compared_with_people_s_of_such_lengths_and_it_is_kept(engine:
 
     assert [(one.items, one.same_lengths, one.matched) for one in of(found)] == [(EVERY, True, False)]
     assert [(one.items, one.same_lengths) for one in of(found, "llama")] == [(EVERY, False)], "people have none so long"
+
+
+def test_texts_that_are_compared_by_length_from_now_on_have_another_measure(engine: Engine) -> None:
+    people, own = (texts(kinds(ALL_KINDS, ITEMS, at), "Said", name) for at, name in enumerate(["ada", "gpt"]))
+    for one in people:
+        one.content = f"{one.content:.<40}"
+    for number, one in enumerate(own):
+        one.content = f"{one.content:.<{100 if number < EVERY else 40}}"
+    commit(engine, *people, *own[:EVERY])
+    (before,) = of(watch(engine))
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=ns_pb.Policy(watch_items=EVERY)))
+    commit(engine, *own[EVERY : 2 * EVERY])
+
+    (found,) = of(watch(engine))
+
+    assert (before.same_lengths, found.same_lengths) == (False, True)
+    assert (found.windows, list(found.recent)) == (2, [found.ratios[1].ratio])
+    assert found.first_low == found.ratios[1].low
 
 
 def test_what_is_no_text_is_not_compared_by_length(engine: Engine) -> None:

@@ -15,7 +15,7 @@ SAME_KIND = [
 ]
 
 
-@pytest.mark.parametrize("value", SAME_KIND, ids=repr)
+@pytest.mark.parametrize("value", SAME_KIND, ids=[f"{n} {type(value).__name__}" for n, value in enumerate(SAME_KIND)])
 def test_it_becomes_another_of_its_type_that_is_no_shorter(value: Any) -> None:
     kept = repr(value)
     changed = other(value)

@@ -122,7 +122,9 @@ def test_of_each_quartile_of_lengths_as_many_are_taken_as_both_sides_have(people
 
     found = same_lengths(people, own)
 
-    assert (found is not None) == (sum(both.values()) >= max(ITEMS_MIN, min(len(people), len(own)) / 2))
+    without = min(len(people), len(own)) / len(own)
+    halves = all(both[of] >= there[1][of] * without / 2 for of in range(4))
+    assert (found is not None) == (sum(both.values()) >= ITEMS_MIN and halves)
     for side, taken in zip((people, own), found or (), strict=False):
         for of, count in both.items():
             places = [place for place, size in enumerate(side) if quartile(size) == of]
@@ -158,6 +160,17 @@ def test_where_people_have_too_few_of_such_lengths_they_are_drawn_and_it_is_said
     assert longer == unknown == compare(HumanWindow(people, lengths=[30] * 200), machine)
 
 
+def test_what_a_producer_repeats_at_lengths_that_people_do_not_have_is_looked_at() -> None:
+    people, varied, repeated = unit(1, 200, 16), unit(2, 60, 16), unit(3, 60, 16, kinds=2)
+    human = HumanWindow(people, lengths=[20 + place % 40 for place in range(200)])
+    own = np.stack([varied, repeated], axis=1).reshape(120, 16)
+
+    found = compare(human, own, lengths=[20 + place % 40 if place % 2 == 0 else 300 for place in range(120)])
+
+    assert isinstance(found, Comparison)
+    assert (found.items, found.same_lengths) == (120, False)
+
+
 def test_what_a_window_has_of_such_lengths_depends_on_it_and_the_lengths_alone() -> None:
     sizes = [10 + place * 37 % 290 for place in range(200)]
     own = [10 + place * 17 % 110 for place in range(90)]
@@ -175,12 +188,12 @@ def test_what_a_window_has_of_such_lengths_depends_on_it_and_the_lengths_alone()
 TAKEN = (76, (0, 1, 2, 8, 9, 10, 16, 17))
 
 
-def test_what_a_window_remembers_is_bounded() -> None:
+def test_a_window_remembers_what_is_drawn_and_no_chosen_places() -> None:
     human = HumanWindow(unit(1, 200, 16))
-    for place in range(100):
-        human.spread((*range(40), 100 + place))
-    assert human.spread((*range(40), 199)) is human.spread((*range(40), 199))
-    assert human._spread_of.cache_info().currsize == 64
+    chosen = tuple(range(40))
+    assert human.spread(40) is human.spread(40)
+    assert human.spread(chosen) is not human.spread(chosen)
+    assert np.array_equal(human.spread(chosen).errors, human.spread(chosen).errors)
 
 
 def test_each_item_of_a_window_has_a_length_or_none_has() -> None:

@@ -45,7 +45,7 @@ class Anchor:
     prompts: tuple[str, ...]
     """`prompt_key` of what each answers."""
     lengths: tuple[int, ...]
-    """How many characters each says, all of them. Empty for what is no text: of that the words do not tell how much."""
+    """`text_length` of each. Empty for what is no text: of that the words do not tell how much."""
     digest: str
     """Names the window by its vectors and contents: 16 hexadecimal digits."""
 
@@ -170,6 +170,11 @@ def prompt_key(prompt: str) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:32] if canonical else ""
 
 
+def text_length(text: str) -> int:
+    """How many characters a text has, its form aside: white space that is added to it makes it no longer."""
+    return len(canonical_text(text))
+
+
 def _grow(
     window: _Window, catalog: Catalog, config: NamespaceConfig, modality: pb.Modality.ValueType, head: int
 ) -> None:
@@ -195,6 +200,6 @@ def _anchor(rows: Sequence[Committed]) -> Anchor:
         vectors=np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(len(rows), -1),
         contents=tuple(knowledge.content[:CHARACTERS_MAX] for knowledge in said),
         prompts=tuple(prompt_key(knowledge.prompt) for knowledge in said),
-        lengths=tuple(len(knowledge.content) for knowledge in said if knowledge.modality == pb.MODALITY_TEXT),
+        lengths=tuple(text_length(knowledge.content) for knowledge in said if knowledge.modality == pb.MODALITY_TEXT),
         digest=digest.hexdigest()[:16],
     )

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epistream.indexer import generated, spectrum
-from epistream.indexer.anchors import Anchor, Anchors, prompt_key
+from epistream.indexer.anchors import Anchor, Anchors, prompt_key, text_length
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.clock import Clock
 from epistream.indexer.collapse import Alarm
@@ -164,7 +164,7 @@ class _Rows:
     """Their keys. None of the store as a whole, which has the anchors' own answers in it: on their prompts it would be
     as diverse as they are."""
     lengths: list[int]
-    """Of texts; none of what is no text."""
+    """`text_length` of texts; none of what is no text."""
 
 
 def _rows(catalog: Catalog, window: Window) -> _Rows:
@@ -177,9 +177,14 @@ def _rows(catalog: Catalog, window: Window) -> _Rows:
     rows = catalog.chosen(number, revisions)
     joined = b"".join(row.embedding or b"" for row in rows)
     vectors = np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(len(rows), -1)
-    said = [pb.Change.FromString(row.change).knowledge for row in rows]
-    prompts = [] if window.producer == WHOLE else [prompt_key(knowledge.prompt) for knowledge in said]
-    lengths = [len(knowledge.content) for knowledge in said] if window.modality == pb.MODALITY_TEXT else []
+    prompts: list[str] = []
+    lengths: list[int] = []
+    for row in rows:
+        said = pb.Change.FromString(row.change).knowledge
+        if window.producer != WHOLE:
+            prompts.append(prompt_key(said.prompt))
+        if window.modality == pb.MODALITY_TEXT:
+            lengths.append(text_length(said.content))
     return _Rows(vectors, prompts, lengths)
 
 
@@ -187,7 +192,8 @@ def _after(window: Window, found: Comparison | Missing, anchor: Anchor | None, n
     """What is known after a window, without the times."""
     known = window.known
     before = _alarm(known)
-    if anchor is not None and known.anchor not in ("", anchor.digest):
+    alike = found.same_lengths if isinstance(found, Comparison) else known.same_lengths
+    if anchor is not None and (known.anchor not in ("", anchor.digest) or known.same_lengths != alike):
         # Its ratios to other items of people say nothing beside those to these.
         before = replace(before, recovered=0, first_low=None, ratios=())
     after = before.after(found)
@@ -206,6 +212,7 @@ def _after(window: Window, found: Comparison | Missing, anchor: Anchor | None, n
         first_low=after.first_low,
         recent=after.ratios,
         slope=after.slope,
+        same_lengths=alike,
     )
     if known.HasField("since_time"):
         told.since_time.CopyFrom(known.since_time)
@@ -213,7 +220,7 @@ def _after(window: Window, found: Comparison | Missing, anchor: Anchor | None, n
     if isinstance(found, Missing):
         told.missing = found.reason
         return told
-    told.matched, told.same_lengths, told.support = found.matched, found.same_lengths, found.support
+    told.matched, told.support = found.matched, found.support
     figures = zip(ORDERS, found.produced.scores, found.ratio, found.low, found.high, strict=True)
     for order, score, ratio, low, high in figures:
         told.ratios.add(order=order, score=score, ratio=ratio, low=low, high=high)

@@ -23,7 +23,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -36,7 +36,6 @@ ITEMS_MIN: Final = 32
 """Fewer are not compared: the figures of so few are near n, whatever they are."""
 
 _SPLITS: Final = 12
-_SPREADS_KEPT: Final = 64
 _SUPPORT_ITEMS: Final = 256
 _SURE: Final = 1.96
 """Standard errors on each side of an interval that holds the true figure 95 times in 100."""
@@ -75,8 +74,8 @@ def diversity(rows: ArrayLike) -> Diversity:
 class HumanWindow:
     """What a frozen set of people's items looks like. Frozen, and named by its content; any thread.
 
-    What it answered last is remembered: the first comparison of 10,000 items takes a second, a later one with the same
-    of the window's items half of it.
+    What a draw of so many of its items amounts to is remembered: the first comparison of 10,000 items takes a second, a
+    later one with as many half of it.
     """
 
     def __init__(self, vectors: ArrayLike, pair_ids: Sequence[str] = (), lengths: Sequence[int] = ()) -> None:
@@ -93,7 +92,7 @@ class HumanWindow:
             raise ValueError(f"expected a length for each of {len(self.vectors)} rows, found {len(self.lengths)}")
         self.mean: Final[_Rows] = self.vectors.astype(np.float64).mean(axis=0)
         self.version: Final = hashlib.sha256(self.vectors.astype("<f4").tobytes()).hexdigest()[:16]
-        self._spread_of = lru_cache(_SPREADS_KEPT)(self._spread)
+        self._spreads: dict[int, _Spread] = {}
 
     def centred(self, vectors: ArrayLike) -> _Rows:
         """Rows less the window's mean, at length one again, float64. A row that is the mean has no direction: zeros."""
@@ -104,11 +103,11 @@ class HumanWindow:
 
     def spread(self, places: int | tuple[int, ...]) -> "_Spread":
         """The figures of these places of the window, or of so many that are drawn once and for all."""
-        return self._spread_of(places)
-
-    def _spread(self, places: int | tuple[int, ...]) -> "_Spread":
-        rows = list(places) if isinstance(places, tuple) else self._drawn[:places]
-        return _spread(self.centred(self.vectors[rows]))
+        if isinstance(places, tuple):
+            return _spread(self.centred(self.vectors[list(places)]))
+        if places not in self._spreads:
+            self._spreads[places] = _spread(self.centred(self.vectors[self._drawn[:places]]))
+        return self._spreads[places]
 
     def same_lengths(self, lengths: Sequence[int]) -> tuple[tuple[int, ...], NDArray[np.intp]] | None:
         """Places of the window and of these texts, oldest first, as the function of this name has them.
@@ -224,7 +223,8 @@ def same_lengths(people: ArrayLike, own: ArrayLike) -> tuple[NDArray[np.intp], N
 
     Both are given by their lengths, what is preferred last: of each quartile those are taken that stand last, as many
     as both sides have. What is shorter than all of the producer's, or longer, is in none. None where these are fewer
-    than ITEMS_MIN, or than half of what there is to compare without: then the lengths have too little in common.
+    than ITEMS_MIN, or in one of the quartiles than half of what would be compared of it without: then the lengths have
+    too little in common, and what a producer says at lengths that people hardly have would not be looked at.
     """
     sides = [np.asarray(side, np.float64) for side in (people, own)]
     items = min(map(len, sides))
@@ -236,9 +236,11 @@ def same_lengths(people: ArrayLike, own: ArrayLike) -> tuple[NDArray[np.intp], N
     for quartile in range(len(bounds) + 1):
         of_quartile = [np.flatnonzero(side == quartile) for side in quartiles]
         taken = min(map(len, of_quartile))
+        if taken < len(of_quartile[1]) * items / len(sides[1]) / 2:
+            return None
         found.append([places[len(places) - taken :] for places in of_quartile])
     theirs, ours = (np.sort(np.concatenate(side)) for side in zip(*found, strict=True))
-    return None if len(ours) < max(ITEMS_MIN, items / 2) else (theirs, ours)
+    return None if len(ours) < ITEMS_MIN else (theirs, ours)
 
 
 def near_self(vectors: ArrayLike, threshold: float) -> float:

@@ -1556,7 +1556,8 @@ class CollapseAlarm(_message.Message):
     """Their change from window to window. Unset for fewer than three."""
     same_lengths: _builtins.bool
     """Whether both sides have as many texts in each quartile of the producer's lengths. Not where prompts matched, where people have too few of such lengths, and of
-    what is no text: then people's items are a draw. Unset before there was this field.
+    what is no text: then people's items are a draw. Of the newest window that was compared: `first_low`, `recent` and the count towards clearing begin anew where it
+    changes. Unset before there was this field.
     """
     @_builtins.property
     def since_time(self) -> _timestamp_pb2.Timestamp:

@@ -1,6 +1,6 @@
 """Runs the collapse watch beside the writer: a thread that compares what is due and hands the result to the writer.
 
-A window of 250 takes 25 ms of a core and a transaction, and a flood of synthetic knowledge makes many due each second.
+A window of 250 takes 40 ms of a core and a transaction, and a flood of synthetic knowledge makes many due each second.
 So the thread rests nine times as long as it has worked: it takes a tenth of a core at most, falls behind, and catches
 up.
 """

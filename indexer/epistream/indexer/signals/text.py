@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from epistream.indexer.anchors import text_length
 from epistream.indexer.claim import Claim, claim_of, compare
 from epistream.indexer.claim.facts import DATE, QUANTITY, TIME
 from epistream.indexer.signals.figure import Figure, entropy, mean, missing
@@ -301,7 +302,7 @@ def _of_same_lengths(
     window: Window, own: Sequence[int], people: Sequence[int]
 ) -> tuple[Sequence[int], Sequence[int], bool]:
     """A producer's texts and as many of people's, and whether they are of the same lengths; else the newest."""
-    sides = [[len(window.content(place)) for place in side] for side in (people, own)]
+    sides = [[text_length(window.content(place)) for place in side] for side in (people, own)]
     found = same_lengths(*sides)
     if found is None:
         return own, people[-len(own) :], False
