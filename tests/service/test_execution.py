@@ -220,23 +220,72 @@ def f(x):
     (one,) = guard(x)
 """
 """What is put after it is not changed by any of the six mutants, and four of them make it raise something."""
+GUARDED = GUARD + "    return one\n"
+DECO = "def deco(g):\n    return lambda *xs: g(*xs)\n"
+DECORATED = DECO + GUARDED.replace("def f", "@deco\ndef f")
+"""With `deco` emptied `f` is None, as with its result made None. Both are of the six, for two that raise something."""
+METHOD = "class Holder:\n    @deco\n    def m(self, x): return f(x)\n"
+A_LIST_ITSELF = "class Kept(list):\n    __next__ = list.pop\nclass Holder:\n    __iter__ = lambda self: Kept([5])\n"
 RUN_ONLY = {
-    "called": asserts("f(5)"),
-    "true whatever comes": asserts("assert f(5) == 5 or True"),
-    "true of almost anything": asserts("assert f(5) != 17"),
-    "its text": asserts("assert str(f(5))"),
-    "compared with nothing": asserts("x = f(5)\ny = [x, x]", "assert y is y"),
-    "kept in a check": pb.Tests(language="python", check="def check(c):\n    kept = [c(5)]", entry_point="f"),
-    "called, and what it raises not asked for": asserts("f(5)", "try:\n    f(-5)\nexcept ValueError:\n    pass"),
+    "called": (GUARDED, asserts("f(5)")),
+    "true whatever comes": (GUARDED, asserts("assert f(5) == 5 or True")),
+    "true of almost anything": (GUARDED, asserts("assert f(5) != 17")),
+    "its text": (GUARDED, asserts("assert str(f(5))")),
+    "compared with nothing": (GUARDED, asserts("x = f(5)\ny = [x, x]", "assert y is y")),
+    "kept in a check": (
+        GUARDED,
+        pb.Tests(language="python", check="def check(c):\n    kept = [c(5)]", entry_point="f"),
+    ),
+    "called, and what it raises not asked for": (
+        GUARDED,
+        asserts("f(5)", "try:\n    f(-5)\nexcept ValueError:\n    pass"),
+    ),
+    "listed": (GUARD + "    yield one\n", asserts("list(f(5))", "tuple(f(5))")),
+    "listed, from an iterator that is a list": (f"{GUARD}    return Holder()\n{A_LIST_ITSELF}", asserts("list(f(5))")),
+    "called, and decorated": (DECORATED, asserts("f(5)")),
+    "called, and decorated, after another": (DECORATED, asserts("guard(5)", "f(5)")),
+    "handed over, and decorated": (DECORATED, asserts("list(map(f, [5]))")),
+    "a method, called, and decorated": (DECO + GUARDED + METHOD, asserts("Holder().m(5)")),
 }
 
 
 @pytest.mark.parametrize("name", RUN_ONLY)
 def test_r27_tests_that_pass_whatever_the_program_answers_are_vacuous(verifier: Verifier, name: str) -> None:
-    result = verifier.verify(GUARD + "    return one\n", RUN_ONLY[name])
+    content, tests = RUN_ONLY[name]
+    result = verifier.verify(content, tests)
     assert (result.verdict, result.reason) == (Verdict.VACUOUS, "the tests pass whatever the program answers"), result
     # By the mutants alone they would be good.
     assert (result.mutants, result.killed) == (6, 4)
+
+
+WHEN_HANDED_BACK = {
+    "ends": "import os; os._exit(1)",
+    "raises": "raise ValueError(one)",
+    "computes": "while True: pass",
+    "waits": "import time; time.sleep(60)",
+}
+"""What a program may do that is handed a value which it never gave."""
+
+
+@pytest.mark.parametrize("name", WHEN_HANDED_BACK)
+def test_r27_a_program_gains_nothing_by_how_it_takes_a_changed_answer(verifier: Verifier, name: str) -> None:
+    content = f"{GUARD}    if one != 5:\n        {WHEN_HANDED_BACK[name]}\n    return one\n"
+    caught = "try:\n    f(f(5))\nexcept Exception: pass\nexcept BaseException: assert 0"
+    for tests in (asserts("f(f(5))"), asserts("f(5)", caught)):
+        result = verifier.verify(content, tests, Limits(wall_seconds=3, cpu_seconds=0.5))
+        assert (result.verdict, result.killed) == (Verdict.VACUOUS, 4), result
+
+
+def test_r27_tests_that_end_without_a_report_for_another_answer_have_not_looked(verifier: Verifier) -> None:
+    result = verifier.verify(GUARDED, asserts("import os\nif f(5) != 5: os._exit(1)"))
+    assert (result.verdict, result.reason) == (Verdict.VACUOUS, "the tests pass whatever the program answers"), result
+
+
+def test_tests_that_sleep_at_another_answer_end_in_time(verifier: Verifier) -> None:
+    """Without the program, too. To be late by the clock is not counted as looking: the machine may be."""
+    tests = asserts("import time\nx = f(5)\nwhile x != 5: time.sleep(0.01)")
+    result = verifier.verify("def f(x):\n    return x\n", tests, Limits(wall_seconds=5, mutants=1))
+    assert (result.verdict, result.mutants, result.killed) == (Verdict.VACUOUS, 1, 1), result
 
 
 LOOKED_AT = {
@@ -256,6 +305,12 @@ LOOKED_AT = {
     "its length": ("return type('', (), {'__len__': lambda self: one})()", "assert len(f(5)) == 5"),
     "by a loop": ("return one", "while f(5) != 5: pass"),
     "by waiting": ("return one", "import time\nwhile f(5) != 5: time.sleep(0.01)"),
+    "by computing on and on": ("return one", "x = f(5)\nwhile x != 5: pass"),
+    "that it has an object": (
+        "import types\n    return types.SimpleNamespace(g=guard)",
+        "assert f(5).g(5) == [5]",
+    ),
+    "a name of its own": ("return one\nLIMIT = 5", "assert LIMIT == 5\nf(5)"),
     "what it raises": ("if one == 5: raise KeyError(one)", "try:\n    f(5)\nexcept KeyError: pass\nelse: assert 0"),
     "when it raises": (
         "yield one\n    raise KeyError(one)",

@@ -1,11 +1,13 @@
 """What a program's answers become for tests that may look at none of them."""
 
+import socket
 from collections import Counter
 from typing import Any
 
 import pytest
 
-from epistream.services.execution.inside.probing import CHANGES, other
+from epistream.services.execution.inside.probing import CHANGES, Misquoted, Unending, other
+from epistream.services.execution.inside.values import Channel
 
 SAME_KIND = [
     *(True, False, 0, -1, 2**70, 1j, "", "a", b"", b"a"),
@@ -34,3 +36,26 @@ def test_what_is_no_number_becomes_one_and_nothing_something() -> None:
 def test_what_is_of_another_type_becomes_nothing(value: object) -> None:
     assert other(value) is None
     assert CHANGES["nothing"](value) is None
+
+
+@pytest.mark.parametrize("error", [RecursionError, MemoryError])
+def test_what_cannot_be_copied_becomes_nothing(error: type[Exception]) -> None:
+    def failing(_: object) -> None:
+        raise error
+
+    ours, its = socket.socketpair()
+    with ours, its:
+        Channel(its.fileno()).send(["v", ["l", [1, 2]]])
+        assert Misquoted(ours.fileno(), failing, 0).ask("call", "f", [], {}) is None
+
+
+def test_tests_that_call_on_and_on_are_broken_off() -> None:
+    ours, its = socket.socketpair()
+    with ours, its:
+        program = Misquoted(ours.fileno(), other, 10)
+        program.calls = 100
+        Channel(its.fileno()).send(["v", 5])
+        assert program.ask("call", "f", [], {}) == 6
+        program.calls = 101
+        with pytest.raises(Unending):
+            program.ask("call", "f", [], {})

@@ -111,6 +111,10 @@ class _Outcome:
     seconds: float = 0.0
     looked: bool = False
     """Whether a test failed at what the program answers, not only at what it raised or at how it ended."""
+    busy: bool = False
+    """Whether the tests' own process used up its CPU time."""
+    objects: tuple[str, ...] = ()
+    """The names under which the program had nothing but objects of its own, such as functions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,8 @@ class _Runs:
         self._program, self._judge = program, judge
         self._tests, self._limits, self._deadline = tests, limits, deadline
         self._changes: list[str] = []
+        self._plain = _Outcome()
+        """What the program as it is came to."""
 
     def started(self, content: str) -> Result | None:
         """Start both. Returns the result when the program is none. Raises OutOfTime, SandboxEnded."""
@@ -154,7 +160,7 @@ class _Runs:
 
     def verdict(self) -> Result:
         """Run the program; when it passes, its mutants. Raises OutOfTime, SandboxEnded."""
-        outcome = self._outcome(_AS_IT_IS, self._limits.cpu_seconds, self._deadline)
+        outcome = self._plain = self._outcome(_AS_IT_IS, self._limits.cpu_seconds, self._deadline)
         # What its mutants write says nothing.
         self._program.stop_keeping()
         if outcome.failed:
@@ -163,7 +169,7 @@ class _Runs:
         if not outcome.calls:
             return Result(verdict=Verdict.VACUOUS, reason="the tests use nothing of the program")
         tried = chosen(self._changes, self._limits.mutants)
-        noticed = [found for mutant in tried if (found := self._tried(_Subject(mutant), outcome.seconds)).failed]
+        noticed = [found for mutant in tried if (found := self._tried(mutant)).failed]
         counted = Result(
             verdict=Verdict.VACUOUS,
             reason=f"every test passes, and {len(noticed)} of {len(tried)} mutants are noticed",
@@ -172,11 +178,11 @@ class _Runs:
         )
         if not tried or len(noticed) < LEAST_KILL_RATE * len(tried):
             return counted
-        if not self._look(noticed, outcome.seconds):
+        if not self._look(noticed):
             return replace(counted, reason="the tests pass whatever the program answers")
         return replace(counted, verdict=Verdict.VERIFIED)
 
-    def _look(self, noticed: Sequence[_Outcome], seconds: float) -> bool:
+    def _look(self, noticed: Sequence[_Outcome]) -> bool:
         """Whether the tests look at what the program answers. Mutants may be noticed for what they raise alone.
 
         Where no mutant has shown it, the program is run again, and told to the tests by other answers than its own.
@@ -185,28 +191,43 @@ class _Runs:
         return (
             bool(self._tests.cases)
             or any(each.looked for each in noticed)
-            or any(self._tried(_Subject(answers=each), seconds).failed for each in _MISQUOTED)
+            or any(self._seen(each) for each in _MISQUOTED)
         )
 
-    def _tried(self, subject: _Subject, seconds: float) -> _Outcome:
-        """What the tests say of something else than the program: to take several times as long fails them, too."""
-        deadline = min(self._deadline, time.monotonic() + 1.0 + 8 * seconds)
-        return self._outcome(subject, 0.05 + 4 * seconds, deadline)
+    def _seen(self, answers: str) -> bool:
+        """Whether the tests themselves take other answers otherwise: by failing, or by computing on and on.
+
+        Nothing else is a sign of that. The program may end, or wait, when tests hand it what it never gave. A machine
+        may stand still: to be late by the clock decides nothing, and leaves time for what comes then.
+        """
+        now = time.monotonic()
+        deadline = now + (self._deadline - now) / 2
+        found = self._outcome(_Subject(answers=answers), 1.0 + 4 * self._plain.seconds, deadline)
+        return found.looked or found.busy
+
+    def _tried(self, mutant: int) -> _Outcome:
+        """What the tests say of a mutant: to take several times as long fails them, too."""
+        deadline = min(self._deadline, time.monotonic() + 1.0 + 8 * self._plain.seconds)
+        return self._outcome(_Subject(mutant), 0.05 + 4 * self._plain.seconds, deadline)
 
     def _outcome(self, subject: _Subject, cpu_seconds: float, deadline: float) -> _Outcome:
         """Run all tests; of anything but the program as it is, up to the first process in which one fails."""
         began = time.monotonic()
+        parts: list[_Outcome] = []
         failed: list[Failed] = []
-        calls = 0
-        looked = False
         for case in self._parts():
-            outcome = self._part(subject, case, cpu_seconds, deadline)
-            failed += outcome.failed
-            calls += outcome.calls
-            looked |= outcome.looked
+            parts.append(self._part(subject, case, cpu_seconds, deadline))
+            failed += parts[-1].failed
             if failed and (subject != _AS_IT_IS or len(failed) >= _FAILED_MOST):
                 break
-        return _Outcome(tuple(failed[:_FAILED_MOST]), calls, time.monotonic() - began, looked)
+        return _Outcome(
+            failed=tuple(failed[:_FAILED_MOST]),
+            calls=sum(part.calls for part in parts),
+            seconds=time.monotonic() - began,
+            looked=any(part.looked for part in parts),
+            busy=any(part.busy for part in parts),
+            objects=tuple(name for part in parts for name in part.objects),
+        )
 
     def _parts(self) -> Iterator[int | None]:
         """What needs a process of its own: each case of a script by its number, and None for all other tests."""
@@ -216,10 +237,12 @@ class _Runs:
             yield from range(len(self._tests.cases))
 
     def _part(self, subject: _Subject, case: int | None, cpu_seconds: float, deadline: float) -> _Outcome:
-        asked = {"do": "run", "cpu_seconds": cpu_seconds}
-        # That it is misquoted the program must not know: it could end, and so fail tests that look at nothing.
-        of_program = {**asked, "mutant": subject.mutant, "script": case is not None}
-        of_tests = {**asked, "case": case, "answers": subject.answers}
+        objects = () if subject.answers else self._plain.objects
+        told = {"case": case, "answers": subject.answers, "calls": self._plain.calls, "objects": objects}
+        of_tests = {"do": "run", "cpu_seconds": cpu_seconds, **told}
+        # That it is misquoted the program must not know, and not by its time either: it could answer otherwise.
+        its_seconds = self._limits.cpu_seconds if subject.answers else cpu_seconds
+        of_program = {"do": "run", "cpu_seconds": its_seconds, "mutant": subject.mutant, "script": case is not None}
         its_end, tests_end = socket.socketpair()
         with its_end, tests_end:
             self._program.tell(of_program, self._deadline, its_end.fileno())
@@ -227,17 +250,23 @@ class _Runs:
         both = [self._program, self._judge]
         self._program.answer(self._deadline, both)
         try:
-            report, stopped = self._judge.answer(deadline, both), None
+            report = self._judge.answer(deadline, both)
         except OutOfTime:
             if deadline >= self._deadline:
                 raise
-            # A mutant that waits, or tests that wait for another answer. Without a program, they end.
-            stopped = self._stop()
-            report = self._judge.answer(self._deadline, both)
-        stopped = stopped or self._stop()
+            # A mutant that waits, or tests that wait for another answer.
+            report = self._stop_tests()
+        stopped = self._stop()
         if not stopped["clean"]:
             raise SandboxEnded("it left files that cannot be removed")
         return _read(report, stopped["status"], case)
+
+    def _stop_tests(self) -> dict[str, Any]:
+        """End them, with or without the program. Returns what they report, nothing unless they were just done."""
+        self._judge.tell({"do": "stop"}, self._deadline)
+        report = self._judge.answer(self._deadline, [self._program])
+        self._judge.answer(self._deadline, [self._program])
+        return report
 
     def _stop(self) -> dict[str, Any]:
         self._program.tell({"do": "stop"}, self._deadline)
@@ -283,7 +312,7 @@ def _read(answer: dict[str, Any], status: int, case: int | None) -> _Outcome:
         verdict, reason = (
             (Verdict.TIMEOUT, "used up their CPU time") if late else (Verdict.ERROR, "end without a report")
         )
-        return _Outcome((Failed(name, verdict, f"the tests {reason}"),))
+        return _Outcome((Failed(name, verdict, f"the tests {reason}"),), busy=late)
     failed = [
         Failed(str(each[0])[:100], _VERDICTS.get(str(each[1]), Verdict.ERROR), str(each[2])[:500])
         for each in listed
@@ -295,5 +324,10 @@ def _read(answer: dict[str, Any], status: int, case: int | None) -> _Outcome:
         failed.insert(0, Failed("program", Verdict.TIMEOUT, "it used up its CPU time"))
     elif case is not None and status:
         failed.insert(0, Failed(name, Verdict.ERROR, f"it ends with {status}"))
-    calls = report.get("calls")
-    return _Outcome(tuple(failed), calls if isinstance(calls, int) else 0, looked=report.get("looked") is True)
+    calls, objects = report.get("calls"), report.get("objects")
+    return _Outcome(
+        failed=tuple(failed),
+        calls=calls if isinstance(calls, int) else 0,
+        looked=report.get("looked") is True,
+        objects=tuple(str(name) for name in objects) if isinstance(objects, list) else (),
+    )

@@ -51,6 +51,10 @@ class Program:
     def __init__(self, descriptor: int) -> None:
         self._channel = Channel(descriptor)
         self.calls = 0
+        self.objects: set[str] = set()
+        """The names under which it was found to have an object of its own, such as a function."""
+        self.data: set[str] = set()
+        """Those under which it was found to have data."""
         self.ended = ""
         self.undecidable = ""
         self.load_error: list[str] | None = None
@@ -73,9 +77,13 @@ class Program:
         if answer[0] == "e":
             raise _as_raised(*answer[1:])
         try:
-            return unpack(answer[1], self._find)
-        except (ValueError, TypeError, LookupError, OverflowError, RecursionError, ArithmeticError) as error:
+            value = unpack(answer[1], self._find)
+        except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError) as error:
             raise self._end("its answer cannot be read") from error
+        if operation == "get":
+            found = self.objects if type(value) is Remote else self.data
+            found.add(arguments[1])
+        return value
 
     def beyond(self) -> Iterable[Any]:
         """What comes after the last value of an iterator of the program: nothing."""
@@ -155,7 +163,10 @@ class Remote:
 
     def __len__(self) -> int:
         length = _PROGRAM.__get__(self).ask("len", self)
-        return length if type(length) is int else -1
+        if type(length) is int and length >= 0:
+            return length
+        # As of what has none: `list` asks for a length too, and does without.
+        raise TypeError("an object of the program has no such length")
 
     def __bool__(self) -> bool:
         return True
@@ -236,10 +247,19 @@ class Compiled:
             self.error = f"the tests are no Python: {error}"[:_REASON_CHARACTERS]
 
 
-def judge_functions(tests: dict[str, Any], compiled: Compiled, program: Program) -> dict[str, Any]:
-    """Run the asserts, the check and the cases of a function. Returns what was found, as plain data."""
+def judge_functions(
+    tests: dict[str, Any], compiled: Compiled, program: Program, objects: Iterable[str]
+) -> dict[str, Any]:
+    """Run the asserts, the check and the cases of a function. Returns what was found, as plain data.
+
+    Args:
+        tests: as the service tells them.
+        compiled: their code.
+        program: the other end.
+        objects: of a mutant the names under which the program as it is has nothing but objects.
+    """
     failed: list[list[str]] = []
-    run = _Tests(tests, compiled, program)
+    run = _Tests(tests, compiled, program, objects)
     try:
         program.loaded()
         if program.load_error is None:
@@ -251,6 +271,7 @@ def judge_functions(tests: dict[str, Any], compiled: Compiled, program: Program)
         "failed": failed,
         "looked": run.looked,
         "calls": program.calls,
+        "objects": sorted(program.objects - program.data),
         "ended": program.ended,
         "undecidable": program.undecidable,
         "load_error": load_error,
@@ -260,9 +281,10 @@ def judge_functions(tests: dict[str, Any], compiled: Compiled, program: Program)
 class _Tests:
     """The names that the tests see, and the tests."""
 
-    def __init__(self, tests: dict[str, Any], compiled: Compiled, program: Program) -> None:
+    def __init__(self, tests: dict[str, Any], compiled: Compiled, program: Program, objects: Iterable[str]) -> None:
         self.looked = False
         """Whether a test failed by what the tests raised themselves: what the program answers is not what it takes."""
+        self._objects = objects
         self._tests = tests
         self._compiled = compiled
         self._program = program
@@ -342,13 +364,23 @@ class _Tests:
             pass
         except BaseException as error:  # noqa: BLE001 - also a test that ends the process has not passed
             own = _OF_PROGRAM not in vars(error)
-            # A name that is missing is no answer.
-            self.looked |= own and not isinstance(error, NameError)
+            self.looked |= own and self._can_look(error)
             fails = own and isinstance(error, AssertionError)
             self._failed.append([name, "fail" if fails else "error", _reason(error)])
         else:
             return not (self._program.ended or self._program.undecidable)
         return False
+
+    def _can_look(self, error: BaseException) -> bool:
+        """Whether a failure of the tests' own is one at an answer.
+
+        A name that is missing is none, nor is what cannot be called any more, as where the decorator of a function is
+        emptied. What comes after the program's end comes of that.
+        """
+        if self._program.ended or self._program.undecidable:
+            return False
+        lost = self._program.data.intersection(self._objects)
+        return not isinstance(error, NameError | TypeError | AttributeError if lost else NameError)
 
 
 def _names_in(code: types.CodeType) -> set[str]:

@@ -40,7 +40,12 @@ class Judges:
         return 0
 
     def do(self, asked: dict[str, Any], descriptor: int) -> dict[str, Any]:
-        """Run the tests in a process of their own. Returns what they report, `None` when they end without."""
+        """Run the tests in a process of their own. Returns what they report, `None` when they end without.
+
+        Asked to stop meanwhile it ends them, and answers twice: for the run, and for that.
+        """
+        if asked["do"] == "stop":
+            return {}
         readable, writable = os.pipe()
         child = os.fork()
         if child == 0:
@@ -48,7 +53,7 @@ class Judges:
             self._run(asked)
         os.close(descriptor)
         os.close(writable)
-        # When the service closes the connection, the tests are ended too.
+        # When the service says something, or closes the connection, the tests are ended.
         ready, _, _ = select.select([readable, self._control], [], [])
         report = None
         if readable in ready:
@@ -61,7 +66,7 @@ class Judges:
         try:
             case = asked["case"]
             if case is None:
-                report = judge.judge_functions(self._tests, self._compiled, _program(asked["answers"]))
+                report = judge.judge_functions(self._tests, self._compiled, _program(asked), asked["objects"])
             else:
                 report = judge.judge_script(self._tests["cases"][case], f"cases[{case}]", TALK)
             Channel(_REPORT).send(report)
@@ -69,13 +74,13 @@ class Judges:
             os._exit(0)
 
 
-def _program(answers: str) -> judge.Program:
+def _program(asked: dict[str, Any]) -> judge.Program:
     """The other end; where `answers` names a change of them, one that is misquoted."""
-    if not answers:
+    if not asked["answers"]:
         return judge.Program(TALK)
     from .probing import CHANGES, Misquoted
 
-    return Misquoted(TALK, CHANGES[answers])
+    return Misquoted(TALK, CHANGES[asked["answers"]], asked["calls"])
 
 
 def _read(descriptor: int) -> Any:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 _NOT_ANSWERS = ("names", "set", "put")
 """What the tests get of these they did not ask the program for."""
 _ITERATED = ("iter", "next")
+_TIMES, _MORE = 8, 20
+"""Tests that call a misquoted program so many times as often, and so many times more, call it on and on."""
+
+
+class Unending(BaseException):
+    """The tests call a misquoted program on and on: they wait for an answer that does not come."""
 
 
 class Misquoted(Program):
@@ -26,14 +32,18 @@ class Misquoted(Program):
     Args:
         descriptor: as that of a `Program`.
         change: what a value becomes, such as `other`.
+        calls: how often the tests call the program as it is.
     """
 
-    def __init__(self, descriptor: int, change: Callable[[Any], Any]) -> None:
+    def __init__(self, descriptor: int, change: Callable[[Any], Any], calls: int) -> None:
         super().__init__(descriptor)
         self._change = change
+        self._calls_most = _TIMES * calls + _MORE
 
     def ask(self, operation: str, *arguments: Any) -> Any:
-        """As `Program.ask`, but for the answer. Raises nothing that the program raised."""
+        """As `Program.ask`, but for the answer. Raises nothing that the program raised, and Unending."""
+        if self.calls > self._calls_most:
+            raise Unending
         try:
             value = super().ask(operation, *arguments)
         except Exception:  # noqa: BLE001 - whatever it raises is its answer
@@ -41,7 +51,8 @@ class Misquoted(Program):
             return [] if operation in _ITERATED else self._changed(None)
         if operation in _NOT_ANSWERS:
             return value
-        if operation == "next" and isinstance(value, list):
+        if operation in _ITERATED and type(value) is not Remote:
+            # An iterator that is a list, too, comes as the list.
             return [self._changed(each) for each in value]
         return self._changed(value)
 
@@ -50,7 +61,13 @@ class Misquoted(Program):
         yield self._changed(None)
 
     def _changed(self, value: Any) -> Any:
-        return value if type(value) is Remote else self._change(value)
+        if type(value) is Remote:
+            return value
+        try:
+            return self._change(value)
+        except (RecursionError, MemoryError):
+            # It is too deep or too long to be copied, which is not for the tests to raise.
+            return None
 
 
 def other(value: Any) -> Any:
