@@ -1,21 +1,27 @@
 """The sample data in ../shared/data, and its texts as the packaged encoder sees them: encoded once in a test run."""
 
+import fcntl
 import json
+import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from epistream.indexer.anchors import text_length
 from epistream.indexer.encoder import SentenceTransformerEmbedder
 from epistream.indexer.spectrum import Comparison, HumanWindow, Missing, compare
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 TRAJECTORIES = DATA / "collapse_trajectory_sample.jsonl"
 STREAMS = DATA / "streams_sample.jsonl"
+
+ENCODED_VARIABLE: Final = "ENCODED_SAMPLES_FOLDER"
+"""Names the folder in which a test run keeps vectors."""
 
 needs_samples = pytest.mark.skipif(not DATA.is_dir(), reason=f"there is no {DATA}")
 """For a test that reads them."""
@@ -34,8 +40,17 @@ def rows(path: Path) -> Sequence[dict[str, Any]]:
 
 @cache
 def vectors(path: Path) -> NDArray[np.float32]:
-    """The vector of each row's text."""
-    return encoder().encode([row["text"] for row in rows(path)])
+    """The vector of each row's text. Of the processes of a test run the first makes them, for all."""
+    texts = [row["text"] for row in rows(path)]
+    if not (folder := os.environ.get(ENCODED_VARIABLE)):
+        return encoder().encode(texts)
+    made = Path(folder, path.stem).with_suffix(".npy")
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            np.save(made, encoder().encode(texts))
+        found: NDArray[np.float32] = np.load(made)
+        return found
 
 
 def where(path: Path, **wanted: object) -> NDArray[np.float32]:
@@ -56,7 +71,7 @@ def compared(
 
 
 def _lengths(path: Path, places: Sequence[int]) -> list[int]:
-    return [len(rows(path)[place]["text"]) for place in places]
+    return [text_length(rows(path)[place]["text"]) for place in places]
 
 
 def shorter_half(path: Path, places: Sequence[int]) -> tuple[list[int], list[int]]:
