@@ -83,7 +83,22 @@ class Kafka:
         return [future.result() for future in sent]
 
     def read(self, topic: str) -> list[Record]:
-        """All records of a topic that are there now, partition by partition."""
+        """All records of a topic that are there now, partition by partition; anew if a broker goes away meanwhile."""
+        from kafka.errors import KafkaConnectionError
+
+        found: list[Record] = []
+
+        def tried() -> bool:
+            try:
+                found[:] = self._read(topic)
+            except KafkaConnectionError:
+                return False
+            return True
+
+        wait_until(tried, f"the records of {topic}")
+        return found
+
+    def _read(self, topic: str) -> list[Record]:
         from kafka import KafkaConsumer, TopicPartition
 
         consumer: Any = KafkaConsumer(
