@@ -65,7 +65,7 @@ class Equal{base}:
     def __bool__(self): return True
 """
 
-_CHEATS: Final = [
+CHEATS: Final = [
     _cheat("exit_0_before_the_tests", "import sys; sys.exit(0)"),
     _cheat("os_exit_0_before_the_tests", "import os; os._exit(0)"),
     _cheat("exit_0_in_a_call", "import os", "os._exit(0)"),
@@ -354,8 +354,7 @@ _BURNERS: Final = [
     Hostile("no_source", "\0"),
 ]
 
-CHEATS: Final = _CHEATS
-PROGRAMS: Final = [*_CHEATS, *_PROBES, *_BURNERS]
+PROGRAMS: Final = [*CHEATS, *_PROBES, *_BURNERS]
 
 _RIGHT: Final = "print(int(input()) ** 2, flush=True)\n"
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from epistream.services.execution import filters
 from epistream.services.execution.inside.mutants import chosen
+from epistream.services.execution.inside.probing import CHANGES
 from epistream.services.execution.isolation import INSIDE, Isolation, NoIsolation, NoSandbox, find_isolation
 from epistream.services.execution.sandbox import OutOfTime, Sandbox, SandboxEnded
 from epistream.services.execution.verdict import Failed, Limits, Result, Verdict
@@ -30,8 +31,6 @@ _FAILED_MOST: Final = 100
 _BYTES_MOST: Final = 1024 * 1024
 _OUT_OF_CPU: Final = (-27, -24)
 """SIGPROF and SIGXCPU."""
-_MISQUOTED: Final = ("other", "nothing")
-"""What a program's answers become for tests that may look at none of them: `inside/probing.py`."""
 _VERDICTS: Final = {"fail": Verdict.FAIL, "error": Verdict.ERROR}
 
 
@@ -124,7 +123,7 @@ class _Subject:
     mutant: int | None = None
     """The program's mutant of this number."""
     answers: str = ""
-    """One of `_MISQUOTED`."""
+    """One of `CHANGES`, by which the tests hear other answers than the program's; none by itself."""
 
 
 _AS_IT_IS: Final = _Subject()
@@ -189,9 +188,7 @@ class _Runs:
         """
         # Cases are compared with what is expected whatever comes.
         return (
-            bool(self._tests.cases)
-            or any(each.looked for each in noticed)
-            or any(self._seen(each) for each in _MISQUOTED)
+            bool(self._tests.cases) or any(each.looked for each in noticed) or any(self._seen(each) for each in CHANGES)
         )
 
     def _seen(self, answers: str) -> bool:
