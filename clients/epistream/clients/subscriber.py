@@ -56,7 +56,7 @@ class Subscriber:
     time. An iteration that was cancelled can be taken up again.
 
     Acknowledge what was applied. Nothing is lost without, but a service that has 64 messages unacknowledged sends new
-    changes only every 50 to 150 ms (docs/decisions/0016), and cannot tell anybody how far this consumer is.
+    changes only every 0.2 to 0.6 s (docs/decisions/0016), and cannot tell anybody how far this consumer is.
 
     Iterating raises:
         Resync: the position means nothing to the store (`reason` says why), or revisions stay missing. Never with

@@ -107,10 +107,11 @@ class _Recent:
             self.bytes -= len(oldest.plain) + len(oldest.full)
 
     def after(self, revision: int) -> list[_Frame] | None:
-        """The frames above `revision`; None when some of them are no longer here."""
+        """The frames above `revision`, at the cost of these; None when some of them are no longer here."""
         if not self.frames or self.frames[0].revision > revision + 1:
             return None
-        return list(islice(self.frames, revision + 1 - self.frames[0].revision, None))
+        newest_first = islice(reversed(self.frames), self.frames[-1].revision - revision)
+        return list(newest_first)[::-1]
 
 
 class Feed:

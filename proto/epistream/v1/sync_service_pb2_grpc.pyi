@@ -19,7 +19,7 @@ class SyncServiceStub:
     Subscribe: _aio.StreamStreamMultiCallable[_sync_service_pb2.SubscribeRequest, _sync_service_pb2.SubscribeResponse]
     """Streams the changes of one namespace, in the order of their revisions, without gap and without end. The first message subscribes; later
     ones acknowledge. A client that only reads may half-close after the first. After 64 messages that it has not acknowledged it gets its changes
-    together, in messages that are 50 to 150 ms apart.
+    together, in messages that are 0.2 to 0.6 s apart.
     """
     ListConsumers: _aio.UnaryUnaryMultiCallable[_sync_service_pb2.ListConsumersRequest, _sync_service_pb2.ListConsumersResponse]
     """The consumers of a namespace, connected now or since the service started, and how far each of them is."""
@@ -37,7 +37,7 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.AsyncIterator[_sync_service_pb2.SubscribeResponse]:
         """Streams the changes of one namespace, in the order of their revisions, without gap and without end. The first message subscribes; later
         ones acknowledge. A client that only reads may half-close after the first. After 64 messages that it has not acknowledged it gets its changes
-        together, in messages that are 50 to 150 ms apart.
+        together, in messages that are 0.2 to 0.6 s apart.
         """
 
     @_abc_1.abstractmethod

@@ -39,7 +39,7 @@ _DRAIN_DELAY_SECONDS: Final = (0.1, 1.0)
 """Between these each client is asked to come back, so that not all do at once."""
 _UNANSWERED_MAX: Final = 64
 """Whoever leaves this many messages unacknowledged is paced: decision 0016."""
-_PACE_SECONDS: Final = (0.05, 0.15)
+_PACE_SECONDS: Final = (0.2, 0.6)
 """Between these such a stream waits after each message; by chance, so that those beside it are not sent to at once."""
 
 _SAID_BYTES_MAX: Final = 4096
