@@ -91,7 +91,7 @@ def test_freshness_is_not_below_zero_where_clocks_disagree(tmp_path: Path) -> No
     sent = a_fact(1)
     sent.submitted_time.FromMicroseconds(START_US + DAY_US)
     prepared = engine.pipeline.prepare([record(sent)])
-    metrics.committed(prepared, engine.pipeline.commit(prepared), 0.1, 0.1, 0.1, START_US)
+    metrics.committed(prepared, engine.pipeline.commit(prepared), 0.1, START_US)
     assert "epistream_freshness_seconds_sum 0.0" in generate_latest(metrics.registry).decode()
     engine.close()
 

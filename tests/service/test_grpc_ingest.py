@@ -81,6 +81,22 @@ async def test_an_atomic_batch_with_a_wrong_submission_writes_nothing_and_names_
     assert [r.revision for r in receipts] == [1, 2]
 
 
+async def test_what_an_atomic_batch_is_refused_for_is_counted_and_what_is_repeated_is_no_transaction(
+    client: Client, service: RunningService
+) -> None:
+    await client.make_namespace("counted")
+    dead, stored = 'epistream_dlq_total{reason="unknown_namespace"}', "epistream_store_commit_duration_seconds_count"
+    before = service.metric(dead)
+    await failure_of(client.submit(submission("counted", 1), submission("nowhere", 2), atomic=True))
+    assert service.metric(dead) == before + 1
+    await client.submit(submission("counted", 3))
+    transactions, committed = service.metric(stored), service.metric("epistream_ingest_commit_duration_seconds_count")
+    (again,) = await client.submit(submission("counted", 3))
+    assert again.earlier
+    assert service.metric("epistream_ingest_commit_duration_seconds_count") == committed + 1
+    assert service.metric(stored) == transactions
+
+
 async def test_an_atomic_batch_that_comes_too_late_is_a_conflict(client: Client) -> None:
     await client.make_namespace("late")
     await client.submit(submission("late", 1))

@@ -1,4 +1,5 @@
-"""What was put off goes on when the service starts, where a kill came between a change of policy and that."""
+"""What was put off goes on by itself: when the service starts, where a kill came between a change of policy and that,
+and where more may go on than goes with what made room for it."""
 
 from collections import Counter
 from contextlib import closing
@@ -53,3 +54,30 @@ async def test_what_may_go_on_does_so_in_each_namespace_and_not_in_one_commit(tm
         changes = [pb.Change.FromString(one.change) for one in catalog.changes(1, 0, 10_000, 10_000)]
     in_commits = Counter(change.commit_time.ToMicroseconds() for change in changes)
     assert list(in_commits.values()) == [AT_ONCE, AT_ONCE, 3]
+
+
+async def test_what_does_not_go_on_with_what_makes_room_for_it_does_so_at_once_after_it(tmp_path: Path) -> None:
+    """There is room for one synthetic version in a thousand. Of copies the first takes it, the others take none."""
+    copies = [
+        submission("It is.", id=f"c-{n}", item=f"c-{n}", origin=pb.ORIGIN_SYNTHETIC, generator="gpt") for n in range(40)
+    ]
+    with running_service(tmp_path) as service:
+        async with client_of(service.address) as client:
+            asked = ns_pb.CreateNamespaceRequest(
+                name=NAMESPACE,
+                encoder=ns_pb.Encoder(model="none", dimension=DIMENSION),
+                policy=ns_pb.Policy(real_share_floor=0.999, near_duplicate_threshold=1.0, guard=ns_pb.GUARD_MEASURE),
+            )
+            await client.namespaces.CreateNamespace(asked)
+            await client.submit(submission("First.", id="first", origin=pb.ORIGIN_SYNTHETIC))
+            receipts = await client.submit(*copies)
+            assert {receipt.reason for receipt in receipts} == {pb.REASON_DEFERRED}
+            for start in (0, 1000):
+                people = [submission(f"{n}: so it is.", id=f"{n}") for n in range(start, start + 1000)]
+                await client.submit(*people)
+
+            async def none_waits() -> bool:
+                answer = await client.namespaces.GetNamespace(ns_pb.GetNamespaceRequest(name=NAMESPACE))
+                return answer.namespace.held_count == 0
+
+            await until(none_waits)

@@ -1,6 +1,7 @@
 """R22: consumers get a share of what is real, whatever comes in; what is too much is put off, never lost."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from epistream.indexer import store as stores
 from epistream.indexer.collapse import FLOOR_WINDOW
 from epistream.indexer.engine import Engine
+from epistream.indexer.moment import AT_EACH
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import review_service_pb2 as api
@@ -18,6 +20,7 @@ from tests.support.knowing import (
     HandClock,
     commit,
     commit_in_batches,
+    direction,
     open_engine,
     pending,
     retraction,
@@ -378,3 +381,42 @@ def test_what_a_new_policy_has_room_for_does_not_all_go_on_in_the_commit_of_anot
     assert [item for item, _ in delivered(engine)] == order
     assert engine.pipeline.let_go(NAMESPACE) == 6
     assert put_off(engine) == []
+
+
+def test_copies_take_up_no_room_and_do_not_all_go_on_in_the_commit_of_another(engine: Engine) -> None:
+    """There is room for one synthetic version in a thousand; who makes it does not wait for all that were put off."""
+    apart(engine, 0.999)
+    commit(engine, *stream([True]))
+    copies = [submission("It is.", id=f"c-{n}", item=f"c-{n}", origin=pb.ORIGIN_SYNTHETIC) for n in range(40)]
+    commit(engine, *copies)
+    people = iter(stream([False] * 2002, 10_000))
+    commit_in_batches(engine, list(islice(people, 998)), 500)
+    assert len(put_off(engine)) == 40
+    commit(engine, next(people))
+    assert len(put_off(engine)) == 39, "the first of them is a version"
+    assert engine.pipeline.behind() == []
+    commit_in_batches(engine, list(islice(people, 998)), 500)
+    assert len(put_off(engine)) == 39
+
+    commit(engine, next(people))
+
+    assert len(put_off(engine)) == 39 - AT_EACH, "the others say the same"
+    assert engine.pipeline.behind() == [NAMESPACE]
+    assert engine.pipeline.let_go(NAMESPACE) == 39 - AT_EACH
+    assert (engine.pipeline.behind(), put_off(engine)) == ([], [])
+    assert sum(made for _, made in delivered(engine)) == 2
+
+
+def test_what_goes_on_is_compared_with_what_went_on_before_it(engine: Engine) -> None:
+    policy = ns_pb.Policy(real_share_floor=1.0, guard=ns_pb.GUARD_MEASURE)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+    said = ("The limit is 50 mg.", "The limit is 50 mg", "The limit is 50 mg .")
+    same = direction(1, 2, 3)
+    commit(engine, *[submission(text, id=text, origin=pb.ORIGIN_SYNTHETIC, vector=same) for text in said])
+    assert len(put_off(engine)) == 3
+    policy.real_share_floor = 0.0
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+
+    assert engine.pipeline.let_go(NAMESPACE) == 3
+
+    assert engine.namespaces.get(NAMESPACE).item_count == 1

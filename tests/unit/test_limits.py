@@ -1,6 +1,7 @@
 """What one principal may use."""
 
 import asyncio
+from contextlib import ExitStack
 
 import pytest
 
@@ -170,6 +171,16 @@ def test_each_principal_has_an_allowance_that_stays_until_its_limits_change() ->
     assert allowances.of(one) is allowances.of(Principal("one", (), limits(calls_per_second=1)))
     assert allowances.of(one) is not allowances.of(Principal("two", (), one.limits))
     assert allowances.of(one) is not allowances.of(Principal("one", (), limits(calls_per_second=2)))
+
+
+def test_who_comes_while_all_others_are_busy_is_known_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("epistream.services.security.limits._REMEMBERED", 2)
+    allowances = Allowances(Clock())
+    with ExitStack() as streams:
+        for name in "ab":
+            streams.enter_context(allowances.of(Principal(name, (), limits(streams=9))).stream())
+        late = Principal("late", (), limits(streams=9))
+        assert allowances.of(late) is allowances.of(late)
 
 
 def test_the_one_idle_longest_is_forgotten_and_one_in_use_never(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from epistream.indexer.engine import Engine
 from epistream.indexer.signals import CELLS, Window, measure
 from epistream.indexer.signals import collect as collecting
 from epistream.indexer.signals.collect import collect
-from epistream.indexer.signals.kept import KeptSignals
+from epistream.indexer.signals.kept import KeptSignals, measured
 from epistream.indexer.store import Readers
 from epistream.services import measurer
 from epistream.services.measurer import refresh
@@ -209,6 +209,26 @@ def test_a_namespace_that_cannot_be_read_is_told_and_costs_the_others_nothing(
     assert subprocess.run([sys.executable, "-m", measurer.__name__, str(tmp_path)], check=False).returncode == 1
     told = capfd.readouterr().err
     assert told.startswith("facts: revision 1 of namespace 1 is not what was written")
+    assert (listed(engine).revision, listed(engine, "other").revision) == (0, 1)
+
+
+def test_a_signal_that_cannot_be_computed_keeps_no_other_namespace_from_being_measured(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine.namespaces.create(
+        ns_pb.CreateNamespaceRequest(name="other", encoder=ns_pb.Encoder(model="none", dimension=DIMENSION))
+    )
+    commit(engine, submission("Fact.", id="1", item="a"), submission("Fact.", id="2", item="a", namespace="other"))
+
+    def broken(window: Window, recorded: ns_pb.Namespace, revision: int, now_us: int) -> api.ListSignalsResponse:
+        if recorded.name == NAMESPACE:
+            raise ZeroDivisionError
+        return measured(window, recorded, revision, now_us)
+
+    monkeypatch.setattr(measurer, "measured", broken)
+    monkeypatch.setattr("os.nice", lambda _: None)
+    assert measurer.main(str(tmp_path)) == 1
+    assert capsys.readouterr().err == "facts: ZeroDivisionError()\n"
     assert (listed(engine).revision, listed(engine, "other").revision) == (0, 1)
 
 

@@ -181,11 +181,18 @@ def test_a_claim_that_all_agree_on_counts_as_agreement() -> None:
     assert [value for _, value in found.parts[1:]] == [1.0] * 9
 
 
-def test_votes_on_scales_and_comparisons_count_among_what_can_be_voted() -> None:
-    def rated(score: float, rater: str) -> Said:
-        judged = pb.Judged(item_id="a", score=score)
-        return said(pb.FEEDBACK_KIND_RATING, judged, rater=rater, scale_min=1, scale_max=4)
+def rated(score: float, rater: str, scale: tuple[float, float] = (1, 4)) -> Said:
+    judged = pb.Judged(item_id="a", score=score)
+    return said(pb.FEEDBACK_KIND_RATING, judged, rater=rater, scale_min=scale[0], scale_max=scale[1])
 
+
+def test_a_scale_of_which_only_one_step_is_a_number_has_no_spread() -> None:
+    item = change("a", LONG, pb.ORIGIN_COLLABORATIVE)
+    votes = [rated(0, "r1", (0, 1e-20)), rated(0, "r2", (0, 1e-20))]
+    assert disagreement.vote_entropy(window(item, said=votes)).value is None
+
+
+def test_votes_on_scales_and_comparisons_count_among_what_can_be_voted() -> None:
     items = [change(name, LONG, pb.ORIGIN_COLLABORATIVE) for name in "ab"]
     scale = disagreement.vote_entropy(window(*items, said=[rated(1, "r1"), rated(4, "r2")]))
     assert scale.value == pytest.approx(math.log(2) / math.log(4))

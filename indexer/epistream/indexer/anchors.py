@@ -102,25 +102,29 @@ class Anchors:
         Raises:
             Broken: a version of it is not what was written.
         """
-        with self._lock:
-            window = self._grown(catalog, config, modality)
-        if window.anchor is not None and window.revisions[-1] <= at:
-            return window.anchor
-        return Missing("NO_ANCHORS", bisect_right(window.revisions, at))
+        return _as_it_stood(self._grown(catalog, config, modality), at)
 
     def growing(self, catalog: Catalog, config: NamespaceConfig, modality: pb.Modality.ValueType, at: int) -> "Growing":
         """As `of` at the head, to be moved on by a batch. Only the writer thread: nothing else may be committed."""
-        known = self.of(catalog, config, modality, at)
-        return Growing(known, self._windows[config.number, modality], catalog, config.number, modality)
+        window = self._grown(catalog, config, modality)  # once: of another policy it may be another one at once
+        return Growing(_as_it_stood(window, at), window, catalog, config.number, modality)
 
     def _grown(self, catalog: Catalog, config: NamespaceConfig, modality: pb.Modality.ValueType) -> _Window:
         key, extent = (config.number, modality), (config.policy.anchor_items, config.policy.anchor_after)
-        window = self._windows.get(key)
-        if window is None or window.extent != extent:
-            window = self._windows[key] = _Window(extent, config.policy.anchor_after)
-        if window.anchor is None and (head := catalog.counts(config.number).head) > window.seen:
-            _grow(window, catalog, config, modality, head)
+        with self._lock:
+            window = self._windows.get(key)
+            if window is None or window.extent != extent:
+                window = self._windows[key] = _Window(extent, config.policy.anchor_after)
+            if window.anchor is None and (head := catalog.counts(config.number).head) > window.seen:
+                _grow(window, catalog, config, modality, head)
         return window
+
+
+def _as_it_stood(window: _Window, at: int) -> Anchor | Missing:
+    """As `Anchors.of`."""
+    if window.anchor is not None and window.revisions[-1] <= at:
+        return window.anchor
+    return Missing("NO_ANCHORS", bisect_right(window.revisions, at))
 
 
 class Growing:

@@ -136,9 +136,12 @@ class BatchView:
         self._at_least = _at_least(threshold)
         self._neighbours: dict[int, list[Neighbour]] = {}
         self._near_in_batch: defaultdict[int, set[int]] = defaultdict(set)
+        self._own = 0
+        """So many rows came with the batch; what is beyond was decided before."""
         self._heads: dict[int, Head] = {}
         self._said: dict[int, Statement] = {}
         self.join(batch)
+        self._own = len(self._rows)
 
     def join(self, candidates: Sequence[Embedded], *, again: bool = False) -> None:
         """Take candidates into the batch: what is known of them is looked up for all at once.
@@ -160,7 +163,7 @@ class BatchView:
         self._rows |= {id(candidate): first + row for row, candidate in enumerate(with_vector)}
         self._nearby.extend(candidate.nearby for candidate in with_vector)
         self._vectors = np.vstack([self._vectors, _vectors(with_vector)]) if first else _vectors(with_vector)
-        self._look_in_batch(range(first, len(self._rows)))
+        self._look_in_batch(range(first, len(self._rows)), again=again)
         self._look_around([self._rows[id(c)] for c in with_vector if again or self._may_need_neighbours(c)])
 
     def know(self, parents: Collection[str]) -> None:
@@ -290,12 +293,14 @@ class BatchView:
         same = known is not None and known.fingerprint == fingerprint and not known.retracted
         return _sender(candidate) not in self._committed_decisions and not same
 
-    def _look_in_batch(self, rows: range) -> None:
+    def _look_in_batch(self, rows: range, *, again: bool) -> None:
         """Find what is near these rows in the batch, and let that know of them.
 
-        Both ways: what was put off may be decided after what came later.
+        Both ways: what was put off may be decided after what came later. But what was decided before is not looked at
+        beside its like, of which there may be any number, all near each other: see `_from_batch`.
         """
-        at, others = np.nonzero(self._vectors[rows.start : rows.stop] @ self._vectors.T >= self._at_least)
+        beside = self._vectors[: self._own] if again else self._vectors
+        at, others = np.nonzero(self._vectors[rows.start : rows.stop] @ beside.T >= self._at_least)
         for row, other in zip((at + rows.start).tolist(), others.tolist(), strict=True):
             if row != other:
                 self._near_in_batch[row].add(other)
@@ -317,6 +322,8 @@ class BatchView:
     def _from_batch(self, row: int, threshold: float) -> Iterator[tuple[float, Head, pb.Knowledge]]:
         """The heads near by that the batch itself made and has not replaced since."""
         others = sorted(self._near_in_batch[row])
+        if row >= self._own:
+            others += [other for other in sorted(self._fresh_by_row) if self._own <= other != row]
         similarities = cosines(self._vectors[row], self._vectors[others]) if others else ()
         for other, similarity in zip(others, similarities, strict=True):
             fresh = self._fresh.get(self._fresh_by_row.get(other, ""))

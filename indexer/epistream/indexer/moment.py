@@ -14,7 +14,6 @@ import numpy as np
 from epistream.indexer import holding
 from epistream.indexer.anchors import Anchor, Growing
 from epistream.indexer.catalog import Catalog
-from epistream.indexer.collapse import has_room
 from epistream.indexer.decode import again, item_of
 from epistream.indexer.gate import NO_GROUNDS, Grounds, makes_version, takes_back
 from epistream.indexer.journal import Entry
@@ -39,8 +38,12 @@ from epistream.v1 import knowledge_pb2 as pb
 AT_ONCE: Final = 500
 """How many of those that were put off go on in one commit that nothing came in with."""
 
-AT_EACH: Final = 2
-"""How many go on with each submission while those are let go of for which a new policy has room."""
+AT_EACH: Final = 8
+"""How many go on in the commit of a submission that makes room for them: what is merged then takes up none, so there
+may be room for all that wait. The rest goes on in commits of its own."""
+
+AT_EACH_BEHIND: Final = 2
+"""How many go on with each submission while there is such a rest, or what a new policy has room for."""
 
 _PAGE: Final = 32
 
@@ -295,7 +298,7 @@ class Moment:
         return held.sequence not in self._held and holding.out_of_date(self.catalog, self.config.number, held.sequence)
 
     def behind(self) -> bool:
-        """Whether some of what was put off could have gone on before: the policy is a new one."""
+        """Whether some of what was put off could have gone on before."""
         return bool(self._with_room())
 
     def goes_on(self) -> Ruling | None:
@@ -328,10 +331,7 @@ class Moment:
         return min(filter(None, firsts), key=lambda ruling: ruling.held.sequence, default=None)
 
     def _with_room(self) -> list[int]:
-        """The modalities of which something was put off, and there is room for one more."""
-        floor, shares = self.config.policy.real_share_floor, self.standing.shares
-        waiting = [modality for modality, count in self.standing.put_off.items() if count > 0]
-        return [modality for modality in waiting if has_room(shares.after_one_more(modality), floor)]
+        return self.standing.with_room(self.config.policy.real_share_floor)
 
     def _go_on(self, orphans: Sequence[Orphan]) -> list[Orphan]:
         """Those that wait and lack no parent."""

@@ -27,7 +27,7 @@ from epistream.indexer.known import BatchView, Statements, look_ahead
 from epistream.indexer.match import Retraction, match, match_again
 from epistream.indexer.measure import look
 from epistream.indexer.model import Arrived, Embedded, Malformed, Place, Record, Ruling, record_of
-from epistream.indexer.moment import AT_EACH, AT_ONCE, Asked, Moment, Orphans, PutOff
+from epistream.indexer.moment import AT_EACH, AT_EACH_BEHIND, AT_ONCE, Asked, Moment, Orphans, PutOff
 from epistream.indexer.namespaces import Namespaces, NamespaceState
 from epistream.indexer.store import Store
 from epistream.v1 import journal_pb2
@@ -36,7 +36,11 @@ from epistream.wire.errors import Broken, Conflict, Denied, FieldViolation, Inva
 
 
 class Pipeline:
-    """The stages over one store."""
+    """The stages over one store.
+
+    Attributes:
+        refused: is told the receipts of what became dead letters, once they are durable.
+    """
 
     def __init__(
         self,
@@ -63,6 +67,7 @@ class Pipeline:
         self._statements = Statements()
         self._anchors = Anchors()
         self._publish = publish
+        self.refused: Callable[[Sequence[pb.Receipt]], None] = lambda _receipts: None
         with store.reader() as catalog:
             self._refused_offsets = deadletters.newest_offsets(catalog.connection)
 
@@ -98,6 +103,7 @@ class Pipeline:
         if not (atomic and refused):
             self._stands(draft, moments)  # first: nothing may come between what is durable and what is known of it
         self._remember_refused(draft)
+        self.refused([receipt for _, receipt in draft.refused])
         if atomic and refused:
             raise _refusal(refused)
         return receipts
@@ -123,7 +129,7 @@ class Pipeline:
     def let_go(self, name: str) -> int:
         """Decide what was put off in a namespace and may go on now, at most AT_ONCE: how many that were.
 
-        For a policy that has changed: else what comes in does it by itself. Only the writer thread.
+        For a policy that has changed, and where more may go on than what came in has let go of. Only the writer thread.
 
         Raises as `release`.
         """
@@ -133,6 +139,11 @@ class Pipeline:
         write(self._store, draft, ())
         self._stands(draft, {name: moment})
         return len(draft.entries)
+
+    def behind(self) -> list[str]:
+        """The namespaces in which `let_go` has something to decide. Any thread."""
+        states = list(self._namespaces.states())
+        return [s.config.name for s in states if s.standing.with_room(s.config.policy.real_share_floor)]
 
     def resolve(
         self,
@@ -374,7 +385,7 @@ def _take(
 ) -> None:
     """Take in what was decided; end what waited of an item that it took back; decide what goes on since then.
 
-    Any number may be for which a new policy has room: `Pipeline.let_go` takes these, in commits of their own.
+    Of that so many that the commit stays short: `Pipeline.let_go` takes the rest, in commits of their own.
     """
     behind = moment.behind()
     moment.take(candidate, entry, ruling)
@@ -383,7 +394,7 @@ def _take(
         _, rejected = draft.release(one, one.embedded, TAKEN_BACK, moment.config)
         moment.take(one.embedded, rejected, one)
     _bring_together(moment, draft, entry)
-    _let_go(moment, draft, AT_EACH if behind else None)
+    _let_go(moment, draft, AT_EACH_BEHIND if behind else AT_EACH)
 
 
 def _bring_together(moment: Moment, draft: Draft, entry: Entry) -> None:
@@ -400,10 +411,10 @@ def _bring_together(moment: Moment, draft: Draft, entry: Entry) -> None:
                 known.append(decided)
 
 
-def _let_go(moment: Moment, draft: Draft, limit: int | None) -> None:
-    """Decide what was put off and may go on now."""
+def _let_go(moment: Moment, draft: Draft, limit: int) -> None:
+    """Decide what was put off and may go on now, until there are `limit` entries more."""
     begun = len(draft.entries)
-    while (limit is None or len(draft.entries) - begun < limit) and (ruling := moment.goes_on()) is not None:
+    while len(draft.entries) - begun < limit and (ruling := moment.goes_on()) is not None:
         _, entry = draft.release(ruling, ruling.embedded, _verdict_again(ruling, moment), moment.config)
         moment.take(ruling.embedded, entry, ruling)
         _bring_together(moment, draft, entry)

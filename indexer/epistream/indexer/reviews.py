@@ -4,7 +4,7 @@ Questions and preparations run on any thread and block; `decide` and `comment` o
 in `resolutions`. Claims are not here: nothing depends on them but the peace of reviewers.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +33,7 @@ RANKED_MAX: Final = 500
 """How many of these, the most urgent as far as that is known of each alone, are ranked by density and gain."""
 VOTES_MAX: Final = 1000
 """How much feedback on one item is looked at."""
+_ENCODED_AT_ONCE: Final = 32
 _OF_PEOPLE: Final = [reason for reason in pb.Reason.values() if reason != pb.REASON_DEFERRED]
 """What waits for people: what the gate has put off it lets go of by itself."""
 
@@ -77,19 +78,18 @@ class Reviews:
                 disputed = disputes.pending(catalog, number, producers=request.producers, modalities=request.modalities)
             looked_at = _oldest(pending, disputed)
             pending = sorted([*pending, *disputed])
-            held = {one: _held(catalog, request.namespace, number, one) for one in looked_at}
-            contested = conflicts.open_with(catalog.connection, number, held)
-            waiting = [self._waiting(one, catalog, number, contested) for one in held.values()]
-        ranked = self._ranked(waiting, held, state.config.encoder.dimension)
+            contested = conflicts.open_with(catalog.connection, number, looked_at)
+            held = (_held(catalog, request.namespace, number, one) for one in looked_at)  # one at a time: 1 MiB each
+            waiting = list(self._waiting(held, catalog, number, contested))
+        nearest = sorted(waiting, key=turn)[:RANKED_MAX]
+        vectors = self._vectors(request.namespace, number, [one.review_id for one in nearest])
+        with_vectors = [one.with_vector(vectors.get(one.review_id)) for one in nearest]
+        ranked = rank(with_vectors, state.config.encoder.dimension)
         priorities = {one.review_id: one for one in ranked}
         order = [*priorities, *(one for one in pending if one not in priorities)]
         with self._store.reader() as catalog:
             told = (
-                _review(
-                    held.get(one) or _held(catalog, request.namespace, number, one),
-                    contested.get(one, 0),
-                    priorities.get(one),
-                )
+                _review(_held(catalog, request.namespace, number, one), contested.get(one, 0), priorities.get(one))
                 for one in order[start : start + limit]
             )
             page = fitting(told, self._answer_bytes_max)
@@ -209,37 +209,45 @@ class Reviews:
             before.ClearField("time")
             return _settled_receipt(catalog, ended, disputed) if ended and before == prepared.settlement else None
 
-    def _waiting(self, held: Held, catalog: Catalog, number: int, contested: Iterable[int]) -> Waiting:
-        receipt, item_id = held.decision.receipt, again(held).item_id
-        said = [one.recorded.feedback for _, one in catalog.feedback(number, item_id, 0, VOTES_MAX)]
-        votes = disagreement(item_id, said)
-        if receipt.reason == pb.REASON_DISPUTED:
-            votes = votes or UNKNOWN  # those at odds may be beyond what is looked at
-        return Waiting(
-            held.sequence,
-            receipt.producer,
-            max(0, self._clock.now_us() - receipt.time.ToMicroseconds()) / 1e6,
-            disagreement=votes,
-            contested=held.sequence in contested,
-            verified=verification(item_id, said),
-            in_answers=receipt.reason == pb.REASON_DISPUTED,
-        )
+    def _waiting(
+        self, held: Iterable[Held], catalog: Catalog, number: int, contested: Collection[int]
+    ) -> Iterator[Waiting]:
+        """What is known of each that waits; what raters say of an item is read once."""
+        read: dict[str, tuple[float | None, float | None]] = {}
+        for one in held:
+            receipt, item_id = one.decision.receipt, again(one).item_id
+            if item_id not in read:
+                said = [found.recorded.feedback for _, found in catalog.feedback(number, item_id, 0, VOTES_MAX)]
+                read[item_id] = disagreement(item_id, said), verification(item_id, said)
+            votes, verified = read[item_id]
+            if receipt.reason == pb.REASON_DISPUTED:
+                votes = votes or UNKNOWN  # those at odds may be beyond what is looked at
+            yield Waiting(
+                one.sequence,
+                receipt.producer,
+                max(0, self._clock.now_us() - receipt.time.ToMicroseconds()) / 1e6,
+                disagreement=votes,
+                contested=one.sequence in contested,
+                verified=verified,
+                in_answers=receipt.reason == pb.REASON_DISPUTED,
+            )
 
-    def _ranked(self, waiting: Sequence[Waiting], held: dict[int, Held], dimension: int) -> list[Ranked]:
-        nearest = sorted(waiting, key=turn)[:RANKED_MAX]
-        vectors = self._vectors([held[one.review_id] for one in nearest])
-        return rank([one.with_vector(vectors.get(one.review_id)) for one in nearest], dimension)
-
-    def _vectors(self, held: Sequence[Held]) -> dict[int, Vector]:
-        try:
-            prepared = self._pipeline.prepare([again(one) for one in held], wait=False)
-        except Unavailable:
-            return {}
-        return {
-            one.sequence: candidate.vector
-            for one, candidate in zip(held, prepared, strict=True)
-            if isinstance(candidate, Embedded) and candidate.vector is not None
-        }
+    def _vectors(self, namespace: str, number: int, review_ids: Sequence[int]) -> dict[int, Vector]:
+        """Of those that have one, a few at a time: no reader is kept open for the encoder."""
+        found: dict[int, Vector] = {}
+        for start in range(0, len(review_ids), _ENCODED_AT_ONCE):
+            with self._store.reader() as catalog:
+                held = [_held(catalog, namespace, number, one) for one in review_ids[start : start + _ENCODED_AT_ONCE]]
+            try:
+                prepared = self._pipeline.prepare([again(one) for one in held], wait=False)
+            except Unavailable:
+                return {}
+            found |= {
+                one.sequence: candidate.vector
+                for one, candidate in zip(held, prepared, strict=True)
+                if isinstance(candidate, Embedded) and candidate.vector is not None
+            }
+        return found
 
 
 def ruling(pipeline: Pipeline, held: Held, reviewer: api.Reviewer, comment: str, *, admits: bool) -> Ruling:

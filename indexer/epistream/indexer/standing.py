@@ -14,7 +14,7 @@ import numpy as np
 
 from epistream.indexer import holding
 from epistream.indexer.catalog import Catalog
-from epistream.indexer.collapse import FLOOR_WINDOW, RealShares
+from epistream.indexer.collapse import FLOOR_WINDOW, RealShares, has_room
 from epistream.indexer.gain import Gains
 from epistream.indexer.journal import Entry
 from epistream.indexer.measure import Measured
@@ -54,6 +54,11 @@ class Standing:
     def unattended(self) -> int:
         """How many are held that may come in with no person in between."""
         return self.put_off.total() + self.orphans + self.unverified
+
+    def with_room(self, floor: float) -> list[int]:
+        """The modalities of which something was put off, and there is room for one more."""
+        waiting = [modality for modality, count in self.put_off.items() if count > 0]
+        return [modality for modality in waiting if has_room(self.shares.after_one_more(modality), floor)]
 
     def branch(self) -> "Standing":
         """What goes on from here by itself."""

@@ -12,7 +12,7 @@ import logging
 import queue
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
@@ -111,9 +111,8 @@ class Store:
         epoch: names this store; a revision means something only together with it.
         readers: connections for reading.
         full: whether the newest transaction found no space on the disk.
-        transaction_seconds: how long the newest committed transaction took, from its begin until it was durable.
-        commit_seconds: how long its COMMIT alone took, which writes the WAL and waits for the disk; now and then it
-            also writes the WAL back.
+        timed: is told how long each committed transaction took, from its begin until it was durable, and how long its
+            COMMIT alone, which writes the WAL and waits for the disk, and now and then writes the WAL back. Seconds.
         writer: the writing connection. Only the writer thread may use it.
         journal: the journal over the writing connection.
         renewed: from how many entries the views were made anew when it was opened, since they were of an earlier
@@ -133,7 +132,7 @@ class Store:
         self.path = folder / FILE
         self.readers = Readers(folder)
         self.full = False
-        self.transaction_seconds = self.commit_seconds = 0.0
+        self.timed: Callable[[float, float], None] = lambda _seconds, _of_commit: None
         with contextlib.ExitStack() as failed:
             failed.callback(self._lock.close)
             if not self.path.exists() and any((folder / left).exists() for left in (DAMAGED, ANEW, WAL)):
@@ -192,7 +191,7 @@ class Store:
                 self._undo()
                 raise
         durable = time.monotonic()
-        self.transaction_seconds, self.commit_seconds = durable - begun, durable - changed
+        self.timed(durable - begun, durable - changed)
 
     def look_for_space(self) -> None:
         """Write a page of the file as it is, so that `full` tells what is so also while nobody writes.

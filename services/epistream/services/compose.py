@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -47,6 +48,8 @@ _LOG: Final = logging.getLogger(__name__)
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _ADMIT_SECONDS: Final = 10.0
+_LET_GO_SECONDS: Final = 0.5
+"""How often is looked whether some of what was put off may go on."""
 """How long the metrics wait for the event loop to say whether somebody may read them."""
 _SPARE_CALLS: Final = 500
 """Calls beyond those that are let in, so that who is turned away is told why, and health is answered."""
@@ -151,6 +154,7 @@ class Service:
     def _compose(self) -> None:
         settings, engine, metrics = self.settings, self.engine, self.metrics
         prepare, commit, traces = engine.pipeline.prepare, engine.pipeline.commit, self.traces
+        engine.store.timed, engine.pipeline.refused = metrics.stored, metrics.refused
         if traces is not None:
             prepare, commit = traces.preparing(prepare), traces.committing(commit)
         self.writer = Writer(commit, committed=self._committed, failed=self._part_failed)
@@ -296,9 +300,7 @@ class Service:
         await self._server.start()
         self.health.serving()
         self._follow(follow_space(self.health, ingest.SERVICE, self.engine.store, self.writer))
-        for state in self.engine.namespaces.states():
-            if state.standing.put_off.total():
-                self._let_go(state.config.name)
+        self._follow(self._let_go())
         for part in (self.collapse_watching, self.intake, self.publisher, self.measuring):
             if part is not None:
                 part.start()
@@ -309,18 +311,18 @@ class Service:
     def _follow(self, following: Coroutine[Any, Any, None]) -> None:
         self._followers.append(asyncio.create_task(following))
 
-    def _let_go(self, name: str) -> None:
-        """Have what was put off in a namespace and may go on decided, in commits between which others are written.
+    async def _let_go(self) -> None:
+        """Have what was put off and may go on decided, in commits between which others are written.
 
-        A kill may have come after a change of its policy and before this.
+        More may go on than goes with what made room for it; and a kill may have come after a change of a policy and
+        before that was done.
         """
-
-        def step() -> None:
-            if self.engine.pipeline.let_go(name):
-                self._let_go(name)
-
-        with contextlib.suppress(EpistreamError):  # the service goes down: the next start goes on
-            self.writer.run(step)
+        while True:
+            with contextlib.suppress(EpistreamError):  # nothing can be written now: later, or by the next start
+                for name in self.engine.pipeline.behind():
+                    while await asyncio.wrap_future(self.writer.run(partial(self.engine.pipeline.let_go, name))):
+                        pass
+            await asyncio.sleep(_LET_GO_SECONDS)
 
     async def stopped(self) -> int:
         """Wait for a signal to stop, or a failure; then stop. A second signal ends the process at once.
@@ -424,9 +426,7 @@ class Service:
         self._stopping.set()
 
     def _committed(self, prepared: Sequence[Prepared], receipts: Sequence[pb.Receipt], seconds: float) -> None:
-        store = self.engine.store
-        now_us = self._clock.now_us()
-        self.metrics.committed(prepared, receipts, seconds, store.transaction_seconds, store.commit_seconds, now_us)
+        self.metrics.committed(prepared, receipts, seconds, self._clock.now_us())
 
     def _collector_of(self, consumers: Consumers) -> ServiceCollector:
         return ServiceCollector(

@@ -33,9 +33,10 @@ def main(folder: str) -> int:
     for number, recorded in namespaces:
         try:
             refresh(readers, kept, number, recorded, clock)
-        except EpistreamError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is of this namespace: the others are measured
             failed = True
-            print(f"{recorded.name}: {error.message}", file=sys.stderr)
+            told = error.message if isinstance(error, EpistreamError) else repr(error)
+            print(f"{recorded.name}: {told}", file=sys.stderr)
     readers.close()
     return int(failed)
 

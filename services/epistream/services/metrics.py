@@ -125,8 +125,6 @@ class Metrics:
         prepared: Sequence[Embedded | Malformed],
         receipts: Sequence[pb.Receipt],
         seconds: float,
-        store_seconds: float,
-        fsync_seconds: float,
         now_us: int,
     ) -> None:
         """Count a commit that was searchable at `now_us`.
@@ -135,16 +133,11 @@ class Metrics:
             prepared: what was committed.
             receipts: one for each.
             seconds: how long it took, from matching on.
-            store_seconds: how long the store's transaction of it took.
-            fsync_seconds: how long that transaction's last step took.
             now_us: when it was searchable, microseconds since 1970.
         """
         self.commit_duration.observe(seconds)
-        self.store_commit_duration.observe(store_seconds)
-        self.store_fsync_duration.observe(fsync_seconds)
         outcomes: collections.Counter[tuple[str, str]] = collections.Counter()
         of_topics: collections.Counter[tuple[str, str]] = collections.Counter()
-        refusals: collections.Counter[pb.Reason.ValueType] = collections.Counter()
         for one, receipt in zip(prepared, receipts, strict=True):
             record = record_of(one)
             outcome = receipt.outcome
@@ -152,16 +145,22 @@ class Metrics:
             outcomes["grpc" if record.position is None else "kafka", named] += 1
             if record.position is not None:
                 of_topics[record.position.topic, named] += 1
-            if outcome == pb.OUTCOME_REFUSED and not receipt.earlier:
-                refusals[receipt.reason] += 1
-            elif isinstance(one, Embedded) and receipt.revision and not receipt.earlier:
+            if isinstance(one, Embedded) and receipt.revision and not receipt.earlier:
                 self.freshness.observe(max(0, now_us - submitted_us(one.decoded)) / 1e6)
         for (source, named), count in outcomes.items():
             self.ingest_outcomes.labels(source, named).inc(count)
         for (topic, named), count in of_topics.items():
             self.ingest_records.labels(topic, named).inc(count)
-        for reason, count in refusals.items():
-            self.dead_letters.labels(_short(pb.Reason.Name(reason))).inc(count)
+
+    def stored(self, seconds: float, fsync_seconds: float) -> None:
+        """Observe a transaction of the store: how long it took, and how long its last step."""
+        self.store_commit_duration.observe(seconds)
+        self.store_fsync_duration.observe(fsync_seconds)
+
+    def refused(self, receipts: Sequence[pb.Receipt]) -> None:
+        """Count what became dead letters."""
+        for receipt in receipts:
+            self.dead_letters.labels(_short(pb.Reason.Name(receipt.reason))).inc()
 
     def _counter(self, name: str, description: str, *labels: str) -> Counter:
         return Counter(f"epistream_{name}_total", description, labels, registry=self.registry)

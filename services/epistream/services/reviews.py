@@ -17,6 +17,7 @@ from epistream.services.writer import Writer
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import review_service_pb2 as api
 from epistream.wire.errors import Conflict
+from epistream.wire.origins import PEOPLE
 
 SERVICE: Final = api.DESCRIPTOR.services_by_name["ReviewService"].full_name
 
@@ -47,6 +48,8 @@ class ReviewServicer:
         self._reviews, self._resolutions, self._writer, self._readers = reviews, resolutions, writer, readers
         self._metrics = metrics
         self._claims = Claims(clock, _shown)
+        self._listing = asyncio.Lock()
+        """One list at a time: it may take seconds, and all readers together must not be at lists."""
 
     def handlers(self, calls: Calls) -> dict[str, Handler]:
         """The service's methods."""
@@ -66,7 +69,8 @@ class ReviewServicer:
         }
 
     async def _list(self, request: api.ListReviewsRequest, _: Call) -> bytes:
-        answer = await self._read(lambda: self._reviews.list_reviews(request))
+        async with self._listing:
+            answer = await self._read(lambda: self._reviews.list_reviews(request))
         for review in answer.reviews:
             self._tell_claim(review)
         return answer.SerializeToString()
@@ -95,7 +99,8 @@ class ReviewServicer:
         receipt = await self._write(lambda: self._reviews.decide(prepared))
         self._claims.drop(request.namespace, request.review_id)
         outcome = pb.Outcome.Name(receipt.outcome).removeprefix("OUTCOME_")
-        self._metrics.review_decisions.labels(outcome.lower()).inc()
+        if request.reviewer.origin in PEOPLE:
+            self._metrics.review_decisions.labels(outcome.lower()).inc()
         call.noted |= {"review": request.review_id, "reviewer": request.reviewer.name, "outcome": outcome}
         return api.DecideReviewResponse(receipt=receipt).SerializeToString()
 

@@ -152,7 +152,7 @@ def _cast(said: Said, window: Window) -> Iterator[tuple[_Unit, Vote, int]]:
         yield (feedback.kind, feedback.aspect, judged[0].item_id, ""), judged[0].score, 2
     elif feedback.kind == pb.FEEDBACK_KIND_RATING and judged:
         steps = feedback.scale_max - feedback.scale_min + 1
-        if steps <= _SCALE_STEPS_MAX and steps == int(steps) and judged[0].score == int(judged[0].score):
+        if 2 <= steps <= _SCALE_STEPS_MAX and steps == int(steps) and judged[0].score == int(judged[0].score):
             yield (feedback.kind, feedback.aspect, judged[0].item_id, ""), judged[0].score, int(steps)
     elif feedback.kind == pb.FEEDBACK_KIND_PAIRWISE and len(judged) == 2:
         first, second = sorted(judged, key=lambda one: one.item_id)

@@ -284,13 +284,14 @@ class Allowances:
         known = self._known.get(principal.name)
         if known is None or known.limits != principal.limits:
             known = self._known[principal.name] = Allowance(principal.limits, self._now)
-            self._forget()
+            self._forget(keep=known)
         self._known.move_to_end(principal.name)
         return known
 
-    def _forget(self) -> None:
+    def _forget(self, keep: Allowance) -> None:
         if len(self._known) > _REMEMBERED:
-            idle = next((name for name, allowance in self._known.items() if allowance.idle), None)
+            others = ((name, one) for name, one in self._known.items() if one is not keep)
+            idle = next((name for name, allowance in others if allowance.idle), None)
             if idle is not None:
                 del self._known[idle]
 
