@@ -89,6 +89,24 @@ def test_r16_scores_are_the_same_bits_however_a_stream_is_cut(seed: int, cuts: l
     assert np.all((whole >= 0) & (whole <= 1))
 
 
+@given(seeds, st.lists(st.sampled_from(["nothing", "itself", "another", "both"]), min_size=1, max_size=80))
+def test_what_is_asked_in_between_changes_no_bit(seed: int, asked: list[str]) -> None:
+    """Of a row that is asked about before it is taken in a product is kept: it must be the one that BLAS makes."""
+    rows, other = unit(seed, len(asked), 24), unit(seed + 1, 1, 24)[0]
+    quiet, curious = Posterior(24, rebuild_every=50), Posterior(24, rebuild_every=50)
+    for number, (row, what) in enumerate(zip(rows, asked, strict=True)):
+        if what in ("itself", "both"):
+            curious.score(row)
+        if what in ("another", "both"):
+            curious.score(other)
+        weight = (1.0, 0.25, 0.3)[number % 3]
+        quiet.observe(row, weight)
+        curious.observe(row, weight)
+
+    assert curious.score(rows).tobytes() == quiet.score(rows).tobytes()
+    assert curious.to_bytes() == quiet.to_bytes()
+
+
 def test_a_direction_that_is_known_m_times_has_half_the_logarithm_of_one_and_one_over_one_plus_m() -> None:
     posterior = Posterior(3)
     first = np.array([1, 0, 0], np.float32)

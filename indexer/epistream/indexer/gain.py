@@ -48,50 +48,47 @@ _Pull: TypeAlias = Callable[[_Rows], _Rows]
 
 
 class _Waiting:
-    """Observations that are not taken in yet, U = [u …], and what is asked of them: V = A⁻¹U, S = I + U'V.
+    """Observations that are not taken in yet, U = [u …], and what they take from A⁻¹: (A + UU')⁻¹ = A⁻¹ - ZZ'.
 
-    (A + UU')⁻¹ x = A⁻¹x - V S⁻¹ V'x          (Woodbury), and ln det(A + UU') = ln det A + ln det S
+    A column for each, by Sherman-Morrison: with p = (A⁻¹ - ZZ')u of those before it, z = p / √(1 + u'p), and the
+    determinant grows by 1 + u'p. They are made in order, and only when somebody asks.
     """
 
     def __init__(self, dimension: int) -> None:
         self.rows: _Rows = np.empty((dimension, BLOCK), np.float64, order="F")
         self.count = 0
-        self._pulled: _Rows = np.empty((dimension, BLOCK), np.float64, order="F")
-        self._gram: _Rows = np.eye(BLOCK)
-        self._factor: _Rows = np.empty((0, 0))
-        self._known = 0
-        """Of how many V and S are made: only when somebody asks."""
+        self._pulled: list[_Rows | None] = []
+        """A⁻¹u of each, where it came with it."""
+        self._steps: _Rows = np.empty((dimension, BLOCK), np.float64, order="F")
+        self._growth: list[float] = []
+        """Of the determinant, by each that Z has a column of."""
 
-    def add(self, row: _Rows) -> None:
-        """One more."""
+    def add(self, row: _Rows, pulled: _Rows | None = None) -> None:
+        """One more; with A⁻¹u, where that is known."""
         self.rows[:, self.count] = row
+        self._pulled.append(pulled)
         self.count += 1
 
     def clear(self) -> None:
         """They have been taken in."""
-        self.count = self._known = 0
+        self.count = 0
+        self._pulled.clear()
+        self._growth.clear()
 
-    def less(self, pulled: _Rows, row: _Rows, pull: _Pull) -> _Rows:
-        """What they leave of A⁻¹x, which is `pulled`; `pull` makes it of any x."""
-        if not self.count:
-            return pulled
-        factor = self.factor(pull)
-        across = self._pulled[:, : self.count].T @ row
-        solved, _ = lapack.dpotrs(factor, across, lower=1)
-        less: _Rows = pulled - self._pulled[:, : self.count] @ solved
-        return less
+    def steps(self, pull: _Pull) -> _Rows:
+        """Z, (d, count); `pull` makes A⁻¹x of any x."""
+        for at in range(len(self._growth), self.count):
+            row, pulled, before = self.rows[:, at], self._pulled[at], self._steps[:, :at]
+            step = (pull(row) if pulled is None else pulled) - before @ (before.T @ row)
+            growth = max(1.0 + float(row @ step), 1.0)  # less only where A⁻¹ is damaged
+            self._steps[:, at] = step / math.sqrt(growth)
+            self._growth.append(growth)
+        return self._steps[:, : self.count]
 
-    def factor(self, pull: _Pull) -> _Rows:
-        """L with S = LL'."""
-        if self._known < self.count:
-            while self._known < self.count:
-                at = self._known
-                self._pulled[:, at] = pull(self.rows[:, at])
-                self._gram[at, : at + 1] = self.rows[:, at] @ self._pulled[:, : at + 1]
-                self._gram[at, at] += 1.0
-                self._known += 1
-            self._factor, _ = lapack.dpotrf(self._gram[: self.count, : self.count], lower=1)
-        return self._factor
+    def log_growth(self, pull: _Pull) -> float:
+        """By how much the logarithm of the determinant grows."""
+        self.steps(pull)
+        return math.fsum(map(math.log, self._growth))
 
 
 class Posterior:
@@ -117,6 +114,8 @@ class Posterior:
         self._shared = False
         """Whether a branch has the same matrices, so that they may not be changed in place."""
         self._waiting = _Waiting(dimension)
+        self._asked: tuple[_Rows, _Rows] | None = None
+        """The x that was asked about last, and A⁻¹x without what waits: often it is what is taken in next."""
         self._count, self._drift = 0, 0.0
         self._logdet = dimension * math.log(prior)
 
@@ -138,9 +137,7 @@ class Posterior:
     @property
     def logdet(self) -> float:
         """The logarithm of det A."""
-        if not self._waiting.count:
-            return self._logdet
-        return self._logdet + 2 * float(np.log(np.diagonal(self._waiting.factor(self._pull))).sum())
+        return self._logdet + self._waiting.log_growth(self._pull)
 
     @property
     def drift(self) -> float:
@@ -149,8 +146,7 @@ class Posterior:
 
     def gain(self, vector: ArrayLike, weight: float = 1.0) -> float:
         """IG(x), nats, >= 0, of an observation with this weight. Changes nothing."""
-        _, spread = self._spread(_row(vector))
-        return 0.5 * math.log1p(weight * spread)
+        return 0.5 * math.log1p(weight * self._spread(_row(vector)))
 
     def score(self, vectors: ArrayLike) -> _Rows:
         """The relative gain of each row, (n,) float64 in [0, 1]: ln(1 + x'A⁻¹x) / ln(1 + 1/λ). Changes nothing.
@@ -160,7 +156,7 @@ class Posterior:
         """
         rows = np.asarray(vectors, np.float64).reshape(-1, self._dimension)
         ceiling = math.log1p(1 / self._prior)
-        return np.array([min(math.log1p(self._spread(row)[1]) / ceiling, 1.0) for row in rows], np.float64)
+        return np.array([min(math.log1p(self._spread(row)) / ceiling, 1.0) for row in rows], np.float64)
 
     def observe(self, vector: ArrayLike, weight: float = 1.0) -> None:
         """Take in an accepted vector: A becomes A + w x x'. O(d²), whatever was before.
@@ -172,8 +168,8 @@ class Posterior:
         """
         if not 0 < weight <= 1:
             raise ValueError(f"a weight lies in (0, 1], found {weight}")
-        row = self._checked(_row(vector))
-        self._waiting.add(row if weight == 1 else math.sqrt(weight) * row)
+        row, root = self._checked(_row(vector)), math.sqrt(weight)
+        self._waiting.add(root * row, self._pulled_before(row, root))
         self._count += 1
         due = self._count % self._rebuild_every == 0
         if due or self._waiting.count == BLOCK:
@@ -194,7 +190,9 @@ class Posterior:
     def pull(self, vectors: ArrayLike) -> _Rows:
         """A⁻¹x of each row, (n, d) float64."""
         rows = np.asarray(vectors, np.float64).reshape(-1, self._dimension)
-        return np.array([self._spread(row)[0] for row in rows], np.float64).reshape(rows.shape)
+        steps = self._waiting.steps(self._pull)
+        pulled = [self._pull(self._checked(row)) - steps @ (steps.T @ row) for row in rows]
+        return np.array(pulled, np.float64).reshape(rows.shape)
 
     def to_bytes(self) -> bytes:
         """The state: d² · 8 bytes and a little. `from_bytes` goes on from it bit for bit."""
@@ -241,10 +239,21 @@ class Posterior:
             raise ValueError("a vector's numbers must be finite")
         return row
 
-    def _spread(self, row: _Rows) -> tuple[_Rows, float]:
-        """A⁻¹x, and q = x'A⁻¹x, which rounding may not make negative."""
-        pulled = self._waiting.less(self._pull(self._checked(row)), row, self._pull)
-        return pulled, max(float(row @ pulled), 0.0)
+    def _spread(self, row: _Rows) -> float:
+        """The q = x'A⁻¹x, which rounding may not make negative."""
+        pulled = self._pull(self._checked(row))
+        self._asked = row.copy(), pulled
+        across = self._waiting.steps(self._pull).T @ row
+        return max(float(row @ pulled) - float(across @ across), 0.0)
+
+    def _pulled_before(self, row: _Rows, root: float) -> _Rows | None:
+        """A⁻¹u of u = root · x, without what waits; None unless x was asked about last.
+
+        Where root is a power of two it is to the bit what BLAS makes of u: elsewhere who asks would be seen.
+        """
+        if self._asked is None or math.frexp(root)[0] != 0.5 or not np.array_equal(self._asked[0], row):
+            return None
+        return root * self._asked[1]
 
     def _pull(self, row: _Rows) -> _Rows:
         """A⁻¹x, without what waits."""
@@ -268,7 +277,7 @@ class Posterior:
         waiting = self._waiting
         rows = waiting.rows[:, : waiting.count]
         precision, covariance = self._matrices()
-        self._shared = False
+        self._shared, self._asked = False, None
         pulled = blas.dsymm(1.0, covariance, rows, lower=1)
         gram = blas.dgemm(1.0, rows, pulled, trans_a=1)
         gram[np.diag_indices(waiting.count)] += 1.0
@@ -283,6 +292,7 @@ class Posterior:
 
     def _rebuild(self) -> None:
         """Make A⁻¹ and ln det A anew from A = LL', and look how far they had drifted."""
+        self._asked = None
         precision, covariance = self._matrices()
         self._drift = _residual(precision, covariance)
         # One of the two is damaged, and nothing tells which: neither makes the other good.
