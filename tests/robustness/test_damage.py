@@ -81,6 +81,7 @@ class Sound:
         engine = open_engine(folder)
         commit_from_kafka(engine, [a_fact(n) for n in range(45)], 7)
         commit(engine, retraction("i-3", id="r"))
+        commit(engine, *[judgement(n) for n in range(ITEMS)], *[repetition(n) for n in range(ITEMS, 45)])
         engine.signals.write(1, [45], api.ListSignalsResponse(revision=45, model="measured", records=45))
         self.answers = answers(engine)
         self.dump = list(engine.store.logical_dump())
@@ -122,6 +123,30 @@ def a_fact(number: int) -> pb.Submission:
     return submission(content, id=f"s-{number}", item=f"i-{number % ITEMS}", attributes={"side": str(number % 2)})
 
 
+def judgement(number: int) -> pb.Submission:
+    """What somebody thinks of an item."""
+    made = submission("", id=f"f-{number}", producer="rater")
+    made.ClearField("embedding")
+    made.ClearField("modality")
+    made.feedback.CopyFrom(
+        pb.Feedback(
+            kind=pb.FEEDBACK_KIND_BINARY,
+            rater_type=pb.RATER_TYPE_HUMAN,
+            rater=f"rater-{number}",
+            judged=[pb.Judged(item_id=f"i-{number}", score=1)],
+        )
+    )
+    return made
+
+
+def repetition(number: int) -> pb.Submission:
+    """The same as a fact, from somebody else."""
+    again = a_fact(number)
+    again.submission_id, again.provenance.producer = f"again-{number}", "bob"
+    again.ClearField("item_id")
+    return again
+
+
 def answers(engine: Engine) -> dict[str, bytes | str]:
     """What is answered to questions of every kind; the reason, where that is an error."""
     diff = api.DiffRequest(namespace=NAMESPACE, limit=500)
@@ -141,6 +166,8 @@ def answers(engine: Engine) -> dict[str, bytes | str]:
     for number in range(ITEMS):
         asked = api.GetRequest(namespace=NAMESPACE, item_id=f"i-{number}")
         questions[f"get {number}"] = lambda asked=asked: known.get(asked).SerializeToString()  # type: ignore[misc]
+        judged = api.ListFeedbackRequest(namespace=NAMESPACE, item_id=f"i-{number}")
+        questions[f"feedback {number}"] = lambda judged=judged: known.list_feedback(judged).SerializeToString()  # type: ignore[misc]
     return {name: _answer(question) for name, question in questions.items()}
 
 
@@ -197,6 +224,29 @@ def test_nothing_is_answered_of_a_damaged_journal_but_what_was_written(sound: So
         told += "CORRUPT" in now.values()
         engine.close()
     assert told > 5
+
+
+def test_an_index_of_the_journal_that_has_lost_entries_hides_none(sound: Sound) -> None:
+    """A leaf of it that says that it has one entry less: SQLite sees nothing wrong with that."""
+
+    def one_less(page: bytearray, _: random.Random) -> None:
+        page[3:5] = (int.from_bytes(page[3:5], "big") - 1).to_bytes(2, "big")
+
+    told = 0
+    for page in (number for number, name in sound.pages.items() if name == "journal_by_revision"):
+        folder = sound.damaged(page, one_less)
+        shutil.rmtree(folder / "index")
+        try:
+            engine = Engine(folder)
+        except Broken as error:
+            assert error.reason == "CORRUPT"  # noqa: PT017 - it may be opened, too
+            told += 1
+            continue
+        now = answers(engine)
+        assert {name: answer for name, answer in now.items() if answer not in (sound.answers[name], "CORRUPT")} == {}
+        told += "CORRUPT" in now.values()
+        engine.close()
+    assert told > 0
 
 
 def test_whatever_is_damaged_is_found_and_made_anew_from_what_is_true_or_not_at_all(sound: Sound) -> None:
@@ -329,6 +379,20 @@ def test_a_journal_that_has_lost_its_end_is_not_taken_for_whole(sound: Sound, tm
     store.close()
     with pytest.raises(Broken, match=named):
         repair.remake(tmp_path / "data")
+
+
+def test_a_snapshot_does_not_pass_over_what_the_journal_has_lost(sound: Sound, tmp_path: Path) -> None:
+    """The newest of what is in answers: no entry behind it in the snapshot would be found not to fit."""
+    shutil.copytree(sound.folder, tmp_path / "data")
+    engine = Engine(tmp_path / "data")
+    lost = engine.store.writer.execute(
+        "DELETE FROM journal WHERE revision = (SELECT MAX(revision) FROM versions WHERE ended IS NULL AND kind <> ?)"
+        " RETURNING revision",
+        (pb.CHANGE_KIND_RETRACTED,),
+    ).get
+    with pytest.raises(Broken, match=f"revision {lost} of namespace 1 is missing"):
+        engine.feed.snapshot(NAMESPACE, engine.feed.head(NAMESPACE), 0, Wish())
+    engine.close()
 
 
 def test_damage_that_the_writer_meets_ends_the_writing(sound: Sound) -> None:

@@ -10,7 +10,7 @@ One that came late had ended when it was made.
 """
 
 import json
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -314,14 +314,19 @@ class Catalog:
     def changes(self, namespace: int, after: int, until: int, limit: int) -> Generator[Committed, None, None]:
         """At most `limit` changes above `after` and not above `until`, in order, each read when it is asked for.
 
-        Close it before the connection's transaction ends.
+        Close it before the connection's transaction ends. Raises Broken if one is missing, at the end, too.
         """
+        last = min(until, after + limit, self.counts(namespace).head)
+        expected = after
         for row in self.connection.execute(
             f"SELECT {_CHAINED} FROM journal j WHERE j.namespace = ? AND j.revision > ? AND j.revision <= ?"  # noqa: S608
             " ORDER BY j.revision LIMIT ?",
             (namespace, after, until, limit),
         ):
+            expected += 1
+            _demand([expected], row[:1], namespace)
             yield _committed(namespace, *row)
+        _demand(range(expected + 1, last + 1), (), namespace)
 
     def entries(self, after: int, limit: int) -> list[tuple[int, int | None, bytes | None, bytes]]:
         """At most `limit` journal entries above the sequence `after`, in order: sequence, revision, change, record."""
@@ -341,12 +346,13 @@ class Catalog:
 
         As `changes`: the order is that of the versions, since SQLite would sort by the journal's, and read all for it.
         """
-        for row in self.connection.execute(
-            f"SELECT {_CHAINED} FROM (SELECT namespace, revision FROM versions"  # noqa: S608
+        for revision, *row in self.connection.execute(
+            f"SELECT v.revision, {_CHAINED} FROM (SELECT namespace, revision FROM versions"  # noqa: S608
             f" WHERE namespace = :n AND revision > :after AND {_IN_ANSWERS} ORDER BY revision LIMIT :limit) v"
-            " JOIN journal j ON j.namespace = v.namespace AND j.revision = v.revision ORDER BY v.revision",
+            " LEFT JOIN journal j ON j.namespace = v.namespace AND j.revision = v.revision ORDER BY v.revision",
             {"n": namespace, "at": at, "after": after, "limit": limit},
         ):
+            _demand([revision], row[:1], namespace)
             yield _committed(namespace, *row)
 
     def changed_items(self, namespace: int, after: int, until: int, end: int, limit: int) -> list[tuple[int, str]]:
@@ -366,58 +372,14 @@ class Catalog:
 
     def newest(self, namespace: int, limit: int) -> Iterator[Committed]:
         """At most `limit` versions that are in answers now, the newest first."""
-        for row in self.connection.execute(
-            f"SELECT {_CHAINED} FROM versions v CROSS JOIN journal j INDEXED BY journal_by_revision"  # noqa: S608
+        for revision, *row in self.connection.execute(
+            f"SELECT v.revision, {_CHAINED} FROM versions v LEFT JOIN journal j INDEXED BY journal_by_revision"  # noqa: S608
             " ON j.namespace = v.namespace AND j.revision = v.revision WHERE v.namespace = ? AND v.ended IS NULL"
             f" AND v.kind <> {pb.CHANGE_KIND_RETRACTED} ORDER BY v.revision DESC LIMIT ?",
             (namespace, limit),
         ):
+            _demand([revision], row[:1], namespace)
             yield _committed(namespace, *row)
-
-    def said_of(self, namespace: int, item_ids: Iterable[str], limit: int) -> list[journal_pb2.Decision]:
-        """What raters said about any of these items, the newest `limit`, the oldest first, each once."""
-        rows = self.connection.execute(
-            "SELECT j.record FROM (SELECT DISTINCT f.sequence FROM json_each(?) i CROSS JOIN feedback f"
-            " ON f.namespace = ? AND f.item_id = i.value ORDER BY f.sequence DESC LIMIT ?) s"
-            " JOIN journal j ON j.sequence = s.sequence ORDER BY s.sequence",
-            (json.dumps(list(item_ids)), namespace, limit),
-        )
-        return [journal_pb2.JournalRecord.FromString(record).decision for (record,) in rows]
-
-    def merged_into(self, namespace: int, item_ids: Iterable[str], limit: int) -> list[journal_pb2.Decision]:
-        """The newest `limit` submissions that were merged into any of these items, the newest first."""
-        rows = self.connection.execute(
-            "SELECT j.record FROM json_each(?) i CROSS JOIN corroborations c ON c.namespace = ? AND c.item_id = i.value"
-            " JOIN journal j ON j.sequence = c.sequence ORDER BY c.sequence DESC LIMIT ?",
-            (json.dumps(list(item_ids)), namespace, limit),
-        )
-        return [journal_pb2.JournalRecord.FromString(record).decision for (record,) in rows]
-
-    def corroborations(
-        self, namespace: int, item_id: str, at: int, limit: int
-    ) -> tuple[int, list[journal_pb2.Decision]]:
-        """How many submissions were merged into an item while the head was at or below `at`, and the newest of them."""
-        count = self.connection.execute(
-            "SELECT COUNT(*) FROM corroborations WHERE namespace = ? AND item_id = ? AND revision <= ?",
-            (namespace, item_id, at),
-        ).get
-        rows = self.connection.execute(
-            "SELECT j.record FROM corroborations c JOIN journal j ON j.sequence = c.sequence WHERE c.namespace = ?"
-            " AND c.item_id = ? AND c.revision <= ? ORDER BY c.sequence DESC LIMIT ?",
-            (namespace, item_id, at, limit),
-        )
-        return count, [journal_pb2.JournalRecord.FromString(row[0]).decision for row in rows]
-
-    def feedback(
-        self, namespace: int, item_id: str, after: int, limit: int
-    ) -> Iterator[tuple[int, journal_pb2.Decision]]:
-        """What raters said about an item after a sequence, the oldest first, each with its sequence."""
-        for sequence, record in self.connection.execute(
-            "SELECT f.sequence, j.record FROM feedback f JOIN journal j ON j.sequence = f.sequence"
-            " WHERE f.namespace = ? AND f.item_id = ? AND f.sequence > ? ORDER BY f.sequence LIMIT ?",
-            (namespace, item_id, after, limit),
-        ):
-            yield sequence, journal_pb2.JournalRecord.FromString(record).decision
 
     def attributes(self, namespace: int, after: int) -> dict[int, dict[str, str]]:
         """The attributes of every version made above `after`, by revision."""
@@ -430,17 +392,16 @@ class Catalog:
 
     def index_rows(self, namespace: int, after: int) -> Iterator[IndexRow]:
         """What the index keeps of every version with a vector made above `after` that became a head, in order."""
-        for row in self.connection.execute(
-            f"SELECT v.origin, v.modality, v.producer, {_CHAINED} FROM versions v JOIN journal j"  # noqa: S608
+        for revision, origin, modality, producer, *entry in self.connection.execute(
+            f"SELECT v.revision, v.origin, v.modality, v.producer, {_CHAINED} FROM versions v LEFT JOIN journal j"  # noqa: S608
             " ON j.namespace = v.namespace AND j.revision = v.revision"
-            " WHERE v.namespace = ? AND v.revision > ? AND j.embedding IS NOT NULL AND v.kind <> ?"
-            " ORDER BY v.revision",
+            " WHERE v.namespace = ? AND v.revision > ? AND v.kind <> ? ORDER BY v.revision",
             (namespace, after, pb.CHANGE_KIND_LATE),
         ):
-            origin, modality, producer, *entry = row
+            _demand([revision], entry[:1], namespace)
             committed = _committed(namespace, *entry)
-            embedding = committed.embedding or b""
-            yield IndexRow(committed.revision, origin, modality, producer, embedding, committed.change)
+            if committed.embedding is not None:
+                yield IndexRow(revision, origin, modality, producer, committed.embedding, committed.change)
 
     def said_by_people(
         self, namespace: int, modality: pb.Modality.ValueType, after: int, until: int
@@ -497,7 +458,7 @@ def _committed(
     return Committed(revision, change, embedding)
 
 
-def _demand(wanted: Iterable[int], found: Mapping[int, object], namespace: int) -> None:
+def _demand(wanted: Iterable[int], found: Collection[int], namespace: int) -> None:
     """Raise Broken if what must be there is not."""
     missing = [revision for revision in wanted if revision not in found]
     if missing:

@@ -5,6 +5,7 @@ from typing import Final
 
 import apsw
 
+from epistream.indexer.catalog import Catalog
 from epistream.indexer.journal import Entry
 from epistream.v1 import journal_pb2
 
@@ -32,11 +33,10 @@ def apply(connection: apsw.Connection, number: int, entries: Sequence[Entry]) ->
     connection.executemany("INSERT INTO comments VALUES (?,?,?)", rows)
 
 
-def read(connection: apsw.Connection, namespace: int, subject: int) -> list[journal_pb2.Comment]:
+def read(catalog: Catalog, namespace: int, subject: int) -> list[journal_pb2.Comment]:
     """The newest TOLD_MAX comments on an entry, the oldest of them first."""
-    rows = connection.execute(
-        "SELECT j.record FROM comments c JOIN journal j ON j.sequence = c.sequence"
-        " WHERE c.namespace = ? AND c.subject = ? ORDER BY c.sequence DESC LIMIT ?",
+    rows = catalog.connection.execute(
+        "SELECT sequence FROM comments WHERE namespace = ? AND subject = ? ORDER BY sequence DESC LIMIT ?",
         (namespace, subject, TOLD_MAX),
     )
-    return [journal_pb2.JournalRecord.FromString(record).comment for (record,) in rows][::-1]
+    return [catalog.record(sequence).comment for (sequence,) in rows][::-1]

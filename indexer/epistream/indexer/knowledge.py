@@ -10,7 +10,7 @@ import numpy as np
 from google.protobuf import timestamp_pb2
 from google.protobuf.message import Message
 
-from epistream.indexer import conflicts, filters, generated, valid_time
+from epistream.indexer import conflicts, filters, generated, sayings, valid_time
 from epistream.indexer.catalog import Catalog, Committed
 from epistream.indexer.embed import NO_ENCODER, Embedder
 from epistream.indexer.explain import explain
@@ -66,7 +66,9 @@ class Knowledge:
                 held = " that held then" if request.as_of.HasField("valid_time") else ""
                 raise NotFound(f"{request.namespace} has no item {request.item_id!r}{held} at revision {at}")
             change = _change(catalog.committed(state.config.number, revision), with_embedding=request.include_embedding)
-            count, decisions = catalog.corroborations(state.config.number, request.item_id, at, CORROBORATIONS_MAX)
+            count, decisions = sayings.corroborations(
+                catalog, state.config.number, request.item_id, at, CORROBORATIONS_MAX
+            )
             marks = _marks(catalog, state.config.number, [request.item_id], at)
         answer = api.GetResponse(
             change=change, corroboration_count=count, revision=at, open_conflicts=marks.get(request.item_id)
@@ -113,7 +115,7 @@ class Knowledge:
             raise InvalidInput.at("item_id", "required: the item that was judged")
         answer, room = api.ListFeedbackResponse(), Room(self._answer_bytes_max)
         with self._store.reader() as catalog:
-            for sequence, decision in catalog.feedback(state.config.number, request.item_id, after, limit + 1):
+            for sequence, decision in sayings.feedback(catalog, state.config.number, request.item_id, after, limit + 1):
                 one = api.RecordedFeedback(submission=decision.recorded, time=decision.receipt.time)
                 if len(answer.feedback) == limit or (not room.takes(one) and answer.feedback):
                     answer.next_page_token = str(after)

@@ -196,7 +196,7 @@ def _told(catalog: Catalog, namespace: str, number: int, known: conflicts.Confli
         conflict_id=known.conflict,
         differences=opened.receipt.figures.differences,
         state=api.CONFLICT_STATE_OPEN if known.ended_by is None else api.CONFLICT_STATE_RESOLVED,
-        comments=map(told, comments.read(catalog.connection, number, known.conflict)),
+        comments=map(told, comments.read(catalog, number, known.conflict)),
     )
     told_of.open_time.FromMicroseconds(known.opened_us)
     resolution = None

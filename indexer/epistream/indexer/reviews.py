@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from epistream.indexer import comments, conflicts, disputes, holding
+from epistream.indexer import comments, conflicts, disputes, holding, sayings
 from epistream.indexer.agreement import disagreement
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.clock import Clock
@@ -108,7 +108,7 @@ class Reviews:
             held = _held(catalog, namespace, number, review_id)
             contested = conflicts.open_with(catalog.connection, number, [review_id])
             review = _review(held, contested.get(review_id, 0))
-            review.comments.extend(map(told, comments.read(catalog.connection, number, review_id)))
+            review.comments.extend(map(told, comments.read(catalog, number, review_id)))
             ended = _ended(catalog, number, held)
             if ended is not None:
                 _tell_decision(review.decision, catalog, ended, held)
@@ -177,7 +177,7 @@ class Reviews:
         with self._store.newest() as catalog:
             if conflicts.read(catalog.connection, number, request.subject_id) is None:
                 _held(catalog, request.namespace, number, request.subject_id)
-            newest = comments.read(catalog.connection, number, request.subject_id)[-1:]
+            newest = comments.read(catalog, number, request.subject_id)[-1:]
         if newest and (newest[0].reviewer, newest[0].text) == (said.reviewer, said.text):
             return told(newest[0])
         return told(self._pipeline.comment(request.namespace, said))
@@ -217,7 +217,9 @@ class Reviews:
         for one in held:
             receipt, item_id = one.decision.receipt, again(one).item_id
             if item_id not in read:
-                said = [found.recorded.feedback for _, found in catalog.feedback(number, item_id, 0, VOTES_MAX)]
+                said = [
+                    found.recorded.feedback for _, found in sayings.feedback(catalog, number, item_id, 0, VOTES_MAX)
+                ]
                 read[item_id] = disagreement(item_id, said), verification(item_id, said)
             votes, verified = read[item_id]
             if receipt.reason == pb.REASON_DISPUTED:

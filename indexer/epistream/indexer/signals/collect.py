@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from epistream.indexer import conflicts, holding
+from epistream.indexer import conflicts, holding, sayings
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.signals.window import Said, Window
 from epistream.v1 import knowledge_pb2 as pb
@@ -36,9 +36,11 @@ def collect(catalog: Catalog, number: int, recorded: ns_pb.Namespace, records_ma
             vectors[row] = np.frombuffer(embedding, "<f4")
     items = [change.item_id for change in changes]
     merged: defaultdict[str, set[str]] = defaultdict(set)
-    for decision in catalog.merged_into(number, items, records_max):
+    for decision in sayings.merged_into(catalog, number, items, records_max):
         merged[decision.receipt.item_id].add(decision.receipt.producer)
-    said = [Said(one.recorded, _us(one.receipt)) for one in catalog.said_of(number, items, records_max)]
+    said = [
+        Said(one.recorded, _us(one.receipt)) for one in sayings.newest_feedback(catalog, number, items, records_max)
+    ]
     held_us = holding.since(catalog, number, records_max)
     committed_us = [change.commit_time.ToMicroseconds() for change in changes]
     return Window(
