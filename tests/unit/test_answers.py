@@ -77,6 +77,24 @@ def test_other_tests_of_the_same_code_are_a_new_version_of_it(engine: Engine) ->
     assert list(known(engine, "add").tests.asserts) == ["assert add(1, 2) == 3", "assert add(0, 0) == 0"]
 
 
+def test_the_same_code_from_somebody_else_is_not_merged_if_it_comes_with_tests_that_would_be_lost(
+    engine: Engine,
+) -> None:
+    commit(engine, code("1", "assert add(1, 2) == 3"))
+    bare = code("4")
+    bare.ClearField("tests")
+    sent = [code("2", "assert add(0, 0) == 0"), code("3", "assert add(1, 2) == 3"), bare]
+    for one in sent:
+        one.item_id, one.provenance.producer = "", "bob"
+
+    others, same, none = commit(engine, *sent)
+
+    assert (others.outcome, others.reason) == (pb.OUTCOME_ADMITTED, pb.REASON_NEW)
+    assert list(known(engine, others.item_id).tests.asserts) == ["assert add(0, 0) == 0"]
+    assert (same.outcome, same.item_id) == (pb.OUTCOME_MERGED, "add")
+    assert (none.outcome, none.reason) == (pb.OUTCOME_MERGED, pb.REASON_SAME_CLAIM)
+
+
 def test_captions_of_other_parts_or_of_more_pictures_are_other_knowledge(engine: Engine) -> None:
     def caption(id: str) -> pb.Submission:  # noqa: A002 - as in the contract
         made = submission("A cup moves.", id=id, vector=ANSWER)

@@ -19,14 +19,16 @@ from epistream.indexer.claim import Claim, claim_of
 from epistream.indexer.commit import as_head, head_after
 from epistream.indexer.index import Neighbour, Searchable, cosines
 from epistream.indexer.journal import Entry
-from epistream.indexer.match import NOMINEES, Nominee, about
+from epistream.indexer.match import NOMINEES, Nominee, about, tests_of
 from epistream.indexer.model import Embedded, Malformed, Nearby, valid_us
 from epistream.indexer.namespaces import Namespaces
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 
-_STATEMENTS_MAX: Final = 20_000
-"""How many are remembered. One is a few kilobytes."""
+_STATEMENTS_CHARACTERS_MAX: Final = 16 * 1024 * 1024
+"""Of the contents whose statements are remembered: each takes some 7 bytes there, so 120 MiB in all (measured)."""
+_STATEMENT_CHARACTERS: Final = 300
+"""What a statement takes beside its content's, in these."""
 
 LOOK_AHEAD_MIN: Final = 16
 """From how many submissions on. One in front of 20,000 items takes 340 µs alone, 80 in 16s, 50 in 500s (measured)."""
@@ -41,7 +43,10 @@ class Statement:
 
     claim: Claim
     modality: pb.Modality.ValueType
-    about: str
+    about: bytes
+    tests: bytes
+    weight: int
+    """What it takes to remember it, in characters of its content."""
 
 
 class Statements:
@@ -49,26 +54,29 @@ class Statements:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[int, int], Statement] = OrderedDict()
+        self._weight = 0
 
     def of(self, catalog: Catalog, namespace: int, revisions: Iterable[int]) -> dict[int, Statement]:
         """The statements of committed versions, by revision."""
         wanted = list(revisions)
         unknown = [revision for revision in wanted if (namespace, revision) not in self._kept]
         for revision, change in catalog.contents(namespace, unknown).items() if unknown else ():
-            self._kept[namespace, revision] = statement_of(pb.Change.FromString(change).knowledge)
+            read = self._kept[namespace, revision] = statement_of(pb.Change.FromString(change).knowledge)
+            self._weight += read.weight
         found = {}
         for revision in wanted:
             self._kept.move_to_end((namespace, revision))
             found[revision] = self._kept[namespace, revision]
-        while len(self._kept) > _STATEMENTS_MAX:
-            self._kept.popitem(last=False)
+        while self._weight > _STATEMENTS_CHARACTERS_MAX:
+            _, oldest = self._kept.popitem(last=False)
+            self._weight -= oldest.weight
         return found
 
 
 def statement_of(knowledge: pb.Knowledge) -> Statement:
     """What `knowledge` says."""
-    claim = claim_of(knowledge.modality, knowledge.content)
-    return Statement(claim, knowledge.modality, about(knowledge))
+    claim, weight = claim_of(knowledge.modality, knowledge.content), len(knowledge.content) + _STATEMENT_CHARACTERS
+    return Statement(claim, knowledge.modality, about(knowledge), tests_of(knowledge), weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +362,7 @@ class BatchView:
 
     def _nominee(self, similarity: float, head: Head, knowledge: pb.Knowledge | None) -> Nominee:
         statement = statement_of(knowledge) if knowledge is not None else self._said[head.revision]
-        return Nominee(head, similarity, statement.claim, statement.modality, statement.about)
+        return Nominee(head, similarity, statement.claim, statement.modality, statement.about, statement.tests)
 
 
 def _at_least(threshold: float) -> float:

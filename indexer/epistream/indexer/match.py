@@ -21,6 +21,7 @@ item says means its own item (docs/decisions/0003-own-item-first.md). What contr
 a conflict that it was in goes on.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
@@ -149,8 +150,10 @@ class Nominee:
     """The cosine, computed exactly."""
     claim: Claim
     modality: pb.Modality.ValueType
-    about: str
-    """What the claim is about: the image or video, and the prompt that it answers."""
+    about: bytes
+    """`about` what the claim is."""
+    tests: bytes
+    """`tests_of` it."""
 
 
 class Known(Protocol):
@@ -241,9 +244,16 @@ def contradicted(found: Beside) -> tuple[Conflict, ...]:
             return ()
 
 
-def about(said: pb.Submission | pb.Knowledge) -> str:
-    """What a claim is about: the images or videos, and the prompt that it answers. Empty for a text by itself."""
-    return "\n".join([*map(media_identity, media_of(said)), canonical_text(said.prompt)])
+def about(said: pb.Submission | pb.Knowledge) -> bytes:
+    """Names what a claim is about: the images or videos, and the prompt that it answers."""
+    return hashlib.sha256(
+        "\n".join([*map(media_identity, media_of(said)), canonical_text(said.prompt)]).encode()
+    ).digest()
+
+
+def tests_of(said: pb.Submission | pb.Knowledge) -> bytes:
+    """Names the tests that come with code; empty where none do."""
+    return hashlib.sha256(said.tests.SerializeToString(deterministic=True)).digest() if said.HasField("tests") else b""
 
 
 def _stale(submission: pb.Submission, head: Head | None) -> Stale | None:
@@ -273,15 +283,16 @@ def _compared(submission: pb.Submission, nominees: Sequence[Nominee]) -> Iterato
     """What items near by claim beside a submission, the nearest first; of those that are about the same thing.
 
     Two captions may say the same of two images, two answers the same to two questions: only claims about the same
-    thing can agree or disagree.
+    thing can agree or disagree. Of code with tests the item near by must have these: what is merged is not kept, and
+    its tests would be lost.
     """
     if not nominees:
         return
-    claim, subject = claim_of(submission.modality, submission.content), about(submission)
+    claim, subject, tests = claim_of(submission.modality, submission.content), about(submission), tests_of(submission)
     for nominee in nominees:
         if nominee.modality == submission.modality and nominee.about == subject:
             comparison = compare(claim, nominee.claim)
-            if comparison.same:
+            if comparison.same and tests in (b"", nominee.tests):
                 yield SameClaim(nominee.head, nominee.similarity)
-            else:
+            elif not comparison.same:
                 yield Conflict(nominee.head, nominee.similarity, comparison.differences)
