@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from epistream.indexer import spectrum
 from epistream.indexer.spectrum import (
     ITEMS_MIN,
     Comparison,
@@ -236,3 +237,13 @@ DRAWN = [6, 3, 0, 7, 4, 5, 2, 1]
 def test_a_slope_needs_three_windows() -> None:
     assert slope([1.0, 0.5]) is None
     assert slope([1.0, 0.9, 0.8, 0.7]) == pytest.approx(-0.1)
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 8])
+def test_near_self_looks_at_all_that_came_before_whatever_is_looked_at_at_once(
+    monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(spectrum, "_BLOCK", block)
+    a, b, c = np.eye(3)
+    assert spectrum.near_self([a, b, a, c, c, b, a], 0.9) == 4 / 7
+    assert spectrum.near_self(np.empty((0, 3)), 0.9) == 0

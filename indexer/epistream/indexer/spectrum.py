@@ -37,6 +37,7 @@ ITEMS_MIN: Final = 32
 
 _SPLITS: Final = 12
 _SUPPORT_ITEMS: Final = 256
+_BLOCK: Final = 512
 _SURE: Final = 1.96
 """Standard errors on each side of an interval that holds the true figure 95 times in 100."""
 _Rows: TypeAlias = NDArray[np.float64]
@@ -246,8 +247,11 @@ def same_lengths(people: ArrayLike, own: ArrayLike) -> tuple[NDArray[np.intp], N
 def near_self(vectors: ArrayLike, threshold: float) -> float:
     """Which share of unit vectors, oldest first, (n, d), has an earlier one with at least this cosine, 0 to 1."""
     rows = np.asarray(vectors, np.float64)
-    near = np.tril(rows @ rows.T, -1).max(axis=1, initial=0.0)
-    return float(np.mean(near >= threshold)) if len(rows) else 0.0
+    near = 0
+    for start in range(0, len(rows), _BLOCK):  # of 10,000 all at once would be 1.6 GB
+        cosines = rows[start : start + _BLOCK] @ rows[: start + _BLOCK].T
+        near += int(np.count_nonzero(np.tril(cosines, start - 1).max(axis=1, initial=0.0) >= threshold))
+    return near / len(rows) if len(rows) else 0.0
 
 
 def slope(ratios: Sequence[float]) -> float | None:
