@@ -188,6 +188,26 @@ def test_a_file_is_submitted_line_by_line_and_wrong_lines_stop_nothing(there: Na
     assert "3 submitted: 2 admitted, 1 refused" in text.err
 
 
+def test_a_line_whose_numbers_no_message_can_say_is_wrong_and_the_others_go_on(there: Namespace) -> None:
+    given = lines(
+        '{"content": "x", "details": {"a": NaN}}',
+        '{"content": "x", "details": {"a": 1e999}}',
+        f'{{"content": "x", "details": {{"a": {10**400}}}}}',
+        {"content": "Cats sleep a lot."},
+    )
+    done = there("submit", "-", "-o", "expert", "-p", "me", "--json", stdin=given)
+    assert (done.code, len(done.messages(pb.Receipt))) == (2, 1)
+    told = done.err.splitlines()
+    assert [line.split(":")[1] for line in told] == 3 * [" not a submission"]
+
+
+def test_what_some_editors_put_before_the_first_line_is_no_part_of_it(there: Namespace) -> None:
+    given = b"\xef\xbb\xbf" + lines({"content": "Cats sleep a lot."}, {"content": "One is odd."})
+    done = there("submit", "-", "-o", "expert", "-p", "me", "--json", stdin=given)
+    assert (done.code, len(done.messages(pb.Receipt))) == (0, 2), done.err
+    assert there("submit", "-", "-o", "expert", "-p", "me", stdin=b"\xef\xbb\xbf").code == 0
+
+
 def test_with_fail_fast_the_first_wrong_line_ends_it(there: Namespace) -> None:
     given = lines({"content": "One is odd."}, "no JSON", {"content": "Cats sleep a lot."})
     done = there("submit", "-", "-o", "expert", "-p", "me", "--fail-fast", "--json", stdin=given)
