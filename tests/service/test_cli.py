@@ -3,6 +3,7 @@
 `explain`, `feedback` and `rehearse` are in test_cli_decisions.py.
 """
 
+import asyncio
 import json
 import signal
 import socket
@@ -23,7 +24,9 @@ from epistream.v1 import namespace_service_pb2 as ns
 from epistream.v1 import sync_service_pb2 as sync
 from epistream.wire.topics import EXPERT
 from tests.support.cli import COMMAND, Ran, clean_environment, epistream, epistream_process
+from tests.support.histories import random_history, state_after
 from tests.support.kafka import Kafka
+from tests.support.scripted_server import Script, ScriptedServer
 from tests.support.service import RunningService, running_service
 
 pytestmark = pytest.mark.slow
@@ -319,8 +322,11 @@ def test_a_watch_begins_and_ends_where_it_is_told_and_acknowledges(there: Namesp
     shown = there("watch", "--after", "2", "--count", "1")
     assert "other version 1" in shown.out
     assert "head at revision 3" in shown.err
+    first = there("watch", "--after", "0", "--count", "1", "--consumer", "you", "--json").messages(pb.Change)
+    assert first == resumed[:1]
     consumers = there("consumers", "--json").messages(sync.ConsumerStatus)
-    assert {consumer.consumer for consumer in consumers} == {"me", "epistream-watch"}
+    applied = {consumer.consumer: consumer.applied_revision for consumer in consumers}
+    assert applied == {"me": 2, "you": 1, "epistream-watch": 3}, "what was printed"
     assert "epistream-watch" in there("consumers").out
     assert there("watch", "--after", "99").code == 1
     assert there("watch", "--after", "1", "--snapshot").code == 2
@@ -344,6 +350,19 @@ def test_a_watch_shows_what_is_committed_meanwhile_until_ctrl_c(there: Namespace
         watch.kill()
         watch.wait()
     assert (watch.returncode, out, err) == (0, b"", b"")
+
+
+async def test_a_snapshot_that_breaks_off_is_printed_once() -> None:
+    history = random_history(60, seed=6)
+    async with ScriptedServer(history) as server:
+        server.scripts.append(Script(break_after=4))
+        command = [*COMMAND, "watch", "-n", "tests", "-a", server.address, "--snapshot", "--json"]
+        command += ["--until-revision", "60"]
+        watch = await asyncio.create_subprocess_exec(*command, env=clean_environment({}), stdout=subprocess.PIPE)
+        out, _ = await watch.communicate()
+    assert (watch.returncode, len(server.streams)) == (0, 2)
+    printed = Ran(0, out.decode(), "").messages(pb.Change)
+    assert [change.revision for change in printed] == sorted(c.revision for c in state_after(history, 60).values())
 
 
 def test_ctrl_c_ends_what_waits_for_input(there: Namespace) -> None:
