@@ -11,17 +11,20 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from epistream.clients.kafka_producer import KafkaProducer, Position
 from epistream.indexer.encoder import PACKAGED_MODEL
 from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge
 from epistream.v1 import namespace_service_pb2 as ns
 from epistream.v1 import sync_service_pb2 as sync
+from epistream.wire.errors import Unavailable
 from epistream.wire.topics import EXPERT
 from tests.support.cli import COMMAND, Ran, clean_environment, epistream, epistream_process
 from tests.support.histories import random_history, state_after
@@ -440,6 +443,28 @@ def test_knowledge_is_produced_to_kafka(kafka: Kafka, tmp_path: Path) -> None:
     (record,) = kafka.read(topic)
     assert "ce_id" in dict(record.headers)
     assert epistream("produce", "nowhere.jsonl", *options).code == 2
+    done = epistream("produce", "-", *options, "--topic", "bad topic", stdin=given)
+    assert (done.code, done.err.startswith("line 1: topic: ")) == (2, True), done.err
+
+
+def test_what_kafka_has_is_told_also_where_a_later_line_cannot_be_sent(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure_topics(kafka.bootstrap)
+    send = KafkaProducer.send
+
+    def failing(self: KafkaProducer, submission: pb.Submission, *, topic: str | None = None) -> "Future[Position]":
+        if submission.item_id == "last":
+            raise Unavailable("There was no room.")
+        return send(self, submission, topic=topic)
+
+    monkeypatch.setattr(KafkaProducer, "send", failing)
+    given = lines({"content": "Cats sleep a lot.", "item_id": "first"}, {"content": "x", "item_id": "last"})
+    options = ("-k", kafka.bootstrap, "-n", "any", "-o", "expert", "-p", "me")
+    done = epistream("produce", "-", *options, "--json", stdin=given)
+    assert (done.code, "There was no room." in done.err) == (3, True)
+    (where,) = map(json.loads, done.out.splitlines())
+    assert where["topic"] == EXPERT
 
 
 def test_commands_of_the_service_are_passed_on_whole(tmp_path: Path) -> None:
