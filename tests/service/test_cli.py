@@ -3,6 +3,7 @@
 `explain`, `feedback` and `rehearse` are in test_cli_decisions.py.
 """
 
+import asyncio
 import json
 import signal
 import socket
@@ -10,20 +11,25 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from epistream.clients.kafka_producer import KafkaProducer, Position
 from epistream.indexer.encoder import PACKAGED_MODEL
 from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge
 from epistream.v1 import namespace_service_pb2 as ns
 from epistream.v1 import sync_service_pb2 as sync
+from epistream.wire.errors import Unavailable
 from epistream.wire.topics import EXPERT
 from tests.support.cli import COMMAND, Ran, clean_environment, epistream, epistream_process
+from tests.support.histories import random_history, state_after
 from tests.support.kafka import Kafka
+from tests.support.scripted_server import Script, ScriptedServer
 from tests.support.service import RunningService, running_service
 
 pytestmark = pytest.mark.slow
@@ -188,6 +194,26 @@ def test_a_file_is_submitted_line_by_line_and_wrong_lines_stop_nothing(there: Na
     assert "3 submitted: 2 admitted, 1 refused" in text.err
 
 
+def test_a_line_whose_numbers_no_message_can_say_is_wrong_and_the_others_go_on(there: Namespace) -> None:
+    given = lines(
+        '{"content": "x", "details": {"a": NaN}}',
+        '{"content": "x", "details": {"a": 1e999}}',
+        f'{{"content": "x", "details": {{"a": {10**400}}}}}',
+        {"content": "Cats sleep a lot."},
+    )
+    done = there("submit", "-", "-o", "expert", "-p", "me", "--json", stdin=given)
+    assert (done.code, len(done.messages(pb.Receipt))) == (2, 1)
+    told = done.err.splitlines()
+    assert [line.split(":")[1] for line in told] == 3 * [" not a submission"]
+
+
+def test_what_some_editors_put_before_the_first_line_is_no_part_of_it(there: Namespace) -> None:
+    given = b"\xef\xbb\xbf" + lines({"content": "Cats sleep a lot."}, {"content": "One is odd."})
+    done = there("submit", "-", "-o", "expert", "-p", "me", "--json", stdin=given)
+    assert (done.code, len(done.messages(pb.Receipt))) == (0, 2), done.err
+    assert there("submit", "-", "-o", "expert", "-p", "me", stdin=b"\xef\xbb\xbf").code == 0
+
+
 def test_with_fail_fast_the_first_wrong_line_ends_it(there: Namespace) -> None:
     given = lines({"content": "One is odd."}, "no JSON", {"content": "Cats sleep a lot."})
     done = there("submit", "-", "-o", "expert", "-p", "me", "--fail-fast", "--json", stdin=given)
@@ -299,8 +325,11 @@ def test_a_watch_begins_and_ends_where_it_is_told_and_acknowledges(there: Namesp
     shown = there("watch", "--after", "2", "--count", "1")
     assert "other version 1" in shown.out
     assert "head at revision 3" in shown.err
+    first = there("watch", "--after", "0", "--count", "1", "--consumer", "you", "--json").messages(pb.Change)
+    assert first == resumed[:1]
     consumers = there("consumers", "--json").messages(sync.ConsumerStatus)
-    assert {consumer.consumer for consumer in consumers} == {"me", "epistream-watch"}
+    applied = {consumer.consumer: consumer.applied_revision for consumer in consumers}
+    assert applied == {"me": 2, "you": 1, "epistream-watch": 3}, "what was printed"
     assert "epistream-watch" in there("consumers").out
     assert there("watch", "--after", "99").code == 1
     assert there("watch", "--after", "1", "--snapshot").code == 2
@@ -324,6 +353,19 @@ def test_a_watch_shows_what_is_committed_meanwhile_until_ctrl_c(there: Namespace
         watch.kill()
         watch.wait()
     assert (watch.returncode, out, err) == (0, b"", b"")
+
+
+async def test_a_snapshot_that_breaks_off_is_printed_once() -> None:
+    history = random_history(60, seed=6)
+    async with ScriptedServer(history) as server:
+        server.scripts.append(Script(break_after=4))
+        command = [*COMMAND, "watch", "-n", "tests", "-a", server.address, "--snapshot", "--json"]
+        command += ["--until-revision", "60"]
+        watch = await asyncio.create_subprocess_exec(*command, env=clean_environment({}), stdout=subprocess.PIPE)
+        out, _ = await watch.communicate()
+    assert (watch.returncode, len(server.streams)) == (0, 2)
+    printed = Ran(0, out.decode(), "").messages(pb.Change)
+    assert [change.revision for change in printed] == sorted(c.revision for c in state_after(history, 60).values())
 
 
 def test_ctrl_c_ends_what_waits_for_input(there: Namespace) -> None:
@@ -401,6 +443,28 @@ def test_knowledge_is_produced_to_kafka(kafka: Kafka, tmp_path: Path) -> None:
     (record,) = kafka.read(topic)
     assert "ce_id" in dict(record.headers)
     assert epistream("produce", "nowhere.jsonl", *options).code == 2
+    done = epistream("produce", "-", *options, "--topic", "bad topic", stdin=given)
+    assert (done.code, done.err.startswith("line 1: topic: ")) == (2, True), done.err
+
+
+def test_what_kafka_has_is_told_also_where_a_later_line_cannot_be_sent(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure_topics(kafka.bootstrap)
+    send = KafkaProducer.send
+
+    def failing(self: KafkaProducer, submission: pb.Submission, *, topic: str | None = None) -> "Future[Position]":
+        if submission.item_id == "last":
+            raise Unavailable("There was no room.")
+        return send(self, submission, topic=topic)
+
+    monkeypatch.setattr(KafkaProducer, "send", failing)
+    given = lines({"content": "Cats sleep a lot.", "item_id": "first"}, {"content": "x", "item_id": "last"})
+    options = ("-k", kafka.bootstrap, "-n", "any", "-o", "expert", "-p", "me")
+    done = epistream("produce", "-", *options, "--json", stdin=given)
+    assert (done.code, "There was no room." in done.err) == (3, True)
+    (where,) = map(json.loads, done.out.splitlines())
+    assert where["topic"] == EXPERT
 
 
 def test_commands_of_the_service_are_passed_on_whole(tmp_path: Path) -> None:

@@ -101,6 +101,29 @@ def test_a_file_that_grows_is_imported_from_where_it_ended(web: Web) -> None:
     assert outcomes(web.run()) == {"ADMITTED": 3}
 
 
+def test_a_last_record_without_a_line_end_is_imported_and_begun_with_again(web: Web) -> None:
+    web.write(3)
+    whole = web.file.read_bytes()
+    web.file.write_bytes(whole[:-1])
+    for outcome in ({"ADMITTED": 3}, {"ADMITTED": 1}):
+        done = web.run()
+        assert (done.code, outcomes(done)) == (0, outcome)
+        assert "unreadable; 3 so far" in done.out
+        assert web.items == 3
+    web.write(5)
+    whole = web.file.read_bytes()
+    web.file.write_bytes(whole[:-10])
+    done = web.run()
+    assert done.code == 2, "half of the last one can be read by nobody"
+    assert web.items == 4
+    web.file.write_bytes(whole)
+    done = web.run()
+    assert (done.code, outcomes(done)) == (0, {"ADMITTED": 1})
+    assert "unreadable; 5 so far" in done.out
+    assert web.items == 5
+    assert outcomes(web.run()) == {}
+
+
 def test_a_killed_import_goes_on_where_all_before_was_acknowledged(web: Web) -> None:
     web.write(3000)
     command = [*COMMAND, "import", "c4", str(web.file), "--timeout", "200"]

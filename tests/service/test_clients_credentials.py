@@ -24,7 +24,7 @@ from epistream.clients import (
     connect,
     submission,
 )
-from epistream.clients.channel import translate
+from epistream.clients.channel import Connection, translate
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1.knowledge_service_pb2 import SearchRequest
 from epistream.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
@@ -299,6 +299,46 @@ async def test_a_producer_whose_token_ran_out_comes_back_with_the_next(server: S
     assert shown.count("Bearer first") >= 4, "a stream that is refused while it is written to may be opened once more"
     assert shown.count("Bearer second") == 2
     assert len(server.receipts) == 1
+
+
+async def test_another_token_ends_no_connection(server: ScriptedServer, tmp_path: Path) -> None:
+    address = await serve(server, None)
+    token = tmp_path / "token"
+    token.write_text("first")
+    connection = Connection(address, Credentials(token_file=token))
+    put(token, "second")
+    assert not connection.renew(), "a token is read again for each call"
+    await connection.aclose()
+
+
+async def test_a_call_is_repeated_whose_channel_was_left_for_another(
+    ours: Authority, server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Connection, "LEAVING_SECONDS_MAX", 0.05)
+    address = await serve(server, ours.serving("127.0.0.1"))
+    authority = tmp_path / "authority"
+    put(authority, ours.ca_file.read_text())
+    async with Producer(address, credentials=Credentials(tls_ca_file=authority)) as producer:
+        server.answering.clear()
+        waiting = asyncio.create_task(submitted(producer))
+        await until(lambda: len(server.batches) == 1)
+        put(authority, ours.ca_file.read_text())
+        server.failures.append(Unavailable("not now", retry_delay_seconds=0.0))
+        await producer.retract("tests", "limit", producer="ada", origin="EXPERT")
+        await until(lambda: len(server.batches) == 3, "the first call again, after the retraction")
+        server.answering.set()
+        assert await waiting == pb.OUTCOME_ADMITTED
+
+
+async def test_a_call_is_told_that_its_client_was_closed(server: ScriptedServer) -> None:
+    producer = Producer(await serve(server, None))
+    server.answering.clear()
+    waiting = asyncio.create_task(submitted(producer))
+    await until(lambda: len(server.batches) == 1)
+    await producer.aclose()
+    with pytest.raises(Unavailable, match="was closed"):
+        await waiting
+    server.answering.set()
 
 
 async def submitted(producer: Producer) -> pb.Outcome.ValueType:

@@ -11,7 +11,7 @@ from epistream.clients.submit_stream import BATCH_SUBMISSIONS_MAX, UNANSWERED_BA
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.proxies import Proxy
 from tests.support.scripted_server import ScriptedServer
-from tests.support.waits import until
+from tests.support.waits import PATIENCE_SECONDS, until
 
 AWAY = Unavailable("not now", reason="OVERLOADED", retry_delay_seconds=0.01)
 
@@ -179,6 +179,24 @@ async def test_a_stream_goes_on_when_batches_fail_for_now() -> None:
         assert ids(receipts) == ids(sent)
 
 
+async def test_who_takes_receipts_may_take_time() -> None:
+    """Longer than an answer may take, and while there is an answer to be read."""
+    async with ScriptedServer() as server, Producer(server.address) as producer:
+        sent, go_on = facts(2), asyncio.Event()
+
+        async def slow() -> AsyncIterator[pb.Submission]:
+            yield sent[0]
+            await go_on.wait()
+            yield sent[1]
+
+        receipts = producer.stream(slow(), answer_seconds_max=1.0)
+        assert (await anext(receipts)).submission_id == "s0"
+        go_on.set()
+        await asyncio.sleep(1.1)
+        assert [receipt.submission_id async for receipt in receipts] == ["s1"]
+        assert len(server.batches) == 2, "nothing was sent again"
+
+
 async def test_receipts_that_are_not_taken_slow_the_source_down() -> None:
     async with ScriptedServer() as server, Producer(server.address) as producer:
         server.answering.clear()
@@ -259,6 +277,21 @@ async def test_an_error_of_the_source_is_raised_after_the_receipts_of_what_it_ga
             async for receipt in producer.stream(failing()):
                 received.append(receipt)  # noqa: PERF401 -- what came before the error counts
         assert ids(received) == ["s0", "s1", "s2"]
+
+
+async def test_a_source_that_was_cancelled_by_itself_ends_the_stream() -> None:
+    async with ScriptedServer() as server, Producer(server.address) as producer:
+
+        async def cancelled() -> AsyncIterator[pb.Submission]:
+            yield facts(1)[0]
+            raise asyncio.CancelledError
+
+        received = []
+        with pytest.raises(asyncio.CancelledError):  # noqa: PT012 -- raised by the loop
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                async for receipt in producer.stream(cancelled()):
+                    received.append(receipt)  # noqa: PERF401 -- what came before the end counts
+        assert ids(received) == ["s0"]
 
 
 async def test_a_stream_without_submissions_has_no_receipts() -> None:

@@ -1,6 +1,9 @@
 """The blocking clients, each once through everything that it does; the service runs in the same background loop."""
 
 import random
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +29,21 @@ from epistream.clients.background import run
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.histories import DIMENSION, random_history, state_after, unit_vector
 from tests.support.scripted_server import Script, ScriptedServer
-from tests.support.waits import until
+from tests.support.waits import PATIENCE_SECONDS, until, wait_until
+
+WAITING = """
+import sys, threading
+from epistream.clients import SyncProducer, submission
+
+def facts():
+    yield submission("fact", namespace="tests", producer="ada", origin="EXPERT")
+    threading.Event().wait()
+
+with SyncProducer(sys.argv[1]) as producer:
+    for receipt in producer.stream(facts()):
+        print(receipt.submission_id, flush=True)
+"""
+"""A program whose source has nothing more to say, and does not end."""
 
 
 @contextmanager
@@ -58,6 +75,51 @@ def test_a_blocking_stream_that_is_left_early_is_closed() -> None:
         receipts = producer.stream(facts(100))
         assert next(iter(receipts)).outcome == pb.OUTCOME_ADMITTED
         receipts.close()  # type: ignore[attr-defined] # it is a generator
+
+
+def test_ctrl_c_ends_a_blocking_stream_whose_source_waits() -> None:
+    with served([]) as server:
+        command = [sys.executable, "-c", WAITING, server.address]
+        program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            assert program.stdout is not None
+            assert program.stdout.readline()
+            program.send_signal(signal.SIGINT)
+            _, told = program.communicate(timeout=PATIENCE_SECONDS)
+        finally:
+            program.kill()
+            program.wait()
+    assert "\nKeyboardInterrupt\n" in told
+    assert "RuntimeError" not in told
+    assert program.returncode == -signal.SIGINT
+
+
+def test_sources_that_wait_keep_nobody_else_waiting(tmp_path: Path) -> None:
+    """More of them than asyncio has threads for whoever blocks, which are 32 at most."""
+    begun: list[int] = []
+    go_on = threading.Event()
+
+    def waiting() -> Iterator[pb.Submission]:
+        begun.append(1)
+        go_on.wait()
+        yield from facts(1)
+
+    with (
+        served(random_history(5, seed=5)) as server,
+        SyncProducer(server.address) as producer,
+        SyncReplica(tmp_path / "r", server.address, "tests", "model") as replica,
+    ):
+        replica.wait_current()
+        threads = [threading.Thread(target=lambda: list(producer.stream(waiting()))) for _ in range(40)]
+        for thread in threads:
+            thread.start()
+        try:
+            wait_until(lambda: len(begun) == 40, "the first look at each source")
+            assert replica.search([1.0] * DIMENSION, limit=1)
+        finally:
+            go_on.set()
+            for thread in threads:
+                thread.join()
 
 
 def test_a_blocking_subscriber_iterates_acknowledges_and_resumes() -> None:

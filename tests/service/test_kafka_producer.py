@@ -192,6 +192,13 @@ def test_an_unknown_topic_is_named(kafka: Kafka) -> None:
         assert producer.in_flight_bytes == 0
 
 
+def test_a_name_that_no_topic_can_have_is_refused(kafka: Kafka) -> None:
+    with CappedProducer(kafka.bootstrap, HURRIED) as producer:
+        with pytest.raises(InvalidInput, match='"bad topic" is illegal'):
+            producer.send("bad topic", b"x")
+        assert producer.in_flight_bytes == 0
+
+
 def test_without_a_broker_the_address_is_named() -> None:
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1\b.*Is Kafka running"):
         KafkaProducer("127.0.0.1:1", HURRIED)

@@ -286,6 +286,26 @@ def test_the_command_line_walks_through_what_waits(there: Namespace, typed: str,
     assert ("Nothing else waits." in walked.err) == (typed != "q\n")
 
 
+@pytest.mark.parametrize("typed", ["s\n", "q\n"])
+def test_who_leaves_a_review_leaves_it_also_where_the_claim_cannot_be_let_go_of(
+    there: Namespace, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    claim = ReviewClient.claim
+
+    async def failing(
+        self: ReviewClient, namespace: str, review_id: int, *, seconds: float | None = None
+    ) -> api.ReviewClaim | None:
+        if seconds == 0:
+            raise Unavailable("The service is away.")
+        return await claim(self, namespace, review_id, seconds=seconds)
+
+    monkeypatch.setattr(ReviewClient, "claim", failing)
+    walked = there.epistream(stdin=typed)
+    assert walked.code == 0, walked.err
+    assert "The service is away." in walked.err
+    assert ("Nothing else waits." in walked.err) == (typed == "s\n")
+
+
 def test_walking_needs_a_name(service: RunningService) -> None:
     done = epistream("review", "-n", "anywhere", EPISTREAM_ADDRESS=service.address)
     assert (done.code, "--reviewer is needed" in done.err) == (2, True)

@@ -16,6 +16,7 @@ from epistream.clients.sources.formats import files
 from epistream.clients.sources.formats.files import Position, files_of, read
 from epistream.clients.sources.formats.lines import LINE_BYTES_MAX
 from epistream.clients.sources.formats.piece import CannotRead, NeedsExtra
+from epistream.clients.sources.formats.tables import FIELD_CHARACTERS_MAX
 from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import BY_NAME, WORKS
 from tests.support import sources
@@ -165,6 +166,73 @@ def test_a_row_with_other_columns_is_told_and_the_next_is_read(tmp_path: Path) -
         {"a": "\udcff", "b": "7"},
     ]
     assert found[1].error == "expected 2 columns, found 1"
+
+
+def test_a_row_that_is_no_csv_is_told_once_and_a_header_that_is_none_ends_the_file(tmp_path: Path) -> None:
+    path, too_long = tmp_path / "x.csv", "x" * (FIELD_CHARACTERS_MAX + 1)
+    path.write_text(f"a\n1\n{too_long}\n3\n")
+    found = files_of(path, [files.CSV])
+    first, wrong, last = read(found)
+    assert (first.piece.value, last.piece.value) == ({"a": "1"}, {"a": "3"})
+    assert wrong.piece.error.startswith("expected a row of CSV: field larger than field limit")
+    assert list(read(found, wrong.position)) == [last]
+    assert list(read(found, last.position)) == []
+    path.write_text(f"{too_long}\n1\n")
+    with pytest.raises(CannotRead, match=r"x\.csv cannot be read: field larger than field limit"):
+        list(read(found))
+
+
+HALVES = {
+    "a value": ("x.csv", files.CSV, 'a,b\n1,2\n3,"fo', 'ur"\n5,6\n', {"a": "3", "b": "four"}),
+    "a line": ("x.csv", files.CSV, 'a,b\n1,2\n3,"4\n', 'and more"\n5,6\n', {"a": "3", "b": "4\nand more"}),
+    "a number": ("x.csv", files.CSV, "a,b\n1,2\n\n3,4", "4\n5,6\n", {"a": "3", "b": "44"}),
+    "a row": ("x.csv", files.CSV, "a,b\n1,2\n3", ",4\n5,6\n", {"a": "3", "b": "4"}),
+    "a text": ("x.jsonl", files.JSON_LINES, '{"a": "1"}\n{"a": "thr', 'ee"}\n{"a": "5"}\n', {"a": "three"}),
+    "a line end": ("x.jsonl", files.JSON_LINES, '{"a": "1"}\n{"a": "3"}', '\n{"a": "5"}\n', {"a": "3"}),
+}
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_reading_begins_again_with_what_may_be_half_of_a_record(half: str, tmp_path: Path) -> None:
+    name, kind, written, rest, whole = HALVES[half]
+    path = tmp_path / name
+    path.write_text(written)
+    found = files_of(path, [kind])
+    first, last = read(found)
+    assert (first.piece.whole, last.piece.whole) == (True, False)
+    assert last.done == path.stat().st_size
+    assert list(read(found, last.position)) == [last], "until there is more"
+    path.write_text(written + rest)
+    again, after = read(found, last.position)
+    assert (again.piece.value, again.piece.whole) == (whole, True)
+    assert after.piece.value["a"] == "5"
+    assert list(read(found, again.position)) == [after]
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_what_comes_while_a_file_is_read_is_no_record_of_its_own(half: str, tmp_path: Path) -> None:
+    name, kind, written, rest, _ = HALVES[half]
+    path = tmp_path / name
+    path.write_text(written)
+    reading = read(files_of(path, [kind]))
+    found = [next(reading), next(reading)]
+    with path.open("a") as file:
+        file.write(rest)
+    found += reading
+    assert [one.piece.whole for one in found] == [True, False]
+
+
+def test_a_group_with_half_of_a_record_begins_again_with_its_first(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"of": 1, "a": 0}\n{"of": 2, "a": 1}\n{"of": 2, "a": 2}')
+    found = files_of(path, [files.grouping(files.JSON_LINES, "of")])
+    alone, group = read(found)
+    assert group.piece.value == {"rows": [{"of": 2, "a": 1}, {"of": 2, "a": 2}]}
+    assert group.position == alone.position
+    with path.open("a") as file:
+        file.write('\n{"of": 2, "a": 3}\n')
+    (grown,) = read(found, group.position)
+    assert [row["a"] for row in grown.piece.value["rows"]] == [1, 2, 3]
 
 
 def test_groups_of_rows_before_the_start_are_not_read(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from epistream.clients.sources import mapping
 from epistream.clients.sources.formats.files import files_of
 from epistream.clients.sources.importing import Job, prepared
 from epistream.clients.sources.mapping import load, parse
-from epistream.clients.sources.record import UnreadableRecord
+from epistream.clients.sources.record import UnreadableRecord, digest
 from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.templates import WrongMapping
 from epistream.indexer.rules import violations
@@ -156,6 +156,24 @@ def test_each_entry_of_a_list_is_an_item_and_keeps_what_else_it_says() -> None:
 def test_another_mapping_is_another_import() -> None:
     one, other = (Job(work=parse({**LEAST, **more}, "x"), files=(), namespace="n") for more in ({}, {"source": "a"}))
     assert one.identity != other.identity
+
+
+def test_words_that_yaml_takes_for_something_else_are_words(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    said = 'each: [a, b]\ncontent: "{each}"\nstanding:\n  "{won}": {yes: [positive, negative], 7: [negative, positive],'
+    path.write_text(f"work: w\norigin: EXPERT\nmodality: TEXT\n{said} none: [negative, negative]}}\n")
+    work = load(path)
+    for won, standing in ((True, ["positive", "negative"]), (7, ["negative", "positive"]), ("none", 2 * ["negative"])):
+        made = submissions(work, {"a": "A.", "b": "B.", "won": won})
+        assert [one.attributes["standing"] for one in made] == standing
+    path.write_text(path.read_text().replace("7:", "8:"))
+    assert load(path).mapping != work.mapping
+
+
+def test_what_an_import_is_known_by_stays() -> None:
+    numbers = {**LEAST, "standing": {"{n}": {10: "positive", 9: "negative"}}}
+    for said in (LEAST, numbers):
+        assert parse(said, "x").mapping == digest(said), "a state of an earlier version is still its own"
 
 
 def test_a_record_without_its_content_or_id_is_refused() -> None:

@@ -143,7 +143,7 @@ class Connection:
             raise InvalidInput.at("credentials", "expected with a target HOST:PORT; a channel has credentials already")
         self._target = target
         self._credentials = credentials
-        self._files = self.files()
+        self._tls_files = self._state_of_tls()
         self._parts = ForChannel()
         self.proven = False
         """Whether a call on this channel was answered. While none was, streams do not wait for a connection, so that
@@ -164,6 +164,9 @@ class Connection:
         """The state of the credentials' files now."""
         return self._credentials.files() if self._credentials is not None else ()
 
+    def _state_of_tls(self) -> FilesState:
+        return self._credentials.tls_files() if self._credentials is not None else ()
+
     def passing(self, error: EpistreamError, shown: FilesState) -> Unavailable | None:
         """`error`, where another attempt is worth it; None where it is not.
 
@@ -175,10 +178,10 @@ class Connection:
         return error if isinstance(error, Unavailable) else None
 
     def renew(self) -> bool:
-        """Goes over to a new channel if the credentials' files are not those that this one was made with.
+        """Goes over to a new channel if the files for TLS are not those that this one was made with.
 
         For when a call has failed: a channel makes its connections with the certificates that it began with. Returns
-        whether there is a new channel; calls on the old one may end.
+        whether there is a new channel; calls on the old one are ended when they take too long.
         """
         if not self._read_again():
             return False
@@ -205,15 +208,15 @@ class Connection:
 
     def _read_again(self) -> bool:
         """Whether there is something new to make a channel of."""
-        files = self.files()
-        if files == self._files or self._credentials is None or not isinstance(self._target, str):
+        files = self._state_of_tls()
+        if files == self._tls_files or self._credentials is None or not isinstance(self._target, str):
             return False
         try:
             self._parts = self._credentials.for_channel(self._target)
         except InvalidInput as error:  # whoever replaces the files may not be done
             _log.warning("going on with the credentials read before: %s", error.message)
             return False
-        self._files = files
+        self._tls_files = files
         return True
 
 
@@ -281,9 +284,16 @@ async def call(
     parent = tracing.traceparent()
     metadata = ((tracing.HEADER, parent),) if parent is not None else None
     while True:
-        shown = connection.files()
+        shown, channel = connection.files(), connection.channel
         try:
             return await method()(request, timeout=max(deadline - now(), 0.0), metadata=metadata)
+        except asyncio.CancelledError as error:
+            if task_is_cancelled():
+                raise
+            earlier = Unavailable("The connection was closed.", retry_delay_seconds=0.0)
+            if connection.channel is channel:
+                raise earlier from error.with_traceback(None)  # as in `translate`
+            continue  # it was left for another one, which has to answer within the same time
         except grpc.aio.AioRpcError as error:
             told = translate(error)
             failed = connection.passing(told, shown)
@@ -336,7 +346,7 @@ class Conversation(Generic[Request, Response]):
         except grpc.aio.AioRpcError as error:
             raise translate(error) from error
         except asyncio.CancelledError as error:
-            if _task_is_cancelled():
+            if task_is_cancelled():
                 raise
             raise self._why_cancelled() from error.with_traceback(None)  # as in `translate`
         return None if message is grpc.aio.EOF else message
@@ -352,7 +362,7 @@ class Conversation(Generic[Request, Response]):
         except asyncio.InvalidStateError as error:
             raise Unavailable("The stream has ended.", retry_delay_seconds=0.0) from error
         except asyncio.CancelledError as error:
-            if _task_is_cancelled():
+            if task_is_cancelled():
                 raise
             raise self._why_cancelled() from error.with_traceback(None)  # as in `translate`
 
@@ -363,7 +373,7 @@ class Conversation(Generic[Request, Response]):
         try:
             await self._call.done_writing()
         except asyncio.CancelledError as error:
-            if _task_is_cancelled():
+            if task_is_cancelled():
                 raise
             raise self._why_cancelled() from error.with_traceback(None)  # as in `translate`
 
@@ -385,7 +395,7 @@ class Conversation(Generic[Request, Response]):
         return Unavailable(text, reason="DEADLINE", retry_delay_seconds=0.0)
 
 
-def _task_is_cancelled() -> bool:
+def task_is_cancelled() -> bool:
     """Tells the cancellation of the running task from that of a call, which grpc.aio reports by the same exception."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

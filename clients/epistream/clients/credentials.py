@@ -76,8 +76,11 @@ class Credentials:
 
     def files(self) -> FilesState:
         """The state of all files. Blocks for as long as the file system takes to tell."""
-        paths = (self.tls_ca_file, self.tls_cert_file, self.tls_key_file, self.token_file)
-        return tuple(None if path is None else _file_state(Path(path)) for path in paths)
+        return (*self.tls_files(), *_files_state(self.token_file))
+
+    def tls_files(self) -> FilesState:
+        """The state of those for TLS, which a channel keeps as it read them: a token's it reads again. As `files`."""
+        return _files_state(self.tls_ca_file, self.tls_cert_file, self.tls_key_file)
 
     def for_channel(self, target: str) -> ForChannel:
         """What gRPC makes a channel to `target` (`host:port`) of. Reads the files.
@@ -139,6 +142,10 @@ class _TokenOfFile(grpc.AuthMetadataPlugin):
             except InvalidInput as error:  # whoever replaces it may not be done: the last token may still be good
                 _log.warning("going on with the token read before: %s", error.message)
         return self._known[1]
+
+
+def _files_state(*paths: str | Path | None) -> FilesState:
+    return tuple(None if path is None else _file_state(Path(path)) for path in paths)
 
 
 def _file_state(path: Path) -> tuple[int, ...] | None:

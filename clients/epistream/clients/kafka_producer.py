@@ -179,7 +179,7 @@ class CappedProducer:
         Raises:
             Unavailable: there was no room in time, or the topic is not known: the record was not taken.
             Denied: we may not write to the topic: the record was not taken. Make a new producer once we may.
-            InvalidInput: the record is too large.
+            InvalidInput: the record is too large, or no topic can have that name.
         """
         from kafka.errors import KafkaError
 
@@ -191,6 +191,8 @@ class CappedProducer:
             self._give_room(size)
             if isinstance(error, KafkaError):
                 raise translated(error, self._bootstrap, f"sending to {topic}") from error
+            if isinstance(error, ValueError):  # no topic can have that name
+                raise InvalidInput.at("topic", str(error)) from error
             raise
         return self._followed(sent, size, topic)
 
@@ -366,7 +368,7 @@ class KafkaProducer:
             A future that is done when Kafka has it or it has failed; see `CappedProducer.send`.
 
         Raises:
-            InvalidInput: it has no origin, or is too large for a record.
+            InvalidInput: it has no origin, or is too large for a record, or no topic can have that name.
             Unavailable: there was no room in time: it was not taken.
         """
         headers = submission_headers(submission, cloud_events=self._cloud_events)

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from typing import Final, TypeAlias
 
-from epistream.clients.channel import Backoff, Connection, Conversation
+from epistream.clients.channel import Backoff, Connection, Conversation, task_is_cancelled
 from epistream.v1 import ingest_service_pb2 as ingest
 from epistream.v1 import ingest_service_pb2_grpc as rpc
 from epistream.v1 import knowledge_pb2 as pb
@@ -56,6 +56,8 @@ class SubmitStream:
         self._unanswered: deque[list[pb.Submission]] = deque()
         self._answered = asyncio.Event()
         self._due_time = 0.0
+        self._reading = False
+        """Whether an answer is being read."""
         self._backoff = Backoff()
         self._shown = connection.files()
 
@@ -83,10 +85,14 @@ class SubmitStream:
         return self._source_ended and not self._unanswered
 
     async def _feed(self) -> None:
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
             async for submission in self._submissions:
                 await self._queue.put(submission)
+        except asyncio.CancelledError as error:
+            if task_is_cancelled():
+                raise
+            failure = error  # the source's own
         except Exception as error:  # noqa: BLE001 -- raised below, after the end is announced
             failure = error
         await self._queue.put(None)
@@ -100,8 +106,9 @@ class SubmitStream:
         conversation: _Conversation = Conversation(stub.SubmitStream(wait_for_ready=self._connection.proven))
         writer = asyncio.create_task(self._write(conversation))
         try:
-            while (answer := await conversation.read()) is not None:
-                yield self._take(conversation, answer.receipts)
+            while (answer := await self._read(conversation)) is not None:
+                yield self._take(answer.receipts)
+                self._due_time = self._now() + self._answer_seconds_max
             if not self._finished():
                 raise Unavailable("The service ended the stream.", retry_delay_seconds=0.0)
         finally:
@@ -109,21 +116,28 @@ class SubmitStream:
             writer.cancel()
             await asyncio.wait({writer})
 
-    def _take(self, conversation: _Conversation, receipts: Sequence[pb.Receipt]) -> Sequence[pb.Receipt]:
+    async def _read(self, conversation: _Conversation) -> ingest.SubmitStreamResponse | None:
+        """The next answer, None at the end. Raises as `Conversation.read`."""
+        self._reading = True
+        self._expect_answer(conversation)
+        answer = await conversation.read()
+        self._reading = False
+        conversation.relax()  # between reads it is who takes the receipts that takes its time
+        return answer
+
+    def _take(self, receipts: Sequence[pb.Receipt]) -> Sequence[pb.Receipt]:
         due = len(self._unanswered[0]) if self._unanswered else 0
         if len(receipts) != due:
             raise Broken(f"The service sent {len(receipts)} receipts where {due} were due.")
         self._unanswered.popleft()
         self._answered.set()
         self._connection.proven = True
-        self._due_time = self._now() + self._answer_seconds_max
         self._backoff.reset()
-        self._expect_answer(conversation)
         return receipts
 
     def _expect_answer(self, conversation: _Conversation) -> None:
-        """Has the stream given up when the oldest batch, or the end after the last one, is overdue."""
-        if self._unanswered or self._source_ended:
+        """Has the stream given up when the oldest batch, or the end after the last one, is overdue while it is read."""
+        if self._reading and (self._unanswered or self._source_ended):
             conversation.expect_word_in(max(self._due_time - self._now(), 0.0))
         else:
             conversation.relax()

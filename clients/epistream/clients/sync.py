@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, S
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from epistream.clients.credentials import Credentials
 from epistream.clients.cursor import Event, Position, Start
 from epistream.clients.knowledge import PAGE_ENTRIES, KnowledgeClient
 from epistream.clients.producer import OriginName, Producer
+from epistream.clients.reading_thread import without_blocking
 from epistream.clients.replica import WAIT_SECONDS, Encoder, Replica
 from epistream.clients.submit_stream import ANSWER_SECONDS_MAX
 from epistream.clients.subscriber import Counts, Subscriber
@@ -75,18 +76,19 @@ class SyncProducer(Blocking):
     ) -> Iterator[pb.Receipt]:
         """As `Producer.stream`. The source is read ahead of the receipts, in another thread."""
 
-        async def make() -> AsyncGenerator[pb.Receipt, None]:
-            return self._producer.stream(_in_thread(submissions), answer_seconds_max=answer_seconds_max)
+        async def make() -> _Taken[pb.Receipt]:
+            source = without_blocking(submissions)
+            return _Taken(self._producer.stream(source, answer_seconds_max=answer_seconds_max))
 
         receipts = run(make())
         try:
             while True:
                 try:
-                    yield run(_next_of(receipts))
+                    yield run(receipts.next())
                 except StopAsyncIteration:
                     return
         finally:
-            run(receipts.aclose())
+            run(receipts.close())
 
     def close(self) -> None:
         """As `Producer.aclose`."""
@@ -403,8 +405,21 @@ async def _next_of(iterator: AsyncIterator[_T]) -> _T:
     return await anext(iterator)
 
 
-async def _in_thread(source: Iterable[pb.Submission]) -> AsyncIterator[pb.Submission]:
-    """The submissions of a source that may block."""
-    iterator = iter(source)
-    while (submission := await asyncio.to_thread(next, iterator, None)) is not None:
-        yield submission
+class _Taken(Generic[_T]):
+    """An asynchronous generator that is taken from a thread, whose wait for the next item may be interrupted."""
+
+    def __init__(self, generator: AsyncGenerator[_T, None]) -> None:
+        self._generator = generator
+        self._taking: asyncio.Task[Any] | None = None
+
+    async def next(self) -> _T:
+        """The next item. Raises StopAsyncIteration after the last one."""
+        self._taking = asyncio.current_task()
+        return await anext(self._generator)
+
+    async def close(self) -> None:
+        """Closes the generator, which it must not be before an item that nobody waits for any more is given up."""
+        if self._taking is not None and not self._taking.done():
+            self._taking.cancel()
+            await asyncio.wait({self._taking})
+        await self._generator.aclose()

@@ -163,6 +163,8 @@ class _Session:
         self._read_all = False
         """Whether there are no more records to send."""
         self._records = 0
+        self._total = known.records if known else 0
+        """Records of this run, and of those before that are not read again."""
         self._unreadable = 0
         self._told = 0
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -239,8 +241,8 @@ class _Session:
             record, _ = self._sent.popleft()
             self._records += 1
             self._unreadable += bool(record.unreadable)
-            before = self._state.records if self._state else 0
-            self._state = State(self._job.identity, record.position, before + 1)
+            self._total += 1
+            self._state = State(self._job.identity, record.position, self._total - (not record.whole))
             self._bar.update(self._task, completed=record.done, description=f"{self._records} records")
 
     def _save(self) -> None:
@@ -262,8 +264,8 @@ class _Session:
 
         from epistream.clients.cli.show import output
 
-        total = self._state.records if self._state else 0
-        told = f"{self._job.work.name}: {self._records} records, {self._unreadable} of them unreadable; {total} so far"
+        told = f"{self._job.work.name}: {self._records} records, {self._unreadable} of them unreadable"
+        told += f"; {self._total} so far"
         output().print(told, markup=False, soft_wrap=True)
         if not self._counts:
             return

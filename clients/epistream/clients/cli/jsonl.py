@@ -5,20 +5,17 @@
 Only the form is read here. Whether the values are right is the service's to say.
 """
 
-import asyncio
-import concurrent.futures
-import contextlib
+import codecs
 import hashlib
 import json
 import sys
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError, SerializeToJsonError
 
 from epistream.clients.cli.exits import Wrong
 from epistream.v1 import knowledge_pb2 as pb
@@ -74,42 +71,6 @@ def read_lines(name: str, defaults: Defaults, progress: Callable[[int], None] | 
         raise Wrong(f"{name} cannot be read: {error}") from error
 
 
-async def without_blocking(lines: Iterator[Line]) -> AsyncIterator[Line]:
-    """The same lines, read by a thread that holds up nothing while it waits for input, not even the process's end.
-
-    Raises:
-        Wrong: as `read_lines`.
-    """
-    loop = asyncio.get_running_loop()
-    queue: asyncio.Queue[Line | Wrong | None] = asyncio.Queue(LINES_AHEAD_MAX)
-
-    def give(one: Line | Wrong | None) -> None:
-        putting = queue.put(one)
-        try:
-            put = asyncio.run_coroutine_threadsafe(putting, loop)
-        except RuntimeError:
-            putting.close()
-            raise
-        put.result()
-
-    def read() -> None:
-        # When the loop is closed nobody waits for more.
-        with contextlib.suppress(RuntimeError, concurrent.futures.CancelledError):
-            last: Wrong | None = None
-            try:
-                for line in lines:
-                    give(line)
-            except Wrong as error:
-                last = error
-            give(last)
-
-    threading.Thread(target=read, name="epistream-lines", daemon=True).start()
-    while (line := await queue.get()) is not None:
-        if isinstance(line, Wrong):
-            raise line
-        yield line
-
-
 def size_of(name: str) -> int | None:
     """How many bytes will be read; None when nobody knows."""
     path = Path(name)
@@ -133,8 +94,9 @@ def parse(text: bytes, defaults: Defaults) -> pb.Submission:
         raise Wrong(f"not JSON: {error.msg} at column {error.colno}") from error
     except RecursionError as error:
         raise Wrong("too many objects and arrays in each other") from error
-    except (ParseError, ValueError, TypeError) as error:
-        raise Wrong(f"not a submission: {str(error).splitlines()[0]}") from error
+    except (ParseError, SerializeToJsonError, ValueError, TypeError, OverflowError) as error:
+        told = str(error) or type(error).__name__
+        raise Wrong(f"not a submission: {told.splitlines()[0]}") from error
 
 
 def complete(submission: pb.Submission, defaults: Defaults) -> pb.Submission:
@@ -179,9 +141,10 @@ def _lines(file: BinaryIO, defaults: Defaults, progress: Callable[[int], None] |
     read = 0
     for number, text in enumerate(file, 1):
         read += len(text)
-        if not text.isspace():
+        said = text.removeprefix(codecs.BOM_UTF8) if number == 1 else text
+        if said and not said.isspace():
             try:
-                yield Line(number, parse(text, defaults))
+                yield Line(number, parse(said, defaults))
             except Wrong as error:
                 yield Line(number, None, error.message)
         if progress is not None:

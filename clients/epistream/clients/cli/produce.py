@@ -85,18 +85,23 @@ class _Session:
         self._delivered = 0
 
     def run(self, lines: "Iterator[Line]", kafka: str, security: KafkaSecurity, *, cloud_events: bool) -> ExitCode:
-        """Sends all lines; the exit code."""
+        """Sends all lines; the exit code. What Kafka has is told, however it ends."""
         from epistream.clients.cli.show import note
 
-        with _connected(kafka, security, cloud_events=cloud_events) as producer:
-            for line in lines:
-                self._send(line, producer)
-                while self._pending and self._pending[0][2].done():
+        try:
+            with _connected(kafka, security, cloud_events=cloud_events) as producer:
+                for line in lines:
+                    self._send(line, producer)
+                    while self._pending and self._pending[0][2].done():
+                        self._told(*self._pending.popleft())
+                    if self._codes and self._fail_fast:
+                        break
+                while self._pending:
                     self._told(*self._pending.popleft())
-                if self._codes and self._fail_fast:
-                    break
-            while self._pending:
-                self._told(*self._pending.popleft())
+        finally:
+            for one in self._pending:
+                if one[2].done():  # as all are, once the producer is closed
+                    self._told(*one)
         note(f"Kafka at {kafka} has {self._delivered} submissions.")
         return worst(self._codes)
 

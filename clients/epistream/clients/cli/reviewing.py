@@ -100,11 +100,13 @@ def _one(service: Service, timeout: float, review: "api.Review", reviewer: str, 
         act = _acting(answer, review)
         if act is None:
             continue
+        done = None
         try:
             done = ask(service, timeout, act, reviewer, origin)
         except EpistreamError as error:
             show.note(error.message, style="red")
-            continue
+            if answer not in ("s", "q"):  # who leaves may: a claim that nobody lets go of runs out
+                continue
         if done is not None:
             show.print_receipt(done)
         if answer != "c":

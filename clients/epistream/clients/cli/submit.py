@@ -225,10 +225,11 @@ class _Session:
         return worst(self._codes)
 
     async def _submissions(self, lines: "Iterator[Line]") -> "AsyncIterator[pb.Submission]":
-        from epistream.clients.cli.jsonl import without_blocking
+        from epistream.clients.cli.jsonl import LINES_AHEAD_MAX
         from epistream.clients.cli.show import note
+        from epistream.clients.reading_thread import without_blocking
 
-        async for line in without_blocking(lines):
+        async for line in without_blocking(lines, LINES_AHEAD_MAX):
             if line.submission is not None:
                 self._sent.append(line.number)
                 yield line.submission

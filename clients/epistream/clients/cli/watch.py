@@ -94,6 +94,10 @@ class _Watch:
         self, subscriber: "Subscriber", *, count: int | None, until_revision: int | None, as_json: bool
     ) -> None:
         self._subscriber = subscriber
+        self._snapshot: list[pb.Change] = []
+        """What has come of a snapshot that has not ended: the connection may break, and another one begin."""
+        self._last_revision = 0
+        """That of the change that was printed last."""
         self._left = count
         self._until_revision = until_revision
         self._as_json = as_json
@@ -104,37 +108,58 @@ class _Watch:
             self._take(event)
             position = self._subscriber.position
             if position is not None:
-                self._subscriber.acknowledge(position.revision)
+                self._subscriber.acknowledge(self._shown(position.revision))
                 if self._until_revision is not None and position.revision >= self._until_revision:
                     return
             if self._left == 0:
                 return
 
+    def _shown(self, revision: int) -> int:
+        """Up to where all was printed, of what has come up to `revision`."""
+        if self._left == 0:
+            return min(revision, self._last_revision)
+        return revision if self._until_revision is None else min(revision, self._until_revision)
+
     def _take(self, event: "Event") -> None:
-        from epistream.clients.cli.show import note
         from epistream.clients.cursor import Changes, SnapshotBegin, SnapshotEnd, SnapshotItems, Subscribed
 
         match event:
-            case Changes(changes) | SnapshotItems(changes):
-                self._print(changes)
-            case Subscribed() if not self._as_json:
-                note(f"Following epoch {event.epoch}, head at revision {event.head_revision}.", style="dim")
-            case SnapshotBegin(revision) if not self._as_json:
-                note(f"Snapshot of revision {revision}:", style="dim")
-            case SnapshotEnd(revision) if not self._as_json:
-                note(f"End of the snapshot; changes after revision {revision}:", style="dim")
+            case Changes(changes):
+                self._print(self._wanted(changes))
+            case Subscribed():
+                self._note(f"Following epoch {event.epoch}, head at revision {event.head_revision}.")
+            case SnapshotBegin(revision):
+                self._snapshot = []
+                self._note(f"Snapshot of revision {revision}:")
+            case SnapshotItems(changes):
+                self._snapshot.extend(self._wanted(changes))
+                if self._left is not None and len(self._snapshot) >= self._left:
+                    self._print(self._snapshot)
+            case SnapshotEnd(revision):
+                self._print(self._snapshot)
+                self._snapshot = []
+                self._note(f"End of the snapshot; changes after revision {revision}:")
             case _:
                 pass
+
+    def _note(self, text: str) -> None:
+        from epistream.clients.cli.show import note
+
+        if not self._as_json:
+            note(text, style="dim")
+
+    def _wanted(self, changes: "Sequence[pb.Change]") -> "Sequence[pb.Change]":
+        until = self._until_revision
+        return changes if until is None else [change for change in changes if change.revision <= until]
 
     def _print(self, changes: "Sequence[pb.Change]") -> None:
         from epistream.clients.cli import show
 
-        if self._until_revision is not None:
-            changes = [change for change in changes if change.revision <= self._until_revision]
         shown = changes if self._left is None else changes[: self._left]
         if self._left is not None:
             self._left -= len(shown)
         for change in shown:
+            self._last_revision = change.revision
             if self._as_json:
                 show.print_json([change])
             else:

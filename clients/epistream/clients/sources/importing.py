@@ -58,11 +58,13 @@ class Prepared:
 
     submissions: tuple[pb.Submission, ...]
     position: Position
-    """Where to go on when all of them are acknowledged."""
+    """Where to go on when all of them are acknowledged; before it where it is not `whole`."""
     done: int
     """How much of all files was read by then, of the job's `size`."""
     unreadable: str = ""
     """Why nothing could be made of it, or of some of its rows; then its last submissions say so, one for each."""
+    whole: bool = True
+    """False where the file ends before a line end: it may be half of a record, and is read again."""
 
 
 def prepared(job: Job, start: Position | None = None) -> Iterator[Prepared]:
@@ -70,7 +72,8 @@ def prepared(job: Job, start: Position | None = None) -> Iterator[Prepared]:
     for one in read(job.files, start):
         made, wrong = _made(job, one.piece)
         told = [_unreadable(job, replace(one, piece=piece), reason) for piece, reason in wrong]
-        yield Prepared((*made, *told), one.position, one.done, "; ".join(reason for _, reason in wrong))
+        reasons = "; ".join(reason for _, reason in wrong)
+        yield Prepared((*made, *told), one.position, one.done, reasons, one.piece.whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class State:
     identity: str
     position: Position
     records: int
+    """Those before the position."""
 
     def save(self, path: Path) -> None:
         """Writes it, whole or not at all. Raises CannotRead where it cannot be written."""

@@ -110,8 +110,24 @@ def parse(said: Json, name: str) -> Work:
         formats=_formats(said, name),
         published=f"as {name} says",
         adapter=_mapping(said, name, pb.Origin.Value(f"ORIGIN_{origin}"), pb.Modality.Value(f"MODALITY_{modality}")),
-        mapping=digest(said),
+        mapping=_digest(said),
     )
+
+
+def _digest(said: Json) -> str:
+    """Stands for all that is said. YAML takes `yes` and `7` for other things than words, and all cannot be sorted."""
+    try:
+        return digest(said)
+    except TypeError:
+        return digest(_by_words(said))
+
+
+def _by_words(said: Json) -> Json:
+    """The same with texts for names, as `Spread` has them."""
+    if isinstance(said, Mapping):
+        words = (str(name).lower() if isinstance(name, bool) else str(name) for name in said)
+        return dict(zip(words, map(_by_words, said.values()), strict=True))
+    return [_by_words(each) for each in said] if isinstance(said, list) else said
 
 
 def _mapping(

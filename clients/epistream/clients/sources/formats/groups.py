@@ -1,6 +1,7 @@
 """Records that belong together: those that follow each other with the same value in one field are one."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -16,18 +17,20 @@ def together(read: Reader, field: str) -> Reader:
 
     def pieces(path: Path, start: int) -> Iterator[Piece]:
         held: list[Piece] = []
+        begin = start
         try:
             for piece in read(path, start):
                 if held and (len(held) == ROWS_MAX or not _alike(held[-1].value, piece.value, field)):
                     yield one(held)
-                    held = []
+                    begin, held = held[-1].next, []
                 held.append(piece)
         except CannotRead:
             if held:
                 yield one(held)
             raise
         if held:
-            yield one(held)
+            last = one(held)
+            yield last if last.whole else replace(last, next=begin)  # from its first row, as it is sent again whole
 
     return pieces
 
@@ -37,7 +40,8 @@ def one(rows: Sequence[Piece]) -> Piece:
     if len(rows) == 1:
         return rows[0]
     values, raw = [piece.value for piece in rows], b"".join(piece.raw for piece in rows)
-    return Piece({"rows": values}, rows[-1].next, raw=raw, read=rows[-1].read, parts=tuple(rows))
+    last = rows[-1]
+    return Piece({"rows": values}, last.next, raw=raw, read=last.read, parts=tuple(rows), whole=last.whole)
 
 
 def _alike(first: Json, second: Json, field: str) -> bool:

@@ -26,7 +26,7 @@ class Piece:
     value: Json
     """The record; None when there is an error."""
     next: int
-    """Where in the file reading goes on after it, in the reader's own unit."""
+    """Where in the file reading goes on after it, in the reader's own unit; before it where it is not `whole`."""
     error: str = ""
     """What was expected and what was found."""
     raw: bytes = b""
@@ -35,6 +35,8 @@ class Piece:
     """How much of the file was read by then, of `files.File.size`. Libraries read ahead, so it may run before."""
     parts: "tuple[Piece, ...]" = ()
     """Of several rows that belong together, each by itself: `{"rows": […]}` holds their values in this order."""
+    whole: bool = True
+    """False where the file ends before a line end: it may be half of a record that is still written."""
 
 
 Reader: TypeAlias = Callable[[Path, int], Iterator[Piece]]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from epistream.clients.sources.formats.piece import Piece, needed, opened, reading
 
@@ -20,22 +20,46 @@ def csv_rows(path: Path, start: int) -> Iterator[Piece]:
     """The rows below the first, which names the columns. A row with other columns is a piece with an error."""
     csv.field_size_limit(FIELD_CHARACTERS_MAX)
     with (
-        reading(path),
+        reading(path, csv.Error),
         opened(path) as (file, read),
         io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="") as text,
     ):
-        rows = csv.reader(text)
+        lines = _Lines(text)
+        rows = csv.reader(lines)
         columns = next(rows, [])
         for number in itertools.count(1):
+            if lines.ended:  # what has come since is for the next import, which begins with the whole row
+                return
+            wrong = ""
             try:
                 row = next(rows)
             except StopIteration:
                 return
             except csv.Error as error:
-                yield Piece(None, number, f"expected a row of CSV: {error}", read=read())
-                continue
-            if number > start and row:
-                yield replace(_row(columns, row, number), read=read())
+                row, wrong = [], f"expected a row of CSV: {error}"
+            if number > start and (row or wrong):
+                piece = Piece(None, number, wrong) if wrong else _row(columns, row, number)
+                whole = not lines.ended
+                yield replace(piece, next=number if whole else number - 1, read=read(), whole=whole)
+
+
+class _Lines:
+    """The lines of a text as csv's reader takes them, as many as a row has."""
+
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+        self.ended = False
+        """Whether the text has ended within a row: before a line end, or between quotation marks."""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline()
+        self.ended = not line.endswith(("\n", "\r"))
+        if not line:
+            raise StopIteration
+        return line
 
 
 def parquet_rows(path: Path, start: int) -> Iterator[Piece]:
