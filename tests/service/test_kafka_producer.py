@@ -11,7 +11,6 @@ import pytest
 
 from epistream.clients.kafka_producer import CappedProducer, KafkaProducer, Position, ProducerLimits
 from epistream.services.kafka.local import LocalKafka, find_runtime
-from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import InvalidInput, Unavailable
 from epistream.wire.topics import EXPERT, SYNTHETIC
@@ -62,7 +61,7 @@ def _since(kafka: Kafka, topic: str, sent: list[Position]) -> list[Record]:
 
 
 def test_a_submission_goes_to_the_topic_of_its_origin_as_it_is(kafka: Kafka) -> None:
-    ensure_topics(kafka.bootstrap)
+    kafka.ensure_topics()
     topics = {
         pb.ORIGIN_EXPERT: EXPERT,
         pb.ORIGIN_COLLABORATIVE: EXPERT,

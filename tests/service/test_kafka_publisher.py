@@ -22,7 +22,6 @@ from epistream.services.kafka import clients, keeper, publisher
 from epistream.services.kafka.child import Child
 from epistream.services.kafka.keeper import Service
 from epistream.services.kafka.local import LocalKafka, Variant, free_ports
-from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.topics import CHANGES, OUTCOMES, dead_letter_topic
 from tests.support.bad_input import BAD_INPUT
@@ -207,7 +206,7 @@ def test_missing_topics_are_said_and_waited_for(
         ours = f"trying again until it works: sending to {dead_letter_topic(topic)}"
         wait_until(lambda: ours in caplog.text, "the message")
         assert "does the topic exist" in caplog.text
-        ensure_topics(kafka.bootstrap, submission_topics=(topic,))
+        kafka.ensure_topics((topic,))
         wait_until(lambda: process.engine.outbox.count() == 0, "an empty outbox")
     assert len(kafka.read(dead_letter_topic(topic))) == 1
 
@@ -240,7 +239,7 @@ def test_a_message_that_kafka_never_takes_holds_no_other_up(
 ) -> None:
     namespace, topic = make_namespace(folder), kafka.new_topic()
     with_small_letters = dead_letter_topic(topic)
-    ensure_topics(kafka.bootstrap, submission_topics=())
+    kafka.ensure_topics(())
     with clients.admin(kafka.bootstrap, "test") as admin:
         settings = {"num_partitions": 1, "replication_factor": 1, "configs": {"max.message.bytes": "2000"}}
         admin.create_topics({with_small_letters: settings}, wait_for_metadata=True)

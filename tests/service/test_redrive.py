@@ -15,7 +15,6 @@ from epistream.indexer.store import read_only
 from epistream.services.__main__ import commands
 from epistream.services.kafka.redrive import ATTEMPTS_HEADER, Counts, redrive, redrive_store
 from epistream.services.kafka.redrive_command import redrive_command
-from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1.raw_pb2 import RawSubmitRequest
@@ -108,7 +107,7 @@ def test_a_letter_without_a_value_is_left(kafka: Kafka) -> None:
     """Of what was too large to be read there is nothing, and a tombstone would delete what its key has said since."""
     topic = kafka.new_topic(cleanup_policy="compact")
     letters = dead_letter_topic(topic)
-    ensure_topics(kafka.bootstrap, submission_topics=[topic])
+    kafka.ensure_topics([topic])
     kafka.produce(letters, [b""], headers=[("epistream-dlq-original-topic", topic.encode())])
     kafka.produce(letters, [None], key=b"key", headers=[("epistream-dlq-original-topic", topic.encode())])
     assert redrive(kafka.bootstrap, [letters]) == {letters: Counts(left=2)}

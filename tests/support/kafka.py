@@ -12,7 +12,9 @@ from epistream.clients.kafka_producer import CappedProducer, Position
 from epistream.services.kafka import clients
 from epistream.services.kafka.jars import KAFKA_VERSION
 from epistream.services.kafka.local import LocalKafka, find_runtime
-from epistream.wire.errors import EpistreamError
+from epistream.services.kafka.topics import ensure_topics
+from epistream.wire.errors import EpistreamError, Unavailable
+from epistream.wire.topics import SUBMISSIONS
 from tests.support.waits import wait_until
 
 ADDRESS_VARIABLE: Final = "EPISTREAM_TEST_KAFKA"
@@ -73,6 +75,18 @@ class Kafka:
         with clients.admin(self.bootstrap, "test") as admin:
             wait_until(lambda: _made(admin, made), f"the topic {topic}")
         return topic
+
+    def ensure_topics(self, submission_topics: Iterable[str] = SUBMISSIONS) -> None:
+        """As the service does by itself: anew if a broker goes away meanwhile."""
+
+        def tried() -> bool:
+            try:
+                ensure_topics(self.bootstrap, submission_topics=submission_topics)
+            except Unavailable:
+                return False
+            return True
+
+        wait_until(tried, "the topics")
 
     def produce(
         self, topic: str, values: Iterable[bytes | None], *, key: bytes | None = None, headers: Headers = ()
