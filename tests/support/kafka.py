@@ -88,6 +88,14 @@ class Kafka:
 
         wait_until(tried, "the topics")
 
+    def make_anew(self, topic: str, *, partitions: int = 1) -> None:
+        """Deletes a topic and makes another one under its name."""
+        made = {topic: {"num_partitions": partitions, "replication_factor": -1}}
+        with clients.admin(self.bootstrap, "test") as admin:
+            admin.delete_topics([topic])
+            wait_until(lambda: topic not in admin.list_topics(), f"the end of {topic}")
+            wait_until(lambda: _made(admin, made), f"the new topic {topic}")
+
     def produce(
         self, topic: str, values: Iterable[bytes | None], *, key: bytes | None = None, headers: Headers = ()
     ) -> list[Position]:
