@@ -1,6 +1,8 @@
 """Knowledge in over a real Kafka: each record takes effect exactly once, whatever is killed, and nothing is skipped."""
 
+import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from epistream.wire.errors import InvalidInput, Unavailable
 from epistream.wire.topics import RECORD_BYTES_MAX
 from tests.support.bad_input import BAD_INPUT, FRAME
 from tests.support.intake import (
+    Taking,
     TakingProcess,
     admitted,
     assert_each_once,
@@ -235,23 +238,74 @@ def test_records_removed_before_they_were_read_stop_the_partition_by_name(
     assert_each_once(folder, namespace, [*range(10), *range(25, 30), *range(100, 103)])
 
 
-def test_a_topic_made_anew_stops_its_partition(kafka: Kafka, folder: Path) -> None:
-    namespace, topic = make_namespace(folder), kafka.new_topic()
+@pytest.mark.parametrize("count", [3, 10, 13])
+def test_a_topic_made_anew_stops_its_partition_however_much_stands_in_it(
+    kafka: Kafka, folder: Path, caplog: pytest.LogCaptureFixture, count: int
+) -> None:
+    namespace, topic, other = make_namespace(folder), kafka.new_topic(), kafka.new_topic()
     send(kafka, topic, facts(namespace, range(10)))
-    with taking(folder, kafka.bootstrap, topic) as process:
+    with taking(folder, kafka.bootstrap, topic, other) as process:
         process.await_head(namespace, 10)
-    with clients.admin(kafka.bootstrap, "test") as admin:
-        admin.delete_topics([topic])
-        wait_until(lambda: topic not in admin.list_topics(), "the deletion")
-        admin.create_topics({topic: {"num_partitions": 1, "replication_factor": 1}}, wait_for_metadata=True)
-    send(kafka, topic, facts(namespace, range(20, 23)))
+    kafka.make_anew(topic)
+    send(kafka, topic, facts(namespace, range(20, 20 + count)))
+    for head, new in ((13, range(100, 103)), (16, range(103, 106))):  # it stays so, however often it is started
+        with taking(folder, kafka.bootstrap, topic, other) as process:
+            wait_until(process.intake.stopped, "the stop")
+            send(kafka, other, facts(namespace, new))
+            process.await_head(namespace, head)
+            why = process.intake.stopped()[topic, 0]
+            assert why.reason == "TOPIC_REPLACED"
+            assert "read from offset 10. The topic was deleted and made anew" in why.message
+            assert f"epistream kafka reread {topic} 0 --folder FOLDER" in why.message
+            sample = f'epistream_ingest_stopped{{partition="0",reason="TOPIC_REPLACED",topic="{topic}"}} 1.0'
+            assert sample in process.metrics()
+            assert process.engine.pipeline.positions()[topic, 0].offset == 10
+    assert why.message in caplog.text
+    assert "offset 10" in reread(folder, topic, 0)
+    with taking(folder, kafka.bootstrap, topic, other) as process:
+        process.await_head(namespace, 16 + count)
+        assert process.intake.stopped() == {}
+    assert_each_once(folder, namespace, [*range(10), *range(20, 20 + count), *range(100, 106)])
+
+
+def reasons(process: Taking) -> dict[tuple[str, int], str]:
+    """Of the partitions that are stopped."""
+    return {at: why.reason for at, why in process.intake.stopped().items()}
+
+
+def test_a_topic_made_anew_while_it_is_read_stops_its_partitions_though_no_offset_shows_it(
+    kafka: Kafka, folder: Path
+) -> None:
+    """The poller stands still meanwhile: it finds records where it is to read on, as if nothing had been."""
+    namespace, topic = make_namespace(folder), kafka.new_topic(partitions=2)
+    both = {(topic, number): "TOPIC_REPLACED" for number in range(2)}
+
+    def send_to_both(numbers: range) -> None:
+        with CappedProducer(kafka.bootstrap) as producer:
+            for number, one in zip(numbers, facts(namespace, numbers), strict=True):
+                producer.send(topic, one.SerializeToString(), partition=number % 2)
+
+    send_to_both(range(20))
     with taking(folder, kafka.bootstrap, topic) as process:
-        wait_until(process.intake.stopped, "the stop")
-        assert process.intake.stopped()[topic, 0].reason == "LOG_TRUNCATED"
-        assert process.head(namespace) == 10
+        process.await_head(namespace, 20)
+        poller = process.polling._keeper.pid
+        assert poller is not None
+        os.kill(poller, signal.SIGSTOP)
+        try:
+            kafka.make_anew(topic, partitions=2)
+            send_to_both(range(100, 126))
+        finally:
+            os.kill(poller, signal.SIGCONT)
+        wait_until(lambda: reasons(process) == both, "the stop of both")
     reread(folder, topic, 0)
     with taking(folder, kafka.bootstrap, topic) as process:
-        process.await_head(namespace, 13)
+        process.await_read(topic, 13)
+        assert reasons(process) == {(topic, 1): "TOPIC_REPLACED"}
+    reread(folder, topic, 1)
+    with taking(folder, kafka.bootstrap, topic) as process:
+        process.await_head(namespace, 46)
+        assert reasons(process) == {}
+    assert_each_once(folder, namespace, [*range(20), *range(100, 126)])
 
 
 def test_what_is_damaged_in_kafkas_files_stops_only_its_partition_however_much_others_bring(

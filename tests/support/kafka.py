@@ -88,6 +88,13 @@ class Kafka:
 
         wait_until(tried, "the topics")
 
+    def make_anew(self, topic: str, *, partitions: int = 1) -> None:
+        """Deletes a topic and makes another one under its name."""
+        made = {topic: {"num_partitions": partitions, "replication_factor": -1}}
+        with clients.admin(self.bootstrap, "test") as admin:
+            wait_until(lambda: _gone(admin, topic), f"the end of {topic}")
+            wait_until(lambda: _made(admin, made), f"the new topic {topic}")
+
     def produce(
         self, topic: str, values: Iterable[bytes | None], *, key: bytes | None = None, headers: Headers = ()
     ) -> list[Position]:
@@ -132,6 +139,20 @@ class Kafka:
         finally:
             consumer.close()
         return sorted(records, key=lambda record: (record.partition, record.offset))
+
+
+def _gone(admin: Any, topic: str) -> bool:
+    """Whether there is no such topic; if there is, or the cluster cannot say now, it is deleted for the next time."""
+    from kafka.errors import KafkaError
+
+    try:
+        if topic not in admin.list_topics():
+            return True
+        admin.delete_topics([topic])
+    except KafkaError as error:  # also where it is deleted already, and the broker that was asked had not heard
+        if not error.retriable:
+            raise
+    return False
 
 
 def _made(admin: Any, topics: dict[str, dict[str, Any]]) -> bool:

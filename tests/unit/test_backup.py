@@ -46,6 +46,7 @@ from tests.support.knowing import (
 )
 
 ROOT: Final = Path(__file__).parents[2]
+TOPIC_ID: Final = "2K8XqzmtR5uYwEPYVZ8x0g"
 KILLED_AT: Final = """
 import os, signal, sys
 from pathlib import Path
@@ -91,6 +92,8 @@ def filled(folder: Path) -> Engine:
     letters = [record(pb.Submission(content="of nobody"), Position("facts", 1, n, leader_epoch=3)) for n in range(3)]
     engine.pipeline.commit(engine.pipeline.prepare([*letters, record(pb.Submission(content="over gRPC"))]))
     acknowledge(engine.store, Cursor(30, 2))
+    with engine.store.transaction() as connection:
+        positions.learn(connection, {("facts", 1): TOPIC_ID})
     return engine
 
 
@@ -153,7 +156,7 @@ def test_a_restored_store_holds_all_that_the_one_before_held_under_a_new_epoch(
     restored = restore(file, tmp_path / "new")
     assert dumped(tmp_path / "new") == dump
     assert restored.epoch != restored.header.epoch
-    assert restored.positions == {("facts", 0): Place(5), ("facts", 1): Place(3, leader_epoch=3)}
+    assert restored.positions == {("facts", 0): Place(5), ("facts", 1): Place(3, 3, TOPIC_ID)}
     assert restored.acknowledged == Cursor(30, 2)
     with stores.read_only(tmp_path / "new") as at:
         assert at.epoch() == restored.epoch

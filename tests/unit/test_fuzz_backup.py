@@ -91,9 +91,9 @@ made_up = st.one_of(
     st.builds(backup_pb2.BackupDeadLetter, number=numbers, topic=st.none() | texts, value=SOME_BYTES).map(
         lambda letter: backup_pb2.BackupRecord(dead_letter=letter)
     ),
-    st.builds(backup_pb2.BackupPosition, topic=texts, partition=st.integers(0, 3), next_offset=numbers).map(
-        lambda position: backup_pb2.BackupRecord(position=position)
-    ),
+    st.builds(
+        backup_pb2.BackupPosition, topic=texts, partition=st.integers(0, 3), next_offset=numbers, topic_id=texts
+    ).map(lambda position: backup_pb2.BackupRecord(position=position)),
     st.builds(backup_pb2.BackupAcknowledged, sequence=numbers, dead_letter=numbers).map(
         lambda told: backup_pb2.BackupRecord(acknowledged=told)
     ),

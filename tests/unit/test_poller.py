@@ -120,6 +120,24 @@ def test_what_could_not_be_told_is_read_again(fail_at: int, monkeypatch: pytest.
         assert all(following == offsets[-1] + 1 for following, offsets in told)
 
 
+BOTH: Mapping[tuple[str, int], Place | None] = {("facts", number): Place(0) for number in range(2)}
+LEFT: Mapping[tuple[str, int], Place | None] = {("facts", 0): None}
+
+
+@pytest.mark.parametrize("told", [(BOTH, LEFT, BOTH), (LEFT, BOTH)])
+def test_a_partition_that_is_left_is_not_read_whatever_is_told_afterwards(
+    told: Sequence[Mapping[tuple[str, int], Place | None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service: Any = _Service(99)
+    monkeypatch.setattr(clients, "consumer", _Kafka([b"a"] * 3, [b"b"] * 3).consumer)
+    one = Poller("nowhere", service)
+    for starts in told:
+        one.begin(starts)
+    with pytest.raises(_Done):
+        one.run()
+    assert service.polled == [(1, 3, [0, 1, 2])]
+
+
 def test_large_records_are_told_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     service = _Service(99)
     half = b"x" * (BATCH_BYTES_MAX // 2)

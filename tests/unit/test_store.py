@@ -8,6 +8,7 @@ from typing import Final
 import apsw
 import pytest
 
+from epistream.indexer import positions
 from epistream.indexer.engine import Engine
 from epistream.indexer.feed import Wish
 from epistream.indexer.model import Place
@@ -23,7 +24,7 @@ from tests.support.knowing import NAMESPACE, HandClock, commit, direction, open_
 GOLDEN: Final = Path(__file__).parent.parent / "golden"
 
 
-@pytest.fixture(params=["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"])
+@pytest.fixture(params=["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11"])
 def older(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """Today's engine over a store of that format.
 
@@ -77,6 +78,15 @@ def test_a_store_of_an_earlier_format_knows_what_it_has_taken_in(older: Engine) 
     assert [one.decision.held.content for one in pending(older)] == ["The daily limit is 50 mg."]
     [letter] = older.store.dead_letters(0, 10)
     assert letter.record.value == b"\xff no record"
+
+
+def test_a_store_of_an_earlier_format_learns_which_topics_its_positions_are_of(older: Engine, tmp_path: Path) -> None:
+    with older.store.transaction() as connection:
+        positions.learn(connection, {(EXPERT, 0): "its-id"})
+    older.close()
+    with closing(Engine(tmp_path, clock=HandClock())) as engine:
+        assert engine.store.renewed is None
+        assert engine.pipeline.positions() == {(EXPERT, 0): Place(43, topic_id="its-id")}
 
 
 def test_subscribers_of_a_store_of_an_earlier_format_go_on_where_they_were(older: Engine) -> None:

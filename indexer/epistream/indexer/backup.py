@@ -55,7 +55,7 @@ class Backup:
         with readers.reader() as at:
             self.header: Final = _header(at, service_version, now_us)
             self._positions: Final[list[_Row]] = at.connection.execute(
-                "SELECT topic, partition, next_offset, leader_epoch FROM positions ORDER BY topic, partition"
+                "SELECT topic, partition, next_offset, leader_epoch, topic_id FROM positions ORDER BY topic, partition"
             ).fetchall()
             self._acknowledged: Final = positions.acknowledged(at.connection)
 
@@ -90,9 +90,13 @@ class Backup:
         yield MAGIC + len(header).to_bytes(HEADER_LENGTH_BYTES, "little") + header
         yield from self._entries()
         yield from self._dead_letters()
-        for topic, partition, next_offset, leader_epoch in self._positions:
+        for topic, partition, next_offset, leader_epoch, topic_id in self._positions:
             at = backup_pb2.BackupPosition(
-                topic=topic, partition=partition, next_offset=next_offset, leader_epoch=leader_epoch
+                topic=topic,
+                partition=partition,
+                next_offset=next_offset,
+                leader_epoch=leader_epoch,
+                topic_id=topic_id,
             )
             yield _framed(backup_pb2.BackupRecord(position=at))
         told = backup_pb2.BackupAcknowledged(

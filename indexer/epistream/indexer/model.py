@@ -49,6 +49,8 @@ class Place:
     """Of the record to read next."""
     leader_epoch: int = -1
     """Of the record read last, by which Kafka tells whether its log is still the one that was read; -1: not known."""
+    topic_id: str = ""
+    """Of the topic that was read, by which another one under its name is told from it; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)

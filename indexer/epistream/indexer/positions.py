@@ -17,6 +17,7 @@ CREATE TABLE positions (
     partition INTEGER NOT NULL,
     next_offset INTEGER NOT NULL,
     leader_epoch INTEGER NOT NULL,
+    topic_id TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (topic, partition)
 ) WITHOUT ROWID;
 CREATE TABLE acknowledged (
@@ -44,14 +45,14 @@ def write(connection: apsw.Connection, newest: Mapping[tuple[str, int], Position
     A position never goes back, so that reading a topic again changes nothing.
     """
     connection.executemany(
-        "INSERT INTO positions VALUES (?1,?2,?3,?4) ON CONFLICT (topic, partition) DO UPDATE"
+        "INSERT INTO positions VALUES (?1,?2,?3,?4,'') ON CONFLICT (topic, partition) DO UPDATE"
         " SET next_offset = ?3, leader_epoch = ?4 WHERE ?3 > next_offset",
         [(p.topic, p.partition, p.offset + 1, p.leader_epoch) for p in newest.values()],
     )
 
 
-def place(connection: apsw.Connection, topic: str, partition: int, next_offset: int | None) -> None:
-    """Have a partition read from `next_offset`, or as if it had never been read when None.
+def place(connection: apsw.Connection, topic: str, partition: int, next_offset: int | None, topic_id: str = "") -> None:
+    """Have a partition of the topic with this id read from `next_offset`, or as if it had never been read when None.
 
     For a partition that is read for the first time, and for an operator's decision: this one can go back.
     """
@@ -59,16 +60,30 @@ def place(connection: apsw.Connection, topic: str, partition: int, next_offset: 
         connection.execute("DELETE FROM positions WHERE topic = ? AND partition = ?", (topic, partition))
         return
     connection.execute(
-        "INSERT INTO positions VALUES (?1,?2,?3,-1) ON CONFLICT (topic, partition) DO UPDATE"
-        " SET next_offset = ?3, leader_epoch = -1",
-        (topic, partition, next_offset),
+        "INSERT INTO positions VALUES (?1,?2,?3,-1,?4) ON CONFLICT (topic, partition) DO UPDATE"
+        " SET next_offset = ?3, leader_epoch = -1, topic_id = ?4",
+        (topic, partition, next_offset, topic_id),
+    )
+
+
+def learn(connection: apsw.Connection, topic_ids: Mapping[tuple[str, int], str]) -> None:
+    """Keep which topics the positions of partitions are of, where that was not known: what is known stays."""
+    connection.executemany(
+        "UPDATE positions SET topic_id = ?3 WHERE topic = ?1 AND partition = ?2 AND topic_id = ''",
+        [(topic, partition, topic_id) for (topic, partition), topic_id in topic_ids.items()],
     )
 
 
 def read(connection: apsw.Connection) -> dict[tuple[str, int], Place]:
     """Where to read on, by topic and partition."""
-    rows = connection.execute("SELECT topic, partition, next_offset, leader_epoch FROM positions")
-    return {(topic, partition): Place(offset, leader_epoch) for topic, partition, offset, leader_epoch in rows}
+    rows = connection.execute("SELECT topic, partition, next_offset, leader_epoch, topic_id FROM positions")
+    return {(topic, partition): Place(*place) for topic, partition, *place in rows}
+
+
+def renew(connection: apsw.Connection) -> None:
+    """Give the positions of an earlier format what they lack now: which topics they are of, not known yet."""
+    if not connection.execute("SELECT 1 FROM pragma_table_info('positions') WHERE name = 'topic_id'").get:
+        connection.execute("ALTER TABLE positions ADD COLUMN topic_id TEXT NOT NULL DEFAULT ''")
 
 
 def acknowledge(connection: apsw.Connection, cursor: Cursor) -> None:

@@ -207,8 +207,8 @@ def _put(store: Store, connection: apsw.Connection, page: Sequence[backup_pb2.Ba
                 connection.execute("INSERT INTO dead_letters VALUES (?,?,?,?,?,?,?,?,?,?,?)", row)
             case "position":
                 at = record.position
-                row = [at.topic, at.partition, at.next_offset, at.leader_epoch]
-                connection.execute("INSERT INTO positions VALUES (?,?,?,?)", row)
+                row = [at.topic, at.partition, at.next_offset, at.leader_epoch, at.topic_id]
+                connection.execute("INSERT INTO positions VALUES (?,?,?,?,?)", row)
             case "acknowledged":
                 told = record.acknowledged
                 positions.acknowledge(connection, Cursor(told.sequence, told.dead_letter))

@@ -27,11 +27,12 @@ from epistream.wire.errors import Broken, Unavailable
 
 _log = logging.getLogger(__name__)
 
-FORMAT: Final = 11
+FORMAT: Final = 12
 """The version of the file's layout."""
 
-_OTHER_VIEWS: Final = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10")
-"""Formats with the same journal and other views: these are made anew when such a store is opened."""
+_OTHER_VIEWS: Final = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11")
+"""Formats with the same journal and other views: these are made anew when such a store is opened. Positions do not say
+there which topics they are of."""
 
 FILE: Final = "store.sqlite"
 """Its name in the store's folder."""
@@ -284,7 +285,7 @@ class Store:
 def read_only(folder: Path) -> Iterator[Catalog]:
     """The state of one moment of the store in `folder`, which another process may have open.
 
-    Its views may be those of an earlier version; the journal, the positions and the dead letters are as ever.
+    Its views and its positions may be those of an earlier version; the journal and the dead letters are as ever.
 
     Raises:
         Unavailable: there is no store.
@@ -421,6 +422,7 @@ def rebuild(store: Store, opening: Opening | None = None) -> int:
     """
     applied = 0
     with store.transaction() as connection:
+        positions.renew(connection)
         for table in views.TABLES:
             connection.execute(f"DROP TABLE IF EXISTS {table}")  # an earlier version had fewer
         connection.execute(views.SCHEMA)

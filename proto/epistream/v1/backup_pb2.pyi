@@ -287,6 +287,7 @@ class BackupPosition(_message.Message):
     PARTITION_FIELD_NUMBER: _builtins.int
     NEXT_OFFSET_FIELD_NUMBER: _builtins.int
     LEADER_EPOCH_FIELD_NUMBER: _builtins.int
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """The topic."""
     partition: _builtins.int
@@ -295,6 +296,8 @@ class BackupPosition(_message.Message):
     """The next record to read."""
     leader_epoch: _builtins.int
     """The epoch of the partition's leader, as Kafka told it; -1 when it is not known."""
+    topic_id: _builtins.str
+    """The id of the topic that was read, as Kafka's tools show it; empty where it is not known."""
     def __init__(
         self,
         *,
@@ -302,10 +305,11 @@ class BackupPosition(_message.Message):
         partition: _builtins.int = ...,
         next_offset: _builtins.int = ...,
         leader_epoch: _builtins.int = ...,
+        topic_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["leader_epoch", b"leader_epoch", "next_offset", b"next_offset", "partition", b"partition", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leader_epoch", b"leader_epoch", "next_offset", b"next_offset", "partition", b"partition", "topic", b"topic", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -103,8 +103,8 @@ class Intake:
                 polling = Polling(polled, backlog, self._progress, restarted, arrived)
                 taker = Taker(backlog, prepare, submit, self._progress, taken)
                 self._lanes.append(_Lane(polling, backlog, taker))
-        kept = Positions(pipeline.positions, self._keep)
-        self._survey = Survey(source, kept, self._progress, self._clock, self._begin)
+        kept = Positions(pipeline.positions, self._keep, self._learn)
+        self._survey = Survey(source, kept, self._progress, self._clock, self._begin, self._leave)
         metrics.watch_intake(self.lag, self.stopped, self._poll_age_seconds)
 
     def start(self) -> None:
@@ -146,6 +146,11 @@ class Intake:
         for lane in self._lanes:
             lane.polling.begin(starts)
 
+    def _leave(self, partitions: Collection[Partition]) -> None:
+        """Read these partitions no more, each in its lane."""
+        for lane in self._lanes:
+            lane.polling.leave(partitions)
+
     def _poll_age_seconds(self) -> float:
         """Of a lane that has nothing to read, only where no lane has; and no less than since Kafka is away.
 
@@ -155,15 +160,24 @@ class Intake:
         ages = [each.poll_age_seconds() for each in ([each for each in polling if each.reads] or polling)]
         return max(*ages, self._survey.away_seconds())
 
-    def _keep(self, starts: Mapping[Partition, int]) -> None:
+    def _keep(self, starts: Mapping[Partition, Place]) -> None:
         """Keep where new partitions begin."""
 
         def keep() -> None:
             with self._store.transaction() as connection:
-                for (topic, number), offset in starts.items():
-                    positions.place(connection, topic, number, offset)
+                for (topic, number), place in starts.items():
+                    positions.place(connection, topic, number, place.offset, place.topic_id)
 
         self._writer.run(keep).result()
+
+    def _learn(self, topic_ids: Mapping[Partition, str]) -> None:
+        """Keep which topics positions are of."""
+
+        def learn() -> None:
+            with self._store.transaction() as connection:
+                positions.learn(connection, topic_ids)
+
+        self._writer.run(learn).result()
 
 
 def _stop(name: str, stop: Callable[[float], bool], deadline: float) -> None:

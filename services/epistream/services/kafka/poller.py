@@ -8,8 +8,9 @@ cannot be read on is stopped, by name and with what an operator can do.
     python -m epistream.services.kafka.poller BOOTSTRAP SECURITY
 
 SECURITY is a `KafkaSecurity`: it names the files with what is secret, and holds nothing of it.
-It hears (`keeper`) where every partition is read on, again whenever there are more. It tells messages with
-one of these fields, and waits while the service is busy: so much is read as can be taken in.
+It hears (`keeper`) where every partition is read on, again whenever there are more; and None in place of that, of one
+that is not read any more. It tells messages with one of these fields, and waits while the service is busy: so much is
+read as can be taken in.
 
     polled      of what a poll has brought the topic, the partition, where it is read on and the parcels, in portions;
                 or None: it has brought nothing
@@ -35,7 +36,7 @@ from epistream.services.kafka.backlog import BATCH_BYTES_MAX, weight_bytes
 from epistream.services.kafka.batches import Refused
 from epistream.services.kafka.keeper import Service
 from epistream.services.kafka.parcels import Parcel, pack
-from epistream.services.kafka.progress import Partition
+from epistream.services.kafka.progress import Partition, Stopped
 from epistream.wire.errors import Denied, InvalidInput, Unavailable
 from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.wire.limits import TIME_END
@@ -60,7 +61,7 @@ class Poller:
         """Nothing runs before `run`."""
         self._bootstrap, self._security = bootstrap, security
         self._service, self._clock = service, SystemClock()
-        self._told: queue.SimpleQueue[dict[Partition, Place]] = queue.SimpleQueue()
+        self._told: queue.SimpleQueue[Mapping[Partition, Place | None]] = queue.SimpleQueue()
         self._next: dict[Partition, Place] = {}
         """Where every partition goes on that is not stopped: after the newest record that was handed on."""
         self._known: set[Partition] = set()
@@ -71,8 +72,11 @@ class Poller:
         self._was_unreadable = False
         """Whether a record could not be read, once. The second time it is looked for, however much others bring."""
 
-    def begin(self, starts: dict[Partition, Place]) -> None:
-        """Read these partitions, too, each on from its place; the known are left as they are. Any thread."""
+    def begin(self, starts: Mapping[Partition, Place | None]) -> None:
+        """Read these partitions, too, each on from its place; the known are left as they are. Any thread.
+
+        One that has None in place of that is not read any more, whatever is told of it afterwards.
+        """
         self._told.put(starts)
 
     def run(self) -> None:
@@ -113,9 +117,12 @@ class Poller:
         """Take up what is new of what was told."""
         with contextlib.suppress(queue.Empty):
             told = self._told.get(block=wait)
-            new = {partition: place for partition, place in told.items() if partition not in self._known}
-            self._known |= new.keys()
-            self._next |= new
+            for partition, place in told.items():
+                if place is None:
+                    self._next.pop(partition, None)
+                elif partition not in self._known:
+                    self._next[partition] = place
+            self._known |= told.keys()
 
     def _readable(self) -> set[Partition]:
         """The partitions to read now: all but those of topics that are left alone for a while."""
@@ -217,9 +224,8 @@ class Poller:
             place = self._next.pop((topic, number), None)
             if place is None:
                 continue
-            was = f"It was to be read from offset {place.offset}"
-            text = f"{topic}/{number} is not read any more ({reason}). {was}. {what}"
-            self._service.tell(stopped=[topic, number, reason, text + _WAY_ON.format(topic=topic, number=number)])
+            why = Stopped.at((topic, number), place.offset, reason, what)
+            self._service.tell(stopped=[topic, number, why.reason, why.message])
 
 
 _OUT_OF_RANGE: Final = (
@@ -235,11 +241,6 @@ _UNREADABLE: Final = (
 _DENIED: Final = (
     "{topic} is not read, since Kafka does not allow it to this user: an ACL must allow READ on the topic "
     f"(docs/kafka.md). It is tried again every {DENIED_SECONDS:g} seconds, and goes on where it was."
-)
-_WAY_ON: Final = (
-    " Nothing is skipped without a decision: stop the service, then run `epistream kafka reread {topic} {number} "
-    "--folder FOLDER` to have it read from its oldest record again (what is known has no second "
-    "effect), or with an offset behind the number from there on, and start the service."
 )
 
 
@@ -285,7 +286,7 @@ def _parcel(r: Any, received_us: int) -> Parcel:
     return pack(record, refused)
 
 
-def _listen(service: Service, begin: Callable[[dict[Partition, Place]], None]) -> None:
+def _listen(service: Service, begin: Callable[[Mapping[Partition, Place | None]], None]) -> None:
     for starts in service.heard():
         begin(starts)
     # What was read and not taken in is read again by the next.

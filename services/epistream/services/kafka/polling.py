@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from epistream.indexer.model import Arrived, Place
@@ -71,6 +71,13 @@ class Polling:
             self._next.update({each: place for each, place in starts.items() if each[0] in self._topics})
         self._keeper.send(self._starts())
 
+    def leave(self, partitions: Iterable[Partition]) -> None:
+        """Read these partitions no more, and take in nothing else of them. Any thread."""
+        with self._lock:
+            left = [each for each in partitions if self._next.pop(each, None) is not None]
+        if left:
+            self._keeper.send(dict.fromkeys(left))
+
     @property
     def reads(self) -> bool:
         """Whether it has a partition to read."""
@@ -103,9 +110,10 @@ class Polling:
             case {"denied": denied}:
                 self._progress.deny(denied, self._topics)
             case {"stopped": [topic, number, reason, message]}:
-                with self._lock:
-                    self._next.pop((topic, number), None)
-                self._progress.stop((topic, number), Stopped(reason, message))
+                with self._lock:  # so that what `leave` is told for stands, whichever comes first
+                    if self._next.pop((topic, number), None) is None:
+                        return False
+                    self._progress.stop((topic, number), Stopped(reason, message))
                 _LOG.error("%s", message)
             case _:
                 raise ValueError(f"unknown: {[*told]}")
@@ -113,12 +121,16 @@ class Polling:
 
     def _put(self, partition: Partition, following: Place, records: Sequence[Arrived]) -> None:
         """Put records into the backlog; returns when there is room for more."""
+        with self._lock:
+            if partition not in self._next:
+                return  # it was left while these were on their way
         if self._arrived is not None:
             records = [self._arrived(record) for record in records]
         self._progress.handed_on(partition, following.offset)
         self._backlog.put(records)
         # Only now: if something fails, a new process begins before it.
         with self._lock:
-            self._next[partition] = following
+            if partition in self._next:
+                self._next[partition] = following
         while not self._stopping.is_set() and not self._backlog.await_room(POLL_SECONDS):
             self._alive_at = time.monotonic()

@@ -11,6 +11,8 @@ def reread(folder: Path, topic: str, partition: int, offset: int | None = None) 
     """Have a partition read from `offset` on at the next start; what was done, as a sentence.
 
     What is read again has no second effect. What is between the old position and a later new one is never taken in.
+    Which topic the partition is of is forgotten, and learnt at the next start: one that was deleted and made anew under
+    its name is read on, in this partition alone, as each is decided by itself.
 
     Args:
         folder: the store's.

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from epistream.indexer.model import Record
 
@@ -26,9 +26,24 @@ class Stopped:
     """Why a partition is not read any more. It is read again only after an operator's decision or permission."""
 
     reason: str
-    """A name for programs: OFFSET_OUT_OF_RANGE, LOG_TRUNCATED or UNREADABLE; PERMISSION_DENIED passes by itself."""
+    """A name for programs: OFFSET_OUT_OF_RANGE, LOG_TRUNCATED, TOPIC_REPLACED or UNREADABLE; PERMISSION_DENIED passes
+    by itself."""
     message: str
     """What happened, and what to do."""
+
+    @classmethod
+    def at(cls, partition: Partition, offset: int, reason: str, what: str) -> "Stopped":
+        """A partition that was to be read from `offset`, until an operator decides; `what` says what happened."""
+        topic, number = partition
+        text = f"{topic}/{number} is not read any more ({reason}). It was to be read from offset {offset}. {what}"
+        return cls(reason, text + _WAY_ON.format(topic=topic, number=number))
+
+
+_WAY_ON: Final = (
+    " Nothing is skipped without a decision: stop the service, then run `epistream kafka reread {topic} {number} "
+    "--folder FOLDER` to have it read from its oldest record again, unless kafka_start says otherwise (what is known "
+    "has no second effect), or with an offset behind the number from there on, and start the service."
+)
 
 
 @dataclass(slots=True)

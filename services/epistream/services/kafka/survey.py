@@ -2,12 +2,20 @@
 
 It finds partitions and says where each begins, asks where they end, and tells Kafka's group how far everything is
 durable. That last is for lag tools only, and late or lost it changes nothing: where to read is in our own store.
+
+It stops the partitions of a topic that was deleted and made anew under its name: offsets and epochs begin again there,
+so a position may fit by chance, and what stands before it would never be read. Only the topic's id tells (KIP-516). A
+poller may have read on in the new topic until then, for as long as the time between two surveys. That loses nothing:
+those records are taken in, the store's position goes on being of the topic before, so the partition is stopped at the
+latest by the next start, and read from its oldest record it brings them once more, without a second effect.
 """
 
+import base64
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -15,7 +23,7 @@ from epistream.clients.kafka_client import translated
 from epistream.indexer.clock import Clock
 from epistream.indexer.model import Place
 from epistream.services.kafka import clients
-from epistream.services.kafka.progress import Partition, Progress
+from epistream.services.kafka.progress import Partition, Progress, Stopped
 from epistream.wire.errors import EpistreamError
 from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 
@@ -24,6 +32,10 @@ _LOG: Final = logging.getLogger(__name__)
 SURVEY_SECONDS: Final = 3.0
 """How often Kafka is asked and told. The group is behind the store by at most this and the time of the answers."""
 _RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 3.0)
+_REPLACED: Final = (
+    "The topic was deleted and made anew, or this is another Kafka: what was read was of the topic with the id {read}, "
+    "and this one has the id {there}. Of what stands before that offset now, not all was read."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +60,10 @@ class Positions:
 
     read: Callable[[], Mapping[Partition, Place]]
     """`Pipeline.positions`."""
-    begin: Callable[[Mapping[Partition, int]], None]
+    begin: Callable[[Mapping[Partition, Place]], None]
     """Keeps where partitions begin; returns when that is durable."""
+    learn: Callable[[Mapping[Partition, str]], None]
+    """Keeps which topics positions are of that did not say so; returns when that is durable."""
 
 
 class Survey:
@@ -62,10 +76,16 @@ class Survey:
         progress: Progress,
         clock: Clock,
         found: Callable[[dict[Partition, Place]], None],
+        replaced: Callable[[Collection[Partition]], None],
     ) -> None:
-        """`found` is told new partitions and where to begin, on the survey's thread. Nothing runs before `start`."""
+        """Nothing runs before `start`. On the survey's thread `found` is told new partitions and where to begin.
+
+        `replaced` is told of partitions, found or not, that they must not be read: they are of another topic by now.
+        """
         self._source, self._positions, self._progress, self._clock = source, positions, progress, clock
-        self._found = found
+        self._found, self._replaced = found, replaced
+        self._begun: dict[Partition, str] = {}
+        """Of each partition that was begun, and not stopped here, the id of the topic that its position is of."""
         self._missing: dict[str, str] = {}
         self._told: dict[Partition, int] = {}
         """What the group has taken."""
@@ -111,43 +131,88 @@ class Survey:
                 self._stopping.wait(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS)) - 1])
 
     def _survey(self, admin: Any) -> None:
-        there = self._partitions(admin)
+        there, topic_ids = self._partitions(admin)
+        self._stop_replaced(topic_ids)
         if new := there - self._progress.partitions():
-            self._begin(self._starts(admin, new))
+            self._begin(self._starts(admin, new, topic_ids), topic_ids)
+        self._learn(topic_ids)
         self._progress.ends(self._offsets(admin, there, "latest"))
         self._tell_group(admin)
 
-    def _partitions(self, admin: Any) -> frozenset[Partition]:
-        """The partitions of the topics that there are; the other topics are named in the log once."""
+    def _partitions(self, admin: Any) -> tuple[frozenset[Partition], dict[str, str]]:
+        """The partitions of the topics that there are, and the topics' ids; the others are named in the log once."""
         from kafka.errors import for_code
 
         found: set[Partition] = set()
+        topic_ids: dict[str, str] = {}
         missing: dict[str, str] = {}
         for topic in admin.describe_topics(list(self._source.topics)):
             if topic["error_code"]:
                 missing[topic["name"]] = for_code(topic["error_code"]).__name__
+            elif topic_id := topic.get("topic_id"):  # brokers before 2.8 have none
+                topic_ids[topic["name"]] = _shown(topic_id)
             found.update((topic["name"], partition["partition_index"]) for partition in topic["partitions"])
         if missing and missing != self._missing:
             _LOG.error("Kafka has no such topics, or does not let us see them: %s. Reading begins when it has", missing)
         self._missing = missing
-        return frozenset(found)
+        return frozenset(found), topic_ids
 
-    def _starts(self, admin: Any, partitions: frozenset[Partition]) -> dict[Partition, Place]:
-        """Where to begin: where the store says, else where the setting says, which is then kept in the store."""
+    def _starts(
+        self, admin: Any, partitions: frozenset[Partition], topic_ids: Mapping[str, str]
+    ) -> dict[Partition, Place]:
+        """Where to begin: where the store says, else where the setting says, which is then kept in the store.
+
+        `topic_ids` were asked for before the offsets: a topic that is made anew in between is found to be another.
+        """
         known = self._positions.read()
-        first = self._offsets(admin, partitions - known.keys(), self._source.start)
+        first = {
+            partition: Place(offset, topic_id=topic_ids.get(partition[0], ""))
+            for partition, offset in self._offsets(admin, partitions - known.keys(), self._source.start).items()
+        }
         if first:
             self._positions.begin(first)
-        for (topic, number), offset in first.items():
+        for (topic, number), place in first.items():
             _LOG.info(
-                "%s/%d is read for the first time, from %s on: offset %d", topic, number, self._source.start, offset
+                "%s/%d is read for the first time, from %s on: offset %d",
+                topic,
+                number,
+                self._source.start,
+                place.offset,
             )
-        return {each: Place(first[each]) if each in first else known[each] for each in partitions}
+        return {each: first[each] if each in first else known[each] for each in partitions}
 
-    def _begin(self, starts: dict[Partition, Place]) -> None:
+    def _begin(self, starts: dict[Partition, Place], topic_ids: Mapping[str, str]) -> None:
         for partition, place in starts.items():
             self._progress.begin(partition, place.offset, self._clock.now_us())
-        self._found(starts)
+            self._begun[partition] = place.topic_id
+        self._stop_replaced(topic_ids)
+        self._found({partition: place for partition, place in starts.items() if partition in self._begun})
+
+    def _stop_replaced(self, topic_ids: Mapping[str, str]) -> None:
+        """Stop the partitions whose positions are of other topics than those that have their names now."""
+        replaced = {
+            partition: (read, there)
+            for partition, read in self._begun.items()
+            if (there := topic_ids.get(partition[0], read)) != read and read
+        }
+        if not replaced:
+            return
+        self._replaced(replaced.keys())
+        done = self._progress.done()
+        for partition, (read, there) in replaced.items():
+            what = _REPLACED.format(read=read, there=there)
+            why = Stopped.at(partition, done[partition], "TOPIC_REPLACED", what)
+            self._progress.stop(partition, why)
+            _LOG.error("%s", why.message)
+            del self._begun[partition]
+
+    def _learn(self, topic_ids: Mapping[str, str]) -> None:
+        """Keep the ids of topics for positions that do not say which topics they are of."""
+        unknown = [partition for partition, read in self._begun.items() if not read]
+        learnt = {partition: topic_ids[partition[0]] for partition in unknown if partition[0] in topic_ids}
+        if learnt:
+            self._positions.learn(learnt)
+            self._begun |= learnt
 
     def _offsets(
         self, admin: Any, partitions: frozenset[Partition], which: Literal["earliest", "latest"]
@@ -203,3 +268,8 @@ class Survey:
         elif failures > 1 and self._said != error.reason:
             self._said = error.reason
             _LOG.warning("Kafka does not answer, or does not let us in; trying again until it does: %s", error)
+
+
+def _shown(topic_id: str) -> str:
+    """The id of a topic, a UUID, as Kafka's tools show it."""
+    return base64.urlsafe_b64encode(uuid.UUID(topic_id).bytes).rstrip(b"=").decode()

@@ -1,0 +1,151 @@
+"""A topic that was made anew is told from the one that was read, by its id. Dicts stand for Kafka and the store."""
+
+import uuid
+from collections.abc import Collection, Mapping
+from types import SimpleNamespace
+from typing import Any, Final
+
+import pytest
+from kafka import TopicPartition
+from kafka.admin import OffsetSpec
+from kafka.errors import UnknownTopicOrPartitionError
+
+from epistream.indexer.model import Place
+from epistream.services.kafka.progress import Partition, Progress
+from epistream.services.kafka.survey import Positions, Source, Survey
+from tests.support.knowing import HandClock
+
+ONE, OTHER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
+ONE_SHOWN, OTHER_SHOWN = "AAAAAAAAAAAAAAAAAAAAAQ", "AAAAAAAAAAAAAAAAAAAAAg"
+"""As `kafka-topics.sh --describe` prints them."""
+END: Final = 20
+"""Of each partition."""
+
+
+class _Kafka:
+    """The topics, each with its id and the number of its partitions; and what a client for administrators asks."""
+
+    def __init__(self) -> None:
+        self.topics: dict[str, tuple[str | None, int]] = {"facts": (ONE, 2), "more": (ONE, 1)}
+
+    def describe_topics(self, names: Collection[str]) -> list[dict[str, Any]]:
+        return [self._described(name) for name in names]
+
+    def _described(self, name: str) -> dict[str, Any]:
+        if name not in self.topics:
+            missing = UnknownTopicOrPartitionError.errno
+            return {"name": name, "error_code": missing, "topic_id": None, "partitions": []}
+        topic_id, count = self.topics[name]
+        partitions = [{"partition_index": number} for number in range(count)]
+        return {"name": name, "error_code": 0, "topic_id": topic_id, "partitions": partitions}
+
+    def list_partition_offsets(self, asked: Mapping[TopicPartition, OffsetSpec], **_: object) -> dict[Any, Any]:
+        return {one: SimpleNamespace(offset=END if which is OffsetSpec.LATEST else 0) for one, which in asked.items()}
+
+    def alter_group_offsets(self, _group: str, _offsets: object) -> dict[Any, Any]:
+        return {}
+
+
+class _Service:
+    """A store's positions, and a survey that has told what follows."""
+
+    def __init__(self, kafka: _Kafka, **places: Mapping[int, Place]) -> None:
+        self.kept = {(topic, number): place for topic, of_one in places.items() for number, place in of_one.items()}
+        self.found: dict[Partition, Place] = {}
+        self.left: set[Partition] = set()
+        self.progress = Progress()
+        self._kafka = kafka
+        kept = Positions(lambda: dict(self.kept), self.kept.update, self._learn)
+        source = Source("nowhere", ("facts", "more"), "group")
+        self._survey = Survey(source, kept, self.progress, HandClock(), self.found.update, self.left.update)
+
+    def survey(self) -> None:
+        self._survey._survey(self._kafka)
+
+    def stopped(self) -> dict[Partition, str]:
+        return {at: why.reason for at, why in self.progress.stopped().items()}
+
+    def _learn(self, topic_ids: Mapping[Partition, str]) -> None:
+        for partition, topic_id in topic_ids.items():
+            at = self.kept[partition]
+            assert not at.topic_id
+            self.kept[partition] = Place(at.offset, at.leader_epoch, topic_id)
+
+
+@pytest.fixture
+def kafka() -> _Kafka:
+    return _Kafka()
+
+
+def test_a_partition_begins_with_the_id_of_its_topic(kafka: _Kafka) -> None:
+    service = _Service(kafka)
+    service.survey()
+    assert service.kept == dict.fromkeys([("facts", 0), ("facts", 1), ("more", 0)], Place(0, topic_id=ONE_SHOWN))
+    assert service.found == service.kept
+    assert service.stopped() == {}
+
+
+def test_a_position_that_does_not_say_of_which_topic_it_is_learns_that(kafka: _Kafka) -> None:
+    service = _Service(kafka, facts={0: Place(10, 3)})
+    service.survey()
+    assert service.found["facts", 0].offset == 10
+    assert service.kept["facts", 0] == Place(10, 3, ONE_SHOWN)
+    kafka.topics["facts"] = (OTHER, 2)
+    service.survey()
+    assert service.stopped() == {("facts", 0): "TOPIC_REPLACED", ("facts", 1): "TOPIC_REPLACED"}
+
+
+def test_where_brokers_have_no_ids_everything_goes_on_and_they_are_learnt_when_there_are(kafka: _Kafka) -> None:
+    kafka.topics = {"facts": (None, 1), "more": (None, 1)}
+    service = _Service(kafka, facts={0: Place(10, topic_id=ONE_SHOWN)})
+    service.survey()
+    assert service.found == service.kept == {("facts", 0): Place(10, topic_id=ONE_SHOWN), ("more", 0): Place(0)}
+    kafka.topics = {"facts": (ONE, 1), "more": (ONE, 1)}
+    service.survey()
+    assert service.kept["more", 0] == Place(0, topic_id=ONE_SHOWN)
+    assert service.stopped() == {}
+
+
+def test_a_topic_made_anew_before_the_start_is_not_read(kafka: _Kafka, caplog: pytest.LogCaptureFixture) -> None:
+    read = {number: Place(END, 0, ONE_SHOWN) for number in range(2)}
+    service = _Service(kafka, facts=read, more=read)
+    kafka.topics["facts"] = (OTHER, 2)
+    service.survey()
+    service.survey()
+    assert service.found.keys() == {("more", 0)}
+    assert service.left == {("facts", 0), ("facts", 1)}
+    assert service.stopped() == dict.fromkeys(service.left, "TOPIC_REPLACED")
+    assert service.kept["facts", 0] == read[0], "it is found again at the next start"
+    message = service.progress.stopped()["facts", 1].message
+    assert f"read from offset {END}. " in message
+    assert f"the id {ONE_SHOWN}, and this one has the id {OTHER_SHOWN}" in message
+    assert "`epistream kafka reread facts 1 --folder FOLDER`" in message
+    assert caplog.text.count(message) == 1
+    assert service.progress.lag(0).keys() == {("facts", 0), ("facts", 1), ("more", 0)}
+
+
+def test_a_topic_made_anew_while_it_is_read_is_left(kafka: _Kafka) -> None:
+    service = _Service(kafka)
+    service.survey()
+    del kafka.topics["facts"]
+    service.survey()
+    assert service.stopped() == {}, "it may come back"
+    kafka.topics["facts"] = (OTHER, 1)
+    service.survey()
+    assert service.left == {("facts", 0), ("facts", 1)}, "also what the new topic does not have"
+    assert service.stopped() == dict.fromkeys(service.left, "TOPIC_REPLACED")
+
+
+def test_each_partition_is_decided_by_itself(kafka: _Kafka) -> None:
+    service = _Service(kafka, facts={0: Place(10, topic_id=ONE_SHOWN), 1: Place(7)})  # 1 was placed by an operator
+    kafka.topics["facts"] = (OTHER, 3)
+    service.survey()
+    assert service.stopped() == {("facts", 0): "TOPIC_REPLACED"}
+    assert {at: place.offset for at, place in service.found.items()} == {
+        ("facts", 1): 7,
+        ("facts", 2): 0,
+        ("more", 0): 0,
+    }
+    assert service.kept["facts", 1] == Place(7, topic_id=OTHER_SHOWN)
+    service.survey()
+    assert service.stopped().keys() == service.left == {("facts", 0)}
