@@ -126,6 +126,15 @@ def test_what_was_let_in_goes_on_in_the_same_conflict_as_an_item(held: Engine) -
     assert marks(held, receipt.item_id) == [["five"]]
 
 
+def test_as_of_a_time_before_it_was_let_in_no_party_is_named_that_was_none_then(held: Engine) -> None:
+    commit(held, submission("So it is.", id="later", item="later", vector=VECTORS[8]))
+    then = held.feed.head(NAMESPACE)
+    before = {item: marks(held, item, at=then) for item in ("five", "later")}
+    (receipt,) = held.pipeline.release([ruling(held, one) for one in pending(held)])
+    assert any(receipt.item_id in mark for mark in marks(held, "five"))
+    assert {item: marks(held, item, at=then) for item in ("five", "later")} == before
+
+
 def test_what_is_let_in_after_the_expert_said_something_else_opens_another(held: Engine) -> None:
     commit(held, limit(6, item="five", origin=pb.ORIGIN_EXPERT))
     assert conflicts(held) == []

@@ -42,14 +42,15 @@ CREATE TABLE parties (
     place INTEGER NOT NULL,
     item_id TEXT NOT NULL,
     held INTEGER NOT NULL,
+    since INTEGER NOT NULL,
     gone INTEGER,
     PRIMARY KEY (namespace, conflict, place)
 ) WITHOUT ROWID;
 CREATE INDEX parties_by_item ON parties (namespace, item_id, conflict) WHERE item_id <> '';
 CREATE INDEX parties_by_held ON parties (namespace, held) WHERE held > 0;
 """
-"""`opened`, `ended` and `gone` are the head at that time: an answer for a revision shows the marks that it had last. Of
-what is held `item_id` is empty until it is let in."""
+"""`opened`, `ended`, `since` and `gone` are the head at that time: an answer for a revision shows the marks that it had
+last. Of what is held `item_id` is empty until it is let in: from then on, `since`, it is a party by name."""
 
 TABLES: Final = ("conflicts", "parties")
 
@@ -149,7 +150,7 @@ class _Writing:
     def flush(self) -> None:
         """Write what has opened."""
         self._connection.executemany("INSERT INTO conflicts VALUES (?,?,?,?,NULL,NULL)", self._opened)
-        self._connection.executemany("INSERT INTO parties VALUES (?,?,?,?,?,NULL)", self._parties)
+        self._connection.executemany("INSERT INTO parties VALUES (?,?,?,?,?,?,NULL)", self._parties)
         self._opened.clear()
         self._parties.clear()
 
@@ -162,7 +163,7 @@ class _Writing:
     def _open(self, conflict: int, receipt: pb.Receipt, parties: Sequence[tuple[str, int]]) -> None:
         self._any = True
         self._opened.append((self._number, conflict, self._head, receipt.time.ToMicroseconds()))
-        self._parties.extend((self._number, conflict, place, *party) for place, party in enumerate(parties))
+        self._parties.extend((self._number, conflict, place, *party, self._head) for place, party in enumerate(parties))
 
     def _item_gone(self, change: pb.Change, sequence: int) -> None:
         """An item does not say any more what it said: it is gone from where it contradicts nobody now."""
@@ -198,15 +199,17 @@ class _Writing:
                 self._party_gone(conflict, place, entry.sequence)
             return False
         self._connection.execute(
-            "UPDATE parties SET item_id = ? WHERE namespace = ? AND conflict = ? AND place = ?",
-            (change.item_id, self._number, conflict, place),
+            "UPDATE parties SET item_id = ?, since = ? WHERE namespace = ? AND conflict = ? AND place = ?",
+            (change.item_id, self._head, self._number, conflict, place),
         )
         parties = _parties(self._connection, self._number, conflict)
         items = {party.item_id for party in parties if not party.gone}
         others = [item_id for item_id in change.conflicts if item_id not in items]
         if ended is None:
-            rows = [(self._number, conflict, len(parties) + n, item_id, 0) for n, item_id in enumerate(others)]
-            self._connection.executemany("INSERT INTO parties VALUES (?,?,?,?,?,NULL)", rows)
+            self._parties.extend(
+                (self._number, conflict, len(parties) + n, item_id, 0, self._head) for n, item_id in enumerate(others)
+            )
+            self.flush()
         return ended is None or not others
 
     def _party_gone(self, conflict: int, place: int, sequence: int) -> None:
@@ -231,7 +234,8 @@ def open_of(
         rows = connection.execute(
             "SELECT c.conflict FROM parties p INDEXED BY parties_by_item JOIN conflicts c ON c.namespace = p.namespace"
             " AND c.conflict = p.conflict WHERE p.namespace = :n AND p.item_id = :i AND p.item_id <> ''"
-            " AND c.opened <= :at AND (c.ended IS NULL OR c.ended > :at) AND (p.gone IS NULL OR p.gone > :at)"
+            " AND c.opened <= :at AND (c.ended IS NULL OR c.ended > :at)"
+            " AND p.since <= :at AND (p.gone IS NULL OR p.gone > :at)"
             " ORDER BY p.conflict DESC LIMIT :max",
             {"n": namespace, "i": item_id, "at": at, "max": OF_ITEM_MAX},
         )
@@ -299,8 +303,8 @@ def figures(connection: apsw.Connection, namespace: int) -> tuple[int, int | Non
 def _others(connection: apsw.Connection, namespace: int, conflict: int, item_id: str, at: int) -> list[str]:
     rows = connection.execute(
         "SELECT item_id FROM parties WHERE namespace = ? AND conflict = ? AND item_id NOT IN ('', ?)"
-        " AND (gone IS NULL OR gone > ?) ORDER BY place",
-        (namespace, conflict, item_id, at),
+        " AND since <= ? AND (gone IS NULL OR gone > ?) ORDER BY place",
+        (namespace, conflict, item_id, at, at),
     )
     return [other for (other,) in rows]
 
