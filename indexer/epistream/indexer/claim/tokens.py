@@ -12,7 +12,7 @@ _FOLDED: Final = str.maketrans(
     {
         **dict.fromkeys("\u2018\u2019\u02bc", "'"),
         **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'),
-        **dict.fromkeys("\u2010\u2011\u2212", "-"),
+        **dict.fromkeys("\u2010\u2011", "-"),
         **dict.fromkeys("\u00ad\ufeff", None),
         "\u2026": "...",
         "\u00b5": "\u03bc",
@@ -29,7 +29,10 @@ _FOLDED: Final = str.maketrans(
 """Characters with a plainer form: quotation marks, hyphens, the micro sign, ligatures of symbols. Nothing that NFKC
 would fold besides: `m²` stays apart from `m2` wherever it is no unit."""
 _THIN_GROUP: Final = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
-"""The space in `10 000`, where it is one that does not break."""
+"""The space in `10 000`, where it is one that does not break. A comma there may begin a fraction, where it stands."""
+_SIGN: Final = re.compile(r"(?!(?<=\d)\u2212\d|(?<=\s)\u2212\s)\u2212")
+"""A minus sign that a hyphen may stand for: not between digits, where that says `to`, nor between spaces, where it is a
+dash."""
 
 _TOKEN: Final = re.compile(
     r"""
@@ -48,6 +51,7 @@ _TOKEN: Final = re.compile(
     | \w+(?:[-.&]\w+|'(?![sS]\b)\w+)*                                     # a word
     | '(?i:s|ll|re|ve|m|d)\b                                              # the end of a contraction or possessive
     | \s[-\u2013\u2014]+(?=\s) | \u2014+ | --+                            # a dash; the space tells it from a hyphen
+    | \s!+(?=\w)                                                          # `!done`, where no sentence ends
     | \.{2,} | [!?]{1,8}(?=[\s"')\]]|$) | [=!<>]=+ | [-=]> | <- | ::      # runs of symbols
     | [^\w\s]                                                             # any other symbol
     """,
@@ -65,7 +69,8 @@ _SYMBOL_LETTERS_MAX: Final = 3
 def tokens_of(text: str) -> list[str]:
     """The tokens of a text. A text all in capitals is put into small letters, where that changes no meaning."""
     if not text.isascii():
-        text = _THIN_GROUP.sub(",", unicodedata.normalize("NFC", text)).translate(_FOLDED)
+        text = _THIN_GROUP.sub("", unicodedata.normalize("NFC", text)).translate(_FOLDED)
+        text = _SIGN.sub("-", text)
     tokens: list[str] = _TOKEN.findall(text.replace("``", '"').replace("''", '"'))
     if text.isupper():
         return [token if _keeps_capitals(tokens, at) else token.lower() for at, token in enumerate(tokens)]
@@ -78,11 +83,11 @@ def is_dotted(token: str) -> bool:
 
 
 def _keeps_capitals(tokens: list[str], at: int) -> bool:
-    """Whether a token of a text in capitals may be something else in small letters: `5 MG`, `US`, `VITAMIN A`."""
+    """Whether a token of a text in capitals may be something else in small letters: `5 MG`, `US`, `VITAMIN A`, `-V`."""
     token = tokens[at]
     if token == "A":  # noqa: S105
         return at + 1 == len(tokens) or len(tokens[at + 1]) == 1
-    if len(token) == 1 or token in _KEPT_CAPITALS:
+    if len(token) == 1 or token in _KEPT_CAPITALS or token[0] == "-":
         return True
     if is_dotted(token):
         return token.lower() not in DOTTED

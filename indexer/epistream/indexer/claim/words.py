@@ -279,8 +279,8 @@ FUNCTION_WORDS: Final = words("""
 """)
 """Words whose capital says nothing."""
 
-EMPHASIS: Final = words("all always and any cannot every may must never no none not only shall should")
-"""Words that are written in capitals to stress them: `MUST NOT`."""
+EMPHASIS: Final = words("always and cannot every may must never not only shall should")
+"""Words that are written in capitals to stress them: `MUST NOT`. `NO` may be nitric oxide, and `ALL` a leukaemia."""
 
 OTHER_LANGUAGES: Final = words("""
     att av com con dans das de del dem den der det di do dos e een ein eine el en es est et für gli het il ist je jest
@@ -288,6 +288,11 @@ OTHER_LANGUAGES: Final = words("""
     z zum zur är è é
 """)
 """Common words of European languages in which a comma begins the fraction of a number, and that English has not."""
+
+ENGLISH: Final = (FUNCTION_WORDS | words("$ £")) - words("""
+    a all also am an as at by for had have he her him in is it me no of on over so to under was we
+""")
+"""What only a text in English has; the words left out are words of other languages, too."""
 
 COMMON_NOUNS: Final = words("""
     agreement airport annex appendix article buyer clause commission committee contractor customer department
