@@ -321,6 +321,11 @@ DIFFERING: Final = (
         ("Run it with -v.", "Run it with -q."),
         ("The value is (a + b) * c.", "The value is a + (b * c)."),
         ("n! grows fast.", "n grows fast."),
+        ("Run `cp {a,b} c` first.", "Run `cp {a, b} c` first."),
+        ("Run `ls [a-z]` first.", "Run `ls [ a-z]` first."),
+        ("Run `IFS=, cmd` first.", "Run `IFS=,cmd` first."),
+        ("Run `A=b cmd` first.", "Run `A= b cmd` first."),
+        ("Run `echo +1` first.", "Run `echo + 1` first."),
     ),
     *_pairs(
         "scope",
@@ -494,6 +499,35 @@ CODE_DIFFERING: Final = _pairs(
     ("limit = 5.0", "limit = 50"),
     ("ls -l", "ls - l"),
     ("echo a#b", "echo a #b"),
+    # Spaces in a shell
+    ("cp {a,b} c", "cp {a, b} c"),
+    ("ls [a-z]", "ls [ a-z]"),
+    ("IFS=, cmd", "IFS=,cmd"),
+    ("echo a,b", "echo a, b"),
+    ("export A=b", "export A = b"),
+    ("make A=b", "make A = b"),
+    ("echo x=( a )", "echo x=(a)"),
+    ("[ -f a ]", "[-f a ]"),
+    ("if [ a = b ]; then", "if [ a=b ]; then"),
+    ("while [ a -lt b ]; do", "while [ a - lt b ]; do"),
+    ("git commit -m a=b,c", "git commit -m a=b, c"),
+    ("sed s/( a/b/", "sed s/(a/b/"),
+    ("LABEL a=b c=d", "LABEL a = b c = d"),
+    ("0 0,12 * * *", "0 0, 12 * * *"),
+    # In Lisp and Haskell
+    ("(define a - b)", "(define a-b)"),
+    ("(f a-b)", "(f a - b)"),
+    ("(let [a-b 1])", "(let [a - b 1])"),
+    ("(a . b)", "(a.b)"),
+    ("x = Red . y", "x = Red.y"),
+    # In patterns and tables
+    ("x = s.match(/a, b/)", "x = s.match(/a,b/)"),
+    ("x = /[ a]/", "x = /[a]/"),
+    ("key: a,b", "key: a, b"),
+    ("1,2,3", "1, 2, 3"),
+    # In C and JavaScript
+    ("a = x / *p;", "a = x/*p;"),
+    ("a = b?.5:c", "a = b ? .5 : c"),
 )
 
 CODE_PARAPHRASES: Final = _pairs(
@@ -502,5 +536,9 @@ CODE_PARAPHRASES: Final = _pairs(
     ("def f(x):\n\n    return x + 1\n", "def f(x):\r\n    return x+1"),
     ("x = 1  # seconds", "x = 1 # seconds"),
     ('d = {"a": 1, "b": [2, 3]}', 'd = {"a":1,"b":[2,3]}'),
+    ("return foo(a,b)", "return foo(a, b)"),
+    ("if (a<b) {", "if (a < b) {"),
+    ("from a import b,c", "from a import b, c"),
+    ("void f(int a,int b) {", "void f(int a, int b) {"),
     ("y = [i*i for i in xs]\n\n\nprint(y)", "y = [i * i for i in xs]\nprint(y)"),
 )

@@ -31,6 +31,7 @@ from epistream.indexer.claim.facts import (
 from epistream.indexer.claim.measures import CARDINALS, CURRENCY_CODES, CURRENCY_SIGNS, DAILY, MONTHS, ORDINALS, PERIODS
 from epistream.indexer.claim.order import is_moment, with_time_first
 from epistream.indexer.claim.quantities import is_dash, is_numeral, read_date, read_quantity, starts_quantity
+from epistream.indexer.claim.source import has_free_spaces
 from epistream.indexer.claim.tokens import is_dotted, tokens_of
 
 _VERSION: Final = re.compile(r"[vV](\d+(?:\.\d+)+)")
@@ -410,7 +411,8 @@ class _Reader:
         self.has_identifiers = True
         code = piece.strip("`").rstrip(".")
         has_text = '"' in code or "'" in code
-        self._add(CODE + (code if has_text else _SPACED_SYMBOL.sub(r"\1", code)), ANY)
+        is_free = not has_text and (piece[-1] == ")" or has_free_spaces(code))
+        self._add(CODE + (_SPACED_SYMBOL.sub(r"\1", code) if is_free else code), ANY)
 
     # Symbols ----------------------------------------------------------------------------------------------------------
 
