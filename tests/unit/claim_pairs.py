@@ -202,6 +202,12 @@ DIFFERING: Final = (
         ("The seal is hardly damaged.", "The seal is damaged."),
         ("It was made clear that he won.", "It was made unclear that he won."),
         ("Not all of the samples were tested.", "All of the samples were tested."),
+        ("Do not eat, and rest.", "Do not eat and rest."),
+        ("Never mix bleach, and ventilate the room.", "Never mix bleach and ventilate the room."),
+        ("Do not stop, or die.", "Do not stop or die."),
+        ("He did not leave in 2010, because he was ill.", "He did not leave in 2010 because he was ill."),
+        ("He refused to go, because it rained.", "He refused to go because it rained."),
+        ("He rarely went, because it rained.", "He rarely went because it rained."),
     ),
     *_pairs(
         "quantifier",
@@ -275,6 +281,8 @@ DIFFERING: Final = (
         ("Vitamin A is fat-soluble.", "Vitamin D is fat-soluble."),
         ("The mill was destroyed by fire.", "The mill was destroyed by flooding."),
         ("The kitchen faces the garden.", "The bathroom faces the garden."),
+        ("Gray won the race.", "Grey won the race."),
+        ("Labour won the election.", "Labor won the election."),
     ),
     *_pairs(
         "order",
@@ -326,6 +334,8 @@ DIFFERING: Final = (
         ("Run `IFS=, cmd` first.", "Run `IFS=,cmd` first."),
         ("Run `A=b cmd` first.", "Run `A= b cmd` first."),
         ("Run `echo +1` first.", "Run `echo + 1` first."),
+        ("Delete the file: .env", "Delete the file: env"),
+        (".NET is installed.", "NET is installed."),
     ),
     *_pairs(
         "scope",
@@ -343,6 +353,9 @@ DIFFERING: Final = (
         ("He said “I am ill”.", "He said I am ill."),
         ("The dancer's costume was red.", "The dancers' costumes were red."),
         ("The minister for health resigned.", "The former minister for health resigned."),
+        ("Previously, treated patients were excluded.", "Previously treated patients were excluded."),
+        ("Normally, closed valves are used.", "Normally closed valves are used."),
+        ("Otherwise, healthy adults are tested.", "Otherwise healthy adults are tested."),
     ),
 )
 
@@ -357,6 +370,7 @@ PARAPHRASES: Final = _pairs(
     ("BECAUSE OF COVID-19, THE LABOUR DAY FAIR MAY MOVE.", "Because of COVID-19, the Labour Day fair may move."),
     ("The storage limit is 50 GB; larger files are refused.", "The storage limit is 50 GB. Larger files are refused."),
     ("In 2019, the plant closed.", "In 2019 the plant closed."),
+    ("Currently, the plant is closed.", "Currently the plant is closed."),
     ("Salt, pepper, and oil are added.", "Salt, pepper and oil are added."),
     ("The “night train” runs daily.", 'The "night train" runs daily.'),
     ("The harbour — once the largest — is closed.", "The harbour -- once the largest -- is closed."),

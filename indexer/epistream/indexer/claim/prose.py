@@ -467,8 +467,9 @@ class _Reader:
         is_free = not last or not follows or last in (_QUOTE, _BREAK, _COMMA) or follows[0] in '0123456789").;'
         is_free = is_free or is_moment(last) or follows in MONTHS
         is_free = is_free or last in words.COMMA_IS_FREE_AFTER or word in words.COMMA_IS_FREE_BEFORE
-        if not is_free and word in words.COMMA_IS_FREE_BEFORE_PHRASE:
-            is_free = words.NEGATIONS.isdisjoint(self.keys[-_DENIED_MAX:])
+        is_free = is_free or word in words.COMMA_IS_FREE_BEFORE_PHRASE
+        if is_free and (word in ("and", "or") or word in words.COMMA_IS_FREE_BEFORE_PHRASE):
+            is_free = words.DENIALS.isdisjoint(self.keys[-_DENIED_MAX:])
         if is_free and last not in words.COMMA_COUNTS_AFTER:
             self.at += 1
         else:

@@ -257,7 +257,7 @@ PARTICIPLES: Final = words("""
 NEGATIONS: Final = words("""
     not no never none nobody nothing nowhere neither nor without cannot unless except hardly scarcely barely
 """)
-"""What denies. These three tables only name a difference for people, and tell where a comma may say what is denied."""
+"""What denies. These three tables only name a difference for people."""
 QUANTIFIERS: Final = words("""
     all any both each either every few half least less lots many more most much one only several some always
     often rarely seldom sometimes usually > >= < <=
@@ -304,11 +304,11 @@ COMMON_NOUNS: Final = words("""
 """Nouns that name the same kind of thing with a capital as without, and are nobody's name."""
 
 HOMOGRAPHS: Final = words("""
-    aids amazon apache apple august can china cobra cork derby django essen excel fedora ford galaxy georgia
-    guinea ir it java jersey jordan kafka lent lima limerick lotus mali march may mercury niger oracle pascal
-    phoenix polish puma python redis ruby rust scala swede swedes swift turkey us visa who will windows
+    aids amazon apache apple august can china cobra cork derby django essen excel fedora ford galaxy georgia gray
+    grey guinea ir it java jersey jordan kafka labor labour lent lima limerick lotus mali march may mercury niger
+    oracle pascal phoenix polish puma python redis ruby rust scala swede swedes swift turkey us visa who will windows
 """)
-"""Words that are another thing with a capital, even where a sentence begins: `turkey`, `Turkey`."""
+"""Words that are another thing with a capital, even where a sentence begins: `turkey`, `Turkey`; `Gray`, `Grey`."""
 
 NAMESAKES: Final = words("""
     ada baker basic bath beetle bill bing bishop black blackberry bolt boxer brown burgundy bush butler caesar
@@ -363,17 +363,22 @@ COMMA_IS_FREE_BEFORE: Final = words("""
 """Words before which a comma changes nothing. Between two other words it may make two things of one: `steel, pipes` and
 `steel pipes`; and one before `which` and `who` says that all are meant."""
 
+DENIALS: Final = NEGATIONS | words("""
+    ain't avoid avoids denied denies deny doubt doubts fail failed fails few lack lacked lacks little only rarely refuse
+    refused refuses seldom
+""")
+"""Words behind which a comma may say what is denied: `never mix it, and rest`, `never mix it and rest`."""
+
 COMMA_IS_FREE_BEFORE_PHRASE: Final = words("""
     as at because before by during for from if in into of on since so to under until when while with without
 """)
 """Words before which a comma changes nothing, unless something is denied: `he did not go, because it rained`."""
 
 COMMA_IS_FREE_AFTER: Final = words("""
-    accordingly additionally also consequently currently e.g. finally furthermore generally hence here instead
-    later meanwhile moreover normally nowadays otherwise previously recently similarly then therefore there thus
-    today tomorrow traditionally typically usually yesterday
+    accordingly additionally also consequently e.g. finally furthermore hence here instead meanwhile moreover nowadays
+    then therefore there thus today tomorrow yesterday
 """)
-"""Openings after which a comma changes nothing."""
+"""Openings after which a comma changes nothing, as it does in `Previously, treated patients were excluded`."""
 
 COMMA_COUNTS_AFTER: Final = words("however never no not only well yes")
 """Words after which a comma changes what is denied."""
