@@ -36,6 +36,8 @@ DIFFERING: Final = (
         ("ALL patients received vincristine.", "All patients received vincristine."),
         ("The field is set to NONE.", "The field is set to none."),
         ("D-glucose is sweet.", "d-glucose is sweet."),
+        ("CO", "Co"),
+        ("PH 5", "pH 5"),
     ),
     *_pairs(
         "number",
@@ -132,6 +134,20 @@ DIFFERING: Final = (
         ("The slope is f'.", 'The slope is f".'),
         ("The slope is (u + v)'.", 'The slope is (u + v)".'),
         ("The angle is 30''.", "The angle is 30'."),
+    ),
+    *_pairs(
+        "mark that stands for itself",
+        ("The separator is ';'.", "The separator is ':'."),
+        ('The separator is ";".', 'The separator is ".".'),
+        ("The separator (;) is kept.", "The separator (:) is kept."),
+        ('The sign "!" ends it.', 'The sign "." ends it.'),
+        ('The sign "," ends it.', 'The sign "" ends it.'),
+        ('The sign "\'" ends it.', "The sign '\"' ends it."),
+    ),
+    *_pairs(
+        "spelling",
+        ("In American English, it is spelled aluminum.", "In American English, it is spelled aluminium."),
+        ("The British spelling is grey.", "The British spelling is gray."),
     ),
     *_pairs(
         "exclamation mark that is no sentence's end",
@@ -336,6 +352,9 @@ DIFFERING: Final = (
         ("Run `echo +1` first.", "Run `echo + 1` first."),
         ("Delete the file: .env", "Delete the file: env"),
         (".NET is installed.", "NET is installed."),
+        ("Run `cd ..` now.", "Run `cd .` now."),
+        ("Run `docker build .` now.", "Run `docker build` now."),
+        ("Run cd .. now.", "Run cd . now."),
     ),
     *_pairs(
         "scope",

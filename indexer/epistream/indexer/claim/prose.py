@@ -32,12 +32,12 @@ from epistream.indexer.claim.measures import CARDINALS, CURRENCY_CODES, CURRENCY
 from epistream.indexer.claim.order import is_moment, with_time_first
 from epistream.indexer.claim.quantities import is_dash, is_numeral, read_date, read_quantity, starts_quantity
 from epistream.indexer.claim.source import has_free_spaces
-from epistream.indexer.claim.tokens import is_dotted, tokens_of
+from epistream.indexer.claim.tokens import is_dotted, is_shouted, tokens_of
 
 _VERSION: Final = re.compile(r"[vV](\d+(?:\.\d+)+)")
 _SPACED_SYMBOL: Final = re.compile(r"\s*([,()=+\[\]])\s*")
-_BREAKS: Final = frozenset([".", ";", ":", "...", ".."])
-"""What ends a sentence or a part of one, beside dashes and `!`. Which of them it is, is form."""
+_BREAKS: Final = frozenset([".", ";", ":"])
+"""What ends a sentence or a part of one, beside dots, dashes and `!`. Which of them it is, is form."""
 
 # Keys of symbols that are written in several ways.
 _BREAK: Final = "."
@@ -79,6 +79,8 @@ _IN_WORDS: Final = str.maketrans("", "", "-'")
 """What may be in words, beside letters."""
 _SENTENCE_MAX: Final = 32
 """How far to look for letters that stand for things, in tokens."""
+_OPENING: Final = frozenset("\"'([")
+_CLOSING: Final = frozenset("\"')]")
 _EQUATION_MAX: Final = 8
 """How far behind an equals sign a dash may still be a minus, in facts."""
 _UNIT_MAX: Final = 5
@@ -89,11 +91,11 @@ _DENIED_MAX: Final = 16
 
 def read_prose(text: str) -> Facts:
     """The facts of a text. Pure, never raises, and takes time in proportion to the text's length."""
-    is_shouted = text.isupper()
-    reader = _Reader(tokens_of(text), SHOUTED if is_shouted else LOWER)
+    shouted = is_shouted(text)
+    reader = _Reader(tokens_of(text), SHOUTED if shouted else LOWER)
     reader.read()
     keys, cases = reader.keys, "".join(reader.cases)
-    if is_shouted:
+    if shouted:
         cases = "".join(
             SHOUTED if case == ANY and shown[:1].isalpha() else case
             for shown, case in zip(reader.shown, cases, strict=True)
@@ -115,6 +117,8 @@ class _Reader:
         self.tokens = tokens
         self.lower = lower
         """How words in small letters are written."""
+        self.equal = words.EQUAL if words.SPELLED.isdisjoint(tokens) else {}
+        """The words that have another form. None have where the text is about how they are spelled."""
         self.keys: list[str] = []
         self.shown: list[str] = []
         self.cases: list[str] = []
@@ -189,7 +193,7 @@ class _Reader:
         elif word in CARDINALS or word in ORDINALS or word in MONTHS:
             self._number(word)
         else:
-            self._add(words.EQUAL.get(word, word), case)
+            self._add(self.equal.get(word, word), case)
 
     def _the(self) -> None:
         """`the` goes, unless it tells certain things from things in general: `the laws`, `the children`, `the few`.
@@ -357,7 +361,7 @@ class _Reader:
 
     def _hyphenated(self, piece: str) -> None:
         word = piece.lower()
-        word = words.EQUAL.get(word, word)
+        word = self.equal.get(word, word)
         if piece[1] == "-" and word[0] not in "ex":
             self._add(piece, ANY)  # `D-glucose` is not `d-glucose`, though `E-mail` and `X-rays` begin a sentence
         elif piece.islower():
@@ -409,7 +413,7 @@ class _Reader:
 
     def _code(self, piece: str) -> None:
         self.has_identifiers = True
-        code = piece.strip("`").rstrip(".")
+        code = piece.strip("`") if piece[0] == "`" else piece.rstrip(".")  # `cd ..`
         has_text = '"' in code or "'" in code
         is_free = not has_text and (piece[-1] == ")" or has_free_spaces(code))
         self._add(CODE + (_SPACED_SYMBOL.sub(r"\1", code) if is_free else code), ANY)
@@ -420,14 +424,21 @@ class _Reader:
         """Whether a sign of a currency is here and the number behind it has one reading."""
         return piece in CURRENCY_SIGNS and not self._is_unclear(self._next())
 
+    def _is_mentioned(self) -> bool:
+        """Whether a mark stands alone in quotation marks or brackets, and so for itself: `the separator is ";"`."""
+        before = self.tokens[self.at - 1] if self.at else ""
+        return before in _OPENING and self._next() in _CLOSING
+
     def _symbol(self, piece: str) -> None:
-        if piece == _COMMA:
+        if self._is_mentioned():
+            self._add(piece.strip(), ANY)
+        elif piece == _COMMA:
             self._comma()
         elif is_dash(piece):
             self._dash(piece)
         elif piece == "\N{MINUS SIGN}":
             self._add(_MINUS, ANY)
-        elif piece in _BREAKS or not piece.strip("."):
+        elif piece in _BREAKS or (piece != ".." and not piece.strip(".")):  # `cd ..`
             self._break(piece)
         elif not piece.strip("?!"):
             self._mark(piece)

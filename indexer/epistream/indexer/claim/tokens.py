@@ -63,6 +63,7 @@ _DOTTED: Final = re.compile(r"(?:[A-Za-z]\.)+[A-Za-z]")
 _ORDINAL_OR_DECADE: Final = re.compile(r"\d+(?:ST|ND|RD|TH)|\d+0S")
 _KEPT_CAPITALS: Final = frozenset(["US", "AIDS", *(month for month in MONTHS if month.isupper())])
 """The words that are surely, or may well be, another word in small letters."""
+_SHOUTED_WORDS_MIN: Final = 3
 _SYMBOL_LETTERS_MAX: Final = 3
 """A word of at most so many letters behind a number may be a unit's symbol."""
 
@@ -73,9 +74,14 @@ def tokens_of(text: str) -> list[str]:
         text = _THIN_GROUP.sub("", unicodedata.normalize("NFC", text)).translate(_FOLDED)
         text = _SIGN.sub("-", text)
     tokens: list[str] = _TOKEN.findall(text.replace("``", '"').replace("''", '"'))
-    if text.isupper():
+    if is_shouted(text):
         return [token if _keeps_capitals(tokens, at) else token.lower() for at, token in enumerate(tokens)]
     return tokens
+
+
+def is_shouted(text: str) -> bool:
+    """Whether a text is all in capitals. One or two words may be abbreviations: `CO`, `PH 5`."""
+    return text.isupper() and len(text.split(maxsplit=_SHOUTED_WORDS_MIN)) >= _SHOUTED_WORDS_MIN
 
 
 def is_dotted(token: str) -> bool:

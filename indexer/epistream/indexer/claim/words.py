@@ -214,6 +214,9 @@ SPELLINGS: Final = {
 EQUAL: Final = {**SPELLINGS, **SYNONYMS}
 """Every word that has another form, and that form."""
 
+SPELLED: Final = words("spell spelled spelling spellings spells spelt")
+"""Words that say that the text is about how words are written."""
+
 DOTTED: Final = {"e.g": "e.g.", "i.e": "i.e.", "a.k.a": "aka", "a.s.a.p": "asap"}
 """Abbreviations in small letters, without their last full stop."""
 
