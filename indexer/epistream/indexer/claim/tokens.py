@@ -63,7 +63,8 @@ _DOTTED: Final = re.compile(r"(?:[A-Za-z]\.)+[A-Za-z]")
 _ORDINAL_OR_DECADE: Final = re.compile(r"\d+(?:ST|ND|RD|TH)|\d+0S")
 _KEPT_CAPITALS: Final = frozenset(["US", "AIDS", *(month for month in MONTHS if month.isupper())])
 """The words that are surely, or may well be, another word in small letters."""
-_SHOUTED_WORDS_MIN: Final = 3
+_ABBREVIATIONS_MAX: Final = 2
+_ABBREVIATION_MAX: Final = 6
 _SYMBOL_LETTERS_MAX: Final = 3
 """A word of at most so many letters behind a number may be a unit's symbol."""
 
@@ -80,8 +81,11 @@ def tokens_of(text: str) -> list[str]:
 
 
 def is_shouted(text: str) -> bool:
-    """Whether a text is all in capitals. One or two words may be abbreviations: `CO`, `PH 5`."""
-    return text.isupper() and len(text.split(maxsplit=_SHOUTED_WORDS_MIN)) >= _SHOUTED_WORDS_MIN
+    """Whether a text is all in capitals. One or two short words may be abbreviations: `CO`, `PH 5`."""
+    if not text.isupper():
+        return False
+    words = text.split(maxsplit=_ABBREVIATIONS_MAX)
+    return len(words) > _ABBREVIATIONS_MAX or any(len(word) > _ABBREVIATION_MAX for word in words)
 
 
 def is_dotted(token: str) -> bool:
