@@ -83,6 +83,7 @@ DIFFERING: Final = (
         ("La masse est de 2\N{NO-BREAK SPACE}500 kg.", "La masse est de 2,500 kg."),
         ("The dose is 0,500 mg.", "The dose is 0500 mg."),
         ("The dose is 0,500 mg.", "The dose is 500 mg."),
+        ("The sum is 0.999...", "The sum is 0.999."),
     ),
     *_pairs(
         "unit",
@@ -124,6 +125,7 @@ DIFFERING: Final = (
         ("It is (a) - (b).", "It is (a): (b)."),
         ("The loop runs i--", "The loop runs i"),
         ("X ~ N(0, 1) holds.", "X ≈ N(0, 1) holds."),
+        ("The interval is -5--2.", "The interval is -5-2."),
     ),
     *_pairs(
         "mark behind a number or a letter",

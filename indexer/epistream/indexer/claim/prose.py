@@ -459,9 +459,12 @@ class _Reader:
         last, follows = self._last(), self._next()
         is_before_quantity = starts_quantity(self.tokens, self.at + 1)
         is_decrement = piece == "--" and len(last) == 1 and last.isalpha()
-        if (is_before_quantity or follows in MONTHS) and last[:1] in (QUANTITY, DATE, TIME):
+        is_two_signs = piece == "--" and last.startswith(QUANTITY + "-")  # `-5--2`
+        if is_decrement or is_two_signs:
+            self._add(piece, ANY)
+        elif (is_before_quantity or follows in MONTHS) and last[:1] in (QUANTITY, DATE, TIME):
             self._add(_RANGE, ANY)
-        elif is_decrement or (len(piece) == 1 and piece != "\N{EM DASH}"):
+        elif len(piece) == 1 and piece != "\N{EM DASH}":
             self._add(piece, ANY)
         elif is_before_quantity or self._is_equation() or (_is_term(last, ")]|") and _is_term(follows, "([|")):
             self._add(_MINUS, ANY)
@@ -497,7 +500,7 @@ class _Reader:
             return
         if not last or last == _BREAK:
             self.at += 1
-        elif piece != "." and self._is_formula(last):
+        elif piece != "." and (self._is_formula(last) or (piece == "..." and self._is_bare(last))):  # `0.333...`
             self._add(piece.strip(), ANY)
         else:
             self._add(_BREAK, ANY)
