@@ -31,12 +31,13 @@ from epistream.indexer.claim.facts import (
 from epistream.indexer.claim.measures import CARDINALS, CURRENCY_CODES, CURRENCY_SIGNS, DAILY, MONTHS, ORDINALS, PERIODS
 from epistream.indexer.claim.order import is_moment, with_time_first
 from epistream.indexer.claim.quantities import is_dash, is_numeral, read_date, read_quantity, starts_quantity
-from epistream.indexer.claim.tokens import is_dotted, tokens_of
+from epistream.indexer.claim.source import has_free_spaces
+from epistream.indexer.claim.tokens import is_dotted, is_shouted, tokens_of
 
 _VERSION: Final = re.compile(r"[vV](\d+(?:\.\d+)+)")
 _SPACED_SYMBOL: Final = re.compile(r"\s*([,()=+\[\]])\s*")
-_BREAKS: Final = frozenset([".", ";", ":", "...", ".."])
-"""What ends a sentence or a part of one, beside dashes and `!`. Which of them it is, is form."""
+_BREAKS: Final = frozenset([".", ";", ":"])
+"""What ends a sentence or a part of one, beside dots, dashes and `!`. Which of them it is, is form."""
 
 # Keys of symbols that are written in several ways.
 _BREAK: Final = "."
@@ -44,6 +45,7 @@ _COMMA: Final = ","
 _QUOTE: Final = '"'
 _RANGE: Final = "\N{EN DASH}"
 _ABOUT: Final = "≈"
+_MINUS: Final = "-"
 
 _SPECIAL: Final = frozenset(
     [
@@ -73,8 +75,14 @@ _CASE_THERE: Final[tuple[dict[str, str], ...]] = (
 
 _LATIN_END: Final = "\u02af"
 """The last of the Latin letters, but for rare ones; what is beyond begins a word of another script."""
+_IN_WORDS: Final = str.maketrans("", "", "-'")
+"""What may be in words, beside letters."""
 _SENTENCE_MAX: Final = 32
 """How far to look for letters that stand for things, in tokens."""
+_OPENING: Final = frozenset("\"'([")
+_CLOSING: Final = frozenset("\"')]")
+_EQUATION_MAX: Final = 8
+"""How far behind an equals sign a dash may still be a minus, in facts."""
 _UNIT_MAX: Final = 5
 """Longer signs of units are rare, and longer words with a capital behind a number are names or emphasis."""
 _DENIED_MAX: Final = 16
@@ -83,11 +91,11 @@ _DENIED_MAX: Final = 16
 
 def read_prose(text: str) -> Facts:
     """The facts of a text. Pure, never raises, and takes time in proportion to the text's length."""
-    is_shouted = text.isupper()
-    reader = _Reader(tokens_of(text), SHOUTED if is_shouted else LOWER)
+    shouted = is_shouted(text)
+    reader = _Reader(tokens_of(text), SHOUTED if shouted else LOWER)
     reader.read()
     keys, cases = reader.keys, "".join(reader.cases)
-    if is_shouted:
+    if shouted:
         cases = "".join(
             SHOUTED if case == ANY and shown[:1].isalpha() else case
             for shown, case in zip(reader.shown, cases, strict=True)
@@ -109,6 +117,8 @@ class _Reader:
         self.tokens = tokens
         self.lower = lower
         """How words in small letters are written."""
+        self.equal = words.EQUAL if words.SPELLED.isdisjoint(tokens) else {}
+        """The words that have another form. None have where the text is about how they are spelled."""
         self.keys: list[str] = []
         self.shown: list[str] = []
         self.cases: list[str] = []
@@ -183,7 +193,7 @@ class _Reader:
         elif word in CARDINALS or word in ORDINALS or word in MONTHS:
             self._number(word)
         else:
-            self._add(words.EQUAL.get(word, word), case)
+            self._add(self.equal.get(word, word), case)
 
     def _the(self) -> None:
         """`the` goes, unless it tells certain things from things in general: `the laws`, `the children`, `the few`.
@@ -236,7 +246,8 @@ class _Reader:
 
     def _capital(self, piece: str) -> None:
         """A word of letters with a capital somewhere."""
-        if piece in MONTHS or (piece in CURRENCY_CODES and starts_quantity(self.tokens, self.at + 1)):
+        is_money = piece in CURRENCY_CODES and starts_quantity(self.tokens, self.at + 1)
+        if piece in MONTHS or (is_money and not self._is_unclear(self._next())):
             self._number(piece)
         elif piece == "A" and self.place == _AT_START and self._is_article():
             self._special("a")
@@ -350,8 +361,10 @@ class _Reader:
 
     def _hyphenated(self, piece: str) -> None:
         word = piece.lower()
-        word = words.EQUAL.get(word, word)
-        if piece.islower():
+        word = self.equal.get(word, word)
+        if piece[1] == "-" and word[0] not in "ex":
+            self._add(piece, ANY)  # `D-glucose` is not `d-glucose`, though `E-mail` and `X-rays` begin a sentence
+        elif piece.islower():
             self._add(word, self.lower)
         elif piece[1:].islower() or piece.istitle():
             self._add(word, FIRST if self.place == _AT_START else TITLE)
@@ -368,7 +381,7 @@ class _Reader:
         if piece in CARDINALS and self._last() == "no":
             self._add(piece, self.lower)
             return
-        if "," in piece and self._may_be_decimal_comma:
+        if self._is_unclear(piece):
             self._add(QUANTITY + piece, ANY)
             return
         reading = read_date(self.tokens, self.at)
@@ -381,14 +394,18 @@ class _Reader:
             self.keys[-1], self.cases[-1] = _RANGE, ANY  # `5 to 10 mg` is `5-10 mg`
         self._add(reading.key, ANY, reading.end - self.at)
 
+    def _is_unclear(self, numeral: str) -> bool:
+        """Whether a number may be two and a half or 2500: `2,500` is, `2,500,000` and `2,500.5` are not."""
+        return numeral.count(",") == 1 and "." not in numeral and self._may_be_decimal_comma
+
     @cached_property
     def _may_be_decimal_comma(self) -> bool:
-        """Whether the text is not in English, so that `2,500` may be two and a half."""
+        """Whether the text may be in another language than English, in which a comma begins the fraction."""
         others = sum(
             token.lower() in words.OTHER_LANGUAGES or (token[0] > _LATIN_END and token[0].isalpha())
             for token in self.tokens
         )
-        return others > sum(token.lower() in words.FUNCTION_WORDS for token in self.tokens)
+        return others >= sum(token.lower() in words.ENGLISH for token in self.tokens)
 
     @staticmethod
     def _is_bare(key: str) -> bool:
@@ -396,38 +413,67 @@ class _Reader:
 
     def _code(self, piece: str) -> None:
         self.has_identifiers = True
-        code = piece.strip("`").rstrip(".")
+        code = piece.strip("`") if piece[0] == "`" else piece.rstrip(".")  # `cd ..`
         has_text = '"' in code or "'" in code
-        self._add(CODE + (code if has_text else _SPACED_SYMBOL.sub(r"\1", code)), ANY)
+        is_free = not has_text and (piece[-1] == ")" or has_free_spaces(code))
+        self._add(CODE + (_SPACED_SYMBOL.sub(r"\1", code) if is_free else code), ANY)
 
     # Symbols ----------------------------------------------------------------------------------------------------------
 
+    def _is_money(self, piece: str) -> bool:
+        """Whether a sign of a currency is here and the number behind it has one reading."""
+        return piece in CURRENCY_SIGNS and not self._is_unclear(self._next())
+
+    def _is_mentioned(self) -> bool:
+        """Whether a mark stands alone in quotation marks or brackets, and so for itself: `the separator is ";"`."""
+        before = self.tokens[self.at - 1] if self.at else ""
+        return before in _OPENING and self._next() in _CLOSING
+
     def _symbol(self, piece: str) -> None:
-        if piece == _COMMA:
+        if self._is_mentioned():
+            self._add(piece.strip(), ANY)
+        elif piece == _COMMA:
             self._comma()
         elif is_dash(piece):
             self._dash(piece)
-        elif piece in _BREAKS or not piece.strip("."):
+        elif piece == "\N{MINUS SIGN}":
+            self._add(_MINUS, ANY)
+        elif piece in _BREAKS or (piece != ".." and not piece.strip(".")):  # `cd ..`
             self._break(piece)
         elif not piece.strip("?!"):
             self._mark(piece)
         elif piece in (_QUOTE, "'"):
-            self._quote()
-        elif piece in CURRENCY_SIGNS and (reading := read_quantity(self.tokens, self.at)):
+            self._quote(piece)
+        elif self._is_money(piece) and (reading := read_quantity(self.tokens, self.at)):
             self._add(reading.key, ANY, reading.end - self.at)
         else:
-            self._add(_ABOUT if piece == "~" else piece, ANY)
+            is_about = piece == "~" and starts_quantity(self.tokens, self.at + 1)  # `X ~ N(0, 1)` says something else
+            self._add(_ABOUT if is_about else piece.strip(), ANY)
             self.place = _AT_START if piece == "(" else _INSIDE
 
     def _dash(self, piece: str) -> None:
-        """A range between numbers; the end of a part of a sentence, if it is long or stands alone; else a hyphen."""
-        is_before_number = starts_quantity(self.tokens, self.at + 1) or self._next() in MONTHS
-        if is_before_number and self._last()[:1] in (QUANTITY, DATE, TIME):
-            self._add(_RANGE, ANY)
-        elif len(piece) > 1 or piece == "\N{EM DASH}":
-            self._break(piece)
-        else:
+        """A range between numbers; the end of a part of a sentence, if it is long or stands alone; else a hyphen.
+
+        Before a number, between the terms of a formula and in an equation it may be a minus, so there it stays.
+        """
+        last, follows = self._last(), self._next()
+        is_before_quantity = starts_quantity(self.tokens, self.at + 1)
+        is_decrement = piece == "--" and len(last) == 1 and last.isalpha()
+        is_two_signs = piece == "--" and last.startswith(QUANTITY + "-")  # `-5--2`
+        if is_decrement or is_two_signs:
             self._add(piece, ANY)
+        elif (is_before_quantity or follows in MONTHS) and last[:1] in (QUANTITY, DATE, TIME):
+            self._add(_RANGE, ANY)
+        elif len(piece) == 1 and piece != "\N{EM DASH}":
+            self._add(piece, ANY)
+        elif is_before_quantity or self._is_equation() or (_is_term(last, ")]|") and _is_term(follows, "([|")):
+            self._add(_MINUS, ANY)
+        else:
+            self._break(piece)
+
+    def _is_equation(self) -> bool:
+        """Whether an equals sign stands shortly before: `profit = revenue - cost`."""
+        return "=" in self.keys[-_EQUATION_MAX:]
 
     def _comma(self) -> None:
         last, follows = self._last(), self._next()
@@ -435,8 +481,9 @@ class _Reader:
         is_free = not last or not follows or last in (_QUOTE, _BREAK, _COMMA) or follows[0] in '0123456789").;'
         is_free = is_free or is_moment(last) or follows in MONTHS
         is_free = is_free or last in words.COMMA_IS_FREE_AFTER or word in words.COMMA_IS_FREE_BEFORE
-        if not is_free and word in words.COMMA_IS_FREE_BEFORE_PHRASE:
-            is_free = words.NEGATIONS.isdisjoint(self.keys[-_DENIED_MAX:])
+        is_free = is_free or word in words.COMMA_IS_FREE_BEFORE_PHRASE
+        if is_free and (word in ("and", "or") or word in words.COMMA_IS_FREE_BEFORE_PHRASE):
+            is_free = words.DENIALS.isdisjoint(self.keys[-_DENIED_MAX:])
         if is_free and last not in words.COMMA_COUNTS_AFTER:
             self.at += 1
         else:
@@ -453,7 +500,7 @@ class _Reader:
             return
         if not last or last == _BREAK:
             self.at += 1
-        elif piece != "." and self._is_formula(last):
+        elif piece != "." and (self._is_formula(last) or (piece == "..." and self._is_bare(last))):  # `0.333...`
             self._add(piece.strip(), ANY)
         else:
             self._add(_BREAK, ANY)
@@ -466,21 +513,37 @@ class _Reader:
         return has_letters or (self._is_bare(last) and is_numeral(follows))
 
     def _mark(self, piece: str) -> None:
-        """`?` makes a question of a statement; `!` only ends it, but for that of `n!`, `5!` and `1996!`."""
+        """`?` makes a question of a statement; `!` only ends it behind a word. That of `n!`, `(n - 1)!`, `!x` stays."""
         last = self._last()
         if "?" in piece:
             self._add("?", ANY)
             self.place = _AT_START
-        elif self._is_bare(last) or (len(last) == 1 and last.isalpha()):
-            self._add("!", ANY)
-        else:
+        elif _is_word(last) or last == _QUOTE or (last[:1] in (QUANTITY, DATE, TIME) and not self._is_bare(last)):
             self._break(piece)
+        else:
+            self._add(piece, ANY)
 
-    def _quote(self) -> None:
-        """Quotation marks stay. Whether a full stop stands before or after them is form."""
-        if self._last() == _BREAK:
+    def _quote(self, piece: str) -> None:
+        """Quotation marks stay. Which they are is form, and so is whether a full stop stands before or after them.
+
+        Behind a number, a letter or a bracket they may be feet and inches, minutes and seconds, or derivatives.
+        """
+        last = self._last()
+        if last == _BREAK:
             self.keys[-1] = self.shown[-1] = _QUOTE
             self._add(_BREAK, ANY)
         else:
-            self._add(_QUOTE, ANY)
+            self._add(piece if _is_term(last, ")]") else _QUOTE, ANY)
         self.place = _AT_START
+
+
+def _is_word(key: str) -> bool:
+    """Whether a key is a word of several letters."""
+    return len(key) > 1 and key.translate(_IN_WORDS).isalpha()
+
+
+def _is_term(key: str, brackets: str) -> bool:
+    """Whether a key or token may be the term of a formula: a letter, a number, a call, one in brackets."""
+    if len(key) == 1:
+        return key.isalnum() or key in brackets
+    return key[:1] in (QUANTITY, CODE) or (key[:1].isalnum() and not _is_word(key))

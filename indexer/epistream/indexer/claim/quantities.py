@@ -26,7 +26,7 @@ from epistream.indexer.claim.measures import (
 from epistream.indexer.claim.words import FUNCTION_WORDS
 
 _NUMERAL: Final = re.compile(r"([-+]?)((?:\d+(?:[.,:/'_]\d+)*|\.\d+)(?:[eE][+-]?\d+)?)(\w*)", re.ASCII)
-_GROUPED: Final = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_GROUPED: Final = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
 _DECIMAL: Final = re.compile(r"\d*\.\d+|\d+")
 _CLOCK: Final = re.compile(r"(\d{1,2}):(\d\d)(:\d\d)?")
 _DAY: Final = re.compile(r"(0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?")
@@ -274,12 +274,11 @@ def _after_abbreviation(tokens: Sequence[str], month_at: int) -> int:
 def _year(tokens: Sequence[str], at: int) -> tuple[str, int]:
     """The year at `at`, perhaps after a comma, and where it ends; an empty string if there is none.
 
-    Behind a comma, it is the year only if no noun follows: `On May 10, 2000 people left` may count people.
+    It is the year only if no noun follows: `On May 10, 2000 people left` may count people.
     """
-    has_comma = _token(tokens, at) == ","
-    year_at = at + 1 if has_comma else at
+    year_at = at + 1 if _token(tokens, at) == "," else at
     year, follows = _token(tokens, year_at), _token(tokens, year_at + 1)
-    is_count = has_comma and follows.islower() and follows.isalpha() and follows not in FUNCTION_WORDS
+    is_count = follows.islower() and follows.isalpha() and follows not in FUNCTION_WORDS
     if _YEAR.fullmatch(year) and _is_free(tokens, year_at + 1) and not is_count:
         return year, year_at + 1
     return "", at

@@ -4,17 +4,20 @@
     ⏎  total  =  foo  (  a  ,  b  )  # both
 
 The beginning of a line is a fact (its indentation), and so is each comment: it may be a claim. Blank lines and the ends
-of lines are not. Spaces inside a line are left out where they are form in every language that we know of: around a
-comma, inside brackets, and around an operator that has one on both sides, in a line that is an expression. They stay
-where a shell would read something else: `rm -rf / tmp` is not `rm -rf /tmp`; and where they stay, two are not one and a
-tab is no space, for it may be a text without quotes: a here-document, a scalar of YAML.
+of lines are not. Spaces inside a line are left out where they are form: around a comma, inside brackets, and around an
+operator that has one on both sides, in a line that is an expression of a language like Python, C or JSON. They stay
+where a shell, Lisp or a table would read something else: `rm -rf / tmp` is not `rm -rf /tmp`, nor `cp {a, b} c`
+`cp {a,b} c`, nor `(f a-b)` `(f a - b)`; and where they stay, two are not one and a tab is no space, for it may be a
+text without quotes: a here-document, a scalar of YAML.
 """
 
 import re
 import unicodedata
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from epistream.indexer.claim.facts import ANY, LINE, Facts
+from epistream.indexer.claim.words import words
 
 _TOKEN: Final = re.compile(
     r"""
@@ -25,21 +28,33 @@ _TOKEN: Final = re.compile(
           "{3} (?: [\s\S]*?"{3} | [\s\S]* )                    # one that is not closed takes the rest
         | '{3} (?: [\s\S]*?'{3} | [\s\S]* )
         | " (?: [^"\\\n] | \\. )* "? | ' (?: [^'\\\n] | \\. )* '? | ` [^`]* `?
+        | (?: (?<=[=(,:]) | (?<=[=(,:]\ ) ) / (?![/*\s]) (?: [^/\\\n] | \\. )+ /   # a pattern, and no division
       )
     | (?P<word>\w+ (?: \.\d+ )?)
     | (?P<comma>[,;])
     | (?P<open>[(\[{])
     | (?P<close>[)\]}])
     | (?P<operator>
-          \*\*=? | //=? | >>=? | <<=? | [-+*/%&|^@=<>!:]= | -> | => | && | \|\| | \+\+ | -- | :: | \.{2,3}
+          \*\*=? | //=? | /\* | \*/ | \?[.?] | >>=? | <<=? | [-+*/%&|^@=<>!:]= | -> | => | && | \|\| | \+\+ | --
+        | :: | \.{2,3}
         | [^\n]
       )
     """,
     re.VERBOSE,
 )
 _EXPRESSION: Final = re.compile(r"[=(\[{]")
-_STATEMENTS: Final = frozenset(["assert", "elif", "raise", "return", "yield"])
-_SHELL: Final = re.compile(r"[$`|]|\d>|^(?:\[|test)")
+_STATEMENTS: Final = frozenset(["assert", "elif", "from", "import", "raise", "return", "yield"])
+_SHELL: Final = re.compile(r"[$`|]|\d>")
+_SHELL_WORDS: Final = frozenset(["done", "esac", "fi", "then"])
+_CONDITIONS: Final = frozenset(["elif", "if", "until", "while"])
+_KEYWORDS: Final = words("""
+    and as assert async await bool char class const def del double elif else enum except extends final float fn for
+    from func function global if implements import in int is lambda let long match mut new nonlocal not of or private
+    protected pub public raise return static string struct throw try typeof unsigned var void while with yield
+""")
+"""Words that may have another word beside them in an expression or a statement, of one language or another."""
+_ENDS_OPERAND: Final = frozenset(["word", "text", "close"])
+_BEGINS_OPERAND: Final = frozenset(["word", "text", "open"])
 
 
 class _Token(NamedTuple):
@@ -68,6 +83,12 @@ def read_source(code: str) -> Facts:
     return Facts(keys, shown, ANY * len(keys))
 
 
+def has_free_spaces(code: str) -> bool:
+    """Whether a piece of code is one line in which spaces are form."""
+    lines = _lines("\n" + code)
+    return len(lines) == 1 and _is_expression(lines[0][1:])
+
+
 def _lines(code: str) -> list[list[_Token]]:
     """The tokens of each line that has any; the first is its indentation."""
     lines: list[list[_Token]] = []
@@ -84,27 +105,51 @@ def _lines(code: str) -> list[list[_Token]]:
 
 def _line_keys(tokens: list[_Token]) -> list[str]:
     """The tokens of a line, each with a space before it where one stands and counts."""
-    text = "".join(token.text for token in tokens)
-    is_expression = (
-        _EXPRESSION.search(text) or tokens[0].text in _STATEMENTS or tokens[-1].text == ":"
-    ) and not _SHELL.search(text)
-    is_loose = [_is_loose(tokens, at, is_expression=bool(is_expression)) for at in range(len(tokens))]
+    is_expression = _is_expression(tokens)
+    is_loose = [_is_loose(tokens, at, is_expression=is_expression) for at in range(len(tokens))]
     keys = []
     for at, token in enumerate(tokens):
         before = tokens[at - 1]
-        is_free = at == 0 or is_loose[at] or is_loose[at - 1] or before.kind == "open" or token.kind == "close"
+        is_inside = is_expression and (before.kind == "open" or token.kind == "close")
+        is_free = at == 0 or is_loose[at] or is_loose[at - 1] or is_inside
         space = " " if token.space and token.kind == "comment" else token.space
         keys.append(token.text if is_free else space + token.text)
     return keys
 
 
+def _is_expression(tokens: list[_Token]) -> bool:
+    """Whether a line is an expression or a statement of a language in which spaces are form.
+
+    The words of a command, of Lisp and of a table stand side by side; those of an expression do not.
+    """
+    text = "".join(token.text for token in tokens)
+    if not (_EXPRESSION.search(text) or tokens[0].text in _STATEMENTS or tokens[-1].text == ":"):
+        return False
+    if _SHELL.search(text) or any(token.text in _SHELL_WORDS for token in tokens):
+        return False
+    opening = tokens[1:3] if tokens[0].text in _CONDITIONS else tokens[:2]
+    if len(opening) > 1 and opening[0].text == "[" and opening[1].is_spaced:
+        return False  # `if [ a = b ]`
+    is_block = tokens[-1].text == "{"  # `class A {`
+    return not any(_are_apart(one, other) for one, other in pairwise(tokens[:-1] if is_block else tokens))
+
+
+def _are_apart(one: _Token, other: _Token) -> bool:
+    """Whether two tokens stand beside each other as in no expression: `IFS=, read`, `echo a`, `cp {a,b}`."""
+    if one.text == "=" and other.kind == "comma":
+        return True
+    are_operands = one.kind in _ENDS_OPERAND and other.kind in _BEGINS_OPERAND and other.is_spaced
+    is_body = one.kind == "close" and other.text == "{"  # `f() { }`
+    return are_operands and not is_body and _KEYWORDS.isdisjoint([one.text, other.text])
+
+
 def _is_loose(tokens: list[_Token], at: int, *, is_expression: bool) -> bool:
     """Whether the spaces on both sides of a token are form."""
     token = tokens[at]
-    if token.kind == "comma":
-        return True
     if token.text == ":" and at and tokens[at - 1].kind == "text":
         return True  # `"key": value`
-    if token.kind != "operator" or not is_expression or at + 1 == len(tokens):
+    if token.kind == "comma":
+        return is_expression
+    if token.kind != "operator" or token.text == "." or not is_expression or at + 1 == len(tokens):
         return False
     return token.is_spaced == tokens[at + 1].is_spaced

@@ -12,7 +12,7 @@ _FOLDED: Final = str.maketrans(
     {
         **dict.fromkeys("\u2018\u2019\u02bc", "'"),
         **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'),
-        **dict.fromkeys("\u2010\u2011\u2212", "-"),
+        **dict.fromkeys("\u2010\u2011", "-"),
         **dict.fromkeys("\u00ad\ufeff", None),
         "\u2026": "...",
         "\u00b5": "\u03bc",
@@ -29,7 +29,10 @@ _FOLDED: Final = str.maketrans(
 """Characters with a plainer form: quotation marks, hyphens, the micro sign, ligatures of symbols. Nothing that NFKC
 would fold besides: `m²` stays apart from `m2` wherever it is no unit."""
 _THIN_GROUP: Final = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
-"""The space in `10 000`, where it is one that does not break."""
+"""The space in `10 000`, where it is one that does not break. A comma there may begin a fraction, where it stands."""
+_SIGN: Final = re.compile(r"(?!(?<=\d)\u2212\d|(?<=\s)\u2212\s)\u2212")
+"""A minus sign that a hyphen may stand for: not between digits, where that says `to`, nor between spaces, where it is a
+dash."""
 
 _TOKEN: Final = re.compile(
     r"""
@@ -40,6 +43,7 @@ _TOKEN: Final = re.compile(
     | (?<![\w-])--?[A-Za-z][\w-]*(?:=[^\s,;]+)?                           # --flag=value, -v
     | [A-Za-z]:\\[^\s"<>|]+                                               # C:\path
     | (?<![\w/.])(?:~|\.{1,2})?/[\w@%+~-][\w.@%+~-]*(?:/[\w.@%+~-]*)*     # /path, ./path
+    | (?<!\S)\.[A-Za-z_]\w*                                               # .env
     | [A-Za-z_]\w*(?:\.\w+)*                                              # call(of, nested(arguments))
       \([^()\n]{0,200}(?:\([^()\n]{0,100}\)[^()\n]{0,100}){0,8}\)
     | \d{4}-\d\d-\d\d(?:T[\d:.]+(?:Z|[+-]\d\d:?\d\d)?)?(?![\w-])          # 2020-05-17T09:15Z
@@ -48,6 +52,7 @@ _TOKEN: Final = re.compile(
     | \w+(?:[-.&]\w+|'(?![sS]\b)\w+)*                                     # a word
     | '(?i:s|ll|re|ve|m|d)\b                                              # the end of a contraction or possessive
     | \s[-\u2013\u2014]+(?=\s) | \u2014+ | --+                            # a dash; the space tells it from a hyphen
+    | \s!+(?=\w)                                                          # `!done`, where no sentence ends
     | \.{2,} | [!?]{1,8}(?=[\s"')\]]|$) | [=!<>]=+ | [-=]> | <- | ::      # runs of symbols
     | [^\w\s]                                                             # any other symbol
     """,
@@ -58,6 +63,8 @@ _DOTTED: Final = re.compile(r"(?:[A-Za-z]\.)+[A-Za-z]")
 _ORDINAL_OR_DECADE: Final = re.compile(r"\d+(?:ST|ND|RD|TH)|\d+0S")
 _KEPT_CAPITALS: Final = frozenset(["US", "AIDS", *(month for month in MONTHS if month.isupper())])
 """The words that are surely, or may well be, another word in small letters."""
+_ABBREVIATIONS_MAX: Final = 2
+_ABBREVIATION_MAX: Final = 6
 _SYMBOL_LETTERS_MAX: Final = 3
 """A word of at most so many letters behind a number may be a unit's symbol."""
 
@@ -65,11 +72,20 @@ _SYMBOL_LETTERS_MAX: Final = 3
 def tokens_of(text: str) -> list[str]:
     """The tokens of a text. A text all in capitals is put into small letters, where that changes no meaning."""
     if not text.isascii():
-        text = _THIN_GROUP.sub(",", unicodedata.normalize("NFC", text)).translate(_FOLDED)
+        text = _THIN_GROUP.sub("", unicodedata.normalize("NFC", text)).translate(_FOLDED)
+        text = _SIGN.sub("-", text)
     tokens: list[str] = _TOKEN.findall(text.replace("``", '"').replace("''", '"'))
-    if text.isupper():
+    if is_shouted(text):
         return [token if _keeps_capitals(tokens, at) else token.lower() for at, token in enumerate(tokens)]
     return tokens
+
+
+def is_shouted(text: str) -> bool:
+    """Whether a text is all in capitals. One or two short words may be abbreviations: `CO`, `PH 5`."""
+    if not text.isupper():
+        return False
+    words = text.split(maxsplit=_ABBREVIATIONS_MAX)
+    return len(words) > _ABBREVIATIONS_MAX or any(len(word) > _ABBREVIATION_MAX for word in words)
 
 
 def is_dotted(token: str) -> bool:
@@ -78,11 +94,11 @@ def is_dotted(token: str) -> bool:
 
 
 def _keeps_capitals(tokens: list[str], at: int) -> bool:
-    """Whether a token of a text in capitals may be something else in small letters: `5 MG`, `US`, `VITAMIN A`."""
+    """Whether a token of a text in capitals may be something else in small letters: `5 MG`, `US`, `VITAMIN A`, `-V`."""
     token = tokens[at]
     if token == "A":  # noqa: S105
         return at + 1 == len(tokens) or len(tokens[at + 1]) == 1
-    if len(token) == 1 or token in _KEPT_CAPITALS:
+    if len(token) == 1 or token in _KEPT_CAPITALS or token[0] == "-":
         return True
     if is_dotted(token):
         return token.lower() not in DOTTED

@@ -214,6 +214,9 @@ SPELLINGS: Final = {
 EQUAL: Final = {**SPELLINGS, **SYNONYMS}
 """Every word that has another form, and that form."""
 
+SPELLED: Final = words("spell spelled spelling spellings spells spelt")
+"""Words that say that the text is about how words are written."""
+
 DOTTED: Final = {"e.g": "e.g.", "i.e": "i.e.", "a.k.a": "aka", "a.s.a.p": "asap"}
 """Abbreviations in small letters, without their last full stop."""
 
@@ -257,7 +260,7 @@ PARTICIPLES: Final = words("""
 NEGATIONS: Final = words("""
     not no never none nobody nothing nowhere neither nor without cannot unless except hardly scarcely barely
 """)
-"""What denies. These three tables only name a difference for people, and tell where a comma may say what is denied."""
+"""What denies. These three tables only name a difference for people."""
 QUANTIFIERS: Final = words("""
     all any both each either every few half least less lots many more most much one only several some always
     often rarely seldom sometimes usually > >= < <=
@@ -279,8 +282,8 @@ FUNCTION_WORDS: Final = words("""
 """)
 """Words whose capital says nothing."""
 
-EMPHASIS: Final = words("all always and any cannot every may must never no none not only shall should")
-"""Words that are written in capitals to stress them: `MUST NOT`."""
+EMPHASIS: Final = words("always and cannot every may must never not only shall should")
+"""Words that are written in capitals to stress them: `MUST NOT`. `NO` may be nitric oxide, and `ALL` a leukaemia."""
 
 OTHER_LANGUAGES: Final = words("""
     att av com con dans das de del dem den der det di do dos e een ein eine el en es est et für gli het il ist je jest
@@ -288,6 +291,11 @@ OTHER_LANGUAGES: Final = words("""
     z zum zur är è é
 """)
 """Common words of European languages in which a comma begins the fraction of a number, and that English has not."""
+
+ENGLISH: Final = (FUNCTION_WORDS | words("$ £")) - words("""
+    a all also am an as at by for had have he her him in is it me no of on over so to under was we
+""")
+"""What only a text in English has; the words left out are words of other languages, too."""
 
 COMMON_NOUNS: Final = words("""
     agreement airport annex appendix article buyer clause commission committee contractor customer department
@@ -299,11 +307,11 @@ COMMON_NOUNS: Final = words("""
 """Nouns that name the same kind of thing with a capital as without, and are nobody's name."""
 
 HOMOGRAPHS: Final = words("""
-    aids amazon apache apple august can china cobra cork derby django essen excel fedora ford galaxy georgia
-    guinea ir it java jersey jordan kafka lent lima limerick lotus mali march may mercury niger oracle pascal
-    phoenix polish puma python redis ruby rust scala swede swedes swift turkey us visa who will windows
+    aids amazon apache apple august can china cobra cork derby django essen excel fedora ford galaxy georgia gray
+    grey guinea ir it java jersey jordan kafka labor labour lent lima limerick lotus mali march may mercury niger
+    oracle pascal phoenix polish puma python redis ruby rust scala swede swedes swift turkey us visa who will windows
 """)
-"""Words that are another thing with a capital, even where a sentence begins: `turkey`, `Turkey`."""
+"""Words that are another thing with a capital, even where a sentence begins: `turkey`, `Turkey`; `Gray`, `Grey`."""
 
 NAMESAKES: Final = words("""
     ada baker basic bath beetle bill bing bishop black blackberry bolt boxer brown burgundy bush butler caesar
@@ -358,17 +366,22 @@ COMMA_IS_FREE_BEFORE: Final = words("""
 """Words before which a comma changes nothing. Between two other words it may make two things of one: `steel, pipes` and
 `steel pipes`; and one before `which` and `who` says that all are meant."""
 
+DENIALS: Final = NEGATIONS | words("""
+    ain't avoid avoids denied denies deny doubt doubts fail failed fails few lack lacked lacks little only rarely refuse
+    refused refuses seldom
+""")
+"""Words behind which a comma may say what is denied: `never mix it, and rest`, `never mix it and rest`."""
+
 COMMA_IS_FREE_BEFORE_PHRASE: Final = words("""
     as at because before by during for from if in into of on since so to under until when while with without
 """)
 """Words before which a comma changes nothing, unless something is denied: `he did not go, because it rained`."""
 
 COMMA_IS_FREE_AFTER: Final = words("""
-    accordingly additionally also consequently currently e.g. finally furthermore generally hence here instead
-    later meanwhile moreover normally nowadays otherwise previously recently similarly then therefore there thus
-    today tomorrow traditionally typically usually yesterday
+    accordingly additionally also consequently e.g. finally furthermore hence here instead meanwhile moreover nowadays
+    then therefore there thus today tomorrow yesterday
 """)
-"""Openings after which a comma changes nothing."""
+"""Openings after which a comma changes nothing, as it does in `Previously, treated patients were excluded`."""
 
 COMMA_COUNTS_AFTER: Final = words("however never no not only well yes")
 """Words after which a comma changes what is denied."""
