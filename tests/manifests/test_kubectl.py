@@ -27,7 +27,7 @@ each_command = pytest.mark.parametrize(("page", "line"), COMMANDS, ids=[line for
 
 @pytest.fixture(scope="module")
 def cluster() -> Cluster:
-    folders = (K8S / "examples" / name for name in ("own-cluster", "redrive"))
+    folders = (K8S / name for name in ("namespace", "examples/own-cluster", "examples/redrive"))
     return Cluster([item for folder in folders for item in objects_of(rendered(folder))])
 
 
@@ -51,6 +51,7 @@ def test_the_pages_have_some() -> None:
     assert verbs >= {
         "annotate",
         "create",
+        "delete",
         "describe",
         "exec",
         "get",
