@@ -148,6 +148,8 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("is_backed_up", say("max_connection_age_seconds = 1800", "max_connection_age_seconds = 14400")),
     ("is_watched", remove("ServiceMonitor")),
     ("is_watched", put("ServiceMonitor", "/spec/endpoints/0/scheme", "http")),
+    ("is_watched", drop("ServiceMonitor", "/spec/endpoints/0/relabelings")),
+    ("is_watched", put("ServiceMonitor", "/spec/endpoints/0/relabelings/0/sourceLabels/0", "__address__")),
     ("is_watched", remove("PrometheusRule")),
     ("is_watched", remove("ConfigMap epistream-dashboards")),
     ("is_watched", put("ConfigMap epistream-dashboards", "/metadata/labels/grafana_dashboard", "yes")),

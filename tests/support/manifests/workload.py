@@ -14,6 +14,7 @@ READY: Final = "epistream.v1.KnowledgeService"
 _DRAIN_SECONDS: Final = float(Settings.model_fields["drain_seconds"].default)
 _INDEX_VARIABLE: Final = "EPISTREAM_INSTANCE_INDEX"
 _INDEX: Final = {"fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}}
+_STABLE_INSTANCE: Final = {"sourceLabels": ["__meta_kubernetes_pod_name"], "targetLabel": "instance"}
 _NAMESPACE: Final = "epistream"
 """That of k8s/namespace."""
 
@@ -261,13 +262,17 @@ def is_backed_up(cluster: Cluster) -> Iterator[Finding]:
 
 @production
 def is_watched(cluster: Cluster) -> Iterator[Finding]:
-    """Prometheus reads its metrics, by TLS and with a token, and has rules for them; Grafana finds the dashboards."""
+    """Prometheus reads its metrics, by TLS and with a token, as those of a pod whatever its address, and has rules for
+    them; Grafana finds the dashboards.
+    """
     if not cluster.of("ServiceMonitor"):
         yield None, "expected a ServiceMonitor"
     for item in cluster.of("ServiceMonitor"):
         for endpoint in item["spec"]["endpoints"]:
             if endpoint.get("scheme") != "https" or "authorization" not in endpoint:
                 yield item, "expected https and an authorization"
+            if _STABLE_INSTANCE not in endpoint.get("relabelings", []):
+                yield item, f"its series would end with each pod: expected {_STABLE_INSTANCE} among its relabelings"
     if not any("alert" in rule for item in cluster.of("PrometheusRule") for rule in _rules(item)):
         yield None, "expected a PrometheusRule with alerts"
     boards = [item for item in cluster.of("ConfigMap") if any(name.endswith(".json") for name in item.get("data", {}))]
