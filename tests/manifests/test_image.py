@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tomllib
 
 import pytest
 
@@ -54,9 +55,21 @@ def test_every_file_that_is_copied_is_there_and_sent_to_the_engine() -> None:
 def test_what_is_installed_is_locked() -> None:
     installs = re.findall(r"pip install .*", DOCKERFILE + (ROOT / "Makefile").read_text())
     assert len(installs) > 10
-    loose = [line for line in installs if "--require-hashes" not in line and not re.search(r"--no-deps (-e )?\.", line)]
+    # The distribution itself has no hash, and what builds it those of requirements/build.txt.
+    ours = re.compile(r"--no-deps (\$\(BUILD\)|--build-constraints requirements/build.txt) (-e )?\.( |$)")
+    loose = [line for line in installs if "--require-hashes" not in line and not ours.search(line)]
     assert len(loose) == 1
     assert "--torch-backend=cpu" in loose[0]
+
+
+def test_what_builds_the_distribution_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["dependency-groups"]["build"] == project["build-system"]["requires"]
+    locked = (ROOT / "requirements/build.txt").read_text()
+    assert {re.split(r"\W", one)[0] for one in project["build-system"]["requires"]} <= set(
+        re.findall(r"^([\w-]+)==", locked, re.MULTILINE)
+    )
+    assert "BUILD := --build-constraints requirements/build.txt\n" in (ROOT / "Makefile").read_text()
 
 
 def test_what_reads_sources_is_of_the_versions_that_the_service_runs() -> None:

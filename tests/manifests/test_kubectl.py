@@ -8,6 +8,8 @@ import pytest
 from tests.support.manifests.cluster import K8S, ROOT, Cluster, objects_of, rendered
 from tests.support.manifests.kubectl import Kubectl, namespaces_in, objects_in, strangers
 
+ENDED = ("EpistreamDown", "EpistreamRestarting")
+"""Alerts of a process that has ended, whose log is not that of the one since."""
 PAGES = [K8S / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCED = re.compile(r"^```(?:sh)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -27,7 +29,7 @@ each_command = pytest.mark.parametrize(("page", "line"), COMMANDS, ids=[line for
 
 @pytest.fixture(scope="module")
 def cluster() -> Cluster:
-    folders = (K8S / "examples" / name for name in ("own-cluster", "redrive"))
+    folders = (K8S / name for name in ("namespace", "examples/own-cluster", "examples/redrive"))
     return Cluster([item for folder in folders for item in objects_of(rendered(folder))])
 
 
@@ -45,12 +47,19 @@ def test_what_it_names_is_there(page: Path, line: str, cluster: Cluster) -> None
     assert command.namespace in {"", "$KAFKA_NAMESPACE"} | namespaces_in(cluster)
 
 
+@pytest.mark.parametrize("alert", ENDED)
+def test_where_a_process_has_ended_its_own_log_is_looked_at(alert: str) -> None:
+    section = (ROOT / "docs/runbooks.md").read_text().partition(f"## {alert}\n")[2].partition("\n## ")[0]
+    assert "kubectl -n epistream logs epistream-0 --previous" in section
+
+
 def test_the_pages_have_some() -> None:
     assert {page.name for page, _ in COMMANDS} >= {"README.md", "runbooks.md"}
     verbs = {Kubectl.of(line).arguments[2] for _, line in COMMANDS if " -n epistream " in line}
     assert verbs >= {
         "annotate",
         "create",
+        "delete",
         "describe",
         "exec",
         "get",
@@ -68,6 +77,8 @@ def test_the_pages_have_some() -> None:
         ("kubectl -n epistream scale statefulset epistream-0 --replicas=0", [("statefulset", "epistream-0")]),
         ("kubectl -n epistream create job j --from=cronjob/maintenance", [("cronjob", "maintenance")]),
         ("kubectl -n epistream exec job/maintenance -- epistream fsck", [("job", "maintenance")]),
+        ("kubectl -n epistream logs epistream-1 --previous", [("pod", "epistream-1")]),
+        ("kubectl -n epistream logs epistream-0 --previous", []),
         ("kubectl -n epistream get deployments", [("deployment", "")]),
         ("kubectl -n epistream port-forward service/metrics 9464:9464 &", [("service", "metrics")]),
         ("kubectl -n epistream get jobs   # of the CronJob", []),

@@ -20,7 +20,7 @@ from tests.support.manifests.breaks import (
     SNAPSHOT,
     sound,
 )
-from tests.support.manifests.cluster import K8S, objects_of, overlays, rendered
+from tests.support.manifests.cluster import K8S, namespace_of, objects_of, overlays, rendered
 from tests.support.manifests.edits import Edit, put
 from tests.support.manifests.policy import BEFORE_APPLYING, EVERYWHERE, PRODUCTION, broken
 
@@ -53,6 +53,14 @@ def test_two_replicas_on_one_store_are_refused_however_they_come_about(tmp_path:
         ("one_instance_owns_the_store", SCALER, "expected minReplicaCount and maxReplicaCount of 1, found 1 and 2"),
         ("one_instance_owns_the_store", SET, "expected replicas: 1, found 2"),
     ]
+
+
+def test_the_namespace_is_applied_by_itself_and_refuses_pods_that_ask_for_more() -> None:
+    (namespace,) = sound(K8S / "namespace")
+    assert namespace["kind"] == "Namespace"
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    inside = {namespace_of(item) for item in sound(PRODUCTION_OVERLAY)} - {""}
+    assert inside == {namespace["metadata"]["name"]}
 
 
 @pytest.mark.parametrize(("overlay", "beside"), [(PRODUCTION_OVERLAY, SNAPSHOT), (OWN_CLUSTER, REDRIVE)])

@@ -28,6 +28,7 @@ WRONG: list[Edit] = [
     drop("ScaledObject *", "/spec/maxReplicaCount"),
     put("TriggerAuthentication *", "/spec/secretTargetRef/0/parameter", "caCert"),
     put("ServiceMonitor *", "/spec/endpoints/0/interval", "often"),
+    put("ServiceMonitor *", "/spec/endpoints/0/relabelings/0/sourceLabel", "a"),
     put("ServiceMonitor *", "/apiVersion", "monitoring.coreos.com/v2"),
 ]
 

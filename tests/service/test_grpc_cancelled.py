@@ -107,7 +107,7 @@ async def test_what_waits_to_be_written_leaves_the_queue_with_its_call(border: B
     assert border.writer.waiting_bytes == waiting
     border.committing.may_go_on.set()
     await first
-    await until(lambda: border.writer.waiting_bytes == 0)
+    await until(lambda: border.writer.waiting_bytes == (0, 0))
     assert "outcomes" not in border.audit()[0]
     assert len(border.written) == 1
 

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.core import Metric
 
 from epistream.services.scrape import NAMESPACES_MAX
+from epistream.services.security.rules import RULES
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.topics import CHANGES, OUTCOMES, SUBMISSIONS, dead_letter_topic
 from k8s.components.monitoring.rules import alerts
@@ -54,6 +55,11 @@ def test_what_an_alert_has_to_see_the_first_time_of_is_there_from_the_start(metr
     reasons = {sample.labels["reason"] for sample in metrics["epistream_dlq_total"].samples}
     assert len(reasons) >= 7
     assert reasons == {name.removeprefix("REASON_").lower() for name in refusing()}
+    (failing,) = (alert.expression for alert in alerts() if alert.name == "EpistreamCallsFailing")
+    asked = re.search(r'(\w+)\{.*code=~"([\w|]+)"', failing)
+    assert asked
+    there = {(sample.labels["method"], sample.labels["code"]) for sample in metrics[asked[1]].samples}
+    assert there >= {(method, code) for method in RULES for code in asked[2].split("|")}
     topics = {sample.labels["topic"] for sample in metrics["epistream_outbox_unpublishable_total"].samples}
     assert topics == {CHANGES, OUTCOMES, *map(dead_letter_topic, SUBMISSIONS)}
 

@@ -177,6 +177,14 @@ def test_panels_have_ids_of_their_own_and_do_not_overlap(board: Any) -> None:
     assert max(x for x, _ in taken) < 24
 
 
+def test_what_may_be_below_0_is_shown_there_and_nothing_else_is() -> None:
+    """Signals as docs/signals.md says, and what is left of a certificate."""
+    signed = re.compile(r"epistream_signal(_low|_high)?\{|- time\(\)")
+    for panel in (panel for board in BOARDS.values() for panel in panels(board) if panel["type"] == "timeseries"):
+        may_be = any(signed.search(target["expr"]) for target in panel["targets"])
+        assert ("min" not in panel["fieldConfig"]["defaults"]) == may_be, panel["title"]
+
+
 def test_every_metric_of_ours_is_on_a_dashboard() -> None:
     shown = {name for board in BOARDS.values() for expression in queries(board) for name in metrics_in(expression)}
     bases = {re.sub(r"_(bucket|count|sum)$", "", name) for name in shown}

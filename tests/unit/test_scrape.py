@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from epistream.indexer.engine import Engine
+from epistream.indexer.model import Malformed, Record
 from epistream.indexer.signals.kept import not_measured
 from epistream.indexer.standing import GAIN_DIMENSION_MAX
 from epistream.services.consumers import Consumers
@@ -40,11 +41,17 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.close()
 
 
-def collector_of(engine: Engine, encoder_ready: Callable[[], bool] = lambda: True) -> ServiceCollector:
-    writer = Writer(engine.pipeline.commit, committed=lambda *_: None, failed=lambda _: None)
+def writer_of(engine: Engine) -> Writer:
+    """One that was not started."""
+    return Writer(engine.pipeline.commit, committed=lambda *_: None, failed=lambda _: None)
+
+
+def collector_of(
+    engine: Engine, encoder_ready: Callable[[], bool] = lambda: True, writer: Writer | None = None
+) -> ServiceCollector:
     return ServiceCollector(
         engine,
-        writer,
+        writer or writer_of(engine),
         Consumers(),
         HandClock(),
         encoder_ready=encoder_ready,
@@ -80,6 +87,19 @@ def test_closing_waits_for_what_is_being_read_and_nothing_is_read_after(engine: 
         assert {metric.name for metric in read.result()} >= {"epistream_store_items", "epistream_disk_free_bytes"}
         closed.result(PATIENCE_SECONDS)
     assert list(collector.collect()) == []
+
+
+def test_of_what_waits_to_be_written_the_fuller_lane_is_told_as_the_bound_is_that_of_one(engine: Engine) -> None:
+    writer = writer_of(engine)
+    told: list[float] = []
+    for size, ahead in ((3, True), (3000, False), (9000, True)):
+        writer.submit_batch([Malformed(Record(b"a" * size, 0), pb.REASON_MALFORMED, ())], ahead=ahead)
+        metrics = {metric.name: metric.samples for metric in collector_of(engine, writer=writer).collect()}
+        told.append(metrics["epistream_writer_waiting_bytes"][0].value)
+    of_each = [told[0], told[1], told[2] - told[0]]
+    assert of_each == [of_each[0], of_each[0] + 2997, of_each[0] + 8997]
+    assert [*writer.waiting_bytes] == [told[2], told[1]]
+    assert metrics["epistream_writer_waiting_max_bytes"][0].value == writer.waiting_bytes_max
 
 
 def test_r22_the_real_share_is_told_of_all_and_of_each_modality(engine: Engine) -> None:

@@ -1,6 +1,6 @@
 """The store: stores of earlier formats (tests/golden/store-N.sql), and how SQLite is used."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -8,11 +8,12 @@ from typing import Final
 import apsw
 import pytest
 
-from epistream.indexer import positions
+from epistream.indexer import positions, views
 from epistream.indexer.engine import Engine
 from epistream.indexer.feed import Wish
+from epistream.indexer.journal import Entry
 from epistream.indexer.model import Place
-from epistream.indexer.store import FILE, Store, check
+from epistream.indexer.store import CHECKING, FILE, Store, check
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.v1 import namespace_service_pb2 as ns_pb
@@ -121,6 +122,43 @@ def test_what_finds_no_memory_is_not_written_and_may_be_tried_again(tmp_path: Pa
         [receipt] = receipts
         assert (receipt.outcome, receipt.revision, receipt.earlier) == (pb.OUTCOME_ADMITTED, 1, False)
         assert check(engine.store) == []
+
+
+def test_a_check_makes_the_views_in_a_file_that_nobody_else_reads_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in memory: there views may be larger than that."""
+    seen: list[tuple[Path, int]] = []
+    apply = views.apply
+
+    def looked_at(connection: apsw.Connection, entries: Sequence[Entry]) -> None:
+        file = Path(connection.filename)
+        seen.append((file, file.parent.stat().st_mode & 0o777))
+        apply(connection, entries)
+
+    with closing(open_engine(tmp_path)) as engine:
+        commit(engine, submission("A fact.", id="1"))
+        monkeypatch.setattr(views, "apply", looked_at)
+        left = tmp_path / CHECKING / "left"  # by one that was killed
+        left.parent.mkdir()
+        left.touch()
+        assert check(engine.store) == []
+        assert seen == [(tmp_path / CHECKING / FILE, 0o700)]
+        assert not left.parent.exists()
+
+
+def test_a_check_that_finds_no_space_says_so_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_connection: apsw.Connection, _entries: Sequence[Entry]) -> None:
+        raise apsw.FullError("database or disk is full")
+
+    with closing(open_engine(tmp_path)) as engine:
+        commit(engine, submission("A fact.", id="1"))
+        monkeypatch.setattr(views, "apply", full)
+        with pytest.raises(Unavailable, match="there is no space"):
+            check(engine.store)
+        assert not (tmp_path / CHECKING).exists()
 
 
 def test_a_sqlite_that_corrupts_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def test_what_is_ahead_has_room_where_the_others_have_none() -> None:
             correction = writer.submit_batch(batch("correction"), ahead=True, wait=True)
         assert ids(correction.result(PATIENCE_SECONDS)) == ["correction"]
         assert writer.submit_batch(batch("last")).result(PATIENCE_SECONDS)
-    assert writer.waiting_bytes == 0
+    assert writer.waiting_bytes == (0, 0)
     assert commits.groups == [["held"], ["correction"], [*"fills"], ["last"]]
 
 
@@ -213,7 +213,7 @@ def test_a_cancelled_batch_leaves_the_queue_at_once() -> None:
             writer.submit_batch(batch("one more"))
     kept.result(PATIENCE_SECONDS)
     assert commits.groups == [["held"], ["kept"]]
-    assert writer.waiting_bytes == 0
+    assert writer.waiting_bytes == (0, 0)
 
 
 def test_a_bug_fails_its_group_without_telling_of_the_inside_and_the_next_goes_on() -> None:

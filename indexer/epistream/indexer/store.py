@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import logging
 import queue
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -42,6 +43,8 @@ ANEW: Final = "store.sqlite.new"
 """The file that is written in its place (repair.py), until it stands there."""
 DAMAGED: Final = "store.sqlite.damaged"
 """What it is called where it was written anew."""
+CHECKING: Final = "checking"
+"""The folder beside it, while the views are checked: they are made anew there."""
 
 PAGE_BYTES: Final = 8192
 """An entry with a vector of 384 dimensions is about 2.5 kB: three share a page, where of 4,096 bytes each takes one."""
@@ -318,8 +321,12 @@ def check(store: Store) -> list[str]:
     """What is wrong with a store, as sentences that say what to do; nothing when all is well. Reads everything.
 
     Verifies what is true: the journal, by its chain and its dense revisions, the positions and the dead letters; then
-    the file. If these are well, it applies the whole journal to empty views in memory and compares: the views must be
-    what the journal makes.
+    the file. If these are well, it applies the whole journal to empty views, in a file beside the store that is gone
+    afterwards, and compares: the views must be what the journal makes.
+
+    Raises:
+        Unavailable: there is no space for these.
+        Broken: the disk refuses.
     """
     damage = damage_of_truth(store)
     if damage:
@@ -402,17 +409,43 @@ def _known_to_others(store: Store) -> Iterator[int]:
 
 
 def _check_views(store: Store) -> list[str]:
-    rebuilt = apsw.Connection(":memory:")
-    rebuilt.execute(views.SCHEMA)
-    after = 0
-    while page := store.journal.read(after, journal.PAGE):
-        views.apply(rebuilt, page)
-        after = page[-1].sequence
-    return [
-        f"the view {table} is not what the journal makes: rebuild it"
-        for table in views.TABLES
-        if _table_digest(store.writer, table) != _table_digest(rebuilt, table)
-    ]
+    with _scratch(store.path.with_name(CHECKING)) as rebuilt:
+        rebuilt.execute(views.SCHEMA)
+        after = 0
+        while page := store.journal.read(after, journal.PAGE):
+            views.apply(rebuilt, page)
+            after = page[-1].sequence
+        return [
+            f"the view {table} is not what the journal makes: rebuild it"
+            for table in views.TABLES
+            if _table_digest(store.writer, table) != _table_digest(rebuilt, table)
+        ]
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[apsw.Connection]:
+    """An empty database, in a transaction, in a folder of its own for our eyes only, which is gone afterwards.
+
+    Raises:
+        Unavailable: there is no space.
+        Broken: the disk refuses.
+    """
+    shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise disk.of_system(error, folder) from error
+    try:
+        with contextlib.closing(apsw.Connection(str(folder / FILE))) as connection, disk.translated(folder, connection):
+            # Nobody reads it after a crash, so nothing waits for the disk; memory is used up to the cache's bound.
+            connection.pragma("page_size", PAGE_BYTES)
+            connection.pragma("journal_mode", "MEMORY")
+            connection.pragma("synchronous", "OFF")
+            connection.pragma("cache_size", -CACHE_KIBIBYTES)
+            connection.execute("BEGIN")
+            yield connection
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def rebuild(store: Store, opening: Opening | None = None) -> int:

@@ -43,6 +43,8 @@ class Panel:
     """From here on it is red: the objective, a limit."""
     least: float | None = None
     """Below it is red."""
+    signed: bool = False
+    """Whether it may be below 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,8 @@ def _defaults(panel: Panel) -> dict[str, Any]:
     limited = panel.most is not None or panel.least is not None
     defaults: dict[str, Any] = {"unit": panel.unit, "thresholds": {"mode": "absolute", "steps": _steps(panel)}}
     if panel.kind == "timeseries":
-        defaults["min"] = 0
+        if not panel.signed:
+            defaults["min"] = 0
         defaults["custom"] = {
             "drawStyle": "line",
             "lineWidth": 1,

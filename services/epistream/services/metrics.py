@@ -25,10 +25,10 @@ from prometheus_client import (
 
 from epistream.indexer.commit import submitted_us
 from epistream.indexer.model import Embedded, Malformed, record_of
+from epistream.services.security.rules import RULES
 from epistream.v1 import knowledge_pb2 as pb
 
 _DENIALS: Final = ("unauthenticated", "permission_denied")
-# These are there from the start, at 0: of a sample that begins with 1 Prometheus sees no increase.
 _REFUSING: Final = (
     pb.REASON_INVALID,
     pb.REASON_MALFORMED,
@@ -38,6 +38,8 @@ _REFUSING: Final = (
     pb.REASON_UNKNOWN_ITEM,
     pb.REASON_ORIGIN_NOT_CARRIED,
 )
+_FAILING: Final = ("INTERNAL", "UNKNOWN", "DATA_LOSS")
+"""Of each method: what no caller can cause."""
 _SECURITY_PARTS: Final = ("access_file", "tls_files", "audit")
 
 _LATENCIES_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -61,8 +63,6 @@ class Metrics:
         )
         self.review_decisions: Final = self._counter("review_decisions", "Reviews that people decided.", "outcome")
         self.dead_letters: Final = self._counter("dlq", "Refused submissions.", "reason")
-        for reason in _REFUSING:
-            self.dead_letters.labels(_short(pb.Reason.Name(reason)))
         self.freshness: Final = self._histogram("freshness_seconds", "From submitted to searchable.")
         self.commit_duration: Final = self._histogram(
             "ingest_commit_duration_seconds", "How long groups took from matching until they were searchable."
@@ -87,8 +87,6 @@ class Metrics:
         self.security_errors: Final = self._counter(
             "security_errors", "Times that a part of the security could not do its work.", "part"
         )
-        for part in _SECURITY_PARTS:
-            self.security_errors.labels(part)
         self.collapse_windows: Final = self._counter(
             "collapse_windows", "Windows of synthetic knowledge that were looked at.", "result"
         )
@@ -107,6 +105,17 @@ class Metrics:
         Info("epistream_build", "What is running.", registry=self.registry).info({"version": version("epistream")})
         for of_the_process in (ProcessCollector, PlatformCollector, GCCollector):
             of_the_process(registry=self.registry)
+        self._begin_at_0()
+
+    def _begin_at_0(self) -> None:
+        """What an alert has to see the first time: of a sample that begins with 1 Prometheus sees no increase."""
+        for method in RULES:
+            for code in _FAILING:
+                self.grpc_requests.labels(method, code)
+        for reason in _REFUSING:
+            self.dead_letters.labels(_short(pb.Reason.Name(reason)))
+        for part in _SECURITY_PARTS:
+            self.security_errors.labels(part)
 
     def insecure(self, what: str) -> None:
         """A caller was denied, or a part of the security failed, as `security.guard`, `tls` and `audit` call it."""

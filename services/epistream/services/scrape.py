@@ -112,8 +112,9 @@ class ServiceCollector(Collector):
         yield from self._of_reviews()
         yield from self._of_signals()
         yield from self._of_the_store()
-        yield _gauge("writer_waiting_bytes", "What waits to be written.", self._writer.waiting_bytes)
-        yield _gauge("writer_waiting_max_bytes", "How much may wait to be written.", self._writer.waiting_bytes_max)
+        # The bound is each lane's, so that is near it where the fuller one is.
+        yield _gauge("writer_waiting_bytes", "What waits in the fuller lane.", max(self._writer.waiting_bytes))
+        yield _gauge("writer_waiting_max_bytes", "How much may wait in each lane.", self._writer.waiting_bytes_max)
         pending = self._engine.outbox.count() if self._with_outbox else 0
         yield _gauge("outbox_pending", "Messages that Kafka has not yet.", pending)
         yield _gauge("encoder_ready", "1 when the encoder is loaded.", int(self._encoder_ready()))

@@ -171,9 +171,9 @@ class Writer:
         return job.future
 
     @property
-    def waiting_bytes(self) -> int:
-        """How much waits to be written, or is being written. Any thread."""
-        return self._ahead.waiting_bytes + self._others.waiting_bytes
+    def waiting_bytes(self) -> tuple[int, int]:
+        """How much waits to be written, or is being written: of what goes ahead, and of all else. Any thread."""
+        return self._ahead.waiting_bytes, self._others.waiting_bytes
 
     @property
     def _closed(self) -> bool:

@@ -19,10 +19,9 @@ Object = dict[str, Any]
 
 
 def overlays() -> list[Path]:
-    """Every folder that can be applied: the overlays and the examples."""
-    return sorted(
-        path.parent for place in ("overlays", "examples") for path in K8S.glob(f"{place}/*/kustomization.yaml")
-    )
+    """Every folder that can be applied: the overlays, the examples, and the namespace before them."""
+    places = ("overlays/*", "examples/*", "namespace")
+    return sorted(path.parent for place in places for path in K8S.glob(f"{place}/kustomization.yaml"))
 
 
 @cache

@@ -60,6 +60,8 @@ class Kubectl:
             kind, slash, name = word.partition("/")
             if slash and re.fullmatch(r"[a-z]+", kind):
                 yield kind.removesuffix("s"), name
+        if verb == "logs" and words and "/" not in words[0]:
+            yield "pod", words[0]
         if verb in _OBJECT_VERBS and words and "/" not in words[0]:
             yield words[0].removesuffix("s"), words[1] if len(words) > 1 else ""
 

@@ -14,7 +14,9 @@ READY: Final = "epistream.v1.KnowledgeService"
 _DRAIN_SECONDS: Final = float(Settings.model_fields["drain_seconds"].default)
 _INDEX_VARIABLE: Final = "EPISTREAM_INSTANCE_INDEX"
 _INDEX: Final = {"fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}}
-_CLUSTER_WIDE: Final = frozenset({"Namespace", "PriorityClass"})
+_STABLE_INSTANCE: Final = {"sourceLabels": ["__meta_kubernetes_pod_name"], "targetLabel": "instance"}
+_NAMESPACE: Final = "epistream"
+"""That of k8s/namespace."""
 
 
 @everywhere
@@ -171,17 +173,13 @@ def _container_port(pod: Pod, port: int | str) -> int | None:
 
 
 @everywhere
-def namespace_is_restricted(cluster: Cluster) -> Iterator[Finding]:
-    """The API server refuses pods that ask for more; and nothing is anywhere else."""
-    ours = {item["metadata"]["name"] for item in cluster.of("Namespace")}
-    if not ours:
-        yield None, "expected a Namespace"
-    for item in cluster.of("Namespace"):
-        if item["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce") != "restricted":
-            yield item, "expected pod-security.kubernetes.io/enforce: restricted"
+def namespace_outlives_the_workload(cluster: Cluster) -> Iterator[Finding]:
+    """Whoever deletes an overlay deletes what is in it: a Namespace, with every claim; and nothing is elsewhere."""
     for item in cluster.objects:
-        if item["kind"] not in _CLUSTER_WIDE and namespace_of(item) not in ours:
-            yield item, f"expected a namespace among {sorted(ours)}, found {namespace_of(item)!r}"
+        if item["kind"] == "Namespace":
+            yield item, "expected it in no overlay, as k8s/namespace: deleted with it, it takes the store along"
+        elif item["kind"] != "PriorityClass" and namespace_of(item) != _NAMESPACE:
+            yield item, f"expected the namespace {_NAMESPACE}, found {namespace_of(item)!r}"
 
 
 @everywhere
@@ -264,13 +262,17 @@ def is_backed_up(cluster: Cluster) -> Iterator[Finding]:
 
 @production
 def is_watched(cluster: Cluster) -> Iterator[Finding]:
-    """Prometheus reads its metrics, by TLS and with a token, and has rules for them; Grafana finds the dashboards."""
+    """Prometheus reads its metrics, by TLS and with a token, as those of a pod whatever its address, and has rules for
+    them; Grafana finds the dashboards.
+    """
     if not cluster.of("ServiceMonitor"):
         yield None, "expected a ServiceMonitor"
     for item in cluster.of("ServiceMonitor"):
         for endpoint in item["spec"]["endpoints"]:
             if endpoint.get("scheme") != "https" or "authorization" not in endpoint:
                 yield item, "expected https and an authorization"
+            if _STABLE_INSTANCE not in endpoint.get("relabelings", []):
+                yield item, f"its series would end with each pod: expected {_STABLE_INSTANCE} among its relabelings"
     if not any("alert" in rule for item in cluster.of("PrometheusRule") for rule in _rules(item)):
         yield None, "expected a PrometheusRule with alerts"
     boards = [item for item in cluster.of("ConfigMap") if any(name.endswith(".json") for name in item.get("data", {}))]

@@ -30,8 +30,8 @@ DASHBOARD: Final = Dashboard(
                 ),
                 Panel(
                     "Waiting to be written",
-                    "Of what may wait. At the limit calls are turned away with RESOURCE_EXHAUSTED, and Kafka is read"
-                    " more slowly.",
+                    "In the fuller lane, of what may wait in each. At the limit calls are turned away with"
+                    " RESOURCE_EXHAUSTED, and Kafka is read more slowly.",
                     "bytes",
                     (
                         Query(max_of("epistream_writer_waiting_bytes"), "waiting"),

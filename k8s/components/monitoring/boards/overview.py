@@ -190,6 +190,7 @@ DASHBOARD: Final = Dashboard(
                     " which end is the worse one.",
                     "short",
                     one(max_of("epistream_signal", "namespace, cell, signal"), "{{namespace}}: {{cell}}: {{signal}}"),
+                    signed=True,
                 ),
                 Panel(
                     "Their intervals",
@@ -205,6 +206,7 @@ DASHBOARD: Final = Dashboard(
                             "{{namespace}}: {{cell}}: {{signal}}: high",
                         ),
                     ),
+                    signed=True,
                 ),
                 Panel(
                     "Without a value, and to look at",
@@ -259,11 +261,10 @@ DASHBOARD: Final = Dashboard(
                 ),
                 Panel(
                     "Certificate ends in",
-                    "0 where the service has none.",
+                    "0 where the service has none; below 0 it has ended.",
                     "s",
-                    one(
-                        or_none(f"min ({of('epistream_tls_certificate_not_after_timestamp_seconds')}) - time()"), "left"
-                    ),
+                    one(or_none(f"min ({of(_NOT_AFTER)}) - time()"), "left"),
+                    signed=True,
                 ),
             ),
         ),

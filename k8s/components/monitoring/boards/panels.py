@@ -16,7 +16,7 @@ FRESHNESS: Final = Panel(
 SENT: Final = Panel(
     "Committed to sent",
     "From a change's commit until the message with it was handed to gRPC. What grows here is the event loop's or the"
-    " readers' work. Consumers that never acknowledge raise it by up to 150 ms: they are sent to less often.",
+    " readers' work. Consumers that never acknowledge raise it by up to 0.6 s: they are sent to less often.",
     "s",
     quantiles("epistream_push_latency_seconds"),
     most=1.0,
