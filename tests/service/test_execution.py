@@ -65,6 +65,15 @@ PASSING = {
     "a comparison": (SQUARE, asserts("assert f(2) == 4", "assert f(3) == 9")),
     "a check": (SQUARE, pb.Tests(language="python", check="def check(c):\n    assert c(3) == 9", entry_point="f")),
     "cases of a function": (SQUARE, cases(("[2]", "4"), ("[-3]", "9"), entry_point="f")),
+    "cases of a method": (
+        "class Solution:\n    def f(self, x):\n        return x * x\n",
+        pb.Tests(
+            language="python",
+            setup="f = Solution().f",
+            entry_point="f",
+            cases=[pb.TestCase(input="[2]", output="4"), pb.TestCase(input="[-3]", output="9")],
+        ),
+    ),
     "cases of a script": (
         "for line in open(0):\n    print(int(line) ** 2, '')\n",
         cases(("2\n3\n", "4\n9"), ("-5\n", "25\n\n")),
