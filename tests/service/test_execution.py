@@ -19,6 +19,10 @@ from tests.support.sandbox import real_verifier
 
 SQUARE = "def f(x):\n    return x * x\n"
 STRICT = "def f(x):\n    assert x > 2, 'too small'\n    return x * x\n"
+AT_ITS_END = (
+    "import sys, io, atexit\nsys.stdout = io.StringIO()\n"
+    "atexit.register(lambda: sys.__stdout__.write(sys.stdout.getvalue()))\nprint(int(input()) ** 2)\n"
+)
 POINT = """
 class Point:
     def __init__(self, x, y): self.x, self.y = x, y
@@ -61,9 +65,30 @@ PASSING = {
     "a comparison": (SQUARE, asserts("assert f(2) == 4", "assert f(3) == 9")),
     "a check": (SQUARE, pb.Tests(language="python", check="def check(c):\n    assert c(3) == 9", entry_point="f")),
     "cases of a function": (SQUARE, cases(("[2]", "4"), ("[-3]", "9"), entry_point="f")),
+    "cases of a method": (
+        "class Solution:\n    def f(self, x):\n        return x * x\n",
+        pb.Tests(
+            language="python",
+            setup="f = Solution().f",
+            entry_point="f",
+            cases=[pb.TestCase(input="[2]", output="4"), pb.TestCase(input="[-3]", output="9")],
+        ),
+    ),
     "cases of a script": (
         "for line in open(0):\n    print(int(line) ** 2, '')\n",
         cases(("2\n3\n", "4\n9"), ("-5\n", "25\n\n")),
+    ),
+    "a script that ends with exit": ("print(int(input()) ** 2)\nexit()\n", cases(("2", "4"), ("3", "9"))),
+    "a script that quits with 0": ("print(int(input()) ** 2)\nquit(0)\n", cases(("2", "4"), ("3", "9"))),
+    "a script that writes when it ends": (AT_ITS_END, cases(("2", "4"), ("3", "9"))),
+    "a script that writes when it ends early": (f"{AT_ITS_END}raise SystemExit\n", cases(("2", "4"), ("3", "9"))),
+    "a script that puts another output before its own": (
+        "import sys, io\nprint(int(input()) ** 2)\nsys.stdout = io.StringIO()\n",
+        cases(("2", "4"), ("3", "9")),
+    ),
+    "a script that closes its output": (
+        "import sys\nprint(int(input()) ** 2)\nsys.stdout.close()\n",
+        cases(("2", "4"), ("3", "9")),
     ),
     "a setup": (SQUARE, asserts("assert isclose(f(0.1), 0.01)", "assert f(2) == 4", setup="from math import isclose")),
     "what the program imports": ("import math\n" + SQUARE, asserts("assert math.isclose(f(0.1), 0.01)")),
@@ -136,6 +161,13 @@ FAILING = {
     ),
     "a case": (SQUARE, cases(("[2]", "4"), ("[3]", "8"), entry_point="f"), Verdict.FAIL, ["cases[1]"]),
     "a script's case": ("print(input())", cases(("a", "a"), ("b", "c")), Verdict.FAIL, ["cases[1]"]),
+    "a script that exits with 1": ("print(4)\nexit(1)", cases(("", "4")), Verdict.ERROR, ["cases[0]"]),
+    "a script that fails, and writes when it ends": (
+        f"{AT_ITS_END}1 / 0\n",
+        cases(("2", "4")),
+        Verdict.ERROR,
+        ["cases[0]"],
+    ),
     "a script that crashes": ("print(4)\n1 / 0", cases(("", "4")), Verdict.ERROR, ["cases[0]"]),
     "an exception": ("def f(x):\n    return 1 / 0\n", asserts("assert f(2) == 4"), Verdict.ERROR, ["asserts[0]"]),
     "an assertion of the program's own": (STRICT, asserts("assert f(2) == 4"), Verdict.ERROR, ["asserts[0]"]),

@@ -11,6 +11,8 @@ import pytest
 
 from epistream.clients import Credentials
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns
+from epistream.wire.errors import Resync
 from tests.support.certificates import Authority, put
 from tests.support.cli import clean_environment
 from tests.support.code_namespace import (
@@ -62,6 +64,20 @@ def service(tmp_path: Path) -> Iterator[RunningService]:
 def code(service: RunningService) -> Iterator[CodeNamespace]:
     with CodeNamespace(service.address) as namespace:
         yield namespace
+
+
+def test_what_a_head_depends_on_is_there_also_where_its_own_revision_is_not_kept_any_more(
+    service: RunningService,
+) -> None:
+    with CodeNamespace(service.address, policy=ns.Policy(retained_revisions=1)) as code:
+        code.submit("add", ADD, *ADDS)
+        code.submit("total", TOTAL, *TOTALS, derived_from=["add"])
+        for name in "abc":
+            code.submit(name, f"{name} = 1\n", tests=pb.Tests(language="go", asserts=["x"]))
+        with pytest.raises(Resync):
+            code.client.get("programs", "add", as_of=2)
+        run_executor(service.address)
+        assert code.verdicts("total") == ["verified"]
 
 
 def test_r27_each_version_gets_its_verdict_as_feedback(service: RunningService, code: CodeNamespace) -> None:

@@ -371,6 +371,9 @@ SCRIPTS: Final = {
     "ends_by_a_signal": f"import signal\n{_RIGHT}signal.setitimer(signal.ITIMER_REAL, 0.01)\nwhile True: pass\n",
     "answers_and_fails": f"{_RIGHT}raise SystemExit(1)\n",
     "answers_and_aborts": f"import os\n{_RIGHT}os.abort()\n",
+    "runs_on_at_its_end": f"import atexit\n{_RIGHT}@atexit.register\ndef f():\n    while True: pass\n",
+    "floods_at_its_end": "import atexit\n@atexit.register\ndef f():\n    while True: print('4' * 1000)\n",
+    "fails_and_raises_at_its_end": (f"import atexit, sys\natexit.register(sys.exit, 0)\n{_RIGHT}raise SystemExit(1)\n"),
     "answers_twice": f"{_RIGHT}print('verified')\n",
     "writes_to_what_it_reads_from": "import os\nos.write(0, b'4')\nos.write(1, b'verified')\n",
 }

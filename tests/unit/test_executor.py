@@ -44,7 +44,7 @@ class Runs:
     def __init__(self) -> None:
         self.ends = {revision: asyncio.get_running_loop().create_future() for revision in (1, 2, 3)}
 
-    async def of_version(self, change: pb.Change, _: Beside) -> Assessed:
+    async def of_version(self, change: pb.Change, _: Beside, __: int) -> Assessed:
         await self.ends[change.revision]
         return Assessed(Subject.of_change(change), Judged(Result(verdict=Verdict.VERIFIED, reason="")), Survival())
 

@@ -1,13 +1,20 @@
 """What the tests of held code decide, and what is left to people."""
 
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from epistream.services.execution.assessing import Assessed
-from epistream.services.execution.held import ruling
-from epistream.services.execution.judging import Judged, Survival
+from epistream.services.execution.assessing import Assessed, Place
+from epistream.services.execution.held import HeldCode, ruling
+from epistream.services.execution.judging import Beside, Judged, Survival
 from epistream.services.execution.opinions import Subject
 from epistream.services.execution.verdict import Result, Verdict
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns
+from epistream.v1 import review_service_pb2 as api
 
 SUBJECT = Subject.of_change(pb.Change(item_id="add", version=2))
 
@@ -33,3 +40,75 @@ def test_what_may_be_the_tests_fault_is_left_to_people(verdict: Verdict) -> None
 @pytest.mark.parametrize("survival", [Survival(("total",), {"total": "fail"}), Survival(("total",), left_out=1)])
 def test_what_breaks_a_dependant_or_may_break_one_that_was_not_run_is_left_to_people(survival: Survival) -> None:
     assert ruled(Verdict.VERIFIED, survival) is None
+
+
+class Reviewed:
+    """One review of code that is derived from `add`, and what was done about it."""
+
+    def __init__(self) -> None:
+        submission = pb.Submission(provenance=pb.Provenance(derived_from=["add"]))
+        self.review = api.Review(namespace="n", review_id=7, item_id="total", submission=submission)
+        self.done: list[str] = []
+
+    async def namespace(self, _: str) -> ns.Namespace:
+        return ns.Namespace(policy=ns.Policy(verify_code=True), held_count=1 - len(self.done))
+
+    async def reviews(self, *_: Any, **__: Any) -> Any:
+        return SimpleNamespace(reviews=[self.review], next_page_token="")
+
+    async def claim(self, _: str, __: int, seconds: int = 900) -> None:
+        self.review.claim.reviewer = "executor" if seconds else ""
+        if not seconds:
+            self.done.append("left")
+
+    async def admit(self, *_: Any) -> None:
+        self.done.append("admitted")
+
+    async def reject(self, *_: Any) -> None:
+        self.done.append("rejected")
+
+
+class Assessing:
+    """Finds one verdict after the other; `meanwhile` happens while the first is run."""
+
+    def __init__(self, verdicts: list[Verdict], meanwhile: Callable[[], None]) -> None:
+        self.verdicts, self.meanwhile = verdicts, meanwhile
+        self.runs: list[tuple[int, str]] = []
+
+    async def of_held(self, subject: Subject, _: Beside, revision: int, because: str) -> Assessed:
+        if not self.runs:
+            self.meanwhile()
+        self.runs.append((revision, because))
+        result = Result(verdict=self.verdicts[len(self.runs) - 1], reason="")
+        return Assessed(subject, Judged(result), Survival())
+
+
+def reviewed(verdicts: list[Verdict], changed: str) -> tuple[list[str], list[tuple[int, str]]]:
+    """What is done about it, and how it was run, where an item changes while it is run the first time."""
+    service: Any = Reviewed()
+    assessing: Any = Assessing(verdicts, lambda: held.take(pb.Change(item_id=changed, version=2, revision=6)))
+    held = HeldCode(Place("", "n"), service, service, assessing, lambda _: None)
+
+    async def twice() -> None:
+        for revision in (5, 6):
+            await held.review(revision, asyncio.Semaphore(1))
+
+    asyncio.run(twice())
+    return service.done, assessing.runs
+
+
+@pytest.mark.parametrize("first", [Verdict.FAIL, Verdict.ERROR])
+def test_what_is_run_while_what_it_is_derived_from_changes_is_run_again(first: Verdict) -> None:
+    done, runs = reviewed([first, Verdict.VERIFIED], "add")
+    assert done == ["admitted"]
+    assert runs == [(5, ""), (6, "add version 2")]
+
+
+def test_what_is_run_while_something_else_changes_is_decided_at_once() -> None:
+    assert reviewed([Verdict.FAIL], "mul") == (["rejected"], [(5, "")])
+    assert reviewed([Verdict.ERROR], "mul") == (["left"], [(5, "")])
+
+
+def test_what_passes_while_what_it_is_derived_from_changes_is_let_in() -> None:
+    """As a version it is run again anyhow."""
+    assert reviewed([Verdict.VERIFIED], "add") == (["admitted"], [(5, "")])

@@ -93,6 +93,15 @@ def test_context_is_the_share_of_internal_imports_that_are_known() -> None:
     assert code.context(window(file("o/r", "a.py", "import os\n"))).value is None
 
 
+def test_a_module_that_is_not_known_is_not_its_package() -> None:
+    files = [
+        file("o/r", "pack/__init__.py", "VALUE = 1\n"),
+        file("o/r", "uses.py", "import pack.lost\nimport pack\nfrom pack import VALUE\n"),
+    ]
+    found = code.context(window(*files))
+    assert (found.value, found.items) == (2 / 3, 3)
+
+
 def test_the_path_of_a_file_comes_from_its_id_or_its_source() -> None:
     assert source.path_in("o/r", file("o/r", "a/b.py", "")) == "a/b.py"
     stack = program("the-stack:9f", "")
@@ -146,6 +155,15 @@ def test_span_counts_the_program_its_repositorys_modules_and_its_parents() -> No
     ]
     found = code.span(window(*changes))
     assert (found.value, found.items) == ((3 + 1) / 2, 2)
+
+
+def test_span_counts_modules_and_not_what_is_imported_from_them() -> None:
+    uses = "from pack.known import f, g\nfrom pack.lost import h, i\nfrom pack import known, other\nimport pack.known\n"
+    changes = [
+        *(file("o/r", f"pack/{name}.py", "x = 1\n") for name in ("known", "other")),
+        together("codex:o/r/uses.py", uses, attributes={"repository": "o/r"}),
+    ]
+    assert code.span(window(*changes)).value == 1 + 3
 
 
 def test_levels_of_tests() -> None:

@@ -113,13 +113,28 @@ def test_each_rater_is_compared_with_the_majority_of_the_others() -> None:
     changes = [change(name, name * 3, pb.ORIGIN_EXPERT) for name in "abcd"]
     agreed = preference.agreement(preference.preferences(window(*changes, said=told)))
     # r1's others tie, 1 to 1; so do r2's; r3 has both against. Nobody else judged c and d.
-    assert agreed == {"r3": 0.0}
+    assert agreed == {("", "r3"): 0.0}
     fourth = [*told, preferred("a", "b", "r4")]
     figure = preference.rater_agreement(window(*changes, said=fourth))
     assert figure.value == pytest.approx((1 + 1 + 1 + 0) / 4)
     assert figure.parts[0] == ("r3", 0.0)
     alone = preference.rater_agreement(window(*changes, said=told[:1]))
     assert alone.value is None
+
+
+def by(producer: str, told: Said) -> Said:
+    """What a rater of this producer says."""
+    told.submission.provenance.producer = producer
+    return told
+
+
+def test_raters_of_two_producers_with_the_same_name_are_two() -> None:
+    items = [change(name, name * 3, pb.ORIGIN_COLLABORATIVE) for name in "ab"]
+    told = [by("alice", preferred("a", "b")), by("bob", preferred("b", "a"))]
+    assert preference.rater_agreement(window(*items, said=told)).parts == (("r1", 0.0), ("r1", 0.0))
+    assert disagreement.vote_entropy(window(*items, said=told)).value == pytest.approx(math.log(2) / math.log(3))
+    answers = [by("alice", yes_or_no("a", True)), by("bob", yes_or_no("a", False))]
+    assert disagreement.vote_entropy(window(*items, said=answers)).value == pytest.approx(1.0)
 
 
 def votes(*answers: bool, aspect: str = "") -> Iterator[Said]:
@@ -190,6 +205,23 @@ def test_a_scale_of_which_only_one_step_is_a_number_has_no_spread() -> None:
     item = change("a", LONG, pb.ORIGIN_COLLABORATIVE)
     votes = [rated(0, "r1", (0, 1e-20)), rated(0, "r2", (0, 1e-20))]
     assert disagreement.vote_entropy(window(item, said=votes)).value is None
+
+
+def test_votes_on_two_scales_are_two_ways_of_judging() -> None:
+    item = change("a", LONG, pb.ORIGIN_COLLABORATIVE)
+    wide = [rated(score, f"w{score}", (1, 4)) for score in (1, 2, 3, 4)]
+    narrow = [rated(score, f"n{score}", (0, 1)) for score in (0, 1)]
+    for told in ([*wide, *narrow], [*narrow, *wide]):
+        assert disagreement.vote_entropy(window(item, said=told)).value == pytest.approx(1.0)
+    one_each = [rated(0, "r1", (0, 1)), rated(4, "r2", (1, 4))]
+    assert disagreement.vote_entropy(window(item, said=one_each)).value is None
+    shifted = disagreement.alpha(window(item, said=[*(rated(s, f"a{s}", (0, 1)) for s in (0, 1)), *_shifted()]))
+    assert shifted.value == pytest.approx(0.0)
+
+
+def _shifted() -> Iterator[Said]:
+    """Votes on a scale with as many steps, of which each is another number."""
+    yield from (rated(score, f"b{score}", (8, 9)) for score in (8, 9))
 
 
 def test_votes_on_scales_and_comparisons_count_among_what_can_be_voted() -> None:

@@ -1,5 +1,7 @@
 """What people wrote, showed or judged: the adapters of stage II."""
 
+import json
+
 import pytest
 
 from epistream.clients.sources.examples import EXAMPLES
@@ -76,3 +78,26 @@ def test_a_function_of_apps_has_its_arguments_and_result_as_json() -> None:
     (item,) = items("apps", shape("apps", "question"))
     assert item.tests.entry_point == "add"
     assert [(case.input, case.output) for case in item.tests.cases] == [("[1, 2]", "3")]
+
+
+def test_results_that_stand_each_in_a_list_of_its_own_are_taken_out_of_it() -> None:
+    """As the work's own judge takes them."""
+    record = shape("apps", "question")
+    for outputs, expected in (
+        ([[3], [4]], ["3", "4"]),
+        ([[[3]], [[]]], ["[3]", "[]"]),
+        ([[3], [4, 5]], ["[3]", "[4, 5]"]),
+        ([[3], 4], ["[3]", "4"]),
+    ):
+        said = {"fn_name": "add", "inputs": [[1, 2], [2, 2]], "outputs": outputs}
+        (item,) = items("apps", {**record, "input_output": json.dumps(said)})
+        assert [case.output for case in item.tests.cases] == expected
+
+
+def test_a_method_of_a_solution_of_apps_is_called_on_an_object() -> None:
+    record = shape("apps", "question")
+    method = "class Solution:\n    def add(self, a, b): return a + b"
+    as_function, as_method = items("apps", {**record, "solutions": json.dumps(["def add(a, b): return a + b", method])})
+    assert (as_function.tests.setup, as_method.tests.setup) == ("", "add = Solution().add")
+    assert as_method.tests.entry_point == "add"
+    assert as_method.tests.cases == as_function.tests.cases

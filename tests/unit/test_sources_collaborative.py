@@ -11,6 +11,7 @@ from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import BY_NAME
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.source_records import items, job_of, said, verdicts
+from tests.support.source_shapes import shape
 from tests.support.sources import csv_table
 
 
@@ -30,6 +31,20 @@ def test_wrong_solutions_are_negative_items_and_right_ones_are_not() -> None:
     assert (right.attributes["standing"], wrong.attributes["standing"]) == ("positive", "negative")
     assert wrong.tests.language == "cpp"
     assert [one.judged[0].score for one in verdicts("codecontests")] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("of_messages", "in_parquet", "site"),
+    [(0, 0, ""), (2, 2, "codeforces"), (4, 4, "codejam"), (6, 5, "atcoder"), (7, 6, "aizu"), (8, 7, "")],
+)
+def test_a_problem_s_site_goes_by_the_numbers_of_its_format(of_messages: int, in_parquet: int, site: str) -> None:
+    """Messages have no site of number 5; the class labels of the Parquet files have no gap."""
+    listed = {**EXAMPLES["codecontests"], "source": of_messages}
+    together = {**shape("codecontests", "solutions"), "name": listed["name"], "source": in_parquet}
+    for record in (listed, together):
+        first = items("codecontests", record)[0]
+        assert first.attributes.get("site", "") == site
+        assert first.item_id == f"codecontests:{site}{'/' if site else ''}1575_A. Doubling/0"
 
 
 def test_fitness_and_physics_are_verdicts_by_their_aspects() -> None:

@@ -36,6 +36,15 @@ def test_a_licence_that_nobody_knows_is_that_of_the_links() -> None:
     assert items("laion-5b", {**LINK, "LICENSE": "CC-BY-2.0"})[0].provenance.licence == "CC-BY-2.0"
 
 
+def test_another_text_of_an_image_is_another_item_and_the_same_one_is_not() -> None:
+    first, other, again = (
+        items("laion-5b", {**LINK, "TEXT": text, "similarity": similarity})[0]
+        for text, similarity in (("A fox", 0.3), ("Fox in the snow", 0.3), ("A fox", 0.31))
+    )
+    assert first.media.uri == other.media.uri
+    assert first.item_id == again.item_id != other.item_id
+
+
 def test_the_same_video_again_is_the_same_item() -> None:
     example = EXAMPLES["webvid-10m"]
     first, again = (items("webvid-10m", {**example, "name": name})[0] for name in ("Waves", "Waves at dusk"))

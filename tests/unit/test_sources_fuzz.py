@@ -172,6 +172,27 @@ def test_tests_that_do_not_fit_are_left_out_from_the_end_and_counted() -> None:
     assert len(made.tests.cases) > 400
 
 
+def test_a_test_that_is_too_long_is_left_out_alone() -> None:
+    work = next(work for work in WORKS if work.name == "codecontests")
+    made = submissions(work, {**EXAMPLES[work.name], "private_tests": [{"input": "x" * 300_000, "output": "y"}]})[0]
+    assert [case.input for case in made.tests.cases] == ["3\n", "-1\n"]
+    assert json.loads(MessageToJson(made))["details"]["tests_left_out"] == 1
+
+
+@pytest.mark.parametrize(("given_to_it", "inputs", "left_out"), [("x" * 300_000, [], 1), ("a\0b", ["a\0b"], None)])
+def test_where_no_test_fits_there_are_none_and_one_with_nul_fits(
+    given_to_it: str, inputs: list[str], left_out: int | None
+) -> None:
+    work = next(work for work in WORKS if work.name == "apps")
+    said = json.dumps({"inputs": [given_to_it], "outputs": ["1"]})
+    made = submissions(work, {**EXAMPLES[work.name], "input_output": said})[0]
+    made.namespace = "n"
+    assert violations(made) == ()
+    assert made.HasField("tests") == bool(inputs)
+    assert [case.input for case in made.tests.cases] == inputs
+    assert json.loads(MessageToJson(made)).get("details", {}).get("tests_left_out") == left_out
+
+
 @given(VALUES)
 def test_any_mapping_is_taken_or_refused(said: Any) -> None:
     with pytest.raises(WrongMapping):

@@ -51,6 +51,13 @@ def test_snippets_that_differ_in_line_ends_only_are_one_seed() -> None:
     assert list(other[1].provenance.derived_from) == [first[0].item_id]
 
 
+def test_solutions_of_two_languages_with_the_same_index_are_two_items() -> None:
+    """As the published file has them: it is nine files, one after the other."""
+    example = EXAMPLES["oss-instruct"]
+    ids = [items("oss-instruct", {**example, "lang": language})[1].item_id for language in ("python", "TypeScript")]
+    assert ids == ["oss-instruct:python/11", "oss-instruct:typescript/11"]
+
+
 def test_an_instruction_without_an_output_is_what_the_model_made(tmp_path: Path) -> None:
     """As Self-Instruct publishes `machine_generated_instructions.jsonl`."""
     record = {name: value for name, value in shape("self-instruct", "request_idx").items() if name != "metadata"}

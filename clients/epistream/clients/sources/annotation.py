@@ -121,7 +121,7 @@ def mbpp(record: Fields) -> Iterator[Draft]:
 
 
 def apps(record: Fields) -> Iterator[Draft]:
-    """A problem of APPS: each of its solutions is an item, with the problem's tests, outputs as they stand there.
+    """A problem of APPS: each of its solutions is an item, with the problem's tests.
 
     A problem without solutions, as many of the test half are, is an item itself.
     """
@@ -153,7 +153,7 @@ def apps(record: Fields) -> Iterator[Draft]:
             origin=pb.ORIGIN_EXPERT,
             modality=pb.MODALITY_CODE,
             source=source,
-            tests=tests,
+            tests=_tests_of(solution, tests),
             labels={"language": "python", "difficulty": difficulty, "problem": problem},
             details=rest,
         )
@@ -290,8 +290,24 @@ def _apps_tests(record: Fields) -> tuple[pb.Tests | None, dict[str, Json]]:
     fields = Fields(said, "input_output")
     entry_point = fields.maybe_name("fn_name")
     inputs, outputs = fields.raw("inputs"), fields.raw("outputs")
-    cases = pairs(inputs, outputs, "input_output", as_json=bool(entry_point))
+    expected = _unwrapped(outputs) if entry_point else outputs
+    cases = pairs(inputs, expected, "input_output", as_json=bool(entry_point))
     return given(cases, "python", entry_point), fields.rest()
+
+
+def _unwrapped(outputs: Json) -> Json:
+    """The results of a function; where each stands in a list of its own, without it, as the work's judge takes them."""
+    wrapped = isinstance(outputs, list | tuple) and all(isinstance(one, list) and len(one) == 1 for one in outputs)
+    return [one[0] for one in outputs] if wrapped else outputs
+
+
+def _tests_of(solution: str, tests: pb.Tests | None) -> pb.Tests | None:
+    """The problem's tests; of `class Solution` an object's method is called, as the work's judge does."""
+    if tests is None or not tests.entry_point or "class Solution" not in solution:
+        return tests
+    made = pb.Tests(setup=f"{tests.entry_point} = Solution().{tests.entry_point}")
+    made.MergeFrom(tests)
+    return made
 
 
 def _instruction(features: Fields) -> str:

@@ -1,7 +1,7 @@
 """Stage IV, collaboration: what people, models and programs made and judged together."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict, lineage
@@ -15,8 +15,10 @@ _SHARE: Final = re.compile(r"(\d{1,9})/(\d{1,9})(?:\W.*)?", re.DOTALL)
 _LANGUAGES: Final = {0: "unknown", 1: "python2", 2: "cpp", 3: "python", 4: "java"}
 """Of a solution of CodeContests, by its number; PYTHON is Python 2 there."""
 _NAMES: Final = {"UNKNOWN_LANGUAGE": 0, "PYTHON": 1, "CPP": 2, "PYTHON3": 3, "JAVA": 4}
-_SITES: Final = {1: "codechef", 2: "codeforces", 3: "hackerearth", 4: "codejam", 6: "atcoder", 7: "aizu"}
-"""Of a problem of CodeContests, by its `source`; names are unique within one."""
+_SITES: Final = ("", "codechef", "codeforces", "hackerearth", "codejam", "atcoder", "aizu")
+"""Of a problem of CodeContests, by its `source` in Parquet; names are unique within one."""
+_SITES_OF_MESSAGES: Final = (*_SITES[:5], "", *_SITES[5:])
+"""The messages leave 5 out."""
 _EXECUTOR: Final = "sandbox"
 
 
@@ -88,7 +90,7 @@ def code_contests(record: Fields) -> Iterator[Draft]:
     if record.has("sample"):
         yield from _sampled(record)
         return
-    site = _SITES.get(record.integer("source", 0, 100), "") if "source" in record else ""
+    site = _site(record)
     name = "/".join(filter(None, (site, record.name("name"))))
     prompt = record.words("description")
     by_kind = {kind: list(_cases(record, f"{kind}_tests")) for kind in ("public", "private", "generated")}
@@ -116,6 +118,13 @@ def code_contests(record: Fields) -> Iterator[Draft]:
         )
     for key, wrong in keys:
         yield _verdict_of_program(key, float(not wrong), "judge", "all tests")
+
+
+def _site(record: Fields) -> str:
+    """Where a problem is from; empty where that is not said. Parquet has lists of solutions' parts, and its numbers."""
+    sites = _SITES if isinstance(parsed(record, "solutions"), Mapping) else _SITES_OF_MESSAGES
+    number = record.integer("source", 0, 100) if "source" in record else 0
+    return sites[number] if number < len(sites) else ""
 
 
 def _sampled(record: Fields) -> Iterator[Draft]:

@@ -77,12 +77,13 @@ def laion(record: Fields) -> Iterator[Draft]:
 
     `similarity` is the cosine of CLIP ViT-B/32 where the text is English; of other languages it is another model's.
     """
-    url, language = record.address("URL"), record.maybe_name("LANGUAGE")
+    url, text, language = record.address("URL"), record.text("TEXT"), record.maybe_name("LANGUAGE")
     is_of_clip = "similarity" in record and language in ("", "en")
     size = {name.lower(): record.maybe_integer(name, 0) for name in ("WIDTH", "HEIGHT")}
     yield Item(
-        key=digest(url),
-        content=record.text("TEXT"),
+        # One image has other alternative texts elsewhere.
+        key=digest(url, text),
+        content=text,
         origin=pb.ORIGIN_CRAWLED,
         modality=pb.MODALITY_IMAGE,
         source=url,

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 
-from epistream.clients.sources.record import Fields, Json, UnreadableRecord, checked_text, shown
+from epistream.clients.sources.record import Fields, Json, UnreadableRecord, shown
 from epistream.v1 import knowledge_pb2 as pb
 
 
@@ -57,8 +57,7 @@ def _stream(value: Json, path: str) -> str:
     lines = value if isinstance(value, list | tuple) else [value]
     if not all(isinstance(line, str) for line in lines):
         raise UnreadableRecord(path, "a text or a list of lines", shown(value))
-    text = "\n".join(lines)
-    return checked_text(text, path) if text.strip() else text.replace("\0", "")
+    return "\n".join(lines)
 
 
 def _json(value: Json, path: str) -> str:

@@ -6,7 +6,6 @@ length and digest.
 """
 
 import hashlib
-import itertools
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -94,6 +93,8 @@ def _item(work: Work, item: Item, media_base: str) -> pb.Submission:
         made.tests.CopyFrom(item.tests)
         if left_out := _shorten(made.tests):
             details["tests_left_out"] = left_out
+        if not (made.tests.cases or made.tests.asserts or made.tests.check):
+            made.ClearField("tests")
     if details:
         made.details.update(_fitting(details))
     return made
@@ -187,15 +188,21 @@ def _duration(seconds: float) -> Duration:
 
 
 def _shorten(tests: pb.Tests) -> int:
-    """Leaves out the last tests until they fit into a submission; how many those are."""
+    """Leaves out the tests that do not fit into a submission beside the ones before; how many those are."""
     left_out = 0
     for kept in (tests.cases, tests.asserts):
         # Four bytes for the tag and the length of each.
         sizes = [4 + (len(one.encode()) if isinstance(one, str) else one.ByteSize()) for one in kept]
         room = TESTS_BYTES_MAX - max(tests.ByteSize() - sum(sizes) + 4 * len(sizes), 0)
-        fit = sum(size <= room for size in itertools.accumulate(sizes[:TESTS_MAX]))
-        left_out += len(sizes) - fit
-        del kept[fit:]
+        out, fit = [], 0
+        for at, size in enumerate(sizes):
+            if fit == TESTS_MAX or size > room:
+                out.append(at)
+            else:
+                fit, room = fit + 1, room - size
+        for at in reversed(out):
+            del kept[at]
+        left_out += len(out)
     if tests.ByteSize() > TESTS_BYTES_MAX:
         raise UnreadableRecord("tests", f"at most {TESTS_BYTES_MAX} bytes", str(tests.ByteSize()))
     return left_out

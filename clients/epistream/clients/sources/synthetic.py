@@ -90,7 +90,8 @@ def oss_instruct(record: Fields) -> Iterator[Draft]:
     language, seed = record.name("lang").lower(), record.text("seed")
     # Snippets that differ in line ends only are one item, which has to have one name.
     snippet = f"seed-{digest(canonical_code(seed))}"
-    key = str(record.integer("index", 0)) if "index" in record else record.digest()
+    # Each language is numbered from 0, and the published file has nine of them.
+    key = f"{language}/{record.integer('index', 0)}" if "index" in record else record.digest()
     problem, solution = record.text("problem"), record.text("solution")
     fingerprint = record.maybe_name("openai_fingerprint")
     labels = {"language": language}

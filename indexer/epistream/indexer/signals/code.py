@@ -1,7 +1,7 @@
 """The cells of code that a reader of sources can tell: diluted logic, missing context, how far a program reaches."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from epistream.indexer.signals import source
@@ -87,12 +87,13 @@ def context(window: Window) -> Figure:
         |internal imports that are resolved| / |internal imports|
 
     An import is internal when it is relative, or begins with a package or module of the files known of its repository.
+    Of `from a import b` the module is `a.b` where that is in the window, else `a`.
     Of the newest 500 programs. Range 0 to 1. Unit: share. Source: own, over Python's `ast`.
     """
     resolved = internal = 0
     for of_file in _internal_imports(window, _crawled(window)).values():
         internal += len(of_file)
-        resolved += sum(of_file.values())
+        resolved += sum(is_here for _, is_here in of_file.values())
     return share(resolved, internal, "no crawled Python imports from its own repository")
 
 
@@ -118,8 +119,9 @@ def span(window: Window) -> Figure:
     """
     programs = list(_programs(window, window.cell(pb.ORIGIN_COLLABORATIVE, pb.MODALITY_CODE)))
     imports = _internal_imports(window, programs)
+    modules = {place: {module for module, _ in of_file.values()} for place, of_file in imports.items()}
     found = [
-        1.0 + len(imports.get(place, {})) + sum(_is_code(window, parent) for parent in window.parents(place))
+        1.0 + len(modules.get(place, ())) + sum(_is_code(window, parent) for parent in window.parents(place))
         for place, _ in programs
     ]
     return mean(found, "no collaborative Python in the window: other languages are not parsed")
@@ -159,22 +161,33 @@ def _programs(window: Window, places: list[int]) -> Iterator[tuple[int, Parsed]]
             yield place, parsed
 
 
-def _internal_imports(window: Window, programs: list[tuple[int, Parsed]]) -> Mapping[int, Mapping[str, bool]]:
-    """Of each program the modules of its own repository that it imports, and whether each is in the window."""
+def _internal_imports(
+    window: Window, programs: list[tuple[int, Parsed]]
+) -> Mapping[int, Mapping[tuple[str, str], tuple[str, bool]]]:
+    """Of each program what it imports of its own repository: the module of each, and whether that is in the window."""
     modules: dict[str, set[str]] = defaultdict(set)
     for place in window.places(pb.MODALITY_CODE):
         repository, path = _file(window, place)
         if path.endswith(".py"):
             modules[repository].add(source.module_of(path))
-    found: dict[int, dict[str, bool]] = {}
+    found: dict[int, dict[tuple[str, str], tuple[str, bool]]] = {}
     for place, parsed in programs:
         repository, path = _file(window, place)
         if parsed.tree is not None and path:
             known = modules[repository]
             tops = {name.partition(".")[0] for name in known}
-            names = [name for name in source.imported(parsed.tree, path) if name.partition(".")[0] in tops]
-            found[place] = {name: name in known or name.rpartition(".")[0] in known for name in names}
+            imports = [
+                one for one in source.imported(parsed.tree, path) if (one[0] or one[1]).partition(".")[0] in tops
+            ]
+            found[place] = {one: _module(*one, known) for one in imports}
     return found
+
+
+def _module(base: str, name: str, known: Collection[str]) -> tuple[str, bool]:
+    """The module that is imported, and whether it is known."""
+    whole = ".".join(filter(None, (base, name)))
+    module = whole if whole in known else base or whole
+    return module, module in known
 
 
 def _file(window: Window, place: int) -> tuple[str, str]:

@@ -16,8 +16,10 @@ from epistream.indexer.signals.window import READ_MAX, Said, Window
 from epistream.v1 import knowledge_pb2 as pb
 
 Vote: TypeAlias = float
-_Unit: TypeAlias = tuple[int, str, str, str]
-"""Kind of judgement, aspect, item, and of a comparison the other item."""
+_Way: TypeAlias = tuple[int, str, tuple[float, float]]
+"""Kind of judgement, aspect and scale."""
+_Unit: TypeAlias = tuple[_Way, str, str]
+"""Way of judging, item, and of a comparison the other item."""
 
 _WAYS: Final = 3
 """A comparison ends with one item, the other, or a tie."""
@@ -37,7 +39,7 @@ def alpha(window: Window) -> Figure:
     first item. Range -1 to 1. Unit: alpha. Source: Krippendorff 2011; `agreement.alphas`.
     """
     found: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
-    for (kind, _, _), by_claim in sorted(_by_claim(window).items()):
+    for (kind, *_), by_claim in sorted(_by_claim(window).items()):
         level = Level.INTERVAL if kind == pb.FEEDBACK_KIND_RATING else Level.NOMINAL
         told = agreement.alphas(list(by_claim.values()), level) or ()
         for (claim, units), of_claim in zip(by_claim.items(), told, strict=False):
@@ -55,8 +57,8 @@ def vote_entropy(window: Window) -> Figure:
 
         H(votes) / ln K,   K: what can be voted: 2 for yes or no, 3 for a comparison, the steps of a scale of integers
 
-    Of what at least two raters judged in the same way and aspect. Range 0 to 1. Unit: share of the largest possible.
-    Source: Shannon 1948.
+    Of what at least two raters judged in the same way: a kind, an aspect and a scale. A rater is a producer and a name.
+    Range 0 to 1. Unit: share of the largest possible. Source: Shannon 1948.
     """
     units = _votes(window)
     found = [entropy(votes.values()) / math.log(kinds) for votes, kinds in units.values() if len(votes) > 1]
@@ -96,14 +98,14 @@ def _weighted(told: Sequence[tuple[float, int]]) -> float:
     return math.fsum(value * weight for value, weight in told) / sum(weight for _, weight in told)
 
 
-def _by_claim(window: Window) -> Mapping[tuple[int, str, int], Mapping[str, list[list[Vote]]]]:
+def _by_claim(window: Window) -> Mapping[_Way, Mapping[str, list[list[Vote]]]]:
     """The votes of each way of judging, unit by unit, by the first item of the claim; of at least two raters each."""
     judged = {unit: found for unit, found in _votes(window).items() if len(found[0]) > 1}
     claims = _claims(window, judged)
-    ways: defaultdict[tuple[int, str, int], defaultdict[str, list[list[Vote]]]] = defaultdict(lambda: defaultdict(list))
-    for (kind, aspect, item_id, _), (votes, kinds) in judged.items():
+    ways: defaultdict[_Way, defaultdict[str, list[list[Vote]]]] = defaultdict(lambda: defaultdict(list))
+    for (way, item_id, _), (votes, _) in judged.items():
         if item_id in claims:
-            ways[kind, aspect, kinds][claims[item_id]].append(list(votes.values()))
+            ways[way][claims[item_id]].append(list(votes.values()))
     return ways
 
 
@@ -112,7 +114,7 @@ def _claims(window: Window, judged: Iterable[_Unit]) -> Mapping[str, str]:
 
     Clusters are joined pair by pair: two that have a text in common are one.
     """
-    pairs = [(first, second) for _, _, first, second in judged]
+    pairs = [(first, second) for _, first, second in judged]
     named = {item_id for pair in pairs for item_id in pair if item_id}
     newest = sorted(named, key=lambda item_id: window.by_item[item_id])[-READ_MAX:]
     rows = window.vectors[[window.by_item[item_id] for item_id in newest]]
@@ -133,28 +135,31 @@ def _items(conflict: Conflict) -> Iterator[str]:
     yield from (party.item_id for party in conflict.parties if party.item_id and not party.gone)
 
 
-def _votes(window: Window) -> Mapping[_Unit, tuple[dict[str, Vote], int]]:
-    """The newest vote of each rater on each unit, and of how many kinds a vote can be."""
-    found: dict[_Unit, tuple[dict[str, Vote], int]] = {}
+def _votes(window: Window) -> Mapping[_Unit, tuple[dict[tuple[str, str], Vote], int]]:
+    """The newest vote of each rater, by producer and name, on each unit, and of how many kinds a vote can be."""
+    found: dict[_Unit, tuple[dict[tuple[str, str], Vote], int]] = {}
     for said in window.said:
         if said.feedback.rater_type != pb.RATER_TYPE_HUMAN:
             continue
         for unit, vote, kinds in _cast(said, window):
             votes, _ = found.setdefault(unit, ({}, kinds))
-            votes[said.feedback.rater] = vote
+            votes[said.rater] = vote
     return found
 
 
 def _cast(said: Said, window: Window) -> Iterator[tuple[_Unit, Vote, int]]:
     feedback = said.feedback
+    # Only a rating is on the scale that it names.
+    scale = (feedback.scale_min, feedback.scale_max) if feedback.kind == pb.FEEDBACK_KIND_RATING else (0.0, 0.0)
+    way = feedback.kind, feedback.aspect, scale
     judged = [one for one in feedback.judged if window.is_a(one.item_id, pb.MODALITY_TEXT)]
     if feedback.kind == pb.FEEDBACK_KIND_BINARY and judged:
-        yield (feedback.kind, feedback.aspect, judged[0].item_id, ""), judged[0].score, 2
+        yield (way, judged[0].item_id, ""), judged[0].score, 2
     elif feedback.kind == pb.FEEDBACK_KIND_RATING and judged:
         steps = feedback.scale_max - feedback.scale_min + 1
         if 2 <= steps <= _SCALE_STEPS_MAX and steps == int(steps) and judged[0].score == int(judged[0].score):
-            yield (feedback.kind, feedback.aspect, judged[0].item_id, ""), judged[0].score, int(steps)
+            yield (way, judged[0].item_id, ""), judged[0].score, int(steps)
     elif feedback.kind == pb.FEEDBACK_KIND_PAIRWISE and len(judged) == 2:
         first, second = sorted(judged, key=lambda one: one.item_id)
         vote = (first.place > second.place) - (first.place < second.place)
-        yield (feedback.kind, feedback.aspect, first.item_id, second.item_id), vote, _WAYS
+        yield (way, first.item_id, second.item_id), vote, _WAYS

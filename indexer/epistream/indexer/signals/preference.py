@@ -32,7 +32,8 @@ _STEEPEST: Final = 30.0
 class Preference:
     """Two items of which a rater preferred the first."""
 
-    rater: str
+    rater: tuple[str, str]
+    """As `Said.rater`."""
     better: str
     worse: str
 
@@ -88,7 +89,7 @@ def rater_agreement(window: Window) -> Figure:
         return missing("no pair of texts was judged by two raters")
     least = sorted(by_rater.items(), key=lambda rated: (rated[1], rated[0]))[:PARTS_MAX]
     value = math.fsum(by_rater.values()) / len(by_rater)
-    return Figure(value=value, items=len(by_rater), parts=tuple(least))
+    return Figure(value=value, items=len(by_rater), parts=tuple((name, agreed) for (_, name), agreed in least))
 
 
 def preferences(window: Window) -> list[Preference]:
@@ -114,16 +115,16 @@ def logistic(gaps: NDArray[np.float64]) -> tuple[float, float] | None:
     return None
 
 
-def agreement(preferred: Sequence[Preference]) -> Mapping[str, float]:
+def agreement(preferred: Sequence[Preference]) -> Mapping[tuple[str, str], float]:
     """Of each rater the share of their pairs on which they agree with the majority of the others; see above."""
-    votes: defaultdict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
+    votes: defaultdict[tuple[str, str], list[tuple[tuple[str, str], int]]] = defaultdict(list)
     for one in preferred:
         pair = (min(one.better, one.worse), max(one.better, one.worse))
         votes[pair].append((one.rater, 1 if one.better == pair[0] else -1))
-    found: defaultdict[str, list[bool]] = defaultdict(list)
+    found: defaultdict[tuple[str, str], list[bool]] = defaultdict(list)
     for cast in votes.values():
         for rater, vote in cast:
-            others = sum(other for name, other in cast if name != rater)
+            others = sum(other for who, other in cast if who != rater)
             if others:
                 found[rater].append((others > 0) == (vote > 0))
     return {rater: sum(agreed) / len(agreed) for rater, agreed in sorted(found.items())}
@@ -152,7 +153,7 @@ def _pairs(said: Said, window: Window) -> Iterator[Preference]:
     for at, better in enumerate(ranked):
         below = ranked[at + 1 :] if len(ranked) <= _ALL_PAIRS_UNTIL else ranked[at + 1 : at + 2]
         yield from (
-            Preference(feedback.rater, better.item_id, worse.item_id) for worse in below if better.place < worse.place
+            Preference(said.rater, better.item_id, worse.item_id) for worse in below if better.place < worse.place
         )
 
 

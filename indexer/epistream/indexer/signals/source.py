@@ -105,19 +105,19 @@ def path_in(repository: str, change: pb.Change) -> str:
     return ""
 
 
-def imported(tree: ast.Module, path: str) -> Iterator[str]:
-    """The modules that a file imports, absolute, with dots; of `from a import b` it is `a.b`, which may be `a`.
+def imported(tree: ast.Module, path: str) -> Iterator[tuple[str, str]]:
+    """What a file imports: a module, absolute, with dots, and of `from a import b` the name, which may be a module too.
 
     `path` is that of the file, `a/b.py`, against which relative imports are resolved.
     """
     package = path.removesuffix(".py").split("/")[:-1]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name, "") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
-            base = [*above, *(node.module.split(".") if node.module else ())]
-            yield from (".".join([*base, alias.name]) for alias in node.names)
+            base = ".".join([*above, *(node.module.split(".") if node.module else ())])
+            yield from ((base, alias.name) for alias in node.names)
 
 
 def module_of(path: str) -> str:

@@ -37,6 +37,11 @@ class Said:
         """The judgement."""
         return self.submission.feedback
 
+    @property
+    def rater(self) -> tuple[str, str]:
+        """Who says it: the producer, and the name, which is one of the producer's."""
+        return self.submission.provenance.producer, self.submission.feedback.rater
+
 
 @dataclass(frozen=True)
 class Window:

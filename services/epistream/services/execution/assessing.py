@@ -56,9 +56,9 @@ class Assessor:
         self._place, self._client, self._producer = place, client, producer
         self._judging, self._sandbox = judging, sandbox
 
-    async def of_version(self, change: pb.Change, beside: Beside) -> Assessed:
-        """Run a version, at its revision, and say what came of it and of its dependants."""
-        reader = Reader(self._client, change.namespace, change.revision)
+    async def of_version(self, change: pb.Change, beside: Beside, revision: int) -> Assessed:
+        """Run a version, with what is known at this revision, and say what came of it and of its dependants."""
+        reader = Reader(self._client, change.namespace, revision)
         subject = Subject.of_change(change)
         found = await self._assess(subject, beside, reader.at(change.revision - 1), reader)
         because = f"{change.item_id} version {change.version}"

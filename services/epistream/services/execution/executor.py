@@ -120,6 +120,7 @@ class Executor:
         self._told, self._room = told, room
         self._open: dict[asyncio.Task[None], int] = {}
         self._snapshot = False
+        self._snapshot_revision = 0
         self._said_up_to = 0
         """Of what was there when this began, something may have been said already."""
 
@@ -150,8 +151,8 @@ class Executor:
         match event:
             case Subscribed(_, head_revision):
                 self._said_up_to = self._said_up_to or head_revision
-            case SnapshotBegin():
-                self._snapshot = True
+            case SnapshotBegin(revision):
+                self._snapshot, self._snapshot_revision = True, revision
                 self._held.known.clear()
             case SnapshotItems(changes) | Changes(changes):
                 for change in changes:
@@ -169,14 +170,15 @@ class Executor:
             return
         beside = Beside.of(change.item_id, change.knowledge.provenance.derived_from, self._held.known)
         await self._room.acquire()
-        task = start(self._judge(change, beside))
+        # Of heads what is around them is read as it is in their snapshot: nothing older may be kept any more.
+        task = start(self._judge(change, beside, max(change.revision, self._snapshot_revision)))
         self._open[task] = change.revision
         task.add_done_callback(self._ended)
 
-    async def _judge(self, change: pb.Change, beside: Beside) -> None:
+    async def _judge(self, change: pb.Change, beside: Beside, revision: int) -> None:
         try:
             if change.revision > self._said_up_to or not await self._assessor.has_said(change):
-                self._told(await self._assessor.of_version(change, beside))
+                self._told(await self._assessor.of_version(change, beside, revision))
         except EpistreamError:
             raise
         except Exception:  # noqa: BLE001 - told, and passed over

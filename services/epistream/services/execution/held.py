@@ -69,14 +69,17 @@ class HeldCode:
         self.known = Dependants()
         self._left: dict[int, frozenset[str]] = {}
         """Reviews that are people's now, with what each is derived from."""
+        self._running: dict[int, frozenset[str]] = {}
+        """Likewise those that are run, as long as nothing that they are derived from has changed meanwhile."""
         self._because: dict[int, str] = {}
 
     def take(self, change: pb.Change) -> None:
-        """Note a version. What was left to people, and is derived from its item, is run again."""
+        """Note a version. What is derived from its item, and was left to people or is being run, is run again."""
         self.known.take(change)
-        for review_id in [one for one, parents in self._left.items() if change.item_id in parents]:
-            del self._left[review_id]
-            self._because[review_id] = f"{change.item_id} version {change.version}"
+        for reviews in (self._left, self._running):
+            for review_id in [one for one, parents in reviews.items() if change.item_id in parents]:
+                del reviews[review_id]
+                self._because[review_id] = f"{change.item_id} version {change.version}"
 
     async def review(self, revision: int, room: asyncio.Semaphore) -> float:
         """Decide some of what waits, with what is known at this revision, as many at a time as there is room for.
@@ -144,17 +147,25 @@ class HeldCode:
         await self._leave(review)
 
     async def _decide(self, review: api.Review, revision: int) -> bool:
-        """Run it, and end the review where the tests decide it. Returns whether they do."""
+        """Run it, and end the review where the tests decide it. Returns whether it is not left to people."""
         subject = Subject.of_review(review)
-        beside = Beside.of(subject.item_id, subject.knowledge.provenance.derived_from, self.known)
         because = self._because.pop(review.review_id, "")
-        found = await self._assessor.of_held(subject, beside, revision, because)
+        self._running[review.review_id] = frozenset(subject.knowledge.provenance.derived_from)
+        beside = Beside.of(subject.item_id, subject.knowledge.provenance.derived_from, self.known)
+        try:
+            found = await self._assessor.of_held(subject, beside, revision, because)
+        finally:
+            unchanged = self._running.pop(review.review_id, None) is not None
         self._told(found)
         ruled = ruling(found)
+        if not (ruled or unchanged):
+            # What it was run with is not there any more. It is listed again, as what it has claimed itself.
+            return True
         if ruled is not None:
             end = self._client.admit if ruled else self._client.reject
             comment = printable(found.judged.result.reason)[:_COMMENT_CHARACTERS]
             await patiently(lambda: end(self._namespace, review.review_id, comment))
+            self._because.pop(review.review_id, None)
         return ruled is not None
 
     async def _leave(self, review: api.Review) -> None:

@@ -22,7 +22,7 @@ from epistream.v1 import knowledge_pb2 as pb
 LEAST_KILL_RATE: Final = 0.5
 """Tests that notice fewer of the mutants are vacuous."""
 DEFAULT_LIMITS: Final = Limits()
-_RULES: Final = 2
+_RULES: Final = 3
 """Counted up when the same program and tests may get another verdict than before."""
 _log = logging.getLogger(__name__)
 _DEFINED: Final = re.compile(r"\b(?:def|class)\s+(\w+)")

@@ -4,10 +4,13 @@ It knows nothing of what the tests expect: it is told arguments, and tells resul
 may change whatever is here: all that comes out of it is data that the tests' process judges.
 """
 
+import atexit
+import builtins
 import io
 import os
 import sys
 import types
+from _sitebuiltins import Quitter
 from itertools import islice
 from typing import Any, Final
 
@@ -26,7 +29,18 @@ def run_script(code: types.CodeType, descriptor: int) -> None:
     try:
         exec(code, module.__dict__)  # noqa: S102 - it is what the sandbox is for
     finally:
-        sys.stdout.flush()
+        _finish()
+
+
+def _finish() -> None:
+    """What an interpreter does at its end, and `os._exit` leaves out: what was put off until then, and the last words.
+
+    A program may have put something else in the place of `sys.stdout`, and write the rest past it.
+    """
+    atexit._run_exitfuncs()  # noqa: SLF001 - there is no other way
+    for stream in (sys.stdout, sys.__stdout__):
+        if stream is not None and not getattr(stream, "closed", False):
+            stream.flush()
 
 
 def serve(code: types.CodeType, descriptor: int) -> None:
@@ -49,6 +63,11 @@ def serve(code: types.CodeType, descriptor: int) -> None:
         except EOFError:
             return
         channel.send(served.answer(asked))
+
+
+def make_quitters() -> None:
+    """Make `exit` and `quit`, as `site` does, without which the interpreter is started."""
+    builtins.exit, builtins.quit = (Quitter(name, "Ctrl-D (i.e. EOF)") for name in ("exit", "quit"))
 
 
 def _module(name: str) -> types.ModuleType:
@@ -80,8 +99,6 @@ class Served:
         if tag == "f":
             return unpack_function(held)
         if tag == "n":
-            import builtins
-
             return getattr(builtins, held)
         return self._kept[held]
 

@@ -36,6 +36,7 @@ class Programs:
         """The kinds of the changes that can be made, and what is wrong with the program."""
         for name in _COMMON:
             __import__(name)
+        program.make_quitters()
         # What is here is not looked at again by the collector of each run, and so not copied.
         gc.freeze()
         gc.enable()
