@@ -94,7 +94,7 @@ class Survey:
         self._said = ""
         """Why Kafka does not answer, as it was last told."""
         self._away_since: float | None = None
-        """When Kafka failed first of the times since it last answered."""
+        """When Kafka failed first of the times since it last answered what topics there are."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kafka-survey", daemon=True)
 
@@ -119,7 +119,7 @@ class Survey:
             try:
                 with clients.admin(self._source.bootstrap, "epistream-survey", self._source.security) as admin:
                     self._survey(admin)
-                    failures, self._said, self._away_since = 0, "", None
+                    failures, self._said = 0, ""
                     while not self._stopping.wait(SURVEY_SECONDS):
                         self._survey(admin)
                     self._tell_group(admin)
@@ -132,16 +132,23 @@ class Survey:
 
     def _survey(self, admin: Any) -> None:
         there, topic_ids = self._partitions(admin)
+        self._away_since = None  # it answers, though what follows may fail where a leader changes now
         self._stop_replaced(topic_ids)
         if new := there - self._progress.partitions():
-            self._begin(self._starts(admin, new, topic_ids), topic_ids)
+            known = self._positions.read()
+            # First those that Kafka need not be asked about: it may not answer.
+            self._begin({partition: known[partition] for partition in new & known.keys()}, topic_ids)
+            self._begin(self._starts(admin, new - known.keys(), topic_ids), topic_ids)
         self._learn(topic_ids)
         self._progress.ends(self._offsets(admin, there, "latest"))
         self._tell_group(admin)
 
     def _partitions(self, admin: Any) -> tuple[frozenset[Partition], dict[str, str]]:
-        """The partitions of the topics that there are, and the topics' ids; the others are named in the log once."""
-        from kafka.errors import for_code
+        """The partitions that have a leader, and the topics' ids; what is not there is named in the log once.
+
+        Nobody can say where a partition without a leader begins and ends, and kafka-python then says it of no other.
+        """
+        from kafka.errors import LeaderNotAvailableError, for_code
 
         found: set[Partition] = set()
         topic_ids: dict[str, str] = {}
@@ -151,23 +158,28 @@ class Survey:
                 missing[topic["name"]] = for_code(topic["error_code"]).__name__
             elif topic_id := topic.get("topic_id"):  # brokers before 2.8 have none
                 topic_ids[topic["name"]] = _shown(topic_id)
-            found.update((topic["name"], partition["partition_index"]) for partition in topic["partitions"])
+            for partition in topic["partitions"]:
+                number, error = partition["partition_index"], partition["error_code"]
+                if error or partition["leader_id"] < 0:
+                    why = for_code(error) if error else LeaderNotAvailableError
+                    missing[f"{topic['name']}/{number}"] = why.__name__
+                else:
+                    found.add((topic["name"], number))
         if missing and missing != self._missing:
-            _LOG.error("Kafka has no such topics, or does not let us see them: %s. Reading begins when it has", missing)
+            _LOG.error("Kafka does not have these, or does not let us see them: %s. They are read when it has", missing)
         self._missing = missing
         return frozenset(found), topic_ids
 
     def _starts(
         self, admin: Any, partitions: frozenset[Partition], topic_ids: Mapping[str, str]
     ) -> dict[Partition, Place]:
-        """Where to begin: where the store says, else where the setting says, which is then kept in the store.
+        """Where partitions begin that the store does not know: where the setting says, which is then kept in the store.
 
         `topic_ids` were asked for before the offsets: a topic that is made anew in between is found to be another.
         """
-        known = self._positions.read()
         first = {
             partition: Place(offset, topic_id=topic_ids.get(partition[0], ""))
-            for partition, offset in self._offsets(admin, partitions - known.keys(), self._source.start).items()
+            for partition, offset in self._offsets(admin, partitions, self._source.start).items()
         }
         if first:
             self._positions.begin(first)
@@ -179,9 +191,11 @@ class Survey:
                 self._source.start,
                 place.offset,
             )
-        return {each: first[each] if each in first else known[each] for each in partitions}
+        return first
 
     def _begin(self, starts: dict[Partition, Place], topic_ids: Mapping[str, str]) -> None:
+        if not starts:
+            return
         for partition, place in starts.items():
             self._progress.begin(partition, place.offset, self._clock.now_us())
             self._begun[partition] = place.topic_id
