@@ -7,7 +7,7 @@ does not keep it from saying it of the others.
 import uuid
 from collections.abc import Collection, Mapping
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pytest
 from kafka import TopicPartition
@@ -66,14 +66,16 @@ class _Kafka:
 class _Service:
     """A store's positions, and a survey that has told what follows."""
 
-    def __init__(self, kafka: _Kafka, **places: Mapping[int, Place]) -> None:
+    def __init__(
+        self, kafka: _Kafka, start: Literal["earliest", "latest"] = "earliest", **places: Mapping[int, Place]
+    ) -> None:
         self.kept = {(topic, number): place for topic, of_one in places.items() for number, place in of_one.items()}
         self.found: dict[Partition, Place] = {}
         self.left: set[Partition] = set()
         self.progress = Progress()
         self._kafka = kafka
         kept = Positions(lambda: dict(self.kept), self.kept.update, self._learn)
-        source = Source("nowhere", ("facts", "more"), "group")
+        source = Source("nowhere", ("facts", "more"), "group", start)
         self._survey = Survey(source, kept, self.progress, HandClock(), self.found.update, self.left.update)
 
     def survey(self) -> None:
@@ -204,3 +206,16 @@ def test_what_the_store_knows_begins_though_kafka_says_no_offsets(kafka: _Kafka)
     kafka.mute = False
     service.survey()
     assert service.found.keys() == {("facts", 0), ("facts", 1), ("more", 0)}
+
+
+def test_what_is_added_to_a_topic_that_is_read_begins_at_its_oldest_record(kafka: _Kafka) -> None:
+    service = _Service(kafka, "latest", facts={0: Place(10, topic_id=ONE_SHOWN)})
+    service.survey()
+    assert {at: place.offset for at, place in service.found.items()} == {
+        ("facts", 0): 10,
+        ("facts", 1): 0,
+        ("more", 0): END,
+    }
+    kafka.topics["more"] = (ONE, 2)
+    service.survey()
+    assert service.kept["more", 1] == service.found["more", 1] == Place(0, topic_id=ONE_SHOWN)

@@ -49,7 +49,10 @@ class Source:
     group: str
     """The consumer group that shows Kafka's tools how far this service is."""
     start: Literal["earliest", "latest"] = "earliest"
-    """Where a partition begins that the store has never read: at its oldest record, or after its newest."""
+    """Where a topic begins that the store has never read: at its oldest records, or after its newest.
+
+    A partition that is added to one that was read begins at its oldest: producers may have found it first.
+    """
     security: KafkaSecurity = PLAINTEXT
     """What the brokers ask for."""
 
@@ -138,9 +141,9 @@ class Survey:
             known = self._positions.read()
             # First those that Kafka need not be asked about: it may not answer.
             self._begin({partition: known[partition] for partition in new & known.keys()}, topic_ids)
-            self._begin(self._starts(admin, new - known.keys(), topic_ids), topic_ids)
+            self._begin(self._starts(admin, new - known.keys(), {topic for topic, _ in known}, topic_ids), topic_ids)
         self._learn(topic_ids)
-        self._progress.ends(self._offsets(admin, there, "latest"))
+        self._progress.ends(self._offsets(admin, dict.fromkeys(there, "latest")))
         self._tell_group(admin)
 
     def _partitions(self, admin: Any) -> tuple[frozenset[Partition], dict[str, str]]:
@@ -171,15 +174,17 @@ class Survey:
         return frozenset(found), topic_ids
 
     def _starts(
-        self, admin: Any, partitions: frozenset[Partition], topic_ids: Mapping[str, str]
+        self, admin: Any, partitions: frozenset[Partition], read: Collection[str], topic_ids: Mapping[str, str]
     ) -> dict[Partition, Place]:
-        """Where partitions begin that the store does not know: where the setting says, which is then kept in the store.
+        """Where partitions begin that the store does not know, which is then kept in the store.
 
+        That is at their oldest records where their topics were `read` before, else where the setting says.
         `topic_ids` were asked for before the offsets: a topic that is made anew in between is found to be another.
         """
+        which = {each: "earliest" if each[0] in read else self._source.start for each in partitions}
         first = {
             partition: Place(offset, topic_id=topic_ids.get(partition[0], ""))
-            for partition, offset in self._offsets(admin, partitions, self._source.start).items()
+            for partition, offset in self._offsets(admin, which).items()
         }
         if first:
             self._positions.begin(first)
@@ -188,7 +193,7 @@ class Survey:
                 "%s/%d is read for the first time, from %s on: offset %d",
                 topic,
                 number,
-                self._source.start,
+                which[topic, number],
                 place.offset,
             )
         return first
@@ -228,15 +233,13 @@ class Survey:
             self._positions.learn(learnt)
             self._begun |= learnt
 
-    def _offsets(
-        self, admin: Any, partitions: frozenset[Partition], which: Literal["earliest", "latest"]
-    ) -> dict[Partition, int]:
+    def _offsets(self, admin: Any, which: Mapping[Partition, str]) -> dict[Partition, int]:
+        """The `earliest` or the `latest` offsets of partitions."""
         from kafka import TopicPartition
         from kafka.admin import OffsetSpec
         from kafka.protocol.consumer import IsolationLevel
 
-        spec = OffsetSpec.EARLIEST if which == "earliest" else OffsetSpec.LATEST
-        asked = {TopicPartition(*partition): spec for partition in partitions}
+        asked = {TopicPartition(*partition): OffsetSpec[name.upper()] for partition, name in which.items()}
         if not asked:
             return {}
         answers = admin.list_partition_offsets(
