@@ -76,7 +76,7 @@ class _Service:
         self._kafka = kafka
         kept = Positions(lambda: dict(self.kept), self.kept.update, self._learn)
         source = Source("nowhere", ("facts", "more"), "group", start)
-        self._survey = Survey(source, kept, self.progress, HandClock(), self.found.update, self.left.update)
+        self._survey = Survey(source, kept, self.progress, HandClock(), self.found.update, self._leave)
 
     def survey(self) -> None:
         self._survey._survey(self._kafka)
@@ -89,6 +89,11 @@ class _Service:
 
     def stopped(self) -> dict[Partition, str]:
         return {at: why.reason for at, why in self.progress.stopped().items()}
+
+    def _leave(self, partitions: Collection[Partition]) -> None:
+        self.left.update(partitions)
+        for partition in partitions:  # a poller may have read on in the new topic until then
+            self.progress.at(partition, END + 1)
 
     def _learn(self, topic_ids: Mapping[Partition, str]) -> None:
         for partition, topic_id in topic_ids.items():

@@ -216,8 +216,8 @@ class Survey:
         }
         if not replaced:
             return
-        self._replaced(replaced.keys())
         done = self._progress.done()
+        self._replaced(replaced.keys())
         for partition, (read, there) in replaced.items():
             what = _REPLACED.format(read=read, there=there)
             why = Stopped.at(partition, done[partition], "TOPIC_REPLACED", what)
