@@ -268,6 +268,26 @@ def test_a_topic_made_anew_stops_its_partition_however_much_stands_in_it(
     assert_each_once(folder, namespace, [*range(10), *range(20, 20 + count), *range(100, 106)])
 
 
+def test_what_was_refused_is_decided_in_a_topic_that_was_made_anew_and_only_there(kafka: Kafka, folder: Path) -> None:
+    namespace, topic = make_namespace(folder) + "-later", kafka.new_topic()
+    send(kafka, topic, facts(namespace, range(3)))
+    with taking(folder, kafka.bootstrap, topic) as process:
+        process.await_read(topic, 3)
+    make_namespace(folder, namespace)
+    reread(folder, topic, 0)
+    with taking(folder, kafka.bootstrap, topic) as process:
+        process.await_read(topic, 3)
+        assert process.head(namespace) == 0
+    kafka.make_anew(topic)
+    send(kafka, topic, facts(namespace, range(3)))
+    with taking(folder, kafka.bootstrap, topic) as process:
+        wait_until(process.intake.stopped, "the stop")
+    reread(folder, topic, 0)
+    with taking(folder, kafka.bootstrap, topic) as process:
+        process.await_head(namespace, 3)
+    assert_each_once(folder, namespace, range(3))
+
+
 def reasons(process: Taking) -> dict[tuple[str, int], str]:
     """Of the partitions that are stopped."""
     return {at: why.reason for at, why in process.intake.stopped().items()}

@@ -71,12 +71,13 @@ class _Service:
     ) -> None:
         self.kept = {(topic, number): place for topic, of_one in places.items() for number, place in of_one.items()}
         self.found: dict[Partition, Place] = {}
+        self.kept_when_found: dict[Partition, Place] = {}
         self.left: set[Partition] = set()
         self.progress = Progress()
         self._kafka = kafka
         kept = Positions(lambda: dict(self.kept), self.kept.update, self._learn)
         source = Source("nowhere", ("facts", "more"), "group", start)
-        self._survey = Survey(source, kept, self.progress, HandClock(), self.found.update, self._leave)
+        self._survey = Survey(source, kept, self.progress, HandClock(), self._find, self._leave)
 
     def survey(self) -> None:
         self._survey._survey(self._kafka)
@@ -89,6 +90,10 @@ class _Service:
 
     def stopped(self) -> dict[Partition, str]:
         return {at: why.reason for at, why in self.progress.stopped().items()}
+
+    def _find(self, starts: dict[Partition, Place]) -> None:
+        self.found |= starts
+        self.kept_when_found |= {partition: self.kept[partition] for partition in starts}
 
     def _leave(self, partitions: Collection[Partition]) -> None:
         self.left.update(partitions)
@@ -119,7 +124,7 @@ def test_a_position_that_does_not_say_of_which_topic_it_is_learns_that(kafka: _K
     service = _Service(kafka, facts={0: Place(10, 3)})
     service.survey()
     assert service.found["facts", 0].offset == 10
-    assert service.kept["facts", 0] == Place(10, 3, ONE_SHOWN)
+    assert service.kept["facts", 0] == service.kept_when_found["facts", 0] == Place(10, 3, ONE_SHOWN)
     kafka.topics["facts"] = (OTHER, 2)
     service.survey()
     assert service.stopped() == {("facts", 0): "TOPIC_REPLACED", ("facts", 1): "TOPIC_REPLACED"}

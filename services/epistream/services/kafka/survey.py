@@ -66,7 +66,10 @@ class Positions:
     begin: Callable[[Mapping[Partition, Place]], None]
     """Keeps where partitions begin; returns when that is durable."""
     learn: Callable[[Mapping[Partition, str]], None]
-    """Keeps which topics positions are of that did not say so; returns when that is durable."""
+    """Keeps which topics positions are of that did not say so; returns when that is durable.
+
+    Told of partitions that are to be read before they are `found`.
+    """
 
 
 class Survey:
@@ -142,7 +145,7 @@ class Survey:
             # First those that Kafka need not be asked about: it may not answer.
             self._begin({partition: known[partition] for partition in new & known.keys()}, topic_ids)
             self._begin(self._starts(admin, new - known.keys(), {topic for topic, _ in known}, topic_ids), topic_ids)
-        self._learn(topic_ids)
+        self._begun |= self._learnt(self._begun, topic_ids)
         self._progress.ends(self._offsets(admin, dict.fromkeys(there, "latest")))
         self._tell_group(admin)
 
@@ -201,9 +204,11 @@ class Survey:
     def _begin(self, starts: dict[Partition, Place], topic_ids: Mapping[str, str]) -> None:
         if not starts:
             return
+        begun = {partition: place.topic_id for partition, place in starts.items()}
+        begun |= self._learnt(begun, topic_ids)  # before they are read: what was refused is known again by these ids
         for partition, place in starts.items():
             self._progress.begin(partition, place.offset, self._clock.now_us())
-            self._begun[partition] = place.topic_id
+        self._begun |= begun
         self._stop_replaced(topic_ids)
         self._found({partition: place for partition, place in starts.items() if partition in self._begun})
 
@@ -225,13 +230,13 @@ class Survey:
             _LOG.error("%s", why.message)
             del self._begun[partition]
 
-    def _learn(self, topic_ids: Mapping[str, str]) -> None:
-        """Keep the ids of topics for positions that do not say which topics they are of."""
-        unknown = [partition for partition, read in self._begun.items() if not read]
+    def _learnt(self, begun: Mapping[Partition, str], topic_ids: Mapping[str, str]) -> dict[Partition, str]:
+        """Keep the ids of topics for positions that do not say which topics they are of, and return these."""
+        unknown = [partition for partition, read in begun.items() if not read]
         learnt = {partition: topic_ids[partition[0]] for partition in unknown if partition[0] in topic_ids}
         if learnt:
             self._positions.learn(learnt)
-            self._begun |= learnt
+        return learnt
 
     def _offsets(self, admin: Any, which: Mapping[Partition, str]) -> dict[Partition, int]:
         """The `earliest` or the `latest` offsets of partitions."""
