@@ -1,7 +1,7 @@
 """Records that were refused: their bytes, untouched, and why."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,12 +58,18 @@ def write(connection: apsw.Connection, refused: Iterable[tuple[Record, pb.Receip
 
 def read(connection: apsw.Connection, after: int, limit: int) -> list[DeadLetter]:
     """At most `limit` dead letters whose number is above `after`, in order."""
+    return list(each(connection, after, limit))
+
+
+def each(connection: apsw.Connection, after: int, limit: int) -> Generator[DeadLetter, None, None]:
+    """As `read`, one after the other: each can be large."""
     rows = connection.execute(
         "SELECT number, topic, partition, offset, received_us, timestamp_us, key, value, headers, receipt"
         " FROM dead_letters WHERE number > ? ORDER BY number LIMIT ?",
         (after, limit),
     )
-    return [_dead_letter(*row) for row in rows]
+    for row in rows:
+        yield _dead_letter(*row)
 
 
 def newest_offsets(connection: apsw.Connection) -> dict[tuple[str, int], int]:
