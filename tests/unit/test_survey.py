@@ -12,7 +12,13 @@ from typing import Any, Final, Literal
 import pytest
 from kafka import TopicPartition
 from kafka.admin import OffsetSpec
-from kafka.errors import LeaderNotAvailableError, UnknownBrokerIdError, UnknownTopicOrPartitionError
+from kafka.errors import (
+    LeaderNotAvailableError,
+    NotCoordinatorError,
+    UnknownBrokerIdError,
+    UnknownTopicOrPartitionError,
+)
+from kafka.protocol.metadata import CoordinatorType
 
 from epistream.indexer.model import Place
 from epistream.services.kafka.progress import Partition, Progress
@@ -36,6 +42,9 @@ class _Kafka:
         """Whether it does not say where partitions begin and end."""
         self.group: dict[Partition, int] = {}
         """What the group was told."""
+        self.coordinator = 1
+        self._coordinators: dict[Any, int] = {}
+        self._manager = SimpleNamespace(cluster=SimpleNamespace(_coordinators=self._coordinators))
 
     def describe_topics(self, names: Collection[str]) -> list[dict[str, Any]]:
         return [self._described(name) for name in names]
@@ -58,7 +67,10 @@ class _Kafka:
             raise UnknownBrokerIdError(-1)
         return {one: SimpleNamespace(offset=END if which is OffsetSpec.LATEST else 0) for one, which in asked.items()}
 
-    def alter_group_offsets(self, _group: str, offsets: Mapping[TopicPartition, Any]) -> dict[Any, Any]:
+    def alter_group_offsets(self, group: str, offsets: Mapping[TopicPartition, Any]) -> dict[Any, Any]:
+        """As kafka-python, which remembers for ever who coordinates a group."""
+        if self._coordinators.setdefault((CoordinatorType.GROUP, group), self.coordinator) != self.coordinator:
+            return dict.fromkeys(offsets, NotCoordinatorError)
         self.group |= {(one.topic, one.partition): told.offset for one, told in offsets.items()}
         return {}
 
@@ -229,3 +241,14 @@ def test_what_is_added_to_a_topic_that_is_read_begins_at_its_oldest_record(kafka
     kafka.topics["more"] = (ONE, 2)
     service.survey()
     assert service.kept["more", 1] == service.found["more", 1] == Place(0, topic_id=ONE_SHOWN)
+
+
+def test_a_group_is_told_again_after_its_coordinator_has_moved(kafka: _Kafka) -> None:
+    service = _Service(kafka)
+    service.survey()
+    kafka.coordinator = 2
+    service.progress.at(("more", 0), 15)
+    service.survey()
+    assert kafka.group["more", 0] == 0
+    service.survey()
+    assert kafka.group["more", 0] == 15

@@ -255,7 +255,12 @@ class Survey:
     def _tell_group(self, admin: Any) -> None:
         """Commit how far everything is durable to the group, where that has changed."""
         from kafka import TopicPartition
-        from kafka.errors import GroupAuthorizationFailedError
+        from kafka.errors import (
+            CoordinatorLoadInProgressError,
+            CoordinatorNotAvailableError,
+            GroupAuthorizationFailedError,
+            NotCoordinatorError,
+        )
         from kafka.structs import OffsetAndMetadata
 
         done = self._progress.done()
@@ -263,9 +268,12 @@ class Survey:
         if not new:
             return
         offsets = {TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in new.items()}
+        moved = {NotCoordinatorError, CoordinatorNotAvailableError, CoordinatorLoadInProgressError}
         try:
             answers = admin.alter_group_offsets(self._source.group, offsets)
             refused = {(p.topic, p.partition): error.__name__ for p, error in answers.items() if error.errno}
+            if not moved.isdisjoint(answers.values()):
+                clients.forget_coordinator(admin, self._source.group)
         except GroupAuthorizationFailedError as error:  # reading does not need the group
             refused = dict.fromkeys(new, type(error).__name__)
         if refused.keys() - self._refused:
