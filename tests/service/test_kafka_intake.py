@@ -7,11 +7,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from google.protobuf import json_format
+from kafka import TopicPartition
+from kafka.errors import CoordinatorNotAvailableError
+from kafka.structs import OffsetAndMetadata
 
 from epistream.clients.kafka_producer import CappedProducer, KafkaProducer, submission_headers
 from epistream.services.kafka import clients
@@ -266,6 +270,45 @@ def test_a_topic_made_anew_stops_its_partition_however_much_stands_in_it(
         process.await_head(namespace, 16 + count)
         assert process.intake.stopped() == {}
     assert_each_once(folder, namespace, [*range(10), *range(20, 20 + count), *range(100, 106)])
+
+
+def test_who_coordinates_a_group_is_asked_anew_once_that_was_forgotten(kafka: Kafka) -> None:
+    topic = TopicPartition(kafka.new_topic(), 0)
+
+    def told(admin: Any, offset: int) -> bool:
+        try:  # the first group of a new Kafka has none yet
+            answers = admin.alter_group_offsets(topic.topic, {topic: OffsetAndMetadata(offset, "", -1)})
+        except CoordinatorNotAvailableError:
+            return False
+        return not answers[topic].errno
+
+    with clients.admin(kafka.bootstrap, "test") as admin:
+        for offset in (1, 2):
+            wait_until(partial(told, admin, offset), "that the group is told")
+            assert admin._manager.cluster.get_coordinator(topic.topic) is not None
+            clients.forget_coordinator(admin, topic.topic)
+            assert admin._manager.cluster.get_coordinator(topic.topic) is None
+        assert admin.list_group_offsets({topic.topic: [topic]})[topic.topic][topic].offset == 2
+
+
+def test_what_was_refused_is_decided_in_a_topic_that_was_made_anew_and_only_there(kafka: Kafka, folder: Path) -> None:
+    namespace, topic = make_namespace(folder) + "-later", kafka.new_topic()
+    send(kafka, topic, facts(namespace, range(3)))
+    with taking(folder, kafka.bootstrap, topic) as process:
+        process.await_read(topic, 3)
+    make_namespace(folder, namespace)
+    reread(folder, topic, 0)
+    with taking(folder, kafka.bootstrap, topic) as process:
+        process.await_read(topic, 3)
+        assert process.head(namespace) == 0
+    kafka.make_anew(topic)
+    send(kafka, topic, facts(namespace, range(3)))
+    with taking(folder, kafka.bootstrap, topic) as process:
+        wait_until(process.intake.stopped, "the stop")
+    reread(folder, topic, 0)
+    with taking(folder, kafka.bootstrap, topic) as process:
+        process.await_head(namespace, 3)
+    assert_each_once(folder, namespace, range(3))
 
 
 def reasons(process: Taking) -> dict[tuple[str, int], str]:

@@ -114,6 +114,20 @@ def test_a_letter_without_a_value_is_left(kafka: Kafka) -> None:
     assert kafka.read(topic) == []
 
 
+def test_a_letter_that_its_topic_does_not_take_is_left_and_those_behind_it_go(
+    kafka: Kafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = kafka.new_topic(max_message_bytes="10000")
+    letters = dead_letter_topic(topic)
+    kafka.ensure_topics([topic])
+    values = [b"first", b"x" * 20_000, b"last"]
+    kafka.produce(letters, values, headers=[("epistream-dlq-original-topic", topic.encode())])
+    assert redrive(kafka.bootstrap, [letters]) == {letters: Counts(redriven=2, left=1)}
+    assert [record.value for record in kafka.read(topic)] == [b"first", b"last"]
+    assert f"The letter {letters}/0 at offset 1 is left" in caplog.text
+    assert redrive(kafka.bootstrap, [letters]) == {letters: Counts()}
+
+
 def test_a_missing_topic_of_letters_is_said(kafka: Kafka) -> None:
     with pytest.raises(Unavailable, match=r"no-such-topic.*UnknownTopic"):
         redrive(kafka.bootstrap, ["no-such-topic"])

@@ -45,7 +45,7 @@ def test_a_new_topic_has_as_many_copies_as_the_cluster_makes_by_itself(kafka: Ka
     assert {"min.insync.replicas": "2"}.items() <= settings(source, 3).items()
 
 
-def test_dead_letters_get_as_many_partitions_as_their_source(kafka: Kafka) -> None:
+def test_new_topics_of_dead_letters_get_as_many_partitions_as_their_source_others_keep_theirs(kafka: Kafka) -> None:
     source = kafka.new_topic("grown", partitions=4)
     ensure_topics(kafka.bootstrap, submission_topics=[source])
     assert _partitions(kafka, dead_letter_topic(source)) == 4
@@ -54,7 +54,7 @@ def test_dead_letters_get_as_many_partitions_as_their_source(kafka: Kafka) -> No
     with KafkaAdminClient(bootstrap_servers=kafka.bootstrap) as admin:
         admin.create_topics({dead_letter_topic(short): {"num_partitions": 1, "replication_factor": 1}})
     ensure_topics(kafka.bootstrap, submission_topics=[short])
-    assert _partitions(kafka, dead_letter_topic(short)) == 2
+    assert _partitions(kafka, dead_letter_topic(short)) == 1
 
 
 def test_knowledge_is_never_deleted_and_never_compacted() -> None:

@@ -20,10 +20,13 @@ def test_of_a_partition_that_was_left_nothing_is_taken_in() -> None:
 
     for number, parcel in enumerate(parcels):
         polling._take({"polled": ["facts", number, Place(8), [parcel]]})
+        at = {("facts", number): 20}
+        polling._take({"positions": at, "ends": at})
         polling._take({"stopped": ["facts", number, "OFFSET_OUT_OF_RANGE", "what was to be read is gone"]})
 
     assert backlog.take(wait=False) == [unpack(parcels[1])]
     assert progress.done()["facts", 0] == 7
+    assert {at: lag.records for at, lag in progress.lag(0).items()} == {("facts", 0): 0, ("facts", 1): 13}
     reasons = {at: why.reason for at, why in progress.stopped().items()}
     assert reasons == {("facts", 0): "TOPIC_REPLACED", ("facts", 1): "OFFSET_OUT_OF_RANGE"}
     assert not polling.reads

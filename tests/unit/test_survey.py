@@ -1,14 +1,24 @@
-"""A topic that was made anew is told from the one that was read, by its id. Dicts stand for Kafka and the store."""
+"""What is asked of Kafka, and what comes of its answers. Dicts stand for Kafka and the store.
+
+A topic that was made anew is told from the one that was read, by its id; and what Kafka cannot say of one partition
+does not keep it from saying it of the others.
+"""
 
 import uuid
 from collections.abc import Collection, Mapping
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pytest
 from kafka import TopicPartition
 from kafka.admin import OffsetSpec
-from kafka.errors import UnknownTopicOrPartitionError
+from kafka.errors import (
+    LeaderNotAvailableError,
+    NotCoordinatorError,
+    UnknownBrokerIdError,
+    UnknownTopicOrPartitionError,
+)
+from kafka.protocol.metadata import CoordinatorType
 
 from epistream.indexer.model import Place
 from epistream.services.kafka.progress import Partition, Progress
@@ -27,6 +37,14 @@ class _Kafka:
 
     def __init__(self) -> None:
         self.topics: dict[str, tuple[str | None, int]] = {"facts": (ONE, 2), "more": (ONE, 1)}
+        self.without_leader: set[Partition] = set()
+        self.mute = False
+        """Whether it does not say where partitions begin and end."""
+        self.group: dict[Partition, int] = {}
+        """What the group was told."""
+        self.coordinator = 1
+        self._coordinators: dict[Any, int] = {}
+        self._manager = SimpleNamespace(cluster=SimpleNamespace(_coordinators=self._coordinators))
 
     def describe_topics(self, names: Collection[str]) -> list[dict[str, Any]]:
         return [self._described(name) for name in names]
@@ -36,34 +54,63 @@ class _Kafka:
             missing = UnknownTopicOrPartitionError.errno
             return {"name": name, "error_code": missing, "topic_id": None, "partitions": []}
         topic_id, count = self.topics[name]
-        partitions = [{"partition_index": number} for number in range(count)]
+        partitions = [self._described_partition(name, number) for number in range(count)]
         return {"name": name, "error_code": 0, "topic_id": topic_id, "partitions": partitions}
 
+    def _described_partition(self, name: str, number: int) -> dict[str, Any]:
+        has_leader = (name, number) not in self.without_leader
+        error = 0 if has_leader else LeaderNotAvailableError.errno
+        return {"partition_index": number, "error_code": error, "leader_id": 1 if has_leader else -1}
+
     def list_partition_offsets(self, asked: Mapping[TopicPartition, OffsetSpec], **_: object) -> dict[Any, Any]:
+        if self.mute or any((one.topic, one.partition) in self.without_leader for one in asked):
+            raise UnknownBrokerIdError(-1)
         return {one: SimpleNamespace(offset=END if which is OffsetSpec.LATEST else 0) for one, which in asked.items()}
 
-    def alter_group_offsets(self, _group: str, _offsets: object) -> dict[Any, Any]:
+    def alter_group_offsets(self, group: str, offsets: Mapping[TopicPartition, Any]) -> dict[Any, Any]:
+        """As kafka-python, which remembers for ever who coordinates a group."""
+        if self._coordinators.setdefault((CoordinatorType.GROUP, group), self.coordinator) != self.coordinator:
+            return dict.fromkeys(offsets, NotCoordinatorError)
+        self.group |= {(one.topic, one.partition): told.offset for one, told in offsets.items()}
         return {}
 
 
 class _Service:
     """A store's positions, and a survey that has told what follows."""
 
-    def __init__(self, kafka: _Kafka, **places: Mapping[int, Place]) -> None:
+    def __init__(
+        self, kafka: _Kafka, start: Literal["earliest", "latest"] = "earliest", **places: Mapping[int, Place]
+    ) -> None:
         self.kept = {(topic, number): place for topic, of_one in places.items() for number, place in of_one.items()}
         self.found: dict[Partition, Place] = {}
+        self.kept_when_found: dict[Partition, Place] = {}
         self.left: set[Partition] = set()
         self.progress = Progress()
         self._kafka = kafka
         kept = Positions(lambda: dict(self.kept), self.kept.update, self._learn)
-        source = Source("nowhere", ("facts", "more"), "group")
-        self._survey = Survey(source, kept, self.progress, HandClock(), self.found.update, self.left.update)
+        source = Source("nowhere", ("facts", "more"), "group", start)
+        self._survey = Survey(source, kept, self.progress, HandClock(), self._find, self._leave)
 
     def survey(self) -> None:
         self._survey._survey(self._kafka)
 
+    def away_seconds(self) -> float:
+        return self._survey.away_seconds()
+
+    def was_away(self) -> None:
+        self._survey._away_since = 0.0
+
     def stopped(self) -> dict[Partition, str]:
         return {at: why.reason for at, why in self.progress.stopped().items()}
+
+    def _find(self, starts: dict[Partition, Place]) -> None:
+        self.found |= starts
+        self.kept_when_found |= {partition: self.kept[partition] for partition in starts}
+
+    def _leave(self, partitions: Collection[Partition]) -> None:
+        self.left.update(partitions)
+        for partition in partitions:  # a poller may have read on in the new topic until then
+            self.progress.at(partition, END + 1)
 
     def _learn(self, topic_ids: Mapping[Partition, str]) -> None:
         for partition, topic_id in topic_ids.items():
@@ -89,7 +136,7 @@ def test_a_position_that_does_not_say_of_which_topic_it_is_learns_that(kafka: _K
     service = _Service(kafka, facts={0: Place(10, 3)})
     service.survey()
     assert service.found["facts", 0].offset == 10
-    assert service.kept["facts", 0] == Place(10, 3, ONE_SHOWN)
+    assert service.kept["facts", 0] == service.kept_when_found["facts", 0] == Place(10, 3, ONE_SHOWN)
     kafka.topics["facts"] = (OTHER, 2)
     service.survey()
     assert service.stopped() == {("facts", 0): "TOPIC_REPLACED", ("facts", 1): "TOPIC_REPLACED"}
@@ -149,3 +196,59 @@ def test_each_partition_is_decided_by_itself(kafka: _Kafka) -> None:
     assert service.kept["facts", 1] == Place(7, topic_id=OTHER_SHOWN)
     service.survey()
     assert service.stopped().keys() == service.left == {("facts", 0)}
+
+
+def test_a_partition_without_a_leader_holds_up_no_other(kafka: _Kafka, caplog: pytest.LogCaptureFixture) -> None:
+    service = _Service(kafka, more={0: Place(10, topic_id=ONE_SHOWN)})
+    kafka.without_leader = {("facts", 1)}
+    service.survey()
+    service.survey()
+    assert {at: place.offset for at, place in service.found.items()} == {("facts", 0): 0, ("more", 0): 10}
+    assert service.progress.lag(0)["more", 0].records == END - 10
+    assert kafka.group == {("facts", 0): 0, ("more", 0): 10}
+    assert caplog.text.count("{'facts/1': 'LeaderNotAvailableError'}") == 1
+
+    kafka.without_leader = {("facts", 0)}  # one that is read already
+    service.progress.at(("more", 0), 15)
+    service.survey()
+    assert service.found.keys() == {("facts", 0), ("facts", 1), ("more", 0)}
+    assert kafka.group == {("facts", 0): 0, ("facts", 1): 0, ("more", 0): 15}
+    assert service.stopped() == {}
+
+
+def test_what_the_store_knows_begins_though_kafka_says_no_offsets(kafka: _Kafka) -> None:
+    service = _Service(kafka, more={0: Place(10, topic_id=ONE_SHOWN)})
+    service.was_away()
+    assert service.away_seconds() > 0
+    kafka.mute = True
+    with pytest.raises(UnknownBrokerIdError):
+        service.survey()
+    assert service.found == {("more", 0): Place(10, topic_id=ONE_SHOWN)}
+    assert service.away_seconds() == 0, "it has answered what topics there are"
+    kafka.mute = False
+    service.survey()
+    assert service.found.keys() == {("facts", 0), ("facts", 1), ("more", 0)}
+
+
+def test_what_is_added_to_a_topic_that_is_read_begins_at_its_oldest_record(kafka: _Kafka) -> None:
+    service = _Service(kafka, "latest", facts={0: Place(10, topic_id=ONE_SHOWN)})
+    service.survey()
+    assert {at: place.offset for at, place in service.found.items()} == {
+        ("facts", 0): 10,
+        ("facts", 1): 0,
+        ("more", 0): END,
+    }
+    kafka.topics["more"] = (ONE, 2)
+    service.survey()
+    assert service.kept["more", 1] == service.found["more", 1] == Place(0, topic_id=ONE_SHOWN)
+
+
+def test_a_group_is_told_again_after_its_coordinator_has_moved(kafka: _Kafka) -> None:
+    service = _Service(kafka)
+    service.survey()
+    kafka.coordinator = 2
+    service.progress.at(("more", 0), 15)
+    service.survey()
+    assert kafka.group["more", 0] == 0
+    service.survey()
+    assert kafka.group["more", 0] == 15

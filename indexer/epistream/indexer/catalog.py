@@ -328,18 +328,16 @@ class Catalog:
             yield _committed(namespace, *row)
         _demand(range(expected + 1, last + 1), (), namespace)
 
-    def entries(self, after: int, limit: int) -> list[tuple[int, int | None, bytes | None, bytes]]:
+    def entries(self, after: int, limit: int) -> Generator[tuple[int, int | None, bytes | None, bytes], None, None]:
         """At most `limit` journal entries above the sequence `after`, in order: sequence, revision, change, record."""
         rows = self.connection.execute(
             f"SELECT j.sequence, j.namespace, {_CHAINED} FROM journal j"  # noqa: S608 - constants
             " WHERE j.sequence > ? ORDER BY j.sequence LIMIT ?",
             (after, limit),
         )
-        found = []
         for sequence, namespace, *entry in rows:
             _committed(namespace, *entry)
-            found.append((sequence, entry[0], entry[1], entry[3]))
-        return found
+            yield sequence, entry[0], entry[1], entry[3]
 
     def live(self, namespace: int, at: int, after: int, limit: int) -> Generator[Committed, None, None]:
         """At most `limit` versions that are in answers at a revision and were made above `after`, in order.

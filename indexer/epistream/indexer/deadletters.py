@@ -1,12 +1,13 @@
 """Records that were refused: their bytes, untouched, and why."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import apsw
 
+from epistream.indexer import positions
 from epistream.indexer.model import Position, Record
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
@@ -28,6 +29,8 @@ CREATE TABLE dead_letters (
 );
 """
 
+_SHA256_BYTES: Final = 32
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
@@ -41,23 +44,32 @@ class DeadLetter:
 
 
 def write(connection: apsw.Connection, refused: Iterable[tuple[Record, pb.Receipt]]) -> None:
-    """Keep refused records. One that was kept before, by its place in Kafka and its bytes, is kept once."""
+    """Keep refused records. One that was kept before, by its topic's id, its place and its bytes, is kept once.
+
+    The positions in Kafka say the ids of the topics.
+    """
     connection.executemany(
         "INSERT INTO dead_letters"
         " (topic, partition, offset, received_us, timestamp_us, key, value, headers, receipt, digest)"
         " VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
-        [_row(record, receipt) for record, receipt in refused],
+        [_row(connection, record, receipt) for record, receipt in refused],
     )
 
 
 def read(connection: apsw.Connection, after: int, limit: int) -> list[DeadLetter]:
     """At most `limit` dead letters whose number is above `after`, in order."""
+    return list(each(connection, after, limit))
+
+
+def each(connection: apsw.Connection, after: int, limit: int) -> Generator[DeadLetter, None, None]:
+    """As `read`, one after the other: each can be large."""
     rows = connection.execute(
         "SELECT number, topic, partition, offset, received_us, timestamp_us, key, value, headers, receipt"
         " FROM dead_letters WHERE number > ? ORDER BY number LIMIT ?",
         (after, limit),
     )
-    return [_dead_letter(*row) for row in rows]
+    for row in rows:
+        yield _dead_letter(*row)
 
 
 def newest_offsets(connection: apsw.Connection) -> dict[tuple[str, int], int]:
@@ -71,16 +83,26 @@ def newest_offsets(connection: apsw.Connection) -> dict[tuple[str, int], int]:
 def receipt_of(connection: apsw.Connection, record: Record, at: Position) -> pb.Receipt | None:
     """The receipt of a record, if it was refused when it was read before.
 
-    A topic that was made anew has other records at the same places: they are told by their bytes.
+    A topic that was made anew has other records at the same places, and it may be with the same bytes: they are told by
+    the topic's id. Where that is not known, as with brokers before 2.8, by their bytes alone.
     """
     row = connection.execute(
         "SELECT receipt FROM dead_letters WHERE topic = ? AND partition = ? AND offset = ? AND digest = ?",
-        (at.topic, at.partition, at.offset, _digest(record)),
+        (at.topic, at.partition, at.offset, _digest(connection, record)),
     ).get
     return pb.Receipt.FromString(row) if row is not None else None
 
 
-def _row(record: Record, receipt: pb.Receipt) -> tuple[object, ...]:
+def learn(connection: apsw.Connection, topic_ids: Mapping[tuple[str, int], str]) -> None:
+    """Keep of which topics the letters of partitions are that do not say so: when `positions.learn` learns it."""
+    connection.executemany(
+        "UPDATE dead_letters SET digest = CAST(?3 || digest AS BLOB)"
+        " WHERE topic = ?1 AND partition = ?2 AND length(digest) = ?4",
+        [(topic, partition, topic_id.encode(), _SHA256_BYTES) for (topic, partition), topic_id in topic_ids.items()],
+    )
+
+
+def _row(connection: apsw.Connection, record: Record, receipt: pb.Receipt) -> tuple[object, ...]:
     at = record.position
     return (
         at.topic if at else None,
@@ -92,12 +114,15 @@ def _row(record: Record, receipt: pb.Receipt) -> tuple[object, ...]:
         record.value,
         _pack(record.headers),
         receipt.SerializeToString(deterministic=True),
-        _digest(record),
+        _digest(connection, record),
     )
 
 
-def _digest(record: Record) -> bytes:
-    return hashlib.sha256(record.value or b"").digest()
+def _digest(connection: apsw.Connection, record: Record) -> bytes:
+    """What tells a record from others at its place: its topic's id, where that is known, and its value's SHA-256."""
+    at = record.position
+    topic_id = positions.topic_id(connection, at.topic, at.partition) if at else ""
+    return topic_id.encode() + hashlib.sha256(record.value or b"").digest()
 
 
 def _dead_letter(

@@ -6,8 +6,10 @@ sent again: consumers tell them by `epistream-sequence`, which means something o
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from heapq import merge
+from typing import Final, TypeAlias
 
 from epistream.indexer import deadletters, positions
 from epistream.indexer.deadletters import DeadLetter
@@ -19,6 +21,8 @@ from epistream.wire import topics
 
 _Header: TypeAlias = tuple[str, bytes]
 
+PAGE_BYTES: Final = 16 * 1024 * 1024
+"""How much a page holds: half of what a producer has on its way."""
 _PROTOBUF: Final = ("content-type", b"application/protobuf")
 
 
@@ -51,21 +55,21 @@ class Outbox:
         self._readers, self._letter_headers = readers, tuple(letter_headers)
 
     def pending(self, after: Cursor | None, limit: int) -> Page:
-        """The messages of at most `limit` journal entries and as many dead letters after a cursor.
+        """The messages of at most `limit` journal entries and as many dead letters after a cursor, in their order.
 
-        After the acknowledged cursor when `after` is None.
+        After the acknowledged cursor when `after` is None. Entries and letters come by the times of their receipts: who
+        follows a submission hears that it was refused before it hears what became of it when it came again. A page
+        ends before it is larger than PAGE_BYTES, but has something where there is something.
         """
         with self._readers.reader() as catalog:
             epoch = ("epistream-epoch", catalog.epoch().encode())
             start = after or positions.acknowledged(catalog.connection)
-            entries = [_Told(*entry) for entry in catalog.entries(start.sequence, limit)]
-            letters = deadletters.read(catalog.connection, start.dead_letter, limit)
-        end = Cursor(
-            entries[-1].sequence if entries else start.sequence, letters[-1].number if letters else start.dead_letter
-        )
-        full = limit in (len(entries), len(letters))
-        messages = (*_of_entries(entries, epoch), *_of_dead_letters(letters, epoch, self._letter_headers))
-        return Page(messages, end, full)
+            with (
+                closing(catalog.entries(start.sequence, limit)) as entries,
+                closing(deadletters.each(catalog.connection, start.dead_letter, limit)) as letters,
+            ):
+                told_of_letters = _marked(_of_dead_letters(letters, epoch, self._letter_headers), limit)
+                return _page(start, told_of_letters, _marked(_of_entries(entries, epoch), limit))
 
     def count(self) -> int:
         """How many journal entries and dead letters are not yet acknowledged."""
@@ -84,42 +88,84 @@ def acknowledge(store: Store, cursor: Cursor) -> None:
         positions.acknowledge(connection, cursor)
 
 
-class _Told(NamedTuple):
-    """What Kafka is told of a journal entry."""
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What Kafka is told of a journal entry or a dead letter; or that there may be more of these, later than all."""
 
-    sequence: int
-    revision: int | None
-    change: bytes | None
-    record: bytes
+    time_us: int
+    """When it was decided; of an entry that is no decision, when the one before was."""
+    messages: tuple[Message, ...] = ()
+    sequence: int = 0
+    """Of the entry."""
+    dead_letter: int = 0
+    """The number of the letter."""
 
-
-def _of_entries(entries: Iterable[_Told], epoch: _Header) -> Iterator[Message]:
-    for entry in entries:
-        record = journal_pb2.JournalRecord.FromString(entry.record)
-        if record.WhichOneof("record") != "decision":
-            continue
-        receipt = record.decision.receipt
-        headers = (_PROTOBUF, epoch, ("epistream-sequence", b"%d" % entry.sequence))
-        if entry.revision is not None:
-            key = receipt.namespace.encode()  # one partition orders one namespace
-            revision = ("epistream-revision", b"%d" % entry.revision)
-            yield Message(topics.CHANGES, key, entry.change, (*headers, revision))
-        key = f"{receipt.namespace}/{receipt.producer}/{receipt.submission_id}".encode()
-        yield Message(topics.OUTCOMES, key, receipt.SerializeToString(deterministic=True), headers)
+    @property
+    def size(self) -> int:
+        return sum(
+            len(message.key or b"") + len(message.value or b"") + sum(len(k) + len(v) for k, v in message.headers)
+            for message in self.messages
+        )
 
 
-def _of_dead_letters(letters: Iterable[DeadLetter], epoch: _Header, added: tuple[_Header, ...]) -> Iterator[Message]:
+def _page(start: Cursor, letters: Iterable[_Told], entries: Iterable[_Told]) -> Page:
+    """What comes first of both; where it is equally old, letters."""
+    messages: list[Message] = []
+    size, end, full = 0, start, False
+    for told in merge(letters, entries, key=lambda told: told.time_us):
+        size += told.size
+        # Behind a mark are some that were not read, and what is later waits for them.
+        full = not (told.sequence or told.dead_letter) or (bool(messages) and size > PAGE_BYTES)
+        if full:
+            break
+        messages += told.messages
+        end = Cursor(told.sequence or end.sequence, told.dead_letter or end.dead_letter)
+    return Page(tuple(messages), end, full)
+
+
+def _marked(all_told: Iterable[_Told], limit: int) -> Iterator[_Told]:
+    """With a mark at the end where there may be more."""
+    count = 0
+    for count, told in enumerate(all_told, 1):  # noqa: B007 - what is there in the end
+        yield told
+    if count == limit:
+        yield _Told(told.time_us)
+
+
+def _of_entries(entries: Iterable[tuple[int, int | None, bytes | None, bytes]], epoch: _Header) -> Iterator[_Told]:
+    time_us = 0
+    for sequence, revision, change, packed in entries:
+        record = journal_pb2.JournalRecord.FromString(packed)
+        messages: list[Message] = []
+        if record.WhichOneof("record") == "decision":
+            receipt = record.decision.receipt
+            time_us = receipt.time.ToMicroseconds()
+            headers = (_PROTOBUF, epoch, ("epistream-sequence", b"%d" % sequence))
+            if revision is not None:
+                key = receipt.namespace.encode()  # one partition orders one namespace
+                numbered = ("epistream-revision", b"%d" % revision)
+                messages.append(Message(topics.CHANGES, key, change, (*headers, numbered)))
+            messages.append(_outcome(receipt, headers))
+        yield _Told(time_us, tuple(messages), sequence=sequence)
+
+
+def _of_dead_letters(letters: Iterable[DeadLetter], epoch: _Header, added: tuple[_Header, ...]) -> Iterator[_Told]:
     for letter in letters:
         record, receipt = letter.record, letter.receipt
+        messages: list[Message] = []
         if record.position is not None:
             headers = (*record.headers, *_why(letter), *added)
             # kafka-python sends no record that has neither key nor value.
             value = b"" if record.key is None and record.value is None else record.value
-            yield Message(topics.dead_letter_topic(record.position.topic), record.key, value, headers)
-        key = f"{receipt.namespace}/{receipt.producer}/{receipt.submission_id}".encode()
-        value = receipt.SerializeToString(deterministic=True)
+            messages.append(Message(topics.dead_letter_topic(record.position.topic), record.key, value, headers))
         number = ("epistream-dead-letter", str(letter.number).encode())
-        yield Message(topics.OUTCOMES, key, value, (_PROTOBUF, epoch, number))
+        messages.append(_outcome(receipt, (_PROTOBUF, epoch, number)))
+        yield _Told(receipt.time.ToMicroseconds(), tuple(messages), dead_letter=letter.number)
+
+
+def _outcome(receipt: pb.Receipt, headers: tuple[_Header, ...]) -> Message:
+    key = f"{receipt.namespace}/{receipt.producer}/{receipt.submission_id}".encode()
+    return Message(topics.OUTCOMES, key, receipt.SerializeToString(deterministic=True), headers)
 
 
 def _why(letter: DeadLetter) -> Iterator[tuple[str, bytes]]:

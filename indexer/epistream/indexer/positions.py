@@ -80,6 +80,12 @@ def read(connection: apsw.Connection) -> dict[tuple[str, int], Place]:
     return {(topic, partition): Place(*place) for topic, partition, *place in rows}
 
 
+def topic_id(connection: apsw.Connection, topic: str, partition: int) -> str:
+    """The id of the topic that a partition's position is of; empty where that is not known."""
+    row = connection.execute("SELECT topic_id FROM positions WHERE topic = ? AND partition = ?", (topic, partition)).get
+    return row or ""
+
+
 def renew(connection: apsw.Connection) -> None:
     """Give the positions of an earlier format what they lack now: which topics they are of, not known yet."""
     if not connection.execute("SELECT 1 FROM pragma_table_info('positions') WHERE name = 'topic_id'").get:

@@ -105,7 +105,9 @@ class Settings(BaseSettings):
         "epistream", min_length=1, description="The consumer group under which progress is shown to Kafka's tools."
     )
     kafka_start: Literal["earliest", "latest"] = Field(
-        "earliest", description="Where a partition begins that the store has never read."
+        "earliest",
+        description="Where a topic begins that the store has never read. A partition that is added to it later begins"
+        " at its oldest record.",
     )
     trace_endpoint: str = Field(
         "",

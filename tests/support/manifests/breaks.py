@@ -219,10 +219,6 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
         "topics_are_those_the_service_makes",
         all_of(put("KafkaTopic", "/spec/replicas", 1), put("KafkaTopic", "/spec/config/min.insync.replicas", "1")),
     ),
-    (
-        "topics_are_those_the_service_makes",
-        put("KafkaTopic epistream.submissions.updates.dlq.v1", "/spec/partitions", 1),
-    ),
     ("user_may_do_its_work_and_no_more", drop("KafkaUser", "/spec/authorization/acls/8")),
     ("user_may_do_its_work_and_no_more", drop("KafkaUser", "/spec/authorization/acls/2")),
     ("user_may_do_its_work_and_no_more", put("KafkaUser", "/spec/authorization/acls/0/operations/-", "Write")),

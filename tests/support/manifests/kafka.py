@@ -31,7 +31,7 @@ _BOOTSTRAP: Final = re.compile(r"([\w-]+)-kafka-bootstrap\.([\w-]+)\.svc:(\d+)")
 
 @everywhere
 def topics_are_those_the_service_makes(cluster: Cluster) -> Iterator[Finding]:
-    """Each, with exactly the settings that `ensure_topics` gives it at three copies; dead letters have room."""
+    """Each, with exactly the settings that `ensure_topics` gives it at three copies."""
     topics = {item["metadata"]["name"]: item for item in cluster.of("KafkaTopic")}
     if topics and topics.keys() != set(TOPICS):
         yield None, f"expected the topics {sorted(TOPICS)}; differs: {sorted(topics.keys() ^ set(TOPICS))}"
@@ -41,9 +41,6 @@ def topics_are_those_the_service_makes(cluster: Cluster) -> Iterator[Finding]:
             yield item, f"expected {_COPIES_MIN} copies or more, found {spec['replicas']}"
         if spec["config"] != topic_settings(name, spec["replicas"]):
             yield item, f"expected the settings {topic_settings(name, spec['replicas'])}, found {spec['config']}"
-        letters = topics.get(dead_letter_topic(name))
-        if letters and letters["spec"]["partitions"] < spec["partitions"]:
-            yield letters, f"expected as many partitions as {name} has"
 
 
 @everywhere

@@ -133,3 +133,10 @@ def admin(bootstrap: str, client_id: str, security: KafkaSecurity = PLAINTEXT) -
     )
     with contextlib.closing(client):
         yield client
+
+
+def forget_coordinator(admin: Any, group: str) -> None:
+    """Have a client of `admin` ask anew who coordinates a group: kafka-python (3.0.12) asks once, and never again."""
+    from kafka.protocol.metadata import CoordinatorType
+
+    admin._manager.cluster._coordinators.pop((CoordinatorType.GROUP, group), None)  # noqa: SLF001 - there is no other way in

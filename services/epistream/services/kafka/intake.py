@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from epistream.indexer import positions
+from epistream.indexer import deadletters, positions
 from epistream.indexer.clock import Clock, SystemClock
 from epistream.indexer.model import Place
 from epistream.indexer.pipeline import Pipeline
@@ -171,11 +171,12 @@ class Intake:
         self._writer.run(keep).result()
 
     def _learn(self, topic_ids: Mapping[Partition, str]) -> None:
-        """Keep which topics positions are of."""
+        """Keep which topics positions are of, and what was refused of their partitions."""
 
         def learn() -> None:
             with self._store.transaction() as connection:
                 positions.learn(connection, topic_ids)
+                deadletters.learn(connection, topic_ids)
 
         self._writer.run(learn).result()
 

@@ -104,9 +104,11 @@ class Polling:
                 self._put((topic, number), following, [unpack(parcel) for parcel in parcels])
                 return True
             case {"positions": positions, "ends": ends}:
-                for partition, position in positions.items():
-                    self._progress.at(partition, position)
-                self._progress.ends(ends)
+                with self._lock:  # of a partition that was left it may be of another topic
+                    for partition, position in positions.items():
+                        if partition in self._next:
+                            self._progress.at(partition, position)
+                    self._progress.ends({each: end for each, end in ends.items() if each in self._next})
             case {"denied": denied}:
                 self._progress.deny(denied, self._topics)
             case {"stopped": [topic, number, reason, message]}:

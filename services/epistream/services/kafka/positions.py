@@ -19,7 +19,7 @@ def reread(folder: Path, topic: str, partition: int, offset: int | None = None) 
         topic: the topic.
         partition: the number of its partition.
         offset: the next record to read. When None the partition is as if it had never been read: it begins where the
-            setting `kafka_start` says.
+            setting `kafka_start` says, or at its oldest record where others of the topic were read.
 
     Raises:
         InvalidInput: the folder holds no store, or the offset is negative.

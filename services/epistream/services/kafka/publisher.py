@@ -46,7 +46,7 @@ _LOG: Final = logging.getLogger(__name__)
 NICENESS: Final = 19
 """The lowest: on a busy machine it gets what processor time is left. Knowledge is taken in and pushed first."""
 PAGE_ENTRIES: Final = 200
-"""How many journal entries are read and sent together at most. Of the largest submissions that is 200 MiB."""
+"""How many journal entries are read and sent together at most, and dead letters; no more than `outbox.PAGE_BYTES`."""
 TICK_SECONDS: Final = 0.5
 """How often the outbox is looked at without a wake-up: a commit of nothing but dead letters wakes nobody."""
 PACE_SECONDS: Final = 0.02

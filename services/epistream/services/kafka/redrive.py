@@ -6,8 +6,10 @@ taken in meanwhile has no second effect.
 """
 
 import contextlib
-from collections import Counter
+import logging
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -19,7 +21,7 @@ from epistream.clients.channel import blocking_channel
 from epistream.clients.credentials import Credentials
 from epistream.clients.failures import failure
 from epistream.clients.kafka_client import translated
-from epistream.clients.kafka_producer import CappedProducer
+from epistream.clients.kafka_producer import CappedProducer, Position
 from epistream.indexer import deadletters
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.store import read_only
@@ -28,10 +30,12 @@ from epistream.services.kafka.progress import Partition
 from epistream.v1 import ingest_service_pb2 as api
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1.raw_pb2 import RawSubmitRequest
-from epistream.wire.errors import EpistreamError, Unavailable
+from epistream.wire.errors import EpistreamError, InvalidInput, Unavailable
 from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.wire.status import from_status
 from epistream.wire.topics import dead_letter_topic
+
+_LOG: Final = logging.getLogger(__name__)
 
 GROUP: Final = "epistream-redrive"
 """The consumer group that remembers which letters were redriven, one for each reason that was asked for."""
@@ -43,10 +47,13 @@ _ATTEMPTS_DIGITS_MAX: Final = 9
 _POLL_RECORDS_MAX: Final = 500
 _POLL_MS: Final = 1_000
 _SILENT_POLLS_MAX: Final = 30
+_SETTLE_SECONDS: Final = 30.0
 _PAGE: Final = 100
 _CALL_BYTES_MAX: Final = 4 * 1024 * 1024
 _CALL_SECONDS: Final = 60.0
 _Submit: TypeAlias = "grpc.UnaryUnaryMultiCallable[bytes, bytes]"
+_Sent: TypeAlias = "tuple[str, Future[Position]]"
+"""Which letter was sent back, and what becomes of that."""
 _SUBMIT: Final = "/epistream.v1.IngestService/Submit"
 
 
@@ -57,7 +64,8 @@ class Counts:
     redriven: int = 0
     """Sent back; in a dry run, those that would be."""
     left: int = 0
-    """Not of the reason that was asked for, or taken in meanwhile; or without a value: nothing can come of that."""
+    """Not of the reason that was asked for, or taken in meanwhile; or without a value: nothing can come of that; or
+    refused for good by the topic that it came from, as where it is too large for it by now: the log names it."""
     strange: int = 0
     """Records in a topic of dead letters that do not say where they came from, or say what cannot be."""
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -109,14 +117,9 @@ def redrive(
             for topic in topics:
                 places = _places(admin, group, topic, everything=everything)
                 counts[topic] = Counts()
-                done = {}
-                for letter in _letters(consumer, places):
-                    if limit is not None and counts[topic].redriven == limit:
-                        break
-                    _send_back(letter, counts[topic], reason, None if dry_run else producer)
-                    done[topic, letter.partition] = letter.offset + 1
+                letters = _letters(consumer, places)
+                done = _send_all_back(letters, counts[topic], reason, limit, None if dry_run else producer)
                 if not dry_run:
-                    producer.flush()
                     _keep(admin, group, done)
     except KafkaError as error:
         raise translated(error, bootstrap, "redriving") from error
@@ -204,18 +207,73 @@ def _letters(consumer: Any, places: Mapping[Partition, tuple[int, int]]) -> Iter
             yield from (record for record in records if record.offset < ends[partition])
 
 
-def _send_back(letter: Any, counts: Counts, reason: str | None, producer: CappedProducer | None) -> None:
+def _send_all_back(
+    letters: Iterable[Any], counts: Counts, reason: str | None, limit: int | None, producer: CappedProducer | None
+) -> dict[Partition, int]:
+    """Send letters back and count them; how far each partition is done. Returns when Kafka has what it takes."""
+    done: dict[Partition, int] = {}
+    sent: deque[_Sent] = deque()
+    for letter in letters:
+        if limit is not None and counts.redriven == limit:
+            break
+        if future := _send_back(letter, counts, reason, producer):
+            sent.append((_place(letter), future))
+        done[letter.topic, letter.partition] = letter.offset + 1
+        while sent and sent[0][1].done():
+            _settle(*sent.popleft(), counts)
+    if producer is not None:
+        with contextlib.suppress(InvalidInput):  # of one that was looked at, or is next
+            producer.flush()
+    for place, future in sent:
+        _settle(place, future, counts)
+    return done
+
+
+def _send_back(
+    letter: Any, counts: Counts, reason: str | None, producer: CappedProducer | None
+) -> "Future[Position] | None":
+    """Send a letter back and count it; None where it is not sent."""
     back = way_back(letter.topic, letter.headers)
     if back is None:
         counts.strange += 1
-        return
+        return None
     # Without a value it would be refused again, and in a compacted topic delete what its key has said since.
     if not letter.value or (reason is not None and back.reason != reason.encode()):
         counts.left += 1
-        return
+        return None
     counts.redriven += 1
-    if producer is not None:
-        producer.send(back.topic, letter.value, key=letter.key, headers=back.headers)
+    if producer is None:
+        return None
+    try:
+        return producer.send(back.topic, letter.value, key=letter.key, headers=back.headers)
+    except InvalidInput as error:
+        _leave(_place(letter), counts, error)
+        return None
+
+
+def _settle(place: str, sent: "Future[Position]", counts: Counts) -> None:
+    """See what became of a letter that was sent back.
+
+    Raises:
+        EpistreamError: Kafka has not taken it, but may, another time.
+    """
+    try:
+        sent.result(_SETTLE_SECONDS)
+    except InvalidInput as error:
+        _leave(place, counts, error)
+    except TimeoutError:
+        raise Unavailable(f"Kafka has not acknowledged the letter {place} in time: try again") from None
+
+
+def _leave(place: str, counts: Counts, error: InvalidInput) -> None:
+    """One letter that nobody takes must not keep those behind it for ever."""
+    counts.redriven -= 1
+    counts.left += 1
+    _LOG.error("The letter %s is left, since Kafka refuses it for good: %s", place, error)
+
+
+def _place(letter: Any) -> str:
+    return f"{letter.topic}/{letter.partition} at offset {letter.offset}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,10 @@ class Source:
     group: str
     """The consumer group that shows Kafka's tools how far this service is."""
     start: Literal["earliest", "latest"] = "earliest"
-    """Where a partition begins that the store has never read: at its oldest record, or after its newest."""
+    """Where a topic begins that the store has never read: at its oldest records, or after its newest.
+
+    A partition that is added to one that was read begins at its oldest: producers may have found it first.
+    """
     security: KafkaSecurity = PLAINTEXT
     """What the brokers ask for."""
 
@@ -63,7 +66,10 @@ class Positions:
     begin: Callable[[Mapping[Partition, Place]], None]
     """Keeps where partitions begin; returns when that is durable."""
     learn: Callable[[Mapping[Partition, str]], None]
-    """Keeps which topics positions are of that did not say so; returns when that is durable."""
+    """Keeps which topics positions are of that did not say so; returns when that is durable.
+
+    Told of partitions that are to be read before they are `found`.
+    """
 
 
 class Survey:
@@ -94,7 +100,7 @@ class Survey:
         self._said = ""
         """Why Kafka does not answer, as it was last told."""
         self._away_since: float | None = None
-        """When Kafka failed first of the times since it last answered."""
+        """When Kafka failed first of the times since it last answered what topics there are."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kafka-survey", daemon=True)
 
@@ -119,7 +125,7 @@ class Survey:
             try:
                 with clients.admin(self._source.bootstrap, "epistream-survey", self._source.security) as admin:
                     self._survey(admin)
-                    failures, self._said, self._away_since = 0, "", None
+                    failures, self._said = 0, ""
                     while not self._stopping.wait(SURVEY_SECONDS):
                         self._survey(admin)
                     self._tell_group(admin)
@@ -132,16 +138,23 @@ class Survey:
 
     def _survey(self, admin: Any) -> None:
         there, topic_ids = self._partitions(admin)
+        self._away_since = None  # it answers, though what follows may fail where a leader changes now
         self._stop_replaced(topic_ids)
         if new := there - self._progress.partitions():
-            self._begin(self._starts(admin, new, topic_ids), topic_ids)
-        self._learn(topic_ids)
-        self._progress.ends(self._offsets(admin, there, "latest"))
+            known = self._positions.read()
+            # First those that Kafka need not be asked about: it may not answer.
+            self._begin({partition: known[partition] for partition in new & known.keys()}, topic_ids)
+            self._begin(self._starts(admin, new - known.keys(), {topic for topic, _ in known}, topic_ids), topic_ids)
+        self._begun |= self._learnt(self._begun, topic_ids)
+        self._progress.ends(self._offsets(admin, dict.fromkeys(there, "latest")))
         self._tell_group(admin)
 
     def _partitions(self, admin: Any) -> tuple[frozenset[Partition], dict[str, str]]:
-        """The partitions of the topics that there are, and the topics' ids; the others are named in the log once."""
-        from kafka.errors import for_code
+        """The partitions that have a leader, and the topics' ids; what is not there is named in the log once.
+
+        Nobody can say where a partition without a leader begins and ends, and kafka-python then says it of no other.
+        """
+        from kafka.errors import LeaderNotAvailableError, for_code
 
         found: set[Partition] = set()
         topic_ids: dict[str, str] = {}
@@ -151,23 +164,30 @@ class Survey:
                 missing[topic["name"]] = for_code(topic["error_code"]).__name__
             elif topic_id := topic.get("topic_id"):  # brokers before 2.8 have none
                 topic_ids[topic["name"]] = _shown(topic_id)
-            found.update((topic["name"], partition["partition_index"]) for partition in topic["partitions"])
+            for partition in topic["partitions"]:
+                number, error = partition["partition_index"], partition["error_code"]
+                if error or partition["leader_id"] < 0:
+                    why = for_code(error) if error else LeaderNotAvailableError
+                    missing[f"{topic['name']}/{number}"] = why.__name__
+                else:
+                    found.add((topic["name"], number))
         if missing and missing != self._missing:
-            _LOG.error("Kafka has no such topics, or does not let us see them: %s. Reading begins when it has", missing)
+            _LOG.error("Kafka does not have these, or does not let us see them: %s. They are read when it has", missing)
         self._missing = missing
         return frozenset(found), topic_ids
 
     def _starts(
-        self, admin: Any, partitions: frozenset[Partition], topic_ids: Mapping[str, str]
+        self, admin: Any, partitions: frozenset[Partition], read: Collection[str], topic_ids: Mapping[str, str]
     ) -> dict[Partition, Place]:
-        """Where to begin: where the store says, else where the setting says, which is then kept in the store.
+        """Where partitions begin that the store does not know, which is then kept in the store.
 
+        That is at their oldest records where their topics were `read` before, else where the setting says.
         `topic_ids` were asked for before the offsets: a topic that is made anew in between is found to be another.
         """
-        known = self._positions.read()
+        which = {each: "earliest" if each[0] in read else self._source.start for each in partitions}
         first = {
             partition: Place(offset, topic_id=topic_ids.get(partition[0], ""))
-            for partition, offset in self._offsets(admin, partitions - known.keys(), self._source.start).items()
+            for partition, offset in self._offsets(admin, which).items()
         }
         if first:
             self._positions.begin(first)
@@ -176,15 +196,19 @@ class Survey:
                 "%s/%d is read for the first time, from %s on: offset %d",
                 topic,
                 number,
-                self._source.start,
+                which[topic, number],
                 place.offset,
             )
-        return {each: first[each] if each in first else known[each] for each in partitions}
+        return first
 
     def _begin(self, starts: dict[Partition, Place], topic_ids: Mapping[str, str]) -> None:
+        if not starts:
+            return
+        begun = {partition: place.topic_id for partition, place in starts.items()}
+        begun |= self._learnt(begun, topic_ids)  # before they are read: what was refused is known again by these ids
         for partition, place in starts.items():
             self._progress.begin(partition, place.offset, self._clock.now_us())
-            self._begun[partition] = place.topic_id
+        self._begun |= begun
         self._stop_replaced(topic_ids)
         self._found({partition: place for partition, place in starts.items() if partition in self._begun})
 
@@ -197,8 +221,8 @@ class Survey:
         }
         if not replaced:
             return
-        self._replaced(replaced.keys())
         done = self._progress.done()
+        self._replaced(replaced.keys())
         for partition, (read, there) in replaced.items():
             what = _REPLACED.format(read=read, there=there)
             why = Stopped.at(partition, done[partition], "TOPIC_REPLACED", what)
@@ -206,23 +230,21 @@ class Survey:
             _LOG.error("%s", why.message)
             del self._begun[partition]
 
-    def _learn(self, topic_ids: Mapping[str, str]) -> None:
-        """Keep the ids of topics for positions that do not say which topics they are of."""
-        unknown = [partition for partition, read in self._begun.items() if not read]
+    def _learnt(self, begun: Mapping[Partition, str], topic_ids: Mapping[str, str]) -> dict[Partition, str]:
+        """Keep the ids of topics for positions that do not say which topics they are of, and return these."""
+        unknown = [partition for partition, read in begun.items() if not read]
         learnt = {partition: topic_ids[partition[0]] for partition in unknown if partition[0] in topic_ids}
         if learnt:
             self._positions.learn(learnt)
-            self._begun |= learnt
+        return learnt
 
-    def _offsets(
-        self, admin: Any, partitions: frozenset[Partition], which: Literal["earliest", "latest"]
-    ) -> dict[Partition, int]:
+    def _offsets(self, admin: Any, which: Mapping[Partition, str]) -> dict[Partition, int]:
+        """The `earliest` or the `latest` offsets of partitions."""
         from kafka import TopicPartition
         from kafka.admin import OffsetSpec
         from kafka.protocol.consumer import IsolationLevel
 
-        spec = OffsetSpec.EARLIEST if which == "earliest" else OffsetSpec.LATEST
-        asked = {TopicPartition(*partition): spec for partition in partitions}
+        asked = {TopicPartition(*partition): OffsetSpec[name.upper()] for partition, name in which.items()}
         if not asked:
             return {}
         answers = admin.list_partition_offsets(
@@ -233,7 +255,12 @@ class Survey:
     def _tell_group(self, admin: Any) -> None:
         """Commit how far everything is durable to the group, where that has changed."""
         from kafka import TopicPartition
-        from kafka.errors import GroupAuthorizationFailedError
+        from kafka.errors import (
+            CoordinatorLoadInProgressError,
+            CoordinatorNotAvailableError,
+            GroupAuthorizationFailedError,
+            NotCoordinatorError,
+        )
         from kafka.structs import OffsetAndMetadata
 
         done = self._progress.done()
@@ -241,9 +268,12 @@ class Survey:
         if not new:
             return
         offsets = {TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in new.items()}
+        moved = {NotCoordinatorError, CoordinatorNotAvailableError, CoordinatorLoadInProgressError}
         try:
             answers = admin.alter_group_offsets(self._source.group, offsets)
             refused = {(p.topic, p.partition): error.__name__ for p, error in answers.items() if error.errno}
+            if not moved.isdisjoint(answers.values()):
+                clients.forget_coordinator(admin, self._source.group)
         except GroupAuthorizationFailedError as error:  # reading does not need the group
             refused = dict.fromkeys(new, type(error).__name__)
         if refused.keys() - self._refused:

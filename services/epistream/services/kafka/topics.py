@@ -54,8 +54,7 @@ def ensure_topics(
 ) -> tuple[str, ...]:
     """Creates the topics that are missing and waits until all can be used. Safe to repeat.
 
-    A topic that exists is left as it is, with one exception: dead letters are written to the partition that the record
-    came from, so a topic of dead letters that has fewer partitions than its source gets as many.
+    A topic that exists is left as it is. A new one of dead letters has as many partitions as its source.
 
     Args:
         bootstrap: `host:port` of a broker, or several with commas between.
@@ -90,11 +89,6 @@ def ensure_topics(
         }
         if missing:
             _create(admin, missing, bootstrap)
-        short = {
-            name: count for name in map(dead_letter_topic, sources) if existing.get(name, count := wanted[name]) < count
-        }
-        if short:
-            admin.create_partitions(short)
         admin.wait_for_topics(list(wanted), timeout_ms=timeout_seconds * 1000)
     return tuple(missing)
 
