@@ -2,12 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import apsw
 import pytest
+from prometheus_client import CollectorRegistry
 
 from epistream.indexer import deadletters, positions
-from epistream.indexer.model import Position, Record
+from epistream.indexer.engine import Engine
+from epistream.indexer.model import Place, Position, Record
+from epistream.services.kafka.intake import Intake
+from epistream.services.kafka.metrics import KafkaMetrics
+from epistream.services.kafka.survey import Source
+from epistream.services.writer import Writer
 from epistream.v1 import knowledge_pb2 as pb
 
 AT = Position("facts", 0, 7)
@@ -56,7 +63,38 @@ def test_letters_learn_with_their_partition_which_topic_they_are_of(connection: 
         positions.place(connection, "facts", 0, 0)
 
 
+def test_what_two_topics_have_alike_is_learnt_once(connection: apsw.Connection) -> None:
+    """One letter says its topic already, and another, from before that was known, would say the same."""
+    refuse(connection, pb.REASON_MALFORMED)
+    positions.place(connection, "facts", 0, 7, "one")
+    refuse(connection, pb.REASON_MALFORMED)
+    deadletters.learn(connection, {("facts", 0): "one"})
+    assert reasons(connection) == [pb.REASON_MALFORMED] * 2
+    assert deadletters.receipt_of(connection, RECORD, AT) is not None
+
+
 def test_what_came_over_grpc_is_kept_each_time(connection: apsw.Connection) -> None:
     for _ in range(2):
         deadletters.write(connection, [(Record(b"", received_us=1), pb.Receipt(reason=pb.REASON_MALFORMED))])
     assert len(reasons(connection)) == 2
+
+
+def test_letters_of_a_partition_that_is_to_be_read_anew_learn_their_topic_with_where_it_begins(tmp_path: Path) -> None:
+    """Of a store of an earlier format, from which `reread` has taken the position before any id was learnt."""
+    engine = Engine(tmp_path)
+    writer = Writer(engine.pipeline.commit, committed=lambda *_: None, failed=lambda _: None)
+    writer.start()
+    intake = Intake(
+        Source("nowhere", ("facts",), "group"),
+        engine.pipeline,
+        engine.store,
+        writer,
+        KafkaMetrics(CollectorRegistry()),
+        failed=lambda _: None,
+    )
+    with engine.store.transaction() as connection:
+        refuse(connection, pb.REASON_MALFORMED)
+    intake._keep({("facts", 0): Place(0, topic_id="one")})
+    assert deadletters.receipt_of(engine.store.writer, RECORD, AT) is not None
+    writer.stop()
+    engine.close()

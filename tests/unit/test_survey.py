@@ -216,6 +216,19 @@ def test_a_partition_without_a_leader_holds_up_no_other(kafka: _Kafka, caplog: p
     assert service.stopped() == {}
 
 
+def test_a_partition_that_had_no_leader_when_its_topic_began_is_as_new_as_the_others(kafka: _Kafka) -> None:
+    service = _Service(kafka, "latest")
+    kafka.without_leader = {("facts", 1)}
+    service.survey()
+    kafka.without_leader = set()
+    service.survey()
+    assert {at: place.offset for at, place in service.found.items()} == {
+        ("facts", 0): END,
+        ("facts", 1): END,
+        ("more", 0): END,
+    }
+
+
 def test_what_the_store_knows_begins_though_kafka_says_no_offsets(kafka: _Kafka) -> None:
     service = _Service(kafka, more={0: Place(10, topic_id=ONE_SHOWN)})
     service.was_away()

@@ -96,7 +96,7 @@ def receipt_of(connection: apsw.Connection, record: Record, at: Position) -> pb.
 def learn(connection: apsw.Connection, topic_ids: Mapping[tuple[str, int], str]) -> None:
     """Keep of which topics the letters of partitions are that do not say so: when `positions.learn` learns it."""
     connection.executemany(
-        "UPDATE dead_letters SET digest = CAST(?3 || digest AS BLOB)"
+        "UPDATE OR IGNORE dead_letters SET digest = CAST(?3 || digest AS BLOB)"
         " WHERE topic = ?1 AND partition = ?2 AND length(digest) = ?4",
         [(topic, partition, topic_id.encode(), _SHA256_BYTES) for (topic, partition), topic_id in topic_ids.items()],
     )

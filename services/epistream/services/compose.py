@@ -4,7 +4,6 @@ The only place that knows all parts.
 """
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
@@ -47,9 +46,11 @@ from epistream.wire.topics import CHANGES, OUTCOMES, dead_letter_topic
 _LOG: Final = logging.getLogger(__name__)
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-_ADMIT_SECONDS: Final = 10.0
 _LET_GO_SECONDS: Final = 0.5
 """How often is looked whether some of what was put off may go on."""
+_LET_GO_SECONDS_MAX: Final = 60.0
+"""The same where it fails again and again."""
+_ADMIT_SECONDS: Final = 10.0
 """How long the metrics wait for the event loop to say whether somebody may read them."""
 _SPARE_CALLS: Final = 500
 """Calls beyond those that are let in, so that who is turned away is told why, and health is answered."""
@@ -159,6 +160,7 @@ class Service:
             prepare, commit = traces.preparing(prepare), traces.committing(commit)
         self.writer = Writer(commit, committed=self._committed, failed=self._part_failed)
         self._readers = ThreadPoolExecutor(_THREADS, "reader")
+        self._lister = ThreadPoolExecutor(1, "review-lister")
         self._pushers = ThreadPoolExecutor(_THREADS, "pusher")
         self._preparers = ThreadPoolExecutor(2 * _THREADS, "preparer")  # as many for each lane
         self._calls = Calls(
@@ -189,7 +191,7 @@ class Service:
         names = namespaces.NamespaceServicer(engine.namespaces, self.writer, self._readers, engine.pipeline.let_go)
         admins = admin.AdminServicer(settings.folder, metrics)
         reviewing = reviews.ReviewServicer(
-            engine.reviews, engine.resolutions, self.writer, self._readers, metrics, self._clock
+            engine.reviews, engine.resolutions, self.writer, self._readers, self._lister, metrics, self._clock
         )
         self._sync = sync.SyncServicer(
             parts,
@@ -317,12 +319,16 @@ class Service:
         More may go on than goes with what made room for it; and a kill may have come after a change of a policy and
         before that was done.
         """
+        pause = _LET_GO_SECONDS
         while True:
-            with contextlib.suppress(EpistreamError):  # nothing can be written now: later, or by the next start
-                for name in self.engine.pipeline.behind():
-                    while await asyncio.wrap_future(self.writer.run(partial(self.engine.pipeline.let_go, name))):
-                        pass
-            await asyncio.sleep(_LET_GO_SECONDS)
+            decided = 0
+            for name in [] if self.engine.store.full else self.engine.pipeline.behind():
+                try:
+                    decided += await asyncio.wrap_future(self.writer.run(partial(self.engine.pipeline.let_go, name)))
+                    pause = _LET_GO_SECONDS
+                except EpistreamError:  # nothing can be written now, or not of this one: later, or by the next start
+                    pause = min(2 * pause, _LET_GO_SECONDS_MAX)
+            await asyncio.sleep(0 if decided else pause)
 
     async def stopped(self) -> int:
         """Wait for a signal to stop, or a failure; then stop. A second signal ends the process at once.
@@ -355,7 +361,7 @@ class Service:
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
-        for pool in (self._readers, self._pushers, self._preparers):
+        for pool in (self._readers, self._lister, self._pushers, self._preparers):
             pool.shutdown(cancel_futures=True)
         self._stop_metrics()
         self._collector.close()  # an answer that was begun may still be read

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from epistream.indexer.clock import Clock
@@ -42,14 +43,14 @@ class ReviewServicer:
         resolutions: Resolutions,
         writer: Writer,
         readers: Executor,
+        lister: Executor,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
+        """`lister` makes the lists: each may take seconds, and all readers together must not be at lists."""
         self._reviews, self._resolutions, self._writer, self._readers = reviews, resolutions, writer, readers
-        self._metrics = metrics
+        self._lister, self._metrics = lister, metrics
         self._claims = Claims(clock, _shown)
-        self._listing = asyncio.Lock()
-        """One list at a time: it may take seconds, and all readers together must not be at lists."""
 
     def handlers(self, calls: Calls) -> dict[str, Handler]:
         """The service's methods."""
@@ -69,8 +70,8 @@ class ReviewServicer:
         }
 
     async def _list(self, request: api.ListReviewsRequest, _: Call) -> bytes:
-        async with self._listing:
-            answer = await self._read(lambda: self._reviews.list_reviews(request))
+        listing = partial(self._reviews.list_reviews, request)
+        answer = await asyncio.get_running_loop().run_in_executor(self._lister, listing)
         for review in answer.reviews:
             self._tell_claim(review)
         return answer.SerializeToString()

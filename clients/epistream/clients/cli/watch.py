@@ -37,7 +37,9 @@ def watch(
     service: Service,
     namespace: options.Namespace,
     after: _After = None,
-    snapshot: Annotated[bool, typer.Option("--snapshot", help="Begin with all that is known now.")] = False,
+    snapshot: Annotated[
+        bool, typer.Option("--snapshot", help="Begin with all that is known now, printed when it is whole.")
+    ] = False,
     consumer: Annotated[
         str, typer.Option("--consumer", help="The name that the service knows this consumer by.")
     ] = "epistream-watch",

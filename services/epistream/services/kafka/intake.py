@@ -167,6 +167,10 @@ class Intake:
             with self._store.transaction() as connection:
                 for (topic, number), place in starts.items():
                     positions.place(connection, topic, number, place.offset, place.topic_id)
+                # Of one that was to be read anew there may be letters that do not say of which topic they are.
+                deadletters.learn(
+                    connection, {each: place.topic_id for each, place in starts.items() if place.topic_id}
+                )
 
         self._writer.run(keep).result()
 

@@ -37,5 +37,6 @@ def reread(folder: Path, topic: str, partition: int, offset: int | None = None) 
     finally:
         store.close()
     was = "had no position" if before is None else f"was to be read from offset {before.offset} on"
-    now = "where the setting kafka_start says" if offset is None else f"at offset {offset}"
+    at_new = "where the setting kafka_start says, or at the oldest record if others of its topic were read"
+    now = at_new if offset is None else f"at offset {offset}"
     return f"{topic}/{partition} {was}; at its next start the service begins {now}"

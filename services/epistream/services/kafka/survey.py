@@ -93,6 +93,9 @@ class Survey:
         self._begun: dict[Partition, str] = {}
         """Of each partition that was begun, and not stopped here, the id of the topic that its position is of."""
         self._missing: dict[str, str] = {}
+        self._without_leader: set[Partition] = set()
+        self._late: set[Partition] = set()
+        """Those that had no leader when the first of their topics began: they are as old as these."""
         self._told: dict[Partition, int] = {}
         """What the group has taken."""
         self._refused: frozenset[Partition] = frozenset()
@@ -142,9 +145,11 @@ class Survey:
         self._stop_replaced(topic_ids)
         if new := there - self._progress.partitions():
             known = self._positions.read()
+            read = {topic for topic, _ in known}
+            self._late |= {partition for partition in self._without_leader if partition[0] not in read}
             # First those that Kafka need not be asked about: it may not answer.
             self._begin({partition: known[partition] for partition in new & known.keys()}, topic_ids)
-            self._begin(self._starts(admin, new - known.keys(), {topic for topic, _ in known}, topic_ids), topic_ids)
+            self._begin(self._starts(admin, new - known.keys(), read, topic_ids), topic_ids)
         self._begun |= self._learnt(self._begun, topic_ids)
         self._progress.ends(self._offsets(admin, dict.fromkeys(there, "latest")))
         self._tell_group(admin)
@@ -159,6 +164,7 @@ class Survey:
         found: set[Partition] = set()
         topic_ids: dict[str, str] = {}
         missing: dict[str, str] = {}
+        self._without_leader.clear()
         for topic in admin.describe_topics(list(self._source.topics)):
             if topic["error_code"]:
                 missing[topic["name"]] = for_code(topic["error_code"]).__name__
@@ -169,6 +175,7 @@ class Survey:
                 if error or partition["leader_id"] < 0:
                     why = for_code(error) if error else LeaderNotAvailableError
                     missing[f"{topic['name']}/{number}"] = why.__name__
+                    self._without_leader.add((topic["name"], number))
                 else:
                     found.add((topic["name"], number))
         if missing and missing != self._missing:
@@ -184,7 +191,8 @@ class Survey:
         That is at their oldest records where their topics were `read` before, else where the setting says.
         `topic_ids` were asked for before the offsets: a topic that is made anew in between is found to be another.
         """
-        which = {each: "earliest" if each[0] in read else self._source.start for each in partitions}
+        added = {each for each in partitions if each[0] in read} - self._late
+        which = {each: "earliest" if each in added else self._source.start for each in partitions}
         first = {
             partition: Place(offset, topic_id=topic_ids.get(partition[0], ""))
             for partition, offset in self._offsets(admin, which).items()
