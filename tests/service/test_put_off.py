@@ -14,6 +14,7 @@ from tests.support.rpc import client_of
 from tests.support.service import running_service
 from tests.support.waits import until
 
+SYNTHETIC = pb.ORIGIN_SYNTHETIC
 COUNTS = {NAMESPACE: 2 * AT_ONCE + 3, "others": 2}
 """How many submissions wait in each namespace."""
 
@@ -30,8 +31,7 @@ def put_off(folder: Path) -> None:
             if floor:
                 for name, count in COUNTS.items():
                     sent = [
-                        submission(f"{n}: so it is.", id=f"{n}", origin=pb.ORIGIN_SYNTHETIC, namespace=name)
-                        for n in range(count)
+                        submission(f"{n}: so it is.", id=f"{n}", origin=SYNTHETIC, namespace=name) for n in range(count)
                     ]
                     assert {receipt.reason for receipt in commit(engine, *sent)} == {pb.REASON_DEFERRED}
 
@@ -58,9 +58,7 @@ async def test_what_may_go_on_does_so_in_each_namespace_and_not_in_one_commit(tm
 
 async def test_what_does_not_go_on_with_what_makes_room_for_it_does_so_at_once_after_it(tmp_path: Path) -> None:
     """There is room for one synthetic version in a thousand. Of copies the first takes it, the others take none."""
-    copies = [
-        submission("It is.", id=f"c-{n}", item=f"c-{n}", origin=pb.ORIGIN_SYNTHETIC, generator="gpt") for n in range(40)
-    ]
+    copies = [submission("It is.", id=f"c-{n}", item=f"c-{n}", origin=SYNTHETIC, generator="gpt") for n in range(40)]
     with running_service(tmp_path) as service:
         async with client_of(service.address) as client:
             asked = ns_pb.CreateNamespaceRequest(
@@ -69,7 +67,7 @@ async def test_what_does_not_go_on_with_what_makes_room_for_it_does_so_at_once_a
                 policy=ns_pb.Policy(real_share_floor=0.999, near_duplicate_threshold=1.0, guard=ns_pb.GUARD_MEASURE),
             )
             await client.namespaces.CreateNamespace(asked)
-            await client.submit(submission("First.", id="first", origin=pb.ORIGIN_SYNTHETIC))
+            await client.submit(submission("First.", id="first", origin=SYNTHETIC))
             receipts = await client.submit(*copies)
             assert {receipt.reason for receipt in receipts} == {pb.REASON_DEFERRED}
             for start in (0, 1000):
@@ -80,4 +78,12 @@ async def test_what_does_not_go_on_with_what_makes_room_for_it_does_so_at_once_a
                 answer = await client.namespaces.GetNamespace(ns_pb.GetNamespaceRequest(name=NAMESPACE))
                 return answer.namespace.held_count == 0
 
+            await until(none_waits)
+
+            receipts = await client.submit(
+                *(submission(f"{n}: is it?", id=f"p-{n}", origin=SYNTHETIC) for n in range(3))
+            )
+            assert {receipt.reason for receipt in receipts} == {pb.REASON_DEFERRED}
+            policy = ns_pb.Policy(real_share_floor=0.0)
+            await client.namespaces.UpdatePolicy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
             await until(none_waits)

@@ -188,7 +188,7 @@ class Service:
         settings, engine, metrics = self.settings, self.engine, self.metrics
         takes = ingest.IngestServicer(ways, self._calls, submissions_max=settings.max_submissions_per_call)
         knows = knowledge.KnowledgeServicer(engine.knowledge, self._readers)
-        names = namespaces.NamespaceServicer(engine.namespaces, self.writer, self._readers, engine.pipeline.let_go)
+        names = namespaces.NamespaceServicer(engine.namespaces, self.writer, self._readers)
         admins = admin.AdminServicer(settings.folder, metrics)
         reviewing = reviews.ReviewServicer(
             engine.reviews, engine.resolutions, self.writer, self._readers, self._lister, metrics, self._clock
@@ -316,8 +316,7 @@ class Service:
     async def _let_go(self) -> None:
         """Have what was put off and may go on decided, in commits between which others are written.
 
-        More may go on than goes with what made room for it; and a kill may have come after a change of a policy and
-        before that was done.
+        A policy was changed, or more may go on than goes with what made room for it; also where a kill came before.
         """
         pause = _LET_GO_SECONDS
         while True:

@@ -16,9 +16,8 @@ SERVICE: Final = api.DESCRIPTOR.services_by_name["NamespaceService"].full_name
 class NamespaceServicer:
     """Changes run on the writer thread, questions on the readers."""
 
-    def __init__(self, namespaces: Namespaces, writer: Writer, readers: Executor, let_go: Callable[[str], int]) -> None:
+    def __init__(self, namespaces: Namespaces, writer: Writer, readers: Executor) -> None:
         self._namespaces, self._writer, self._readers = namespaces, writer, readers
-        self._let_go = let_go
 
     def handlers(self, calls: Calls) -> dict[str, Handler]:
         """The service's methods."""
@@ -41,9 +40,6 @@ class NamespaceServicer:
 
     async def _update(self, request: api.UpdatePolicyRequest, _: Call) -> bytes:
         changed = await asyncio.wrap_future(self._writer.run(lambda: self._namespaces.update_policy(request)))
-        # What was put off may go on under the new policy; a commit of many would keep others waiting.
-        while await asyncio.wrap_future(self._writer.run(lambda: self._let_go(request.name))):
-            pass
         return api.UpdatePolicyResponse(namespace=changed).SerializeToString()
 
     async def _get(self, request: api.GetNamespaceRequest, _: Call) -> bytes:
