@@ -5,11 +5,9 @@ import re
 from google.protobuf.message_factory import GetMessageClass
 
 from epistream.services.security.access import Verb
-from epistream.services.security.rules import OPEN, RULES
+from epistream.services.security.rules import RULES
 from tests.support.methods import METHODS
 from tests.test_layout import ROOT
-
-PACKAGE = "epistream.v1"
 
 
 def test_every_method_has_a_rule_and_every_rule_a_method() -> None:
@@ -33,10 +31,6 @@ def test_a_rule_finds_the_namespace_in_the_request() -> None:
         field = "namespace" if "namespace" in request.fields_by_name else "name"
         setattr(message, field, "pharmacy")
         assert rule.namespace(message) == "pharmacy", method
-
-
-def test_nothing_of_ours_is_open() -> None:
-    assert not [service for service in OPEN if service.startswith(PACKAGE)]
 
 
 def test_the_document_has_every_method_beside_its_verb() -> None:

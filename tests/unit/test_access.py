@@ -1,9 +1,12 @@
 """The access file: what it grants, what it does not, and what is wrong with it."""
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from epistream.services.security import command
 from epistream.services.security.access import ANYBODY, EVERY_VERB, Access, Principal, Verb
 from epistream.services.security.files import Watched
 from epistream.v1 import knowledge_pb2 as pb
@@ -222,3 +225,14 @@ def test_an_empty_file_denies_everybody(tmp_path: Path) -> None:
     assert access.guarded
     assert access.of_nobody() is None
     assert access.of_token("x") is None
+
+
+def test_who_has_neither_tokens_nor_certificates_is_listed_as_whom_nobody_can_be(tmp_path: Path) -> None:
+    path = tmp_path / "access.toml"
+    path.write_text(f'{FILE}\n[principals.forgotten]\nroles = ["reader"]\n')
+    told = CliRunner().invoke(command.access, ["check", str(path)])
+    assert "forgotten, whom nobody can be: no token_hashes, no certificates\n  read watch in pharmacy" in told.output
+    assert told.output.count("whom nobody can be") == 1
+    as_json = json.loads(CliRunner().invoke(command.access, ["check", str(path), "--json"]).output)
+    assert as_json["unproven"] == ["forgotten"]
+    assert "forgotten" in as_json["principals"]

@@ -33,7 +33,7 @@ What no role grants is denied. docs/security.md explains each field.
 import enum
 import hashlib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -235,9 +235,12 @@ class Access:
         """Use `read` or `unguarded`."""
         self._file, self._verifier = file, verifier
         self._by_proof: dict[str, Principal] = {}
+        self.principals: Final[dict[str, Principal]] = {}
+        """Those that the file names, by name."""
         if file is not None:
             for name, principal in file.principals.items():
                 made = Principal(name, self._roles(principal.roles), principal.limits or file.limits)
+                self.principals[name] = made
                 for proof in (*principal.token_hashes, *map(_certificate_key, principal.certificates)):
                     self._by_proof[proof] = made
 
@@ -269,9 +272,10 @@ class Access:
         return self._file is not None
 
     @property
-    def principals(self) -> Mapping[str, Principal]:
-        """Those that the file names, by name."""
-        return {principal.name: principal for principal in self._by_proof.values()}
+    def unproven(self) -> Sequence[str]:
+        """The principals that nobody can be: the file gives them neither tokens nor certificates."""
+        proven = {principal.name for principal in self._by_proof.values()}
+        return sorted(self.principals.keys() - proven)
 
     def of_token(self, token: str) -> Principal | None:
         """Whose token this is: an API token of the file or a JWT; None for nobody's that is valid now."""

@@ -53,10 +53,10 @@ def check(
         for name, principal in sorted(read.principals.items())
     }
     if as_json:
-        typer.echo(json.dumps({"file": str(file), "principals": listed}))
+        typer.echo(json.dumps({"file": str(file), "principals": listed, "unproven": read.unproven}))
         return
     for name, roles in listed.items():
-        typer.echo(name)
+        typer.echo(f"{name}, whom nobody can be: no token_hashes, no certificates" if name in read.unproven else name)
         for role in roles:
             only = "".join(f", {part} {' '.join(role[part])}" for part in _BOUNDS if part in role)
             typer.echo(f"  {' '.join(sorted(role['verbs']))} in {' '.join(role['namespaces'])}{only}")

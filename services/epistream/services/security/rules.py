@@ -38,7 +38,6 @@ def _only(verb: Verb) -> frozenset[Verb]:
 
 _BY_SUBMISSION: Final = "each submission, with its namespace, origin and producer"
 _BY_REVIEWER: Final = "the request, with its namespace and its reviewer's name and origin"
-_BY_NAMESPACE: Final = "those are listed in which the caller may do something"
 _BY_SUBSCRIPTION: Final = "the first message, with its namespace and consumer; asked again when the access file changes"
 
 RULES: Final[Mapping[str, Rule]] = {
@@ -72,6 +71,3 @@ RULES: Final[Mapping[str, Rule]] = {
     "AdminService/Backup": Rule(_only(Verb.ADMIN), everywhere=True),
 }
 """By service and method, such as `KnowledgeService/Get`."""
-
-OPEN: Final = frozenset(("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"))
-"""Services that anybody who reaches the port may call: they tell which services there are, and nothing of the store."""
