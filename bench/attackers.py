@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import json
 import os
+import random
 import socket
 import ssl
 import sys
@@ -112,13 +113,24 @@ class Attack:
             return use(connection)
 
 
+async def due(per_second: int) -> AsyncIterator[tuple[int, float]]:
+    """Numbers from 0, each when it is due, and when that is by the monotonic clock, whether or not anybody keeps up.
+
+    Each is due at a random moment of a part of the second that is its own. Evenly spaced calls of two processes, whose
+    rates are multiples of each other, would meet for a whole round or not at all, as their beginnings happen to lie.
+    """
+    begun = time.monotonic()
+    for number in itertools.count():
+        at = begun + (number + random.random()) / per_second
+        await asyncio.sleep(max(0.0, at - time.monotonic()))
+        yield number, at
+
+
 async def steadily(attack: Attack, per_second: int, act: Callable[[int], Coroutine[Any, Any, None]]) -> Never:
     """Do something again and again, at a steady rate whether or not the service keeps up; `act` is told its number."""
     acts = set[asyncio.Task[None]]()
     attack.under_way()
-    begun = time.monotonic()
-    for number in itertools.count():
-        await asyncio.sleep(max(0.0, begun + number / per_second - time.monotonic()))
+    async for number, _ in due(per_second):
         task = asyncio.create_task(act(number))
         acts.add(task)
         task.add_done_callback(acts.discard)

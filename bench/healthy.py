@@ -17,7 +17,7 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from bench.attackers import HEALTHY, NAMESPACE, WATCHED
+from bench.attackers import HEALTHY, NAMESPACE, WATCHED, due
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as know_pb
 from tests.support.rpc import Client, submission, vector
@@ -77,43 +77,38 @@ def windows(begun: float, seconds: float) -> list[float]:
     return [begun + WINDOW_SECONDS * number for number in range(int(seconds / WINDOW_SECONDS))]
 
 
-def p99_from(found: Sequence[tuple[float, float]], begun: float, due: int = 0) -> float:
-    """Of what was due in the window that begins at `begun`, milliseconds; infinite for what of `due` never came."""
+def p99_from(found: Sequence[tuple[float, float]], begun: float, expected: int = 0) -> float:
+    """Of what was due in the window that begins at `begun`, milliseconds; infinite for what of `expected` never came.
+
+    At the window's edges one more or less may be due.
+    """
     took = [1000 * took for at, took in found if begun <= at < begun + WINDOW_SECONDS]
-    return float(np.percentile([*took, *[np.inf] * (due - len(took))], 99, method="lower"))
+    return float(np.percentile([*took, *[np.inf] * (expected - 1 - len(took))], 99, method="lower"))
 
 
 async def ask(client: Client, found: list[tuple[float, float]]) -> None:
     """Get and search in turns; when each was due, and how long until its answer came."""
     calls = set[asyncio.Task[None]]()
-    begun = time.monotonic()
-    number = 0
-    while True:
-        number += 1
-        due = begun + number / ASKED_PER_SECOND
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
-        call = asyncio.create_task(ask_once(client, number, due, found))
+    async for number, at in due(ASKED_PER_SECOND):
+        call = asyncio.create_task(ask_once(client, number, at, found))
         calls.add(call)
         call.add_done_callback(calls.discard)
 
 
-async def ask_once(client: Client, number: int, due: float, found: list[tuple[float, float]]) -> None:
+async def ask_once(client: Client, number: int, at: float, found: list[tuple[float, float]]) -> None:
     if number % 2:
         await client.knowledge.Get(know_pb.GetRequest(namespace=WATCHED, item_id=f"item-{number % ITEMS}"))
     else:
         query = pb.Embedding(float32=vector(number % ITEMS))
         await client.knowledge.Search(know_pb.SearchRequest(namespace=WATCHED, vector=query))
-    found.append((due, time.monotonic() - due))
+    found.append((at, time.monotonic() - at))
 
 
 async def publish(client: Client) -> None:
     """New items, one at a time, each with the moment it was due as an attribute."""
-    begun, number, calls = time.monotonic(), ITEMS, set[asyncio.Task[list[pb.Receipt]]]()
-    while True:
-        number += 1
-        due = begun + (number - ITEMS) / PUBLISHED_PER_SECOND
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
-        made = submission(WATCHED, number, attributes={"due": repr(due)})
+    calls = set[asyncio.Task[list[pb.Receipt]]]()
+    async for number, at in due(PUBLISHED_PER_SECOND):
+        made = submission(WATCHED, ITEMS + number, attributes={"due": repr(at)})
         call = asyncio.create_task(client.submit(made))
         calls.add(call)
         call.add_done_callback(calls.discard)
@@ -126,8 +121,8 @@ async def follow(client: Client, found: list[tuple[float, float]]) -> None:
             message = await stream.next()
             now = time.monotonic()
             for change in message.changes.changes:
-                due = float(change.knowledge.attributes["due"])
-                found.append((due, now - due))
+                at = float(change.knowledge.attributes["due"])
+                found.append((at, now - at))
             if message.HasField("changes"):
                 await stream.acknowledge(message.changes.changes[-1].revision)
 
