@@ -128,6 +128,22 @@ def test_a_letter_that_its_topic_does_not_take_is_left_and_those_behind_it_go(
     assert redrive(kafka.bootstrap, [letters]) == {letters: Counts()}
 
 
+def test_a_letter_for_which_kafka_refuses_all_that_were_sent_with_it_keeps_none_of_them(
+    kafka: Kafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A compacted topic takes no record without a key, and of the batch that has one nothing."""
+    topic = kafka.new_topic(cleanup_policy="compact")
+    letters = dead_letter_topic(topic)
+    kafka.ensure_topics([topic])
+    came_from = [("epistream-dlq-original-topic", topic.encode())]
+    for value, key in ((b"first", b"1"), (b"without a key", None), (b"last", b"2")):
+        kafka.produce(letters, [value], key=key, headers=came_from)
+    assert redrive(kafka.bootstrap, [letters]) == {letters: Counts(redriven=2, left=1)}
+    assert sorted(record.value or b"" for record in kafka.read(topic)) == [b"first", b"last"]
+    assert f"The letter {letters}/0 at offset 1 is left" in caplog.text
+    assert redrive(kafka.bootstrap, [letters]) == {letters: Counts()}
+
+
 def test_a_missing_topic_of_letters_is_said(kafka: Kafka) -> None:
     with pytest.raises(Unavailable, match=r"no-such-topic.*UnknownTopic"):
         redrive(kafka.bootstrap, ["no-such-topic"])
