@@ -104,14 +104,16 @@ def test_r33_alpha_is_none_where_nothing_can_be_compared(units: Units) -> None:
     assert alpha(units) is None
 
 
-def votes(*scores: float, kind: pb.FeedbackKind.ValueType = pb.FEEDBACK_KIND_BINARY) -> list[pb.Feedback]:
-    """One rater's score each, of the item `a`."""
+def votes(
+    *scores: float, kind: pb.FeedbackKind.ValueType = pb.FEEDBACK_KIND_BINARY, producer: str = "p"
+) -> list[tuple[str, pb.Feedback]]:
+    """One rater's score each, of the item `a`, with the producer."""
     made = []
     for number, score in enumerate(scores):
         one = pb.Feedback(kind=kind, rater=f"r{number}", judged=[pb.Judged(item_id="a", score=score)])
         if kind == pb.FEEDBACK_KIND_RATING:
             one.scale_min, one.scale_max = 1, 4
-        made.append(one)
+        made.append((producer, one))
     return made
 
 
@@ -126,8 +128,8 @@ def test_votes_are_at_odds_as_far_as_their_entropy_goes() -> None:
 
 
 def test_a_raters_newest_vote_counts() -> None:
-    first, second = votes(1, 0)
-    changed = pb.Feedback()
-    changed.CopyFrom(second)
-    changed.judged[0].score = 1
-    assert disagreement("a", [first, second, changed]) == 0
+    assert disagreement("a", [*votes(1, 0), *votes(1, 1)]) == 0
+
+
+def test_two_producers_may_know_two_raters_by_one_name() -> None:
+    assert disagreement("a", [*votes(1), *votes(0, producer="q")]) == pytest.approx(1)

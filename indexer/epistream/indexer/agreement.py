@@ -100,26 +100,27 @@ def _differences(totals: Mapping[float, float], level: Level) -> Mapping[tuple[f
             return {(c, k): (c - k) ** 2 for c in values for k in values}
 
 
-def disagreement(item_id: str, feedback: Iterable[pb.Feedback]) -> float | None:
+def disagreement(item_id: str, feedback: Iterable[tuple[str, pb.Feedback]]) -> float | None:
     """The entropy of the votes on an item as a share of the most that it could be, H / ln K, in [0, 1].
 
-    Votes are its scores by BINARY and RATING, the newest of each rater, apart for each kind, aspect and scale; the
-    answer is that of the votes that are most at odds. K is 2 for BINARY, of a scale of whole numbers how many it has,
+    `feedback` is the oldest first, each with its producer: two of them may know two raters by one name. Votes are its
+    scores by BINARY and RATING, the newest of each rater, apart for each kind, aspect and scale; the answer is that of
+    the votes that are most at odds. K is 2 for BINARY, of a scale of whole numbers how many it has,
     of another how many there were. None where nobody voted.
     """
     return max((_entropy(votes, kinds) for votes, kinds in _votes(item_id, feedback)), default=None)
 
 
-def _votes(item_id: str, feedback: Iterable[pb.Feedback]) -> Iterator[tuple[list[float], int]]:
+def _votes(item_id: str, feedback: Iterable[tuple[str, pb.Feedback]]) -> Iterator[tuple[list[float], int]]:
     """The votes of each kind, and how many there could be."""
-    cast: defaultdict[tuple[int, str, float, float], dict[str, float]] = defaultdict(dict)
-    for one in feedback:
+    cast: defaultdict[tuple[int, str, float, float], dict[tuple[str, str], float]] = defaultdict(dict)
+    for producer, one in feedback:
         if one.kind not in (pb.FEEDBACK_KIND_BINARY, pb.FEEDBACK_KIND_RATING):
             continue
         scale = (0.0, 1.0) if one.kind == pb.FEEDBACK_KIND_BINARY else (one.scale_min, one.scale_max)
         for judged in one.judged:
             if judged.item_id == item_id:
-                cast[one.kind, one.aspect, *scale][one.rater] = judged.score
+                cast[one.kind, one.aspect, *scale][producer, one.rater] = judged.score
     for (_, _, low, high), by_rater in cast.items():
         votes = list(by_rater.values())
         whole = all(value.is_integer() for value in (high - low, low, *votes))

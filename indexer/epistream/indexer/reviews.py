@@ -218,9 +218,10 @@ class Reviews:
             receipt, item_id = one.decision.receipt, again(one).item_id
             if item_id not in read:
                 said = [
-                    found.recorded.feedback for _, found in sayings.feedback(catalog, number, item_id, 0, VOTES_MAX)
+                    (found.receipt.producer, found.recorded.feedback)
+                    for _, found in sayings.feedback(catalog, number, item_id, 0, VOTES_MAX)
                 ]
-                read[item_id] = disagreement(item_id, said), verification(item_id, said)
+                read[item_id] = disagreement(item_id, said), verification(item_id, (one for _, one in said))
             votes, verified = read[item_id]
             if receipt.reason == pb.REASON_DISPUTED:
                 votes = votes or UNKNOWN  # those at odds may be beyond what is looked at
