@@ -1,4 +1,4 @@
-# Run `make` to see what there is. `make run` and `make test` need Python 3.11+ and nothing else.
+# Run `make` to see what there is. `make run` needs Python 3.11+ and nothing else; CONTRIBUTING.md says what the tests need beside it.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

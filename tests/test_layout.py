@@ -90,3 +90,18 @@ def test_the_floors_are_those_of_the_generated_code() -> None:
     assert protobuf_floor is not None
     assert f"grpcio>={grpc_floor[1]}" in dependencies
     assert f"protobuf>={protobuf_floor[1]}" in dependencies
+
+
+def test_every_decision_is_in_the_index() -> None:
+    folder = ROOT / "docs/decisions"
+    rows = re.findall(
+        r"^\| \[(\d{4})\]\(([\w-]+\.md)\) \| (.+?) \| .+ \|$", (folder / "README.md").read_text(), re.MULTILINE
+    )
+    said = [
+        (f"{int(heading[1]):04}", path.name, heading[2])
+        for path in sorted(folder.glob("0*.md"))
+        if (heading := re.match(r"# (\d+)\. (.+)", path.read_text()))
+    ]
+    assert rows == said
+    assert [path.name for path in sorted(folder.glob("*.md"))] == [*(name for _, name, _ in rows), "README.md"]
+    assert [number for number, _, _ in rows] == [f"{number:04}" for number in range(1, len(rows) + 1)]
