@@ -30,8 +30,8 @@ _UNTAKEN_MAX: Final = 100
 _PROBE_OPTIONS: Final = (
     *OPTIONS,
     ("grpc.max_receive_message_length", 4096),
-    # At the port for probes alone nobody is turned away, so what one connection may have open is bounded, and how long
-    # it lives: who follows for longer makes another.
+    # At the port for probes alone no question is turned away, so what one connection may have open is bounded, and how
+    # long it lives: who follows for longer makes another.
     ("grpc.max_concurrent_streams", 20),
     ("grpc.max_connection_age_ms", 60_000),
     ("grpc.max_connection_age_grace_ms", 5_000),
