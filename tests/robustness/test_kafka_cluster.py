@@ -33,8 +33,6 @@ def test_a_leader_that_is_killed_again_and_again_costs_a_stall_and_nothing_else(
     done = subprocess.run([sys.executable, "-m", "bench.cluster"], capture_output=True, text=True, check=False)
     assert done.stdout, done.stderr
     figures = {each["name"]: each for each in json.loads(done.stdout.splitlines()[-1])["figures"]}
-    stall = figures.pop("the longest stall")  # how long it is depends on the machine
-    assert stall["value"] > 0
     assert [name for name, figure in figures.items() if not figure["ok"]] == []
 
 

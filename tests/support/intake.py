@@ -23,7 +23,6 @@ from epistream.services.kafka.metrics import KafkaMetrics
 from epistream.services.kafka.polling import Polling
 from epistream.services.kafka.publishing import Publishing
 from epistream.services.kafka.survey import Source
-from epistream.services.kafka.topics import ensure_topics
 from epistream.services.writer import Commit, Writer
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
@@ -147,7 +146,7 @@ def send(kafka: Kafka, topic: str, submissions: Sequence[pb.Submission]) -> None
 def topic_with_dead_letters(kafka: Kafka, *, partitions: int = 1) -> str:
     """A topic that no other test knows, and beside it, where they are missing, those that the service writes to."""
     topic = kafka.new_topic(partitions=partitions, max_message_bytes=str(RECORD_BYTES_MAX))
-    ensure_topics(kafka.bootstrap, submission_topics=(topic,))
+    kafka.ensure_topics((topic,))
     return topic
 
 
