@@ -46,6 +46,7 @@ def test_r03_swapped_numbers_nations_and_contradictions_are_never_merged(merging
 def test_r04_some_synonyms_are_merged_and_no_pair_that_is_no_paraphrase(merging: Merging) -> None:
     """The target is half of the synonyms and of the paraphrases: missed, see docs/requirements.md."""
     assert merging.r04_synonyms().value >= 0.18
+    assert merging.r04_paraphrases().of == 20  # none of them is merged
     assert merging.r04_wrong().count == 0
     assert merging.wrong().of >= 1400
     assert merging.wrong().count == 0

@@ -240,6 +240,20 @@ def test_texts_that_are_compared_by_length_from_now_on_have_another_measure(engi
     assert found.first_low == found.ratios[1].low
 
 
+def test_answers_to_people_s_prompts_from_now_on_have_another_measure(engine: Engine) -> None:
+    said(engine, kinds(ALL_KINDS, ITEMS), "People", "ada", prompts=True)
+    said(engine, kinds(FEW_KINDS, EVERY, 1), "Texts")
+    (before,) = of(watch(engine))
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=ns_pb.Policy(watch_items=EVERY)))
+    said(engine, kinds(ALL_KINDS, EVERY, 2), "Answers", prompts=True)
+
+    (found,) = of(watch(engine))
+
+    assert (before.matched, found.matched) == (False, True)
+    assert (before.on, found.on) == (True, True), "one window does not clear it"
+    assert (found.windows, list(found.recent)) == (2, [found.ratios[1].ratio])
+
+
 def test_what_is_no_text_is_not_compared_by_length(engine: Engine) -> None:
     sent = [*texts(kinds(ALL_KINDS, ITEMS), "People", "ada"), *texts(kinds(ALL_KINDS, EVERY, 1), "Code")]
     for one in sent:

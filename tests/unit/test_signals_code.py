@@ -93,6 +93,15 @@ def test_context_is_the_share_of_internal_imports_that_are_known() -> None:
     assert code.context(window(file("o/r", "a.py", "import os\n"))).value is None
 
 
+def test_what_is_imported_relatively_at_the_top_of_a_repository_is_internal() -> None:
+    files = [
+        file("o/r", "__init__.py", "from .lost import x\nfrom .core import f\nfrom .... import beyond\n"),
+        file("o/r", "core.py", "from . import VALUE\n"),
+    ]
+    found = code.context(window(*files))
+    assert (found.value, found.items) == (2 / 3, 3)
+
+
 def test_a_module_that_is_not_known_is_not_its_package() -> None:
     files = [
         file("o/r", "pack/__init__.py", "VALUE = 1\n"),

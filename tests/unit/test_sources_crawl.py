@@ -15,6 +15,7 @@ from epistream.clients.sources.importing import prepared
 from epistream.clients.sources.record import UnreadableRecord
 from epistream.clients.sources.table import BY_NAME
 from tests.support.source_records import items, job_of, said
+from tests.support.source_shapes import shape
 
 LINK = EXAMPLES["laion-5b"]
 
@@ -90,3 +91,11 @@ def test_a_wat_file_is_refused_with_what_to_take_instead(tmp_path: Path) -> None
         CannotRead, match=r"WAT files have no text: take the WET file of the same name, \.warc\.wet\.gz"
     ):
         files_of(path, BY_NAME["common-crawl"].formats)
+
+
+def test_a_segment_that_ends_before_it_begins_is_told_by_its_own_field() -> None:
+    entry = shape("kinetics-400", "key")
+    annotations = {**entry["value"]["annotations"], "segment": [20, 10]}
+    wrong = r"value\.annotations\.segment\.end: expected a time not before the start, 20, found 10"
+    with pytest.raises(UnreadableRecord, match=wrong):
+        items("kinetics-400", {**entry, "value": {**entry["value"], "annotations": annotations}})

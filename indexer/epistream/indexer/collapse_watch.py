@@ -192,9 +192,10 @@ def _after(window: Window, found: Comparison | Missing, anchor: Anchor | None, n
     """What is known after a window, without the times."""
     known = window.known
     before = _alarm(known)
-    alike = found.same_lengths if isinstance(found, Comparison) else known.same_lengths
-    if anchor is not None and (known.anchor not in ("", anchor.digest) or known.same_lengths != alike):
-        # Its ratios to other items of people say nothing beside those to these.
+    measured = known.matched, known.same_lengths
+    measure = (found.matched, found.same_lengths) if isinstance(found, Comparison) else measured
+    if anchor is not None and (known.anchor not in ("", anchor.digest) or measured != measure):
+        # Its ratios to other items of people, or in another way, say nothing beside these.
         before = replace(before, recovered=0, first_low=None, ratios=())
     after = before.after(found)
     told = pb.CollapseAlarm(
@@ -212,7 +213,8 @@ def _after(window: Window, found: Comparison | Missing, anchor: Anchor | None, n
         first_low=after.first_low,
         recent=after.ratios,
         slope=after.slope,
-        same_lengths=alike,
+        matched=measure[0],
+        same_lengths=measure[1],
     )
     if known.HasField("since_time"):
         told.since_time.CopyFrom(known.since_time)
@@ -220,7 +222,7 @@ def _after(window: Window, found: Comparison | Missing, anchor: Anchor | None, n
     if isinstance(found, Missing):
         told.missing = found.reason
         return told
-    told.matched, told.support = found.matched, found.support
+    told.support = found.support
     figures = zip(ORDERS, found.produced.scores, found.ratio, found.low, found.high, strict=True)
     for order, score, ratio, low, high in figures:
         told.ratios.add(order=order, score=score, ratio=ratio, low=low, high=high)

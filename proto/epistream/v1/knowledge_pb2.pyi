@@ -1532,12 +1532,12 @@ class CollapseAlarm(_message.Message):
     """How many SYNTHETIC submissions of the producer were accepted by then: admitted, revised or merged. 0 for the store as a whole."""
     missing: _builtins.str
     """Why the newest window could not be compared: NO_ANCHORS, there are not enough items of people yet, or BELOW_MINIMUM. Empty where it could; where not, the
-    figures below up to `support` are unset, and the alarm stays as it was.
+    ratios and the support are unset, and the alarm stays as it was.
     """
     items: _builtins.int
     """How many items were compared with as many of people."""
     matched: _builtins.bool
-    """Whether both sides answer the same prompts. Where not, varied prompts make any producer look diverse."""
+    """Whether both sides answer the same prompts. Where not, varied prompts make any producer look diverse. Of the newest window that was compared, as `same_lengths`."""
     anchor: _builtins.str
     """Names the anchor window that it was compared with."""
     support: _builtins.float
@@ -1557,7 +1557,7 @@ class CollapseAlarm(_message.Message):
     same_lengths: _builtins.bool
     """Whether both sides have as many texts in each quartile of the producer's lengths. Not where prompts matched, where people have too few of such lengths, and of
     what is no text: then people's items are a draw. Of the newest window that was compared: `first_low`, `recent` and the count towards clearing begin anew where it
-    changes. Unset before there was this field.
+    or `matched` changes. Unset before there was this field.
     """
     @_builtins.property
     def since_time(self) -> _timestamp_pb2.Timestamp:

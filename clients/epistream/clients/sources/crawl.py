@@ -120,8 +120,8 @@ def kinetics(record: Fields) -> Iterator[Draft]:
         video, label, split = record.name("youtube_id"), record.text("label"), record.maybe_name("split")
         start, end = seconds(record, "time_start"), seconds(record, "time_end")
         details = record.rest()
-    if end < start:
-        raise record.wrong("time_end", f"a time not before time_start, {start:g}")
+        if end < start:
+            raise record.wrong("time_end", f"a time not before time_start, {start:g}")
     url = f"https://www.youtube.com/watch?v={video}"
     yield Item(
         key=f"{video}/{start:g}-{end:g}",
@@ -138,7 +138,10 @@ def kinetics(record: Fields) -> Iterator[Draft]:
 def _segment(annotations: Fields) -> tuple[float, float]:
     start, end = annotations.items("segment", 2, 2)
     segment = Fields({"start": start, "end": end}, annotations.path("segment"))
-    return seconds(segment, "start"), seconds(segment, "end")
+    begun, ended = seconds(segment, "start"), seconds(segment, "end")
+    if ended < begun:
+        raise segment.wrong("end", f"a time not before the start, {begun:g}")
+    return begun, ended
 
 
 def _source(record: Fields, name: str, source: str) -> str:

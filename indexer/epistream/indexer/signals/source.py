@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -105,19 +105,31 @@ def path_in(repository: str, change: pb.Change) -> str:
     return ""
 
 
-def imported(tree: ast.Module, path: str) -> Iterator[tuple[str, str]]:
-    """What a file imports: a module, absolute, with dots, and of `from a import b` the name, which may be a module too.
+class Imported(NamedTuple):
+    """What a file imports."""
 
-    `path` is that of the file, `a/b.py`, against which relative imports are resolved.
+    base: str
+    """A module, absolute, with dots; empty for what stands at the top."""
+    name: str
+    """Of `from a import b` the name, which may be a module too."""
+    relative: bool
+
+
+def imported(tree: ast.Module, path: str) -> Iterator[Imported]:
+    """What a file imports. `path` is its own, `a/b.py`, against which relative imports are resolved.
+
+    One that leads out of the folder that all is in imports nothing.
     """
     package = path.removesuffix(".py").split("/")[:-1]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, "") for alias in node.names)
+            yield from (Imported(alias.name, "", relative=False) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
+            if node.level > len(package) + 1:
+                continue
             above = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*above, *(node.module.split(".") if node.module else ())])
-            yield from ((base, alias.name) for alias in node.names)
+            yield from (Imported(base, alias.name, node.level > 0) for alias in node.names)
 
 
 def module_of(path: str) -> str:
