@@ -2,9 +2,10 @@
 
 Each round the service is killed 50 to 800 ms after it has taken something, and started again over the same folder. In
 every other round it is started so that it kills itself at a named point (`tests/support/failing_service.py`: between
-applying, commit, publishing and receipt, in a checkpoint, while it goes down, while it starts), and then once more. A
-subscriber and a replica, itself killed now and then, follow through all rounds. In the end everything is compared:
-what was acknowledged, what was produced to Kafka, what was pushed, what the replica holds, and what is in the store.
+applying, commit, publishing and receipt, in a checkpoint, while it goes down, while it starts), and then once more. All
+goes to two namespaces; of each a subscriber and a replica, itself killed now and then, follow through all rounds. In
+the end everything is compared, for each namespace by itself: what was acknowledged, what was produced to Kafka, what
+was pushed, what the replica holds, and what is in the store.
 """
 
 import argparse
@@ -48,7 +49,7 @@ def reported(history: History, rounds: int) -> int:
             Figure("receipts given over gRPC", len(history.answered), "receipts"),
             Figure("records sent over Kafka", len(history.produced), "records"),
             at_least("submissions acknowledged as taken", len(taken(history)), "submissions", 1),
-            Figure("revisions, each pushed to the subscriber and the replica", history.head, "revisions"),
+            Figure("revisions, each pushed to the subscriber and the replica", history.revisions(), "revisions"),
             equal("lost", len(found.lost), "records", 0),
             equal("doubled", len(found.doubled), "records", 0),
             equal("gaps", len(found.gaps), "gaps", 0),

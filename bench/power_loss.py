@@ -8,6 +8,8 @@ it was, and have all in the end.
 Of the service, a process of its own under load over gRPC and from a real Kafka: each round it ends at a random write or
 flush of SQLite's, and goes on over what that disk has kept. All is compared in the end, as bench/kill.py does.
 
+In both everything goes to two namespaces, and each has its followers.
+
 Checkpoints are frequent in both, so that the power is lost in them, too. Only SQLite's files are on that disk: the
 index file is written when a service stops, and tests/contract/test_index_snapshot.py says what becomes of a part of it.
 """
@@ -68,7 +70,7 @@ def of_the_service(rounds: int, seed: int) -> list[Figure]:
         Figure("service: receipts given over gRPC", len(history.answered), "receipts"),
         Figure("service: records sent over Kafka", len(history.produced), "records"),
         at_least("service: submissions acknowledged as taken", len(taken(history)), "submissions", 1),
-        Figure("service: revisions, each pushed to the subscriber and the replica", history.head, "revisions"),
+        Figure("service: revisions, each pushed to the subscriber and the replica", history.revisions(), "revisions"),
         equal("service: lost", len(found.lost), "records", 0),
         equal("service: doubled", len(found.doubled), "records", 0),
         equal("service: gaps", len(found.gaps), "gaps", 0),

@@ -1,11 +1,12 @@
 """The check of what a service did while it was killed again and again, against what must hold.
 
-`History` is all that was seen: by the producers, by a subscriber, by a replica, by Kafka, and in the store in the end.
+`History` is all that was seen: by the producers, by Kafka, and in the store in the end; and, of each namespace by
+itself, by a subscriber and a replica.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final, TypeAlias
 
 from google.protobuf.message import DecodeError
@@ -15,8 +16,8 @@ from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.waits import wait_until
 
-Id: TypeAlias = tuple[str, str]
-"""Producer and submission id."""
+Id: TypeAlias = tuple[str, str, str]
+"""Namespace, producer and submission id."""
 Offset: TypeAlias = tuple[int, int]
 """Partition and offset in Kafka."""
 Answer: TypeAlias = tuple[pb.Submission, pb.Receipt]
@@ -42,9 +43,34 @@ class Stream:
 
 
 @dataclass(slots=True, repr=False)
+class NamespaceHistory:
+    """What was seen of one namespace."""
+
+    streams: list[Stream] = field(default_factory=list)
+    published: list[pb.Change] = field(default_factory=list)
+    """What the topic of changes says under its name, a message that came twice once, by revision."""
+    head: int = 0
+    """The newest revision before all that was taken was submitted once more."""
+    head_after: int = 0
+    """The newest revision after that."""
+    snapshot: dict[str, pb.Change] = field(default_factory=dict)
+    """What the service says is known, by item."""
+    replica: dict[str, pb.Change] = field(default_factory=dict)
+    """What the replica holds, by item."""
+    stored: list[Stored] = field(default_factory=list)
+    """The decisions in its journal, in their order."""
+    found: list[list[str]] = field(default_factory=list)
+    """The items that the service found for some vectors, the nearest first."""
+    found_by_replica: list[list[str]] = field(default_factory=list)
+    """The items that the replica found for the same."""
+
+
+@dataclass(slots=True, repr=False)
 class History:
     """What was seen."""
 
+    namespaces: dict[str, NamespaceHistory]
+    """What was seen of each."""
     answered: list[Answer] = field(default_factory=list)
     """Every receipt that was given over gRPC, in no order between producers."""
     refused_batches: list[Sequence[pb.Submission]] = field(default_factory=list)
@@ -55,33 +81,20 @@ class History:
     """Every record that Kafka has acknowledged."""
     told: list[pb.Receipt] = field(default_factory=list)
     """What the topic of outcomes says, a message that came twice once."""
-    published: list[pb.Change] = field(default_factory=list)
-    """What the topic of changes says, a message that came twice once, by revision."""
     again: list[Answer] = field(default_factory=list)
     """The answers when all that was taken was submitted once more, in the end."""
-    streams: list[Stream] = field(default_factory=list)
-    head: int = 0
-    """The newest revision before that."""
-    head_after: int = 0
-    """The newest revision after that."""
-    snapshot: dict[str, pb.Change] = field(default_factory=dict)
-    """What the service says is known, by item."""
-    replica: dict[str, pb.Change] = field(default_factory=dict)
-    """What the replica holds, by item."""
-    stored: list[Stored] = field(default_factory=list)
-    """The journal's decisions, in their order."""
     dead_letters: list[Offset] = field(default_factory=list)
     """Where the refused records of Kafka stand."""
     faults: list[str] = field(default_factory=list)
     """What went wrong by itself: a subscription or a replica that could not go on, and what fsck found."""
-    found: list[list[str]] = field(default_factory=list)
-    """The items that the service found for some vectors, the nearest first."""
-    found_by_replica: list[list[str]] = field(default_factory=list)
-    """The items that the replica found for the same."""
     restart_seconds: list[float] = field(default_factory=list)
     """From each start of the process to its first answer."""
     struck: list[str] = field(default_factory=list)
     """The named points at which the service killed itself, round by round."""
+
+    def revisions(self) -> int:
+        """How many all namespaces have together, before all that was taken was submitted once more."""
+        return sum(seen.head for seen in self.namespaces.values())
 
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for a condition; fail when it does not come in time, or when something has gone wrong meanwhile."""
@@ -110,6 +123,11 @@ class Findings:
         """All of them."""
         return [*self.lost, *self.doubled, *self.gaps, *self.wrong]
 
+    def add(self, namespace: str, others: "Findings") -> None:
+        """Those of one namespace, too, each with its name."""
+        for kind in fields(self):
+            getattr(self, kind.name).extend(f"{namespace}: {sentence}" for sentence in getattr(others, kind.name))
+
 
 def check(history: History) -> Findings:
     """Everything that is wrong with a history."""
@@ -118,10 +136,8 @@ def check(history: History) -> Findings:
     _check_answers(history, stored, found)
     _check_atomic_batches(history, stored, found)
     _check_records(history, stored, found)
-    _check_versions(history, found)
-    changes = [entry.change for entry in history.stored if entry.change is not None]
-    _check_streams(history, changes, found)
-    _check_copies(history, changes, found)
+    for name, seen in history.namespaces.items():
+        found.add(name, _of_namespace(name, seen, told_to_kafka=bool(history.produced)))
     found.wrong.extend(history.faults)
     return found
 
@@ -143,9 +159,21 @@ def submission_in(value: bytes) -> pb.Submission | None:
         return None
 
 
+def _of_namespace(name: str, seen: NamespaceHistory, *, told_to_kafka: bool) -> Findings:
+    """What is wrong with one namespace by itself."""
+    found = Findings([], [], [], [])
+    _check_versions(name, seen, found)
+    changes = [entry.change for entry in seen.stored if entry.change is not None]
+    _check_streams(seen, changes, found)
+    if told_to_kafka:
+        _check_published(seen, changes, found)
+    _check_copies(seen, changes, found)
+    return found
+
+
 def _by_id(history: History, found: Findings) -> dict[Id, Stored]:
     stored: dict[Id, Stored] = {}
-    for entry in history.stored:
+    for entry in (entry for seen in history.namespaces.values() for entry in seen.stored):
         name = _id_of(entry.decision.receipt)
         if name in stored:
             found.doubled.append(f"{name} was decided twice")
@@ -155,7 +183,7 @@ def _by_id(history: History, found: Findings) -> dict[Id, Stored]:
 
 def _check_answers(history: History, stored: Mapping[Id, Stored], found: Findings) -> None:
     for sent, receipt in (*history.answered, *history.again):
-        name, entry = _id_of(receipt), stored.get(_id_of(receipt))
+        name, entry = _id_of_submission(sent), stored.get(_id_of_submission(sent))
         is_stored = entry is not None and entry.decision.submission_digest == digest(sent)
         if receipt.outcome == pb.OUTCOME_REFUSED:
             if is_stored and receipt.reason == pb.REASON_SUBMISSION_ID_REUSED:
@@ -178,8 +206,6 @@ def _check_answers(history: History, stored: Mapping[Id, Stored], found: Finding
     known = {_id_of(r) for _, r in history.answered if r.outcome != pb.OUTCOME_REFUSED}
     known |= {_id_of_submission(sent) for sent in map(submission_in, history.produced.values()) if sent is not None}
     found.wrong.extend(f"{name} is stored, but nobody was told" for name in stored.keys() - known)
-    if history.head_after != history.head:
-        found.doubled.append(f"sending all again moved the head from {history.head} to {history.head_after}")
 
 
 def _check_atomic_batches(history: History, stored: Mapping[Id, Stored], found: Findings) -> None:
@@ -204,50 +230,58 @@ def _check_records(history: History, stored: Mapping[Id, Stored], found: Finding
     found.wrong.extend(f"nothing was produced at {offset}, where a dead letter is from" for offset in letters)
 
 
-def _check_versions(history: History, found: Findings) -> None:
+def _check_versions(name: str, seen: NamespaceHistory, found: Findings) -> None:
+    """The journal has its own namespace's decisions only, and its revisions and versions are dense."""
     revision, versions = 0, defaultdict[str, int](int)
-    for entry in history.stored:
+    for entry in seen.stored:
         change, receipt = entry.change, entry.decision.receipt
+        if {receipt.namespace, change.namespace if change is not None else name} != {name}:
+            found.wrong.append(f"{_id_of(receipt)} is in its journal")
         if change is None:
             continue
         revision = _dense(f"revision {change.revision}", change.revision, revision, found)
-        name = f"version {change.version} of {change.item_id}"
-        versions[change.item_id] = _dense(name, change.version, versions[change.item_id], found)
+        version = f"version {change.version} of {change.item_id}"
+        versions[change.item_id] = _dense(version, change.version, versions[change.item_id], found)
         if (receipt.revision, receipt.item_id, receipt.version) != (change.revision, change.item_id, change.version):
             found.wrong.append(f"the receipt of revision {change.revision} says something else")
-    if revision != history.head_after:
-        found.gaps.append(f"the journal ends at revision {revision}, the head was {history.head_after}")
+    if revision != seen.head_after:
+        found.gaps.append(f"the journal ends at revision {revision}, the head was {seen.head_after}")
+    if seen.head_after != seen.head:
+        found.doubled.append(f"sending all again moved the head from {seen.head} to {seen.head_after}")
 
 
-def _check_streams(history: History, changes: Sequence[pb.Change], found: Findings) -> None:
-    """The subscriber, and Kafka's topic of changes, got what the journal has: once, in order, without a gap."""
+def _check_streams(seen: NamespaceHistory, changes: Sequence[pb.Change], found: Findings) -> None:
+    """The subscriber got what the journal has: once, in order, without a gap."""
     revision = 0
-    for stream in history.streams:
+    for stream in seen.streams:
         if stream.after != revision:
             found.wrong.append(f"a stream resumed after {stream.after}, not after {revision}")
         for change in stream.changes:
             revision = _dense(f"the pushed revision {change.revision}", change.revision, revision, found)
-    pushed = [change for stream in history.streams for change in stream.changes]
+    pushed = [change for stream in seen.streams for change in stream.changes]
     if revision != len(changes):
         found.gaps.append(f"the subscriber was pushed up to {revision}, the journal goes to {len(changes)}")
     found.wrong.extend(_differences("pushed", pushed, changes))
-    if history.produced:
-        if len(history.published) != len(changes):
-            found.gaps.append(f"Kafka was told {len(history.published)} changes, the journal has {len(changes)}")
-        found.wrong.extend(_differences("published", history.published, changes))
 
 
-def _check_copies(history: History, changes: Iterable[pb.Change], found: Findings) -> None:
+def _check_published(seen: NamespaceHistory, changes: Sequence[pb.Change], found: Findings) -> None:
+    """Kafka's topic of changes got what the journal has."""
+    if len(seen.published) != len(changes):
+        found.gaps.append(f"Kafka was told {len(seen.published)} changes, the journal has {len(changes)}")
+    found.wrong.extend(_differences("published", seen.published, changes))
+
+
+def _check_copies(seen: NamespaceHistory, changes: Iterable[pb.Change], found: Findings) -> None:
     """The service's snapshot and the replica are what the changes make, one after the other."""
     state: dict[str, pb.Change] = {}
     for change in changes:
         state.pop(change.item_id, None)
         if change.kind != pb.CHANGE_KIND_RETRACTED:
             state[change.item_id] = change
-    for name, copy in (("snapshot", history.snapshot), ("replica", history.replica)):
+    for name, copy in (("snapshot", seen.snapshot), ("replica", seen.replica)):
         wrong = sorted(item for item in state.keys() | copy.keys() if state.get(item) != copy.get(item))
         found.wrong.extend(f"{item} is not in the {name} as the journal has it" for item in wrong)
-    if history.found != history.found_by_replica:
+    if seen.found != seen.found_by_replica:
         found.wrong.append("the replica finds other items than the service")
 
 
@@ -280,8 +314,8 @@ def _first(receipt: pb.Receipt) -> pb.Receipt:
 
 
 def _id_of(receipt: pb.Receipt) -> Id:
-    return receipt.producer, receipt.submission_id
+    return receipt.namespace, receipt.producer, receipt.submission_id
 
 
 def _id_of_submission(sent: pb.Submission) -> Id:
-    return sent.provenance.producer, sent.submission_id
+    return sent.namespace, sent.provenance.producer, sent.submission_id

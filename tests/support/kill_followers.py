@@ -1,4 +1,4 @@
-"""Who follows a service that is killed: a subscriber that writes everything down, and a replica in its file."""
+"""Who follows a namespace of a service that is killed: a subscriber that writes all down, and a replica in its file."""
 
 import subprocess
 import sys
@@ -18,7 +18,6 @@ from epistream.v1 import sync_service_pb2 as sync_pb
 from tests.support.kill_check import PATIENCE_SECONDS, History, Stream
 from tests.support.kill_producers import OVER_KAFKA
 from tests.support.kill_replica import CONSUMER
-from tests.support.kill_traffic import NAMESPACE
 from tests.support.service import RunningService
 
 HITS: Final = 20
@@ -30,15 +29,15 @@ _QUICK_TO_COME_BACK: Final = (
 
 
 class Recorder(threading.Thread):
-    """A subscriber that has nothing of ours in it: streams over bare gRPC, one after the other."""
+    """A subscriber to one namespace that has nothing of ours in it: streams over bare gRPC, one after the other."""
 
-    def __init__(self, address: str, history: History) -> None:
-        super().__init__(name="recorder")
+    def __init__(self, address: str, namespace: str, history: History) -> None:
+        super().__init__(name=f"recorder of {namespace}")
         self.revision = 0
         """Up to here it was sent."""
         self.revisions_over_kafka = 0
         """So many of them came in over Kafka."""
-        self._address, self._history = address, history
+        self._address, self._namespace, self._history = address, namespace, history
         self._call: Any = None
         self._stopped = False
 
@@ -50,12 +49,15 @@ class Recorder(threading.Thread):
                 except grpc.RpcError as error:
                     code = error.code()
                     if code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-                        self._history.faults.append(f"the subscription ended: {code} {error.details()}")
+                        self._history.faults.append(
+                            f"the subscription to {self._namespace} ended: {code} {error.details()}"
+                        )
                         return
 
     def wait_for(self, revision: int) -> None:
         """Wait until it was sent everything up to there."""
-        self._history.wait_until(lambda: self.revision >= revision, f"the push of revision {revision}")
+        what = f"the push of revision {revision} of {self._namespace}"
+        self._history.wait_until(lambda: self.revision >= revision, what)
 
     def stop(self) -> None:
         """End, and wait for it."""
@@ -70,12 +72,12 @@ class Recorder(threading.Thread):
             request_serializer=sync_pb.SubscribeRequest.SerializeToString,
             response_deserializer=sync_pb.SubscribeResponse.FromString,
         )
-        wanted = sync_pb.Subscription(namespace=NAMESPACE, consumer="recorder", after_revision=self.revision)
+        wanted = sync_pb.Subscription(namespace=self._namespace, consumer="recorder", after_revision=self.revision)
         self._call = messages = subscribe(iter([sync_pb.SubscribeRequest(subscribe=wanted)]), wait_for_ready=True)
         if self._stopped:
             messages.cancel()
         stream = Stream(self.revision)
-        self._history.streams.append(stream)
+        self._history.namespaces[self._namespace].streams.append(stream)
         for message in messages:
             changes = message.changes.changes
             stream.changes += changes
@@ -84,9 +86,9 @@ class Recorder(threading.Thread):
 
 
 @contextmanager
-def recording(address: str, history: History) -> Iterator[Recorder]:
+def recording(address: str, namespace: str, history: History) -> Iterator[Recorder]:
     """A subscriber that runs as long as the block."""
-    recorder = Recorder(address, history)
+    recorder = Recorder(address, namespace, history)
     recorder.start()
     try:
         yield recorder
@@ -95,11 +97,11 @@ def recording(address: str, history: History) -> Iterator[Recorder]:
 
 
 class ReplicaProcess:
-    """A replica in a process of its own, over one file."""
+    """A replica of one namespace in a process of its own, over one file."""
 
-    def __init__(self, service: RunningService, history: History) -> None:
-        self._path = service.folder.with_name("replica")
-        self._address, self._history = service.address, history
+    def __init__(self, service: RunningService, namespace: str, history: History) -> None:
+        self._path = service.folder.with_name(f"replica-{namespace}")
+        self._address, self._namespace, self._history = service.address, namespace, history
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -112,33 +114,37 @@ class ReplicaProcess:
     def start(self) -> None:
         """Start it, unless it runs."""
         if self._process is None:
-            arguments = [sys.executable, "-m", "tests.support.kill_replica", str(self._path), self._address]
-            self._process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+            command = [sys.executable, "-m", "tests.support.kill_replica"]
+            arguments = [str(self._path), self._address, self._namespace]
+            self._process = subprocess.Popen([*command, *arguments], stderr=subprocess.DEVNULL)
 
     def kill(self) -> None:
         """Kill it, if it runs."""
         process, self._process = self._process, None
         if process is not None:
             if process.poll() is not None:
-                self._history.faults.append("the replica could not go on")
+                self._history.faults.append(f"the replica of {self._namespace} could not go on")
             process.kill()
             process.wait()
 
     def write_down(self, queries: NDArray[np.float32]) -> None:
         """Open its file again here, and note what it holds and what it finds."""
-        with SyncReplica(self._path, self._address, NAMESPACE, CONSUMER) as replica:
+        seen = self._history.namespaces[self._namespace]
+        with SyncReplica(self._path, self._address, self._namespace, CONSUMER) as replica:
             replica.wait_current()
             if replica.counts.resyncs or replica.counts.faults:
-                self._history.faults.append(f"the replica did not go on from its file: {replica.counts}")
+                self._history.faults.append(
+                    f"the replica of {self._namespace} did not go on from its file: {replica.counts}"
+                )
             changes = (replica.get(item_id) for item_id in replica.item_ids())
-            self._history.replica = {change.item_id: change for change in changes if change is not None}
-            self._history.found_by_replica = [ids(replica.search_vector(query, HITS)) for query in queries]
+            seen.replica = {change.item_id: change for change in changes if change is not None}
+            seen.found_by_replica = [ids(replica.search_vector(query, HITS)) for query in queries]
 
 
-def snapshot(address: str) -> dict[str, pb.Change]:
-    """What the service says is known now."""
+def snapshot(address: str, namespace: str) -> dict[str, pb.Change]:
+    """What the service says is known now in a namespace."""
     items: dict[str, pb.Change] = {}
-    with SyncSubscriber(address, NAMESPACE, "snapshot") as subscriber:
+    with SyncSubscriber(address, namespace, "snapshot") as subscriber:
         for event in subscriber:
             if isinstance(event, SnapshotItems):
                 items |= {change.item_id: change for change in event.changes}

@@ -1,4 +1,7 @@
-"""The producers of `tests.support.kill_rounds`: two over gRPC, one over Kafka. They go on whatever the service does."""
+"""The producers of `tests.support.kill_rounds`: two over gRPC, one over Kafka. They go on whatever the service does.
+
+Each sends to all namespaces, and mixes them in one batch.
+"""
 
 import random
 import threading
@@ -18,7 +21,7 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.topics import CHANGES, OUTCOMES, submission_key
 from tests.support.kafka import Kafka, a_kafka
 from tests.support.kill_check import PATIENCE_SECONDS, History
-from tests.support.kill_traffic import NAMESPACE, Traffic
+from tests.support.kill_traffic import NAMESPACES, Traffic
 from tests.support.service import RunningService, running_service
 
 OVER_KAFKA: Final = "records"
@@ -150,19 +153,24 @@ class KafkaSide:
                 for partition, one in enumerate(last)
             ]
             self._note(sent, history)
-        history.wait_until(lambda: all(_is_known(client, one.item_id) for one in last), "the last of Kafka's records")
+        history.wait_until(lambda: all(_is_known(client, one) for one in last), "the last of Kafka's records")
         while left := service.metric("epistream_outbox_pending"):  # the publisher is slow on a busy machine, but moves
             history.wait_until(partial(_is_below, service, left), "something more told to Kafka")
-        history.told = [pb.Receipt.FromString(value) for value in self._values(OUTCOMES)]
-        changes = (pb.Change.FromString(value) for value in self._values(CHANGES))
-        history.published = sorted(changes, key=lambda change: change.revision)
+        history.told = [pb.Receipt.FromString(value) for _, value in self._values(OUTCOMES)]
+        published = [(name, pb.Change.FromString(value)) for name, value in self._values(CHANGES)]
+        for name, change in sorted(published, key=lambda told: told[1].revision):
+            history.namespaces[name].published.append(change)
 
-    def _values(self, topic: str) -> list[bytes]:
-        """The messages about our namespace; those that were sent again, as after a crash, once."""
-        values: dict[tuple[tuple[str, bytes], ...], bytes] = {}
+    def _values(self, topic: str) -> list[tuple[str, bytes]]:
+        """The messages about our namespaces, each with the one that it is keyed by.
+
+        Those that were sent again, as after a crash, are there once.
+        """
+        values: dict[tuple[tuple[str, bytes], ...], tuple[str, bytes]] = {}
         for record in self.kafka.read(topic):
-            if (record.key or b"").split(b"/")[0] == NAMESPACE.encode() and record.value is not None:
-                values.setdefault(record.headers, record.value)
+            name = (record.key or b"").split(b"/")[0].decode(errors="replace")
+            if name in NAMESPACES and record.value is not None:
+                values.setdefault(record.headers, (name, record.value))
         return list(values.values())
 
     def _last(self, partition: int) -> pb.Submission:
@@ -181,10 +189,10 @@ def _is_below(service: RunningService, left: float) -> bool:
     return service.metric("epistream_outbox_pending") < left
 
 
-def _is_known(client: SyncKnowledgeClient, item_id: str) -> bool:
-    """Whether the service has an item."""
+def _is_known(client: SyncKnowledgeClient, sent: pb.Submission) -> bool:
+    """Whether the service has the item of a submission."""
     try:
-        client.get(NAMESPACE, item_id)
+        client.get(sent.namespace, sent.item_id)
     except NotFound:
         return False
     return True

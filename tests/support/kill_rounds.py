@@ -1,8 +1,9 @@
 """A service that is killed with SIGKILL, again and again, at random moments and named points; and all that is seen.
 
-    producers over gRPC ─┐                                   ┌─► a subscriber that writes everything down
-    producer over Kafka ─┴─► service, killed and restarted ──┴─► a replica in its file, killed and restarted too
+    producers over gRPC ─┐                                   ┌─► subscribers that write everything down
+    producer over Kafka ─┴─► service, killed and restarted ──┴─► replicas in their files, killed and restarted too
 
+All send to two namespaces; each of these has a subscriber and a replica of its own.
 Nothing of the service is in this process. `tests.support.kill_check` says what must hold of what was seen.
 """
 
@@ -11,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import cycle, zip_longest
@@ -33,11 +34,11 @@ from tests.support.failing_service import (
     offset_shown,
     rebuilding,
 )
-from tests.support.kill_check import PATIENCE_SECONDS, History, Stored, taken
+from tests.support.kill_check import PATIENCE_SECONDS, History, NamespaceHistory, Stored, taken
 from tests.support.kill_followers import HITS, Recorder, ReplicaProcess, ids, recording, snapshot
 from tests.support.kill_producers import KafkaSide, producing
 from tests.support.kill_replica import CONSUMER
-from tests.support.kill_traffic import DIMENSION, NAMESPACE
+from tests.support.kill_traffic import DIMENSION, NAMESPACES
 from tests.support.service import Fail, RunningService
 
 KILL_AFTER_SECONDS: Final = (0.05, 0.8)
@@ -45,7 +46,7 @@ KILL_AFTER_SECONDS: Final = (0.05, 0.8)
 PASSES_MAX: Final = {"applied": 20, "committed": 20, "shown": 20, "checkpoint": 40, "offset_shown": 2}
 """At which pass of a point it strikes at the latest; those that are not named, at the first."""
 QUERIES: Final = 10
-"""So many searches are asked of the service and of the replica in the end."""
+"""So many searches are asked of the service and of the replica in the end, in each namespace."""
 _AGAIN_BATCH: Final = 500
 
 
@@ -56,11 +57,24 @@ class Round:
     number: int
     """From 0."""
     service: RunningService
-    subscriber: Recorder
-    replica: ReplicaProcess
+    subscribers: Sequence[Recorder]
+    """One for each namespace, in their order."""
+    replicas: Sequence[ReplicaProcess]
+    """One for each namespace, in their order."""
     history: History
     with_kafka: bool
     chance: random.Random
+
+    def wait_for_kafka(self, count: int) -> None:
+        """Wait until so many more changes that came in over Kafka were pushed to each subscriber."""
+        wanted = [(subscriber, subscriber.revisions_over_kafka + count) for subscriber in self.subscribers]
+        self.history.wait_until(lambda: all(one.revisions_over_kafka >= n for one, n in wanted), "changes over Kafka")
+
+    def lose_replicas(self) -> None:
+        """Kill the replicas, each in one of three rounds."""
+        for replica in self.replicas:
+            if self.chance.random() < 1 / 3:
+                replica.kill()
 
 
 def kill_rounds(service: RunningService, rounds: int, *, seed: int, kafka: KafkaSide | None = None) -> History:
@@ -88,17 +102,18 @@ def rounds_under_load(
         seed: of the traffic and of the moments.
         kafka: what the service reads from, too.
     """
-    history = History()
+    history = History({name: NamespaceHistory() for name in NAMESPACES})
     with SyncKnowledgeClient(service.address) as client:
-        client.create_namespace(NAMESPACE, encoder=ns_pb.Encoder(model="none", dimension=DIMENSION))
+        for name in NAMESPACES:
+            client.create_namespace(name, encoder=ns_pb.Encoder(model="none", dimension=DIMENSION))
     with ExitStack() as running:
-        subscriber = running.enter_context(recording(service.address, history))
-        replica = running.enter_context(ReplicaProcess(service, history))
+        subscribers = [running.enter_context(recording(service.address, name, history)) for name in NAMESPACES]
+        replicas = [running.enter_context(ReplicaProcess(service, name, history)) for name in NAMESPACES]
         with producing(service.address, history, seed, kafka):
             for number in range(rounds):
                 chance = random.Random(f"round {number} of {seed}")
-                one(Round(number, service, subscriber, replica, history, kafka is not None, chance))
-        finish(service, subscriber, replica, history, kafka)
+                one(Round(number, service, subscribers, replicas, history, kafka is not None, chance))
+        finish(service, subscribers, replicas, history, kafka)
     service.stop()
     history.faults += fsck(service.folder)
     read_store(service.folder, history)
@@ -106,23 +121,21 @@ def rounds_under_load(
 
 
 def kill_while_it_works(now: Round) -> None:
-    """Let the service work for a moment, then kill it; in one of three rounds the replica too.
+    """Let the service work for a moment, then kill it; each replica too in one of three rounds.
 
-    With Kafka the moment begins in two of three rounds when something has come in over Kafka, which is later than the
-    first answer over gRPC: the service must find its way to Kafka first.
+    With Kafka the moment begins in two of three rounds when something has come in over Kafka in each namespace. That is
+    later than the first answer over gRPC: the service must find its way to Kafka first.
     """
     wait_for_work(now)
     time.sleep(now.chance.uniform(*KILL_AFTER_SECONDS))
-    if now.chance.random() < 1 / 3:
-        now.replica.kill()
+    now.lose_replicas()
     now.service.kill()
 
 
 def wait_for_work(now: Round) -> None:
-    """Until something was taken in: over Kafka, in two of three rounds with it; else over gRPC."""
+    """Until something was taken in: over Kafka in each namespace, in two of three rounds with it; else over gRPC."""
     if now.with_kafka and now.chance.random() < 2 / 3:
-        pushed = now.subscriber.revisions_over_kafka
-        now.history.wait_until(lambda: now.subscriber.revisions_over_kafka > pushed, "a change over Kafka")
+        now.wait_for_kafka(1)
     else:
         answered = len(now.history.answered)
         now.history.wait_until(lambda: len(now.history.answered) > answered, "an answer")
@@ -146,13 +159,14 @@ def strike(now: Round, point: Callable[..., None]) -> None:
 
 
 def come_back(now: Round) -> None:
-    """Start the service again, and the replica where it does not run."""
+    """Start the service again, and the replicas that do not run."""
     begun = time.monotonic()
     now.service.start()
     with SyncKnowledgeClient(now.service.address) as client:
-        client.namespace(NAMESPACE)
+        client.namespace(NAMESPACES[0])
     now.history.restart_seconds.append(time.monotonic() - begun)
-    now.replica.start()
+    for replica in now.replicas:
+        replica.start()
 
 
 def _points(*, with_kafka: bool) -> Iterator[Callable[..., None]]:
@@ -171,8 +185,8 @@ def _make_older(folder: Path) -> None:
 
 def finish(
     service: RunningService,
-    subscriber: Recorder,
-    replica: ReplicaProcess,
+    subscribers: Sequence[Recorder],
+    replicas: Sequence[ReplicaProcess],
     history: History,
     kafka: KafkaSide | None,
 ) -> None:
@@ -180,20 +194,22 @@ def finish(
     with SyncKnowledgeClient(service.address) as client:
         if kafka is not None:
             kafka.read_to_the_end(service, client, history)
-        history.head = client.namespace(NAMESPACE).head_revision
-        subscriber.wait_for(history.head)
-        client.wait_applied(NAMESPACE, history.head, [CONSUMER], timeout_seconds=PATIENCE_SECONDS)
-        replica.kill()
+        for (name, seen), subscriber, replica in zip(history.namespaces.items(), subscribers, replicas, strict=True):
+            seen.head = client.namespace(name).head_revision
+            subscriber.wait_for(seen.head)
+            client.wait_applied(name, seen.head, [CONSUMER], timeout_seconds=PATIENCE_SECONDS)
+            replica.kill()
         with SyncProducer(service.address) as producer:
             sent = taken(history)
             for start in range(0, len(sent), _AGAIN_BATCH):
                 batch = sent[start : start + _AGAIN_BATCH]
                 history.again += zip(batch, producer.submit(*batch), strict=True)
-        history.head_after = client.namespace(NAMESPACE).head_revision
         queries = np.random.default_rng(0).standard_normal((QUERIES, DIMENSION)).astype(np.float32)
-        history.found = [ids(client.search(NAMESPACE, query, limit=HITS).hits) for query in queries]
-    history.snapshot = snapshot(service.address)
-    replica.write_down(queries)
+        for (name, seen), replica in zip(history.namespaces.items(), replicas, strict=True):
+            seen.head_after = client.namespace(name).head_revision
+            seen.found = [ids(client.search(name, query, limit=HITS).hits) for query in queries]
+            seen.snapshot = snapshot(service.address, name)
+            replica.write_down(queries)
 
 
 def fsck(folder: Path) -> list[str]:
@@ -205,11 +221,14 @@ def fsck(folder: Path) -> list[str]:
 
 def read_store(folder: Path, history: History) -> None:
     """Write down the journal's decisions and the dead letters of a store that nobody has open."""
-    store = Store(folder)
+    store, names = Store(folder), dict[int, str]()
     try:
         for entry in store.journal.follow(0):
+            if entry.record.HasField("namespace"):
+                names[entry.namespace] = entry.record.namespace.name
             if entry.record.HasField("decision"):
-                history.stored.append(Stored(entry.record.decision, entry.change))
+                stored = Stored(entry.record.decision, entry.change)
+                history.namespaces[names[entry.namespace]].stored.append(stored)
         number = 0
         while page := store.dead_letters(number, _AGAIN_BATCH):
             number = page[-1].number

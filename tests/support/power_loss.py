@@ -21,7 +21,7 @@ from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import sync_service_pb2 as sync_pb
 from epistream.wire.errors import EpistreamError
 from tests.support.faulty_disk import faulty_disk
-from tests.support.kill_traffic import DIMENSION, NAMESPACE, Traffic
+from tests.support.kill_traffic import DIMENSION, NAMESPACES, Traffic
 from tests.support.knowing import START_US, HandClock
 
 ROUNDS_OF_A_STORE: Final = 20
@@ -55,10 +55,13 @@ class Batch:
 
 
 class Follower:
-    """A replica: what it was told, by item. It hears of a change once that is durable, and goes on where it was."""
+    """A replica of a namespace: what it was told, by item.
 
-    def __init__(self, epoch: str) -> None:
-        self._epoch, self._revision = epoch, 0
+    It hears of a change once that is durable, and goes on where it was.
+    """
+
+    def __init__(self, namespace: str, epoch: str) -> None:
+        self._namespace, self._epoch, self._revision = namespace, epoch, 0
         self._items: dict[str, bytes] = {}
 
     def follow(self, engine: Engine) -> None:
@@ -67,10 +70,11 @@ class Follower:
         Raises:
             Resync: what it was told before is not there any more.
         """
-        engine.feed.check_start(NAMESPACE, self._revision, self._epoch)
-        while self._revision < engine.feed.head(NAMESPACE):
-            batch = engine.feed.replay(NAMESPACE, self._revision, Wish())
+        engine.feed.check_start(self._namespace, self._revision, self._epoch)
+        while self._revision < engine.feed.head(self._namespace):
+            batch = engine.feed.replay(self._namespace, self._revision, Wish())
             for change in sync_pb.Changes.FromString(batch.body).changes:
+                assert change.namespace == self._namespace, "nothing of another is pushed"
                 assert change.revision == self._revision + 1, "revisions are dense"
                 self._revision = change.revision
                 self._items.pop(change.item_id, None)
@@ -79,8 +83,9 @@ class Follower:
 
     def has_what(self, engine: Engine) -> bool:
         """Whether it has just what is in answers."""
+        number = engine.namespaces.state(self._namespace).config.number
         with engine.store.reader() as catalog:
-            changes = [pb.Change.FromString(row.change) for row in catalog.live(1, self._revision, 0, 10**6)]
+            changes = [pb.Change.FromString(row.change) for row in catalog.live(number, self._revision, 0, 10**6)]
         return self._items == {change.item_id: change.fingerprint for change in changes}
 
 
@@ -122,14 +127,14 @@ def _rounds_of_a_store(folder: Path, rounds: int, seed: int, seen: Seen, *, lyin
     model = _opened(folder / "model")
     here = folder / "round-0"
     first = _opened(here)
-    follower = Follower(first.epoch)
+    followers = [Follower(name, first.epoch) for name in NAMESPACES]
     first.close()
     for number in range(rounds):
         survived = folder / f"round-{number + 1}"
-        open_batch = _one_round(here, survived, model, follower, batches, chance, seen, lying=lying)
+        open_batch = _one_round(here, survived, model, followers, batches, chance, seen, lying=lying)
         name = f"seed {seed}, round {number}"
         try:
-            _compare(survived, model, follower, open_batch, seen, name)
+            _compare(survived, model, followers, open_batch, seen, name)
         except EpistreamError as error:
             seen.faults.append(f"{name}: {error}")
             break
@@ -143,7 +148,7 @@ def _one_round(
     here: Path,
     survived: Path,
     model: Engine,
-    follower: Follower,
+    followers: Sequence[Follower],
     batches: Batches,
     chance: random.Random,
     seen: Seen,
@@ -164,7 +169,8 @@ def _one_round(
                 model.pipeline.commit(model.pipeline.prepare(batch.records))
                 seen.acknowledged += len(batch.records)
                 batch = None
-                follower.follow(engine)
+                for follower in followers:
+                    follower.follow(engine)
         disk.leave(here, survived, chance)
         disk.hush()
         engine.store.close()
@@ -174,11 +180,16 @@ def _one_round(
 
 
 def _compare(
-    survived: Path, model: Engine, follower: Follower, unacknowledged: Batch | None, seen: Seen, name: str
+    survived: Path,
+    model: Engine,
+    followers: Sequence[Follower],
+    unacknowledged: Batch | None,
+    seen: Seen,
+    name: str,
 ) -> None:
     """Open what survived. What was acknowledged must be there; then the batch that was not is sent again.
 
-    Who followed goes on where it was, and has all in the end.
+    Whoever followed goes on where it was, and has all in the end.
     """
     before = model.store.journal.last()
     engine = Engine(survived, clock=HandClock())
@@ -191,13 +202,15 @@ def _compare(
         if unacknowledged is not None:
             for each in (engine, model):
                 each.pipeline.commit(each.pipeline.prepare(unacknowledged.records))
-        follower.follow(engine)
-        if not follower.has_what(engine):
-            seen.faults.append(f"{name}: who followed has not what is known")
+        for namespace, follower in zip(NAMESPACES, followers, strict=True):
+            follower.follow(engine)
+            if not follower.has_what(engine):
+                seen.faults.append(f"{name}: who followed {namespace} has not what is known")
+            here, there = (each.namespaces.state(namespace).searchable for each in (engine, model))
+            if len(here) != len(there):
+                seen.faults.append(f"{name}: the index of {namespace} is not what was acknowledged")
         if list(engine.store.logical_dump()) != list(model.store.logical_dump()):
             seen.faults.append(f"{name}: the store is not what was acknowledged")
-        if len(engine.namespaces.state(NAMESPACE).searchable) != len(model.namespaces.state(NAMESPACE).searchable):
-            seen.faults.append(f"{name}: the index is not what was acknowledged")
     finally:
         engine.close()
 
@@ -205,7 +218,8 @@ def _compare(
 def _opened(folder: Path) -> Engine:
     engine = Engine(folder, clock=HandClock())
     encoder = ns_pb.Encoder(model="none", dimension=DIMENSION)
-    engine.namespaces.create(ns_pb.CreateNamespaceRequest(name=NAMESPACE, encoder=encoder))
+    for name in NAMESPACES:
+        engine.namespaces.create(ns_pb.CreateNamespaceRequest(name=name, encoder=encoder))
     return engine
 
 

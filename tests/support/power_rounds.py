@@ -4,7 +4,7 @@ The service runs over a disk that keeps what was flushed, and of the rest any pa
 random write or flush of SQLite's it ends at once, as by kill -9; it goes on over what that disk holds then, not over
 what the machine's has. So what was acknowledged, pushed or told to Kafka before it was flushed is found missing.
 
-Producers, subscriber, replica and check are those of `tests.support.kill_rounds`.
+Producers, subscribers, replicas and check are those of `tests.support.kill_rounds`.
 """
 
 import shutil
@@ -40,18 +40,18 @@ def power_rounds(service: RunningService, rounds: int, *, seed: int, kafka: Kafk
 
 
 def lose_power(now: Round) -> None:
-    """Have the service work until the power is lost; in one of three rounds the replica is lost with it."""
+    """Have the service work until the power is lost; in one of three rounds each replica is lost with it."""
     service = now.service
     if service.is_running():
         wait_for_work(now)
         service.kill()
     service.launch(Fail(power_lost.__name__, now.chance.randint(1, OPERATIONS_MAX)))
-    now.replica.start()
+    for replica in now.replicas:
+        replica.start()
     code = service.wait(PATIENCE_SECONDS)
     if code != -signal.SIGKILL:
         now.history.faults.append(f"the service was to lose its power, but ended with {code}")
-    if now.chance.random() < 1 / 3:
-        now.replica.kill()
+    now.lose_replicas()
     shutil.rmtree(service.folder)
     survived(service.folder).rename(service.folder)
     now.history.struck.append(power_lost.__name__)
