@@ -133,7 +133,7 @@ def pushed(engine: Engine, *, replayed: bool, filter: pb.Filter | None = None) -
     return changes
 
 
-@examples(60)
+@examples(30, long=60)
 @given(histories(), st.sampled_from([1, 3, 7, 100]))
 def test_every_answer_at_every_revision_is_the_models(sent: list[pb.Submission], size: int) -> None:
     with TemporaryDirectory() as folder:
@@ -151,7 +151,7 @@ def test_every_answer_at_every_revision_is_the_models(sent: list[pb.Submission],
             engine.close()
 
 
-@examples(40)
+@examples(20, long=40)
 @given(histories(), st.lists(st.integers(1, 9), min_size=1, max_size=5))
 def test_the_store_is_the_same_however_the_stream_is_cut(sent: list[pb.Submission], sizes: list[int]) -> None:
     dumps = []
@@ -168,7 +168,7 @@ def test_the_store_is_the_same_however_the_stream_is_cut(sent: list[pb.Submissio
     assert dumps[0] == dumps[1] == dumps[2]
 
 
-@examples(40)
+@examples(20, long=40)
 @given(histories(), st.lists(st.booleans(), min_size=1, max_size=9))
 def test_what_was_held_is_decided_once_whatever_else_comes(sent: list[pb.Submission], answers: list[bool]) -> None:
     """Between any two batches something may be decided; what is pending, what is counted and the journal agree."""
@@ -189,7 +189,7 @@ def test_what_was_held_is_decided_once_whatever_else_comes(sent: list[pb.Submiss
         engine.close()
 
 
-@examples(30)
+@examples(15, long=30)
 @given(histories())
 def test_reading_a_topic_again_changes_nothing(sent: list[pb.Submission]) -> None:
     with TemporaryDirectory() as folder:
@@ -204,7 +204,7 @@ def test_reading_a_topic_again_changes_nothing(sent: list[pb.Submission]) -> Non
         engine.close()
 
 
-@examples(40)
+@examples(20, long=40)
 @given(histories(), st.sampled_from([1, 4, 100]))
 def test_memory_and_journal_push_the_same_and_a_filter_shows_a_consistent_part(
     sent: list[pb.Submission], size: int
@@ -232,7 +232,7 @@ def test_memory_and_journal_push_the_same_and_a_filter_shows_a_consistent_part(
         engine.close()
 
 
-@examples(30)
+@examples(15, long=30)
 @given(histories())
 def test_views_can_be_dropped_and_index_files_deleted(sent: list[pb.Submission]) -> None:
     with TemporaryDirectory() as folder:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.cli import COMMAND, clean_environment, epistream
@@ -65,7 +66,10 @@ def demo(folder: Path, *options: str) -> Iterator[Demo]:
         yield running
     finally:
         running.process.terminate()
-        running.ended()
+        try:
+            running.ended()
+        finally:
+            running.process.kill()
 
 
 @pytest.fixture
@@ -95,7 +99,7 @@ def test_on_a_fresh_store_every_step_shows_what_it_should(tmp_path: Path) -> Non
     assert not list(tmp_path.glob("epistream-demo-*")), "its folder is removed"
 
 
-def test_it_stays_up_and_another_run_goes_on_with_its_data(tmp_path: Path, address: str) -> None:
+def test_it_stays_up_keeps_its_address_and_another_run_goes_on_with_its_data(tmp_path: Path, address: str) -> None:
     data = tmp_path / "data"
     heads = []
     for _ in range(2):
@@ -106,6 +110,9 @@ def test_it_stays_up_and_another_run_goes_on_with_its_data(tmp_path: Path, addre
             assert "python:textwrap.shorten" in found.out
             assert "There is no Kafka" in running.told()
             assert "Knowledge goes in over gRPC instead." in running.told()
+            second = epistream("demo", *kept(data, address))
+            assert second.code == 2
+            assert f"{address} is taken on this machine" in second.err, "which is said at once"
             heads.append(re.findall(r"has applied revision (\d+)", running.told())[-1])
             running.process.send_signal(signal.SIGINT)
             assert running.ended() == 0, running.told()
@@ -122,16 +129,9 @@ def test_a_demonstration_that_is_ended_early_leaves_no_process_behind(
     with demo(tmp_path, *kept(data, address)) as running:
         running.wait_for("store ")
         service = json.loads((data / "addresses.json").read_text())["pid"]
+        started = [child.pid for child in psutil.Process(running.process.pid).children(recursive=True)]
+        assert service in started
         running.process.send_signal(number)
         code = running.ended()
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130), running.told()
-    wait_until(lambda: not is_running(service), "the end of the service")
-
-
-def test_a_taken_address_is_said_at_once(tmp_path: Path, address: str) -> None:
-    data = tmp_path / "data"
-    with demo(tmp_path, *kept(data, address)) as running:
-        running.wait_for("store ")
-        second = epistream("demo", *kept(data, address))
-    assert second.code == 2
-    assert f"{address} is taken on this machine" in second.err
+    wait_until(lambda: not any(map(is_running, started)), "the end of all that it started")

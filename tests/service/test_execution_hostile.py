@@ -14,7 +14,17 @@ from epistream.services.execution.isolation import NoSandbox
 from epistream.services.execution.verdict import Limits, Result, Verdict
 from epistream.services.execution.verifying import Verifier
 from epistream.v1 import knowledge_pb2 as pb
-from tests.support.hostile_programs import CHEATS, HONEST_SCRIPT, MARK, PROGRAMS, SCRIPTS, SECRET, Hostile
+from tests.support.hostile_programs import (
+    BURNERS,
+    CHEATS,
+    HONEST_SCRIPT,
+    MARK,
+    PROBES,
+    PROGRAMS,
+    SCRIPTS,
+    SECRET,
+    Hostile,
+)
 from tests.support.sandbox import real_verifier
 from tests.support.waits import wait_until
 
@@ -90,12 +100,21 @@ def refused(verifier: Verifier, content: str, tests: pb.Tests, limits: Limits = 
     return result
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+BREAKS_ITS_SANDBOX = "files_that_cannot_be_removed"
+GIVEN = [pytest.param(program, SOONER if program in BURNERS else LIMITS, id=program.name) for program in PROGRAMS]
+GIVEN += [pytest.param(each, LIMITS, id=f"{each.name}-longer", marks=pytest.mark.robustness) for each in BURNERS]
+
+
+@pytest.mark.parametrize(("program", "limits"), GIVEN)
 def test_r26_a_hostile_program_is_not_verified_and_leaves_nothing(
-    verifier: Verifier, program: Hostile, monkeypatch: pytest.MonkeyPatch
+    verifier: Verifier, program: Hostile, limits: Limits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(SECRET, "open sesame")
-    refused(verifier, program.content, pb.Tests(language="python", asserts=program.asserts))
+    result = refused(verifier, program.content, pb.Tests(language="python", asserts=program.asserts), limits)
+    if program in PROBES:
+        assert result.verdict in {Verdict.FAIL, Verdict.TIMEOUT}, "it ran, and its attack did not work"
+    if program.name != BREAKS_ITS_SANDBOX:
+        assert "its sandbox broke" not in result.reason, "what refused it is not that nothing can run"
 
 
 def check_of(program: Hostile) -> pb.Tests:

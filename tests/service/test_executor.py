@@ -55,12 +55,6 @@ TOTALS = ("assert total([1, 2, 3]) == 6", "assert total([]) == 0")
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[RunningService]:
-    with running_service(tmp_path / "data") as running:
-        yield running
-
-
-@pytest.fixture
 def code(service: RunningService) -> Iterator[CodeNamespace]:
     with CodeNamespace(service.address) as namespace:
         yield namespace
@@ -75,12 +69,12 @@ def test_what_a_head_depends_on_is_there_also_where_its_own_revision_is_not_kept
         for name in "abc":
             code.submit(name, f"{name} = 1\n", tests=pb.Tests(language="go", asserts=["x"]))
         with pytest.raises(Resync):
-            code.client.get("programs", "add", as_of=2)
-        run_executor(service.address)
+            code.client.get(code.name, "add", as_of=2)
+        run_executor(code)
         assert code.verdicts("total") == ["verified"]
 
 
-def test_r27_each_version_gets_its_verdict_as_feedback(service: RunningService, code: CodeNamespace) -> None:
+def test_r27_each_version_gets_its_verdict_as_feedback(code: CodeNamespace) -> None:
     code.submit("add", WRONG, *ADDS)
     code.submit("add", ADD, *ADDS)
     code.submit(
@@ -88,7 +82,7 @@ def test_r27_each_version_gets_its_verdict_as_feedback(service: RunningService, 
     )
     code.submit("vacuous", "def one():\n    return 1 + 0\n", "assert True")
 
-    done = run_executor(service.address)
+    done = run_executor(code)
 
     assert {(each["item_id"], each["which"], each["verdict"]) for each in done} == {
         ("add", "version 1", "fail"),
@@ -114,23 +108,23 @@ def test_r27_each_version_gets_its_verdict_as_feedback(service: RunningService, 
 
 def test_what_was_judged_is_not_run_again(service: RunningService, code: CodeNamespace) -> None:
     code.submit("add", ADD, *ADDS)
-    assert len(run_executor(service.address)) == 1
+    assert len(run_executor(code)) == 1
     service.restart()
-    assert run_executor(service.address) == []
+    assert run_executor(code) == []
     code.submit("total", TOTAL, *TOTALS, derived_from=["add"])
-    assert [each["item_id"] for each in run_executor(service.address)] == ["total"]
+    assert [each["item_id"] for each in run_executor(code)] == ["total"]
     assert code.verdicts("add") == ["verified"]
 
 
-def test_another_executor_says_it_in_its_own_name(service: RunningService, code: CodeNamespace) -> None:
+def test_another_executor_says_it_in_its_own_name(code: CodeNamespace) -> None:
     code.submit("add", ADD, *ADDS)
-    run_executor(service.address)
-    run_executor(service.address, "--name=second")
+    run_executor(code)
+    run_executor(code, "--name=second")
     assert [each.feedback.rater for each in code.feedback("add")] == ["executor", "second"]
 
 
 def test_it_follows_and_goes_on_after_a_kill(service: RunningService, code: CodeNamespace) -> None:
-    with running_executor(service.address) as executor:
+    with running_executor(code) as executor:
         code.submit("add", ADD, *ADDS)
         wait_until(lambda: code.verdicts("add") == ["verified"], "the verdict")
         service.kill()
@@ -139,15 +133,15 @@ def test_it_follows_and_goes_on_after_a_kill(service: RunningService, code: Code
         wait_until(lambda: code.verdicts("total") == ["verified"], "the verdict after a restart of the service")
         executor.send_signal(signal.SIGKILL)
     code.submit("add", WRONG, *ADDS)
-    with running_executor(service.address) as executor:
+    with running_executor(code) as executor:
         wait_until(lambda: code.verdicts("add") == ["verified", "fail"], "the verdict of the next executor")
         executor.terminate()
         assert executor.wait(END_SECONDS) == 0
 
 
-def test_one_that_is_killed_leaves_no_process_behind(service: RunningService, code: CodeNamespace) -> None:
+def test_one_that_is_killed_leaves_no_process_behind(code: CodeNamespace) -> None:
     code.submit("sleeps", "import time\ntime.sleep(3600)\n", "assert True")
-    with running_executor(service.address) as executor:
+    with running_executor(code) as executor:
         below = psutil.Process(executor.pid)
         # Two sandboxes, each with bubblewrap, its first process, and one that runs the program or the tests.
         wait_until(lambda: len(below.children(recursive=True)) >= 6, "the sandboxes")
@@ -157,13 +151,13 @@ def test_one_that_is_killed_leaves_no_process_behind(service: RunningService, co
     assert code.verdicts("sleeps") == []
 
 
-def test_r28_an_update_runs_its_dependants_again(service: RunningService, code: CodeNamespace) -> None:
+def test_r28_an_update_runs_its_dependants_again(code: CodeNamespace) -> None:
     code.submit("add", ADD, *ADDS)
     code.submit("total", TOTAL, *TOTALS, derived_from=["add"])
     code.submit("alone", TOTAL.replace("total", "mine") + ADD, "assert mine([1, 2]) == 3", derived_from=["add"])
     mean = "def mean(xs):\n    return total(xs) / len(xs)\n"
     code.submit("mean", mean, "assert mean([1, 3]) == 2", "assert mean([5]) == 5", derived_from=["total"])
-    run_executor(service.address)
+    run_executor(code)
     assert [code.verdicts(name) for name in ("add", "total", "alone", "mean")] == [["verified"]] * 4
     assert "the code before it of add" in code.feedback("total")[0].feedback.rationale
     assert "the code before it of add, total" in code.feedback("mean")[0].feedback.rationale
@@ -171,7 +165,7 @@ def test_r28_an_update_runs_its_dependants_again(service: RunningService, code: 
 
     # Its own tests are too weak to notice.
     code.submit("add", WRONG, "assert add(1, 0) == 1", "assert add(5, 0) == 5")
-    [done] = run_executor(service.address)
+    [done] = run_executor(code)
 
     assert (done["verdict"], done["regression_survival"], sorted(done["broken"])) == (
         "verified",
@@ -188,16 +182,16 @@ def test_r28_an_update_runs_its_dependants_again(service: RunningService, code: 
     assert code.verdicts("alone") == ["verified"]
 
     code.submit("add", ADD.replace("a + b", "b + a"), *ADDS)
-    [done] = run_executor(service.address)
+    [done] = run_executor(code)
     assert done["regression_survival"] is None
     assert code.verdicts("mean") == ["verified", "fail", "verified"]
 
 
-def test_r28_a_harmless_update_breaks_nothing(service: RunningService, code: CodeNamespace) -> None:
+def test_r28_a_harmless_update_breaks_nothing(code: CodeNamespace) -> None:
     code.submit("total", TOTAL, *TOTALS, derived_from=["add"])
     code.submit("add", ADD, *ADDS)
     code.submit("add", ADD.replace("a + b", "b + a"), *ADDS)
-    done = {(each["item_id"], each["which"]): each for each in run_executor(service.address)}
+    done = {(each["item_id"], each["which"]): each for each in run_executor(code)}
     # It came before what it needs, and passes since that is there.
     assert code.verdicts("total") == ["error", "verified"]
     assert done["add", "version 2"]["regression_survival"] == 1.0
@@ -205,16 +199,16 @@ def test_r28_a_harmless_update_breaks_nothing(service: RunningService, code: Cod
 
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason=f"no sample data at {SAMPLE}")
-def test_r28_published_programs_and_an_update_that_breaks_them(service: RunningService, code: CodeNamespace) -> None:
+def test_r28_published_programs_and_an_update_that_breaks_them(code: CodeNamespace) -> None:
     """Each published program is called by a program of our own, which passes its tests only together with it."""
     programs = [each for each in sampled() if each.verified and each.tests.asserts][:5]
     for at, each in enumerate(programs):
         code.submit(f"base-{at}", each.content, tests=each.tests)
         code.submit(f"over-{at}", "checked = True\n", tests=each.tests, derived_from=[f"base-{at}"])
-    run_executor(service.address)
+    run_executor(code)
     for at, _ in enumerate(programs):
         code.submit(f"base-{at}", f"gone = {at}\n", "assert gone is not None")
-    done = run_executor(service.address)
+    done = run_executor(code)
     assert [(each["regression_survival"], len(each["broken"])) for each in done] == [(0.0, 1)] * len(programs)
 
 
@@ -224,16 +218,16 @@ def test_it_shows_who_it_is_to_a_service_that_asks(tmp_path: Path) -> None:
     flags = authority.service_flags() | {"access_file": str(tmp_path / "access.toml")}
     with running_service(tmp_path / "data", flags) as service:
         root = Credentials(tls_ca_file=authority.ca_file, token="root")
-        with CodeNamespace(service.address, root) as code:
+        with CodeNamespace(service.address, root, name="programs") as code:
             code.submit("add", ADD, *ADDS)
             shown = {"EPISTREAM_TLS_CA_FILE": str(authority.ca_file), "EPISTREAM_TOKEN": "executor"}
-            assert [each["verdict"] for each in run_executor(service.address, **shown)] == ["verified"]
+            assert [each["verdict"] for each in run_executor(code, **shown)] == ["verified"]
             assert code.verdicts("add") == ["verified"]
 
 
-def test_it_does_not_begin_without_isolation(service: RunningService, code: CodeNamespace, tmp_path: Path) -> None:
+def test_it_does_not_begin_without_isolation(code: CodeNamespace, tmp_path: Path) -> None:
     code.submit("add", ADD, *ADDS)
-    command = [*executor_command(service.address, "--once"), f"--bubblewrap={tmp_path}/none"]
+    command = [*executor_command(code, "--once"), f"--bubblewrap={tmp_path}/none"]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, timeout=END_SECONDS, env=clean_environment({})
     )

@@ -95,6 +95,7 @@ async def test_nobody_keeps_health_or_others_out_with_answers_that_are_not_taken
         await assert_all_is_answered(service, "health_address")
         if place == "address":
             async with client_of(service.address, OWN) as client:
+                await until(lambda: _is_not_healthy(client), "that all calls have come")
                 await assert_turned_away(_check(client), "OVERLOADED")
     await until(lambda: _is_healthy(service), "that health is told there again")
 
@@ -102,6 +103,10 @@ async def test_nobody_keeps_health_or_others_out_with_answers_that_are_not_taken
 def _check(client: Client) -> Any:
     asked = health_pb2.HealthCheckRequest()
     return health_pb2_grpc.HealthStub(client.channel).Check(asked, timeout=PATIENCE_SECONDS)
+
+
+async def _is_not_healthy(client: Client) -> bool:
+    return bool(await _check(client).code() != grpc.StatusCode.OK)
 
 
 async def _is_healthy(service: RunningService) -> bool:
@@ -162,7 +167,7 @@ async def test_of_answers_that_are_not_taken_a_principal_may_have_only_so_many(s
         asked = know_pb.DiffRequest(namespace="large")
         getattr(asked, "from").revision = 0
         before = process.memory_info().rss
-        calls = await answered(client, "Diff", asked, 40)
+        calls = await answered(client, "Diff", asked, 40, untaken=10)
         untaken = [call for call in calls if not call.done()]
         assert 8 <= len(untaken) <= 10, "of 6 MiB each"
         for call in calls:
@@ -181,19 +186,23 @@ async def test_answers_that_are_not_taken_count_beside_a_principals_calls(secure
         words = " ".join(f"word{place}" for place in range(40_000))[:250_000]
         [receipt] = await root.submit(submission("middling", 1, content=words))
         asked = know_pb.GetRequest(namespace="middling", item_id=receipt.item_id)
-        calls = await answered(client, "Get", asked, 30)
+        calls = await answered(client, "Get", asked, 30, untaken=17)
         assert sum(not call.done() for call in calls) == 17
 
 
 async def answered(
-    client: Client, method: str, request: Message, count: int
+    client: Client, method: str, request: Message, count: int, *, untaken: int
 ) -> "list[grpc.aio.UnaryStreamCall[Any, Any]]":
-    """Calls that are answered one after the other, of which the answers are not taken."""
+    """Calls that are answered one after the other, of which the answers are not taken.
+
+    Returns when no more than `untaken` of them are open, and has given the others time to end wrongly, too.
+    """
     ask: Any = client.channel.unary_stream(f"/epistream.v1.KnowledgeService/{method}")
     calls = []
     for _ in range(count):
         calls.append(ask(request.SerializeToString()))
         await calls[-1].initial_metadata()
+    await until(lambda: sum(not call.done() for call in calls) <= untaken, "the end of the other calls")
     await asyncio.sleep(0.5)
     return calls
 

@@ -41,8 +41,15 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    with running_service(tmp_path_factory.mktemp("sources") / "data", encoder=PACKAGED_MODEL) as service:
+def topic(kafka: Kafka) -> str:
+    """The one that the service reads."""
+    return topic_with_dead_letters(kafka)
+
+
+@pytest.fixture(scope="module")
+def service(kafka: Kafka, topic: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    data, settings = tmp_path_factory.mktemp("sources") / "data", {"kafka-topics": topic, "kafka-group": topic}
+    with running_service(data, settings, encoder=PACKAGED_MODEL, kafka=kafka.bootstrap) as service:
         yield service
 
 
@@ -194,12 +201,18 @@ def test_what_a_model_made_of_seed_tasks_is_taken_with_them_and_held_without(
     assert whole.counts() == (2, 2)
 
 
+LARGE = ("self-instruct", "imagereward")
+OF_SAMPLES = [pytest.param(name, 4 if name in LARGE else 1, id=name) for name in SAMPLES]
+OF_SAMPLES += [pytest.param(name, 1, id=f"{name}-whole", marks=pytest.mark.robustness) for name in LARGE]
+"""Every fourth record of what is large, and by `make robustness` all of them."""
+
+
 @needs_samples
-@pytest.mark.parametrize("name", SAMPLES)
-def test_real_records_are_imported_whole(name: str, service: RunningService, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "every"), OF_SAMPLES)
+def test_real_records_are_imported_whole(name: str, every: int, service: RunningService, tmp_path: Path) -> None:
     work, file, records = SAMPLES[name]
     writers = {".gz": json_lines, ".jsonl": json_lines, ".csv": csv_table}
-    found = list(records())
+    found = list(records())[::every]
     write = writers.get(Path(file).suffix) or (json_object if "key" in found[0] else json_array)
     write(tmp_path / file, found)
     imported = Imported(work, tmp_path / file, f"{name}-{uuid.uuid4().hex[:12]}", service)
@@ -258,25 +271,23 @@ def test_the_feedback_of_a_mapping_is_kept_for_each_rater(service: RunningServic
     assert [one.place for one in ranking.judged] == [2, 1, 2]
 
 
-def test_over_kafka_an_import_has_the_same_effect(kafka: Kafka, tmp_path: Path) -> None:
+def test_over_kafka_an_import_has_the_same_effect(
+    kafka: Kafka, topic: str, service: RunningService, tmp_path: Path
+) -> None:
     """Items, feedback, and what is malformed, which goes to the topic of dead letters."""
-    topic = topic_with_dead_letters(kafka)
     wrong, reason = malformed("rlaif")
     json_lines(tmp_path / "critiques.jsonl", [wrong, EXAMPLES["rlaif"]])
-    settings = {"kafka-topics": topic, "kafka-group": topic}
-    data = tmp_path / "data"
-    with running_service(data, settings, encoder=PACKAGED_MODEL, kafka=kafka.bootstrap) as service:
-        imported = Imported("rlaif", tmp_path / "critiques.jsonl", "answers", service)
-        imported.create()
-        dry = imported.run("--dry-run")
-        sent = epistream("produce", "-", "-k", kafka.bootstrap, "--topic", topic, stdin=dry.out.encode())
-        assert sent.code == 0, sent.err
-        wait_until(lambda: imported.counts() == (2, 2), "both items")
-        wait_until(lambda: service.metric("epistream_outbox_pending") == 0, "that Kafka is told")
-        with SyncKnowledgeClient(service.address) as client:
-            initial = imported.records()[1].submissions[0]
-            (critique,) = client.list_feedback("answers", initial.item_id)
-            assert critique.submission.feedback.rationale == "The answer helps to do harm."
+    imported = Imported("rlaif", tmp_path / "critiques.jsonl", "answers", service)
+    imported.create()
+    dry = imported.run("--dry-run")
+    sent = epistream("produce", "-", "-k", kafka.bootstrap, "--topic", topic, stdin=dry.out.encode())
+    assert sent.code == 0, sent.err
+    wait_until(lambda: imported.counts() == (2, 2), "both items")
+    wait_until(lambda: service.metric("epistream_outbox_pending") == 0, "that Kafka is told")
+    with SyncKnowledgeClient(service.address) as client:
+        initial = imported.records()[1].submissions[0]
+        (critique,) = client.list_feedback("answers", initial.item_id)
+        assert critique.submission.feedback.rationale == "The answer helps to do harm."
     (letter,) = kafka.read(dead_letter_topic(topic))
     kept = pb.Submission.FromString(letter.value or b"").unreadable
     assert json.loads(kept.record) == wrong

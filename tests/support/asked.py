@@ -4,11 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from epistream.indexer.clock import Clock
 from epistream.indexer.engine import Engine
@@ -39,28 +35,10 @@ def share(found: Iterable[bool]) -> Share:
     return Share(sum(answers), len(answers))
 
 
-class _Remembering:
-    """The packaged encoder, which is given each text once in a process. Implements `embed.Embedder`."""
-
-    def __init__(self) -> None:
-        self._encoder, self._vectors = encoder(), dict[str, NDArray[np.float32]]()
-        self.model, self.dimension, self.ready = self._encoder.model, self._encoder.dimension, True
-
-    def encode(self, texts: Sequence[str], *, ahead: bool = False) -> NDArray[np.float32]:
-        """One row of length one for each text."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
-        if new:
-            self._vectors.update(zip(new, self._encoder.encode(new, ahead=ahead), strict=True))
-        return np.stack([self._vectors[text] for text in texts])
-
-
-_remembering = cache(_Remembering)
-
-
 @contextmanager
 def engine_with_encoder(folder: Path, *namespaces: str, clock: Clock | None = None) -> Iterator[Engine]:
     """An engine with the packaged encoder and these namespaces, with the policy that they have by default."""
-    engine = Engine(folder, _remembering(), clock=clock)
+    engine = Engine(folder, encoder(), clock=clock)
     try:
         for name in namespaces:
             engine.namespaces.create(ns_pb.CreateNamespaceRequest(name=name))

@@ -5,14 +5,15 @@ The docstring of each says what it is of, in docs/signals.md, too.
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from epistream.indexer.signals import Window
+from epistream.indexer.signals import Figure, Window
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.samples import DATA, STREAMS, TRAJECTORIES, encoder, rows, vectors
-from tests.support.windows import change, conflict, executed, preferred, said, window, window_of, yes_or_no
+from tests.support.windows import change, conflict, executed, figures, preferred, said, window, window_of, yes_or_no
 
 Row: TypeAlias = dict[str, Any]
 CODE: Final = DATA / "code_sample.jsonl"
@@ -268,6 +269,12 @@ def prompted_videos() -> Window:
         {"prompt": "a robot folds a towel", "concept": "human activity", "motion_level": "medium", "camera": "fixed"},
     ]
     return window_of("movie-gen", *records)
+
+
+@cache
+def realistic(name: str) -> Mapping[str, Sequence[Figure]]:
+    """The figures of each signal of a cell on its window, computed once."""
+    return figures(REALISTIC[name](), name)
 
 
 REALISTIC: Final[Mapping[str, Callable[[], Window]]] = {

@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Self
 
@@ -18,7 +19,6 @@ from tests.support.bubblewrap import find_bubblewrap
 from tests.support.cli import clean_environment
 from tests.support.rpc import DIMENSION, vector
 
-NAMESPACE: Final = "programs"
 END_SECONDS: Final = 120
 
 
@@ -29,13 +29,22 @@ class CodeNamespace:
         address: where the service is.
         credentials: what to show to it.
         policy: the namespace's.
+        name: its name; by itself one that no other has.
     """
 
-    def __init__(self, address: str, credentials: Credentials | None = None, policy: ns.Policy | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        credentials: Credentials | None = None,
+        policy: ns.Policy | None = None,
+        *,
+        name: str | None = None,
+    ) -> None:
+        self.address, self.name = address, name or f"programs-{uuid.uuid4().hex[:12]}"
         self._stack = contextlib.ExitStack()
         self.client = self._stack.enter_context(SyncKnowledgeClient(address, credentials=credentials))
         self.producer = self._stack.enter_context(SyncProducer(address, credentials=credentials))
-        self.client.create_namespace(NAMESPACE, encoder=ns.Encoder(model="none", dimension=DIMENSION), policy=policy)
+        self.client.create_namespace(self.name, encoder=ns.Encoder(model="none", dimension=DIMENSION), policy=policy)
         self._seed = 0
 
     def submit(
@@ -51,7 +60,7 @@ class CodeNamespace:
         self._seed += 1
         made = submission(
             content,
-            namespace=NAMESPACE,
+            namespace=self.name,
             producer="dr-ada",
             origin=origin,
             modality="CODE",
@@ -66,7 +75,7 @@ class CodeNamespace:
 
     def feedback(self, item_id: str, aspect: str = "execution") -> list[pb.Submission]:
         """What was said of an item under one aspect, in the order in which it came."""
-        recorded = self.client.list_feedback(NAMESPACE, item_id)
+        recorded = self.client.list_feedback(self.name, item_id)
         return [each.submission for each in recorded if each.submission.feedback.aspect == aspect]
 
     def verdicts(self, item_id: str) -> list[str]:
@@ -80,15 +89,15 @@ class CodeNamespace:
         self._stack.close()
 
 
-def executor_command(address: str, *flags: str) -> list[str]:
+def executor_command(code: CodeNamespace, *flags: str) -> list[str]:
     """What starts an executor of the namespace."""
-    program = [sys.executable, "-m", "epistream.services", "execute", f"--address={address}", f"-n{NAMESPACE}"]
+    program = [sys.executable, "-m", "epistream.services", "execute", f"--address={code.address}", f"-n{code.name}"]
     return [*program, f"--bubblewrap={find_bubblewrap()}", "--json", *flags]
 
 
-def run_executor(address: str, *flags: str, **environment: str) -> list[dict[str, Any]]:
+def run_executor(code: CodeNamespace, *flags: str, **environment: str) -> list[dict[str, Any]]:
     """Run an executor until all is judged. Returns what it printed of each version."""
-    command = executor_command(address, "--once", *flags)
+    command = executor_command(code, "--once", *flags)
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, timeout=END_SECONDS, env=clean_environment(environment)
     )
@@ -97,12 +106,13 @@ def run_executor(address: str, *flags: str, **environment: str) -> list[dict[str
 
 
 @contextlib.contextmanager
-def running_executor(address: str, *flags: str) -> Iterator[subprocess.Popen[str]]:
-    """An executor that follows the namespace, and is told to stop in the end."""
-    command = executor_command(address, *flags)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean_environment({})) as process:
+def running_executor(code: CodeNamespace, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
+    """An executor that follows the namespace, and is told to stop in the end; killed where it does not in time."""
+    command = executor_command(code, *flags)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=clean_environment({})) as process:
         try:
             yield process
-        finally:
             process.terminate()
             process.wait(END_SECONDS)
+        finally:
+            process.kill()

@@ -21,7 +21,13 @@ def register_profiles() -> None:
     settings.load_profile(_USUAL)
 
 
-def examples(count: int) -> settings:
-    """For a test that wants fewer or more than usual."""
-    times = LONG_TIMES if settings.get_current_profile_name() == LONG else 1
-    return settings(max_examples=count * times)
+def examples(count: int, *, long: int = 0) -> settings:
+    """For a test that wants fewer or more than usual.
+
+    Args:
+        count: how many by `make test`.
+        long: of how many `make robustness` makes LONG_TIMES as many; 0 for `count`.
+    """
+    if settings.get_current_profile_name() == LONG:
+        return settings(max_examples=(long or count) * LONG_TIMES)
+    return settings(max_examples=count)

@@ -181,7 +181,7 @@ CHEATS: Final = [
     _cheat("aborts", "import os", "os.abort()"),
 ]
 
-_PROBES: Final = [
+PROBES: Final = [
     _probe(
         "reads_the_secrets_of_the_environment", f"import os\nreturn {SECRET!r} in os.environ or len(os.environ) > 6"
     ),
@@ -296,7 +296,7 @@ _PROBES: Final = [
     _call("fork_of_another_numbering", "0x40000039"),
 ]
 
-_BURNERS: Final = [
+BURNERS: Final = [
     Hostile("loops_for_ever", "def f(x):\n    while True: pass\n"),
     Hostile("loops_while_it_is_loaded", "while True: pass\n"),
     Hostile("sleeps", "import time\ndef f(x):\n    time.sleep(3600)\n"),
@@ -354,7 +354,7 @@ _BURNERS: Final = [
     Hostile("no_source", "\0"),
 ]
 
-PROGRAMS: Final = [*CHEATS, *_PROBES, *_BURNERS]
+PROGRAMS: Final = [*CHEATS, *PROBES, *BURNERS]
 
 _RIGHT: Final = "print(int(input()) ** 2, flush=True)\n"
 

@@ -1,8 +1,10 @@
-"""The sample data in ../shared/data, and its texts as the packaged encoder sees them: encoded once in a test run."""
+"""The sample data in ../shared/data, and the packaged encoder, which is given each text once in a test run."""
 
 import fcntl
+import hashlib
 import json
 import os
+import uuid
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from epistream.indexer.anchors import text_length
-from epistream.indexer.encoder import SentenceTransformerEmbedder
+from epistream.indexer.encoder import PACKAGED_DIMENSION, SentenceTransformerEmbedder
 from epistream.indexer.spectrum import Comparison, HumanWindow, Missing, compare
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -27,9 +29,48 @@ needs_samples = pytest.mark.skipif(not DATA.is_dir(), reason=f"there is no {DATA
 """For a test that reads them."""
 
 
+class Remembering:
+    """The packaged encoder, which is given each text once in a run: by one process, and read by the others.
+
+    It is loaded with the first text that no process has had. Implements `embed.Embedder`.
+    """
+
+    def __init__(self) -> None:
+        self._encoder, self._vectors = SentenceTransformerEmbedder(), dict[str, NDArray[np.float32]]()
+        self.model, self.dimension, self.ready = self._encoder.model, PACKAGED_DIMENSION, True
+
+    def encode(self, texts: Sequence[str], *, ahead: bool = False) -> NDArray[np.float32]:
+        """One row of length one for each text."""
+        new = [text for text in dict.fromkeys(texts) if not self._knows(text)]
+        if new:
+            for text, vector in zip(new, self._encoder.encode(new, ahead=ahead), strict=True):
+                self._vectors[text] = vector
+                _keep(text, vector)
+        return np.array([self._vectors[text] for text in texts], np.float32).reshape(-1, self.dimension)
+
+    def _knows(self, text: str) -> bool:
+        if text not in self._vectors and (file := _file_of(text)) is not None and file.exists():
+            self._vectors[text] = np.fromfile(file, np.float32)
+        return text in self._vectors
+
+
+def _file_of(text: str) -> Path | None:
+    folder = os.environ.get(ENCODED_VARIABLE)
+    return Path(folder, hashlib.sha256(text.encode()).hexdigest()) if folder else None
+
+
+def _keep(text: str, vector: NDArray[np.float32]) -> None:
+    """Whole or not at all: other processes read beside it."""
+    if (file := _file_of(text)) is not None:
+        beside = file.with_suffix(f".{uuid.uuid4().hex}")
+        vector.tofile(beside)
+        beside.rename(file)
+
+
 @cache
-def encoder() -> SentenceTransformerEmbedder:
-    return SentenceTransformerEmbedder()
+def encoder() -> Remembering:
+    """The one of this process."""
+    return Remembering()
 
 
 @cache
@@ -44,13 +85,9 @@ def vectors(path: Path) -> NDArray[np.float32]:
     texts = [row["text"] for row in rows(path)]
     if not (folder := os.environ.get(ENCODED_VARIABLE)):
         return encoder().encode(texts)
-    made = Path(folder, path.stem).with_suffix(".npy")
-    with made.with_suffix(".lock").open("w") as lock:
+    with Path(folder, path.stem).with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
-            np.save(made, encoder().encode(texts))
-        found: NDArray[np.float32] = np.load(made)
-        return found
+        return encoder().encode(texts)
 
 
 def where(path: Path, **wanted: object) -> NDArray[np.float32]:

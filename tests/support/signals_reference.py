@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from epistream.indexer.signals import CELLS, Cell, Signal
-from tests.support.cells import REALISTIC
+from tests.support.cells import REALISTIC, realistic
 from tests.support.samples import DATA
-from tests.support.windows import figures
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "signals.md"
 BEGIN: Final = "<!-- From here on made by `python -m tests.support.signals_reference`. -->\n"
@@ -39,7 +38,7 @@ def computed() -> Iterator[tuple[str, str, float | None, int, str]]:
     """Of each figure: the cell with its bottleneck, the signal with its producer, the value, of how many, the input."""
     for cell in CELLS:
         make = REALISTIC[cell.name]
-        for name, told in figures(make(), cell.name).items():
+        for name, told in realistic(cell.name).items():
             for figure in told:
                 of = f"`{name}` of `{figure.producer}`" if figure.producer else f"`{name}`"
                 yield f"{cell.name}: {cell.bottleneck}", of, figure.value, figure.items, inspect.getdoc(make) or ""

@@ -10,7 +10,7 @@ import pytest
 
 from epistream.indexer.signals import CELLS, Figure, Signal, Window, measure
 from epistream.v1 import knowledge_pb2 as pb
-from tests.support.cells import REALISTIC, synthetic_text
+from tests.support.cells import realistic, synthetic_text
 from tests.support.samples import needs_samples
 from tests.support.signals_reference import BEGIN, DOCUMENT, VALUES, formula, reference, shown, values
 from tests.support.windows import change, figures, part, window
@@ -114,9 +114,8 @@ def test_r33_items_without_vectors_words_media_or_feedback_have_no_figure_that_p
 @needs_samples
 @pytest.mark.parametrize("name", [cell.name for cell in CELLS])
 def test_a_cell_is_computed_on_real_or_realistic_input_within_its_range(name: str) -> None:
-    found = REALISTIC[name]()
     ranges = {signal.name: (signal.low, signal.high) for cell in CELLS for signal in cell.signals}
-    for signal, told in figures(found, name).items():
+    for signal, told in realistic(name).items():
         for figure in told:
             print(f"{name}: {signal} {_told(figure)}")
             assert figure.value is not None, figure.missing

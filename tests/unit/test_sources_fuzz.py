@@ -18,6 +18,7 @@ from epistream.clients.sources.templates import WrongMapping
 from epistream.clients.sources.work import Work
 from epistream.indexer.rules import violations
 from epistream.v1 import knowledge_pb2 as pb
+from tests.support.fuzzing import examples
 from tests.support.source_mappings import mapped
 from tests.support.source_shapes import OTHER_SHAPES
 
@@ -118,6 +119,7 @@ def assert_taken_or_refused(work: Work, record: Any) -> None:
 
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
+@examples(20, long=100)
 @given(VALUES)
 @example({})
 @example([])
