@@ -9,9 +9,11 @@ import pytest_asyncio
 
 from epistream.indexer.engine import Engine
 from epistream.indexer.model import Record
+from epistream.services.kafka.local import LocalKafka
 from epistream.v1 import namespace_service_pb2 as ns
 from tests.support.backups import ENCODER, LARGE_BYTES, LARGE_ITEMS
 from tests.support.kafka import Kafka, a_kafka
+from tests.support.kafka_runtime import kafka_runtime
 from tests.support.rpc import Client, client_of, submission
 from tests.support.secured import ACCESS, NAMESPACES, Secured, start
 from tests.support.service import RunningService, running_service
@@ -21,6 +23,20 @@ from tests.support.service import RunningService, running_service
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     with a_kafka(tmp_path_factory.mktemp("kafka")) as bootstrap:
         yield Kafka(bootstrap)
+
+
+@pytest.fixture(scope="module")
+def kafka_to_kill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    """What `own_kafka` gives: one for each file, and none for a file that asks for none."""
+    with LocalKafka(tmp_path_factory.mktemp("own-kafka"), runtime=kafka_runtime()) as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def own_kafka(kafka_to_kill: LocalKafka) -> LocalKafka:
+    """One that the test may kill. It runs when the test begins, whatever the one before has done to it."""
+    kafka_to_kill.start()
+    return kafka_to_kill
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,7 @@ async def test_a_connection_whose_age_is_over_ends_the_backup_and_leaves_nothing
         ended = 'epistream_grpc_requests_total{code="CANCELLED",method="AdminService/Backup"}'
 
         def takes_no_more(_header: backup_pb2.BackupHeader, _size: int) -> None:
-            wait_until(lambda: service.metric(ended), "the end of the call")
+            wait_until(lambda: service.metric(ended, 0), "the end of the call")
 
         with pytest.raises(Unavailable, match=r"max connection age"):
             await back_up(service.address, folder / "b", progress=takes_no_more)

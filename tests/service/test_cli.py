@@ -31,6 +31,7 @@ from tests.support.histories import random_history, state_after
 from tests.support.kafka import Kafka
 from tests.support.scripted_server import Script, ScriptedServer
 from tests.support.service import RunningService, running_service
+from tests.support.waits import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -344,8 +345,12 @@ def test_a_watch_shows_what_is_committed_meanwhile_until_ctrl_c(there: Namespace
         command, env=clean_environment(there.environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
-        while not any(one.connected for one in there("consumers", "--json").messages(sync.ConsumerStatus)):
+
+        def connected() -> bool:
             assert watch.poll() is None
+            return any(one.connected for one in there("consumers", "--json").messages(sync.ConsumerStatus))
+
+        wait_until(connected, "the watch")
         there.say("Cats sleep a lot.", "cats", "crawled")
         there.say("The limit is 5 mg.", "limit")
         assert watch.stdout is not None

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from epistream.services.kafka.local import free_ports
 from tests.support.cli import COMMAND, clean_environment, epistream
 from tests.support.kafka import ADDRESS_VARIABLE
 from tests.support.processes import is_running
@@ -74,8 +74,7 @@ def demo(folder: Path, *options: str) -> Iterator[Demo]:
 
 @pytest.fixture
 def address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    return f"127.0.0.1:{free_ports(1)[0]}"
 
 
 def kept(folder: Path, address: str) -> list[str]:

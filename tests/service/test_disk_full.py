@@ -74,7 +74,7 @@ async def test_a_full_disk_refuses_writes_and_nothing_else(limited: Limited, kaf
             head = 1 + taken
             assert [change.revision for change in await stream.changes(taken)] == list(range(2, head + 1))
             kafka.produce(limited.topic, [submission(NAMESPACE, n).SerializeToString() for n in RECORDS])
-            await until(lambda: service.metric('epistream_ingest_retries_total{stage="commit"}') > 2)
+            await until(lambda: service.metric('epistream_ingest_retries_total{stage="commit"}', 0) > 2)
             assert service.metric("epistream_store_full") == 1
             await all_but_writing_goes_on(client, head)
 

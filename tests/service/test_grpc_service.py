@@ -144,7 +144,7 @@ async def test_the_metrics_move(service: RunningService, client: Client) -> None
     await client.make_namespace("metrics")
     admitted = 'epistream_ingest_outcomes_total{outcome="admitted",source="grpc"}'
     refused = 'epistream_ingest_outcomes_total{outcome="refused",source="grpc"}'
-    before = {name: service.metric(name) for name in (admitted, refused, "epistream_freshness_seconds_count")}
+    before = {name: service.metric(name, 0) for name in (admitted, refused, "epistream_freshness_seconds_count")}
     async with client.subscribe("metrics", head=True) as stream:
         await stream.next_of("subscribed")
         assert service.metric("epistream_watch_streams") >= 1

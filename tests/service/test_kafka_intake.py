@@ -53,13 +53,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.fixture(scope="module")
-def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
-    """One that these tests may kill."""
-    with LocalKafka(tmp_path_factory.mktemp("own-kafka")) as kafka:
-        yield kafka
-
-
 @contextmanager
 def sending_on(kafka: Kafka, topic: str) -> Iterator[None]:
     """A producer of nothing good, which never pauses for long."""
@@ -151,9 +144,12 @@ def test_a_slow_writer_holds_reading_up_and_loses_nothing(kafka: Kafka, folder: 
         backlog = process.intake._lanes[0].backlog
         wait_until(lambda: not backlog.await_room(0), "a full backlog")
         held_bytes, rounds = backlog._bytes, set[float]()
-        while len(rounds) < 4:
+
+        def polled_on() -> bool:
             rounds.add(process.polling._alive_at)
-            time.sleep(0.01)
+            return len(rounds) == 4
+
+        wait_until(polled_on, "polls meanwhile")
         assert backlog._bytes == held_bytes < 2 * WAITING_BYTES_MAX
         assert process.engine.pipeline.positions()[topic, 0].offset == 0
         gate.set()
@@ -498,7 +494,6 @@ def test_stopping_ends_everything_in_time_whatever_kafka_does(
         assert "left behind" not in caplog.text
         assert not [t for t in threading.enumerate() if t.name in {"kafka-poller", "kafka-take"}]
         assert process.polling._keeper.pid is None
-    own_kafka.start()
 
 
 async def test_a_service_takes_in_over_kafka_and_answers_over_grpc(kafka: Kafka, folder: Path) -> None:
@@ -512,8 +507,8 @@ async def test_a_service_takes_in_over_kafka_and_answers_over_grpc(kafka: Kafka,
             assert found.change.knowledge.content == "Fact number 7."
         await until(lambda: service.metric("epistream_outbox_pending") == 0)
         labels = f'{{partition="0",topic="{topic}"}}'
-        assert service.metric(f"epistream_ingest_lag_records{labels}") == 0
-        assert service.metric("epistream_consumer_poll_age_seconds") < 5
+        await until(lambda: service.metric(f"epistream_ingest_lag_records{labels}") == 0)
+        await until(lambda: service.metric("epistream_consumer_poll_age_seconds") < 5)
         assert service.stop() == 0
     assert findings(folder) == []
 
@@ -522,12 +517,27 @@ def test_the_store_keeps_positions_and_effects_together(kafka: Kafka, folder: Pa
     """At any moment that a reader sees, the position is that of what is stored."""
     namespace, topic = make_namespace(folder), kafka.new_topic()
     send(kafka, topic, facts(namespace, range(3000)))
-    seen = set()
-    with taking(folder, kafka.bootstrap, topic) as process:
-        while process.head(namespace) < 3000:
+    seen = set[int]()
+    looked = threading.Event()
+
+    def seen_before(commit: Commit) -> Commit:
+        def await_look_then_commit(prepared: Any, *, atomic: bool = False) -> list[pb.Receipt]:
+            looked.clear()
+            looked.wait(60)
+            return commit(prepared, atomic=atomic)
+
+        return await_look_then_commit
+
+    with taking(folder, kafka.bootstrap, topic, around_commit=seen_before) as process:
+
+        def look() -> bool:
             with process.engine.store.reader() as catalog:
                 count = catalog.connection.execute("SELECT COUNT(*) FROM submissions").get
                 at = catalog.connection.execute("SELECT MAX(next_offset) FROM positions").get
             assert count == (at or 0)
             seen.add(count)
+            looked.set()
+            return process.head(namespace) == 3000
+
+        wait_until(look, "all of them")
     assert len(seen) > 2

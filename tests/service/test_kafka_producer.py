@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from epistream.clients.kafka_producer import CappedProducer, KafkaProducer, Position, ProducerLimits
-from epistream.services.kafka.local import LocalKafka, find_runtime
+from epistream.services.kafka.local import LocalKafka
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import InvalidInput, Unavailable
 from epistream.wire.topics import EXPERT, SYNTHETIC
@@ -22,13 +22,6 @@ HURRIED = ProducerLimits(
     delivery_timeout_seconds=30,
     connect_timeout_seconds=1,
 )
-
-
-@pytest.fixture
-def own_kafka(tmp_path: Path) -> Iterator[LocalKafka]:
-    """A Kafka that the test may stop."""
-    with LocalKafka(tmp_path, runtime=find_runtime()) as kafka:
-        yield kafka
 
 
 def _submission(number: int, **fields: object) -> pb.Submission:
@@ -235,15 +228,17 @@ def test_a_broker_that_is_away_costs_bounded_memory_and_a_clear_error_and_gets_a
     producer.send(topic, b"0").result(timeout=30)
     before = _resident_bytes()
     os.kill(own_kafka.pid, signal.SIGSTOP)
-    more = itertools.count(1)
-    with pytest.raises(Unavailable, match=r"is away or slow.*not taken"):
-        _send_for_ever(producer, topic, more)
-    taken = next(more) - 1
-    assert 0 <= ProducerLimits().in_flight_bytes_max - producer.in_flight_bytes < 10_000
-    assert _resident_bytes() - before < 64 * 2**20
-    with pytest.raises(Unavailable, match=f"not acknowledged {taken - 1} records"):
-        producer.flush(timeout_seconds=0.2)
-    os.kill(own_kafka.pid, signal.SIGCONT)
+    try:
+        more = itertools.count(1)
+        with pytest.raises(Unavailable, match=r"is away or slow.*not taken"):
+            _send_for_ever(producer, topic, more)
+        taken = next(more) - 1
+        assert 0 <= ProducerLimits().in_flight_bytes_max - producer.in_flight_bytes < 10_000
+        assert _resident_bytes() - before < 64 * 2**20
+        with pytest.raises(Unavailable, match=f"not acknowledged {taken - 1} records"):
+            producer.flush(timeout_seconds=0.2)
+    finally:
+        os.kill(own_kafka.pid, signal.SIGCONT)
     producer.close()
     assert producer.in_flight_bytes == 0
     assert [record.value for record in Kafka(own_kafka.bootstrap).read(topic)] == [b"%d" % n for n in range(taken)]

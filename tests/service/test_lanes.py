@@ -108,13 +108,18 @@ async def test_the_others_leave_room_for_people_and_so_does_a_stream_with_both(
     async with client_of(border.address) as client:
         stream = await streaming(client, request_of(1, SYNTHETIC), request_of(80_000))
         await until(lambda: border.preparing.begun >= 1)
-        error: Unavailable | None = None
-        while error is None:  # as soon as the second batch of the stream has its room
+        errors: list[Unavailable] = []
+
+        async def refused() -> bool:  # as soon as the second batch of the stream has its room
             call = submitting(client, 40_000, who="other", origin=SYNTHETIC)
             await asyncio.wait([asyncio.ensure_future(call.code())], timeout=0.2)
-            error = await failure_of(call) if call.done() else None  # type: ignore[assignment]
+            if call.done():
+                errors.append(await failure_of(call))  # type: ignore[arg-type]
             call.cancel()
-        assert error.reason == "OVERLOADED"
+            return bool(errors)
+
+        await until(refused, "a call that is refused")
+        assert errors[0].reason == "OVERLOADED"
         correction = submitting(client, 80_000, who="other")
         await asyncio.sleep(0.1)
         assert not correction.done(), "it has room, and waits for the encoder"

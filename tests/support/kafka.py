@@ -11,10 +11,11 @@ from typing import Any, Final
 from epistream.clients.kafka_producer import CappedProducer, Position
 from epistream.services.kafka import clients
 from epistream.services.kafka.jars import KAFKA_VERSION
-from epistream.services.kafka.local import LocalKafka, find_runtime
+from epistream.services.kafka.local import LocalKafka
 from epistream.services.kafka.topics import ensure_topics
 from epistream.wire.errors import EpistreamError, Unavailable
 from epistream.wire.topics import SUBMISSIONS
+from tests.support.kafka_runtime import kafka_runtime
 from tests.support.waits import wait_until
 
 ADDRESS_VARIABLE: Final = "EPISTREAM_TEST_KAFKA"
@@ -49,7 +50,7 @@ def a_kafka(folder: Path) -> Iterator[str]:
         yield address
         return
     try:
-        runtime = find_runtime()
+        runtime = kafka_runtime()
     except EpistreamError as error:
         raise AssertionError(
             f"These tests need a real Kafka. Set {ADDRESS_VARIABLE} to the address of one, or: {error}"

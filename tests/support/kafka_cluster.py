@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from epistream.services.kafka import clients
-from epistream.services.kafka.local import LocalKafka, Variant, find_runtime, free_ports, new_cluster_id
+from epistream.services.kafka.local import LocalKafka, Variant, free_ports, new_cluster_id
+from tests.support.kafka_runtime import kafka_runtime
 from tests.support.waits import wait_until
 
 NODES: Final = 3
@@ -24,7 +25,7 @@ class KafkaCluster:
 
     def __init__(self, folder: Path) -> None:
         """Nothing is started yet. Its data is kept in `folder`."""
-        runtime, cluster, ports = find_runtime(), new_cluster_id(), free_ports(2 * NODES)
+        runtime, cluster, ports = kafka_runtime(), new_cluster_id(), free_ports(2 * NODES)
         voters = ",".join(f"{number}@127.0.0.1:{ports[-number]}" for number in range(1, NODES + 1))
         self.nodes = {
             number: LocalKafka(

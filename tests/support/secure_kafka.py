@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from epistream.services.kafka import clients
-from epistream.services.kafka.local import LocalKafka, Variant, find_runtime, free_ports
+from epistream.services.kafka.local import LocalKafka, Variant, free_ports
 from epistream.services.kafka.topics import ensure_topics
 from epistream.wire.kafka_security import KafkaSecurity, Mechanism
 from tests.support.certificates import Authority
 from tests.support.kafka import Kafka
+from tests.support.kafka_runtime import kafka_runtime
 
 _DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "kafka.md"
 _SCRAM: Final = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
@@ -97,7 +98,7 @@ def a_secure_kafka(folder: Path, jvm_options: Sequence[str] = ()) -> Iterator[Se
     authority.keystore(folder / "broker.pem")
     users, certificates = free_ports(2)
     variant = Variant(_properties(users, certificates, folder), jvm_options=jvm_options)
-    with LocalKafka(folder / "kafka", runtime=find_runtime(), variant=variant) as kafka:
+    with LocalKafka(folder / "kafka", runtime=kafka_runtime(), variant=variant) as kafka:
         ensure_topics(kafka.bootstrap)
         here = Kafka(kafka.bootstrap)
         yield SecureKafka(kafka, here, f"localhost:{users}", f"localhost:{certificates}", folder, authority)

@@ -135,13 +135,19 @@ class RunningService:
         """What it logged."""
         return self.log.read_text(errors="replace")
 
-    def metric(self, sample: str, *, ca: bytes | None = None, token: str | None = None) -> float:
-        """The value of a sample, such as `epistream_store_revision{namespace="a"}`; 0 when it is not there."""
+    def metric(
+        self, sample: str, default: float | None = None, *, ca: bytes | None = None, token: str | None = None
+    ) -> float:
+        """The value of a sample, such as `epistream_store_revision{namespace="a"}`.
+
+        When it is not there, `default`; without one the test fails: a name that is wrong would be 0 for ever.
+        """
         for line in self.metrics_page(ca=ca, token=token).splitlines():
             name, _, value = line.rpartition(" ")
             if name == sample:
                 return float(value)
-        return 0.0
+        assert default is not None, f"there is no {sample}"
+        return default
 
     def metrics_page(self, *, ca: bytes | None = None, token: str | None = None) -> str:
         """What Prometheus reads: over HTTPS with this CA, with this bearer token. Raises OSError."""

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
-from k8s.components.monitoring.rules import EXTRACTED, FOLDER, Alert, alerts, extracted, groups
+from k8s.components.monitoring.rules import EXTRACTED, RULES_TESTS, Alert, alerts, extracted, groups
 from tests.support.metrics import documented
 from tests.support.promql import metrics_in
 
 RUNBOOKS = Path(__file__).resolve().parents[2] / "docs" / "runbooks.md"
-RULES_TEST = FOLDER / "rules_test.yaml"
+TESTS = [test for file in RULES_TESTS for test in yaml.safe_load(file.read_text())["tests"]]
 ALERTS = alerts()
 each_alert = pytest.mark.parametrize("alert", ALERTS, ids=[f"{a.name}-{a.severity}" for a in ALERTS])
 
@@ -22,9 +22,9 @@ RECORDED = {rule["record"] for group in groups() for rule in group["rules"] if "
 
 
 def cases_of(alert: Alert) -> list[dict[str, Any]]:
-    """What rules_test.yaml has for an alert of a severity."""
+    """What the files of tests have for an alert of a severity."""
     named = f"{alert.name} {alert.severity} "
-    return [test for test in yaml.safe_load(RULES_TEST.read_text())["tests"] if test["name"].startswith(named)]
+    return [test for test in TESTS if test["name"].startswith(named)]
 
 
 @each_alert
@@ -84,5 +84,4 @@ def test_what_an_alert_tells_is_among_the_labels_that_it_has(alert: Alert) -> No
 
 def test_there_are_no_tests_of_alerts_that_are_gone() -> None:
     names = {f"{alert.name} {alert.severity}" for alert in ALERTS}
-    tests = yaml.safe_load(RULES_TEST.read_text())["tests"]
-    assert {" ".join(test["name"].split()[:2]) for test in tests} == names
+    assert {" ".join(test["name"].split()[:2]) for test in TESTS} == names

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from epistream.services.kafka.child import Child
+from epistream.services.kafka.local import free_ports
 from epistream.wire.errors import Unavailable
 from k8s.debian import Apt, Told, unpacked
 
@@ -108,7 +108,7 @@ class Prometheus:
             port: where it listens; 0 for a free one.
         """
         self._tools, self._folder, self._scraped, self._rules = tools, folder, scraped, rules
-        self.address = f"127.0.0.1:{port or _free_port()}"
+        self.address = f"127.0.0.1:{port or free_ports(1)[0]}"
         self.log = folder / "prometheus.log"
         self._process: Child | None = None
 
@@ -207,10 +207,3 @@ def settings_for(scraped: Scraped, rules: Path) -> dict[str, Any]:
         "rule_files": [str(rules.resolve())],
         "scrape_configs": [job],
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

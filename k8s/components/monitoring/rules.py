@@ -10,6 +10,7 @@ import yaml
 FOLDER: Final = Path(__file__).parent
 OBJECT: Final = FOLDER / "prometheusrule.yaml"
 EXTRACTED: Final = FOLDER / "rules.yaml"
+RULES_TESTS: Final = (FOLDER / "rules_test.yaml", FOLDER / "rules_test_days.yaml")
 
 _HEAD: Final = "# Extracted from prometheusrule.yaml by `make monitoring-files`: change that one.\n"
 
