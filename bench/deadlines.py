@@ -126,7 +126,7 @@ def offsets(asked: Any) -> tuple[int, int]:
 def until_not_serving(service: RunningService) -> float:
     """Seconds from SIGTERM until the health service says so; the service then ends and is started again."""
     with grpc.insecure_channel(service.health_address) as channel:
-        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=_PATIENCE_SECONDS)
         told = [next(watch).status]
         begun = time.monotonic()
         service.signal(signal.SIGTERM)
