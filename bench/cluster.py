@@ -17,15 +17,15 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from bench.main_path import decided, encoded, outcomes, until_kafka_is_told
+from bench.main_path import decided, encoded, until_kafka_is_told
 from bench.parts import ReplicaProcess, producing, until, write_encoded
-from bench.records import DIMENSION, NAMESPACE
+from bench.records import ENCODER, NAMESPACE
 from bench.report import Figure, below, equal, report
 from epistream.clients import SyncKnowledgeClient
+from epistream.clients.demo.publish import decided_count
 from epistream.indexer.store import Store, check
 from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.v1 import namespace_service_pb2 as ns
 from epistream.wire.topics import CHANGES, EXPERT, OUTCOMES
 from tests.support.kafka import Kafka, Record
 from tests.support.kafka_cluster import KafkaCluster, a_cluster
@@ -68,7 +68,7 @@ def main() -> int:
 
 def measure(folder: Path, cluster: KafkaCluster, service: RunningService, rounds: int) -> list[Figure]:
     with SyncKnowledgeClient(service.address) as client:
-        client.create_namespace(NAMESPACE, encoder=ns.Encoder(model="none", dimension=DIMENSION))
+        client.create_namespace(NAMESPACE, encoder=ENCODER)
         replica = ReplicaProcess(service.address, folder)
         kills = [kill_the_leader(folder, cluster, client, replica, number) for number in range(rounds)]
         until_kafka_is_told(service)
@@ -85,7 +85,7 @@ def measure(folder: Path, cluster: KafkaCluster, service: RunningService, rounds
         below("the longest stall", max(gaps), "s", _STALL_SECONDS_MAX),
         equal("records that Kafka has, each produced once", len(kafka.read(EXPERT)), "records", records),
         equal("of which have no receipt in Kafka: lost", records - len(receipts), "records", 0),
-        equal("outcomes that the service counts more than records", outcomes(after) - records, "outcomes", 0),
+        equal("outcomes that the service counts more than records", decided_count(after) - records, "outcomes", 0),
         equal("submissions that made more than one change", len(told) - len(of_submissions), "submissions", 0),
         equal("changes that Kafka was not told", after.head_revision - len(told), "changes", 0),
         equal("items that the replica has more or less", len(applied) - after.item_count, "items", 0),

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from bench.records import DIMENSION, NAMESPACE, make_records
+from bench.engine import new_engine
+from bench.records import NAMESPACE, make_records
 from bench.report import Figure, at_least, below, report
 from epistream.indexer.clock import SystemClock
 from epistream.indexer.engine import Engine
@@ -26,7 +27,6 @@ from epistream.indexer.signals.kept import measured
 from epistream.indexer.store import Readers
 from epistream.services import measurer
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.v1 import namespace_service_pb2 as ns_pb
 
 WINDOW: Final = 10_000
 MADE: Final = WINDOW + WINDOW // 5
@@ -126,12 +126,9 @@ def figures_of(folder: Path, name: str, cells: Sequence[_Cell]) -> Iterator[Figu
 
 def fill(folder: Path, cells: Sequence[_Cell]) -> None:
     """A store with more than WINDOW records, of one cell after the other, and what people and executors say of them."""
-    engine = Engine(folder)
-    encoder = ns_pb.Encoder(model="none", dimension=DIMENSION)
-    engine.namespaces.create(ns_pb.CreateNamespaceRequest(name=NAMESPACE, encoder=encoder))
-    for batch in _groups(itertools.chain(records(cells), judgements(cells)), _AT_ONCE):
-        commit(engine, batch)
-    engine.close()
+    with new_engine(folder) as engine:
+        for batch in _groups(itertools.chain(records(cells), judgements(cells)), _AT_ONCE):
+            commit(engine, batch)
 
 
 def commit(engine: Engine, sent: Sequence[pb.Submission]) -> float:
