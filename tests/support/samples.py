@@ -27,6 +27,12 @@ needs_samples = pytest.mark.skipif(not DATA.is_dir(), reason=f"there is no {DATA
 """For a test that reads them."""
 
 
+def require_samples() -> None:
+    """For a program that is nothing without them. SystemExit is raised where they are not there."""
+    if not DATA.is_dir():
+        raise SystemExit(f"the sample data is not there: {DATA}")
+
+
 @cache
 def encoder() -> SentenceTransformerEmbedder:
     return SentenceTransformerEmbedder()
