@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from bench.main_path import RECORDS, decided, encoded
-from bench.parts import kafka_beside, producing, read_encoded, records_asked_for
-from bench.records import DIMENSION, NAMESPACE
+from bench.parts import kafka_beside, producing, read_encoded, records_asked_for, until
+from bench.records import ENCODER, NAMESPACE
 from bench.report import Figure, at_least, equal, report
 from epistream.clients import SyncKnowledgeClient, SyncProducer
 from epistream.indexer import positions
@@ -21,12 +21,10 @@ from epistream.indexer.model import Place
 from epistream.indexer.store import Store, read_only
 from epistream.services.kafka.positions import reread
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.v1 import namespace_service_pb2 as ns
 from epistream.wire.topics import EXPERT
 from tests.support.service import running_service
 
 _BATCH: Final = 500
-_WAIT_SECONDS: Final = 600
 
 
 def main() -> int:
@@ -38,7 +36,7 @@ def main() -> int:
 def measure(folder: Path, bootstrap: str, records: int) -> int:
     store = folder / "store"
     with running_service(store, kafka=bootstrap) as service, SyncKnowledgeClient(service.address) as client:
-        client.create_namespace(NAMESPACE, encoder=ns.Encoder(model="none", dimension=DIMENSION))
+        client.create_namespace(NAMESPACE, encoder=ENCODER)
         with producing(bootstrap, folder / "records", 0, 0, records):
             first = decided(client, records)
         begin = time.perf_counter()
@@ -79,13 +77,12 @@ def others_again(address: str, path: Path) -> int:
 
 def await_position(store: Path, offset: int) -> None:
     """Wait until every record before an offset has had its effect."""
-    deadline = time.monotonic() + _WAIT_SECONDS
-    while time.monotonic() < deadline:
+
+    def is_there() -> bool:
         with read_only(store) as catalog:
-            if positions.read(catalog.connection).get((EXPERT, 0), Place(0)).offset >= offset:
-                return
-        time.sleep(0.1)
-    raise SystemExit(f"the service does not come to offset {offset}")
+            return positions.read(catalog.connection).get((EXPERT, 0), Place(0)).offset >= offset
+
+    until(is_there, f"the service comes to offset {offset}")
 
 
 def dumped(folder: Path) -> str:

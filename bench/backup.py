@@ -1,4 +1,4 @@
-"""Backups of a service with 20,000 records, idle and while more come in over gRPC, and a restore.
+"""Backups of a service with 20,000 records, idle and while more come in over gRPC, and a restore of the last one.
 
 Copying and not copying take turns, since the machine may be slower from one moment to the next. Service, copier,
 producer and the client that writes the file are four processes on one machine.
@@ -7,12 +7,12 @@ producer and the client that writes the file are four processes on one machine.
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from bench.backup_ways import filled
+from bench.again import dumped
+from bench.backup_ways import TURNS, Load, filled
 from bench.main_path import encoded
 from bench.parts import Asked, records_asked_for
 from bench.report import Figure, equal, report
@@ -23,7 +23,6 @@ from epistream.v1 import knowledge_pb2 as pb
 from tests.support.service import running_service
 
 RECORDS: Final = 20_000
-_TURNS: Final = 4
 _TURN_SECONDS: Final = 3.0
 _BATCH: Final = 200
 _CLIENT: Final = """
@@ -55,64 +54,36 @@ def measure(folder: Path, messages: list[bytes], records: int) -> int:
 
         back_up()  # what has to be imported is
         copies.clear()
-        for _ in range(_TURNS):
+        for _ in range(TURNS):
             back_up()
         idle, size = pace(copies), copies[0][0]
         copies.clear()
-        load = Load(producer, messages[records:])
+        later = [messages[i : i + _BATCH] for i in range(records, len(messages), _BATCH)]
+        load = Load(lambda batch: producer.submit(*map(pb.Submission.FromString, batch)), later)
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(load.run)
-            alone, meanwhile = turns(load, back_up)
+            alone, meanwhile = load.turns(back_up, _TURN_SECONDS)
             load.stopping = True
             running.result()
+        meanwhile_pace = pace(copies)
+        back_up()  # what is restored is all of the store
         client.finish()
     begin = time.perf_counter()
     restored = restore(file, folder / "restored")
     seconds = time.perf_counter() - begin
+    differs = int(dumped(folder / "restored") != dumped(store))
     return report(
         "backup",
         [
             Figure("size of a backup", size / 1e6, "MB"),
             Figure("pace of a backup, nothing else going on", idle, "MB/s"),
-            Figure("pace of a backup while records come in", pace(copies), "MB/s"),
+            Figure("pace of a backup while records come in", meanwhile_pace, "MB/s"),
             Figure("records taken in, no backup being made", alone, "records/s"),
             Figure("records taken in while backups are made, of those", meanwhile / alone, ""),
             Figure("restored, checked", restored.header.journal_entries / seconds, "entries/s"),
-            equal("backups that are not whole", int(not file.exists()), "backups", 0),
+            equal("dumps of what was restored that are not the store's", differs, "dumps", 0),
         ],
     )
-
-
-class Load:
-    """Submits over gRPC, one batch after the other."""
-
-    def __init__(self, producer: SyncProducer, messages: list[bytes]) -> None:
-        self._producer, self._messages = producer, messages
-        self.taken = 0
-        self.stopping = False
-
-    def run(self) -> None:
-        """Until stopped."""
-        for start in range(0, len(self._messages), _BATCH):
-            if self.stopping:
-                return
-            batch = [pb.Submission.FromString(message) for message in self._messages[start : start + _BATCH]]
-            self.taken += len(self._producer.submit(*batch))
-        raise SystemExit("too few records for this time")
-
-    def rate(self, work: Callable[[], object]) -> float:
-        """Records taken in a second while `work` is done again and again, for a turn."""
-        begin, before = time.perf_counter(), self.taken
-        while time.perf_counter() - begin < _TURN_SECONDS:
-            work()
-        return (self.taken - before) / (time.perf_counter() - begin)
-
-
-def turns(load: Load, work: Callable[[], object]) -> tuple[float, float]:
-    """The rate without and with the work."""
-    rates = [(load.rate(lambda: time.sleep(0.1)), load.rate(work)) for _ in range(_TURNS)]
-    alone, meanwhile = (sum(each) / _TURNS for each in zip(*rates, strict=True))
-    return alone, meanwhile
 
 
 def pace(copies: list[tuple[int, float]]) -> float:

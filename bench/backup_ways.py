@@ -11,29 +11,28 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import copytree, rmtree
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import apsw
 
+from bench.engine import new_engine
 from bench.main_path import encoded
 from bench.parts import Asked
-from bench.records import DIMENSION, NAMESPACE
 from bench.report import Figure, report
 from epistream.indexer import backup
 from epistream.indexer.engine import Engine
 from epistream.indexer.model import Record
 from epistream.indexer.store import FILE, Readers
-from epistream.v1 import namespace_service_pb2 as ns
 
 RECORDS: Final = 20_000
 SECONDS: Final = 6.0
-_TURNS: Final = 4
+TURNS: Final = 4
 """Copying and not copying take turns, since the machine may be slower from one moment to the next."""
 _BATCH: Final = 200
 _CHUNK_BYTES: Final = 1024 * 1024
@@ -42,6 +41,7 @@ _SLOW_SECONDS: Final = 0.1
 _LOAD_A_SECOND: Final = 16_000
 """More than is committed in three times the seconds."""
 
+Batch = TypeVar("Batch", bound=Sized)
 Way = Callable[[Path, Path], Iterator[bytes]]
 
 
@@ -141,21 +141,19 @@ def copied(way: str, folder: Path, pause_seconds: float) -> Copied:
 
 
 def filled(folder: Path, load: list[list[Record]]) -> None:
-    engine = Engine(folder)
-    encoder = ns.Encoder(model="none", dimension=DIMENSION)
-    engine.namespaces.create(ns.CreateNamespaceRequest(name=NAMESPACE, encoder=encoder))
-    for batch in load:
-        engine.pipeline.commit(engine.pipeline.prepare(batch))
-    engine.close()
+    with new_engine(folder) as engine:
+        for batch in load:
+            engine.pipeline.commit(engine.pipeline.prepare(batch))
 
 
 @dataclass(slots=True)
-class Load:
-    """Commits in a thread, as fast as they go."""
+class Load(Generic[Batch]):
+    """Gives one batch after the other to `take`, as fast as it goes."""
 
-    engine: Engine
-    batches: list[list[Record]]
-    committed: int = 0
+    take: Callable[[Batch], object]
+    batches: Sequence[Batch]
+    taken: int = 0
+    """How many records."""
     stopping: bool = False
 
     def run(self) -> None:
@@ -163,21 +161,28 @@ class Load:
         for batch in self.batches:
             if self.stopping:
                 return
-            self.engine.pipeline.commit(self.engine.pipeline.prepare(batch))
-            self.committed += len(batch)
+            self.take(batch)
+            self.taken += len(batch)
         raise SystemExit("too few records for this time")
 
-    def rate(self, work: Callable[[], object], seconds: float) -> float:
-        """Records committed a second while `work` is done again and again."""
-        begin, before = time.perf_counter(), self.committed
+    def turns(self, work: Callable[[], object], seconds: float) -> tuple[float, float]:
+        """Records taken a second, without and with the work, which take turns of so many seconds."""
+        rates = [(self._rate(lambda: time.sleep(0.1), seconds), self._rate(work, seconds)) for _ in range(TURNS)]
+        alone, meanwhile = (sum(each) / TURNS for each in zip(*rates, strict=True))
+        return alone, meanwhile
+
+    def _rate(self, work: Callable[[], object], seconds: float) -> float:
+        """Records taken a second while `work` is done again and again."""
+        begin, before = time.perf_counter(), self.taken
         while time.perf_counter() - begin < seconds:
             work()
-        return (self.committed - before) / (time.perf_counter() - begin)
+        return (self.taken - before) / (time.perf_counter() - begin)
 
 
 def measure(folder: Path, way: str, batches: list[list[Record]], seconds: float, *, within: bool) -> list[Figure]:
     engine, copies = Engine(folder), list[Copied]()
-    load, wal = Load(engine, batches), Path(f"{folder / FILE}-wal")
+    load = Load(lambda batch: engine.pipeline.commit(engine.pipeline.prepare(batch)), batches)
+    wal = Path(f"{folder / FILE}-wal")
     beside = None if within else Asked("the copying", "-m", "bench.backup_ways", "--copy", way, str(folder))
 
     def copy(pause_seconds: float = 0.0) -> None:
@@ -189,10 +194,7 @@ def measure(folder: Path, way: str, batches: list[list[Record]], seconds: float,
     with ThreadPoolExecutor(1) as pool:
         copy()  # what has to be imported is
         running = pool.submit(load.run)
-        turns = [
-            (load.rate(lambda: time.sleep(0.1), seconds / _TURNS), load.rate(copy, seconds / _TURNS))
-            for _ in range(_TURNS)
-        ]
+        alone, meanwhile = load.turns(copy, seconds / TURNS)
         wal_before = wal.stat().st_size
         copy(_SLOW_SECONDS)
         wal_after = wal.stat().st_size
@@ -202,7 +204,6 @@ def measure(folder: Path, way: str, batches: list[list[Record]], seconds: float,
         beside.finish()
     engine.close()
     busy = copies[1:-1]
-    alone, meanwhile = (sum(rates) / _TURNS for rates in zip(*turns, strict=True))
     rate = sum(one.size for one in busy) / sum(one.seconds for one in busy) / 1e6
     return [
         Figure(f"{way}: size at first", copies[0].size / 1e6, "MB"),

@@ -13,14 +13,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from bench.engine import new_engine
 from bench.records import DIMENSION, NAMESPACE
 from bench.report import Figure, report
 from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.table import BY_NAME
-from epistream.indexer.engine import Engine
 from epistream.indexer.model import Record
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.v1 import namespace_service_pb2 as ns_pb
 
 PROGRAMS: Final = 200
 PROGRAM_CHARACTERS: Final = 800
@@ -77,12 +76,9 @@ def stored(made: list[pb.Submission]) -> float:
         one.namespace = NAMESPACE
         one.embedding.float32 = vector.tobytes()
     with tempfile.TemporaryDirectory() as name:
-        engine = Engine(Path(name))
-        encoder = ns_pb.Encoder(model="none", dimension=DIMENSION)
-        engine.namespaces.create(ns_pb.CreateNamespaceRequest(name=NAMESPACE, encoder=encoder))
-        records = [Record(one.SerializeToString(), 1) for one in made]
-        receipts = engine.pipeline.commit(engine.pipeline.prepare(records))
-        engine.close()
+        with new_engine(Path(name)) as engine:
+            records = [Record(one.SerializeToString(), 1) for one in made]
+            receipts = engine.pipeline.commit(engine.pipeline.prepare(records))
         assert len(receipts) == len(made)
         return sum(file.stat().st_size for file in Path(name).rglob("*") if file.is_file()) / len(made)
 

@@ -21,12 +21,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from bench.machine import again_and_again
 from bench.main_path import encoded
 from bench.parts import Sent, kafka_beside, producing, records_asked_for
-from bench.records import DIMENSION, NAMESPACE
+from bench.records import ENCODER, NAMESPACE
 from bench.report import Figure, at_least, below, report
 from epistream.clients import SyncKnowledgeClient
 from epistream.clients.kafka_producer import CappedProducer, ProducerLimits
 from epistream.services.kafka.clients import admin, consumer, polled
-from epistream.v1 import namespace_service_pb2 as ns
 from epistream.wire import topics
 from tests.support.service import RunningService, running_service
 
@@ -46,7 +45,7 @@ def main() -> int:
         running_service(folder / "store", kafka=bootstrap, kafka_group=GROUP, health_address="127.0.0.1:0") as service,
     ):
         with SyncKnowledgeClient(service.address) as client:
-            client.create_namespace(NAMESPACE, encoder=ns.Encoder(model="none", dimension=DIMENSION))
+            client.create_namespace(NAMESPACE, encoder=ENCODER)
         with producing(bootstrap, folder / "records", PER_SECOND, 0, records):
             ends_at = time.monotonic() + records / PER_SECOND
             with looking_at_the_group(bootstrap) as behind:
@@ -126,7 +125,7 @@ def offsets(asked: Any) -> tuple[int, int]:
 def until_not_serving(service: RunningService) -> float:
     """Seconds from SIGTERM until the health service says so; the service then ends and is started again."""
     with grpc.insecure_channel(service.health_address) as channel:
-        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=_PATIENCE_SECONDS)
         told = [next(watch).status]
         begun = time.monotonic()
         service.signal(signal.SIGTERM)

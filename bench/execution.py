@@ -1,7 +1,7 @@
 """How many programs a second are verified by their tests, in the real sandbox, mutants and all.
 
 Two threads, as a service with two cores has them. The programs are short, as those of HumanEval and MBPP are: those of
-the sample where there is one, else three of our own, again and again.
+the sample in ../shared/data where there is one, else three of our own, again and again; the figures say which.
 """
 
 import sys
@@ -32,7 +32,8 @@ def main() -> int:
         began = time.monotonic()
         results = [*pool.map(lambda each: verifier.verify(each.content, each.tests), rounds)]
         seconds = time.monotonic() - began
-    return report("execution", _figures(results, seconds))
+    which = "of the sample" if SAMPLE.exists() else "of our own, since the sample is not there"
+    return report("execution", [Figure(f"programs, {which}", len(programs), "programs"), *_figures(results, seconds)])
 
 
 def _figures(results: Sequence[Result], seconds: float) -> list[Figure]:
@@ -42,10 +43,10 @@ def _figures(results: Sequence[Result], seconds: float) -> list[Figure]:
     return [
         at_least("verifications", len(results) / seconds, "1/s", _TARGET_A_SECOND),
         Figure("one of them, median", 1000 * float(np.median(each)), "ms"),
-        Figure("one of them, p99", 1000 * float(np.quantile(each, 0.99)), "ms"),
+        Figure("the slowest", 1000 * float(each.max()), "ms"),
         Figure("mutants for each", mutants / len(results), ""),
         Figure("of them noticed", sum(result.killed for result in results) / max(mutants, 1), ""),
-        equal("verified", verified, "programs", len(results)),
+        equal("of them verified", verified, "verifications", len(results)),
     ]
 
 

@@ -1,19 +1,19 @@
 """How long a person's correction takes to a replica while models send more than the encoder takes.
 
 A correction is the second version of an item, with words that must be encoded: over gRPC, and over Kafka's topic of
-experts. First in quiet, then in the midst of a flood that is not paced: four callers submit a hundred synthetic
-statements at a time over gRPC and wait for the outcome only, and beside it Kafka's synthetic topic has thousands.
-The flood is sent by processes of their own.
+experts. All items have their first before anything is timed. First in quiet, then in the midst of a flood that is not
+paced: four callers submit a hundred synthetic statements at a time over gRPC and wait for the outcome only, and beside
+it Kafka's synthetic topic has thousands. The flood is sent by processes of their own.
 """
 
 import argparse
 import itertools
 import os
-import subprocess
 import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Final
 
 import numpy as np
 
-from bench.main_path import outcomes
+from bench.parts import Asked, summed
 from bench.records import NAMESPACE, make_records
 from bench.report import Figure, at_least, below, report
 from epistream.clients import SyncKnowledgeClient, SyncProducer, SyncReplica
@@ -30,7 +30,7 @@ from epistream.clients.producer import submission
 from epistream.services.kafka.local import LocalKafka
 from epistream.services.kafka.topics import ensure_topics
 from epistream.v1 import knowledge_pb2 as pb
-from tests.support.service import running_service
+from tests.support.service import RunningService, running_service
 
 CORRECTIONS: Final = 30
 _CALLERS: Final = 4
@@ -63,17 +63,20 @@ def measure(folder: Path, bootstrap: str, corrections: int) -> int:
     with (
         running_service(folder / "store", kafka=bootstrap, encoder="all-MiniLM-L6-v2") as service,
         SyncKnowledgeClient(service.address) as client,
-        SyncProducer(service.address) as producer,
+        SyncProducer(service.address, timeout_seconds=_PATIENCE_SECONDS) as producer,
         KafkaProducer(bootstrap) as over_kafka,
     ):
         client.create_namespace(NAMESPACE)
         with SyncReplica(folder / "replica", service.address, NAMESPACE, consumer="bench") as replica:
             ways: dict[str, Callable[[pb.Submission], object]] = {"gRPC": producer.submit, "Kafka": over_kafka.send}
-            numbers = itertools.count()
+            items = range(len(ways) * (2 * corrections + 1))
+            for start in items[::_BATCH]:
+                producer.submit(*(said(number, version=1) for number in items[start : start + _BATCH]))
+            numbers = iter(items)
 
             def correct(send: Callable[[pb.Submission], object]) -> float:
                 """Milliseconds until the replica has it."""
-                one = correction(next(numbers))
+                one = said(next(numbers), version=2)
                 begun = time.perf_counter()
                 send(one)
                 while (known := replica.get(one.item_id)) is None or known.knowledge.content != one.content:
@@ -87,15 +90,17 @@ def measure(folder: Path, bootstrap: str, corrections: int) -> int:
             quiet = {way: [correct(send) for _ in range(corrections)] for way, send in ways.items()}
             with flooding("gRPC", service.address), flooding("Kafka", bootstrap):
                 time.sleep(_RISES_SECONDS)
-                before, begun = outcomes(client.namespace(NAMESPACE)), time.perf_counter()
+                before, begun = decided(service), time.perf_counter()
                 flooded = {way: [correct(send) for _ in range(corrections)] for way, send in ways.items()}
-                rate = (outcomes(client.namespace(NAMESPACE)) - before) / (time.perf_counter() - begun)
+                after, seconds = decided(service), time.perf_counter() - begun
+    rates = {way: (after[way] - before[way] - corrections) / seconds for way in ways}
     return report(
         "flood",
         [
             *told("in quiet", quiet),
             *told("in the flood", flooded, 1000),
-            at_least("of the flood decided meanwhile", rate, "records/s", 30),
+            at_least("of the floods decided meanwhile", sum(rates.values()), "records/s", 30),
+            *(Figure(f"of that over {way}", rate, "records/s") for way, rate in rates.items()),
         ],
     )
 
@@ -108,15 +113,22 @@ def told(when: str, found: dict[str, list[float]], target: float | None = None) 
         yield below(name, largest, "ms", target) if target else Figure(name, largest, "ms")
 
 
-def correction(number: int) -> pb.Submission:
-    """Each item twice, the second time with another figure."""
+def decided(service: RunningService) -> dict[str, float]:
+    """How many submissions were decided so far, by the way they came."""
+    return {
+        way: summed(service, "epistream_ingest_outcomes_total", f'source="{way.lower()}"') for way in ("gRPC", "Kafka")
+    }
+
+
+def said(number: int, *, version: int) -> pb.Submission:
+    """What a person says of an item: each time another figure."""
     return submission(
-        f"Pump {number // 2} of the test stand delivers {100 + number} litres per minute.",
+        f"Pump {number} of the test stand delivers {1000 * version + number} litres per minute.",
         namespace=NAMESPACE,
         producer="expert",
         origin="EXPERT",
-        item_id=f"pump-{number // 2}",
-        submission_id=f"correction-{os.getpid()}-{number}",
+        item_id=f"pump-{number}",
+        submission_id=f"pump-{number}-{version}",
     )
 
 
@@ -138,27 +150,30 @@ def synthetic(first: int, count: int, seed: int) -> list[pb.Submission]:
 @contextmanager
 def flooding(way: str, address: str) -> Iterator[None]:
     """A flood, while the block runs."""
-    process = subprocess.Popen([sys.executable, "-m", "bench.flood", "--flood", way, address], stdout=subprocess.PIPE)
+    process = Asked(f"the flood over {way}", "-m", "bench.flood", "--flood", way, address)
     try:
-        assert process.stdout is not None
-        if not process.stdout.readline():
-            raise SystemExit(f"the flood over {way} failed")
+        process.hear()
         yield
+        if not process.is_running():
+            raise SystemExit(f"the flood over {way} has ended before the last correction")
     finally:
         process.kill()
-        process.wait()
 
 
 def flood_grpc(address: str) -> None:
-    """Submit until this process is ended."""
+    """Submit until this process is ended; where a call fails, it ends by itself."""
     begun = threading.Barrier(_CALLERS + 1)
 
     def call(seed: int) -> None:
         batches = [synthetic(first, _BATCH, seed) for first in range(0, 50 * _BATCH, _BATCH)]
         begun.wait()
-        with SyncProducer(address) as producer:
-            for batch in batches:
-                producer.submit(*batch)
+        try:
+            with SyncProducer(address, timeout_seconds=_PATIENCE_SECONDS) as producer:
+                for batch in batches:
+                    producer.submit(*batch)
+        except Exception:  # noqa: BLE001 - whatever it is, it is told, and there is no flood any more
+            traceback.print_exc()
+            os._exit(1)
 
     for seed in range(_CALLERS):
         threading.Thread(target=call, args=(100 + seed,)).start()

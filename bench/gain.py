@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.linalg import blas
 
 from bench.report import Figure, below, report
-from epistream.indexer.gain import BLOCK, Gains, Posterior
+from epistream.indexer.gain import BLOCK, DRIFT_MAX, Gains, Posterior
 from epistream.indexer.spectrum import Comparison, HumanWindow, compare, diversity
 
 DIMENSION: Final = 384
@@ -58,7 +58,7 @@ def main() -> int:
             Figure("where half are synthetic: a record", statistics.median(pairs) / 2, "µs"),
             Figure("of it BLAS cannot take less than", least_microseconds(rows), "µs"),
             Figure("rebuild, once in 4,096", rebuild_milliseconds(rows), "ms"),
-            Figure("drift before the newest rebuild", gains.known.drift, ""),
+            below("drift before the newest rebuild", gains.known.drift, "", DRIFT_MAX),
             *(Figure(f"memory of both, {d} dimensions", memory_bytes(d) / 2**20, "MiB") for d in (DIMENSION, 1536)),
             Figure("state of both", len(gains.to_bytes()) / 2**20, "MiB"),
             Figure("saving it", saved * 1000, "ms"),

@@ -1,9 +1,9 @@
 """What the gate costs the pipeline: 20,000 records with vectors, with all that the gate asks and without any of it.
 
-The two are run in turns, in one process each, and what counts is the ratio within a turn. Once all records are
-people's, of which the gate only learns; once half of them are synthetic, so that lineage, looks, gain and the real
-share are asked for each of those, by the default policy and against an anchor window that is whole. Without means:
-nothing of this is asked or kept.
+The two are run in turns, in one process each, now this one first and now that; what counts is the ratio within a turn.
+Once all records are people's, of which the gate only learns; once half of them are synthetic, so that lineage, looks,
+gain and the real share are asked for each of those, by the default policy and against an anchor window that is whole.
+Without means: nothing of this is asked or kept.
 """
 
 import argparse
@@ -21,16 +21,15 @@ from typing import Final
 
 import numpy as np
 
-from bench.records import DIMENSION, NAMESPACE, make_records
-from bench.report import Figure, below, report
+from bench.engine import new_engine
+from bench.records import make_records
+from bench.report import Figure, below, of_each_turn, report
 from epistream.indexer import standing
-from epistream.indexer.engine import Engine
 from epistream.indexer.gate import NO_GROUNDS
 from epistream.indexer.model import Record
 from epistream.indexer.moment import Moment
 from epistream.indexer.pipeline import Pipeline
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.v1 import namespace_service_pb2 as ns_pb
 
 RECORDS: Final = 20_000
 BEFORE: Final = 1_000
@@ -62,9 +61,9 @@ def main() -> int:
         print(json.dumps(asdict(alone(arguments.alone))))
         return 0
     found: dict[str, list[Taken]] = {way: [] for way in _WAYS}
-    for _ in range(arguments.turns):
-        for way, taken in found.items():
-            taken.append(asked(way))
+    for turn in range(arguments.turns):
+        for way in _WAYS[:: 1 if turn % 2 == 0 else -1]:
+            found[way].append(asked(way))
     window = statistics.median(one.window_s for one in found["half-with"])
     return report(
         "gate",
@@ -84,8 +83,7 @@ def _compared(name: str, without: Sequence[Taken], having: Sequence[Taken]) -> l
     return [
         Figure(f"{name}: without the gate", statistics.median(one.all_us for one in without), "µs a record"),
         Figure("with it", statistics.median(one.all_us for one in having), "µs a record"),
-        below("of each turn, the second of the first: median", statistics.median(more), "times", MORE_MAX),
-        Figure("most", max(more), "times"),
+        *of_each_turn(more, below, MORE_MAX),
         Figure("of it on the writer: without", statistics.median(one.writer_us for one in without), "µs a record"),
         Figure("on the writer: with, of without", statistics.median(writer), "times"),
         Figure("beside the writer: with, more than without", statistics.median(beside), "µs a record"),
@@ -96,7 +94,7 @@ def asked(way: str) -> Taken:
     """What one way takes, in a process of its own, with one thread for BLAS as the service has."""
     command = [sys.executable, "-m", "bench.gate", "--alone", way]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return Taken(**json.loads(done.stdout))
 
 
@@ -109,10 +107,7 @@ def alone(way: str) -> Taken:
         for number, one in enumerate(make_records(BEFORE + 1 + RECORDS))
     ]
     prepared_s = committed_s = 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        engine = Engine(Path(folder))
-        encoder = ns_pb.Encoder(model="none", dimension=DIMENSION)
-        engine.namespaces.create(ns_pb.CreateNamespaceRequest(name=NAMESPACE, encoder=encoder))
+    with tempfile.TemporaryDirectory() as folder, new_engine(Path(folder)) as engine:
         engine.pipeline.commit(engine.pipeline.prepare(records[:BEFORE]))
         begun = time.perf_counter()
         engine.pipeline.commit(engine.pipeline.prepare(records[BEFORE : BEFORE + 1]))
@@ -123,7 +118,6 @@ def alone(way: str) -> Taken:
             prepared_s += (ready := time.perf_counter()) - begun
             engine.pipeline.commit(prepared)
             committed_s += time.perf_counter() - ready
-        engine.close()
     return Taken((prepared_s + committed_s) / RECORDS * 1e6, committed_s / RECORDS * 1e6, window_s)
 
 

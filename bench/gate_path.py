@@ -14,18 +14,17 @@ from typing import Final
 
 from bench.gate import BEFORE, MORE_MAX, RECORDS, sent
 from bench.main_path import decided
-from bench.parts import ReplicaProcess, kafka_beside, producing
-from bench.records import DIMENSION, NAMESPACE, make_records
-from bench.report import Figure, below, report
+from bench.parts import ReplicaProcess, kafka_beside, producing, summed
+from bench.records import ENCODER, NAMESPACE, make_records
+from bench.report import Figure, below, of_each_turn, report
 from epistream.clients import SyncKnowledgeClient
 from epistream.v1 import namespace_service_pb2 as ns
 from epistream.wire import topics
 from epistream.wire.topics import submission_key
-from tests.support.service import PROGRAM, RunningService, running_service
+from tests.support.service import PROGRAM, running_service
 
 TURNS: Final = 4
 UNGATED: Final = "bench.ungated"
-_OUTCOMES: Final = "epistream_ingest_records_total{"
 _CARRIES: Final = f"{topics.EXPERT}=EXPERT+COLLABORATIVE+SYNTHETIC"
 """One topic for all, so that they come in their order."""
 
@@ -46,8 +45,7 @@ def main() -> int:
         [
             Figure("half of the records synthetic, through Kafka: without", statistics.median(without), "µs a record"),
             Figure("with the gate", statistics.median(having), "µs a record"),
-            below("of each turn, the second of the first: median", statistics.median(more), "times", MORE_MAX),
-            Figure("most", max(more), "times"),
+            *of_each_turn(more, below, MORE_MAX),
             Figure(
                 "held without the gate, for what they contradict", max(held for _, held in found[UNGATED]), "records"
             ),
@@ -65,11 +63,12 @@ def taken_by(program: str, records: int) -> tuple[float, int]:
         running_service(folder / "store", flags, kafka=bootstrap, program=program) as service,
         SyncKnowledgeClient(service.address) as client,
     ):
-        client.create_namespace(NAMESPACE, encoder=ns.Encoder(model="none", dimension=DIMENSION))
+        client.create_namespace(NAMESPACE, encoder=ENCODER)
         replica = ReplicaProcess(service.address, folder)
 
         def count(_: ns.Namespace) -> float:
-            return taken_in(service)
+            # What is held may end: the namespace's counts do not tell how many records have an outcome.
+            return summed(service, "epistream_ingest_records_total")
 
         with producing(bootstrap, folder / "records", 0, 0, first):
             replica.wait_for(decided(client, first, count).head_revision)
@@ -78,12 +77,6 @@ def taken_by(program: str, records: int) -> tuple[float, int]:
         end = replica.wait_for(namespace.head_revision)
         replica.finish(namespace.head_revision)
     return 1e6 * (end - begin) / records, namespace.held_count
-
-
-def taken_in(service: RunningService) -> float:
-    """How many records have an outcome. What is held may end: the namespace's counts do not tell."""
-    given = [line for line in service.metrics_page().splitlines() if line.startswith(_OUTCOMES)]
-    return sum(float(line.rpartition(" ")[2]) for line in given)
 
 
 def encoded(count: int) -> Iterator[tuple[bytes, bytes]]:

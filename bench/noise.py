@@ -11,32 +11,33 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.report import Figure, below, report
+from bench.report import Figure, below, equal, report
 from epistream.indexer.gain import Posterior
 from epistream.indexer.plausibility import NOISE, RANK_MIN, Directions, Neighbourhood, doubts
 from epistream.indexer.wording import Wording
 from tests.support.merging import MUTATIONS
-from tests.support.samples import DATA, STREAMS, rows, vectors
+from tests.support.samples import STREAMS, require_samples, rows, vectors
 from tests.support.updating import STATEMENTS
 
 RANDOM: Final = 2000
 _SEED: Final = 1
 _WHOLE: Final = 500
 """The default of `anchor_items`."""
+_LENGTHS_OF_R21: Final = (8, 20, 40)
+"""Of so many shuffled words R21 asks that none are let through, with the default of `anchor_items`."""
 _WIKIPEDIA: Final = "crawl:wikipedia"
 
 _Rows = NDArray[np.float64]
 
 
 def main() -> int:
-    if not DATA.is_dir():
-        sys.exit(f"the sample data is not there: {DATA}")
+    require_samples()
     everything = vectors(STREAMS).astype(np.float64)
     people = np.array([row["origin"] != "synthetic" for row in rows(STREAMS)])
     wikipedia = np.array([row["producer"] == _WIKIPEDIA for row in rows(STREAMS)])
@@ -53,7 +54,7 @@ def main() -> int:
         window, others = everything[order[:items]], everything[order[items:]]
         figures += held(f"{items} of all people", window, others, models, drawn)
         said = [texts[place] for place in order[:items]]
-        figures += ordered(f"{items} of all people", said, written)
+        figures += ordered(f"{items} of all people", said, written, of_r21=_LENGTHS_OF_R21 if items == _WHOLE else ())
         if items == _WHOLE:
             figures += mistaken(window, said, models, written, makers)
     figures += held("Wikipedia alone", everything[wikipedia], everything[people & ~wikipedia], models, drawn)
@@ -98,7 +99,7 @@ def mistaken(
             yield from (Figure(f"of it {doubt}", sum(doubt in one for one in of), "") for doubt in sorted(NOISE))
 
 
-def ordered(name: str, window: Sequence[str], models: Sequence[str]) -> Iterator[Figure]:
+def ordered(name: str, window: Sequence[str], models: Sequence[str], *, of_r21: Collection[int]) -> Iterator[Figure]:
     """What is held for NO_ORDER beside one human window, and what noise is not."""
     begun = time.perf_counter()
     wording = Wording(window)
@@ -117,7 +118,8 @@ def ordered(name: str, window: Sequence[str], models: Sequence[str]) -> Iterator
         first = [words[:length] for words in people if len(words) >= length]
         noise = [draw.sample(words, length) for words in first]
         told = f"{length} words of people's ({len(noise)}), shuffled: let through"
-        yield Figure(told, 1 - _unordered(wording, noise), "")
+        share = 1 - _unordered(wording, noise)
+        yield equal(f"R21 {told}", share, "", 0) if length in of_r21 else Figure(told, share, "")
         yield Figure("let through by GUARD_HOLD", 1 - _untold(wording, noise), "")
         yield Figure("as they stand: held by GUARD_HOLD for their order", _untold(wording, first), "")
 

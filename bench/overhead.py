@@ -11,18 +11,16 @@ import argparse
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from bench.main_path import decided, encoded
-from bench.parts import ReplicaProcess, producing, write_encoded
-from bench.records import DIMENSION, NAMESPACE
-from bench.report import Figure, at_least, report
+from bench.parts import ReplicaProcess, producing, until, write_encoded
+from bench.records import ENCODER, NAMESPACE
+from bench.report import Figure, at_least, of_each_turn, report
 from epistream.clients import Credentials, SyncKnowledgeClient
-from epistream.v1 import namespace_service_pb2 as ns
 from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 from tests.support.certificates import Authority
 from tests.support.secure_kafka import SecureKafka, a_secure_kafka, documented
@@ -33,7 +31,6 @@ RECORDS: Final = 20_000
 TURNS: Final = 7
 TARGET: Final = 0.9
 _AS_IN_A_CLUSTER: Final = ("-XX:TieredStopAtLevel=4",)
-_WAIT_SECONDS: Final = 60
 
 ACCESS: Final = f"""
 [roles.all]
@@ -79,9 +76,7 @@ def main() -> int:
         [
             Figure("without any", statistics.median(without for without, _ in pairs), "records/s"),
             Figure("with all", statistics.median(with_security for _, with_security in pairs), "records/s"),
-            at_least("of each turn, the second of the first: median", statistics.median(ratios), "times", TARGET),
-            Figure("least", min(ratios), "times"),
-            Figure("most", max(ratios), "times"),
+            *of_each_turn(ratios, at_least, TARGET),
         ],
     )
 
@@ -119,7 +114,7 @@ def rate(folder: Path, name: str, way: Way, records: int) -> float:
         running_service(own / "store", way.flags, kafka=way.kafka, kafka_start="latest") as service,
         SyncKnowledgeClient(service.address, credentials=way.credentials) as client,
     ):
-        client.create_namespace(NAMESPACE, encoder=ns.Encoder(model="none", dimension=DIMENSION))
+        client.create_namespace(NAMESPACE, encoder=ENCODER)
         until_reading(service)
         replica = ReplicaProcess(service.address, own, way.credentials)
         with producing(way.kafka, folder / "records", 0, 0, records, way.producer) as begin:
@@ -131,11 +126,7 @@ def rate(folder: Path, name: str, way: Way, records: int) -> float:
 
 def until_reading(service: RunningService) -> None:
     """Wait until the service has found its partitions: it begins at their ends."""
-    deadline = time.monotonic() + _WAIT_SECONDS
-    while "is read for the first time" not in service.logged():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"the service does not read from Kafka:\n{service.logged()}")
-        time.sleep(0.1)
+    until(lambda: "is read for the first time" in service.logged(), "the service reads from Kafka")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -30,7 +31,13 @@ from epistream.services.kafka.topics import ensure_topics
 from epistream.wire import topics
 from epistream.wire.errors import Unavailable
 from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
+from tests.support.service import RunningService
+from tests.support.waits import wait_until
 
+WAIT_SECONDS: Final = 600
+"""After so long without what is waited for, a benchmark fails: more than any of it takes on a slow machine."""
+_UNTIL_LOOK_SECONDS: Final = 0.1
+_END_SECONDS: Final = 60
 _LOOK_SECONDS: Final = 0.5
 """How often a replica to which nothing comes looks whether it is to end."""
 _PAGE: Final = 200
@@ -55,6 +62,17 @@ def records_asked_for(description: str | None, default: int) -> int:
     parser.add_argument("--records", type=int, default=default)
     records: int = parser.parse_args().records
     return records
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait until the condition holds, looking so seldom that it takes nothing from what is measured."""
+    wait_until(condition, what, WAIT_SECONDS, pause_seconds=_UNTIL_LOOK_SECONDS)
+
+
+def summed(service: RunningService, metric: str, label: str = "") -> float:
+    """The sum of a metric's samples that have this label, as `source="kafka"`, or of all."""
+    lines = [line for line in service.metrics_page().splitlines() if line.startswith(f"{metric}{{") and label in line]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 @contextmanager
@@ -175,6 +193,8 @@ class Asked:
             [sys.executable, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.pid = self._process.pid
+        self._said = SimpleQueue[str]()
+        threading.Thread(target=self._listen, daemon=True).start()
 
     def ask(self, line: str) -> str:
         """Its answer to a line."""
@@ -183,18 +203,42 @@ class Asked:
         return self.hear()
 
     def hear(self) -> str:
-        """The next line that it says."""
-        assert self._process.stdout is not None
-        if not (line := self._process.stdout.readline()):
+        """The next line that it says, in time."""
+        try:
+            line = self._said.get(timeout=WAIT_SECONDS)
+        except Empty:
+            self.kill()
+            raise SystemExit(f"{self._name} said nothing for {WAIT_SECONDS} seconds") from None
+        if not line:
             raise SystemExit(f"{self._name} failed")
         return line
 
-    def finish(self) -> None:
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def finish(self, seconds: float = _END_SECONDS) -> None:
         """Ask nothing more, and wait until it has ended."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        if self._process.wait(60):
+        try:
+            failed = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise SystemExit(f"{self._name} did not end within {seconds:g} seconds") from None
+        if failed:
             raise SystemExit(f"{self._name} failed")
+
+    def kill(self) -> None:
+        """End it at once, if it has not ended."""
+        self._process.kill()
+        self._process.wait()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._said.put(line)
+        self._said.put("")  # that is all
 
 
 class ReplicaProcess:
@@ -247,13 +291,12 @@ def producing(
 ) -> Iterator[float]:
     """Produce in another process while the block runs; gives the time when the first record was acknowledged."""
     given = [bootstrap, str(encoded), str(rate), str(first), str(count), security.to_argument()]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.parts", "produce", *given], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    yield float(json.loads(process.stdout.readline())["begin"])
-    if process.wait(600):
-        raise SystemExit("the producer failed")
+    process = Asked("the producer", "-m", "bench.parts", "produce", *given)
+    try:
+        yield float(json.loads(process.hear())["begin"])
+        process.finish(WAIT_SECONDS)
+    finally:
+        process.kill()
 
 
 def _stamp(now_ns: int) -> bytes:

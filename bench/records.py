@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.v1 import namespace_service_pb2 as ns
 
 NAMESPACE: Final = "bench"
 DIMENSION: Final = 384
+ENCODER: Final = ns.Encoder(model="none", dimension=DIMENSION)
+"""Of a namespace whose records bring their vectors."""
 TOPICS: Final = 2_000
 AGAIN_SHARE: Final = 0.05
 CHANGED_SHARE: Final = 0.05

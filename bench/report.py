@@ -3,7 +3,8 @@
 import json
 import os
 import platform
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -37,6 +38,17 @@ def below(name: str, value: float, unit: str, target: float) -> Figure:
 def equal(name: str, value: float, unit: str, target: float) -> Figure:
     """A figure that should be exactly its target."""
     return Figure(name, value, unit, f"= {target:g}", value == target)
+
+
+def of_each_turn(
+    ratios: Sequence[float], bound: Callable[[str, float, str, float], Figure], target: float
+) -> list[Figure]:
+    """Of two ways that were measured in turns, how many times the first the second was; `bound` is on the median."""
+    return [
+        bound("of each turn, the second of the first: median", statistics.median(ratios), "times", target),
+        Figure("least", min(ratios), "times"),
+        Figure("most", max(ratios), "times"),
+    ]
 
 
 def report(bench: str, figures: Sequence[Figure]) -> Literal[0, 1]:

@@ -18,7 +18,7 @@ from bench.report import Figure, at_least, below, equal, report
 from tests.support import following, forms, merging, updating
 from tests.support.asked import Share
 from tests.support.kafka import Kafka, a_kafka
-from tests.support.samples import DATA
+from tests.support.samples import require_samples
 
 RATE: Final = 20
 """Submissions a second of R14, which all have to be encoded: a fifth of what the service can do here."""
@@ -26,8 +26,7 @@ BETWEEN: Final = 3
 
 
 def main() -> int:
-    if not DATA.is_dir():
-        sys.exit(f"the sample data is not there: {DATA}")
+    require_samples()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pairs = merging.measure(folder / "merging")

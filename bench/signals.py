@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from bench.records import DIMENSION, NAMESPACE, make_records
-from bench.report import Figure, below, report
+from bench.engine import new_engine
+from bench.records import NAMESPACE, make_records
+from bench.report import Figure, at_least, below, report
 from epistream.indexer.clock import SystemClock
 from epistream.indexer.engine import Engine
 from epistream.indexer.model import Record
@@ -26,12 +27,16 @@ from epistream.indexer.signals.kept import measured
 from epistream.indexer.store import Readers
 from epistream.services import measurer
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.v1 import namespace_service_pb2 as ns_pb
 
 WINDOW: Final = 10_000
+MADE: Final = WINDOW + WINDOW // 5
+"""So many records are sent: some of what is made says the same again, and is merged."""
 JUDGEMENTS: Final = 2_000
+JUDGED_MIN: Final = 1_800
+"""So many of the judgements are on records that the window has: not on those alone that were merged."""
 PRODUCERS: Final = 12
 REFRESH_SECONDS: Final = 2.0
+_MEASURER_SECONDS_MAX: Final = 120
 _AT_ONCE: Final = 500
 _GROUP: Final = 50
 _GROUPS: Final = 100
@@ -80,9 +85,10 @@ def commits_beside(folder: Path) -> Iterator[Figure]:
     process = measuring(folder)
     for group in groups[_GROUPS : 2 * _GROUPS]:
         if process.poll() is not None:
+            until_measured(process)
             process = measuring(folder)
         beside.append(commit(engine, group))
-    process.wait()
+    until_measured(process)
     engine.close()
     yield Figure(f"a commit of {_GROUP}, median: alone", statistics.median(alone) * 1000, "ms")
     yield Figure("beside the measurer", statistics.median(beside) * 1000, "ms")
@@ -90,6 +96,12 @@ def commits_beside(folder: Path) -> Iterator[Figure]:
 
 def measuring(folder: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-m", measurer.__name__, str(folder)])
+
+
+def until_measured(process: "subprocess.Popen[bytes]") -> None:
+    """Wait until the measurer has ended. SystemExit is raised where it failed."""
+    if process.wait(_MEASURER_SECONDS_MAX):
+        raise SystemExit("the measurer failed")
 
 
 def figures_of(folder: Path, name: str, cells: Sequence[_Cell]) -> Iterator[Figure]:
@@ -105,6 +117,7 @@ def figures_of(folder: Path, name: str, cells: Sequence[_Cell]) -> Iterator[Figu
     yield below(f"refresh of {len(window.changes):,} records: {name}", seconds, "s", REFRESH_SECONDS)
     yield Figure("the same on one processor, alone", cpu_seconds, "s")
     yield Figure("of which reading the store", collected, "s")
+    yield at_least(f"of {JUDGEMENTS:,} judgements, on what it has", len(window.said), "judgements", JUDGED_MIN)
     readers.close()
     began = time.perf_counter()
     subprocess.run([sys.executable, "-m", measurer.__name__, str(folder)], check=True)
@@ -112,13 +125,10 @@ def figures_of(folder: Path, name: str, cells: Sequence[_Cell]) -> Iterator[Figu
 
 
 def fill(folder: Path, cells: Sequence[_Cell]) -> None:
-    """A store with WINDOW records, cell after cell in turn, and judgements of raters and executors on them."""
-    engine = Engine(folder)
-    encoder = ns_pb.Encoder(model="none", dimension=DIMENSION)
-    engine.namespaces.create(ns_pb.CreateNamespaceRequest(name=NAMESPACE, encoder=encoder))
-    for batch in _groups(itertools.chain(records(cells), judgements(cells)), _AT_ONCE):
-        commit(engine, batch)
-    engine.close()
+    """A store with more than WINDOW records, of one cell after the other, and what people and executors say of them."""
+    with new_engine(folder) as engine:
+        for batch in _groups(itertools.chain(records(cells), judgements(cells)), _AT_ONCE):
+            commit(engine, batch)
 
 
 def commit(engine: Engine, sent: Sequence[pb.Submission]) -> float:
@@ -135,8 +145,7 @@ def _groups(sent: Iterator[pb.Submission], size: int) -> Iterator[list[pb.Submis
 
 
 def records(cells: Sequence[_Cell], first: int = 0) -> Iterator[pb.Submission]:
-    # Some of what is made says the same again: more are made than are looked at.
-    for number, made in enumerate(make_records(WINDOW + WINDOW // 5, seed=7 + first), first):
+    for number, made in enumerate(make_records(MADE, seed=7 + first), first):
         origin, modality = cells[number % len(cells)]
         one = made.submission
         one.submission_id, one.item_id = f"record-{number}", f"item-{number}"
@@ -153,17 +162,17 @@ def records(cells: Sequence[_Cell], first: int = 0) -> Iterator[pb.Submission]:
 
 
 def judgements(cells: Sequence[_Cell]) -> Iterator[pb.Submission]:
-    """Comparisons of neighbours in the same cell by people, and verdicts of an executor, in turn."""
+    """Of the newest WINDOW records, one cell after the other: people compare neighbours, executors judge, in turn."""
     for number in range(JUDGEMENTS):
-        item = number * len(cells)
+        item = MADE - WINDOW + number * (len(cells) + 1) % (WINDOW - len(cells))
         feedback = pb.Feedback(rater=f"rater-{number % 5}", rater_type=pb.RATER_TYPE_HUMAN)
-        if number % 2:
+        if number // len(cells) % 2:
             feedback.kind, feedback.rater_type = pb.FEEDBACK_KIND_BINARY, pb.RATER_TYPE_EXECUTOR
             feedback.judged.add(item_id=f"item-{item}", score=float(number % 3 > 0))
         else:
             feedback.kind = pb.FEEDBACK_KIND_PAIRWISE
-            feedback.judged.add(item_id=f"item-{item % WINDOW}", place=1)
-            feedback.judged.add(item_id=f"item-{(item + len(cells)) % WINDOW}", place=2)
+            feedback.judged.add(item_id=f"item-{item}", place=1)
+            feedback.judged.add(item_id=f"item-{item + len(cells)}", place=2)
         provenance = pb.Provenance(producer="raters")
         yield pb.Submission(
             namespace=NAMESPACE,

@@ -29,11 +29,11 @@ _AWAY_S: Final = 10.0
 
 @pytest.mark.robustness
 @pytest.mark.timeout(900)
-def test_a_leader_that_is_killed_again_and_again_costs_a_stall_and_nothing_else() -> None:
+def test_a_leader_that_is_killed_again_and_again_costs_a_short_stall_and_nothing_else() -> None:
     done = subprocess.run([sys.executable, "-m", "bench.cluster"], capture_output=True, text=True, check=False)
     assert done.stdout, done.stderr
     figures = {each["name"]: each for each in json.loads(done.stdout.splitlines()[-1])["figures"]}
-    assert [name for name, figure in figures.items() if not figure["ok"]] == []
+    assert [figure for figure in figures.values() if not figure["ok"]] == []
 
 
 @pytest.mark.robustness

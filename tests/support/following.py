@@ -4,6 +4,7 @@ The service is the real one with the packaged encoder, Kafka is the real one, an
 """
 
 import itertools
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from epistream.clients import Changes, Position, Start, SyncKnowledgeClient, SyncReplica, SyncSubscriber
+from epistream.clients.demo.publish import decided_count
 from epistream.clients.kafka_producer import KafkaProducer
 from epistream.indexer.encoder import PACKAGED_MODEL
 from epistream.v1 import knowledge_pb2 as pb
@@ -41,7 +43,10 @@ class Following:
     found: Share
     """R13: afterwards."""
     seconds: tuple[float, ...]
-    """R14: of each submission that was sent while the consumer was there, from its sending to its arrival there."""
+    """R14: of each submission that was sent while the consumer was there, from its sending to its arrival there.
+
+    Of one that never arrived infinite.
+    """
     revisions: tuple[int, ...]
     """R14: what the consumer got, in the order in which it got it, in both of its times."""
     head: int
@@ -86,7 +91,7 @@ def measure(folder: Path, kafka: Kafka, rate: float = 0, between: int = 0) -> Fo
     return Following(
         found_before,
         found,
-        tuple(arrived[name] - at for name, at in sent_at.items() if name in arrived),
+        tuple(arrived.get(name, math.inf) - at for name, at in sent_at.items()),
         tuple(revision for revision, _, _ in [*online.got, *back.got]),
         head,
     )
@@ -157,12 +162,7 @@ def _send(producer: KafkaProducer, topic: str, news: Sequence[pb.Submission], ra
 
 def _await(client: SyncKnowledgeClient, decided: int, seconds: float = 60.0) -> int:
     """Wait until so many submissions have an outcome; the head."""
-
-    def outcomes() -> int:
-        namespace = client.namespace(NAMESPACE)
-        return namespace.head_revision + namespace.merged_count + namespace.held_count
-
-    wait_until(lambda: outcomes() >= decided, f"{decided} outcomes", seconds=seconds)
+    wait_until(lambda: decided_count(client.namespace(NAMESPACE)) >= decided, f"{decided} outcomes", seconds=seconds)
     return client.namespace(NAMESPACE).head_revision
 
 

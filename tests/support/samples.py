@@ -67,6 +67,12 @@ def _keep(text: str, vector: NDArray[np.float32]) -> None:
         beside.rename(file)
 
 
+def require_samples() -> None:
+    """For a program that is nothing without them. SystemExit is raised where they are not there."""
+    if not DATA.is_dir():
+        raise SystemExit(f"the sample data is not there: {DATA}")
+
+
 @cache
 def encoder() -> Remembering:
     """The one of this process."""

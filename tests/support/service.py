@@ -4,6 +4,8 @@ with running_service(tmp_path) as service:
     channel = grpc.insecure_channel(service.address)
     service.kill()      # as power loss does it
     service.restart()   # over the same folder, at the same addresses
+
+It ends with the process that started it, however that ends.
 """
 
 import json
@@ -11,13 +13,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from epistream.services.kafka.child import launched
 from tests.support.metrics import page_of
 
 PROGRAM: Final = "epistream.services"
@@ -97,10 +102,10 @@ class RunningService:
         if fail is not None:
             program = "tests.support.failing_service"
             environment |= {"FAIL_POINT": fail.point, "FAIL_PASS": str(fail.at_pass)}
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", program, "up", *arguments], stdout=log, stderr=log, env=environment
-            )
+        started: Future[subprocess.Popen[bytes]] = Future()
+        command = launched([sys.executable, "-m", program, "up", *arguments])
+        threading.Thread(target=self._own, args=(command, environment, started), daemon=True).start()
+        self._process = started.result()
 
     def kill(self) -> None:
         """End it as power loss does: at once, with nothing tidied up."""
@@ -152,6 +157,17 @@ class RunningService:
     def metrics_page(self, *, ca: bytes | None = None, token: str | None = None) -> str:
         """What Prometheus reads: over HTTPS with this CA, with this bearer token. Raises OSError."""
         return page_of(self.metrics_address, ca=ca, token=token)
+
+    def _own(self, command: list[str], environment: dict[str, str], started: "Future[subprocess.Popen[bytes]]") -> None:
+        """In a thread that lives as long as the process does: Linux ends it with the thread that started it."""
+        try:
+            with self.log.open("ab") as log:
+                process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the start gets it
+            started.set_exception(error)
+            return
+        started.set_result(process)
+        process.wait()
 
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "the service was not started"

@@ -13,12 +13,18 @@ PATIENCE_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.01
 
 
-def wait_until(condition: Callable[[], object], what: str = "the condition", seconds: float = PATIENCE_SECONDS) -> None:
-    """Returns when the condition holds; fails when it does not in time."""
+def wait_until(
+    condition: Callable[[], object],
+    what: str = "the condition",
+    seconds: float = PATIENCE_SECONDS,
+    *,
+    pause_seconds: float = _PAUSE_SECONDS,
+) -> None:
+    """Returns when the condition holds; fails when it does not in time. It is looked at once in every pause."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, _missing(what, seconds)
-        time.sleep(_PAUSE_SECONDS)
+        time.sleep(pause_seconds)
 
 
 async def until(

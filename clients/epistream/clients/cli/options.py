@@ -219,8 +219,13 @@ def reach_kafka(bootstrap: str) -> str:
     raise Unavailable(f"No Kafka can be reached at {bootstrap}: {errors[-1]}. {hint}") from errors[-1]
 
 
-def _connect(address: str) -> None:
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of HOST:PORT, an IPv6 address without its brackets. Raises Wrong: it is none."""
     host, separator, port = address.rpartition(":")
     if not separator or not host or not port.isdecimal() or int(port) > _PORT_MAX:
         raise Wrong(f"{address!r} is no address: expected HOST:PORT, such as {DEFAULT_ADDRESS}")
-    socket.create_connection((host.removeprefix("[").removesuffix("]"), int(port)), _CONNECT_SECONDS).close()
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _connect(address: str) -> None:
+    socket.create_connection(host_and_port(address), _CONNECT_SECONDS).close()

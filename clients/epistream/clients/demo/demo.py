@@ -2,9 +2,13 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
+import shlex
+import shutil
 import signal
 import socket
+import sys
 import tempfile
 import uuid
 from collections.abc import Sequence
@@ -16,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from epistream.clients.cli.exits import ExitCode, Wrong, exit_code, explain
-from epistream.clients.cli.options import reach_kafka
+from epistream.clients.cli.options import host_and_port, reach_kafka
 from epistream.clients.client_settings import DEFAULT_ADDRESS
 from epistream.clients.demo import flood
 from epistream.clients.demo.children import Child, ServiceAddresses, kafka_ready, service_ready
@@ -146,7 +150,7 @@ def _folder(options: DemoOptions, stack: contextlib.AsyncExitStack) -> Path:
 async def _start_kafka(
     options: DemoOptions, report: Report, folder: Path, stack: contextlib.AsyncExitStack
 ) -> KafkaUse | None:
-    """Kafka, as given or started here; None when there is none to be had."""
+    """Kafka, as given or started here; None when there is none to be had, which is a failed check if `fresh`."""
     if options.kafka:
         report.say(f"Kafka at {reach_kafka(options.kafka)}, as given.")
         if not options.fresh:
@@ -174,6 +178,8 @@ async def _start_kafka(
         except Unavailable as error:
             report.say(f"There is no Kafka: {error.message}", style="yellow")
             report.say("Knowledge goes in over gRPC instead.", style="yellow")
+            if options.fresh:  # whoever looks at the exit code alone must not take this for all of it
+                report.check("Knowledge goes in over Kafka", holds=False, otherwise="there is none")
             return None
     report.say(f"Apache Kafka is ready at {address}.")
     return KafkaUse(address, KAFKA_GROUP, "earliest")
@@ -260,11 +266,11 @@ async def _keep(
     ):
         report.say(f"  {name:<8} {value}")
     report.say("Try in another terminal:")
-    there = f"-n {NAMESPACE}{option}"
+    there, epistream = f"-n {NAMESPACE}{option}", own_command()
     for command in (
-        f'epistream search "{QUESTION}" {there} --limit 3',
-        f"epistream watch {there}",
-        f'epistream submit "textwrap.shorten cuts within words." {there} -o synthetic -p me --generator gpt-5',
+        f'{epistream} search "{QUESTION}" {there} --limit 3',
+        f"{epistream} watch {there}",
+        f'{epistream} submit "textwrap.shorten cuts within words." {there} -o synthetic -p me --generator gpt-5',
     ):
         report.say(f"  {command}", style="cyan")
     stay.begun = True
@@ -276,18 +282,36 @@ async def _keep(
                 await stay.over.wait()
 
 
+def own_command() -> str:
+    """How `epistream` is called here once more: by its name where that finds it, else by its path."""
+    path = Path(sys.argv[0]).absolute()
+    found = shutil.which("epistream")
+    if path.name != "epistream" or (found and Path(found).absolute() == path):
+        return "epistream"
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+
+
 def _require_free(address: str) -> None:
-    if not _is_free(address):
-        raise Wrong(
-            f"{address} is taken on this machine, perhaps by another `make run`. Stop it, or choose another address "
-            "with --address; --fresh takes a free one."
-        )
+    """Raises Wrong: it is no address, it is taken, or nothing can listen there."""
+    try:
+        _listen(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            text = f"{address} is taken on this machine, perhaps by another `make run`. Stop it, or choose another"
+        else:
+            text = f"Nothing can listen at {address}: {error}. Choose another"
+        raise Wrong(f"{text} address with --address; --fresh takes a free one.") from error
 
 
 def _is_free(address: str) -> bool:
-    host, _, port = address.rpartition(":")
     try:
-        with socket.create_server((host, int(port))):
-            return True
-    except (OSError, ValueError):
+        _listen(address)
+    except OSError:
         return False
+    return True
+
+
+def _listen(address: str) -> None:
+    """Listens there for a moment. Raises Wrong: it is no address. Raises OSError."""
+    host, port = host_and_port(address)
+    socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()

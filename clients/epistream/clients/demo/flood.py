@@ -125,19 +125,23 @@ class Flood:
 
     async def _noticed(self) -> None:
         """The collapse watch notices the generator, and the consuming model hears of it."""
-        report = self.report
-        before = sum(alarm.windows for alarm in await self._alarms())  # an earlier run's alarm is still on
-        found: list[pb.CollapseAlarm] = []
+        report, found = self.report, await self._alarms_on()
+        if found:
+            report.say(
+                f"The alarm of {PRODUCER} is on since an earlier run: that it is noticed is not shown once more."
+            )
+            report.console.print(alarms_table(found))
+            return
 
         async def noticed() -> bool:
-            found[:] = [alarm for alarm in await self._alarms() if alarm.on and alarm.windows > before]
+            found[:] = await self._alarms_on()
             return bool(found)
 
         async def heard() -> bool:
             return any(alarm.producer == PRODUCER for alarm in self.replica.alarms)
 
         holds = await _comes(noticed)
-        report.check(f"The collapse watch has noticed {PRODUCER}: its alarm is on", holds, "no new window raised it")
+        report.check(f"The collapse watch has noticed {PRODUCER}: its alarm is on", holds, "no window raised it")
         report.console.print(alarms_table(found))
         report.check(f"The model {CONSUMER!r} was told of the alarm", await _comes(heard), "its replica knows of none")
 
@@ -152,7 +156,7 @@ class Flood:
         report.check("The surplus of the flood is put off, HELD with the reason DEFERRED", holds, "nothing was put off")
 
     async def _correct(self) -> None:
-        """An expert's correction goes through while the flood goes on."""
+        """An expert's correction goes through while the flood goes on, which it does afterwards, too."""
         report, item_id = self.report, f"python:{ASKED}"
         history = await self.client.history(NAMESPACE, item_id)
         correction = corrected(NAMESPACE, history[-1].version + 1)
@@ -174,6 +178,11 @@ class Flood:
             receipt_text(receipt),
         )
 
+        async def goes_on() -> bool:
+            return len(self.receipts) > decided + during
+
+        report.check("The flood went on after it", await _comes(goes_on), "no more of it was decided")
+
     def _sum_up(self) -> None:
         """What became of the flood in all."""
         self.report.outcomes("the flood", self.receipts)
@@ -185,8 +194,8 @@ class Flood:
             f"it holds {synthetic}",
         )
 
-    async def _alarms(self) -> list[pb.CollapseAlarm]:
-        return await self.client.list_alarms(NAMESPACE, producer=PRODUCER)
+    async def _alarms_on(self) -> list[pb.CollapseAlarm]:
+        return await self.client.list_alarms(NAMESPACE, on=True, producer=PRODUCER)
 
 
 async def _comes(holds: Callable[[], Awaitable[bool]]) -> bool:

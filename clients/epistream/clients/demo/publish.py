@@ -203,5 +203,8 @@ async def stream(producer: Producer, submissions: Sequence[pb.Submission], progr
 
 
 def decided_count(namespace: ns.Namespace) -> int:
-    """How many submissions were decided in a namespace, the refused ones left out."""
+    """How many submissions were decided in a namespace, the refused ones left out.
+
+    Where nothing is retracted, so that each change is one, and what is held stays.
+    """
     return namespace.head_revision + namespace.merged_count + namespace.held_count

@@ -5,7 +5,7 @@ Every step prints what it does and what came of it, and checks it against what s
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -79,8 +79,7 @@ class Story:
         )
         report.say(f"  {next(fact.text for fact in chosen if fact.name == ASKED)}", style="dim")
         published = await self._publish("facts", [corpus.as_submission(fact, NAMESPACE) for fact in chosen])
-        received = published.receipts
-        lost = [r for r in received if r.outcome not in (pb.OUTCOME_ADMITTED, pb.OUTCOME_REVISED)]
+        lost = not_their_own(chosen, published.receipts)
         report.check(
             "Every fact is an item of its own",
             not lost,
@@ -224,8 +223,13 @@ class Story:
         self.report.say(f"  {answer.knowledge.content}  [{answer.item_id} version {answer.version}]", style="magenta")
         return answer
 
-    async def _race(self, sending: Awaitable[None], question: str, revision: int) -> tuple[float, float]:
-        """How long after sending the service finds `revision`, and how long until the replica has it: milliseconds."""
+    async def _race(
+        self, sending: Coroutine[object, object, None], question: str, revision: int
+    ) -> tuple[float, float]:
+        """How long after sending the service finds `revision`, and how long until the replica has it: milliseconds.
+
+        Nothing of it goes on where a part of it fails.
+        """
         asked = await self.client.search(NAMESPACE, question, limit=1, include_query_embedding=True)
         vector = _vector(asked)
         began = time.perf_counter()
@@ -241,9 +245,13 @@ class Story:
             await self.replica.wait_for(revision, _APPLY_SECONDS)
             return time.perf_counter() - began
 
-        async with asyncio.timeout(_APPLY_SECONDS):
-            _, first, second = await asyncio.gather(sending, searchable(), applied())
-        return 1000 * first, 1000 * second
+        try:
+            async with asyncio.timeout(_APPLY_SECONDS), asyncio.TaskGroup() as together:
+                together.create_task(sending)
+                first, second = together.create_task(searchable()), together.create_task(applied())
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        return 1000 * first.result(), 1000 * second.result()
 
     async def _is_there(self, item_id: str) -> bool:
         try:
@@ -251,6 +259,19 @@ class Story:
         except NotFound:
             return False
         return True
+
+
+def not_their_own(chosen: Sequence[Fact], receipts: Sequence[pb.Receipt]) -> list[pb.Receipt]:
+    """The receipts of facts that did not become items of their own.
+
+    What another version of Python says, too, is merged into the item that an earlier run has made of it.
+    """
+    new = (pb.OUTCOME_ADMITTED, pb.OUTCOME_REVISED)
+    return [
+        receipt
+        for fact, receipt in zip(chosen, receipts, strict=True)
+        if receipt.outcome not in new and not (receipt.outcome == pb.OUTCOME_MERGED and receipt.item_id == fact.item_id)
+    ]
 
 
 def judge(report: Report, made: Sequence[Variant], receipts: Sequence[pb.Receipt]) -> None:

@@ -47,7 +47,7 @@ class Child:
         Raises:
             OSError: it cannot be started.
         """
-        self._command = _launched(command)
+        self._command = launched(command)
         self._folder = folder
         self._environment = environment
         self._log = log
@@ -117,8 +117,8 @@ class Child:
         process.wait()
 
 
-def _launched(command: Sequence[str]) -> list[str]:
-    """The command line that starts `command` bound to this process's life."""
+def launched(command: Sequence[str]) -> list[str]:
+    """The command line that starts `command` bound to the life of this process's thread that starts it, on Linux."""
     if sys.platform != "linux":
         return list(command)
     return [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command]
