@@ -18,6 +18,10 @@ def _pairs(kind: str, *pairs: tuple[str, str]) -> tuple[Pair, ...]:
     return tuple(Pair(kind, a, b) for a, b in pairs)
 
 
+_LONG: Final = "w " * 4085
+"""So long that the claim's reading stops in what stands behind."""
+_LONG_WORD: Final = "extraordinarily-long-word-" * 3 + " end."
+
 DIFFERING: Final = (
     *_pairs(
         "unit by its case",
@@ -26,6 +30,24 @@ DIFFERING: Final = (
         ("The motor draws 5 mW.", "THE MOTOR DRAWS 5 MW."),
         ("The dose is 5 Mfoo of it.", "THE DOSE IS 5 MFOO OF IT."),
         ("Run it with -v.", "RUN IT WITH -V."),
+        ("CAPACITY (MW): 5", "Capacity (mW): 5"),
+        ("THE POWER IN MW IS 5.", "The power in mW is 5."),
+        ("RUN GREP WITH `-V` NOW.", "Run grep with `-v` now."),
+    ),
+    *_pairs(
+        "things in general in a text in capitals",
+        ("THE DOGS BIT US.", "Dogs bit us."),
+        ("THE DOGS BIT HIM.", "Dogs bit him."),
+        ("THE NEWS REACHED US.", "News reached us."),
+    ),
+    *_pairs(
+        "where reading stops",
+        (_LONG + "stop. " + _LONG_WORD, _LONG + "stop " + _LONG_WORD),
+        (_LONG + "kill the " + "e" * 70 + "s end.", _LONG + "kill " + "e" * 70 + "s end."),
+    ),
+    *_pairs(
+        "word of a script with signs for vowels",
+        ("\u0928\u093e \u0915\u093e\u092e", "\u0928\u093e\u0915\u093e\u092e"),
     ),
     *_pairs(
         "name by its case",
@@ -348,6 +370,9 @@ DIFFERING: Final = (
         ("The value is (a + b) * c.", "The value is a + (b * c)."),
         ("n! grows fast.", "n grows fast."),
         ("Run `cp {a,b} c` first.", "Run `cp {a, b} c` first."),
+        ("Run ``cp {a,b} c`` first.", "Run ``cp {a, b} c`` first."),
+        ("Run ``grep the a.txt`` now.", "Run ``grep a.txt`` now."),
+        ("Use:\n```\ncp {a,b} c\n```", "Use:\n```\ncp {a, b} c\n```"),
         ("Run `ls [a-z]` first.", "Run `ls [ a-z]` first."),
         ("Run `IFS=, cmd` first.", "Run `IFS=,cmd` first."),
         ("Run `A=b cmd` first.", "Run `A= b cmd` first."),

@@ -34,12 +34,19 @@ _SIGN: Final = re.compile(r"(?!(?<=\d)\u2212\d|(?<=\s)\u2212\s)\u2212")
 """A minus sign that a hyphen may stand for: not between digits, where that says `to`, nor between spaces, where it is a
 dash."""
 
+_QUOTED: Final = re.compile(r"`{3}[\s\S]+?`{3}|``(?:(?!'')[^\n])+?``(?!`)|``|''")
+"""Code in two or three back-ticks, which stays, and quotation marks as TeX has them."""
+
+_MARKS: Final = "".join(chr(code) for code in range(0x300, 0x10000) if unicodedata.category(chr(code)) in {"Mn", "Mc"})
+"""The signs that belong to the letter before them, as the vowels of Indic scripts do; no class of `re` has them."""
+_LETTER: Final = rf"[\w{_MARKS}\u200c\u200d]"
+
 _TOKEN: Final = re.compile(
     r"""
       [a-z]+(?=[ ,\n])                                                    # most words, first because they are most
     | (?:https?|ftp|file|s3|gs|git|ssh|kafka|postgres|jdbc)://[^\s<>"]*[^\s<>".,;:!?)\]}']
     | [\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}                     # an e-mail address
-    | `[^`\n]{1,400}`                                                     # code in back-ticks
+    | `{3}[\s\S]+?`{3} | ``[^\n]+?`` | `[^`\n]{1,400}`                   # code in back-ticks
     | (?<![\w-])--?[A-Za-z][\w-]*(?:=[^\s,;]+)?                           # --flag=value, -v
     | [A-Za-z]:\\[^\s"<>|]+                                               # C:\path
     | (?<![\w/.])(?:~|\.{1,2})?/[\w@%+~-][\w.@%+~-]*(?:/[\w.@%+~-]*)*     # /path, ./path
@@ -49,13 +56,13 @@ _TOKEN: Final = re.compile(
     | \d{4}-\d\d-\d\d(?:T[\d:.]+(?:Z|[+-]\d\d:?\d\d)?)?(?![\w-])          # 2020-05-17T09:15Z
     | (?:(?<![\w.)\]%"'])[-+])?                                           # a number, with a sign and a suffix perhaps
       (?:\d+(?:[.,:/'_]\d+)*|(?<![\w.])\.\d+)(?:[eE][+-]?\d+)?\w*
-    | \w+(?:[-.&]\w+|'(?![sS]\b)\w+)*                                     # a word
+    | {letter}+(?:[-.&]{letter}+|'(?![sS]\b){letter}+)*                   # a word
     | '(?i:s|ll|re|ve|m|d)\b                                              # the end of a contraction or possessive
     | \s[-\u2013\u2014]+(?=\s) | \u2014+ | --+                            # a dash; the space tells it from a hyphen
     | \s!+(?=\w)                                                          # `!done`, where no sentence ends
     | \.{2,} | [!?]{1,8}(?=[\s"')\]]|$) | [=!<>]=+ | [-=]> | <- | ::      # runs of symbols
     | [^\w\s]                                                             # any other symbol
-    """,
+    """.replace("{letter}", _LETTER),
     re.VERBOSE,
 )
 
@@ -74,7 +81,9 @@ def tokens_of(text: str) -> list[str]:
     if not text.isascii():
         text = _THIN_GROUP.sub("", unicodedata.normalize("NFC", text)).translate(_FOLDED)
         text = _SIGN.sub("-", text)
-    tokens: list[str] = _TOKEN.findall(text.replace("``", '"').replace("''", '"'))
+    if "``" in text or "''" in text:
+        text = _QUOTED.sub(lambda match: match[0] if len(match[0]) > 2 else '"', text)
+    tokens: list[str] = _TOKEN.findall(text)
     if is_shouted(text):
         return [token if _keeps_capitals(tokens, at) else token.lower() for at, token in enumerate(tokens)]
     return tokens
@@ -98,7 +107,7 @@ def _keeps_capitals(tokens: list[str], at: int) -> bool:
     token = tokens[at]
     if token == "A":  # noqa: S105
         return at + 1 == len(tokens) or len(tokens[at + 1]) == 1
-    if len(token) == 1 or token in _KEPT_CAPITALS or token[0] == "-":
+    if len(token) == 1 or token in _KEPT_CAPITALS or token[0] in "-`":
         return True
     if is_dotted(token):
         return token.lower() not in DOTTED
