@@ -1,0 +1,81 @@
+"""The state of a reader of prose: the tokens of a text, the facts read so far, and where the next word stands."""
+
+from functools import cached_property
+from typing import Final
+
+from epistream.indexer.claim import words
+from epistream.indexer.claim.facts import LOWER, NOUN, QUANTITY, SHOUTED, SHOUTED_NOUN, UNCAPPED
+
+# Keys of symbols that are written in several ways.
+BREAK: Final = "."
+COMMA: Final = ","
+QUOTE: Final = '"'
+RANGE: Final = "\N{EN DASH}"
+ABOUT: Final = "≈"
+MINUS: Final = "-"
+
+# Where the next word stands, as far as its case depends on it.
+INSIDE: Final = 0
+AT_START: Final = 1
+BEHIND_THE: Final = 2
+_CASE_THERE: Final[tuple[dict[str, str], ...]] = (
+    {},
+    {LOWER: UNCAPPED},
+    {LOWER: NOUN, SHOUTED: SHOUTED_NOUN},
+)
+
+_LATIN_END: Final = "\u02af"
+"""The last of the Latin letters, but for rare ones; what is beyond begins a word of another script."""
+
+
+class Walk:
+    """Goes over the tokens of a text once, from left to right, and collects facts."""
+
+    def __init__(self, tokens: list[str], lower: str) -> None:
+        self.tokens = tokens
+        self.lower = lower
+        """How words in small letters are written."""
+        self.keys: list[str] = []
+        self.shown: list[str] = []
+        self.cases: list[str] = []
+        self.at = 0
+        self.place = AT_START
+        self.has_identifiers = False
+        """Whether names of a program were met, so that case counts."""
+
+    def add(self, key: str, case: str, count: int = 1) -> None:
+        """Collect a fact that was read from the next `count` tokens."""
+        if self.place:
+            case = _CASE_THERE[self.place].get(case, case)
+            self.place = INSIDE
+        end = self.at + count
+        self.keys.append(key)
+        self.shown.append(self.tokens[self.at] if count == 1 else " ".join(self.tokens[self.at : end]))
+        self.cases.append(case)
+        self.at = end
+
+    def next(self) -> str:
+        """The token behind the current one; empty at the end."""
+        return self.tokens[self.at + 1] if self.at + 1 < len(self.tokens) else ""
+
+    def last(self) -> str:
+        """The key of the fact that was collected last; empty before the first."""
+        return self.keys[-1] if self.keys else ""
+
+    @cached_property
+    def may_be_decimal_comma(self) -> bool:
+        """Whether the text may be in another language than English, in which a comma begins the fraction."""
+        others = sum(
+            token.lower() in words.OTHER_LANGUAGES or (token[0] > _LATIN_END and token[0].isalpha())
+            for token in self.tokens
+        )
+        return others >= sum(token.lower() in words.ENGLISH for token in self.tokens)
+
+    def is_unclear(self, numeral: str) -> bool:
+        """Whether a number may be two and a half or 2500: `2,500` is, `2,500,000` and `2,500.5` are not."""
+        return numeral.count(",") == 1 and "." not in numeral and self.may_be_decimal_comma
+
+
+def is_bare(key: str) -> bool:
+    """Whether a key is a number without a unit."""
+    return key[:1] == QUANTITY and " " not in key
