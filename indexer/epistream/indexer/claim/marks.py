@@ -4,9 +4,9 @@ from typing import Final
 
 from epistream.indexer.claim import words
 from epistream.indexer.claim.facts import ANY, CODE, DATE, QUANTITY, TIME
-from epistream.indexer.claim.measures import CURRENCY_SIGNS, MONTHS
+from epistream.indexer.claim.measures import CURRENCY_SIGNS, MONTHS, WEEKDAYS
 from epistream.indexer.claim.order import is_moment
-from epistream.indexer.claim.quantities import is_dash, is_numeral, read_quantity, starts_quantity
+from epistream.indexer.claim.quantities import is_dash, is_numeral, read_date, read_quantity, starts_quantity
 from epistream.indexer.claim.walk import ABOUT, AT_START, BREAK, COMMA, INSIDE, MINUS, QUOTE, RANGE, Walk, is_bare
 
 _BREAKS: Final = frozenset([".", ";", ":"])
@@ -17,8 +17,11 @@ _OPENING: Final = frozenset("\"'([")
 _CLOSING: Final = frozenset("\"')]")
 _EQUATION_MAX: Final = 8
 """How far behind an equals sign a dash may still be a minus, in facts."""
-_DENIED_MAX: Final = 16
-"""How far behind a negation a comma may still say what is denied, in facts."""
+_LITERAL_MAX: Final = 64
+"""How long what is meant as it is written may be, in tokens."""
+_JOINTS: Final = frozenset(["and", "or"])
+_PERIOD_NAMES: Final = frozenset(form for name in (*WEEKDAYS, *MONTHS) for form in (name, name.lower()))
+"""What a dash between makes a range of, as it is written and as a key."""
 
 
 def read_mark(walk: Walk, piece: str) -> None:
@@ -42,7 +45,7 @@ def read_mark(walk: Walk, piece: str) -> None:
     else:
         is_about = piece == "~" and starts_quantity(walk.tokens, walk.at + 1)  # `X ~ N(0, 1)` says something else
         walk.add(ABOUT if is_about else piece.strip(), ANY)
-        walk.place = AT_START if piece == "(" else INSIDE
+        walk.place = AT_START if piece == "(" or piece[1:] in _BREAKS else INSIDE
 
 
 def _is_money(walk: Walk, piece: str) -> bool:
@@ -66,7 +69,7 @@ def _dash(walk: Walk, piece: str) -> None:
     is_two_signs = piece == "--" and last.startswith(QUANTITY + "-")  # `-5--2`
     if is_decrement or is_two_signs:
         walk.add(piece, ANY)
-    elif (is_before_quantity or follows in MONTHS) and last[:1] in (QUANTITY, DATE, TIME):
+    elif _is_range(walk, piece):
         walk.add(RANGE, ANY)
     elif len(piece) == 1 and piece != "\N{EM DASH}":
         walk.add(piece, ANY)
@@ -76,20 +79,37 @@ def _dash(walk: Walk, piece: str) -> None:
         _break(walk, piece)
 
 
+def _is_range(walk: Walk, piece: str) -> bool:
+    """Whether a dash stands between two numbers or dates, or spaced between the names of days or months."""
+    last, follows = walk.last(), walk.next()
+    is_before_date = follows in MONTHS or starts_quantity(walk.tokens, walk.at + 1)
+    has_names = piece[0].isspace() and last in _PERIOD_NAMES and follows in _PERIOD_NAMES
+    return has_names or (is_before_date and last[:1] in (QUANTITY, DATE, TIME))
+
+
 def _is_equation(walk: Walk) -> bool:
     """Whether an equals sign stands shortly before: `profit = revenue - cost`."""
     return "=" in walk.keys[-_EQUATION_MAX:]
 
 
 def _comma(walk: Walk) -> None:
+    """A comma goes where it changes nothing.
+
+    Behind a denial it may say what is denied, between `and` and `or` what belongs together, and behind `him` that
+    what follows is he: `they elected him, a liar`.
+    """
     last, follows = walk.last(), walk.next()
     word = follows.lower()
-    is_free = not last or not follows or last in (QUOTE, BREAK, COMMA) or follows[0] in '0123456789").;'
-    is_free = is_free or is_moment(last) or follows in MONTHS
+    is_free = not last or not follows or last in (QUOTE, BREAK) or follows[0] in '".;'
     is_free = is_free or last in words.COMMA_IS_FREE_AFTER or word in words.COMMA_IS_FREE_BEFORE
-    is_free = is_free or word in words.COMMA_IS_FREE_BEFORE_PHRASE
-    if is_free and (word in ("and", "or") or word in words.COMMA_IS_FREE_BEFORE_PHRASE):
-        is_free = words.DENIALS.isdisjoint(walk.keys[-_DENIED_MAX:])
+    is_free = is_free or word in words.COMMA_IS_FREE_BEFORE_PHRASE or is_moment(last)
+    is_free = is_free or read_date(walk.tokens, walk.at + 1) is not None
+    if is_free and (word in _JOINTS or word in words.COMMA_IS_FREE_BEFORE_PHRASE):
+        is_free = not walk.is_denied()
+    if is_free and word in _JOINTS:
+        is_free = not walk.sentence() >= _JOINTS
+    if is_free and word in ("a", "an"):
+        is_free = last not in words.OBJECTS
     if is_free and last not in words.COMMA_COUNTS_AFTER:
         walk.at += 1
     else:
@@ -99,15 +119,17 @@ def _comma(walk: Walk) -> None:
 def _break(walk: Walk, piece: str) -> None:
     """The end of a sentence or of a part of it. A full stop after an abbreviation is none."""
     last = walk.last()
-    is_number_sign = last == "no" and is_numeral(walk.next())
-    if piece == "." and (is_number_sign or last in words.ABBREVIATIONS or (len(last) == 1 and last.isalpha())):
+    is_number_sign = last == "no" and is_numeral(walk.next()) and walk.keys[-2:-1] != ["?"]
+    is_initial = len(last) == 1 and last.isupper()
+    if piece == "." and (is_number_sign or is_initial or last in words.ABBREVIATIONS):
         if is_number_sign:
             walk.keys[-1] = "number"
         walk.at += 1
         return
-    if not last or last == BREAK:
+    is_open_list = piece == "..." and walk.at > 0 and walk.tokens[walk.at - 1] == ","  # `red, green, ...`
+    if last == BREAK or (not last and piece not in (";", ":")):
         walk.at += 1
-    elif piece != "." and (_is_formula(walk, last) or (piece == "..." and is_bare(last))):  # `0.333...`
+    elif is_open_list or (piece != "." and (_is_formula(walk, last) or (piece == "..." and is_bare(last)))):  # `0.3...`
         walk.add(piece.strip(), ANY)
     else:
         walk.add(BREAK, ANY)
@@ -122,11 +144,13 @@ def _is_formula(walk: Walk, last: str) -> bool:
 
 
 def _mark(walk: Walk, piece: str) -> None:
-    """`?` makes a question of a statement; `!` only ends it behind a word. That of `n!`, `(n - 1)!`, `!x` stays."""
+    """`?` makes a question of a statement; `!` only ends it behind a word. That of `n!`, `(n - 1)!`, `sort!;` stays."""
     last = walk.last()
     if "?" in piece:
-        walk.add("?", ANY)
+        walk.add(piece, ANY)
         walk.place = AT_START
+    elif walk.next() in _BREAKS or walk.next() == COMMA:
+        walk.add(piece, ANY)
     elif _is_word(last) or last == QUOTE or (last[:1] in (QUANTITY, DATE, TIME) and not is_bare(last)):
         _break(walk, piece)
     else:
@@ -144,7 +168,18 @@ def _quote(walk: Walk, piece: str) -> None:
         walk.add(BREAK, ANY)
     else:
         walk.add(piece if _is_term(last, ")]") else QUOTE, ANY)
+        if walk.is_literal:
+            _literal(walk, piece)
     walk.place = AT_START
+
+
+def _literal(walk: Walk, mark: str) -> None:
+    """What stands in quotation marks, the last one included, as it is written: `the password is "twenty five"`."""
+    inside = walk.tokens[walk.at : walk.at + _LITERAL_MAX]
+    if mark in inside:
+        for token in inside[: inside.index(mark)]:
+            walk.add(token, ANY)
+        walk.add(QUOTE, ANY)
 
 
 def _is_word(key: str) -> bool:

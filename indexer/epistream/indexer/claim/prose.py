@@ -25,8 +25,17 @@ from epistream.indexer.claim.facts import (
     Facts,
 )
 from epistream.indexer.claim.marks import read_mark
-from epistream.indexer.claim.measures import CARDINALS, CURRENCY_CODES, CURRENCY_SIGNS, DAILY, MONTHS, ORDINALS, PERIODS
-from epistream.indexer.claim.order import with_time_first
+from epistream.indexer.claim.measures import (
+    CARDINALS,
+    CURRENCY_CODES,
+    CURRENCY_SIGNS,
+    DAILY,
+    MONTHS,
+    ORDINALS,
+    PERIODS,
+    UNITS_IN_TITLES,
+)
+from epistream.indexer.claim.order import is_moment, with_time_first
 from epistream.indexer.claim.quantities import is_numeral, read_date, read_quantity, starts_quantity
 from epistream.indexer.claim.source import has_free_spaces
 from epistream.indexer.claim.tokens import is_dotted, is_shouted, tokens_of
@@ -51,6 +60,18 @@ _SPECIAL: Final = frozenset(
 )
 """The words in small letters that are not simply themselves."""
 
+_BEHIND_AN: Final = frozenset("aeiouhyAEIOUFHLMNRSXYáàâäåæéèêëíìîïóòôöøúùûüÁÉÍÓÖØÚ18\"'")
+"""What a word begins with that `an` may stand before."""
+_OPENING: Final = frozenset("([{")
+_CLOSING: Final = frozenset(")]}")
+_RANGE_MIN: Final = 2
+_PREFERRING: Final = (["prefer"], ["prefers"], ["preferred"])
+"""What takes `to` with it: `they prefer 5 to 10 mg`."""
+_ENDS: Final = frozenset(".,;:!?)")
+_NOUN_PHRASE_MAX: Final = 3
+"""How far to look for the noun that `the` belongs to, in tokens."""
+_OBJECT_MAX: Final = 8
+"""How far before `has to` may stand what is had, in facts."""
 _SENTENCE_MAX: Final = 32
 """How far to look for letters that stand for things, in tokens."""
 _UNIT_MAX: Final = 5
@@ -65,7 +86,7 @@ def read_prose(text: str) -> Facts:
     keys, cases = reader.keys, "".join(reader.cases)
     if shouted:
         cases = "".join(
-            SHOUTED if case == ANY and shown[:1].isalpha() else case
+            SHOUTED if case == ANY and shown.lstrip(":;!")[:1].isalpha() else case
             for shown, case in zip(reader.shown, cases, strict=True)
         )
     while keys and keys[-1] == BREAK:
@@ -83,8 +104,9 @@ class _Reader(Walk):
 
     def __init__(self, tokens: list[str], lower: str) -> None:
         super().__init__(tokens, lower)
-        self.equal = words.EQUAL if words.SPELLED.isdisjoint(tokens) else {}
-        """The words that have another form. None have where the text is about how they are spelled."""
+        self.equal = words.EQUAL if words.SPELLED.isdisjoint(tokens) and not self.is_foreign else {}
+        """The words that have another form. None have where the text is about how they are spelled, nor in a text that
+        is not in English."""
 
     def read(self) -> None:
         while self.at < len(self.tokens):
@@ -136,6 +158,8 @@ class _Reader(Walk):
             return
         elif word in CARDINALS or word in ORDINALS or word in MONTHS:
             self._number(word)
+        elif word == "an" and self.next()[:1] not in _BEHIND_AN:
+            self.add(word, case)
         else:
             self.add(self.equal.get(word, word), case)
 
@@ -145,16 +169,27 @@ class _Reader(Walk):
         Nor does it go where the noun is half of a preposition without it: `in case of fire`, `in the case of fire`.
         """
         follows, last = self.next().lower(), self.last()
-        is_plural = follows.isalpha() and follows.endswith("s") and not follows.endswith(("ss", "us", "is"))
-        is_telling = is_plural or follows in words.IRREGULAR_PLURALS or follows in words.THE_STAYS_BEFORE
-        is_telling = (
-            is_telling or last in words.THE_STAYS_AFTER or (last in words.OF_PREPOSITIONS and self._is_of(follows))
-        )
+        is_telling = follows in words.THE_STAYS_BEFORE or last in words.THE_STAYS_AFTER or self._is_before_plural()
+        is_telling = is_telling or (last in words.OF_PREPOSITIONS and self._is_of(follows))
+        is_telling = is_telling or not follows or follows == "the" or follows in _ENDS or self.is_foreign
         if is_telling and self.place != AT_START:
-            self.add("the", ANY)
+            self.add("the", ANY if self.place == INSIDE else self.lower)
         else:
             self.place = BEHIND_THE
             self.at += 1
+
+    def _is_before_plural(self) -> bool:
+        """Whether `the` is that of a noun that means something else without it: a plural, `water`, `office`."""
+        for at, token in enumerate(self.tokens[self.at + 1 : self.at + 1 + _NOUN_PHRASE_MAX]):
+            noun = token.lower()
+            if noun in words.IRREGULAR_PLURALS or noun in words.THE_STAYS_WITHOUT_PLURAL:
+                return True
+            if noun in words.FUNCTION_WORDS or not noun.isalpha():
+                return False
+            is_plural = noun[-1] == "s" and noun[-2:] != "ss" and noun not in words.SINGULARS_IN_S
+            if is_plural and (at == 0 or noun not in words.TIME_NOUNS):
+                return True
+        return False
 
     def _is_of(self, noun: str) -> bool:
         """Whether `of` follows the noun behind the current token: `the case of`, but not `the third of May`."""
@@ -164,13 +199,22 @@ class _Reader(Walk):
     def _phrase(self, word: str, case: str) -> bool:
         """`for example`, `in order to`: several words that say the same as others."""
         for rest, canonical in words.PHRASES.get(word, {}).items():
-            if self._follow(rest):
+            if self._follow(rest) and not (canonical == "must" and self._has_object_before()):
                 self.add(canonical, case, 1 + len(rest))
                 return True
         return False
 
+    def _has_object_before(self) -> bool:
+        """Whether what `have` may be said of stands before: `what he has to offer`."""
+        return not words.OBJECTS_BEFORE.isdisjoint(self.keys[-_OBJECT_MAX:])
+
     def _bound(self, word: str) -> bool:
-        """`at least five`, `about 5 mg`: words that say the same as others, but only before a number."""
+        """`at least five`, `about 5 mg`: words that say the same as others, but only before a number.
+
+        Behind a number they compare it, or say by how much: `3 more than 2`.
+        """
+        if self.last()[:1] == QUANTITY and not is_moment(self.last()):
+            return False
         for rest, canonical in words.BOUNDS.get(word, {}).items():
             if self._follow(rest) and starts_quantity(self.tokens, self.at + 1 + len(rest)):
                 self.add(canonical, ANY, 1 + len(rest))
@@ -242,6 +286,8 @@ class _Reader(Walk):
         case = self.lower if is_common else FIRST
         if word == "the" and not is_start:
             self._the()
+        elif word in words.PRONOUNS and not is_start:
+            self.add(word, TITLE)  # `She prayed to Him`
         elif not (is_start or is_common):
             self.add(word, TITLE)
         elif word in _SPECIAL:
@@ -255,6 +301,8 @@ class _Reader(Walk):
         word = piece.lower() if self.place == AT_START else piece
         if word in CARDINALS or word in ORDINALS:
             self._number(word)
+        elif "://" in piece:
+            self.add(piece, ANY)
         elif "'" in piece:
             self._apostrophe(piece)
         elif is_dotted(piece):
@@ -298,7 +346,7 @@ class _Reader(Walk):
         letters = piece.replace(".", "")
         if piece in words.DOTTED:
             self.add(words.DOTTED[piece], self.lower, count)
-        elif letters.isupper():
+        elif letters.isupper() and count > 1:
             self._upper(letters, count)
         else:
             self.add(piece, ANY, count)
@@ -325,7 +373,7 @@ class _Reader(Walk):
         if piece in CARDINALS and self.last() == "no":
             self.add(piece, self.lower)
             return
-        if self.is_unclear(piece):
+        if self.is_unclear(piece) or self._is_pair(piece):
             self.add(QUANTITY + piece, ANY)
             return
         reading = read_date(self.tokens, self.at)
@@ -334,9 +382,31 @@ class _Reader(Walk):
         if reading is None:
             self.add(piece if piece in words.HOMOGRAPH_FORMS else piece.lower(), ANY)
             return
-        if " " in reading.key and self.last() == "to" and len(self.keys) > 1 and is_bare(self.keys[-2]):
+        if " " in reading.key and self.last() == "to" and self._is_range(reading.key):
             self.keys[-1], self.cases[-1] = RANGE, ANY  # `5 to 10 mg` is `5-10 mg`
-        self.add(reading.key, ANY, reading.end - self.at)
+        self.add(reading.key, self._unit_case(reading.end), reading.end - self.at)
+
+    def _unit_case(self, end: int) -> str:
+        """How an amount is written whose unit may have a capital, as in `60 Minutes`."""
+        unit = self.tokens[end - 1]
+        if unit.lower() not in UNITS_IN_TITLES:
+            return ANY
+        return self.lower if self.lower == SHOUTED else ANY if unit.islower() else TITLE
+
+    def _is_pair(self, numeral: str) -> bool:
+        """Whether brackets make two of a number with a comma: `{1,200}`, `(1,200)`."""
+        is_opened = self.at > 0 and self.tokens[self.at - 1] in _OPENING
+        return "," in numeral and is_opened and self.next() in _CLOSING
+
+    def _is_range(self, end: str) -> bool:
+        """Whether the number before `to` is one that a range to `end` begins with."""
+        if len(self.keys) < _RANGE_MIN or not is_bare(self.keys[-2]) or self.keys[-3:-2] in _PREFERRING:
+            return False
+        start, stop = (key[1:].partition(" ")[0] for key in (self.keys[-2], end))
+        try:
+            return float(start) <= float(stop)
+        except ValueError:
+            return True
 
     def _code(self, piece: str) -> None:
         self.has_identifiers = True

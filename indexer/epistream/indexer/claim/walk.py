@@ -1,5 +1,6 @@
 """The state of a reader of prose: the tokens of a text, the facts read so far, and where the next word stands."""
 
+from bisect import bisect
 from functools import cached_property
 from typing import Final
 
@@ -24,6 +25,10 @@ _CASE_THERE: Final[tuple[dict[str, str], ...]] = (
     {LOWER: NOUN, SHOUTED: SHOUTED_NOUN},
 )
 
+_LANGUAGE_MAX: Final = 256
+"""How many tokens tell the language of a text."""
+_SENTENCE_ENDS: Final = frozenset([".", ";", ":", "?", "!"])
+
 _LATIN_END: Final = "\u02af"
 """The last of the Latin letters, but for rare ones; what is beyond begins a word of another script."""
 
@@ -42,6 +47,11 @@ class Walk:
         self.place = AT_START
         self.has_identifiers = False
         """Whether names of a program were met, so that case counts."""
+        self.is_literal = not words.LITERAL.isdisjoint(tokens)
+        """Whether what stands in quotation marks is meant as it is written."""
+        self._looked_at = 0
+        self._is_denied = False
+        self._sentence: tuple[int, frozenset[str]] = 0, frozenset()
 
     def add(self, key: str, case: str, count: int = 1) -> None:
         """Collect a fact that was read from the next `count` tokens."""
@@ -61,6 +71,46 @@ class Walk:
     def last(self) -> str:
         """The key of the fact that was collected last; empty before the first."""
         return self.keys[-1] if self.keys else ""
+
+    def is_denied(self) -> bool:
+        """Whether something was denied since the last break."""
+        keys = self.keys[self._looked_at :]
+        self._looked_at = len(self.keys)
+        if BREAK in keys:
+            self._is_denied = False
+            keys = keys[-keys[::-1].index(BREAK) :]
+        self._is_denied = self._is_denied or not words.DENIALS.isdisjoint(keys)
+        return self._is_denied
+
+    def sentence(self) -> frozenset[str]:
+        """The tokens between the breaks before and behind the current one."""
+        behind = bisect(self._sentence_ends, self.at)
+        if behind != self._sentence[0]:
+            tokens = self.tokens[self._sentence_ends[behind - 1] : self._sentence_ends[behind]]
+            self._sentence = behind, frozenset(tokens)
+        return self._sentence[1]
+
+    @cached_property
+    def _sentence_ends(self) -> list[int]:
+        """Where the breaks are, the beginning and the end of the text among them."""
+        tokens = self.tokens
+        marks = (at for at, mark in enumerate(tokens) if mark in _SENTENCE_ENDS and at > 0)
+        breaks = [at for at in marks if tokens[at] != BREAK or not self._is_abbreviated(at)]
+        return [0, *breaks, len(tokens)]
+
+    def _is_abbreviated(self, stop_at: int) -> bool:
+        """Whether a full stop stands behind an initial or an abbreviation."""
+        before = self.tokens[stop_at - 1]
+        return (len(before) == 1 and before.isalpha()) or before.lower() in words.ABBREVIATIONS
+
+    @cached_property
+    def is_foreign(self) -> bool:
+        """Whether the text is rather in another language than in English: more of its common words are of others."""
+        if words.OTHER_LANGUAGES.isdisjoint(self.tokens):
+            return False
+        beginning = self.tokens[:_LANGUAGE_MAX]
+        others = sum(map(words.OTHER_LANGUAGES.__contains__, beginning))
+        return others > sum(map(words.ENGLISH.__contains__, beginning))
 
     @cached_property
     def may_be_decimal_comma(self) -> bool:
