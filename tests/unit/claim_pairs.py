@@ -722,6 +722,31 @@ CODE_DIFFERING: Final = _pairs(
     # In C and JavaScript
     ("a = x / *p;", "a = x/*p;"),
     ("a = b?.5:c", "a = b ? .5 : c"),
+    # Texts, tests of a shell, and entries of YAML, CSS and HTML
+    ('echo "a": b', 'echo "a":b'),
+    ("[[ a = b ]]", "[[ a=b ]]"),
+    ("! [ a = b ]", "! [ a=b ]"),
+    ("HOSTS=a, b", "HOSTS=a,b"),
+    ("sort --sort=a, b", "sort --sort=a,b"),
+    ("--sort=a, b", "--sort=a,b"),
+    ("cat <<EOF\na\n\nb\nEOF", "cat <<EOF\na\nb\nEOF"),
+    ('x="a\n\nb"', 'x="a\nb"'),
+    ("key: |\n  a\n\n  b", "key: |\n  a\n  b"),
+    ("key: >-\n  a\n\n  b", "key: >-\n  a\n  b"),
+    ('x = R"(a\n\nb)";', 'x = R"(a\nb)";'),
+    ("POST / HTTP/1.1\nHost: a\n\nb: c", "POST / HTTP/1.1\nHost: a\nb: c"),
+    ("width: calc(100% - 5px);", "width: calc(100%-5px);"),
+    ("p { width: calc(100% - 5px) }", "p { width: calc(100%-5px) }"),
+    ("if (x < -5) {", "if (x<-5) {"),
+    ("return /a, b/.test(s)", "return /a,b/.test(s)"),
+    ('<td class="x">10 - 5</td>', '<td class="x">10-5</td>'),
+    ('<p class="x">a, b</p>', '<p class="x">a,b</p>'),
+    ("title: foo(a, b)", "title: foo(a,b)"),
+    ("a: {b : 1}", "a: {b:1}"),
+    ("x = 1e-5", "x = 1e - 5"),
+    ("- title: foo(a, b)", "- title: foo(a,b)"),
+    ("font-family: f(a, b)", "font-family: f(a,b)"),
+    ("ok = !/a, b/.test(s)", "ok = !/a,b/.test(s)"),
 )
 
 CODE_PARAPHRASES: Final = _pairs(
@@ -734,5 +759,9 @@ CODE_PARAPHRASES: Final = _pairs(
     ("if (a<b) {", "if (a < b) {"),
     ("from a import b,c", "from a import b, c"),
     ("void f(int a,int b) {", "void f(int a, int b) {"),
+    ("x: int = foo(a)\n\ny = 2", "x: int = foo(a)\ny = 2"),
+    ("else: x = foo(a,b)", "else: x = foo(a, b)"),
+    ("x <- foo(a,b)", "x<-foo(a, b)"),
+    ("x = [[1,2], [3,4]]", "x = [[1, 2], [3, 4]]"),
     ("y = [i*i for i in xs]\n\n\nprint(y)", "y = [i * i for i in xs]\nprint(y)"),
 )
