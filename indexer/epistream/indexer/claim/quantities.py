@@ -124,8 +124,7 @@ def _read_numeral(tokens: Sequence[str], at: int) -> Reading:
     if suffix in _ORDINAL_SUFFIXES and value.isdigit():
         return Reading(f"{QUANTITY}{sign}{value}.", at + 1)
     is_plural = suffix == "s" and (value.endswith("0") or len(value) >= _MODEL_DIGITS_MIN)  # `1980s`, `747s`
-    may_be_part = len(suffix) == 1 and _is_version(tokens, at, suffix)  # `Rule 4.10A`
-    if suffix not in UNITS or suffix == "m" or is_plural or may_be_part:
+    if suffix not in UNITS or suffix == "m" or is_plural or _is_part(tokens, at, suffix):
         return Reading(QUANTITY + tokens[at], at + 1)  # `5m` may be metres, minutes, or millions
     unit, end = _rate(tokens, UNITS[suffix], at + 1)
     return Reading(f"{QUANTITY}{_trimmed(sign + value)} {unit}", end)
@@ -213,10 +212,16 @@ def _is_version(tokens: Sequence[str], at: int, unit: str) -> bool:
     Behind a name it is none if the unit is surely a sign: `Aspirin 5.0 mg`.
     """
     before = _token(tokens, at - 1) if at else ""
-    if before.lower() in NUMBERED:
-        return True
     is_name = before[:1].isupper() and before.lower() not in FUNCTION_WORDS
-    return is_name and (len(unit) == 1 or (unit.islower() and len(unit) >= _WORD_MIN)) and unit.isalpha()
+    is_word = unit.isalpha() and unit.islower() and len(unit) >= _WORD_MIN
+    return before.lower() in NUMBERED or (is_name and is_word)
+
+
+def _is_part(tokens: Sequence[str], at: int, suffix: str) -> bool:
+    """Whether the letter behind the number at `at` may be that of a part and no unit: `Rule 4.10A`, `Section 3h`."""
+    before = _token(tokens, at - 1) if at else ""
+    is_name = before[:1].isupper() and before.lower() not in FUNCTION_WORDS
+    return len(suffix) == 1 and (before.lower() in NUMBERED or (is_name and suffix.isupper()))
 
 
 def _unit(tokens: Sequence[str], at: int) -> tuple[str, int] | None:
