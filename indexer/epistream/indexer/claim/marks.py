@@ -103,7 +103,8 @@ def _comma(walk: Walk) -> None:
     is_free = not last or not follows or last in (QUOTE, BREAK) or follows[0] in '".;'
     is_free = is_free or last in words.COMMA_IS_FREE_AFTER or word in words.COMMA_IS_FREE_BEFORE
     is_free = is_free or word in words.COMMA_IS_FREE_BEFORE_PHRASE or is_moment(last)
-    is_free = is_free or read_date(walk.tokens, walk.at + 1) is not None
+    if not is_free and (follows in MONTHS or follows[0].isdigit()):
+        is_free = read_date(walk.tokens, walk.at + 1) is not None
     if is_free and (word in _JOINTS or word in words.COMMA_IS_FREE_BEFORE_PHRASE):
         is_free = not walk.is_denied()
     if is_free and word in _JOINTS:

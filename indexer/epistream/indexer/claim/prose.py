@@ -104,7 +104,7 @@ class _Reader(Walk):
 
     def __init__(self, tokens: list[str], lower: str) -> None:
         super().__init__(tokens, lower)
-        self.equal = words.EQUAL if words.SPELLED.isdisjoint(tokens) and not self.is_foreign else {}
+        self.equal = words.EQUAL if words.SPELLED.isdisjoint(self.vocabulary) and not self.is_foreign else {}
         """The words that have another form. None have where the text is about how they are spelled, nor in a text that
         is not in English."""
 
@@ -168,15 +168,24 @@ class _Reader(Walk):
 
         Nor does it go where the noun is half of a preposition without it: `in case of fire`, `in the case of fire`.
         """
-        follows, last = self.next().lower(), self.last()
-        is_telling = follows in words.THE_STAYS_BEFORE or last in words.THE_STAYS_AFTER or self._is_before_plural()
-        is_telling = is_telling or (last in words.OF_PREPOSITIONS and self._is_of(follows))
-        is_telling = is_telling or not follows or follows == "the" or follows in _ENDS or self.is_foreign
-        if is_telling and self.place != AT_START:
+        if self.place != AT_START and self._is_telling():
             self.add("the", ANY if self.place == INSIDE else self.lower)
         else:
             self.place = BEHIND_THE
             self.at += 1
+
+    def _is_telling(self) -> bool:
+        """Whether the current `the`, which begins no sentence, says something, or is no article at all."""
+        follows, last = self.next().lower(), self.last()
+        return (
+            follows in words.THE_STAYS_BEFORE
+            or last in words.THE_STAYS_AFTER
+            or self._is_before_plural()
+            or (last in words.OF_PREPOSITIONS and self._is_of(follows))
+            or follows in ("", "the")
+            or follows in _ENDS
+            or self.is_foreign
+        )
 
     def _is_before_plural(self) -> bool:
         """Whether `the` is that of a noun that means something else without it: a plural, `water`, `office`."""
@@ -213,12 +222,11 @@ class _Reader(Walk):
 
         Behind a number they compare it, or say by how much: `3 more than 2`.
         """
-        if self.last()[:1] == QUANTITY and not is_moment(self.last()):
-            return False
-        for rest, canonical in words.BOUNDS.get(word, {}).items():
-            if self._follow(rest) and starts_quantity(self.tokens, self.at + 1 + len(rest)):
-                self.add(canonical, ANY, 1 + len(rest))
-                return True
+        if word in words.BOUNDS and (self.last()[:1] != QUANTITY or is_moment(self.last())):
+            for rest, canonical in words.BOUNDS[word].items():
+                if self._follow(rest) and starts_quantity(self.tokens, self.at + 1 + len(rest)):
+                    self.add(canonical, ANY, 1 + len(rest))
+                    return True
         if word in words.APPROXIMATE or word in words.ABOUT:
             is_before_number = starts_quantity(self.tokens, self.at + 1)
             reading = read_quantity(self.tokens, self.at + 1) if is_before_number else None
@@ -286,7 +294,7 @@ class _Reader(Walk):
         case = self.lower if is_common else FIRST
         if word == "the" and not is_start:
             self._the()
-        elif word in words.PRONOUNS and not is_start:
+        elif not is_start and word in words.PRONOUNS:
             self.add(word, TITLE)  # `She prayed to Him`
         elif not (is_start or is_common):
             self.add(word, TITLE)
@@ -395,8 +403,8 @@ class _Reader(Walk):
 
     def _is_pair(self, numeral: str) -> bool:
         """Whether brackets make two of a number with a comma: `{1,200}`, `(1,200)`."""
-        is_opened = self.at > 0 and self.tokens[self.at - 1] in _OPENING
-        return "," in numeral and is_opened and self.next() in _CLOSING
+        is_opened = "," in numeral and self.at > 0 and self.tokens[self.at - 1] in _OPENING
+        return is_opened and self.next() in _CLOSING
 
     def _is_range(self, end: str) -> bool:
         """Whether the number before `to` is one that a range to `end` begins with."""

@@ -23,8 +23,9 @@ from epistream.indexer.claim.words import words
 
 _TOKEN: Final = re.compile(
     r"""
-      (?P<line>\n[ \t\n]*)
+      (?P<word>\d+ (?: \.\d+ )? [eE][+-]\d+ | \w+ (?: \.\d+ )?)
     | (?P<space>[ \t\f\v]+)
+    | (?P<line>\n[ \t\n]*)
     | (?P<comment>\#[^\n]*)
     | (?P<text>
           "{3} (?: [\s\S]*?"{3} | [\s\S]* )                    # one that is not closed takes the rest
@@ -33,7 +34,6 @@ _TOKEN: Final = re.compile(
         | (?=/) (?: (?<=[=(,:!\[?&|]) | (?<=[=(,:!\[?&|]\ ) | (?<=return\ ) )
           / (?![/*\s]) (?: [^/\\\n] | \\. )+ /                 # a pattern, and no division
       )
-    | (?P<word>\d+ (?: \.\d+ )? [eE][+-]\d+ | \w+ (?: \.\d+ )?)
     | (?P<comma>[,;])
     | (?P<open>[(\[{])
     | (?P<close>[)\]}])
@@ -172,18 +172,18 @@ def _is_expression(tokens: list[_Token]) -> bool:
 
 def _is_test(tokens: list[_Token]) -> bool:
     """Whether a line has a test of a shell: `if [ a = b ]`, `[[ a = b ]]`."""
-    return any(
-        one.text == "[" and other.is_spaced and (at == 0 or tokens[at - 1].text in _BEFORE_TEST)
-        for at, (one, other) in enumerate(pairwise(tokens))
-    )
+    brackets = [at for at, text in enumerate(map(_text, tokens[:-1])) if text == "["]
+    return any(tokens[at + 1].space and (at == 0 or tokens[at - 1].text in _BEFORE_TEST) for at in brackets)
 
 
 def _is_entry(tokens: list[_Token]) -> bool:
     """Whether a line is one of YAML or of CSS, where what stands behind the colon may be a text: `title: foo(a, b)`."""
-    name = [token.text for token in tokens[tokens[0].text == "-" :]]
-    while len(name) > 3 and name[1] == "-":  # `font-size`
-        name = name[2:]
-    return len(name) > 2 and name[1] == ":" and name[0].isidentifier() and name[0] not in _BLOCKS
+    at = 1 if tokens[0].text == "-" else 0
+    while at + 3 < len(tokens) and tokens[at + 1].text == "-":  # `font-size`
+        at += 2
+    if at + 2 >= len(tokens) or tokens[at + 1].text != ":":
+        return False
+    return tokens[at].text.isidentifier() and tokens[at].text not in _BLOCKS
 
 
 def _are_apart(one: _Token, other: _Token) -> bool:

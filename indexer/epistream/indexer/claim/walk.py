@@ -1,7 +1,6 @@
 """The state of a reader of prose: the tokens of a text, the facts read so far, and where the next word stands."""
 
 from bisect import bisect
-from functools import cached_property
 from typing import Final
 
 from epistream.indexer.claim import words
@@ -34,7 +33,10 @@ _LATIN_END: Final = "\u02af"
 
 
 class Walk:
-    """Goes over the tokens of a text once, from left to right, and collects facts."""
+    """Goes over the tokens of a text once, from left to right, and collects facts.
+
+    It has no cached properties: they would have each of its attributes looked up in a dictionary.
+    """
 
     def __init__(self, tokens: list[str], lower: str) -> None:
         self.tokens = tokens
@@ -47,10 +49,16 @@ class Walk:
         self.place = AT_START
         self.has_identifiers = False
         """Whether names of a program were met, so that case counts."""
-        self.is_literal = not words.LITERAL.isdisjoint(tokens)
+        self.vocabulary = frozenset(tokens)
+        """Every token once."""
+        self.is_foreign = not words.OTHER_LANGUAGES.isdisjoint(self.vocabulary) and _is_foreign(tokens)
+        """Whether the text is rather in another language than in English."""
+        self.is_literal = not words.LITERAL.isdisjoint(self.vocabulary)
         """Whether what stands in quotation marks is meant as it is written."""
+        self._has_decimal_commas: bool | None = None
         self._looked_at = 0
         self._is_denied = False
+        self._sentence_ends: list[int] = []
         self._sentence: tuple[int, frozenset[str]] = 0, frozenset()
 
     def add(self, key: str, case: str, count: int = 1) -> None:
@@ -78,20 +86,20 @@ class Walk:
         self._looked_at = len(self.keys)
         if BREAK in keys:
             self._is_denied = False
-            keys = keys[-keys[::-1].index(BREAK) :]
+            keys = keys[len(keys) - keys[::-1].index(BREAK) :]
         self._is_denied = self._is_denied or not words.DENIALS.isdisjoint(keys)
         return self._is_denied
 
     def sentence(self) -> frozenset[str]:
         """The tokens between the breaks before and behind the current one."""
+        self._sentence_ends = self._sentence_ends or self._breaks()
         behind = bisect(self._sentence_ends, self.at)
         if behind != self._sentence[0]:
             tokens = self.tokens[self._sentence_ends[behind - 1] : self._sentence_ends[behind]]
             self._sentence = behind, frozenset(tokens)
         return self._sentence[1]
 
-    @cached_property
-    def _sentence_ends(self) -> list[int]:
+    def _breaks(self) -> list[int]:
         """Where the breaks are, the beginning and the end of the text among them."""
         tokens = self.tokens
         marks = (at for at, mark in enumerate(tokens) if mark in _SENTENCE_ENDS and at > 0)
@@ -103,27 +111,26 @@ class Walk:
         before = self.tokens[stop_at - 1]
         return (len(before) == 1 and before.isalpha()) or before.lower() in words.ABBREVIATIONS
 
-    @cached_property
-    def is_foreign(self) -> bool:
-        """Whether the text is rather in another language than in English: more of its common words are of others."""
-        if words.OTHER_LANGUAGES.isdisjoint(self.tokens):
-            return False
-        beginning = self.tokens[:_LANGUAGE_MAX]
-        others = sum(map(words.OTHER_LANGUAGES.__contains__, beginning))
-        return others > sum(map(words.ENGLISH.__contains__, beginning))
-
-    @cached_property
-    def may_be_decimal_comma(self) -> bool:
+    def _may_be_decimal(self) -> bool:
         """Whether the text may be in another language than English, in which a comma begins the fraction."""
-        others = sum(
-            token.lower() in words.OTHER_LANGUAGES or (token[0] > _LATIN_END and token[0].isalpha())
-            for token in self.tokens
-        )
-        return others >= sum(token.lower() in words.ENGLISH for token in self.tokens)
+        if self._has_decimal_commas is None:
+            others = sum(
+                token.lower() in words.OTHER_LANGUAGES or (token[0] > _LATIN_END and token[0].isalpha())
+                for token in self.tokens
+            )
+            self._has_decimal_commas = others >= sum(token.lower() in words.ENGLISH for token in self.tokens)
+        return self._has_decimal_commas
 
     def is_unclear(self, numeral: str) -> bool:
         """Whether a number may be two and a half or 2500: `2,500` is, `2,500,000` and `2,500.5` are not."""
-        return numeral.count(",") == 1 and "." not in numeral and self.may_be_decimal_comma
+        return numeral.count(",") == 1 and "." not in numeral and self._may_be_decimal()
+
+
+def _is_foreign(tokens: list[str]) -> bool:
+    """Whether more of the common words at the beginning of a text are of other languages than of English."""
+    beginning = tokens[:_LANGUAGE_MAX]
+    others = sum(map(words.OTHER_LANGUAGES.__contains__, beginning))
+    return others > sum(map(words.ENGLISH.__contains__, beginning))
 
 
 def is_bare(key: str) -> bool:
