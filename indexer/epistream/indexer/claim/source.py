@@ -31,8 +31,8 @@ _TOKEN: Final = re.compile(
           "{3} (?: [\s\S]*?"{3} | [\s\S]* )                    # one that is not closed takes the rest
         | '{3} (?: [\s\S]*?'{3} | [\s\S]* )
         | " (?: [^"\\\n] | \\. )* "? | ' (?: [^'\\\n] | \\. )* '? | ` [^`]* `?
-        | (?=/) (?: (?<=[=(,:!\[?&|]) | (?<=[=(,:!\[?&|]\ ) | (?<=return\ ) )
-          / (?![/*\s]) (?: [^/\\\n] | \\. )+ /                 # a pattern, and no division
+        | / (?: (?<=[=(,:!\[?&|]/) | (?<=[=(,:!\[?&|]\ /) | (?<=return\ /) )
+          (?![/*\s]) (?: [^/\\\n] | \\. )+ /                 # a pattern, and no division
       )
     | (?P<comma>[,;])
     | (?P<open>[(\[{])
@@ -131,8 +131,7 @@ def _line_keys(tokens: list[_Token]) -> list[str]:
     """The tokens of a line, each with a space before it where one stands and counts."""
     is_expression = _is_expression(tokens)
     is_loose = [_is_loose(tokens, at, is_expression=is_expression) for at in range(len(tokens))]
-    texts = [*map(_text, tokens)]
-    if is_expression and "=" in texts and "," in texts:
+    if is_expression and "=" in map(_text, tokens):
         _tighten(tokens, is_loose)
     keys = []
     for at, token in enumerate(tokens):
@@ -159,12 +158,16 @@ def _is_expression(tokens: list[_Token]) -> bool:
 
     The words of a command, of Lisp and of a table stand side by side; those of an expression do not.
     """
-    text = "".join(map(_text, tokens))
-    if not (_EXPRESSION.search(text) or tokens[0].text in _STATEMENTS or tokens[-1].text == ":"):
+    text, first = "".join(map(_text, tokens)), tokens[0]
+    if not (_EXPRESSION.search(text) or first.text in _STATEMENTS or tokens[-1].text == ":"):
         return False
     if _OTHER.search(text) or any(token.text in _SHELL_WORDS for token in tokens):
         return False
-    if tokens[0].text == "<" or ("[" in text and _is_test(tokens)) or (":" in text and _is_entry(tokens)):
+    if (
+        first.text == "<"
+        or ("[" in text and _is_test(tokens))
+        or (first.kind in ("word", "operator") and _is_entry(tokens))
+    ):
         return False
     is_block = tokens[-1].text == "{"  # `class A {`
     return not any(_are_apart(one, other) for one, other in pairwise(tokens[:-1] if is_block else tokens))
