@@ -72,11 +72,6 @@ class _Token(NamedTuple):
     space: str
     """The white space before it."""
 
-    @property
-    def is_spaced(self) -> bool:
-        """Whether white space stands before it."""
-        return bool(self.space)
-
 
 _text = attrgetter("text")
 
@@ -150,7 +145,7 @@ def _tighten(tokens: list[_Token], is_loose: list[bool]) -> None:
         depth += (token.kind == "open") - (token.kind == "close")
         if depth == 0 and token.text == "," and is_assigned:
             is_loose[at] = False
-        is_assigned = is_assigned or (depth == 0 and token.text == "=" and not token.is_spaced)
+        is_assigned = is_assigned or (depth == 0 and token.text == "=" and not token.space)
 
 
 def _is_expression(tokens: list[_Token]) -> bool:
@@ -161,7 +156,7 @@ def _is_expression(tokens: list[_Token]) -> bool:
     text, first = "".join(map(_text, tokens)), tokens[0]
     if not (_EXPRESSION.search(text) or first.text in _STATEMENTS or tokens[-1].text == ":"):
         return False
-    if _OTHER.search(text) or any(token.text in _SHELL_WORDS for token in tokens):
+    if _OTHER.search(text) or not _SHELL_WORDS.isdisjoint(map(_text, tokens)):
         return False
     if (
         first.text == "<"
@@ -193,7 +188,7 @@ def _are_apart(one: _Token, other: _Token) -> bool:
     """Whether two tokens stand beside each other as in no expression: `IFS=, read`, `echo a`, `cp {a,b}`."""
     if one.text == "=" and other.kind == "comma":
         return True
-    are_operands = one.kind in _ENDS_OPERAND and other.kind in _BEGINS_OPERAND and other.is_spaced
+    are_operands = one.kind in _ENDS_OPERAND and other.space != "" and other.kind in _BEGINS_OPERAND
     is_body = one.kind == "close" and other.text == "{"  # `f() { }`
     return are_operands and not is_body and _KEYWORDS.isdisjoint([one.text, other.text])
 
@@ -207,4 +202,4 @@ def _is_loose(tokens: list[_Token], at: int, *, is_expression: bool) -> bool:
         return is_expression
     if token.kind != "operator" or token.text == "." or not is_expression or at + 1 == len(tokens):
         return False
-    return token.is_spaced == tokens[at + 1].is_spaced
+    return bool(token.space) == bool(tokens[at + 1].space)
