@@ -57,12 +57,16 @@ from epistream.v1 import knowledge_pb2 as pb
 DIFFERENCES_MAX: Final = 8
 _READ_CHARACTERS_MAX: Final = 8192
 """How far a content is read for facts, about 1,500 words. What lies beyond must be equal but for white space."""
+_READ_AGAIN_CHARACTERS: Final = 256
+"""How much before the place where reading stops must be equal, too: a word may depend on those behind it."""
 _FACTS_MAX: Final = 512
 """How many facts a claim keeps as they are. The others and what was not read it keeps as a digest."""
 _SHOWN_CHARACTERS_MAX: Final = 60
 _SHOUTED: Final = frozenset([SHOUTED, SHOUTED_NOUN])
 _GAP_BEFORE: Final = re.compile(r" (?=[.,;:%°/)\]\u2013-])")
 _GAP_AFTER: Final = re.compile(r"(?<=[$€£¥₹(\[/°\u2013-]) ")
+_SIGN_LETTERS_MAX: Final = 3
+"""A word of at most so many letters, capitals and small ones mixed, may be the sign of a unit."""
 _OPERATORS: Final = frozenset(["", "=", ">", "<"])
 _EXPLAINED_FACTS_MAX: Final = 256
 """How many facts of each side are looked at to say what differs. The answer itself looks at all."""
@@ -102,11 +106,12 @@ def claim_of(modality: pb.Modality.ValueType, content: str) -> Claim:
     """
     is_code = modality == pb.MODALITY_CODE
     end = _read_end(content, "\n" if is_code else " ")
+    rest = content[max(end - _READ_AGAIN_CHARACTERS, 0) :] if end < len(content) else ""
     facts = read_source(content[:end]) if is_code else read_prose(content[:end])
     if not facts.keys:
         facts = Facts([content[:end]], [content[:end]], ANY)
     if len(facts.keys) > _FACTS_MAX or end < len(content):
-        facts = _abridged(facts, content[end:].rstrip() if is_code else " ".join(content[end:].split()))
+        facts = _abridged(facts, rest.rstrip() if is_code else " ".join(rest.split()))
     return Claim(modality, tuple(facts.keys), tuple(facts.shown), facts.cases)
 
 
@@ -149,7 +154,8 @@ def compare(a: Claim, b: Claim) -> Comparison:
 def _is_one_shouted(a: Claim, b: Claim) -> bool:
     """Whether one is the other in capitals, which do not tell names and identifiers from words, nor `us` from `US`.
 
-    What stands behind a number that is no year may be the sign of a unit, so there the keys decide.
+    What stands behind a number that is no year may be the sign of a unit, so there the keys decide; and so may `mW`
+    wherever it stands.
     """
     if a.modality != b.modality or len(a.keys) != len(b.keys):
         return False
@@ -160,12 +166,25 @@ def _is_one_shouted(a: Claim, b: Claim) -> bool:
     for key, other, one_case, other_case, one_shown, other_shown in zip(
         a.keys, b.keys, a.cases, b.cases, a.shown, b.shown, strict=True
     ):
-        if key != other or (one_case != other_case and one_case + other_case not in COMPATIBLE):
-            may_be_unit = any(fact[:1] == QUANTITY and not is_moment(fact) for fact in before)
-            if may_be_unit or _SHOUTED.isdisjoint(one_case + other_case) or one_shown.lower() != other_shown.lower():
+        if key == other:
+            if one_case != other_case and one_case + other_case not in COMPATIBLE:
                 return False
+        elif (
+            _SHOUTED.isdisjoint(one_case + other_case)
+            or one_shown.lower() != other_shown.lower()
+            or any(fact[:1] == QUANTITY and not is_moment(fact) for fact in before)
+            or _may_be_sign(one_shown)
+            or _may_be_sign(other_shown)
+        ):
+            return False
         before = (key, other)
     return True
+
+
+def _may_be_sign(shown: str) -> bool:
+    """Whether a fact was written with capitals and small letters as signs of units are: `mW`, `kHz`."""
+    is_mixed = not (shown.isupper() or shown.islower() or shown.istitle())
+    return is_mixed and len(shown) <= _SIGN_LETTERS_MAX and shown.isalpha()
 
 
 def _case_differences(a: Claim, b: Claim) -> Iterator[str]:

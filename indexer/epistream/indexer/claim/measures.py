@@ -117,7 +117,7 @@ _UNIT_FORMS: Final = forms("""
     J: J, joule, joules
     kJ: kJ, kilojoule, kilojoules
     kcal: kcal, kilocalorie, kilocalories
-    mol: mol, mole, moles
+    mol: mol
     mmol: mmol, millimole, millimoles
     dB: dB, decibel, decibels
     bit: bit, bits
@@ -159,7 +159,14 @@ def _is_word(form: str, unit: str) -> bool:
 
 
 UNITS: Final = _UNIT_FORMS | {form.capitalize(): unit for form, unit in _UNIT_FORMS.items() if _is_word(form, unit)}
-"""Units after a number, and their symbols. Case counts, but not that of whole words: `mW`, `MW`; `Days`."""
+"""Units after a number, and their symbols. Case counts, but not that of whole words: `mW`, `MW`; `Litres`."""
+
+UNITS_IN_TITLES: Final = frozenset(
+    form
+    for form, unit in _UNIT_FORMS.items()
+    if unit in words("s min h day week month year mi ft") and _is_word(form, unit)
+)
+"""Units that are parts of names where they have a capital: `60 Minutes`, `8 Mile`."""
 
 CURRENCY_SIGNS: Final = words("$ € £ ¥ ₹")
 """Signs that stand before their number."""
@@ -186,3 +193,8 @@ MONTHS: Final = {
     for form in [name, name.upper(), name[:3], *([] if name in {"March", "May"} else [name.lower()])]
 } | {"Sept": 9}
 """The months and their numbers. `march` and `may` in small letters are other words."""
+
+WEEKDAYS: Final = words("""
+    Monday Tuesday Wednesday Thursday Friday Saturday Sunday Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun
+""")
+"""The days of the week."""

@@ -8,6 +8,8 @@ from epistream.indexer.claim.words import HAPPENED, PARTICIPLES, PLACE_PREPOSITI
 _CLAUSE_MARKS: Final = frozenset('.,"?()')
 _FACTS_MIN: Final = 4
 """`in 2010 X happened` has this many facts."""
+_BEFORE_YEAR: Final = ("in", "since")
+"""Behind other prepositions a number of four digits may be no year: `sold at 2000`."""
 _YEAR_DIGITS: Final = 4
 
 
@@ -19,6 +21,8 @@ def with_time_first(facts: Facts) -> Facts:
     """
     keys, shown, cases = facts
     if len(keys) < _FACTS_MIN or keys[-2] not in TIME_PREPOSITIONS or not is_moment(keys[-1]):
+        return facts
+    if keys[-1][0] == QUANTITY and keys[-2] not in _BEFORE_YEAR:
         return facts
     if not _ends_in_verb(keys[: _place_start(keys, cases, len(keys) - 2)]):
         return facts

@@ -23,7 +23,7 @@ from epistream.indexer.claim.measures import (
     TENS,
     UNITS,
 )
-from epistream.indexer.claim.words import FUNCTION_WORDS
+from epistream.indexer.claim.words import FUNCTION_WORDS, NUMBERED
 
 _NUMERAL: Final = re.compile(r"([-+]?)((?:\d+(?:[.,:/'_]\d+)*|\.\d+)(?:[eE][+-]?\d+)?)(\w*)", re.ASCII)
 _GROUPED: Final = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
@@ -35,6 +35,11 @@ _ISO_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _ORDINAL_SUFFIXES: Final = frozenset(["st", "nd", "rd", "th"])
 _HALF_OF_DAY: Final = {"am": 0, "a.m": 0, "AM": 0, "A.M": 0, "pm": 12, "p.m": 12, "PM": 12, "P.M": 12}
 _DASHES: Final = "-\N{EN DASH}\N{EM DASH}"
+_GROUP_DIGITS: Final = 3
+_MODEL_DIGITS_MIN: Final = 3
+"""Numbers of fewer digits are rarely those of models: `5s` are seconds, `747s` aircraft."""
+_WORD_MIN: Final = 3
+"""Units in small letters with fewer letters are signs, others may be words: `kg`, `bar`."""
 _DIGITS_MAX: Final = 18
 """Longer digit strings are identifiers; they are never computed with."""
 
@@ -75,7 +80,7 @@ def read_quantity(tokens: Sequence[str], at: int) -> Reading | None:
     if is_numeral(token):
         return _read_numeral(tokens, at)
     value, end = _spelled(tokens, at)
-    return None if end == at else _with_unit(tokens, str(value), end)
+    return None if end == at else _with_unit(tokens, str(value), end, at)
 
 
 def read_date(tokens: Sequence[str], at: int) -> Reading | None:
@@ -94,6 +99,8 @@ def read_date(tokens: Sequence[str], at: int) -> Reading | None:
     if month is None:
         return None
     end = _after_abbreviation(tokens, month_at)
+    if month_at == at + 2 and _token(tokens, end) == "'s":
+        return None  # `3 of June's`
     year, end = _year(tokens, end)
     return Reading(_date_key(year, month, token), end)
 
@@ -113,12 +120,12 @@ def _read_numeral(tokens: Sequence[str], at: int) -> Reading:
     if value is None or len(body) > _DIGITS_MAX:
         return Reading(QUANTITY + tokens[at], at + 1)
     if not suffix:
-        return _with_unit(tokens, sign + value, at + 1)
+        return _with_unit(tokens, sign + value, at + 1, at)
     if suffix in _ORDINAL_SUFFIXES and value.isdigit():
         return Reading(f"{QUANTITY}{sign}{value}.", at + 1)
-    is_decade = suffix == "s" and value.endswith("0")
-    if suffix not in UNITS or is_decade:
-        return Reading(QUANTITY + tokens[at], at + 1)
+    is_plural = suffix == "s" and (value.endswith("0") or len(value) >= _MODEL_DIGITS_MIN)  # `1980s`, `747s`
+    if suffix not in UNITS or suffix == "m" or is_plural or _is_part(tokens, at, suffix):
+        return Reading(QUANTITY + tokens[at], at + 1)  # `5m` may be metres, minutes, or millions
     unit, end = _rate(tokens, UNITS[suffix], at + 1)
     return Reading(f"{QUANTITY}{_trimmed(sign + value)} {unit}", end)
 
@@ -176,17 +183,45 @@ def _below_hundred(tokens: Sequence[str], at: int) -> tuple[int, int]:
     return CARDINALS[first], at + 1
 
 
-def _with_unit(tokens: Sequence[str], value: str, end: int) -> Reading:
-    """The number with the scale and the unit that follow it."""
-    scale = SCALES.get(_token(tokens, end))
-    if scale is not None:
-        value, end = _plain(Decimal(value) * scale), end + 1
+def _with_unit(tokens: Sequence[str], value: str, end: int, at: int) -> Reading:
+    """The number at `at` with the scale and the unit that follow it."""
+    value, end = _scaled(tokens, value, end)
     unit_at = end + 1 if _token(tokens, end) == "-" else end
     found = _unit(tokens, unit_at)
     if found is None:
         return Reading(QUANTITY + value, end)
+    if not _is_version(tokens, at, tokens[unit_at]):
+        value = _trimmed(value)
     unit, end = _rate(tokens, *found)
-    return Reading(f"{QUANTITY}{_trimmed(value)} {unit}", end)
+    return Reading(f"{QUANTITY}{value} {unit}", end)
+
+
+def _scaled(tokens: Sequence[str], value: str, end: int) -> tuple[str, int]:
+    """The value with the scale that follows. `1.500 million` stays, as `1.500` does."""
+    word = _token(tokens, end)
+    if word not in SCALES:
+        return value, end
+    if _trimmed(value) == value and "." in value and len(value.partition(".")[2]) == _GROUP_DIGITS:
+        return f"{value} {word}", end + 1
+    return _plain(Decimal(value) * SCALES[word]), end + 1
+
+
+def _is_version(tokens: Sequence[str], at: int, unit: str) -> bool:
+    """Whether the number at `at` may be that of a version or a section: `Python 3.10 bytes`, `section 5.20 L`.
+
+    Behind a name it is none if the unit is surely a sign: `Aspirin 5.0 mg`.
+    """
+    before = _token(tokens, at - 1) if at else ""
+    is_name = before[:1].isupper() and before.lower() not in FUNCTION_WORDS
+    is_word = unit.isalpha() and unit.islower() and len(unit) >= _WORD_MIN
+    return before.lower() in NUMBERED or (is_name and is_word)
+
+
+def _is_part(tokens: Sequence[str], at: int, suffix: str) -> bool:
+    """Whether the letter behind the number at `at` may be that of a part and no unit: `Rule 4.10A`, `Section 3h`."""
+    before = _token(tokens, at - 1) if at else ""
+    is_name = before[:1].isupper() and before.lower() not in FUNCTION_WORDS
+    return len(suffix) == 1 and (before.lower() in NUMBERED or (is_name and suffix.isupper()))
 
 
 def _unit(tokens: Sequence[str], at: int) -> tuple[str, int] | None:
@@ -215,9 +250,7 @@ def _money(tokens: Sequence[str], at: int) -> Reading | None:
     if match is None or value is None or match[1] or match[3] or len(value) > _DIGITS_MAX:
         return None
     end = at + 2
-    scale = SCALES.get(_token(tokens, end))
-    if scale is not None:
-        value, end = _plain(Decimal(value) * scale), end + 1
+    value, end = _scaled(tokens, value, end)
     unit, end = _rate(tokens, UNITS[tokens[at]], end)
     return Reading(f"{QUANTITY}{_trimmed(value)} {unit}", end)
 
@@ -254,8 +287,10 @@ def _month_first(tokens: Sequence[str], at: int) -> Reading | None:
     end = _after_abbreviation(tokens, at)
     day = _token(tokens, end)
     if _DAY.fullmatch(day) and _is_free(tokens, end + 1):
-        year, end = _year(tokens, end + 1)
-        return Reading(_date_key(year, month, day), end)
+        year, year_end = _year(tokens, end + 1)
+        if not year and _is_noun(_token(tokens, end + 1)):
+            return None  # `By June 30 men had left`
+        return Reading(_date_key(year, month, day), year_end)
     year, end = _year(tokens, end + 1 if day == "of" else end)
     return Reading(_date_key(year, month, ""), end) if year else None
 
@@ -278,10 +313,14 @@ def _year(tokens: Sequence[str], at: int) -> tuple[str, int]:
     """
     year_at = at + 1 if _token(tokens, at) == "," else at
     year, follows = _token(tokens, year_at), _token(tokens, year_at + 1)
-    is_count = follows.islower() and follows.isalpha() and follows not in FUNCTION_WORDS
-    if _YEAR.fullmatch(year) and _is_free(tokens, year_at + 1) and not is_count:
+    if _YEAR.fullmatch(year) and _is_free(tokens, year_at + 1) and not _is_noun(follows):
         return year, year_at + 1
     return "", at
+
+
+def _is_noun(token: str) -> bool:
+    """Whether a token may be the noun of what a number before it counts."""
+    return token.islower() and token.isalpha() and token not in FUNCTION_WORDS
 
 
 def _date_key(year: str, month: int, day: str) -> str:

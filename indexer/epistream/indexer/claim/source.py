@@ -3,17 +3,19 @@
     total = foo( a,b )  # both
     ⏎  total  =  foo  (  a  ,  b  )  # both
 
-The beginning of a line is a fact (its indentation), and so is each comment: it may be a claim. Blank lines and the ends
-of lines are not. Spaces inside a line are left out where they are form: around a comma, inside brackets, and around an
-operator that has one on both sides, in a line that is an expression of a language like Python, C or JSON. They stay
-where a shell, Lisp or a table would read something else: `rm -rf / tmp` is not `rm -rf /tmp`, nor `cp {a, b} c`
-`cp {a,b} c`, nor `(f a-b)` `(f a - b)`; and where they stay, two are not one and a tab is no space, for it may be a
-text without quotes: a here-document, a scalar of YAML.
+The beginning of a line is a fact (its indentation), and so is each comment: it may be a claim. The ends of lines are
+not, nor are blank lines, unless they may be in a text: a here-document, a scalar of YAML, a string of several lines,
+the body of an HTTP message. Spaces inside a line are left out where they are form: around a comma, inside brackets, and
+around an operator that has one on both sides, in a line that is an expression of a language like Python, C or JSON.
+They stay where a shell, Lisp or a table would read something else: `rm -rf / tmp` is not `rm -rf /tmp`, nor
+`cp {a, b} c` `cp {a,b} c`, nor `(f a-b)` `(f a - b)`; and where they stay, two are not one and a tab is no space, for
+it may be a text without quotes: a here-document, a scalar of YAML.
 """
 
 import re
 import unicodedata
 from itertools import pairwise
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from epistream.indexer.claim.facts import ANY, LINE, Facts
@@ -21,21 +23,22 @@ from epistream.indexer.claim.words import words
 
 _TOKEN: Final = re.compile(
     r"""
-      (?P<line>\n[ \t\n]*)
+      (?P<word>\d+ (?: \.\d+ )? [eE][+-]\d+ | \w+ (?: \.\d+ )?)
     | (?P<space>[ \t\f\v]+)
+    | (?P<line>\n[ \t\n]*)
     | (?P<comment>\#[^\n]*)
     | (?P<text>
           "{3} (?: [\s\S]*?"{3} | [\s\S]* )                    # one that is not closed takes the rest
         | '{3} (?: [\s\S]*?'{3} | [\s\S]* )
         | " (?: [^"\\\n] | \\. )* "? | ' (?: [^'\\\n] | \\. )* '? | ` [^`]* `?
-        | (?: (?<=[=(,:]) | (?<=[=(,:]\ ) ) / (?![/*\s]) (?: [^/\\\n] | \\. )+ /   # a pattern, and no division
+        | / (?: (?<=[=(,:!\[?&|]/) | (?<=[=(,:!\[?&|]\ /) | (?<=return\ /) )
+          (?![/*\s]) (?: [^/\\\n] | \\. )+ /                 # a pattern, and no division
       )
-    | (?P<word>\w+ (?: \.\d+ )?)
     | (?P<comma>[,;])
     | (?P<open>[(\[{])
     | (?P<close>[)\]}])
     | (?P<operator>
-          \*\*=? | //=? | /\* | \*/ | \?[.?] | >>=? | <<=? | [-+*/%&|^@=<>!:]= | -> | => | && | \|\| | \+\+ | --
+          \*\*=? | //=? | /\* | \*/ | \?[.?] | >>=? | <<=? | <- | [-+*/%&|^@=<>!:]= | -> | => | && | \|\| | \+\+ | --
         | :: | \.{2,3}
         | [^\n]
       )
@@ -44,15 +47,21 @@ _TOKEN: Final = re.compile(
 )
 _EXPRESSION: Final = re.compile(r"[=(\[{]")
 _STATEMENTS: Final = frozenset(["assert", "elif", "from", "import", "raise", "return", "yield"])
-_SHELL: Final = re.compile(r"[$`|]|\d>")
+_OTHER: Final = re.compile(r"[$`|]|\d>|</|calc\(")
+"""What only lines of a shell, of HTML and of CSS have, where spaces count."""
 _SHELL_WORDS: Final = frozenset(["done", "esac", "fi", "then"])
-_CONDITIONS: Final = frozenset(["elif", "if", "until", "while"])
+_BEFORE_TEST: Final = frozenset(["!", "&&", ";", "[", "do", "elif", "if", "until", "while"])
+"""What may stand before the test of a shell: `if [ a = b ]`, `! [[ a = b ]]`."""
+_BLOCKS: Final = frozenset(["else", "except", "finally", "try"])
+_SCALAR: Final = re.compile(r"[:-][ \t]+(?:[!&]\S+[ \t]+)?[|>][-+\d]*[ \t]*(?:#[^\n]*)?\n")
+"""The line before a text in YAML."""
 _KEYWORDS: Final = words("""
     and as assert async await bool char class const def del double elif else enum except extends final float fn for
     from func function global if implements import in int is lambda let long match mut new nonlocal not of or private
     protected pub public raise return static string struct throw try typeof unsigned var void while with yield
 """)
 """Words that may have another word beside them in an expression or a statement, of one language or another."""
+_QUOTES: Final = frozenset("\"'")
 _ENDS_OPERAND: Final = frozenset(["word", "text", "close"])
 _BEGINS_OPERAND: Final = frozenset(["word", "text", "open"])
 
@@ -63,10 +72,8 @@ class _Token(NamedTuple):
     space: str
     """The white space before it."""
 
-    @property
-    def is_spaced(self) -> bool:
-        """Whether white space stands before it."""
-        return bool(self.space)
+
+_text = attrgetter("text")
 
 
 def read_source(code: str) -> Facts:
@@ -74,9 +81,11 @@ def read_source(code: str) -> Facts:
     code = unicodedata.normalize("NFC", code).replace("\r\n", "\n").replace("\r", "\n")
     keys: list[str] = []
     shown: list[str] = []
-    for line in _lines("\n" + code):
+    lines, is_open = _lines("\n" + code)
+    has_text = is_open or _has_text(code)
+    for line in lines:
         indentation, *tokens = line
-        keys.append(LINE + indentation.text)
+        keys.append(LINE + (indentation.space if has_text else "") + indentation.text)
         keys += _line_keys(tokens)
         shown.append(LINE)
         shown += [token.text for token in tokens]
@@ -85,28 +94,40 @@ def read_source(code: str) -> Facts:
 
 def has_free_spaces(code: str) -> bool:
     """Whether a piece of code is one line in which spaces are form."""
-    lines = _lines("\n" + code)
+    lines, _ = _lines("\n" + code)
     return len(lines) == 1 and _is_expression(lines[0][1:])
 
 
-def _lines(code: str) -> list[list[_Token]]:
-    """The tokens of each line that has any; the first is its indentation."""
+def _lines(code: str) -> tuple[list[list[_Token]], bool]:
+    """The tokens of each line that has any, and whether a string was open where its line ends.
+
+    The first of each line is its indentation, and the space of that the blank lines before it.
+    """
     lines: list[list[_Token]] = []
-    space = ""
+    space, is_open = "", False
     for match in _TOKEN.finditer(code):
         kind, text = match.lastgroup or "", match[0]
         if kind == "line":
-            lines.append([_Token(kind, text.rpartition("\n")[2], "")])
+            lines.append([_Token(kind, text.rpartition("\n")[2], "\n" * (text.count("\n") - 1) if lines else "")])
         elif kind != "space":
             lines[-1].append(_Token(kind, text.rstrip() if kind == "comment" else text, space))
+            if kind == "text":
+                is_open = is_open or (text[0] in _QUOTES and (len(text) == 1 or text[-1] != text[0]))
         space = text if kind == "space" else ""
-    return [line for line in lines if len(line) > 1]
+    return [line for line in lines if len(line) > 1], is_open
+
+
+def _has_text(code: str) -> bool:
+    """Whether there may be a here-document, a scalar of YAML, or the body of an HTTP message."""
+    return "<<" in code or "HTTP/" in code.partition("\n")[0] or _SCALAR.search(code) is not None
 
 
 def _line_keys(tokens: list[_Token]) -> list[str]:
     """The tokens of a line, each with a space before it where one stands and counts."""
     is_expression = _is_expression(tokens)
     is_loose = [_is_loose(tokens, at, is_expression=is_expression) for at in range(len(tokens))]
+    if is_expression and "=" in map(_text, tokens):
+        _tighten(tokens, is_loose)
     keys = []
     for at, token in enumerate(tokens):
         before = tokens[at - 1]
@@ -117,28 +138,57 @@ def _line_keys(tokens: list[_Token]) -> list[str]:
     return keys
 
 
+def _tighten(tokens: list[_Token], is_loose: list[bool]) -> None:
+    """Have the spaces at a comma count where it stands in no brackets behind `=` without spaces: `HOSTS=a, b`."""
+    depth, is_assigned = 0, False
+    for at, token in enumerate(tokens):
+        depth += (token.kind == "open") - (token.kind == "close")
+        if depth == 0 and token.text == "," and is_assigned:
+            is_loose[at] = False
+        is_assigned = is_assigned or (depth == 0 and token.text == "=" and not token.space)
+
+
 def _is_expression(tokens: list[_Token]) -> bool:
     """Whether a line is an expression or a statement of a language in which spaces are form.
 
     The words of a command, of Lisp and of a table stand side by side; those of an expression do not.
     """
-    text = "".join(token.text for token in tokens)
-    if not (_EXPRESSION.search(text) or tokens[0].text in _STATEMENTS or tokens[-1].text == ":"):
+    text, first = "".join(map(_text, tokens)), tokens[0]
+    if not (_EXPRESSION.search(text) or first.text in _STATEMENTS or tokens[-1].text == ":"):
         return False
-    if _SHELL.search(text) or any(token.text in _SHELL_WORDS for token in tokens):
+    if _OTHER.search(text) or not _SHELL_WORDS.isdisjoint(map(_text, tokens)):
         return False
-    opening = tokens[1:3] if tokens[0].text in _CONDITIONS else tokens[:2]
-    if len(opening) > 1 and opening[0].text == "[" and opening[1].is_spaced:
-        return False  # `if [ a = b ]`
+    if (
+        first.text == "<"
+        or ("[" in text and _is_test(tokens))
+        or (first.kind in ("word", "operator") and _is_entry(tokens))
+    ):
+        return False
     is_block = tokens[-1].text == "{"  # `class A {`
     return not any(_are_apart(one, other) for one, other in pairwise(tokens[:-1] if is_block else tokens))
+
+
+def _is_test(tokens: list[_Token]) -> bool:
+    """Whether a line has a test of a shell: `if [ a = b ]`, `[[ a = b ]]`."""
+    brackets = [at for at, text in enumerate(map(_text, tokens[:-1])) if text == "["]
+    return any(tokens[at + 1].space and (at == 0 or tokens[at - 1].text in _BEFORE_TEST) for at in brackets)
+
+
+def _is_entry(tokens: list[_Token]) -> bool:
+    """Whether a line is one of YAML or of CSS, where what stands behind the colon may be a text: `title: foo(a, b)`."""
+    at = 1 if tokens[0].text == "-" else 0
+    while at + 3 < len(tokens) and tokens[at + 1].text == "-":  # `font-size`
+        at += 2
+    if at + 2 >= len(tokens) or tokens[at + 1].text != ":":
+        return False
+    return tokens[at].text.isidentifier() and tokens[at].text not in _BLOCKS
 
 
 def _are_apart(one: _Token, other: _Token) -> bool:
     """Whether two tokens stand beside each other as in no expression: `IFS=, read`, `echo a`, `cp {a,b}`."""
     if one.text == "=" and other.kind == "comma":
         return True
-    are_operands = one.kind in _ENDS_OPERAND and other.kind in _BEGINS_OPERAND and other.is_spaced
+    are_operands = one.kind in _ENDS_OPERAND and other.space != "" and other.kind in _BEGINS_OPERAND
     is_body = one.kind == "close" and other.text == "{"  # `f() { }`
     return are_operands and not is_body and _KEYWORDS.isdisjoint([one.text, other.text])
 
@@ -147,9 +197,9 @@ def _is_loose(tokens: list[_Token], at: int, *, is_expression: bool) -> bool:
     """Whether the spaces on both sides of a token are form."""
     token = tokens[at]
     if token.text == ":" and at and tokens[at - 1].kind == "text":
-        return True  # `"key": value`
+        return is_expression or at == 1  # `"key": value`
     if token.kind == "comma":
         return is_expression
     if token.kind != "operator" or token.text == "." or not is_expression or at + 1 == len(tokens):
         return False
-    return token.is_spaced == tokens[at + 1].is_spaced
+    return bool(token.space) == bool(tokens[at + 1].space)

@@ -55,14 +55,11 @@ SYNONYMS: Final = forms("""
     couches: sofas
     father: dad, daddy
     forbidden: prohibited
-    forward: forwards
     huge: enormous
     information: info
-    laboratory: lab
-    laboratories: labs
     mathematics: maths, math
     maximum: max
-    mother: mom, mum, mommy, mummy
+    mother: mom, mommy
     on: upon
     perhaps: maybe
     photograph: photo
@@ -91,8 +88,8 @@ PHRASES: Final = _phrases("""
     equals: is equal to
     although: even though
     lots of: a lot of
-    must: has to, have to
     near: close to
+    must: has to, have to
     not able to: unable to
     each other: one another
     regardless of: irrespective of
@@ -102,9 +99,9 @@ PHRASES: Final = _phrases("""
 
 BOUNDS: Final = _phrases("""
     >: more than, greater than
-    >=: at least, not less than, not fewer than, a minimum of
+    >=: at least, not less than, not fewer than
     <: less than, fewer than
-    <=: at most, no more than, not more than, a maximum of
+    <=: at most, no more than, not more than
 """)
 """Phrases that are bounds, but only before a number."""
 
@@ -217,6 +214,17 @@ EQUAL: Final = {**SPELLINGS, **SYNONYMS}
 SPELLED: Final = words("spell spelled spelling spellings spells spelt")
 """Words that say that the text is about how words are written."""
 
+LITERAL: Final = words("label labels literal password passwords string strings type")
+"""Words that say that what stands in quotation marks is meant as it is written."""
+
+OBJECTS_BEFORE: Final = words("""
+    all anything everything little lot more much nothing something that things what whatever which
+""")
+"""What may be had and stand before `has to`: `all he has to say`."""
+
+PRONOUNS: Final = words("he her hers him his she they them their")
+"""Pronouns that name somebody where they have a capital inside a sentence."""
+
 DOTTED: Final = {"e.g": "e.g.", "i.e": "i.e.", "a.k.a": "aka", "a.s.a.p": "asap"}
 """Abbreviations in small letters, without their last full stop."""
 
@@ -249,9 +257,10 @@ HAS_BEFORE: Final = words("been got had")
 """Words before which it is `has`."""
 
 PARTICIPLES: Final = words("""
-    become been begun born bought brought built caught come cut done drawn felt found fought given gone got
-    grown had heard held hit kept known laid led left lent lost made meant met paid put read run said seen sent
-    set shown shut sold spent spread stood taken taught told thought thrown understood worn won written
+    become been begun born bought brought built caught come cost cut done drawn drunk felt flown found fought given
+    gone got grown had heard held hit hurt kept known laid led left lent lost made meant met paid put read run said
+    seen sent set shot shown shut sold spent split spread stood struck sung sunk taken taught told thought thrown
+    understood worn won written
 """)
 """Participles that do not end in -ed or -en; after `it's` they leave open whether it is `is` or `has`."""
 
@@ -293,12 +302,18 @@ OTHER_LANGUAGES: Final = words("""
 """Common words of European languages in which a comma begins the fraction of a number, and that English has not."""
 
 ENGLISH: Final = (FUNCTION_WORDS | words("$ £")) - words("""
-    a all also am an as at by for had have he her him in is it me no of on over so to under was we
+    a all also am an are as at but by can do for had has have he her him his in is it just me must my no not of on
+    once or our out over so to under was we will
 """)
 """What only a text in English has; the words left out are words of other languages, too."""
 
+NUMBERED: Final = words("""
+    appendix article chapter clause figure item paragraph part release rule section table version
+""")
+"""What has a number in which zeros at the end count."""
+
 COMMON_NOUNS: Final = words("""
-    agreement airport annex appendix article buyer clause commission committee contractor customer department
+    agreement airport annex appendix article buyer clause committee contractor customer department
     director district embassy employee employer figure government hospital institute internet landlord lessee
     lessor licensee licensor literature ministry museum parliament patient president professor province region
     seller senate supplier tenant theology university user monday tuesday wednesday thursday friday saturday
@@ -350,30 +365,55 @@ THE_STAYS_AFTER: Final = words("all both half most out")
 """Words that mean something else before `the`: `all men` and `all the men`."""
 
 IRREGULAR_PLURALS: Final = words("""
-    alumni bacteria cacti cattle children criteria data dice feet fish fungi geese lice media men mice nuclei oxen
-    people phenomena police poultry sheep stimuli strata teeth vertebrae women
+    aircraft algae alumni antennae bacteria cacti cattle children criteria data deer dice feet fish foci formulae fungi
+    geese genera larvae lice media men mice nebulae nuclei offspring oxen people phenomena police poultry radii sheep
+    spectra staff stimuli strata teeth vertebrae women
 """)
-"""Plurals that do not end in -s, or in -us and -is as some singulars do: `the children` are certain ones."""
+"""Plurals that do not end in -s: `the children` are certain ones."""
+
+SINGULARS_IN_S: Final = words("""
+    analysis apparatus axis basis bonus bus campus canvas census chaos chorus consensus corpus crisis diabetes diagnosis
+    emphasis focus gas genesis genius genus hypothesis iris lens minus news nexus nucleus oasis opus paralysis plus
+    radius seas series species status stimulus surplus synopsis synthesis tennis thesis virus
+""")
+"""Words in -s that are no plurals, or plurals with the same form, beside those in -ss."""
+
+THE_STAYS_WITHOUT_PLURAL: Final = words("""
+    air beauty bed beef beer blood bread butter cheese church class coal coffee college copper cotton court death dust
+    energy faith fire flour fuel gas glass gold grass ground heat home honey hospital ice iron jail justice labor labour
+    land law life light love man meat milk money music nature office oil ore paper peace power prison rain rice salt
+    sand school sea silver smoke snow soil space steam steel sugar tea time town trade truth university war water way
+    wine wood wool work
+""")
+"""Nouns that stand without an article, too, and then mean something else: `the water` is a certain one, and who is in
+`the office` need not be in `office`."""
+
+TIME_NOUNS: Final = words("ages centuries days decades eras hours minutes months seconds times weeks years")
+"""Plurals that `the` before an adjective does not tell from others: `since the ancient times`."""
 
 OF_PREPOSITIONS: Final = words("at by for from in on to under with")
 """Words that begin a preposition which ends with `of`, and which `the` makes another: `in charge of`, `in the charge
 of`."""
 
 COMMA_IS_FREE_BEFORE: Final = words("""
-    a also although an and but each either had has he her his i is it its neither nor or our she the their there
-    these they this those was we were yet you your
+    a also although an and but each either he her his i it its neither nor or our she the their there these they
+    this those we yet you your
 """)
 """Words before which a comma changes nothing. Between two other words it may make two things of one: `steel, pipes` and
 `steel pipes`; and one before `which` and `who` says that all are meant."""
 
 DENIALS: Final = NEGATIONS | words("""
-    ain't avoid avoids denied denies deny doubt doubts fail failed fails few lack lacked lacks little only rarely refuse
-    refused refuses seldom
+    ain't avoid avoids denied denies deny doubt doubts fail failed fails false few forbade forbid forbidden forbids
+    impossible lack lacked lacks little only prevent prevented prevents prohibit prohibited prohibits rarely refuse
+    refused refuses seldom stop stopped stops unable unlikely wrong
 """)
 """Words behind which a comma may say what is denied: `never mix it, and rest`, `never mix it and rest`."""
 
+OBJECTS: Final = words("her him me them us you")
+"""Pronouns that an apposition may stand behind."""
+
 COMMA_IS_FREE_BEFORE_PHRASE: Final = words("""
-    as at because before by during for from if in into of on since so to under until when while with without
+    as at because before by during for from in into of on since so to under until when while with without
 """)
 """Words before which a comma changes nothing, unless something is denied: `he did not go, because it rained`."""
 
