@@ -152,6 +152,7 @@ def beside(service: RunningService) -> dict[str, psutil.Process]:
         pytest.param(60, "poller", marks=pytest.mark.robustness),
     ],
 )
+@pytest.mark.timeout(900)
 def test_processes_that_stood_still_past_every_timeout_go_on_and_do_nothing_twice(
     running: Running, seconds: float, which: str
 ) -> None:

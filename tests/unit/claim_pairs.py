@@ -545,6 +545,7 @@ PARAPHRASES: Final = _pairs(
     # Sentence marks, white space, capitals
     ("The daily limit is 5 mg.", "the  daily limit is 5 mg"),
     ("THE PUMP MUST NOT RUN DRY.", "The pump must not run dry."),
+    ("Oslo harbour can load 1,200 containers at night.", "Oslo harbour can load 1200 containers at night."),
     ("IN 1984 THE COUNCIL OF MCLEAN GAVE IT TO US.", "In 1984 the council of McLean gave it to us."),
     ("HE LEFT THE FIRST INTERNATIONAL FOR THE HAGUE.", "He left the First International for The Hague."),
     ("She wrote The Dispossessed in Portland.", "She wrote the Dispossessed in Portland."),

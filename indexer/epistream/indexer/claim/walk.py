@@ -1,6 +1,7 @@
 """The state of a reader of prose: the tokens of a text, the facts read so far, and where the next word stands."""
 
 from bisect import bisect
+from collections.abc import Iterable
 from typing import Final
 
 from epistream.indexer.claim import words
@@ -118,12 +119,22 @@ class Walk:
                 token.lower() in words.OTHER_LANGUAGES or (token[0] > _LATIN_END and token[0].isalpha())
                 for token in self.tokens
             )
-            self._has_decimal_commas = others >= sum(token.lower() in words.ENGLISH for token in self.tokens)
+            self._has_decimal_commas = others >= _english(token.lower() for token in self.tokens)
         return self._has_decimal_commas
 
     def is_unclear(self, numeral: str) -> bool:
         """Whether a number may be two and a half or 2500: `2,500` is, `2,500,000` and `2,500.5` are not."""
         return numeral.count(",") == 1 and "." not in numeral and self._may_be_decimal()
+
+
+def _english(lowered: Iterable[str]) -> int:
+    """How many words say that a text is in English; of those that other languages have, too, two different ones do."""
+    sure, shared = 0, set[str]()
+    for word in lowered:
+        sure += word in words.ENGLISH
+        if word in words.SHARED:
+            shared.add(word)
+    return sure + len(shared) // 2
 
 
 def _is_foreign(tokens: list[str]) -> bool:

@@ -301,11 +301,14 @@ OTHER_LANGUAGES: Final = words("""
 """)
 """Common words of European languages in which a comma begins the fraction of a number, and that English has not."""
 
-ENGLISH: Final = (FUNCTION_WORDS | words("$ £")) - words("""
+SHARED: Final = words("""
     a all also am an are as at but by can do for had has have he her him his in is it just me must my no not of on
     once or our out over so to under was we will
 """)
-"""What only a text in English has; the words left out are words of other languages, too."""
+"""Words of English that are words of other languages, too: one alone says nothing, two different ones do."""
+
+ENGLISH: Final = (FUNCTION_WORDS | words("$ £")) - SHARED
+"""What only a text in English has."""
 
 NUMBERED: Final = words("""
     appendix article chapter clause figure item paragraph part release rule section table version
