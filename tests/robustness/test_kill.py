@@ -136,8 +136,9 @@ def _push_the_others_change(history: History) -> None:
 
 def _push_the_others_change_too(history: History) -> None:
     few, many = _few_and_many(history)
-    changes = _pushed(few)
-    changes.append(next(c for stream in many.streams for c in stream.changes if c.revision == changes[-1].revision + 1))
+    last = [stream.changes for stream in few.streams if stream.changes][-1]
+    following = last[-1].revision + 1
+    last.append(next(c for stream in many.streams for c in stream.changes if c.revision == following))
 
 
 def _take_a_revision_from_the_others_count(history: History) -> None:

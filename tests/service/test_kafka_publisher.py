@@ -176,7 +176,10 @@ def test_a_record_without_key_or_header_value_is_a_dead_letter_like_any_other(ka
 
 
 @pytest.mark.slow
-def test_commits_go_on_while_kafka_is_away_and_all_is_told_later(own_kafka: LocalKafka, folder: Path) -> None:
+def test_commits_go_on_while_kafka_is_away_and_all_is_told_later(
+    own_kafka: LocalKafka, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(eager_publisher.PATIENCE_VARIABLE, "3")
     kafka = Kafka(own_kafka.bootstrap)
     namespace, topic = make_namespace(folder), topic_with_dead_letters(kafka)
     with taking(folder, kafka.bootstrap, topic, publish=True) as process:
@@ -220,8 +223,9 @@ def test_missing_topics_are_said_and_waited_for(
 
 @pytest.mark.slow
 def test_topics_that_are_deleted_are_made_again_and_hold_nothing_up_for_ever(
-    own_kafka: LocalKafka, folder: Path
+    own_kafka: LocalKafka, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(eager_publisher.PATIENCE_VARIABLE, "3")
     kafka = Kafka(own_kafka.bootstrap)
     namespace, topic = make_namespace(folder), kafka.new_topic()
     with taking(folder, kafka.bootstrap, topic, publish=True, make_topics=True) as process:

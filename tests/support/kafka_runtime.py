@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import signal
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from unittest import mock
 from epistream.services.kafka import local
 from epistream.services.kafka.jars import default_cache
 from epistream.services.kafka.local import KafkaRuntime, LocalKafka, Variant, find_runtime
-from epistream.wire.errors import EpistreamError
+from epistream.wire.errors import EpistreamError, Unavailable
 
 JAVA_OPTIONS: Final = "JDK_JAVA_OPTIONS"
 """Options of every Java that this process and its children start."""
@@ -55,14 +56,21 @@ def laid_out(runtime: KafkaRuntime, folder: Path) -> Path:
 
 
 def lay_out(runtime: KafkaRuntime, file: Path) -> None:
-    """Writes the file, by a Kafka that is started and stopped for it. Raises EpistreamError if it cannot be started."""
+    """Writes the file, by a Kafka that is started and stopped for it.
+
+    Raises:
+        EpistreamError: Kafka cannot be started, or did not end by itself, so that the file may be cut off.
+    """
     variant = Variant(jvm_options=(f"-XX:ArchiveClassesAtExit={file}",))
     with (
         mock.patch.object(local, "_STOP_SECONDS", 120.0),
         tempfile.TemporaryDirectory() as folder,
-        LocalKafka(Path(folder), runtime=runtime, variant=variant),
+        LocalKafka(Path(folder), runtime=runtime, variant=variant) as kafka,
     ):
-        pass
+        java = kafka._started()
+        kafka.stop()
+        if java.exit_code == -signal.SIGKILL:
+            raise Unavailable("Kafka did not end in time, so its classes are not laid out")
 
 
 def _sha256(file: Path) -> str:

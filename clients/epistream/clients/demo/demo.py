@@ -288,6 +288,8 @@ def own_command() -> str:
     found = shutil.which("epistream")
     if path.name != "epistream" or (found and Path(found).absolute() == path):
         return "epistream"
+    if path.parent == Path.cwd():
+        return f"./{path.name}"
     return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 

@@ -62,8 +62,8 @@ _SPECIAL: Final = frozenset(
 
 _BEHIND_AN: Final = frozenset("aeiouhyAEIOUFHLMNRSXYáàâäåæéèêëíìîïóòôöøúùûüÁÉÍÓÖØÚ18\"'")
 """What a word begins with that `an` may stand before."""
-_OPENING: Final = frozenset("([{")
-_CLOSING: Final = frozenset(")]}")
+_PAIR_OPENS: Final = frozenset("([{")
+_PAIR_CLOSES: Final = frozenset(")]}")
 _RANGE_MIN: Final = 2
 _PREFERRING: Final = (["prefer"], ["prefers"], ["preferred"])
 """What takes `to` with it: `they prefer 5 to 10 mg`."""
@@ -119,7 +119,7 @@ class _Reader(Walk):
                 self._special(piece)
             elif self.place != INSIDE:
                 self.add(piece, self.lower)
-            else:  # most words: as `_add`, without the call
+            else:  # most words: as `add`, without the call
                 self.keys.append(piece)
                 self.shown.append(piece)
                 self.cases.append(self.lower)
@@ -193,6 +193,8 @@ class _Reader(Walk):
             noun = token.lower()
             if noun in words.IRREGULAR_PLURALS or noun in words.THE_STAYS_WITHOUT_PLURAL:
                 return True
+            if is_numeral(noun):
+                continue
             if noun in words.FUNCTION_WORDS or not noun.isalpha():
                 return False
             is_plural = noun[-1] == "s" and noun[-2:] != "ss" and noun not in words.SINGULARS_IN_S
@@ -403,8 +405,8 @@ class _Reader(Walk):
 
     def _is_pair(self, numeral: str) -> bool:
         """Whether brackets make two of a number with a comma: `{1,200}`, `(1,200)`."""
-        is_opened = "," in numeral and self.at > 0 and self.tokens[self.at - 1] in _OPENING
-        return is_opened and self.next() in _CLOSING
+        is_opened = "," in numeral and self.at > 0 and self.tokens[self.at - 1] in _PAIR_OPENS
+        return is_opened and self.next() in _PAIR_CLOSES
 
     def _is_range(self, end: str) -> bool:
         """Whether the number before `to` is one that a range to `end` begins with."""

@@ -28,9 +28,9 @@ _FOLDED: Final = {
 would fold besides: `m²` stays apart from `m2` wherever it is no unit."""
 _FOLDS: Final = re.compile(f"[{''.join(_FOLDED)}]")
 _THIN_GROUP: Final = re.compile(r"(?<![\d.,])\d{1,3}(?:[\u00a0\u2009\u202f]\d{3})+(?!\d)")
+"""The space in `10 000`, where it is one that does not break. A comma there may begin a fraction, where it stands."""
 _THIN_SPACE: Final = re.compile(r"[\u00a0\u2009\u202f]")
 _FRACTION: Final = re.compile(r"[½¼¾](?=\d)")
-"""The space in `10 000`, where it is one that does not break. A comma there may begin a fraction, where it stands."""
 _SIGN: Final = re.compile(r"(?!(?<=\d)\u2212\d|(?<=\s)\u2212\s)\u2212")
 """A minus sign that a hyphen may stand for: not between digits, where that says `to`, nor between spaces, where it is a
 dash."""

@@ -128,13 +128,13 @@ class Walk:
 
 
 def _english(lowered: Iterable[str]) -> int:
-    """How many words say that a text is in English; of those that other languages have, too, two different ones do."""
+    """How many words say that a text is in English; those that other languages have, too, together as much as one."""
     sure, shared = 0, set[str]()
     for word in lowered:
         sure += word in words.ENGLISH
         if word in words.SHARED:
             shared.add(word)
-    return sure + len(shared) // 2
+    return sure + (len(shared) > 1 and not any(shared <= others for others in words.OTHERS_SHARE))
 
 
 def _is_foreign(tokens: list[str]) -> bool:

@@ -15,6 +15,11 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+def _also_first(table: frozenset[str]) -> frozenset[str]:
+    """The same, also as they begin a sentence."""
+    return table | {word.capitalize() for word in table}
+
+
 def forms(lines: str) -> dict[str, str]:
     """Each line is `canonical: other, other`; the result maps each other form to the canonical one."""
     pairs = (line.split(":") for line in lines.split("\n") if line.strip())
@@ -22,7 +27,7 @@ def forms(lines: str) -> dict[str, str]:
 
 
 def _phrases(lines: str) -> dict[str, dict[tuple[str, ...], str]]:
-    """As `_forms`, for forms of several words, found by their first word; the longest first."""
+    """As `forms`, for forms of several words, found by their first word; the longest first."""
     found: dict[str, dict[tuple[str, ...], str]] = {}
     for form, canonical in sorted(forms(lines).items(), key=lambda item: -len(item[0].split())):
         first, *rest = form.split()
@@ -211,10 +216,10 @@ SPELLINGS: Final = {
 EQUAL: Final = {**SPELLINGS, **SYNONYMS}
 """Every word that has another form, and that form."""
 
-SPELLED: Final = words("spell spelled spelling spellings spells spelt")
+SPELLED: Final = _also_first(words("spell spelled spelling spellings spells spelt"))
 """Words that say that the text is about how words are written."""
 
-LITERAL: Final = words("label labels literal password passwords string strings type")
+LITERAL: Final = _also_first(words("label labels literal password passwords string strings type"))
 """Words that say that what stands in quotation marks is meant as it is written."""
 
 OBJECTS_BEFORE: Final = words("""
@@ -305,7 +310,27 @@ SHARED: Final = words("""
     a all also am an are as at but by can do for had has have he her him his in is it just me must my no not of on
     once or our out over so to under was we will
 """)
-"""Words of English that are words of other languages, too: one alone says nothing, two different ones do."""
+"""Words of English that are words of other languages, too: two of them say that a text is in English if it cannot be in
+one of OTHERS_SHARE."""
+
+OTHERS_SHARE: Final = tuple(
+    map(
+        words,
+        (
+            "all also am an her in so under will",  # German
+            "at had her in is of over so under was we",  # Dutch
+            "all at by for had have her is just no over so to under",  # Danish, Norwegian, Swedish
+            "a as but me on or",  # French
+            "a has he me no once",  # Spanish
+            "a as do me no",  # Portuguese
+            "a all am do has in me no",  # Italian, Romanian in part
+            "a am are as by do my no on to",  # Romanian, Polish, Czech
+            "he me must no on",  # Finnish, Estonian
+            "an can her on",  # Turkish
+            "a an as do is",  # Irish, Hungarian
+        ),
+    )
+)
 
 ENGLISH: Final = (FUNCTION_WORDS | words("$ £")) - SHARED
 """What only a text in English has."""

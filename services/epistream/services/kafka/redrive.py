@@ -52,7 +52,7 @@ _PAGE: Final = 100
 _CALL_BYTES_MAX: Final = 4 * 1024 * 1024
 _CALL_SECONDS: Final = 60.0
 _Submit: TypeAlias = "grpc.UnaryUnaryMultiCallable[bytes, bytes]"
-_Sent: TypeAlias = "tuple[Any, Future[Position]]"
+_Sent: TypeAlias = "tuple[str, Future[Position]]"
 """Which letter was sent back, and what becomes of that."""
 _SUBMIT: Final = "/epistream.v1.IngestService/Submit"
 
@@ -210,28 +210,34 @@ def _letters(consumer: Any, places: Mapping[Partition, tuple[int, int]]) -> Iter
 def _send_all_back(
     letters: Iterable[Any], counts: Counts, reason: str | None, limit: int | None, producer: CappedProducer | None
 ) -> dict[Partition, int]:
-    """Send letters back and count them; how far each partition is done. Returns when Kafka has what it takes."""
+    """Send letters back and count them; how far each partition is done. Returns when Kafka has what it takes.
+
+    One without a key goes by itself: a compacted topic does not take it, and of the batch that it is in nothing.
+    """
     done: dict[Partition, int] = {}
     sent: deque[_Sent] = deque()
     for letter in letters:
         if limit is not None and counts.redriven == limit:
             break
+        if letter.key is None:
+            _settle_all(sent, counts, producer)
         if future := _send_back(letter, counts, reason, producer):
-            sent.append((letter, future))
+            sent.append((_place(letter), future))
+        if letter.key is None:
+            _settle_all(sent, counts, producer)
         done[letter.topic, letter.partition] = letter.offset + 1
         while sent and sent[0][1].done():
-            _settle(*sent.popleft(), counts, producer)
-    if producer is not None:
-        _flush(producer)
-    for letter, future in sent:
-        _settle(letter, future, counts, producer)
+            _settle(*sent.popleft(), counts)
+    _settle_all(sent, counts, producer)
     return done
 
 
-def _flush(producer: CappedProducer) -> None:
-    """Wait until all is acknowledged or has failed; what has is looked at one by one."""
-    with contextlib.suppress(EpistreamError):
-        producer.flush()
+def _settle_all(sent: "deque[_Sent]", counts: Counts, producer: CappedProducer | None) -> None:
+    if producer is not None and sent:
+        with contextlib.suppress(InvalidInput):  # of one that was looked at, or is next
+            producer.flush()
+    while sent:
+        _settle(*sent.popleft(), counts)
 
 
 def _send_back(
@@ -256,11 +262,8 @@ def _send_back(
         return None
 
 
-def _settle(letter: Any, sent: "Future[Position]", counts: Counts, producer: CappedProducer | None) -> None:
+def _settle(place: str, sent: "Future[Position]", counts: Counts) -> None:
     """See what became of a letter that was sent back.
-
-    One that failed is sent once more, by itself: Kafka refuses a batch as a whole for one record that it does not take,
-    and would with each redrive.
 
     Raises:
         EpistreamError: Kafka has not taken it, but may, another time.
@@ -268,16 +271,9 @@ def _settle(letter: Any, sent: "Future[Position]", counts: Counts, producer: Cap
     try:
         sent.result(_SETTLE_SECONDS)
     except InvalidInput as error:
-        _leave(_place(letter), counts, error)
+        _leave(place, counts, error)
     except TimeoutError:
-        raise Unavailable(f"Kafka has not acknowledged the letter {_place(letter)} in time: try again") from None
-    except Unavailable:
-        if producer is None:
-            raise
-        _flush(producer)
-        counts.redriven -= 1
-        if alone := _send_back(letter, counts, None, producer):
-            _settle(letter, alone, counts, None)
+        raise Unavailable(f"Kafka has not acknowledged the letter {place} in time: try again") from None
 
 
 def _leave(place: str, counts: Counts, error: InvalidInput) -> None:
