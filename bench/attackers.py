@@ -167,6 +167,16 @@ async def malformed(attack: Attack, per_second: int) -> Never:
         await steadily(attack, per_second, send)
 
 
+async def unknown(attack: Attack, per_second: int) -> Never:
+    """Calls of a method that is not there. gRPC refuses them by itself, so nobody's code around it could cost less."""
+    async with attack.client() as client:
+
+        async def send(_: int) -> None:
+            await attack.call(client.call_raw("SyncService/No", b"\xff" * 1000), is_no_call)
+
+        await steadily(attack, per_second, send)
+
+
 def is_no_call(error: grpc.aio.AioRpcError) -> bool:
     """Whether it says that there is no such message, or no such method."""
     return error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED)
@@ -291,6 +301,7 @@ class Kind:
 KINDS: Final = {
     "oversized": Kind(oversized, 10, "messages of 20 MiB answered", refused=1),
     "malformed": Kind(malformed, 100, "messages that are none, answered", refused=1),
+    "unknown": Kind(unknown, 100, "calls of no method, answered", refused=1),
     "pings": Kind(pings, 20, "connections with 100 pings or more", refused=1),
     "idle": Kind(idle, 1000, "opened, and open to the end", "streams"),
     "slow": Kind(slow, 50, "opened, and open to the end", "streams"),
