@@ -539,7 +539,6 @@ DIFFERING: Final = (
         ('Label it "twenty five".', 'Label it "25".'),
         ('Spell it "colour".', 'Spell it "color".'),
         ("He treated the 5 patients.", "He treated 5 patients."),
-        ("They called John, a doctor.", "They called John a doctor."),
         ("Jan is in 2,500 s klaar.", "Jan is in 2500 s klaar."),
         ("Er will so 2,500 kg.", "Er will so 2500 kg."),
         ("See https://x.org/It's for it.", "See https://x.org/it's for it."),

@@ -3,7 +3,7 @@
 from typing import Final
 
 from epistream.indexer.claim import words
-from epistream.indexer.claim.facts import ANY, CODE, DATE, QUANTITY, TIME, TITLE
+from epistream.indexer.claim.facts import ANY, CODE, DATE, QUANTITY, TIME
 from epistream.indexer.claim.measures import CURRENCY_SIGNS, MONTHS, WEEKDAYS
 from epistream.indexer.claim.order import is_moment
 from epistream.indexer.claim.quantities import is_dash, is_numeral, read_date, read_quantity, starts_quantity
@@ -110,7 +110,7 @@ def _comma(walk: Walk) -> None:
     if is_free and word in _JOINTS:
         is_free = not walk.sentence() >= _JOINTS
     if is_free and word in ("a", "an"):
-        is_free = last not in words.OBJECTS and walk.cases[-1:] != [TITLE]  # `They called John, a doctor.`
+        is_free = last not in words.OBJECTS
     if is_free and last not in words.COMMA_COUNTS_AFTER:
         walk.at += 1
     else:
