@@ -45,6 +45,8 @@ _CHANNELS: Final = 20
 _THREADS: Final = 64
 """Of which each is at most at one connection; those of asyncio itself are 6 on two cores."""
 _TOO_LARGE_BYTES: Final = 20 * 1024 * 1024
+_NO_MESSAGE: Final = b"\xff" * 1000
+_NO_METHOD: Final = "SyncService/No"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +157,12 @@ def is_too_much(error: grpc.aio.AioRpcError) -> bool:
 
 async def malformed(attack: Attack, per_second: int) -> Never:
     """Bytes that are no message, and bytes that are no HTTP/2."""
-    methods = ("IngestService/Submit", "KnowledgeService/Search", "NamespaceService/GetNamespace", "SyncService/No")
+    methods = ("IngestService/Submit", "KnowledgeService/Search", "NamespaceService/GetNamespace", _NO_METHOD)
     async with attack.client() as client:
 
         async def send(number: int) -> None:
             if which := number % (len(methods) + 1):
-                await attack.call(client.call_raw(methods[which - 1], b"\xff" * 1000), is_no_call)
+                await attack.call(client.call_raw(methods[which - 1], _NO_MESSAGE), is_no_call)
             else:
                 await attack.connect(_talk_nonsense, alpn=())
 
@@ -172,7 +174,7 @@ async def unknown(attack: Attack, per_second: int) -> Never:
     async with attack.client() as client:
 
         async def send(_: int) -> None:
-            await attack.call(client.call_raw("SyncService/No", b"\xff" * 1000), is_no_call)
+            await attack.call(client.call_raw(_NO_METHOD, _NO_MESSAGE), is_no_call)
 
         await steadily(attack, per_second, send)
 

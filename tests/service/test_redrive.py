@@ -5,6 +5,7 @@ import json
 import os
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -114,32 +115,25 @@ def test_a_letter_without_a_value_is_left(kafka: Kafka) -> None:
     assert kafka.read(topic) == []
 
 
-def test_a_letter_that_its_topic_does_not_take_is_left_and_those_behind_it_go(
-    kafka: Kafka, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("setting", "refused"),
+    [
+        ({"max_message_bytes": "10000"}, (b"x" * 20_000, b"1")),
+        ({"cleanup_policy": "compact"}, (b"without a key", None)),
+    ],
+    ids=["too large", "without a key in a compacted topic, of whose batch Kafka takes nothing"],
+)
+def test_a_letter_that_its_topic_does_not_take_is_left_and_those_beside_it_go(
+    kafka: Kafka, caplog: pytest.LogCaptureFixture, setting: dict[str, Any], refused: tuple[bytes, bytes | None]
 ) -> None:
-    topic = kafka.new_topic(max_message_bytes="10000")
-    letters = dead_letter_topic(topic)
-    kafka.ensure_topics([topic])
-    values = [b"first", b"x" * 20_000, b"last"]
-    kafka.produce(letters, values, headers=[("epistream-dlq-original-topic", topic.encode())])
-    assert redrive(kafka.bootstrap, [letters]) == {letters: Counts(redriven=2, left=1)}
-    assert [record.value for record in kafka.read(topic)] == [b"first", b"last"]
-    assert f"The letter {letters}/0 at offset 1 is left" in caplog.text
-    assert redrive(kafka.bootstrap, [letters]) == {letters: Counts()}
-
-
-def test_a_letter_for_which_kafka_refuses_all_that_were_sent_with_it_keeps_none_of_them(
-    kafka: Kafka, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A compacted topic takes no record without a key, and of the batch that has one nothing."""
-    topic = kafka.new_topic(cleanup_policy="compact")
+    topic = kafka.new_topic(**setting)
     letters = dead_letter_topic(topic)
     kafka.ensure_topics([topic])
     came_from = [("epistream-dlq-original-topic", topic.encode())]
-    for value, key in ((b"first", b"1"), (b"without a key", None), (b"last", b"2")):
+    for value, key in ((b"first", b"1"), refused, (b"last", b"1")):
         kafka.produce(letters, [value], key=key, headers=came_from)
     assert redrive(kafka.bootstrap, [letters]) == {letters: Counts(redriven=2, left=1)}
-    assert sorted(record.value or b"" for record in kafka.read(topic)) == [b"first", b"last"]
+    assert [record.value for record in kafka.read(topic)] == [b"first", b"last"]
     assert f"The letter {letters}/0 at offset 1 is left" in caplog.text
     assert redrive(kafka.bootstrap, [letters]) == {letters: Counts()}
 
