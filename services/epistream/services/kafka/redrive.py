@@ -7,6 +7,7 @@ taken in meanwhile has no second effect.
 
 import contextlib
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -48,6 +49,8 @@ _POLL_RECORDS_MAX: Final = 500
 _POLL_MS: Final = 1_000
 _SILENT_POLLS_MAX: Final = 30
 _SETTLE_SECONDS: Final = 30.0
+_FIRST_GROUP_SECONDS: Final = 30.0
+_AGAIN_SECONDS: Final = 0.2
 _PAGE: Final = 100
 _CALL_BYTES_MAX: Final = 4 * 1024 * 1024
 _CALL_SECONDS: Final = 60.0
@@ -180,11 +183,25 @@ def _places(admin: Any, group: str, topic: str, *, everything: bool) -> dict[Par
     partitions = [TopicPartition(topic, partition["partition_index"]) for partition in described["partitions"]]
     first = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))
     last = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
-    kept = {} if everything else admin.list_group_offsets({group: partitions})[group]
+    kept = {} if everything else _kept(admin, group, partitions)
     return {
         (topic, p.partition): (max(first[p].offset, kept[p].offset if p in kept else 0), last[p].offset)
         for p in partitions
     }
+
+
+def _kept(admin: Any, group: str, partitions: Sequence[Any]) -> Mapping[Any, Any]:
+    """How far a group has come. A Kafka that never had a group makes the topic for that first, and is waited for."""
+    from kafka.errors import CoordinatorNotAvailableError
+
+    deadline = time.monotonic() + _FIRST_GROUP_SECONDS
+    while True:
+        try:
+            return admin.list_group_offsets({group: partitions})[group]  # type: ignore[no-any-return]
+        except CoordinatorNotAvailableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_AGAIN_SECONDS)
 
 
 def _letters(consumer: Any, places: Mapping[Partition, tuple[int, int]]) -> Iterator[Any]:
