@@ -189,7 +189,7 @@ def _grow(
             window.items.add(item_id)
             window.revisions.append(revision)
     if len(window.revisions) == config.policy.anchor_items:
-        window.anchor = _anchor(catalog.chosen(config.number, window.revisions))
+        window.anchor = _anchor(list(catalog.chosen(config.number, window.revisions)))
         window.items.clear()
     window.seen = head
 

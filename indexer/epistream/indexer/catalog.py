@@ -12,7 +12,7 @@ One that came late had ended when it was made.
 import json
 from collections.abc import Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
@@ -299,17 +299,21 @@ class Catalog:
         """The encoded changes of many revisions. Raises Broken if one is missing."""
         return {one.revision: one.change for one in self.chosen(namespace, revisions)}
 
-    def chosen(self, namespace: int, revisions: Iterable[int]) -> list[Committed]:
-        """The changes of many revisions, in their order. Raises Broken if one is missing."""
+    def chosen(self, namespace: int, revisions: Iterable[int]) -> Generator[Committed, None, None]:
+        """The changes of many revisions, in their order, each read when it is asked for.
+
+        Close it before the connection's transaction ends. Raises Broken if one is missing.
+        """
         wanted = list(revisions)
         rows = self.connection.execute(
             f"SELECT {_CHAINED} FROM json_each(?) r CROSS JOIN journal j INDEXED BY journal_by_revision"  # noqa: S608
             " ON j.namespace = ? AND j.revision = r.value",
             (json.dumps(wanted), namespace),
         )
-        found = {row[0]: _committed(namespace, *row) for row in rows}
-        _demand(wanted, found, namespace)
-        return [found[revision] for revision in wanted]
+        for revision in wanted:
+            row: tuple[Any, ...] = next(rows, (None,))
+            _demand([revision], row[:1], namespace)
+            yield _committed(namespace, *row)
 
     def changes(self, namespace: int, after: int, until: int, limit: int) -> Generator[Committed, None, None]:
         """At most `limit` changes above `after` and not above `until`, in order, each read when it is asked for.

@@ -174,7 +174,7 @@ def _rows(catalog: Catalog, window: Window) -> _Rows:
         revisions = [everything[place] for place in sorted(drawn(len(everything), _DRAW)[:items])]
     else:
         revisions = generated.newest(catalog, number, window.producer, window.modality, window.accepted, items)
-    rows = catalog.chosen(number, revisions)
+    rows = list(catalog.chosen(number, revisions))
     joined = b"".join(row.embedding or b"" for row in rows)
     vectors = np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(len(rows), -1)
     prompts: list[str] = []

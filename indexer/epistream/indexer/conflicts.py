@@ -230,7 +230,7 @@ def open_of(
     Each with its other items. Only of items that had any.
     """
     found = {}
-    for item_id in item_ids:
+    for item_id in _disputed(connection, namespace, item_ids):
         rows = connection.execute(
             "SELECT c.conflict FROM parties p INDEXED BY parties_by_item JOIN conflicts c ON c.namespace = p.namespace"
             " AND c.conflict = p.conflict WHERE p.namespace = :n AND p.item_id = :i AND p.item_id <> ''"
@@ -242,6 +242,16 @@ def open_of(
         if conflicts := [row[0] for row in rows]:
             found[item_id] = [(one, _others(connection, namespace, one, item_id, at)) for one in conflicts]
     return found
+
+
+def _disputed(connection: apsw.Connection, namespace: int, item_ids: Iterable[str]) -> list[str]:
+    """Those of the items that were ever parties: few are, and a statement for each took a tenth of a search."""
+    rows = connection.execute(
+        "SELECT j.value FROM json_each(?) j WHERE EXISTS (SELECT 1 FROM parties p INDEXED BY parties_by_item"
+        " WHERE p.namespace = ? AND p.item_id = j.value AND p.item_id <> '')",
+        (json.dumps(list(item_ids)), namespace),
+    )
+    return [row[0] for row in rows]
 
 
 def open_with(connection: apsw.Connection, namespace: int, held: Iterable[int]) -> dict[int, int]:

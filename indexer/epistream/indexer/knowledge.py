@@ -4,6 +4,7 @@ Blocking, any thread; changes nothing.
 """
 
 from collections.abc import Iterable
+from contextlib import closing
 from typing import Final
 
 import numpy as np
@@ -189,14 +190,14 @@ class Knowledge:
             wanted = request.filter if request.HasField("filter") else None
             found = state.searchable.search(query[np.newaxis], limit, as_of=at, filter=wanted)[0]
             answer, room = api.SearchResponse(revision=at), Room(self._answer_bytes_max)
-            for near in found:
-                committed = catalog.committed(state.config.number, near.revision)
-                change = _change(committed, with_embedding=request.include_embeddings)
-                hit = api.Hit(similarity=near.similarity, change=change)
-                if not room.takes(hit):
-                    text = f"the nearest {len(found)} have more than {self._answer_bytes_max:,} bytes: ask for less"
-                    raise InvalidInput(text, reason="TOO_LARGE")
-                answer.hits.append(hit)
+            with closing(catalog.chosen(state.config.number, [near.revision for near in found])) as rows:
+                for near, committed in zip(found, rows, strict=True):
+                    change = _change(committed, with_embedding=request.include_embeddings)
+                    hit = api.Hit(similarity=near.similarity, change=change)
+                    if not room.takes(hit):
+                        text = f"the nearest {len(found)} have more than {self._answer_bytes_max:,} bytes: ask for less"
+                        raise InvalidInput(text, reason="TOO_LARGE")
+                    answer.hits.append(hit)
             marks = _marks(catalog, state.config.number, [hit.change.item_id for hit in answer.hits], at)
             for hit in answer.hits:
                 hit.open_conflicts.extend(marks.get(hit.change.item_id, ()))

@@ -42,7 +42,7 @@ def up(**flags: object) -> None:
     _log_to_stderr(settings.log_level)
     # A full collection looks at all that is remembered and stops every thread: 80 ms at 40,000 items (measured). What
     # it finds is little: hardly anything here is in cycles.
-    gc.set_threshold(20_000, 50, 100)
+    gc.set_threshold(2_000, 10, 5_000)
     try:
         code = asyncio.run(_serve(settings))
     except EpistreamError as error:

@@ -7,8 +7,8 @@ import asyncio
 import math
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
@@ -26,9 +26,9 @@ from epistream.services.security.rules import RULES, Rule
 from epistream.wire.errors import EpistreamError, InvalidInput, Unavailable
 
 _Request = TypeVar("_Request")
+_Answer = TypeVar("_Answer")
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
-_Lasts: TypeAlias = Callable[[Allowance], AbstractContextManager[None]]
 
 CALL_SECONDS_MAX: Final = 600.0
 """A unary call is answered by then, whatever deadline it brings."""
@@ -108,6 +108,26 @@ class Call:
         self.noted["namespace"] = namespace[:NOTED_CHARACTERS_MAX]
 
 
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How the calls of a method are taken."""
+
+    method: str
+    """As in RULES."""
+    rule: Rule
+    """What it says there."""
+    lasts: Callable[[Allowance], AbstractContextManager[None]]
+    """Has a call among what the caller has open, as long as it lasts; raises Unavailable if it is one too many."""
+    begin: Callable[[Allowance], None] = Allowance.begin_call
+    """Counts it, and raises Unavailable when it is one too many for now."""
+    bounded: bool = False
+    """Whether it counts for the bound."""
+    receives: bool = False
+    """It has one request, which is read once it is known who calls, and that they may call now."""
+    listens: bool = False
+    """The client writes a stream, and hears why it is refused."""
+
+
 class Calls:
     """Every call that is open. Used on the event loop's thread only."""
 
@@ -173,7 +193,7 @@ class Calls:
             answer: makes the encoded response; may raise EpistreamError.
             begin: counts a call of the caller's before its request is read; raises Unavailable when it is one too many.
         """
-        rule = RULES[method]
+        kind = _Kind(method, RULES[method], Allowance.call, begin, bounded=True, receives=True)
 
         async def served(context: Context, call: Call) -> bytes:
             request, allowance = _granted(method, parse, call), call.caller.allowance
@@ -189,13 +209,11 @@ class Calls:
             if self._guard.guarded:
                 size = len(response)
                 allowance.answered(size)
-                context.add_done_callback(lambda _: allowance.taken(size))  # type: ignore[arg-type] # theirs is no Protocol
+                _when_taken(lambda: allowance.taken(size))
             return response
 
         async def serve(_request: object, context: Context) -> bytes:
-            around = self._around(method, rule, context, Allowance.call, begin, bounded=True, receives=True)
-            async with around as call:
-                return await served(context, call)
+            return await self._around(kind, context, served)
 
         return grpc.stream_unary_rpc_method_handler(serve)
 
@@ -208,17 +226,16 @@ class Calls:
             converse: reads from and writes to the context until the stream is to end; may raise EpistreamError.
             bounded: whether it counts for the bound.
         """
-        rule = RULES[method]
+        kind = _Kind(method, RULES[method], Allowance.stream, bounded=bounded, listens=True)
 
         async def served(context: Context, call: Call) -> None:
-            may = partial(call.caller.require_somewhere, rule)
+            may = partial(call.caller.require_somewhere, kind.rule)
             may()
             async with call.caller.standing(may):
                 await converse(context, call)
 
         async def serve(_requests: object, context: Context) -> None:
-            async with self._around(method, rule, context, Allowance.stream, bounded=bounded, listens=True) as call:
-                await served(context, call)
+            await self._around(kind, context, served)
 
         return grpc.stream_stream_rpc_method_handler(serve)
 
@@ -236,7 +253,7 @@ class Calls:
             send: writes encoded answers to the context until there are no more; may raise EpistreamError. It ends by
                 itself when `draining` is set.
         """
-        rule = RULES[method]
+        kind = _Kind(method, RULES[method], Allowance.stream, bounded=False, receives=True)
 
         async def served(context: Context, call: Call) -> None:
             request = _granted(method, parse, call)
@@ -244,89 +261,53 @@ class Calls:
                 await send(request, context)
 
         async def serve(_request: object, context: Context) -> None:
-            async with self._around(method, rule, context, Allowance.stream, bounded=False, receives=True) as call:
-                await served(context, call)
+            await self._around(kind, context, served)
 
         return grpc.stream_stream_rpc_method_handler(serve)
 
-    @asynccontextmanager
-    async def _around(
-        self,
-        method: str,
-        rule: Rule,
-        context: Context,
-        lasts: _Lasts,
-        begin: Callable[[Allowance], None] = Allowance.begin_call,
-        *,
-        bounded: bool,
-        receives: bool = False,
-        listens: bool = False,
-    ) -> AsyncIterator[Call]:
-        """What is done around a call.
+    async def _around(  # noqa: RET503 - aborting does not return
+        self, kind: _Kind, context: Context, served: Callable[[Context, Call], Awaitable[_Answer]]
+    ) -> _Answer:
+        """Serve a call with `served`, and do what is done around every call.
 
-        Args:
-            method: as in RULES, and
-            rule: what it says there.
-            context: the call's.
-            lasts: has it among what the caller has open, as long as it lasts; raises Unavailable if it is one too many.
-            begin: counts it, and raises Unavailable when it is one too many for now.
-            bounded: whether it counts for the bound.
-            receives: it has one request, which is read once it is known who calls, and that they may call now.
-            listens: the client writes a stream, and hears why it is refused.
+        Raises:
+            grpc.aio.AbortError: it has ended with the status of an error.
         """
         with ExitStack() as held:
-            answered = self._answered(
-                method, rule, context, lasts, begin, held, bounded=bounded, receives=receives, listens=listens
-            )
-            async with answered as call:
-                yield call
-
-    @asynccontextmanager
-    async def _answered(
-        self,
-        method: str,
-        rule: Rule,
-        context: Context,
-        lasts: _Lasts,
-        begin: Callable[[Allowance], None],
-        held: ExitStack,
-        *,
-        bounded: bool,
-        receives: bool,
-        listens: bool,
-    ) -> AsyncIterator[Call]:
-        begun = time.monotonic()
-        code, status = "CANCELLED", None
-        audited, call = rule.audited, None
-        try:
-            caller = self._guard.caller_of(context)
-            call = Call(rule, caller, partial(self._record, method, context), held, context.invocation_metadata)
-            self._require_up()
-            begin(caller.allowance)
-            held.enter_context(lasts(caller.allowance))
-            if bounded:
-                held.enter_context(self._bound())
-            if receives:
-                call.request = await self._received(context, caller)
-                begun = time.monotonic()
-            with self._admitted():
-                yield call
-            code = "OK"
-        except Exception as error:  # noqa: BLE001 - the border: nothing of the inside goes further
-            status = _status_of(error, method)
-            code = status.code.name
-            # Of callers whom nobody knows there may be any number, so not each of them has a line.
-            audited = self._has_line(audited, code)
-            _forget(error)
-        finally:
-            if audited:
-                self._record(method, context, call, code)
-            self._metrics.grpc_requests.labels(method, code).inc()
-            if bounded:
-                self._metrics.grpc_request_duration.labels(method).observe(time.monotonic() - begun)
-        # When all is recorded: a client that does not read keeps this waiting.
-        if status is not None:
-            if listens and (call is None or not call.heard):
+            status = None
+            begun = time.monotonic()
+            code, audited, call = "CANCELLED", kind.rule.audited, None
+            try:
+                caller = self._guard.caller_of(context)
+                record = partial(self._record, kind.method, context)
+                call = Call(kind.rule, caller, record, held, context.invocation_metadata)
+                self._require_up()
+                kind.begin(caller.allowance)
+                held.enter_context(kind.lasts(caller.allowance))
+                if kind.bounded:
+                    held.enter_context(self._bound())
+                if kind.receives:
+                    call.request = await self._received(context, caller)
+                    begun = time.monotonic()
+                with self._admitted():
+                    answer = await served(context, call)
+            except Exception as error:  # noqa: BLE001 - the border: nothing of the inside goes further
+                status = _status_of(error, kind.method)
+                code = status.code.name
+                # Of callers whom nobody knows there may be any number, so not each of them has a line.
+                audited = self._has_line(audited, code)
+                _forget(error)
+            else:
+                code = "OK"
+                return answer
+            finally:
+                if audited:
+                    self._record(kind.method, context, call, code)
+                self._metrics.grpc_requests.labels(kind.method, code).inc()
+                if kind.bounded:
+                    self._metrics.grpc_request_duration.labels(kind.method).observe(time.monotonic() - begun)
+            # When all is recorded: a client that does not read keeps this waiting.
+            if kind.listens and (call is None or not call.heard):
                 await _hear(context, reads=code not in _UNHEARD)
             await abort(context, status)
 
@@ -432,6 +413,17 @@ class Calls:
             if not limit.expired():
                 raise
             raise Unavailable(f"not answered within {seconds:.1f} seconds: try again", reason="DEADLINE") from error
+
+
+def _when_taken(then: Callable[[], None]) -> None:
+    """Call `then` when the client has taken the answer to the call that is served now, or is gone.
+
+    That is when gRPC's task, which serves it, ends. A callback of the context comes at the same time, but is a cycle
+    with it: each call would stay until a garbage collection, which then ends thousands while everybody waits.
+    """
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine of gRPC's runs in one
+    task.add_done_callback(lambda _: then())
 
 
 async def _hear(context: Context, *, reads: bool) -> None:
