@@ -62,8 +62,9 @@ def test_r21_what_lies_far_from_people_is_held_though_it_would_tell_the_most(eng
     assert far.figures.plausibility < 0.05 < near.figures.plausibility
 
 
-def test_r21_one_word_again_and_again_is_held(engine: Engine) -> None:
-    (held,) = commit(engine, said(1002, pb.ORIGIN_SYNTHETIC, content="pump " * 40))
+@pytest.mark.parametrize("content", ["pump " * 40, "\n" * 10_000 + "pump " * 40, ("pump" + " " * 5_000) * 40])
+def test_r21_one_word_again_and_again_is_held(engine: Engine, content: str) -> None:
+    (held,) = commit(engine, said(1002, pb.ORIGIN_SYNTHETIC, content=content))
 
     assert held.reason == pb.REASON_IMPLAUSIBLE
     assert "REPEATS" in held.figures.doubts

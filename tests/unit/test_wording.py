@@ -3,6 +3,7 @@
 import itertools
 import random
 import statistics
+import unicodedata
 
 import numpy as np
 import pytest
@@ -100,6 +101,15 @@ def test_any_text_is_read(text: str) -> None:
 
     assert np.isfinite(worded.order)
     assert worded.repetition_rank is None or 0 < worded.repetition_rank <= 1
+
+
+@pytest.mark.parametrize(
+    "text", [PLAIN[2], "Élan vital, naïve and sure, the pump, the pump, the pump, the pump is old."]
+)
+def test_form_changes_nothing(text: str) -> None:
+    wording = Wording(PLAIN)
+
+    assert wording.read(unicodedata.normalize("NFD", text).replace(" ", " \n" * 3_000)) == wording.read(text)
 
 
 @needs_samples

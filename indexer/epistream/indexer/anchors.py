@@ -24,7 +24,7 @@ from epistream.indexer.journal import Entry
 from epistream.indexer.model import NamespaceConfig
 from epistream.indexer.plausibility import Directions, Neighbourhood
 from epistream.indexer.spectrum import HumanWindow, Missing
-from epistream.indexer.wording import CHARACTERS_MAX, Wording
+from epistream.indexer.wording import Wording, beginning
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.canonical import canonical_text
 
@@ -202,7 +202,7 @@ def _anchor(rows: Sequence[Committed]) -> Anchor:
     return Anchor(
         revisions=tuple(row.revision for row in rows),
         vectors=np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(len(rows), -1),
-        contents=tuple(knowledge.content[:CHARACTERS_MAX] for knowledge in said),
+        contents=tuple(beginning(knowledge.content) for knowledge in said),
         prompts=tuple(prompt_key(knowledge.prompt) for knowledge in said),
         lengths=tuple(text_length(knowledge.content) for knowledge in said if knowledge.modality == pb.MODALITY_TEXT),
         digest=digest.hexdigest()[:16],

@@ -20,14 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epistream.indexer.english import UNKNOWN, english
+from epistream.wire.canonical import canonical_text
 
-CHARACTERS_MAX: Final = 10_000
-"""What comes after is not looked at, nor is what comes after the first 200 words."""
 ORDER_MIN: Final = 4.0
 """Standard deviations above chance: from here on words stand in an order, however few they are."""
 
 _WORDS_MIN: Final = 5
 _WORDS_MAX: Final = 200
+_CHARACTERS_MAX: Final = 10_000
 _LENGTHS: Final = (6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 140)
 """Words: people's texts are cut to each, and a text is compared with those of the next smaller one."""
 _UNORDERED_SHARE: Final = 0.05
@@ -81,16 +81,18 @@ class Wording:
 
     def __init__(self, texts: Sequence[str]) -> None:
         """Learn from the texts of the human window. 2 s for 500 of them, the first time."""
-        split = [_words(text) for text in texts]
+        begun = [beginning(text) for text in texts]
+        split = [text.split() for text in begun]
         self._order = _Order(split)
         self._asked = _asked(split)
         longest = self._asked[-1] if self._asked else None
         self.telling: Final = longest.length if longest is not None and longest.least == ORDER_MIN else None
-        self._shares = sorted(share for text in texts if (share := _repetition(text)) is not None)
+        self._shares = sorted(share for text in begun if (share := _repetition(text)) is not None)
 
     def read(self, text: str) -> Worded:
         """How `text` is worded: 0.15 ms for 40 words, and half as long where the window tells their order."""
-        words = _words(text)
+        text = beginning(text)
+        words = text.split()
         order, neighbours = self._order.told(words, by_english=False)
         if order < ORDER_MIN:  # English takes as long again, and where the window tells an order adds nothing
             order, neighbours = self._order.told(words)
@@ -268,8 +270,9 @@ def _asked(split: Sequence[Sequence[str]]) -> list[_Asked]:
             told, neighbours = zip(*(others.told(words, by_window=False) for others, words in cut), strict=True)
             many = sorted(neighbours)[len(neighbours) // 4]
             by_english = _reached(told)
-            by_window = [others.told(words, by_english=False)[0] for others, words in cut]
-            certain = by_english >= ORDER_MIN or (length >= _TAUGHT_MIN and _reached(by_window) >= ORDER_MIN)
+            certain = by_english >= ORDER_MIN
+            if not certain and length >= _TAUGHT_MIN:
+                certain = _reached([others.told(words, by_english=False)[0] for others, words in cut]) >= ORDER_MIN
             if certain or not asked or many > asked[-1].neighbours:
                 asked.append(_Asked(length, many, ORDER_MIN if certain else by_english))
             if certain:
@@ -282,12 +285,12 @@ def _reached(told: Sequence[float]) -> float:
     return sorted(told)[int(_UNORDERED_SHARE * len(told))]
 
 
-def _words(text: str) -> list[str]:
-    return _split(text[:CHARACTERS_MAX])
+def beginning(text: str) -> str:
+    """What of a text is looked at, in canonical form: the first 200 words, and of them the first 10,000 characters.
 
-
-def _split(text: str) -> list[str]:
-    return text.split(None, _WORDS_MAX)[:_WORDS_MAX]
+    White space that is added does not push out what is said.
+    """
+    return canonical_text(" ".join(text.split(None, _WORDS_MAX)[:_WORDS_MAX])[:_CHARACTERS_MAX])
 
 
 def _core(word: str) -> str:
@@ -300,10 +303,10 @@ def _repetition(text: str) -> float | None:
 
     Words alone, or with the signs at them, for what is signs alone: whichever repeats more.
     """
-    lowered = text[:CHARACTERS_MAX].lower()
+    lowered = text.lower()
     shares = [
         1.0 - len(set(pairwise(words))) / (len(words) - 1)
-        for words in (_tokens(lowered), _split(lowered))
+        for words in (_tokens(lowered), lowered.split())
         if len(words) > 2
     ]
     return max(shares, default=None)
@@ -311,7 +314,7 @@ def _repetition(text: str) -> float | None:
 
 def _tokens(text: str) -> list[str]:
     """The words alone. Those of ASCII are found in half the time that the pattern takes."""
-    return _split(text.translate(_SIGNS)) if text.isascii() else _TOKEN.findall(text)[:_WORDS_MAX]
+    return (text.translate(_SIGNS).split() if text.isascii() else _TOKEN.findall(text))[:_WORDS_MAX]
 
 
 def _numbered(seen: Counter[str], most: int) -> dict[str, int]:
