@@ -8,6 +8,7 @@ look in the index is done beforehand, beside the writer: `look_ahead`.
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -17,11 +18,12 @@ from epistream.indexer import valid_time
 from epistream.indexer.catalog import Catalog, Head, comes_first
 from epistream.indexer.claim import Claim, claim_of
 from epistream.indexer.commit import as_head, head_after
-from epistream.indexer.index import Neighbour, Searchable, cosines
+from epistream.indexer.index import Neighbour, Searchable
 from epistream.indexer.journal import Entry
 from epistream.indexer.match import NOMINEES, Nominee, about, tests_of
 from epistream.indexer.model import Embedded, Malformed, Nearby, valid_us
 from epistream.indexer.namespaces import Namespaces
+from epistream.indexer.near import NearInBatch
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -79,7 +81,7 @@ def statement_of(knowledge: pb.Knowledge) -> Statement:
     return Statement(claim, knowledge.modality, about(knowledge), tests_of(knowledge), weight)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Fresh:
     """A head that the batch itself made."""
 
@@ -87,6 +89,11 @@ class _Fresh:
     knowledge: pb.Knowledge
     row: int
     """Where its vector is in the batch; -1 without one."""
+
+    @cached_property
+    def statement(self) -> Statement:
+        """What it says, read once for all that it is near to."""
+        return statement_of(self.knowledge)
 
 
 def look_ahead(prepared: Sequence[Embedded | Malformed], namespaces: Namespaces) -> list[Embedded | Malformed]:
@@ -140,24 +147,25 @@ class BatchView:
         self._batch: list[Embedded] = []
         self._rows: dict[int, int] = {}
         """Where a candidate's vector is, by its identity: the batch keeps it alive."""
-        self._vectors, self._nearby = _vectors(()), list[Nearby | None]()
+        self._nearby: list[Nearby | None] = []
         self._at_least = _at_least(threshold)
         self._neighbours: dict[int, list[Neighbour]] = {}
-        self._near_in_batch: defaultdict[int, set[int]] = defaultdict(set)
-        self._own = 0
-        """So many rows came with the batch; what is beyond was decided before."""
         self._heads: dict[int, Head] = {}
         self._said: dict[int, Statement] = {}
-        self.join(batch)
-        self._own = len(self._rows)
+        with_vector = self._take_in(batch)
+        self._near = NearInBatch(_vectors(with_vector), self._at_least)
+        self._look_around([self._rows[id(c)] for c in with_vector if self._may_need_neighbours(c)])
 
-    def join(self, candidates: Sequence[Embedded], *, again: bool = False) -> None:
-        """Take candidates into the batch: what is known of them is looked up for all at once.
+    def join(self, candidates: Sequence[Embedded]) -> None:
+        """Take candidates that were decided before into the batch, as the batch was taken in."""
+        if with_vector := self._take_in(candidates):
+            self._near.join(_vectors(with_vector))
+            self._look_around([self._rows[id(candidate)] for candidate in with_vector])
 
-        `again`: they were decided before, and are asked about all the same.
-        """
+    def _take_in(self, candidates: Sequence[Embedded]) -> list[Embedded]:
+        """Look up what is known of candidates, for all at once. Returns those with a vector, which have a row now."""
         if not candidates:
-            return  # each question to the catalog takes its time, even about nothing
+            return []  # each question to the catalog takes its time, even about nothing
         number, catalog = self._number, self._catalog
         self._batch.extend(candidates)
         self._committed_decisions |= catalog.submissions(number, {_sender(candidate) for candidate in candidates})
@@ -165,14 +173,9 @@ class BatchView:
         self._committed_heads |= catalog.heads(number, {candidate.decoded.item_id for candidate in candidates})
         self._committed_contents |= catalog.first_heads_with(number, {c.decoded.fingerprint for c in candidates})
         with_vector = [candidate for candidate in candidates if candidate.vector is not None]
-        if not with_vector:
-            return
-        first = len(self._rows)
-        self._rows |= {id(candidate): first + row for row, candidate in enumerate(with_vector)}
+        self._rows |= {id(candidate): row for row, candidate in enumerate(with_vector, len(self._rows))}
         self._nearby.extend(candidate.nearby for candidate in with_vector)
-        self._vectors = np.vstack([self._vectors, _vectors(with_vector)]) if first else _vectors(with_vector)
-        self._look_in_batch(range(first, len(self._rows)), again=again)
-        self._look_around([self._rows[id(c)] for c in with_vector if again or self._may_need_neighbours(c)])
+        return with_vector
 
     def know(self, parents: Collection[str]) -> None:
         """Have the heads of parents at hand, or of the items that they were merged into."""
@@ -258,10 +261,10 @@ class BatchView:
         row = self._rows[id(candidate)]
         if row not in self._neighbours:
             self._look_around([row])
-        near: list[tuple[float, Head, pb.Knowledge | None]] = [
+        near: list[tuple[float, Head, _Fresh | None]] = [
             (near.similarity, head, None) for near, head in self._committed(row, limit) if near.similarity >= threshold
         ]
-        near.extend(self._from_batch(row, threshold))
+        near.extend((similarity, fresh.head, fresh) for similarity, fresh in self._from_batch(row, threshold, limit))
         near.sort(key=lambda found: (-found[0], found[1].revision))
         return [self._nominee(*found) for found in near[:limit]]
 
@@ -280,11 +283,14 @@ class BatchView:
         before = self._fresh.get(head.item_id)
         if before is not None:
             self._fresh_by_fingerprint[before.head.fingerprint].discard(head.item_id)
+            if before.row >= 0:
+                self._near.mark(before.row, is_head=False)
         row = self._rows.get(id(candidate), -1)
         self._fresh[head.item_id] = _Fresh(head, entry.change.knowledge, row)
         self._fresh_by_fingerprint.setdefault(head.fingerprint, set()).add(head.item_id)
         if row >= 0:
             self._fresh_by_row[row] = head.item_id
+            self._near.mark(row, is_head=not head.retracted)
 
     def _date(self, change: pb.Change) -> None:
         """Take in when a version of the batch holds from."""
@@ -301,19 +307,6 @@ class BatchView:
         same = known is not None and known.fingerprint == fingerprint and not known.retracted
         return _sender(candidate) not in self._committed_decisions and not same
 
-    def _look_in_batch(self, rows: range, *, again: bool) -> None:
-        """Find what is near these rows in the batch, and let that know of them.
-
-        Both ways: what was put off may be decided after what came later. But what was decided before is not looked at
-        beside its like, of which there may be any number, all near each other: see `_from_batch`.
-        """
-        beside = self._vectors[: self._own] if again else self._vectors
-        at, others = np.nonzero(self._vectors[rows.start : rows.stop] @ beside.T >= self._at_least)
-        for row, other in zip((at + rows.start).tolist(), others.tolist(), strict=True):
-            if row != other:
-                self._near_in_batch[row].add(other)
-                self._near_in_batch[other].add(row)
-
     def _look_around(self, rows: list[int]) -> None:
         """Find the neighbours of these rows in the index."""
         for part in ([r for r in rows if self._nearby[r] is None], [r for r in rows if self._nearby[r] is not None]):
@@ -325,18 +318,13 @@ class BatchView:
     def _search(self, rows: list[int], limit: int) -> list[list[Neighbour]]:
         """What is near these rows in the index; all of them were looked at beforehand, or none."""
         nearby = [looked for row in rows if (looked := self._nearby[row]) is not None]
-        return self._searchable.search(self._vectors[rows], limit, at_least=self._at_least, nearby=nearby)
+        return self._searchable.search(self._near.vectors(rows), limit, at_least=self._at_least, nearby=nearby)
 
-    def _from_batch(self, row: int, threshold: float) -> Iterator[tuple[float, Head, pb.Knowledge]]:
-        """The heads near by that the batch itself made and has not replaced since."""
-        others = sorted(self._near_in_batch[row])
-        if row >= self._own:
-            others += [other for other in sorted(self._fresh_by_row) if self._own <= other != row]
-        similarities = cosines(self._vectors[row], self._vectors[others]) if others else ()
-        for other, similarity in zip(others, similarities, strict=True):
-            fresh = self._fresh.get(self._fresh_by_row.get(other, ""))
-            if fresh is not None and fresh.row == other and not fresh.head.retracted and similarity >= threshold:
-                yield float(similarity), fresh.head, fresh.knowledge
+    def _from_batch(self, row: int, threshold: float, limit: int) -> Iterator[tuple[float, _Fresh]]:
+        """The heads near by that the batch itself made and has not replaced since: the nearest ones, and their like."""
+        for other, similarity in self._near.heads(row, limit):
+            if similarity >= threshold:
+                yield similarity, self._fresh[self._fresh_by_row[other]]
 
     def _committed(self, row: int, limit: int) -> list[tuple[Neighbour, Head]]:
         """The neighbours in the index that the batch has not replaced or retracted."""
@@ -360,8 +348,8 @@ class BatchView:
             self._heads |= heads
             self._said |= self._statements.of(self._catalog, self._number, {h.revision for h in heads.values()})
 
-    def _nominee(self, similarity: float, head: Head, knowledge: pb.Knowledge | None) -> Nominee:
-        statement = statement_of(knowledge) if knowledge is not None else self._said[head.revision]
+    def _nominee(self, similarity: float, head: Head, fresh: _Fresh | None) -> Nominee:
+        statement = fresh.statement if fresh is not None else self._said[head.revision]
         return Nominee(head, similarity, statement.claim, statement.modality, statement.about, statement.tests)
 
 

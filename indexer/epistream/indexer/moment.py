@@ -82,7 +82,7 @@ class PutOff:
             lane.read.extend(Ruling(held, _embedded(held, vector), admits=True) for held, vector in page)
             lane.exhausted = len(page) < _PAGE
             lane.after = page[-1][0].sequence if page else lane.after
-            view.join([ruling.embedded for ruling in lane.read], again=True)
+            view.join([ruling.embedded for ruling in lane.read])
         waiting = lane.read or lane.fresh
         return waiting[0] if waiting else None
 
@@ -272,7 +272,7 @@ class Moment:
         if not by_sequence:
             return []  # nearly always: what follows asks the catalog
         rulings = self.orphans.rulings(one for _, one in sorted(by_sequence.items())[:limit])
-        self.view.join([one.embedded for one in rulings if not self.view.has(one.embedded)], again=True)
+        self.view.join([one.embedded for one in rulings if not self.view.has(one.embedded)])
         return rulings
 
     def taken_back(self, retraction: Embedded, held: Held | None = None) -> list[Ruling]:

@@ -17,7 +17,7 @@ Everything here is derived from the journal and may be thrown away at any time.
 
 from epistream.indexer.index.base import Index, IndexFactory
 from epistream.indexer.index.columns import Row
-from epistream.indexer.index.cosine import cosines
+from epistream.indexer.index.cosine import cosines, score_margin
 from epistream.indexer.index.exact import ExactIndex
 from epistream.indexer.index.faiss import FaissIndex
 from epistream.indexer.index.searchable import Neighbour, Searchable
@@ -35,4 +35,5 @@ __all__ = [
     "cosines",
     "load_snapshot",
     "save_snapshot",
+    "score_margin",
 ]
