@@ -84,6 +84,8 @@ def decide(
         ([("a", 4, 5), ("b", 5, 5)], False),
         ([("a", 3, 5), ("b", 5, 5)], True),
         ([("a", 1, 3), ("b", 2, 3)], True),
+        ([("a", 3, 11), ("b", 8, 11)], True),
+        ([("a", 3, 11), ("b", 7.99, 11)], False),
         ([("a", 1, 0), ("b", 1, 5)], False),
     ],
     ids=[
@@ -93,6 +95,8 @@ def decide(
         "4 and 5 of 5",
         "3 and 5 of 5",
         "1 and 2 of 3",
+        "3 and 8 of 1 to 11",
+        "less than half apart",
         "two ballots",
     ],
 )

@@ -57,6 +57,8 @@ TABLES: Final = ("votes", "disputes")
 APART: Final = 0.5
 """Two votes that lie half their scale apart are at odds: one says rather yes, the other rather no. For yes and no, and
 for three words in a row, that is all that is not unanimous (R30 of the gate's requirements). 4 and 5 of 5 are not."""
+_ROUNDING: Final = 1e-9
+"""Less than any scale has steps: 7 of 0 to 10 is 0.4999… above 2."""
 
 _OF_BALLOT: Final = "FROM votes INDEXED BY votes_by_place WHERE namespace = :n AND item_id = :i AND ballot = :b"
 
@@ -181,7 +183,7 @@ def _vote(connection: apsw.Connection, number: int, entry: Entry) -> bool:
             "t": decision.receipt.time.ToMicroseconds(),
             "b": ballot,
             "p": place,
-            "apart": APART,
+            "apart": APART - _ROUNDING,
         },
     )
     return True

@@ -28,12 +28,12 @@ from epistream.wire.errors import Broken, Unavailable
 
 _log = logging.getLogger(__name__)
 
-FORMAT: Final = 12
+FORMAT: Final = 13
 """The version of the file's layout."""
 
-_OTHER_VIEWS: Final = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11")
-"""Formats with the same journal and other views: these are made anew when such a store is opened. Positions do not say
-there which topics they are of."""
+_OTHER_VIEWS: Final = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12")
+"""Formats with the same journal and other views: these are made anew when such a store is opened. Positions of those
+before 12 do not say which topics they are of."""
 
 FILE: Final = "store.sqlite"
 """Its name in the store's folder."""
