@@ -5,6 +5,7 @@ import tempfile
 import textwrap
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -167,6 +168,39 @@ def test_a_program_that_only_looks_around_is_verified(verifier: Verifier) -> Non
     content = "import os\nwhere = os.listdir('/')\ndef f(x):\n    return x * x\n"
     tests = pb.Tests(language="python", asserts=["assert f(2) == 4", "assert f(3) == 9"])
     assert verifier.verify(content, tests, LIMITS).verdict == Verdict.VERIFIED
+
+
+def test_what_is_done_to_dev_null_is_done_to_no_file_of_this_machine(verifier: Verifier) -> None:
+    """Of what may be this machine's not even a mutant changes the mode: it is everybody's."""
+    content = """
+import os, stat
+def f(x):
+    if stat.S_ISREG(os.stat(os.devnull).st_mode):
+        os.chmod(os.devnull, 0o640)
+    os.utime(os.devnull, (1, 1))
+    with open(os.devnull, "w") as silent:
+        silent.write("nothing")
+    return stat.S_IMODE(os.stat(os.devnull).st_mode)
+"""
+    before = Path(os.devnull).stat()
+    tests = pb.Tests(language="python", asserts=["assert f(2) == 0o640"])
+    result = verifier.verify(content, tests, replace(LIMITS, mutants=0))
+    assert result.passed, result
+    after = Path(os.devnull).stat()
+    assert (after.st_mode, after.st_mtime_ns, after.st_ctime_ns) == (
+        before.st_mode,
+        before.st_mtime_ns,
+        before.st_ctime_ns,
+    )
+
+
+def test_dev_null_is_empty_in_each_run(verifier: Verifier) -> None:
+    """What the first run has left there fails the second."""
+    content = "import os\nif open(os.devnull).read():\n    raise SystemExit\nopen(os.devnull, 'w').write('left')\n"
+    content += "print(int(input()) ** 2)\n"
+    made = [pb.TestCase(input=str(number), output=str(number**2)) for number in (2, 3)]
+    result = verifier.verify(content, pb.Tests(language="python", cases=made), LIMITS)
+    assert result.verdict == Verdict.VERIFIED, result
 
 
 def test_a_probe_can_get_through_where_there_is_no_sandbox() -> None:

@@ -219,6 +219,7 @@ PROBES: Final = [
             "etc": "/etc",
         }.items()
     ),
+    _probe("has_a_device", "import os, stat\nreturn stat.S_ISCHR(os.stat('/dev/null').st_mode)"),
     _probe("connects", "import socket\nsocket.create_connection(('127.0.0.1', 22), 1)\nreturn True"),
     _probe("opens_a_socket", "import socket\nsocket.socket()\nreturn True"),
     _probe(

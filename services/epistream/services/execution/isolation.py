@@ -45,8 +45,15 @@ class Isolation(Protocol):
     def work(self) -> str | None:
         """Its work folder, as it sees it; None: each start needs a new one."""
 
-    def command(self, role: str, work_bytes: int, filter_descriptor: int) -> list[str]:
-        """What to run, with the control connection as its standard input."""
+    def command(self, role: str, work_bytes: int, filter_descriptor: int, empty_descriptor: int) -> list[str]:
+        """What to run, with the control connection as its standard input.
+
+        Args:
+            role: of the sandbox, as the zygote knows it.
+            work_bytes: how much the work folder holds.
+            filter_descriptor: where the filter of calls can be read.
+            empty_descriptor: where nothing can be read.
+        """
 
     def environment(self) -> dict[str, str]:
         """The environment to run it with."""
@@ -73,7 +80,7 @@ class Bubblewrap:
         """Nothing; what the sandbox gets stands in the command."""
         return {}
 
-    def command(self, role: str, work_bytes: int, filter_descriptor: int) -> list[str]:
+    def command(self, role: str, work_bytes: int, filter_descriptor: int, empty_descriptor: int) -> list[str]:
         """Bubblewrap with its arguments, then the interpreter."""
         return [
             str(self.program),
@@ -82,7 +89,10 @@ class Bubblewrap:
             *(part for name, value in _ENVIRONMENT.items() for part in ("--setenv", name, value)),
             *("--setenv", "LD_LIBRARY_PATH", "/python/lib"),
             *_files(),
-            *("--size", str(work_bytes), "--tmpfs", WORK, "--dev-bind", "/dev/null", "/dev/null"),
+            *("--size", str(work_bytes), "--tmpfs", WORK),
+            # A file of its own. This machine's is everybody's: its mode, its times and its locks can be changed,
+            # where the service is root by a program too, and what one sandbox changes another one sees.
+            *("--bind-data", str(empty_descriptor), "/dev/null"),
             *("--remount-ro", "/", "--chdir", WORK, "--seccomp", str(filter_descriptor), "--"),
             *_interpreter("/python/bin/python", role, "/epistream"),
         ]
@@ -106,9 +116,9 @@ class NoSandbox:
         """As in a sandbox."""
         return dict(_ENVIRONMENT)
 
-    def command(self, role: str, work_bytes: int, filter_descriptor: int) -> list[str]:
+    def command(self, role: str, work_bytes: int, filter_descriptor: int, empty_descriptor: int) -> list[str]:
         """The interpreter."""
-        del work_bytes, filter_descriptor
+        del work_bytes, filter_descriptor, empty_descriptor
         return _interpreter(_base_python(), role, str(INSIDE.parent))
 
 

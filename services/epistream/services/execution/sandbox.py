@@ -50,17 +50,17 @@ class Sandbox:
         self._control, its_end = socket.socketpair()
         self._stack.enter_context(self._control)
         self._filter, filter_end = _filled_pipe(filters.starting())
-        with its_end, open(self._filter, "rb"):  # noqa: PTH123 - a descriptor
+        with its_end, open(self._filter, "rb"), open(os.devnull, "rb") as empty:  # noqa: PTH123 - a descriptor
             os.close(filter_end)
             try:
                 self._process = subprocess.Popen(
-                    isolation.command(role, limits.work_bytes, self._filter),
+                    isolation.command(role, limits.work_bytes, self._filter, empty.fileno()),
                     env=isolation.environment(),
                     cwd=None if isolation.work else self.work,
                     stdin=its_end.fileno(),
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
-                    pass_fds=[self._filter],
+                    pass_fds=[self._filter, empty.fileno()],
                     start_new_session=True,
                 )
             except OSError as error:
