@@ -20,6 +20,7 @@ from tests.support.hostile_programs import (
     CHEATS,
     HONEST_SCRIPT,
     MARK,
+    ORDINARY,
     PROBES,
     PROGRAMS,
     SCRIPTS,
@@ -161,6 +162,13 @@ def test_a_program_that_does_what_it_should_is_verified_by_tests_of_each_form(ve
     assert verifier.verify(honest.content, check_of(honest), LIMITS).verdict == Verdict.VERIFIED
     assert verifier.verify(honest.content, cases_of(honest), LIMITS).verdict == Verdict.VERIFIED
     assert verifier.verify(HONEST_SCRIPT, cases_of_script(), LIMITS).verdict == Verdict.VERIFIED
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_what_is_a_program_s_own_it_may_use(verifier: Verifier, name: str) -> None:
+    content = "def f(x):\n" + textwrap.indent(ORDINARY[name], "    ") + "    return done\n"
+    result = verifier.verify(content, pb.Tests(language="python", asserts=["assert f(2) == 4"]), LIMITS)
+    assert result.passed, result
 
 
 def test_a_program_that_only_looks_around_is_verified(verifier: Verifier) -> None:

@@ -220,6 +220,32 @@ PROBES: Final = [
         }.items()
     ),
     _probe("has_a_device", "import os, stat\nreturn stat.S_ISCHR(os.stat('/dev/null').st_mode)"),
+    _probe("locks_a_file", "import fcntl\nfcntl.flock(open('/dev/null'), fcntl.LOCK_EX | fcntl.LOCK_NB)\nreturn True"),
+    _probe(
+        "locks_the_library",
+        "import fcntl, os\nfcntl.flock(open(os.__file__), fcntl.LOCK_EX | fcntl.LOCK_NB)\nreturn True",
+    ),
+    _probe(
+        "names_another_who_gets_its_signals",
+        "import fcntl, os\nr, w = os.pipe()\nfcntl.fcntl(r, fcntl.F_SETOWN, os.getppid())\nreturn True",
+    ),
+    _probe("chooses_a_signal", "import fcntl, os\nr, w = os.pipe()\nfcntl.fcntl(r, 10, 9)\nreturn True"),
+    _probe(
+        "is_told_of_changes_by_a_signal",
+        "import fcntl, os\nfcntl.fcntl(os.open('/tmp', os.O_RDONLY), fcntl.F_NOTIFY, fcntl.DN_CREATE)\nreturn True",
+    ),
+    _probe(
+        "owns_by_ioctl",
+        "import fcntl, os, socket, struct\na, b = socket.socketpair()\nfcntl.ioctl(a, 0x8901, struct.pack('i', os.getppid()))\nreturn True",
+    ),
+    _probe(
+        "sends_out_of_band",
+        "import socket\na, b = socket.socketpair()\nreturn a.send(b'x', socket.MSG_OOB) == 1",
+    ),
+    _probe(
+        "hands_over_a_descriptor",
+        "import socket\na, b = socket.socketpair()\nreturn socket.send_fds(a, [b'x'], [0]) == 1",
+    ),
     _probe("connects", "import socket\nsocket.create_connection(('127.0.0.1', 22), 1)\nreturn True"),
     _probe("opens_a_socket", "import socket\nsocket.socket()\nreturn True"),
     _probe(
@@ -358,6 +384,28 @@ BURNERS: Final = [
 PROGRAMS: Final = [*CHEATS, *PROBES, *BURNERS]
 
 _RIGHT: Final = "print(int(input()) ** 2, flush=True)\n"
+
+ORDINARY: Final = {
+    "an_event_loop": "import asyncio\nasync def f(x):\n    await asyncio.sleep(0)\n    return x * x\ndone = asyncio.run(f(2))\n",
+    "a_pair_of_sockets": (
+        "import socket\na, b = socket.socketpair()\na.setblocking(False)\na.sendall(b'four')\n"
+        "peeked = b.recv(4, socket.MSG_PEEK)\ndone = 4 if b.recv(4) == peeked == b'four' else 0\n"
+    ),
+    "a_copied_descriptor": (
+        "import fcntl, os\nr, w = os.pipe()\ncopy = os.dup(w)\nflags = fcntl.fcntl(copy, fcntl.F_GETFL)\n"
+        "fcntl.fcntl(copy, fcntl.F_SETFL, flags | os.O_NONBLOCK)\ndone = os.write(copy, b'four')\n"
+    ),
+    "a_lock_of_a_file": (
+        "import fcntl\nwith open('own', 'w') as own:\n    fcntl.lockf(own, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "    fcntl.lockf(own, fcntl.LOCK_UN)\n    done = own.write('four')\n"
+    ),
+    "a_database": (
+        "import sqlite3\nbase = sqlite3.connect('own.db')\nbase.execute('create table t (x)')\n"
+        "base.execute('insert into t values (4)')\nbase.commit()\nbase.close()\n"
+        "done = sqlite3.connect('own.db').execute('select x from t').fetchone()[0]\n"
+    ),
+}
+"""What programs do with what is their own, and may: by its name, code after which `done` is 4."""
 
 SCRIPTS: Final = {
     "closes_its_output_and_runs_on": f"import os\n{_RIGHT}os.closerange(0, 64)\nwhile True: pass\n",

@@ -63,7 +63,6 @@ WORK: Final = {
     "fadvise64": (221, 223),
     "copy_file_range": (326, 285),
     "sendfile": (40, 71),
-    "flock": (73, 32),
     "umask": (95, 166),
     "dup": (32, 23),
     "dup2": (33, None),
@@ -141,15 +140,10 @@ WORK: Final = {
     "setrlimit": (160, 164),
     "exit": (60, 93),
     "exit_group": (231, 94),
-    "sendto": (44, 206),
-    "recvfrom": (45, 207),
-    "sendmsg": (46, 211),
-    "recvmsg": (47, 212),
     "shutdown": (48, 210),
     "getsockopt": (55, 209),
     "getpeername": (52, 205),
     "getsockname": (51, 204),
-    "fcntl": (72, 25),
 }
 """What a program needs that computes, uses its own files and waits: no process, no thread, no network."""
 START: Final = {
@@ -169,6 +163,10 @@ BOUNDED: Final = {
     "ioctl": (16, 29),
     "prlimit64": (302, 261),
     "socketpair": (53, 199),
+    "fcntl": (72, 25),
+    "sendto": (44, 206),
+    "recvfrom": (45, 207),
+    "recvmsg": (47, 212),
     "clone3": (435, 435),
 }
 """What is allowed, or refused in another way, by its arguments: see filters.py."""

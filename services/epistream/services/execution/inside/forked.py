@@ -44,6 +44,8 @@ class Confinement:
             os.dup2(put_aside, number)
         os.closerange(max(descriptors) + 1, _MOST_OPEN)
         resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+        # The first process has no use for it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
         no_new = self._prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
         if no_new or self._prctl(_SECCOMP, _FILTER, ctypes.byref(self._program), 0, 0):
