@@ -1,22 +1,26 @@
 """No hostile program is verified, outlasts its limit or leaves anything behind. The real sandbox, real attacks."""
 
 import os
+import struct
 import tempfile
 import textwrap
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import psutil
 import pytest
 
+from epistream.services.execution import filters
 from epistream.services.execution.isolation import NoSandbox
 from epistream.services.execution.verdict import Limits, Result, Verdict
 from epistream.services.execution.verifying import Verifier
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.hostile_programs import (
     BURNERS,
+    CALLS,
     CHEATS,
     HONEST_SCRIPT,
     MARK,
@@ -209,6 +213,25 @@ def test_dev_null_is_empty_in_each_run(verifier: Verifier) -> None:
     made = [pb.TestCase(input=str(number), output=str(number**2)) for number in (2, 3)]
     result = verifier.verify(content, pb.Tests(language="python", cases=made), LIMITS)
     assert result.verdict == Verdict.VERIFIED, result
+
+
+ALLOW_ALL: Final = struct.pack("=HBBI", 6, 0, 0, 0x7FFF0000)
+OF_SETTINGS: Final = {"keyctl", "bpf", "perf_event_open", "userfaultfd", "io_uring", "kexec_load", "open_by_handle_at"}
+"""What a kernel may be told, and that of a container is, to refuse likewise."""
+NOT_TRIED: Final = {"pivot_root", "fork_of_another_numbering"} | OF_SETTINGS
+"""The first asks for the right before it looks at what is asked; the second would fork where it is known."""
+
+
+@pytest.mark.parametrize("name", sorted({each.name for each in CALLS} - NOT_TRIED | {"machine_code"}))
+def test_a_probe_of_a_call_gets_through_where_no_filter_refuses_it(
+    verifier: Verifier, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filters, "starting", lambda: ALLOW_ALL)
+    monkeypatch.setattr(filters, "running", lambda: ALLOW_ALL)
+    [program] = [each for each in PROBES if each.name == name]
+    tests = pb.Tests(language="python", asserts=program.asserts)
+    result = verifier.verify(program.content, tests, replace(LIMITS, mutants=0))
+    assert result.passed, result
 
 
 def test_a_probe_can_get_through_where_there_is_no_sandbox() -> None:

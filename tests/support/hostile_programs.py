@@ -44,15 +44,19 @@ def _probe(name: str, attack: str) -> Hostile:
     )
 
 
-def _call(name: str, number: str, *arguments: str) -> Hostile:
-    """A call of the kernel, by its number on x86-64, that must be refused."""
+def _call(name: str, number: str, *arguments: str, refusal: str = "EPERM") -> Hostile:
+    """A call of the kernel, by its number on x86-64, that must be refused by the filter, which says so by an error.
+
+    The arguments are such that the kernel itself would do it or say something else, where there are any.
+    """
     return _probe(
         name,
         f"""
-        import ctypes, platform
+        import ctypes, errno, platform
         if platform.machine() != "x86_64":
             return False
-        return ctypes.CDLL(None).syscall({", ".join((number, *arguments))}) >= 0
+        asked = ctypes.CDLL(None, use_errno=True).syscall
+        return asked({", ".join((number, *arguments))}) != -1 or ctypes.get_errno() != errno.{refusal}
         """,
     )
 
@@ -181,6 +185,32 @@ CHEATS: Final = [
     _cheat("aborts", "import os", "os.abort()"),
 ]
 
+CALLS: Final = [
+    _call("ptrace", "101", "16", "999999", "0", "0"),
+    _call("process_vm_readv", "310", "1", "None", "0", "None", "0", "0"),
+    _call("mount", "165", "1", "1", "1", "0", "1"),
+    _call("umount", "166", "b'/tmp'", "0x100"),
+    _call("pivot_root", "155", "b'/tmp'", "b'/tmp'"),
+    _call("unshare", "272", "0x10000001"),
+    _call("setns", "308", "0", "0"),
+    _call("clone_with_namespaces", "56", "0x10020200", "None", "None", "None", "0"),
+    _call("clone3", "435", "None", "0", refusal="ENOSYS"),
+    _call("keyctl", "250", "0", "-3", "1"),
+    _call("bpf", "321", "0", "None", "0"),
+    _call("perf_event_open", "298", "None", "0", "-1", "-1", "0"),
+    _call("userfaultfd", "323", "1"),
+    _call("io_uring", "425", "1", "None"),
+    _call("kexec_load", "246", "0", "0", "None", "0"),
+    _call("personality", "135", "0x0040000"),
+    _call("prctl", "157", "4", "1", "0", "0", "0"),
+    _call("seccomp", "317", "0", "0", "None"),
+    _call("pidfd_open", "434", "1", "0"),
+    _call("shmget", "29", "0", "4096", "0o1600"),
+    _call("open_by_handle_at", "304", "-100", "None", "0"),
+    _call("fork_of_another_numbering", "0x40000039"),
+]
+"""Calls of the kernel that the filter refuses."""
+
 PROBES: Final = [
     _probe(
         "reads_the_secrets_of_the_environment", f"import os\nreturn {SECRET!r} in os.environ or len(os.environ) > 6"
@@ -297,30 +327,9 @@ PROBES: Final = [
     _probe("types_into_the_terminal", "import fcntl\nfcntl.ioctl(0, 0x5412, b'x')\nreturn True"),
     _probe(
         "machine_code",
-        "import ctypes, mmap\nm = mmap.mmap(-1, 4096, prot=7)\nm.write(bytes.fromhex('b8390000000f05c3'))\nf = ctypes.CFUNCTYPE(ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(m)))\nreturn f() >= 0",
+        "import ctypes, mmap\nm = mmap.mmap(-1, 4096, prot=7)\nm.write(bytes.fromhex('b8a20000000f05c3'))\nf = ctypes.CFUNCTYPE(ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(m)))\nreturn f() != -1",
     ),
-    _call("ptrace", "101", "0", "0", "0", "0"),
-    _call("process_vm_readv", "310", "1", "None", "0", "None", "0", "0"),
-    _call("mount", "165", "b'none'", "b'/tmp'", "b'tmpfs'", "0", "None"),
-    _call("umount", "166", "b'/tmp'", "2"),
-    _call("pivot_root", "155", "b'/tmp'", "b'/tmp'"),
-    _call("unshare", "272", "0x10000000"),
-    _call("setns", "308", "0", "0"),
-    _call("clone_with_namespaces", "56", "0x10000011", "None", "None", "None", "0"),
-    _call("clone3", "435", "None", "0"),
-    _call("keyctl", "250", "0", "-3", "1"),
-    _call("bpf", "321", "0", "None", "0"),
-    _call("perf_event_open", "298", "None", "0", "-1", "-1", "0"),
-    _call("userfaultfd", "323", "1"),
-    _call("io_uring", "425", "1", "None"),
-    _call("kexec_load", "246", "0", "0", "None", "0"),
-    _call("personality", "135", "0x0040000"),
-    _call("prctl", "157", "4", "1", "0", "0", "0"),
-    _call("seccomp", "317", "0", "0", "None"),
-    _call("pidfd_open", "434", "1", "0"),
-    _call("shmget", "29", "0", "4096", "0o1600"),
-    _call("open_by_handle_at", "304", "-100", "None", "0"),
-    _call("fork_of_another_numbering", "0x40000039"),
+    *CALLS,
 ]
 
 BURNERS: Final = [
