@@ -42,7 +42,7 @@ def run(program: bytes, number: int, arguments: tuple[int, ...] = ARGUMENTS, mac
             case 0x45:
                 at += jump_if if loaded & value else jump_else
             case 0x06:
-                return value
+                return int(value)
             case _:
                 raise AssertionError(f"no step of ours: {code:#x}")
 
