@@ -276,6 +276,17 @@ PROBES: Final = [
         "hands_over_a_descriptor",
         "import socket\na, b = socket.socketpair()\nreturn socket.send_fds(a, [b'x'], [0]) == 1",
     ),
+    _probe(
+        "imports_a_package",
+        "import glob, os, sys\nfolder = os.path.dirname(os.__file__)\n"
+        "found = [*glob.glob(folder + '/*-packages/*'), *glob.glob(folder + '/ensurepip/_bundled/*.whl')]\n"
+        "sys.path += [folder + '/site-packages', *found]\n"
+        "try:\n    import pip\nexcept ImportError:\n    return bool(found)\nreturn True",
+    ),
+    _probe(
+        "writes_where_packages_are",
+        f"import os\nopen(os.path.join(os.path.dirname(os.__file__), 'site-packages', '{MARK}'), 'w').write('x')\nreturn True",
+    ),
     _probe("connects", "import socket\nsocket.create_connection(('127.0.0.1', 22), 1)\nreturn True"),
     _probe("opens_a_socket", "import socket\nsocket.socket()\nreturn True"),
     _probe(

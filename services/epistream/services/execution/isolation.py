@@ -22,6 +22,8 @@ _OLDEST: Final = (0, 8)
 """Debian 12's: the first with all that is asked for below."""
 _ENVIRONMENT: Final = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
 """All of it. The hash seed is fixed, so that the same program does the same each time."""
+_PACKAGES: Final = ("site-packages", "dist-packages", "ensurepip/_bundled")
+"""The folders in Python's library that hold what is not of it."""
 # The collector has nothing to find while the modules are loaded, and would look a dozen times.
 _START: Final = (
     "import gc, sys; gc.disable(); sys.path.append({folder!r}); from inside.zygote import main; main({role!r})"
@@ -182,7 +184,7 @@ def _interpreter(python: str, role: str, folder: str) -> list[str]:
 
 
 def _files() -> list[str]:
-    """The interpreter, its library, the C libraries and our own few modules, all read-only."""
+    """The interpreter, its library without packages, the C libraries and our own few modules, all read-only."""
     library = sysconfig.get_path("stdlib")
     bound = [(_base_python(), "/python/bin/python"), (library, f"/python/lib/{Path(library).name}")]
     bound.append((str(INSIDE), "/epistream/inside"))
@@ -192,6 +194,10 @@ def _files() -> list[str]:
         bound.append((str(own), f"/python/lib/{shared}"))
     triplet = sysconfig.get_config_var("MULTIARCH") or "no-such-folder"
     arguments = [part for source, place in bound for part in ("--ro-bind", source, place)]
+    for name in _PACKAGES:
+        if (Path(library) / name).is_dir() and not (Path(library) / name).is_symlink():
+            hidden = f"/python/lib/{Path(library).name}/{name}"
+            arguments += ["--tmpfs", hidden, "--remount-ro", hidden]
     for folder in ("/lib", "/lib64"):
         if Path(folder).is_symlink():
             arguments += ["--symlink", str(Path(folder).readlink()), folder]
