@@ -316,6 +316,10 @@ PROBES: Final = [
     _probe("kills_the_first_process", "import os, signal\nos.kill(1, signal.SIGTERM)\nreturn True"),
     _probe("kills_everything", "import os, signal\nos.kill(-1, signal.SIGKILL)\nreturn True"),
     _probe("kills_its_group", "import os, signal\nos.killpg(0, signal.SIGTERM)\nreturn True"),
+    _probe(
+        "kills_its_parent_s_thread",
+        "import ctypes, os\nreturn ctypes.CDLL(None).syscall(234, os.getppid(), os.getppid(), 10) == 0",
+    ),
     _probe("becomes_root", "import os\nos.setuid(0)\nreturn True"),
     _probe("changes_its_group", "import os\nos.setgid(0); os.setgroups([0])\nreturn True"),
     _probe("changes_the_root", "import os\nos.chroot('/tmp')\nreturn True"),
@@ -418,6 +422,15 @@ ORDINARY: Final = {
     "a_lock_of_a_file": (
         "import fcntl\nwith open('own', 'w') as own:\n    fcntl.lockf(own, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
         "    fcntl.lockf(own, fcntl.LOCK_UN)\n    done = own.write('four')\n"
+    ),
+    "a_copied_file": (
+        "import os, shutil\nos.mkdir('own')\nopen('own/one', 'w').write('four')\nshutil.copytree('own', 'copied')\n"
+        "done = len(open(shutil.copy2('copied/one', 'copied/two')).read())\n"
+    ),
+    "a_signal": (
+        "import os, signal\ncaught = []\nsignal.signal(signal.SIGUSR1, lambda *_: caught.append(2))\n"
+        "signal.raise_signal(signal.SIGUSR1)\nos.kill(os.getpid(), signal.SIGUSR1)\n"
+        "try:\n    signal.raise_signal(signal.SIGINT)\nexcept KeyboardInterrupt:\n    done = sum(caught)\n"
     ),
     "a_database": (
         "import sqlite3\nbase = sqlite3.connect('own.db')\nbase.execute('create table t (x)')\n"

@@ -9,7 +9,8 @@ from typing import Final
 import pytest
 
 from epistream.services.execution import filters
-from epistream.services.execution.syscalls import BOUNDED, START, WORK
+from epistream.services.execution.inside.forked import ITSELF
+from epistream.services.execution.syscalls import ATTRIBUTES, BOUNDED, START, WORK
 
 X86_64: Final = 0xC000003E
 AARCH64: Final = 0xC00000B7
@@ -177,8 +178,8 @@ def test_exactly_what_is_listed_is_allowed(
         answers = {number: run(program, number, machine=machine) for number in NUMBERS}
         assert {number for number, answer in answers.items() if answer == ALLOW} == numbers(listed, column)
         others = {number: answer for number, answer in answers.items() if answer not in (ALLOW, REFUSE)}
-        clone3 = BOUNDED["clone3"][column]
-        assert others == {clone3: 0x00050000 | errno.ENOSYS}
+        attributes = dict.fromkeys(numbers(ATTRIBUTES, column), 0x00050000 | errno.ENOTSUP)
+        assert others == {BOUNDED["clone3"][column]: 0x00050000 | errno.ENOSYS} | attributes
 
 
 @of_each_machine
@@ -204,6 +205,21 @@ def test_the_numbers_of_other_machines_are_refused_whole(make: Callable[[], byte
         assert run(make(), X32 | number) == REFUSE
     assert run(make(), -1) == REFUSE
     assert run(make(), -1, machine=I386) == KILL
+
+
+@of_each_machine
+@pytest.mark.parametrize("call", ["kill", "tgkill"])
+def test_a_process_may_signal_itself_alone(
+    call: str, name: str, machine: int, column: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: name)
+    number = START[call][column]
+    assert number is not None
+    program = filters.running()
+    others = (*range(5000), 1 << 22, (1 << 32) - 1)
+    assert {run(program, number, (who, 9, 9, 9, 9, 9), machine) for who in others} == {REFUSE}
+    assert run(program, number, (ITSELF, 9, 9, 9, 9, 9), machine) == ALLOW
+    assert ITSELF > 1 << 22, "the kernel's highest is less"
 
 
 def answers_to(call: str, argument: int, values: Iterable[int]) -> dict[int, int]:

@@ -1,16 +1,18 @@
 """The seccomp filters: of the kernel's some 400 calls a program may use those in syscalls.py, the rest is refused.
 
-A refused call fails with EPERM (`clone3` with ENOSYS, so that the C library falls back on `clone`): the program sees an
-error and goes on. A program for another machine's numbers (32 bits, x32) is killed or refused whole.
+A refused call fails with EPERM (`clone3` with ENOSYS, so that the C library falls back on `clone`, and those of
+extended attributes with ENOTSUP): the program sees an error and goes on. A program for another machine's numbers
+(32 bits, x32) is killed or refused whole.
 """
 
 import errno
 import platform
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Final
 
-from epistream.services.execution.syscalls import BOUNDED, START, WORK
+from epistream.services.execution.inside.forked import ITSELF
+from epistream.services.execution.syscalls import ATTRIBUTES, BOUNDED, START, WORK
 
 _MACHINES: Final = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 """The machine as the kernel's audit numbers it, and its column in syscalls.py."""
@@ -22,6 +24,8 @@ _NUMBER_AT, _MACHINE_AT, _ARGUMENTS_AT = 0, 4, 16
 _TERMINAL_QUESTIONS: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 """TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: what Python asks of each file that it opens."""
 _AF_UNIX: Final = 1
+_SIGNALS: Final = ("kill", "tgkill")
+"""With their first argument a process may name itself, as `raise` and `abort` do."""
 _OF_DESCRIPTORS: Final = (0, 1, 2, 3, 4, 5, 1030)
 """F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_DUPFD_CLOEXEC. Not those that say whom a descriptor sends
 which signal, which would be any process: nor without them does O_ASYNC send one."""
@@ -45,13 +49,16 @@ def starting() -> bytes:
 
 
 def running() -> bytes:
-    """The filter of a process before it loads a program: no processes, no threads, no other programs."""
+    """The filter of a process before it loads a program: no processes, no threads, no other programs.
+
+    It is the process's own when `Confinement` has put its number in the place of `ITSELF`.
+    """
     return _filter(WORK)
 
 
-def _filter(names: Iterable[str]) -> bytes:
+def _filter(names: Collection[str]) -> bytes:
     machine, column = _MACHINES[platform.machine()]
-    numbers = {**WORK, **START, **BOUNDED}
+    numbers = {**WORK, **START, **BOUNDED, **ATTRIBUTES}
     steps = [_step(_LOAD, _MACHINE_AT), _step(_EQUAL, machine, 1, 0), _step(_RETURN, _KILL), _step(_LOAD, _NUMBER_AT)]
     steps += _bounded(numbers["ioctl"][column], 1, _TERMINAL_QUESTIONS)
     # Limits of one's own only.
@@ -63,7 +70,12 @@ def _filter(names: Iterable[str]) -> bytes:
     steps += _flagged(numbers["sendto"][column], 3, _SEND_FLAGS)
     steps += _flagged(numbers["recvfrom"][column], 3, _RECEIVE_FLAGS)
     steps += _flagged(numbers["recvmsg"][column], 2, _RECEIVE_FLAGS)
+    for name in _SIGNALS:
+        if name not in names:
+            steps += _bounded(numbers[name][column], 0, (ITSELF,))
     steps += [_step(_EQUAL, numbers["clone3"][column] or 0, 0, 1), _step(_RETURN, _ERROR | errno.ENOSYS)]
+    for name in ATTRIBUTES:
+        steps += [_step(_EQUAL, numbers[name][column] or 0, 0, 1), _step(_RETURN, _ERROR | errno.ENOTSUP)]
     allowed = {number for name in names if (number := numbers[name][column]) is not None}
     return b"".join(steps + _tree(_ranges(sorted(allowed))))
 

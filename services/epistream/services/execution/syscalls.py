@@ -154,6 +154,7 @@ START: Final = {
     "wait4": (61, 260),
     "waitid": (247, 95),
     "kill": (62, 129),
+    "tgkill": (234, 131),
     "prctl": (157, 167),
     "seccomp": (317, 277),
     "setsid": (112, 157),
@@ -170,3 +171,18 @@ BOUNDED: Final = {
     "clone3": (435, 435),
 }
 """What is allowed, or refused in another way, by its arguments: see filters.py."""
+ATTRIBUTES: Final = {
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "getxattr": (191, 8),
+    "lgetxattr": (192, 9),
+    "fgetxattr": (193, 10),
+    "listxattr": (194, 11),
+    "llistxattr": (195, 12),
+    "flistxattr": (196, 13),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+}
+"""What is answered as by a file system that knows no such attributes: what copies files goes on then."""
