@@ -28,6 +28,10 @@ class SandboxEnded(Exception):
     """It is gone, or says what is no answer. Its message is what it wrote last."""
 
 
+class SandboxDied(SandboxEnded):
+    """Its first process is gone. That runs nothing of the program, so the machine may be short of something."""
+
+
 class Sandbox:
     """An interpreter in isolation that forks a process for each run. All that it runs ends with the `with` block.
 
@@ -99,7 +103,7 @@ class Sandbox:
         except TimeoutError as error:
             raise OutOfTime from error
         except OSError as error:
-            raise SandboxEnded(self.last_words()) from error
+            raise SandboxDied(self.last_words()) from error
 
     def answer(self, deadline: float, beside: Sequence["Sandbox"] = ()) -> dict[str, Any]:
         """What it says next. Meanwhile what it and those beside it write is read, so that nothing waits for that.
@@ -159,7 +163,7 @@ class Sandbox:
         except OSError:
             part = b""
         if not part:
-            raise SandboxEnded(self.last_words())
+            raise SandboxDied(self.last_words())
         self._received += part
 
     def drain(self) -> bool:
