@@ -3,7 +3,7 @@
 import errno
 import platform
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import pytest
@@ -165,7 +165,7 @@ MACHINES: Final = [("x86_64", X86_64, 0), ("aarch64", AARCH64, 1)]
 of_each_machine: Final = pytest.mark.parametrize(("name", "machine", "column"), MACHINES, ids=["x86_64", "aarch64"])
 
 
-def numbers(calls: dict[str, tuple[int, int | None]] | dict[str, tuple[int | None, int]], column: int) -> set[int]:
+def numbers(calls: Mapping[str, tuple[int | None, int | None]], column: int) -> set[int]:
     return {number for each in calls.values() if (number := each[column]) is not None}
 
 
