@@ -1,24 +1,30 @@
 """No hostile program is verified, outlasts its limit or leaves anything behind. The real sandbox, real attacks."""
 
 import os
+import struct
 import tempfile
 import textwrap
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import psutil
 import pytest
 
+from epistream.services.execution import filters
 from epistream.services.execution.isolation import NoSandbox
 from epistream.services.execution.verdict import Limits, Result, Verdict
 from epistream.services.execution.verifying import Verifier
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.hostile_programs import (
     BURNERS,
+    CALLS,
     CHEATS,
     HONEST_SCRIPT,
     MARK,
+    ORDINARY,
     PROBES,
     PROGRAMS,
     SCRIPTS,
@@ -162,11 +168,70 @@ def test_a_program_that_does_what_it_should_is_verified_by_tests_of_each_form(ve
     assert verifier.verify(HONEST_SCRIPT, cases_of_script(), LIMITS).verdict == Verdict.VERIFIED
 
 
+@pytest.mark.parametrize("name", ORDINARY)
+def test_what_is_a_program_s_own_it_may_use(verifier: Verifier, name: str) -> None:
+    content = "def f(x):\n" + textwrap.indent(ORDINARY[name], "    ") + "    return done\n"
+    result = verifier.verify(content, pb.Tests(language="python", asserts=["assert f(2) == 4"]), LIMITS)
+    assert result.passed, result
+
+
 def test_a_program_that_only_looks_around_is_verified(verifier: Verifier) -> None:
     """The check can fail: the same tests pass where nothing is attacked."""
     content = "import os\nwhere = os.listdir('/')\ndef f(x):\n    return x * x\n"
     tests = pb.Tests(language="python", asserts=["assert f(2) == 4", "assert f(3) == 9"])
     assert verifier.verify(content, tests, LIMITS).verdict == Verdict.VERIFIED
+
+
+def test_what_is_done_to_dev_null_is_done_to_no_file_of_this_machine(verifier: Verifier) -> None:
+    """Of what may be this machine's not even a mutant changes the mode: it is everybody's."""
+    content = """
+import os, stat
+def f(x):
+    if stat.S_ISREG(os.stat(os.devnull).st_mode):
+        os.chmod(os.devnull, 0o640)
+    os.utime(os.devnull, (1, 1))
+    with open(os.devnull, "w") as silent:
+        silent.write("nothing")
+    return stat.S_IMODE(os.stat(os.devnull).st_mode)
+"""
+    before = Path(os.devnull).stat()
+    tests = pb.Tests(language="python", asserts=["assert f(2) == 0o640"])
+    result = verifier.verify(content, tests, replace(LIMITS, mutants=0))
+    assert result.passed, result
+    after = Path(os.devnull).stat()
+    assert (after.st_mode, after.st_mtime_ns, after.st_ctime_ns) == (
+        before.st_mode,
+        before.st_mtime_ns,
+        before.st_ctime_ns,
+    )
+
+
+def test_dev_null_is_empty_in_each_run(verifier: Verifier) -> None:
+    """What the first run has left there fails the second."""
+    content = "import os\nif open(os.devnull).read():\n    raise SystemExit\nopen(os.devnull, 'w').write('left')\n"
+    content += "print(int(input()) ** 2)\n"
+    made = [pb.TestCase(input=str(number), output=str(number**2)) for number in (2, 3)]
+    result = verifier.verify(content, pb.Tests(language="python", cases=made), LIMITS)
+    assert result.verdict == Verdict.VERIFIED, result
+
+
+ALLOW_ALL: Final = struct.pack("=HBBI", 6, 0, 0, 0x7FFF0000)
+OF_SETTINGS: Final = {"keyctl", "bpf", "perf_event_open", "userfaultfd", "io_uring", "kexec_load", "open_by_handle_at"}
+"""What a kernel may be told, and that of a container is, to refuse likewise."""
+NOT_TRIED: Final = {"pivot_root", "fork_of_another_numbering"} | OF_SETTINGS
+"""The first asks for the right before it looks at what is asked; the second would fork where it is known."""
+
+
+@pytest.mark.parametrize("name", sorted({each.name for each in CALLS} - NOT_TRIED | {"machine_code"}))
+def test_a_probe_of_a_call_gets_through_where_no_filter_refuses_it(
+    verifier: Verifier, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filters, "starting", lambda: ALLOW_ALL)
+    monkeypatch.setattr(filters, "running", lambda: ALLOW_ALL)
+    [program] = [each for each in PROBES if each.name == name]
+    tests = pb.Tests(language="python", asserts=program.asserts)
+    result = verifier.verify(program.content, tests, replace(LIMITS, mutants=0))
+    assert result.passed, result
 
 
 def test_a_probe_can_get_through_where_there_is_no_sandbox() -> None:

@@ -44,15 +44,19 @@ def _probe(name: str, attack: str) -> Hostile:
     )
 
 
-def _call(name: str, number: str, *arguments: str) -> Hostile:
-    """A call of the kernel, by its number on x86-64, that must be refused."""
+def _call(name: str, number: str, *arguments: str, refusal: str = "EPERM") -> Hostile:
+    """A call of the kernel, by its number on x86-64, that must be refused by the filter, which says so by an error.
+
+    The arguments are such that the kernel itself would do it or say something else, where there are any.
+    """
     return _probe(
         name,
         f"""
-        import ctypes, platform
+        import ctypes, errno, platform
         if platform.machine() != "x86_64":
             return False
-        return ctypes.CDLL(None).syscall({", ".join((number, *arguments))}) >= 0
+        asked = ctypes.CDLL(None, use_errno=True).syscall
+        return asked({", ".join((number, *arguments))}) != -1 or ctypes.get_errno() != errno.{refusal}
         """,
     )
 
@@ -181,6 +185,32 @@ CHEATS: Final = [
     _cheat("aborts", "import os", "os.abort()"),
 ]
 
+CALLS: Final = [
+    _call("ptrace", "101", "16", "999999", "0", "0"),
+    _call("process_vm_readv", "310", "1", "None", "0", "None", "0", "0"),
+    _call("mount", "165", "1", "1", "1", "0", "1"),
+    _call("umount", "166", "b'/tmp'", "0x100"),
+    _call("pivot_root", "155", "b'/tmp'", "b'/tmp'"),
+    _call("unshare", "272", "0x10000001"),
+    _call("setns", "308", "0", "0"),
+    _call("clone_with_namespaces", "56", "0x10020200", "None", "None", "None", "0"),
+    _call("clone3", "435", "None", "0", refusal="ENOSYS"),
+    _call("keyctl", "250", "0", "-3", "1"),
+    _call("bpf", "321", "0", "None", "0"),
+    _call("perf_event_open", "298", "None", "0", "-1", "-1", "0"),
+    _call("userfaultfd", "323", "1"),
+    _call("io_uring", "425", "1", "None"),
+    _call("kexec_load", "246", "0", "0", "None", "0"),
+    _call("personality", "135", "0x0040000"),
+    _call("prctl", "157", "4", "1", "0", "0", "0"),
+    _call("seccomp", "317", "0", "0", "None"),
+    _call("pidfd_open", "434", "1", "0"),
+    _call("shmget", "29", "0", "4096", "0o1600"),
+    _call("open_by_handle_at", "304", "-100", "None", "0"),
+    _call("fork_of_another_numbering", "0x40000039"),
+]
+"""Calls of the kernel that the filter refuses."""
+
 PROBES: Final = [
     _probe(
         "reads_the_secrets_of_the_environment", f"import os\nreturn {SECRET!r} in os.environ or len(os.environ) > 6"
@@ -219,6 +249,44 @@ PROBES: Final = [
             "etc": "/etc",
         }.items()
     ),
+    _probe("has_a_device", "import os, stat\nreturn stat.S_ISCHR(os.stat('/dev/null').st_mode)"),
+    _probe("locks_a_file", "import fcntl\nfcntl.flock(open('/dev/null'), fcntl.LOCK_EX | fcntl.LOCK_NB)\nreturn True"),
+    _probe(
+        "locks_the_library",
+        "import fcntl, os\nfcntl.flock(open(os.__file__), fcntl.LOCK_EX | fcntl.LOCK_NB)\nreturn True",
+    ),
+    _probe(
+        "names_another_who_gets_its_signals",
+        "import fcntl, os\nr, w = os.pipe()\nfcntl.fcntl(r, fcntl.F_SETOWN, os.getppid())\nreturn True",
+    ),
+    _probe("chooses_a_signal", "import fcntl, os\nr, w = os.pipe()\nfcntl.fcntl(r, 10, 9)\nreturn True"),
+    _probe(
+        "is_told_of_changes_by_a_signal",
+        "import fcntl, os\nfcntl.fcntl(os.open('/tmp', os.O_RDONLY), fcntl.F_NOTIFY, fcntl.DN_CREATE)\nreturn True",
+    ),
+    _probe(
+        "owns_by_ioctl",
+        "import fcntl, os, socket, struct\na, b = socket.socketpair()\nfcntl.ioctl(a, 0x8901, struct.pack('i', os.getppid()))\nreturn True",
+    ),
+    _probe(
+        "sends_out_of_band",
+        "import socket\na, b = socket.socketpair()\nreturn a.send(b'x', socket.MSG_OOB) == 1",
+    ),
+    _probe(
+        "hands_over_a_descriptor",
+        "import socket\na, b = socket.socketpair()\nreturn socket.send_fds(a, [b'x'], [0]) == 1",
+    ),
+    _probe(
+        "imports_a_package",
+        "import glob, os, sys\nfolder = os.path.dirname(os.__file__)\n"
+        "found = [*glob.glob(folder + '/*-packages/*'), *glob.glob(folder + '/ensurepip/_bundled/*.whl')]\n"
+        "sys.path += [folder + '/site-packages', *found]\n"
+        "try:\n    import pip\nexcept ImportError:\n    return bool(found)\nreturn True",
+    ),
+    _probe(
+        "writes_where_packages_are",
+        f"import os\nopen(os.path.join(os.path.dirname(os.__file__), 'site-packages', '{MARK}'), 'w').write('x')\nreturn True",
+    ),
     _probe("connects", "import socket\nsocket.create_connection(('127.0.0.1', 22), 1)\nreturn True"),
     _probe("opens_a_socket", "import socket\nsocket.socket()\nreturn True"),
     _probe(
@@ -248,6 +316,10 @@ PROBES: Final = [
     _probe("kills_the_first_process", "import os, signal\nos.kill(1, signal.SIGTERM)\nreturn True"),
     _probe("kills_everything", "import os, signal\nos.kill(-1, signal.SIGKILL)\nreturn True"),
     _probe("kills_its_group", "import os, signal\nos.killpg(0, signal.SIGTERM)\nreturn True"),
+    _probe(
+        "kills_its_parent_s_thread",
+        "import ctypes, os\nreturn ctypes.CDLL(None).syscall(234, os.getppid(), os.getppid(), 10) == 0",
+    ),
     _probe("becomes_root", "import os\nos.setuid(0)\nreturn True"),
     _probe("changes_its_group", "import os\nos.setgid(0); os.setgroups([0])\nreturn True"),
     _probe("changes_the_root", "import os\nos.chroot('/tmp')\nreturn True"),
@@ -270,30 +342,9 @@ PROBES: Final = [
     _probe("types_into_the_terminal", "import fcntl\nfcntl.ioctl(0, 0x5412, b'x')\nreturn True"),
     _probe(
         "machine_code",
-        "import ctypes, mmap\nm = mmap.mmap(-1, 4096, prot=7)\nm.write(bytes.fromhex('b8390000000f05c3'))\nf = ctypes.CFUNCTYPE(ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(m)))\nreturn f() >= 0",
+        "import ctypes, mmap\nm = mmap.mmap(-1, 4096, prot=7)\nm.write(bytes.fromhex('b8a20000000f05c3'))\nf = ctypes.CFUNCTYPE(ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(m)))\nreturn f() != -1",
     ),
-    _call("ptrace", "101", "0", "0", "0", "0"),
-    _call("process_vm_readv", "310", "1", "None", "0", "None", "0", "0"),
-    _call("mount", "165", "b'none'", "b'/tmp'", "b'tmpfs'", "0", "None"),
-    _call("umount", "166", "b'/tmp'", "2"),
-    _call("pivot_root", "155", "b'/tmp'", "b'/tmp'"),
-    _call("unshare", "272", "0x10000000"),
-    _call("setns", "308", "0", "0"),
-    _call("clone_with_namespaces", "56", "0x10000011", "None", "None", "None", "0"),
-    _call("clone3", "435", "None", "0"),
-    _call("keyctl", "250", "0", "-3", "1"),
-    _call("bpf", "321", "0", "None", "0"),
-    _call("perf_event_open", "298", "None", "0", "-1", "-1", "0"),
-    _call("userfaultfd", "323", "1"),
-    _call("io_uring", "425", "1", "None"),
-    _call("kexec_load", "246", "0", "0", "None", "0"),
-    _call("personality", "135", "0x0040000"),
-    _call("prctl", "157", "4", "1", "0", "0", "0"),
-    _call("seccomp", "317", "0", "0", "None"),
-    _call("pidfd_open", "434", "1", "0"),
-    _call("shmget", "29", "0", "4096", "0o1600"),
-    _call("open_by_handle_at", "304", "-100", "None", "0"),
-    _call("fork_of_another_numbering", "0x40000039"),
+    *CALLS,
 ]
 
 BURNERS: Final = [
@@ -357,6 +408,37 @@ BURNERS: Final = [
 PROGRAMS: Final = [*CHEATS, *PROBES, *BURNERS]
 
 _RIGHT: Final = "print(int(input()) ** 2, flush=True)\n"
+
+ORDINARY: Final = {
+    "an_event_loop": "import asyncio\nasync def f(x):\n    await asyncio.sleep(0)\n    return x * x\ndone = asyncio.run(f(2))\n",
+    "a_pair_of_sockets": (
+        "import socket\na, b = socket.socketpair()\na.setblocking(False)\na.sendall(b'four')\n"
+        "peeked = b.recv(4, socket.MSG_PEEK)\ndone = 4 if b.recv(4) == peeked == b'four' else 0\n"
+    ),
+    "a_copied_descriptor": (
+        "import fcntl, os\nr, w = os.pipe()\ncopy = os.dup(w)\nflags = fcntl.fcntl(copy, fcntl.F_GETFL)\n"
+        "fcntl.fcntl(copy, fcntl.F_SETFL, flags | os.O_NONBLOCK)\ndone = os.write(copy, b'four')\n"
+    ),
+    "a_lock_of_a_file": (
+        "import fcntl\nwith open('own', 'w') as own:\n    fcntl.lockf(own, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "    fcntl.lockf(own, fcntl.LOCK_UN)\n    done = own.write('four')\n"
+    ),
+    "a_copied_file": (
+        "import os, shutil\nos.mkdir('own')\nopen('own/one', 'w').write('four')\nshutil.copytree('own', 'copied')\n"
+        "done = len(open(shutil.copy2('copied/one', 'copied/two')).read())\n"
+    ),
+    "a_signal": (
+        "import os, signal\ncaught = []\nsignal.signal(signal.SIGUSR1, lambda *_: caught.append(2))\n"
+        "signal.raise_signal(signal.SIGUSR1)\nos.kill(os.getpid(), signal.SIGUSR1)\n"
+        "try:\n    signal.raise_signal(signal.SIGINT)\nexcept KeyboardInterrupt:\n    done = sum(caught)\n"
+    ),
+    "a_database": (
+        "import sqlite3\nbase = sqlite3.connect('own.db')\nbase.execute('create table t (x)')\n"
+        "base.execute('insert into t values (4)')\nbase.commit()\nbase.close()\n"
+        "done = sqlite3.connect('own.db').execute('select x from t').fetchone()[0]\n"
+    ),
+}
+"""What programs do with what is their own, and may: by its name, code after which `done` is 4."""
 
 SCRIPTS: Final = {
     "closes_its_output_and_runs_on": f"import os\n{_RIGHT}os.closerange(0, 64)\nwhile True: pass\n",

@@ -54,8 +54,8 @@ class NothingHeld:
         self.known = Dependants()
         self.take: Callable[[pb.Change], None] = self.known.take
 
-    async def review(self, *_: object) -> float:
-        return 0.0
+    async def review_all(self, *_: object) -> None:
+        pass
 
 
 async def test_what_is_acknowledged_is_judged_and_a_defect_passes_over_one_version_only() -> None:

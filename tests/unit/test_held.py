@@ -15,6 +15,7 @@ from epistream.services.execution.verdict import Result, Verdict
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns
 from epistream.v1 import review_service_pb2 as api
+from epistream.wire.errors import Conflict
 
 SUBJECT = Subject.of_change(pb.Change(item_id="add", version=2))
 
@@ -68,6 +69,31 @@ class Reviewed:
         self.done.append("rejected")
 
 
+class Many(Reviewed):
+    """Reviews in pages of ten, each as long as people have not decided it."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.waiting = list(range(1, count + 1))
+        self.claimed: list[int] = []
+
+    async def namespace(self, _: str) -> ns.Namespace:
+        return ns.Namespace(policy=ns.Policy(verify_code=True), held_count=len(self.waiting))
+
+    async def reviews(self, *_: Any, page_token: str, **__: Any) -> Any:
+        begin = int(page_token or 0)
+        listed = self.waiting[begin : begin + 10]
+        made = [api.Review(review_id=each, submission=self.review.submission) for each in listed]
+        return SimpleNamespace(reviews=made, next_page_token=str(begin + 10) if listed else "")
+
+    async def claim(self, _: str, review_id: int, seconds: int = 900) -> None:
+        if seconds:
+            self.claimed.append(review_id)
+
+    async def admit(self, _: str, review_id: int, __: str) -> None:
+        self.waiting.remove(review_id)
+
+
 class Assessing:
     """Finds one verdict after the other; `meanwhile` happens while the first is run."""
 
@@ -79,7 +105,7 @@ class Assessing:
         if not self.runs:
             self.meanwhile()
         self.runs.append((revision, because))
-        result = Result(verdict=self.verdicts[len(self.runs) - 1], reason="")
+        result = Result(verdict=self.verdicts[(len(self.runs) - 1) % len(self.verdicts)], reason="")
         return Assessed(subject, Judged(result), Survival())
 
 
@@ -112,3 +138,52 @@ def test_what_is_run_while_something_else_changes_is_decided_at_once() -> None:
 def test_what_passes_while_what_it_is_derived_from_changes_is_let_in() -> None:
     """As a version it is run again anyhow."""
     assert reviewed([Verdict.VERIFIED], "add") == (["admitted"], [(5, "")])
+
+
+async def review_all(service: Any, *verdicts: Verdict) -> None:
+    assessing: Any = Assessing(list(verdicts), lambda: None)
+    held = HeldCode(Place("", "n"), service, service, assessing, lambda _: None)
+    await held.review_all(5, asyncio.Semaphore(1))
+
+
+async def test_all_that_waits_is_decided_though_not_at_a_time() -> None:
+    service = Many(120)
+    await review_all(service, Verdict.VERIFIED, Verdict.ERROR)
+    assert sorted(service.claimed) == list(range(1, 121)), "each once, those too that are left to people"
+    assert len(service.waiting) == 60
+
+
+async def test_what_another_takes_meanwhile_is_waited_for_by_nobody() -> None:
+    service = Many(3)
+
+    async def claim(_: str, review_id: int, seconds: int = 900) -> None:
+        del review_id, seconds
+        raise Conflict("another looks at it", reason="CLAIMED")
+
+    service.claim = claim  # type: ignore[method-assign]
+    await review_all(service, Verdict.VERIFIED)
+    assert len(service.waiting) == 3
+
+
+async def test_what_people_have_decided_is_forgotten() -> None:
+    """Were it there again it would be run again, as anything that is new. Else all that ever was would be kept."""
+    service = Many(3)
+    assessing: Any = Assessing([Verdict.ERROR], lambda: None)
+    reviewing: Any = service
+    held = HeldCode(Place("", "n"), reviewing, reviewing, assessing, lambda _: None)
+
+    async def review(*waiting: int) -> None:
+        service.waiting = [*waiting]
+        await held.review(5, asyncio.Semaphore(1))
+
+    await review(1, 2, 3)
+    await review(1, 2)
+    await review(1, 2, 3)
+    assert service.claimed == [1, 2, 3, 3]
+    await review()
+    await review(1)
+    assert service.claimed == [1, 2, 3, 3, 1]
+    held.take(pb.Change(item_id="add", version=2))
+    await review()
+    await review(1)
+    assert assessing.runs[-1] == (5, ""), "why it was to be run again is forgotten, too"

@@ -133,7 +133,7 @@ class Executor:
                 break
         if once:
             await asyncio.gather(*self._open)
-            await self._held.review(self._revision, self._room)
+            await self._held.review_all(self._revision, self._room)
         elif reviewing is not None:
             reviewing.cancel()
 

@@ -9,7 +9,8 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from epistream.clients.knowledge import KnowledgeClient
@@ -91,12 +92,20 @@ class HeldCode:
             NoIsolation: the sandbox cannot be started any more.
             EpistreamError: as calls of a service do.
         """
-        namespace = await patiently(lambda: self._reading.namespace(self._namespace))
-        if not (namespace.policy.verify_code and namespace.held_count):
-            return 0.0
         began = time.monotonic()
-        waiting = await self._waiting()
+        waiting = await self._waiting(frozenset())
         seconds = time.monotonic() - began
+        await self._review_each(waiting, revision, room)
+        return seconds
+
+    async def review_all(self, revision: int, room: asyncio.Semaphore) -> None:
+        """Decide all that waits, as `review` decides some of it. Each is taken once, so that this ends."""
+        taken: set[int] = set()
+        while waiting := await self._waiting(taken):
+            taken |= {each.review_id for each in waiting}
+            await self._review_each(waiting, revision, room)
+
+    async def _review_each(self, waiting: Sequence[api.Review], revision: int, room: asyncio.Semaphore) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for each in waiting:
@@ -104,11 +113,16 @@ class HeldCode:
                     group.create_task(self._review(each, revision)).add_done_callback(lambda _: room.release())
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        return seconds
 
-    async def _waiting(self) -> list[api.Review]:
-        """The first of what waits, is not left to people, and nobody else looks at."""
+    async def _waiting(self, taken: AbstractSet[int]) -> list[api.Review]:
+        """The first of what waits, is not left to people or taken already, and nobody else looks at."""
+        namespace = await patiently(lambda: self._reading.namespace(self._namespace))
+        if not namespace.held_count:
+            self._forget(frozenset())
+        if not (namespace.policy.verify_code and namespace.held_count):
+            return []
         found: list[api.Review] = []
+        listed: set[int] = set()
         token = ""
         while True:
             page = await patiently(
@@ -122,10 +136,19 @@ class HeldCode:
                 )
             )
             free = [each for each in page.reviews if each.claim.reviewer in ("", self._name)]
-            found += [each for each in free if each.review_id not in self._left]
+            found += [each for each in free if each.review_id not in self._left and each.review_id not in taken]
+            listed |= {each.review_id for each in page.reviews}
             token = page.next_page_token
+            if not token:
+                self._forget(listed)
             if not token or len(found) >= _TAKEN_MOST:
                 return found
+
+    def _forget(self, waiting: AbstractSet[int]) -> None:
+        """Keep nothing of reviews that do not wait any more: people have decided them."""
+        for reviews in (self._left, self._because):
+            for review_id in reviews.keys() - waiting:
+                del reviews[review_id]
 
     async def _review(self, review: api.Review, revision: int) -> None:
         try:

@@ -22,6 +22,8 @@ _OLDEST: Final = (0, 8)
 """Debian 12's: the first with all that is asked for below."""
 _ENVIRONMENT: Final = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
 """All of it. The hash seed is fixed, so that the same program does the same each time."""
+_PACKAGES: Final = ("site-packages", "dist-packages", "ensurepip/_bundled")
+"""The folders in Python's library that hold what is not of it."""
 # The collector has nothing to find while the modules are loaded, and would look a dozen times.
 _START: Final = (
     "import gc, sys; gc.disable(); sys.path.append({folder!r}); from inside.zygote import main; main({role!r})"
@@ -45,8 +47,15 @@ class Isolation(Protocol):
     def work(self) -> str | None:
         """Its work folder, as it sees it; None: each start needs a new one."""
 
-    def command(self, role: str, work_bytes: int, filter_descriptor: int) -> list[str]:
-        """What to run, with the control connection as its standard input."""
+    def command(self, role: str, work_bytes: int, filter_descriptor: int, empty_descriptor: int) -> list[str]:
+        """What to run, with the control connection as its standard input.
+
+        Args:
+            role: of the sandbox, as the zygote knows it.
+            work_bytes: how much the work folder holds.
+            filter_descriptor: where the filter of calls can be read.
+            empty_descriptor: where nothing can be read.
+        """
 
     def environment(self) -> dict[str, str]:
         """The environment to run it with."""
@@ -73,7 +82,7 @@ class Bubblewrap:
         """Nothing; what the sandbox gets stands in the command."""
         return {}
 
-    def command(self, role: str, work_bytes: int, filter_descriptor: int) -> list[str]:
+    def command(self, role: str, work_bytes: int, filter_descriptor: int, empty_descriptor: int) -> list[str]:
         """Bubblewrap with its arguments, then the interpreter."""
         return [
             str(self.program),
@@ -82,7 +91,10 @@ class Bubblewrap:
             *(part for name, value in _ENVIRONMENT.items() for part in ("--setenv", name, value)),
             *("--setenv", "LD_LIBRARY_PATH", "/python/lib"),
             *_files(),
-            *("--size", str(work_bytes), "--tmpfs", WORK, "--dev-bind", "/dev/null", "/dev/null"),
+            *("--size", str(work_bytes), "--tmpfs", WORK),
+            # A file of its own. This machine's is everybody's: its mode, its times and its locks can be changed,
+            # where the service is root by a program too, and what one sandbox changes another one sees.
+            *("--bind-data", str(empty_descriptor), "/dev/null"),
             *("--remount-ro", "/", "--chdir", WORK, "--seccomp", str(filter_descriptor), "--"),
             *_interpreter("/python/bin/python", role, "/epistream"),
         ]
@@ -106,9 +118,9 @@ class NoSandbox:
         """As in a sandbox."""
         return dict(_ENVIRONMENT)
 
-    def command(self, role: str, work_bytes: int, filter_descriptor: int) -> list[str]:
+    def command(self, role: str, work_bytes: int, filter_descriptor: int, empty_descriptor: int) -> list[str]:
         """The interpreter."""
-        del work_bytes, filter_descriptor
+        del work_bytes, filter_descriptor, empty_descriptor
         return _interpreter(_base_python(), role, str(INSIDE.parent))
 
 
@@ -172,7 +184,7 @@ def _interpreter(python: str, role: str, folder: str) -> list[str]:
 
 
 def _files() -> list[str]:
-    """The interpreter, its library, the C libraries and our own few modules, all read-only."""
+    """The interpreter, its library without packages, the C libraries and our own few modules, all read-only."""
     library = sysconfig.get_path("stdlib")
     bound = [(_base_python(), "/python/bin/python"), (library, f"/python/lib/{Path(library).name}")]
     bound.append((str(INSIDE), "/epistream/inside"))
@@ -182,6 +194,10 @@ def _files() -> list[str]:
         bound.append((str(own), f"/python/lib/{shared}"))
     triplet = sysconfig.get_config_var("MULTIARCH") or "no-such-folder"
     arguments = [part for source, place in bound for part in ("--ro-bind", source, place)]
+    for name in _PACKAGES:
+        if (Path(library) / name).is_dir() and not (Path(library) / name).is_symlink():
+            hidden = f"/python/lib/{Path(library).name}/{name}"
+            arguments += ["--tmpfs", hidden, "--remount-ro", hidden]
     for folder in ("/lib", "/lib64"):
         if Path(folder).is_symlink():
             arguments += ["--symlink", str(Path(folder).readlink()), folder]

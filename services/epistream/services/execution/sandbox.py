@@ -28,6 +28,10 @@ class SandboxEnded(Exception):
     """It is gone, or says what is no answer. Its message is what it wrote last."""
 
 
+class SandboxDied(SandboxEnded):
+    """Its first process is gone. That runs nothing of the program, so the machine may be short of something."""
+
+
 class Sandbox:
     """An interpreter in isolation that forks a process for each run. All that it runs ends with the `with` block.
 
@@ -50,17 +54,17 @@ class Sandbox:
         self._control, its_end = socket.socketpair()
         self._stack.enter_context(self._control)
         self._filter, filter_end = _filled_pipe(filters.starting())
-        with its_end, open(self._filter, "rb"):  # noqa: PTH123 - a descriptor
+        with its_end, open(self._filter, "rb"), open(os.devnull, "rb") as empty:  # noqa: PTH123 - a descriptor
             os.close(filter_end)
             try:
                 self._process = subprocess.Popen(
-                    isolation.command(role, limits.work_bytes, self._filter),
+                    isolation.command(role, limits.work_bytes, self._filter, empty.fileno()),
                     env=isolation.environment(),
                     cwd=None if isolation.work else self.work,
                     stdin=its_end.fileno(),
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
-                    pass_fds=[self._filter],
+                    pass_fds=[self._filter, empty.fileno()],
                     start_new_session=True,
                 )
             except OSError as error:
@@ -99,7 +103,7 @@ class Sandbox:
         except TimeoutError as error:
             raise OutOfTime from error
         except OSError as error:
-            raise SandboxEnded(self.last_words()) from error
+            raise SandboxDied(self.last_words()) from error
 
     def answer(self, deadline: float, beside: Sequence["Sandbox"] = ()) -> dict[str, Any]:
         """What it says next. Meanwhile what it and those beside it write is read, so that nothing waits for that.
@@ -159,7 +163,7 @@ class Sandbox:
         except OSError:
             part = b""
         if not part:
-            raise SandboxEnded(self.last_words())
+            raise SandboxDied(self.last_words())
         self._received += part
 
     def drain(self) -> bool:

@@ -63,7 +63,6 @@ WORK: Final = {
     "fadvise64": (221, 223),
     "copy_file_range": (326, 285),
     "sendfile": (40, 71),
-    "flock": (73, 32),
     "umask": (95, 166),
     "dup": (32, 23),
     "dup2": (33, None),
@@ -141,15 +140,10 @@ WORK: Final = {
     "setrlimit": (160, 164),
     "exit": (60, 93),
     "exit_group": (231, 94),
-    "sendto": (44, 206),
-    "recvfrom": (45, 207),
-    "sendmsg": (46, 211),
-    "recvmsg": (47, 212),
     "shutdown": (48, 210),
     "getsockopt": (55, 209),
     "getpeername": (52, 205),
     "getsockname": (51, 204),
-    "fcntl": (72, 25),
 }
 """What a program needs that computes, uses its own files and waits: no process, no thread, no network."""
 START: Final = {
@@ -160,6 +154,7 @@ START: Final = {
     "wait4": (61, 260),
     "waitid": (247, 95),
     "kill": (62, 129),
+    "tgkill": (234, 131),
     "prctl": (157, 167),
     "seccomp": (317, 277),
     "setsid": (112, 157),
@@ -169,6 +164,25 @@ BOUNDED: Final = {
     "ioctl": (16, 29),
     "prlimit64": (302, 261),
     "socketpair": (53, 199),
+    "fcntl": (72, 25),
+    "sendto": (44, 206),
+    "recvfrom": (45, 207),
+    "recvmsg": (47, 212),
     "clone3": (435, 435),
 }
 """What is allowed, or refused in another way, by its arguments: see filters.py."""
+ATTRIBUTES: Final = {
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "getxattr": (191, 8),
+    "lgetxattr": (192, 9),
+    "fgetxattr": (193, 10),
+    "listxattr": (194, 11),
+    "llistxattr": (195, 12),
+    "flistxattr": (196, 13),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+}
+"""What is answered as by a file system that knows no such attributes: what copies files goes on then."""

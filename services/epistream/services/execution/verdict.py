@@ -26,11 +26,11 @@ class Limits:
     """What one verification may use."""
 
     wall_seconds: float = 10.0
-    """From the start to the verdict. What is not done then is a timeout."""
+    """From when both sandboxes run to the verdict. What is not done then is a timeout."""
     cpu_seconds: float = 8.0
     """Of one run of the tests: for the program, and for the tests."""
     memory_bytes: int = 512 * 1024 * 1024
-    """Of address space, for the program, and for the tests."""
+    """Of address space, for each process: each of the two sandboxes has one that forks, and one that is forked."""
     work_bytes: int = 16 * 1024 * 1024
     """Of all files in the work folder, which is in memory; no single file is larger either."""
     open_files: int = 64

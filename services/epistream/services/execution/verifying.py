@@ -15,13 +15,15 @@ from epistream.services.execution import filters
 from epistream.services.execution.inside.mutants import chosen
 from epistream.services.execution.inside.probing import CHANGES
 from epistream.services.execution.isolation import INSIDE, Isolation, NoIsolation, NoSandbox, find_isolation
-from epistream.services.execution.sandbox import OutOfTime, Sandbox, SandboxEnded
+from epistream.services.execution.sandbox import OutOfTime, Sandbox, SandboxDied, SandboxEnded
 from epistream.services.execution.verdict import Failed, Limits, Result, Verdict
 from epistream.v1 import knowledge_pb2 as pb
 
 LEAST_KILL_RATE: Final = 0.5
 """Tests that notice fewer of the mutants are vacuous."""
 DEFAULT_LIMITS: Final = Limits()
+_START_SECONDS: Final = 10.0
+"""It takes a twentieth of one, of a machine that has anything left."""
 _RULES: Final = 3
 """Counted up when the same program and tests may get another verdict than before."""
 _log = logging.getLogger(__name__)
@@ -59,7 +61,10 @@ class Verifier:
         return cls(find_isolation(bubblewrap, allow_none=allow_none))
 
     def verify(self, content: str, tests: pb.Tests, limits: Limits = DEFAULT_LIMITS) -> Result:
-        """Run the tests of a program. Blocks for up to `limits.wall_seconds` and about a second.
+        """Run the tests of a program.
+
+        Blocks for up to `limits.wall_seconds` and about a second, and 10 s before that where the sandboxes are slow to
+        start; twice as long where one of them died, since it is done again then.
 
         Args:
             content: the program.
@@ -67,28 +72,42 @@ class Verifier:
             limits: what it may use.
 
         Raises:
-            NoIsolation: the sandbox cannot be started. That says nothing about the program.
+            NoIsolation: the sandbox cannot be started, or not in time. That says nothing about the program.
         """
         began = time.monotonic()
-        result = _without_running(content, tests) or self._run(content, tests, limits, began + limits.wall_seconds)
+        result = _without_running(content, tests) or self._run(content, tests, limits)
         return replace(result, seconds=time.monotonic() - began, isolation=self._isolation.description)
 
-    def _run(self, content: str, tests: pb.Tests, limits: Limits, deadline: float) -> Result:
+    def _run(self, content: str, tests: pb.Tests, limits: Limits) -> Result:
+        result, died = self._once(content, tests, limits)
+        if died:
+            # For want of memory or of processes, it may be: then the machine is to blame, and not the program.
+            _log.warning("A sandbox died, and what it was to run is run once again: %s", result.reason)
+            result, _ = self._once(content, tests, limits)
+        return result
+
+    def _once(self, content: str, tests: pb.Tests, limits: Limits) -> tuple[Result, bool]:
+        """What came of it, and whether that is for a sandbox that died."""
+        died = False
         with (
             Sandbox("program", self._isolation, limits) as program,
             Sandbox("tests", self._isolation, limits) as judge,
         ):
-            runs = _Runs(program, judge, tests, limits, deadline)
+            runs = _Runs(program, judge, tests, limits)
             try:
                 result = runs.started(content) or runs.verdict()
-            except OutOfTime:
+            except OutOfTime as late:
+                if not runs.python:
+                    raise NoIsolation(f"The sandbox does not start in {_START_SECONDS:g} s") from late
                 result = Result(verdict=Verdict.TIMEOUT, reason=f"not done in {limits.wall_seconds:g} s")
             except SandboxEnded as ended:
                 if not runs.python:
                     raise NoIsolation(f"The sandbox does not start: {ended}") from ended
+                died = isinstance(ended, SandboxDied)
                 result = Result(verdict=Verdict.ERROR, reason=f"its sandbox broke: {ended}")
             program.drain()
-            return replace(result, output=bytes(program.written).decode("utf-8", "replace"), interpreter=runs.python)
+            output = bytes(program.written).decode("utf-8", "replace")
+            return replace(result, output=output, interpreter=runs.python), died
 
 
 def _without_running(content: str, tests: pb.Tests) -> Result | None:
@@ -132,19 +151,23 @@ _AS_IT_IS: Final = _Subject()
 class _Runs:
     """The runs of one verification: the program's, and its mutants'."""
 
-    def __init__(self, program: Sandbox, judge: Sandbox, tests: pb.Tests, limits: Limits, deadline: float) -> None:
+    def __init__(self, program: Sandbox, judge: Sandbox, tests: pb.Tests, limits: Limits) -> None:
         self.python = ""
-        """The version of the interpreter, once it runs."""
+        """The version of the interpreter, once both run."""
         self._program, self._judge = program, judge
-        self._tests, self._limits, self._deadline = tests, limits, deadline
+        self._tests, self._limits = tests, limits
+        self._deadline = time.monotonic() + _START_SECONDS
+        """Until both run, of that; then of all else."""
         self._changes: list[str] = []
         self._plain = _Outcome()
         """What the program as it is came to."""
 
     def started(self, content: str) -> Result | None:
         """Start both. Returns the result when the program is none. Raises OutOfTime, SandboxEnded."""
-        self.python = self._program.answer(self._deadline)["python"]
+        python = self._program.answer(self._deadline)["python"]
         self._judge.answer(self._deadline, [self._program])
+        # How long that took says nothing of the program.
+        self.python, self._deadline = python, time.monotonic() + self._limits.wall_seconds
         told = {"filter": filters.running().hex(), "limits": _process_limits(self._limits)}
         named = _named(content, self._tests)
         self._program.tell({**told, "content": content, "named": named, "work": self._program.work}, self._deadline)

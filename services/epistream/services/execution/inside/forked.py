@@ -4,13 +4,18 @@ import ctypes
 import os
 import resource
 import signal
+import sys
 
 TALK = 3
 """The descriptor that the two processes of a run talk over, in each of them."""
+ITSELF = 0x7FFFFFFF
+"""In a filter: the process that it is set for. No process has this number."""
 _ASIDE = 40
 _MOST_OPEN = 4096
 _NO_NEW_PRIVILEGES, _SECCOMP, _FILTER = 38, 22, 2
 _NOT_ISOLATED = 101
+_STEP_BYTES = 8
+"""Of a filter. The last four are the value that it compares with."""
 
 
 class _FilterProgram(ctypes.Structure):
@@ -29,7 +34,9 @@ class Confinement:
     def __init__(self, allowed: bytes) -> None:
         self._prctl = ctypes.CDLL(None).prctl
         self._held = ctypes.create_string_buffer(allowed, len(allowed))
-        self._program = _FilterProgram(len(allowed) // 8, ctypes.cast(self._held, ctypes.c_void_p))
+        steps = range(0, len(allowed), _STEP_BYTES)
+        self._itself = [at + 4 for at in steps if int.from_bytes(allowed[at + 4 : at + 8], sys.byteorder) == ITSELF]
+        self._program = _FilterProgram(len(allowed) // _STEP_BYTES, ctypes.cast(self._held, ctypes.c_void_p))
 
     def enter(self, descriptors: dict[int, int], cpu_seconds: float) -> None:
         """Keep the standard streams and these descriptors, few calls, and some CPU time.
@@ -44,7 +51,11 @@ class Confinement:
             os.dup2(put_aside, number)
         os.closerange(max(descriptors) + 1, _MOST_OPEN)
         resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+        # The first process has no use for it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+        for at in self._itself:
+            ctypes.c_uint32.from_buffer(self._held, at).value = os.getpid()
         no_new = self._prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
         if no_new or self._prctl(_SECCOMP, _FILTER, ctypes.byref(self._program), 0, 0):
             os._exit(_NOT_ISOLATED)

@@ -1,6 +1,7 @@
 """The first process of the program's sandbox: it forks a process for the program, and for each of its mutants."""
 
 import ast
+import contextlib
 import gc
 import os
 import signal
@@ -11,6 +12,8 @@ from typing import Any, Final, NoReturn
 from . import mutants, program
 from .forked import TALK, Confinement
 
+_NULL: Final = 0
+"""The descriptor of the file in the place of `/dev/null`."""
 _COMMON: Final = ("bisect", "collections", "functools", "heapq", "itertools", "math", "re", "string")
 """What programs import most, loaded once for all runs, as `typing` is above."""
 
@@ -82,6 +85,8 @@ class Programs:
 
     def _cleared(self) -> bool:
         """Leave no file for the next run. Returns whether there is none."""
+        with contextlib.suppress(OSError):  # without a sandbox it is a device, which keeps nothing
+            os.ftruncate(_NULL, 0)
         for folder, folders, files in os.walk(self._work, topdown=False):
             for name in files:
                 _remove(os.unlink, f"{folder}/{name}")

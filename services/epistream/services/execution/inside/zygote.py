@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import sys
 from _socket import CMSG_SPACE, socket
 
@@ -32,6 +33,8 @@ def main(role: str) -> None:
     os.dup2(0, _CONTROL)
     os.dup2(os.open("/dev/null", os.O_RDWR), 0)
     os.closerange(_CONTROL + 1, 4096)
+    # Python's handler would raise KeyboardInterrupt here. As it is by itself, the first process gets none from inside.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     control = socket(fileno=_CONTROL)
     channel = Channel(_CONTROL)
     channel.send({"python": sys.version.split()[0]})
