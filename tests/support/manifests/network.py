@@ -9,6 +9,9 @@ from tests.support.manifests.cluster import Cluster, Object, Pod, namespace_of, 
 from tests.support.manifests.graph import port_of
 from tests.support.manifests.policy import Finding, everywhere
 
+_PREFIX_MIN: Final = 8
+"""The shortest prefix that is somebody's own, such as 10.0.0.0/8."""
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:
@@ -34,18 +37,23 @@ def reaches(cluster: Cluster, source: Peer, target: Peer, port: int, protocol: s
 
 def _lets(cluster: Cluster, way: str, here: Peer, there: Peer, port: int, protocol: str) -> bool:
     """Whether the policies for the pod `here` let the connection pass; no policy for it lets everything pass."""
-    binding = [
+    binding = policies_for(cluster, way, here)
+    rules = [rule for item in binding for rule in item["spec"].get(way.lower(), [])]
+    served = here if way == "Ingress" else there
+    return not binding or any(
+        _port_fits(cluster, rule, served, port, protocol) and _peer_fits(cluster, rule, here, there) for rule in rules
+    )
+
+
+def policies_for(cluster: Cluster, way: str, here: Peer) -> list[Object]:
+    """The network policies that say what a pod of ours may send (`Egress`) or be sent (`Ingress`)."""
+    return [
         item
         for item in cluster.of("NetworkPolicy")
         if namespace_of(item) == here.namespace
         and way in item["spec"]["policyTypes"]
         and selects(item["spec"]["podSelector"], here.labels)
     ]
-    rules = [rule for item in binding for rule in item["spec"].get(way.lower(), [])]
-    served = here if way == "Ingress" else there
-    return not binding or any(
-        _port_fits(cluster, rule, served, port, protocol) and _peer_fits(cluster, rule, here, there) for rule in rules
-    )
 
 
 def _port_fits(cluster: Cluster, rule: Object, served: Peer, port: int, protocol: str) -> bool:
@@ -95,8 +103,15 @@ def network_is_closed_but_for_what_is_named(cluster: Cluster) -> Iterator[Findin
             if not rule.get("ports") or not rule.get("to"):
                 yield item, "expected where to, and to which ports"
         for peer in _peers(item):
-            if peer.get("ipBlock", {}).get("cidr") in ("0.0.0.0/0", "::/0") or peer == {"namespaceSelector": {}}:
+            if _is_everybody(peer):
                 yield item, f"expected fewer than everybody, found {peer}"
+
+
+def _is_everybody(peer: Object) -> bool:
+    """Whether a peer names nobody: only selectors that take everything, or so short a prefix that two are all."""
+    if "ipBlock" in peer:
+        return ip_network(peer["ipBlock"]["cidr"]).prefixlen < _PREFIX_MIN
+    return not any(selector.get("matchLabels") for selector in peer.values())
 
 
 def _denies_all(item: Object) -> bool:
@@ -133,7 +148,8 @@ _WAYS_IN: Final = {
     "a kubelet": (Peer(address="192.0.2.1"), "health"),
 }
 """Who comes from where to which port, as k8s/README.md says it. A kubelet has its node's address: any."""
-_NAMES: Final = Peer("kube-system", {"k8s-app": "kube-dns"})
+NAMES: Final = Peer("kube-system", {"k8s-app": "kube-dns"})
+"""What knows names."""
 
 
 @everywhere
@@ -145,5 +161,5 @@ def ways_that_are_needed_are_open(cluster: Cluster) -> Iterator[Finding]:
                 yield service.owner, f"the network policies do not let {who} reach the port {port}"
     for pod in cluster.pods():
         for protocol in ("UDP", "TCP"):
-            if not reaches(cluster, Peer.of(pod), _NAMES, 53, protocol):
+            if not reaches(cluster, Peer.of(pod), NAMES, 53, protocol):
                 yield pod.owner, f"the network policies do not let it ask for names over {protocol}"
