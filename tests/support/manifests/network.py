@@ -51,18 +51,24 @@ def policies_for(cluster: Cluster, way: str, here: Peer) -> list[Object]:
         item
         for item in cluster.of("NetworkPolicy")
         if namespace_of(item) == here.namespace
-        and way in item["spec"]["policyTypes"]
+        and way in _ways(item["spec"])
         and selects(item["spec"]["podSelector"], here.labels)
     ]
 
 
+def _ways(spec: Object) -> list[str]:
+    """Which ways a policy is about. One that does not say is about what comes in, and what goes out if it has rules."""
+    ways: list[str] = spec.get("policyTypes") or ["Ingress", *(["Egress"] if "egress" in spec else [])]
+    return ways
+
+
 def _port_fits(cluster: Cluster, rule: Object, served: Peer, port: int, protocol: str) -> bool:
-    if "ports" not in rule:
+    if not rule.get("ports"):
         return True
     pods = [pod for pod in cluster.pods() if Peer.of(pod) == served]
     return any(
         entry.get("protocol", "TCP") == protocol
-        and (entry["port"] == port or any(port_of(pod, entry["port"]) == port for pod in pods))
+        and (entry.get("port", port) == port or any(port_of(pod, entry["port"]) == port for pod in pods))
         for entry in rule["ports"]
     )
 
@@ -95,16 +101,22 @@ def network_is_closed_but_for_what_is_named(cluster: Cluster) -> Iterator[Findin
             yield None, f"expected a NetworkPolicy that denies everything in {namespace or 'the default namespace'}"
     for item in cluster.of("NetworkPolicy"):
         for rule in item["spec"].get("ingress", []):
-            if not rule.get("ports"):
-                yield item, "expected the ports that are open"
-            if not rule.get("from") and [port["port"] for port in rule.get("ports", [])] != ["health"]:
+            if not _names_ports(rule):
+                yield item, "expected the ports that are open, each by itself"
+            if not rule.get("from") and [port.get("port") for port in rule.get("ports", [])] != ["health"]:
                 yield item, "expected who may come in"
         for rule in item["spec"].get("egress", []):
-            if not rule.get("ports") or not rule.get("to"):
-                yield item, "expected where to, and to which ports"
+            if not _names_ports(rule) or not rule.get("to"):
+                yield item, "expected where to, and to which ports, each by itself"
         for peer in _peers(item):
             if _is_everybody(peer):
                 yield item, f"expected fewer than everybody, found {peer}"
+
+
+def _names_ports(rule: Object) -> bool:
+    """Whether a rule says each port that it opens: an entry without one opens all, one with a last port a range."""
+    ports = rule.get("ports") or [{}]
+    return all("port" in port and "endPort" not in port for port in ports)
 
 
 def _is_everybody(peer: Object) -> bool:
@@ -125,7 +137,7 @@ def open_ports(cluster: Cluster) -> Iterator[int | str]:
     for item in cluster.of("NetworkPolicy"):
         for rule in item["spec"].get("egress", []):
             if any("ipBlock" in peer for peer in rule.get("to", [])):
-                yield from (port["port"] for port in rule["ports"])
+                yield from (port["port"] for port in rule.get("ports", []) if "port" in port)
 
 
 def _peers(item: Object) -> Iterator[Object]:
