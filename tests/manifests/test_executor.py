@@ -12,9 +12,10 @@ from typing import Final
 
 import pytest
 
-from epistream.services.execution.syscalls import START, WORK
+from epistream.services.execution.syscalls import BOUNDED, START, WORK
 from tests.support.bubblewrap import find_bubblewrap
 from tests.support.manifests.cluster import K8S
+from tests.support.system_calls import NUMBERS
 
 PROFILE: Final = json.loads((K8S / "components/executor/seccomp.json").read_text())
 [RULE] = PROFILE["syscalls"]
@@ -32,17 +33,17 @@ NEEDED: Final = {
     "seccomp",
 }
 """What bubblewrap makes a sandbox of. The runtime's own profile refuses the first six without CAP_SYS_ADMIN."""
-NUMBERS: Final = {
-    "ptrace": 101, "personality": 135, "acct": 163, "settimeofday": 164, "swapon": 167, "swapoff": 168, "reboot": 169,
-    "iopl": 172, "ioperm": 173, "init_module": 175, "delete_module": 176, "quotactl": 179, "clock_settime": 227,
-    "kexec_load": 246, "add_key": 248, "request_key": 249, "keyctl": 250, "perf_event_open": 298,
-    "name_to_handle_at": 303, "open_by_handle_at": 304, "setns": 308, "process_vm_readv": 310, "kcmp": 312,
-    "finit_module": 313, "bpf": 321, "userfaultfd": 323, "io_uring_setup": 425, "open_tree": 428, "move_mount": 429,
-    "fsopen": 430, "mount_setattr": 442,
+OF_ATTACKERS: Final = {
+    "ptrace", "personality", "acct", "settimeofday", "swapon", "swapoff", "reboot", "iopl", "ioperm", "init_module",
+    "delete_module", "quotactl", "clock_settime", "kexec_load", "add_key", "request_key", "keyctl", "perf_event_open",
+    "name_to_handle_at", "open_by_handle_at", "setns", "process_vm_readv", "kcmp", "finit_module", "bpf", "userfaultfd",
+    "io_uring_setup", "open_tree", "move_mount", "fsopen", "mount_setattr",
 }  # fmt: skip
-"""On x86-64."""
+OF_32_BITS: Final = {"vm86", "vm86old"}
+"""Which x86-64 does not have."""
 INSIDE: Final = """
-import ctypes, sys
+import ctypes, socket, sys
+from contextlib import suppress
 from pathlib import Path
 from epistream.services.execution.verifying import Verifier
 from epistream.v1 import knowledge_pb2 as pb
@@ -54,6 +55,8 @@ program = Program(len(steps) // 8, ctypes.cast(held, ctypes.c_void_p))
 libc = ctypes.CDLL(None, use_errno=True)
 assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(program), 0, 0) == 0
 assert libc.syscall(250, 0, -3, 1) == -1 and ctypes.get_errno() == 1, "the filter is on: keyctl"
+with suppress(ConnectionRefusedError):
+    socket.create_connection(("127.0.0.1", 9))
 tests = pb.Tests(language="python", asserts=["assert f(2) == 4", "assert f(3) == 9"])
 print(Verifier.find(Path(sys.argv[1])).verify("def f(x):\\n    return x * x\\n", tests).verdict)
 """
@@ -66,13 +69,19 @@ def test_it_refuses_what_no_sandbox_and_no_program_needs() -> None:
         errno.EPERM,
     )
     assert not REFUSED & (NEEDED | WORK.keys() | START.keys())
-    assert NUMBERS.keys() <= REFUSED
+    assert OF_ATTACKERS <= REFUSED
+    assert REFUSED - NUMBERS.keys() == OF_32_BITS
+
+
+def test_the_numbers_of_the_sandbox_are_those_of_the_kernel() -> None:
+    numbers = {name: number for name, (number, _) in (WORK | START | BOUNDED).items()}
+    assert numbers.items() <= NUMBERS.items()
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers are those of x86-64")
 def test_the_sandbox_starts_under_it_and_verifies() -> None:
-    """All but the node: with no new privileges and this filter, as the kubelet sets them before the first program."""
-    numbers = sorted(NUMBERS.values())
+    """All but the node: with no new privileges and all that it refuses, as a kubelet has it before all else."""
+    numbers = sorted(NUMBERS[name] for name in REFUSED - OF_32_BITS)
     steps = [(0x20, 0, 0, 0)]
     steps += [(0x15, len(numbers) - at, 0, number) for at, number in enumerate(numbers)]
     steps += [(0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050000 | errno.EPERM)]

@@ -119,6 +119,23 @@ def test_a_lost_volume_is_made_from_what_the_statefulset_would_make_it_from(tmp_
     assert {claim["metadata"]["name"]} == cluster.store_claims().keys()
 
 
+def test_the_claim_asks_for_more_and_for_nothing_else(tmp_path: Path) -> None:
+    cluster = Cluster(objects_of(rendered(K8S / "overlays/production")))
+    (item,) = cluster.of("StatefulSet")
+    (name,) = cluster.store_claims()
+    spec = item["spec"]["volumeClaimTemplates"][0]["spec"]
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
+    (tmp_path / "claim.json").write_text(json.dumps(claim))
+    (line,) = re.findall(r"^kubectl (.* patch persistentvolumeclaim .*)$", README, re.MULTILINE)
+    kubectl = Path(sys.executable).with_name("kubectl")
+    # What `patch` asks of a cluster, `patch --local` asks of a file.
+    script = f"{kubectl} {line.replace(f'persistentvolumeclaim {name}', '--local -f claim.json')} -o yaml"
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, check=True, capture_output=True, text=True)
+    (enlarged,) = objects_of(done.stdout)
+    assert enlarged["spec"] == {**spec, "resources": {"requests": {"storage": "200Gi"}}}
+    assert spec["resources"]["requests"]["storage"] == "100Gi"
+
+
 @pytest.fixture
 def reached(tmp_path: Path) -> Iterator[tuple[RunningService, Path]]:
     """A service with the certificate of the Service's name, and a folder with what an operator has."""

@@ -22,7 +22,9 @@ from tests.support.manifests.breaks import (
 )
 from tests.support.manifests.cluster import K8S, namespace_of, objects_of, overlays, rendered
 from tests.support.manifests.edits import Edit, put
-from tests.support.manifests.policy import BEFORE_APPLYING, EVERYWHERE, PRODUCTION, broken
+from tests.support.manifests.policy import ALWAYS, BEFORE_APPLYING, EVERYWHERE, PRODUCTION, broken
+
+GROUPS = (ALWAYS, EVERYWHERE, PRODUCTION, BEFORE_APPLYING)
 
 
 @pytest.mark.parametrize("folder", overlays(), ids=lambda folder: folder.name)
@@ -34,11 +36,11 @@ def test_an_overlay_keeps_every_policy(folder: Path) -> None:
 def test_a_policy_catches_what_it_is_there_for(policy: str, edit: Edit) -> None:
     objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
     edit(objects)
-    assert policy in {finding.policy for finding in broken(objects, EVERYWHERE, PRODUCTION, BEFORE_APPLYING)}
+    assert policy in {finding.policy for finding in broken(objects, *GROUPS)}
 
 
 def test_there_is_a_break_for_every_policy() -> None:
-    assert {policy for policy, _ in BREAKS} == EVERYWHERE.keys() | PRODUCTION.keys() | BEFORE_APPLYING.keys()
+    assert {policy for policy, _ in BREAKS} == {policy for group in GROUPS for policy in group}
 
 
 def test_two_replicas_on_one_store_are_refused_however_they_come_about(tmp_path: Path) -> None:

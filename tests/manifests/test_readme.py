@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -66,6 +67,16 @@ def test_the_job_that_redrives_fits_beside_the_overlay(place: Path) -> None:
     objects += objects_of((place / "rendered-redrive.yaml").read_text())
     assert checks.violations(objects) == []
     assert checks.findings(objects, production=True, applying=True) == []
+
+
+def test_a_snapshot_has_the_class_and_the_time_that_are_said(place: Path) -> None:
+    objects = objects_of((place / "rendered-snapshot.yaml").read_text())
+    assert checks.violations(objects) == []
+    assert checks.findings([*objects_of((place / "rendered.yaml").read_text()), *objects], production=True) == []
+    (item,) = objects
+    assert item["spec"]["volumeSnapshotClassName"] == "csi-standard"
+    made = datetime.strptime(f"{item['metadata']['name']}Z", "epistream-%Y-%m-%d-%H%M%z")
+    assert timedelta(0) <= datetime.now(UTC) - made < timedelta(hours=1)
 
 
 OWN: Final = (

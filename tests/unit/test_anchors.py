@@ -14,7 +14,7 @@ from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import InvalidInput
-from tests.support.knowing import NAMESPACE, commit, open_engine, retraction, submission
+from tests.support.knowing import NAMESPACE, commit, commit_in_batches, open_engine, retraction, submission
 
 ITEMS = 64
 
@@ -129,6 +129,23 @@ def test_an_operator_freezes_a_newer_one(engine: Engine) -> None:
     assert new.digest != old.digest
     policy(engine, anchor_after=0)
     assert whole(window(engine)).digest == old.digest
+
+
+def test_one_that_is_to_begin_later_is_whole_at_the_same_entry_whatever_the_batches(tmp_path: Path) -> None:
+    people = [submission(f"Text {number}.", id=f"{number}", item=f"{number}") for number in range(ITEMS + 20)]
+    models = [submission(f"Said {number}.", id=f"s-{number}", origin=pb.ORIGIN_SYNTHETIC) for number in range(6)]
+    # A model speaks when as many have spoken as a window has, some of them too early, and when it is whole.
+    sent = [*people[: ITEMS + 5], *models[:3], *people[ITEMS + 5 :], *models[3:]]
+    told = []
+    for size in (1, len(sent)):
+        engine = open_engine(tmp_path / str(size))
+        policy(engine, anchor_items=ITEMS, anchor_after=10)
+        receipts = commit_in_batches(engine, sent, size)
+        told.append([receipt.figures for receipt in receipts if receipt.submission_id.startswith("s-")])
+        assert whole(window(engine)).revisions[0] == 11
+        engine.close()
+    assert told[0] == told[1]
+    assert [figures.HasField("plausibility") for figures in told[0]] == [False] * 3 + [True] * 3
 
 
 def test_what_it_is_asked_for_is_made_once(engine: Engine) -> None:

@@ -1,13 +1,14 @@
 """A replica's items in memory: the same as a dictionary and a full sort give."""
 
 import random
-import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from epistream.clients.items import BLOCK_ROWS, FIRST_CAPACITY, Items, matches
+from epistream.clients.items import BLOCK_ROWS, FIRST_CAPACITY, Items, Plan, Row, matches
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken, InvalidInput
 from tests.support.histories import DIMENSION, a_change, lets_through, random_history, state_after, unit_vector
@@ -178,31 +179,47 @@ def test_an_empty_replica_answers_with_nothing() -> None:
     assert Items(0).search(np.ones(8, np.float32), 3) == []
 
 
-def test_searches_see_whole_batches_while_others_are_applied() -> None:
-    """Each batch moves all 50 items to one new revision: a search must never see two."""
+class Interrupted(list[Row]):
+    """Rows of a batch; in the middle of each way through them something else is done."""
+
+    def __init__(self, rows: Iterable[Row], interruption: Callable[[], None]) -> None:
+        super().__init__(rows)
+        self._interruption = interruption
+
+    def __iter__(self) -> Iterator[Row]:
+        for place, row in enumerate(super().__iter__()):
+            if place == len(self) // 2:
+                self._interruption()
+            yield row
+
+
+def test_a_search_sees_nothing_of_a_batch_that_is_being_applied() -> None:
+    """One that begins in the middle of it, at whatever of its steps, sees all of it: it waits."""
     rng = random.Random(6)
-    items = Items(DIMENSION)
-    mixed: list[set[int]] = []
-    stop = threading.Event()
+    items, query = Items(DIMENSION), np.ones(DIMENSION, np.float32)
 
-    def search() -> None:
-        while not stop.is_set():
-            contents = {int(hit.change.knowledge.content) for hit in items.search(np.ones(DIMENSION, np.float32), 50)}
-            if len(contents) > 1:
-                mixed.append(contents)
-
-    threads = [threading.Thread(target=search) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for round_ in range(100):
-        batch = []
+    def batch(content: str) -> Plan:
+        changes = []
         for item in range(50):
-            change = a_change(round_ * 50 + item + 1, f"i{item}", 1, pb.CHANGE_KIND_REVISED, rng, DIMENSION)
-            change.knowledge.content = str(round_)
-            change.embedding = unit_vector(rng, DIMENSION)
-            batch.append(change)
-        items.apply(items.plan(batch))
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert mixed == []
+            change = a_change(item + 1, f"i{item}", 1, pb.CHANGE_KIND_REVISED, rng, DIMENSION)
+            change.knowledge.content, change.embedding = content, unit_vector(rng, DIMENSION)
+            changes.append(change)
+        return items.plan(changes)
+
+    def seen() -> list[tuple[str, float]]:
+        return [(hit.change.knowledge.content, hit.similarity) for hit in items.search(query, 50)]
+
+    items.apply(batch("old"))
+    searches: list[Future[list[tuple[str, float]]]] = []
+    with ThreadPoolExecutor(20) as pool:
+
+        def search() -> None:
+            searches.append(pool.submit(seen))
+            wait(searches[-1:], 0.1)
+
+        plan = batch("new")
+        items.apply(Plan(Interrupted(plan.kept, search), plan.removed))
+    after = seen()
+    assert {content for content, _ in after} == {"new"}
+    assert len(searches) > 2
+    assert [search.result() for search in searches] == [after] * len(searches)

@@ -66,6 +66,12 @@ def test_a_new_file_holds_no_state(tmp_path: Path) -> None:
     assert (held.position, len(held.items), held.queries) == (None, 0, {})
 
 
+def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
+    with opened(tmp_path / "r") as file:
+        settings = [file._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+    assert settings == ["wal", 2]  # 2: FULL
+
+
 def test_every_batch_is_whole_or_not_there_after_a_kill(tmp_path: Path) -> None:
     """The file is copied between batches, as a killed process leaves it, and each copy is the state of its revision."""
     history = random_history(210, seed=1)

@@ -8,7 +8,7 @@ import pytest
 
 from epistream.services import consumers as module
 from epistream.services.consumers import Behind, Consumers, Stream
-from epistream.wire.errors import Unavailable
+from epistream.wire.errors import InvalidInput, Unavailable
 
 HEAD = 10
 OLD = 8
@@ -56,6 +56,23 @@ def test_a_consumer_counts_once_and_only_in_its_namespace_while_it_is_there() ->
     consumers.disconnect(first)
     consumers.disconnect(second)
     assert consumers.behind("facts", HEAD, OLD) == Behind(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("applied", "refused", "why"),
+    [(0, 6, "6 is beyond what was sent, which is 5"), (4, 3, "3 is before 4, acknowledged earlier")],
+)
+def test_what_cannot_have_been_applied_is_refused_and_changes_nothing(applied: int, refused: int, why: str) -> None:
+    consumers = Consumers()
+    stream = a_stream(consumers, "one", passed=5, changes=5, applied=applied)
+    stream.unacknowledged.append((6, 0))
+    with pytest.raises(InvalidInput, match=why) as error:
+        consumers.acknowledge(stream, refused, now_us=2)
+    assert [violation.field for violation in error.value.violations] == ["acknowledge.applied_revision"]
+    assert (stream.applied_revision, stream.acknowledged_us) == (applied, 1 if applied else 0)
+    assert list(stream.unacknowledged) == [(6, 0)]
+    # The same again is no more than was said.
+    assert consumers.acknowledge(stream, 5, now_us=3) == consumers.acknowledge(stream, 5, now_us=4) == []
 
 
 def test_streams_are_numbered_in_their_namespace() -> None:

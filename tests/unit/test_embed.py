@@ -5,6 +5,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -285,15 +286,32 @@ def test_people_do_not_wait_for_who_is_encoding_the_same_for_a_model() -> None:
     assert not cache._encoding
 
 
-def test_a_failure_of_the_encoder_reaches_every_thread_that_waits_and_is_not_kept() -> None:
+def test_a_failure_of_the_encoder_reaches_every_thread_that_waits_and_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     embedder, cache = HashEmbedder(ready=False), EmbeddingCache()
     embedder.failure = Broken("out of memory")
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(run, submission("a"), embedder=embedder, cache=cache)
         assert embedder.entered.wait(30)
+        claimed, claim = threading.Event(), cache._claim
+
+        def claiming(*of: Any, ahead: bool) -> Any:
+            found = claim(*of, ahead=ahead)
+            claimed.set()
+            return found
+
+        monkeypatch.setattr(cache, "_claim", claiming)
+        [encoding] = cache._encoding.values()
+        second = pool.submit(run, submission("a"), embedder=embedder, cache=cache)
+        assert claimed.wait(30)
         embedder.gate.set()
-        with pytest.raises(Broken, match="out of memory"):
-            first.result(30)
+        try:
+            for each in (first, second):
+                with pytest.raises(Broken, match="out of memory"):
+                    each.result(30)
+        finally:
+            encoding.vector.cancel()  # else who is told nothing waits for ever
     [outcome] = run(submission("a"), embedder=embedder, cache=cache)
     vector(outcome)
     assert embedder.calls == [["a"], ["a"]]

@@ -25,6 +25,7 @@ from tests.support.knowing import (
     HandClock,
     commit,
     commit_in_batches,
+    direction,
     open_engine,
     retraction,
     submission,
@@ -47,22 +48,25 @@ def writer_of(engine: Engine) -> Writer:
 
 
 def collector_of(
-    engine: Engine, encoder_ready: Callable[[], bool] = lambda: True, writer: Writer | None = None
+    engine: Engine,
+    encoder_ready: Callable[[], bool] = lambda: True,
+    writer: Writer | None = None,
+    clock: HandClock | None = None,
 ) -> ServiceCollector:
     return ServiceCollector(
         engine,
         writer or writer_of(engine),
         Consumers(),
-        HandClock(),
+        clock or HandClock(),
         encoder_ready=encoder_ready,
         certificate_not_after=None,
         with_outbox=True,
     )
 
 
-def read(engine: Engine, name: str) -> dict[tuple[str, ...], float]:
+def read(engine: Engine, name: str, clock: HandClock | None = None) -> dict[tuple[str, ...], float]:
     """The samples of a metric, by the values of its labels but the namespace, in their order."""
-    metrics = {metric.name: metric for metric in collector_of(engine).collect()}
+    metrics = {metric.name: metric for metric in collector_of(engine, clock=clock).collect()}
     return {
         tuple(value for label, value in sample.labels.items() if label != "namespace"): sample.value
         for sample in metrics[f"epistream_{name}"].samples
@@ -113,6 +117,18 @@ def test_r22_the_real_share_is_told_of_all_and_of_each_modality(engine: Engine) 
     assert read(engine, "real_share") == {("all",): pytest.approx(5 / 8), ("text",): 1.0, ("code",): 0.0}
     assert read(engine, "real_share_changes") == {("all",): 8, ("text",): 5, ("code",): 3}
     assert read(engine, "real_share_floor") == {(): 0.1}
+
+
+def test_how_long_the_oldest_waits_is_told_of_reviews_and_of_conflicts(engine: Engine) -> None:
+    clock = HandClock()
+    by_model = submission("The limit is 50 mg.", id="m", item="m", origin=pb.ORIGIN_SYNTHETIC, vector=direction(1, 0.1))
+    commit(engine, submission("The limit is 5 mg.", id="p", item="p", vector=direction(1, 0.2)), by_model)
+    clock.us += 4 * 24 * 3600 * 1_000_000
+
+    assert read(engine, "reviews_pending", clock) == {("conflict_with_expert",): 1}
+    assert read(engine, "review_oldest_age_seconds", clock) == {("conflict_with_expert",): 345_600.0}
+    assert read(engine, "conflicts_open", clock) == {(): 1}
+    assert read(engine, "conflict_oldest_age_seconds", clock) == {(): 345_600.0}
 
 
 def test_how_far_the_inverse_was_off_is_told_of_each_namespace_that_has_one(engine: Engine) -> None:

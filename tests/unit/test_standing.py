@@ -16,8 +16,8 @@ from epistream.indexer.store import Store
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.collapsing import DIMENSION
 from tests.support.knowing import NAMESPACE, START_US
-from tests.support.rehearsing import decided, rehearsed
-from tests.support.verified_life import ANCHORED, beyond_people, gains_of, known, lived
+from tests.support.rehearsing import Life, decided, rehearsed
+from tests.support.verified_life import ANCHORED, beyond_people, code, gains_of, known, lived
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,3 +71,16 @@ def test_a_rehearsal_verifies_what_was_verified(store: Path, tmp_path: Path) -> 
     assert (result.differences, result.left_out, result.other_figures) == ([], {}, 0)
     assert decided(tmp_path) == decided(store)
     assert known(tmp_path) == known(store)
+
+
+def test_a_file_of_another_store_is_not_taken_for_its_own(store: Path, tmp_path: Path) -> None:
+    other, mixed = Life(tmp_path / "other"), Path(shutil.copytree(store, tmp_path / "mixed"))
+    other.say(code("other", 6, pb.ORIGIN_EXPERT))
+    other.engine.close()
+    (file,) = (mixed / "index").glob("*.gains")
+    before = file.read_bytes()
+
+    shutil.copy(tmp_path / "other/index" / file.name, file)
+
+    assert file.read_bytes() != before
+    assert known(mixed) == known(store)

@@ -387,7 +387,7 @@ class Gains:
 
 
 def greedy(
-    posterior: Posterior, vectors: ArrayLike, count: int, weight: float = 1.0, *, worth: ArrayLike | None = None
+    posterior: Posterior, vectors: ArrayLike, count: int, *, worth: ArrayLike | None = None
 ) -> list[tuple[int, float]]:
     """Choose `count` rows that tell the most together: (row, gain in nats), in the order of choice, ties by row.
 
@@ -405,11 +405,11 @@ def greedy(
     worths = np.ones(len(rows)) if worth is None else np.asarray(worth, np.float64)
     chosen: list[tuple[int, float]] = []
     for _ in range(min(count, len(rows))):
-        best = int(np.argmax(np.where(open_rows, worths * np.log1p(weight * left), -1.0)))
+        best = int(np.argmax(np.where(open_rows, worths * np.log1p(left), -1.0)))
         spread = float(left[best])
-        chosen.append((best, 0.5 * math.log1p(weight * spread)))
+        chosen.append((best, 0.5 * math.log1p(spread)))
         open_rows[best] = False
-        shrink = weight / (1 + weight * spread)
+        shrink = 1 / (1 + spread)
         direction = pulled[best].copy()
         across = rows @ direction
         pulled -= shrink * across[:, None] * direction

@@ -16,6 +16,7 @@ OWN_KAFKA: Final = K8S / "examples/own-kafka"
 REDRIVE: Final = K8S / "examples/redrive"
 TRACING_OVERLAY: Final = K8S / "examples/tracing"
 SNAPSHOT: Final = K8S / "examples/volumesnapshot"
+KAFKA: Final = K8S / "examples/kafka"
 POD = "/spec/template/spec"
 CONTAINER = f"{POD}/containers/0"
 JOB = "/spec/jobTemplate/spec/template/spec"
@@ -33,6 +34,16 @@ HPA: Object = {
 EXECUTOR, EXECUTOR_WAY = "Deployment epistream-executor", "NetworkPolicy allow-executor"
 COLLECTOR_WAY = "NetworkPolicy allow-collector"
 REDRIVER = "KafkaUser epistream-redrive"
+
+EVERYBODY: Final[list[Object]] = [
+    {"namespaceSelector": {}, "podSelector": {}},
+    {"namespaceSelector": {"matchLabels": {}}},
+    {"podSelector": {}},
+    {"ipBlock": {"cidr": "0.0.0.0/0"}},
+    {"ipBlock": {"cidr": "128.0.0.0/1"}},
+    {"ipBlock": {"cidr": "2000::/3"}},
+]
+"""Peers of a network policy that name nobody."""
 
 
 @cache
@@ -141,6 +152,11 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("everything_is_encrypted_and_everybody_asked", say("kafka_ca_file", "# kafka_ca_file")),
     ("store_is_mounted_once", put(SET, "/spec/volumeClaimTemplates/0/spec/accessModes", ["ReadWriteMany"])),
     ("is_backed_up", remove("CronJob")),
+    ("is_backed_up", put(CRON, "/spec/suspend", True)),
+    ("is_backed_up", put(CRON, "/spec/schedule", "17 2 1 1 *")),
+    ("is_backed_up", put(CRON, "/spec/schedule", "17 2 * * 0")),
+    ("is_backed_up", put(CRON, "/spec/schedule", "17 2 */3 * *")),
+    ("is_backed_up", put(CRON, "/spec/schedule", "@weekly")),
     ("is_backed_up", put(CRON, "/spec/concurrencyPolicy", "Allow")),
     ("is_backed_up", put(CRON, f"{JOB}/containers/0/args/2", "--output=/tmp/")),
     ("is_backed_up", drop(CRON, f"{JOB}/containers/0/args/3")),
@@ -199,7 +215,15 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("network_is_closed_but_for_what_is_named", drop(CLIENTS, "/spec/ingress/0/from")),
     ("network_is_closed_but_for_what_is_named", drop(CLIENTS, "/spec/ingress/0/ports")),
     ("network_is_closed_but_for_what_is_named", put(CLIENTS, "/spec/ingress/0/from/0/namespaceSelector", {})),
+    ("network_is_closed_but_for_what_is_named", put(CLIENTS, "/spec/ingress/0/ports", [])),
+    ("network_is_closed_but_for_what_is_named", put(CLIENTS, "/spec/ingress/0/ports/-", {"protocol": "TCP"})),
+    (
+        "network_is_closed_but_for_what_is_named",
+        put(CLIENTS, "/spec/ingress/0/ports/0", {"port": 7443, "endPort": 9464}),
+    ),
+    ("network_is_closed_but_for_what_is_named", drop(KAFKA_WAY, "/spec/egress/0/ports/0/port")),
     ("network_is_closed_but_for_what_is_named", drop(KAFKA_WAY, "/spec/egress/0/to")),
+    *(("network_is_closed_but_for_what_is_named", put(CLIENTS, "/spec/ingress/0/from/0", peer)) for peer in EVERYBODY),
     ("backups_reach_the_service", remove("NetworkPolicy allow-backup-to-service")),
     ("backups_reach_the_service", put("NetworkPolicy allow-backup", "/spec/policyTypes", ["Ingress"])),
     ("ways_that_are_needed_are_open", remove(CLIENTS)),
@@ -272,14 +296,42 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
                     put(EXECUTOR_WAY, "/spec/ingress", [{}]),
                 ),
             ),
+            ("executors_reach_the_service_alone", put(EXECUTOR_WAY, "/spec/egress/0/ports/0/port", 9464)),
             (
                 "executors_reach_the_service_alone",
-                put(
-                    EXECUTOR_WAY,
-                    "/spec/egress/-",
-                    {"to": [{"ipBlock": {"cidr": "169.254.0.0/16"}}], "ports": [{"protocol": "TCP", "port": 80}]},
-                ),
+                all_of(drop(EXECUTOR_WAY, "/spec/policyTypes"), put(EXECUTOR_WAY, "/spec/egress/0/ports/0/port", 22)),
             ),
+            ("executors_reach_the_service_alone", put(EXECUTOR_WAY, "/spec/egress/0/ports/0/endPort", 9464)),
+            ("executors_reach_the_service_alone", drop(EXECUTOR_WAY, "/spec/egress/0/ports")),
+            ("executors_reach_the_service_alone", drop(EXECUTOR_WAY, "/spec/egress/0/to")),
+            ("executors_reach_the_service_alone", put(DNS_WAY, "/spec/egress/0/ports/-", {"port": 443})),
+            ("executors_reach_the_service_alone", drop(DNS_WAY, "/spec/egress/0/to/0/podSelector")),
+        )
+    ),
+    *(
+        (
+            "executors_reach_the_service_alone",
+            _within(
+                EXECUTOR_OVERLAY, edit=put(EXECUTOR_WAY, "/spec/egress/-", {"to": [peer], "ports": [{"port": port}]})
+            ),
+        )
+        for peer, port in (
+            ({"ipBlock": {"cidr": "169.254.0.0/16"}}, 80),  # where clouds tell their machines who they are
+            ({"ipBlock": {"cidr": "0.0.0.0/1"}}, 22),
+            ({"ipBlock": {"cidr": "198.51.100.0/24"}}, 8080),
+            ({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kafka"}}}, 9093),
+            ({"podSelector": {}}, 7443),
+        )
+    ),
+    *(
+        ("pods_of_a_kafka_are_let_in", _within(KAFKA, edit=edit))
+        for edit in (
+            drop("Kafka", "/spec/kafka/template"),
+            drop("Kafka", "/spec/entityOperator/template/userOperatorContainer"),
+            drop("Kafka", "/spec/entityOperator/template/topicOperatorContainer/securityContext/seccompProfile"),
+            put("Kafka", "/spec/kafka/template/kafkaContainer/securityContext/runAsNonRoot", False),
+            put("Kafka", "/spec/kafka/template/initContainer/securityContext/capabilities/drop", ["NET_RAW"]),
+            put("KafkaNodePool", "/spec/template/kafkaContainer/securityContext/allowPrivilegeEscalation", False),
         )
     ),
     (
@@ -308,6 +360,7 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
             put(SET, "/spec/volumeClaimTemplates/0/metadata/name", "store"),
         )
     ),
+    ("snapshots_are_told_apart", _within(SNAPSHOT, edit=put("VolumeSnapshot", "/metadata/name", "before-upgrade"))),
     *(
         (policy, _within(OWN_CLUSTER, REDRIVE, edit=edit))
         for policy, edit in (

@@ -7,16 +7,16 @@ from pathlib import Path
 # Imported for the policies that they enter.
 from tests.support.manifests import executor, graph, kafka, network, pods, tracing, workload  # noqa: F401
 from tests.support.manifests.cluster import Cluster, Object, objects_of, overlays, rendered
-from tests.support.manifests.policy import BEFORE_APPLYING, EVERYWHERE, PRODUCTION, Broken, broken
+from tests.support.manifests.policy import ALWAYS, BEFORE_APPLYING, EVERYWHERE, PRODUCTION, Broken, broken
 from tests.support.manifests.schemas import VERSIONS, violation
 
 
 def findings(objects: Iterable[Object], *, production: bool, applying: bool = False) -> list[Broken]:
-    """Every policy that these objects break; none where the service is not among them, such as in a snapshot."""
+    """Every policy that these objects break; few are asked where the service is not among them, as in a snapshot."""
     known = list(objects)
     if not Cluster(known).service_pods():
-        return []
-    groups = [EVERYWHERE, *([PRODUCTION] if production else []), *([BEFORE_APPLYING] if applying else [])]
+        return broken(known, ALWAYS)
+    groups = [ALWAYS, EVERYWHERE, *([PRODUCTION] if production else []), *([BEFORE_APPLYING] if applying else [])]
     return broken(known, *groups)
 
 

@@ -3,15 +3,13 @@
 from collections.abc import Iterator
 from typing import Final
 
-from tests.support.manifests.cluster import Cluster
+from tests.support.manifests.cluster import Cluster, Object, selects
 from tests.support.manifests.graph import port_of
-from tests.support.manifests.network import Peer, reaches
+from tests.support.manifests.network import NAMES, Peer, policies_for, reaches
 from tests.support.manifests.policy import Finding, everywhere
 
 _SECRETS: Final = {("epistream-tls", "ca.crt"), ("epistream-executor-token", "token")}
 """What an executor may be given: how it knows the service, and who it is."""
-_ELSEWHERE: Final = (Peer(address="203.0.113.7"), Peer(address="169.254.169.254"), Peer("kube-system"))
-"""A host of the internet, where clouds tell their machines who they are, and another namespace."""
 
 
 @everywhere
@@ -45,14 +43,43 @@ def executors_are_given_little(cluster: Cluster) -> Iterator[Finding]:
 
 @everywhere
 def executors_reach_the_service_alone(cluster: Cluster) -> Iterator[Finding]:
-    """The network lets them to the service and to names, nowhere else, and nobody to them."""
+    """The network lets them to the service's gRPC and to names, nowhere else, and nobody to them."""
     for pod in cluster.executor_pods():
         here = Peer.of(pod)
         for service in cluster.service_pods():
             if not reaches(cluster, here, Peer.of(service), port_of(service, "grpc") or 0):
                 yield pod.owner, "the network policies do not let it reach the service"
-            if reaches(cluster, Peer.of(service), here, 443):
-                yield pod.owner, "the network policies let the service reach it"
-        for there in (*_ELSEWHERE, *(Peer.of(each) for each in cluster.backup_pods())):
-            if reaches(cluster, here, there, 443) or reaches(cluster, here, there, 80):
-                yield pod.owner, f"the network policies let it reach {there.address or there.namespace}"
+        if not policies_for(cluster, "Egress", here) or not policies_for(cluster, "Ingress", here):
+            yield pod.owner, "expected network policies for what it sends and for what it is sent"
+        for item in policies_for(cluster, "Egress", here):
+            for rule in item["spec"].get("egress", []):
+                for peer in rule.get("to") or [{}]:
+                    if not (_is_grpc(cluster, peer, rule) or _is_names(peer, rule)):
+                        yield item, f"it lets an executor out to {peer} at {rule.get('ports', 'every port')}"
+        for item in policies_for(cluster, "Ingress", here):
+            if item["spec"].get("ingress"):
+                yield item, "it lets somebody reach an executor"
+
+
+def _is_grpc(cluster: Cluster, peer: Object, rule: Object) -> bool:
+    """Whether a peer is the service's pods and no other of ours, and the rule opens nothing but their port of gRPC."""
+    pods = [pod for pod in cluster.pods() if set(peer) == {"podSelector"} and selects(peer["podSelector"], pod.labels)]
+    return pods == cluster.service_pods() and all(
+        _opened(rule) <= {("TCP", "grpc", None), ("TCP", port_of(pod, "grpc"), None)} for pod in pods
+    )
+
+
+def _is_names(peer: Object, rule: Object) -> bool:
+    """Whether a peer is what knows names, and the rule opens nothing but the port for that."""
+    namespace, labels = (peer.get(by, {}).get("matchLabels") for by in ("namespaceSelector", "podSelector"))
+    return (
+        namespace == {"kubernetes.io/metadata.name": NAMES.namespace}
+        and labels == NAMES.labels
+        and _opened(rule) <= {("UDP", 53, None), ("TCP", 53, None)}
+    )
+
+
+def _opened(rule: Object) -> set[tuple[str, int | str | None, int | None]]:
+    """Protocol, port and last port of each range that a rule opens; one without a port opens all."""
+    entries = rule.get("ports") or [{}]
+    return {(entry.get("protocol", "TCP"), entry.get("port"), entry.get("endPort")) for entry in entries}

@@ -60,12 +60,14 @@ def _policy_ports(item: Object, pods: list[Pod]) -> Iterator[tuple[list[Pod], in
     spec = item["spec"]
     for rule in spec.get("ingress", []):
         for port in rule.get("ports", []):
-            yield [pod for pod in pods if selects(spec["podSelector"], pod.labels)], port["port"]
+            if "port" in port:
+                yield [pod for pod in pods if selects(spec["podSelector"], pod.labels)], port["port"]
     for rule in spec.get("egress", []):
         for peer in rule.get("to", []):
             if "podSelector" in peer and "namespaceSelector" not in peer:
                 for port in rule.get("ports", []):
-                    yield [pod for pod in pods if selects(peer["podSelector"], pod.labels)], port["port"]
+                    if "port" in port:
+                        yield [pod for pod in pods if selects(peer["podSelector"], pod.labels)], port["port"]
 
 
 def port_of(pod: Pod, port: int | str) -> int | None:

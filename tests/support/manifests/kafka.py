@@ -8,9 +8,9 @@ from epistream.services.kafka.redrive import GROUP
 from epistream.services.kafka.topics import settings as topic_settings
 from epistream.services.settings import Settings
 from epistream.wire.topics import CHANGES, OUTCOMES, SUBMISSIONS, dead_letter_topic
-from tests.support.manifests.cluster import Cluster, Object, Pod
+from tests.support.manifests.cluster import Cluster, Object, Pod, namespace_of
 from tests.support.manifests.network import Peer, open_ports, reaches
-from tests.support.manifests.policy import Finding, everywhere
+from tests.support.manifests.policy import Finding, always, everywhere
 
 REDRIVE_USER: Final = "epistream-redrive"
 _LETTERS: Final = tuple(map(dead_letter_topic, SUBMISSIONS))
@@ -26,6 +26,18 @@ _REDRIVING: Final = {
 }
 TOPICS: Final = (*SUBMISSIONS, *_LETTERS, CHANGES, OUTCOMES)
 _COPIES_MIN: Final = 3
+_RESTRICTED: Final = {
+    "allowPrivilegeEscalation": False,
+    "runAsNonRoot": True,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+"""What Kubernetes' Pod Security Standard `restricted` asks of a container. Strimzi by itself says none of it."""
+_CONTAINERS: Final = {
+    "kafka": ("kafkaContainer", "initContainer"),
+    "entityOperator": ("topicOperatorContainer", "userOperatorContainer"),
+}
+"""What Strimzi makes of a Kafka, by the part of it whose template is theirs."""
 _BOOTSTRAP: Final = re.compile(r"([\w-]+)-kafka-bootstrap\.([\w-]+)\.svc:(\d+)")
 
 
@@ -113,3 +125,27 @@ def _asking(cluster: Cluster) -> list[Pod]:
         if pod in cluster.service_pods()
         or any(volume.get("secret", {}).get("secretName") in users for volume in pod.volumes.values())
     ]
+
+
+@always
+def pods_of_a_kafka_are_let_in(cluster: Cluster) -> Iterator[Finding]:
+    """Where their namespace enforces `restricted`, the templates ask for no more; a pool's takes the Kafka's place."""
+    levels = {
+        item["metadata"]["name"]: item["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce")
+        for item in cluster.of("Namespace")
+    }
+    for item, name, template in _templates(cluster):
+        said = template.get("securityContext", {})
+        if levels.get(namespace_of(item)) == "restricted" and not _RESTRICTED.items() <= said.items():
+            yield item, f"{name}: expected {_RESTRICTED} of a namespace that enforces restricted, found {said}"
+
+
+def _templates(cluster: Cluster) -> Iterator[tuple[Object, str, Object]]:
+    """Each container of Strimzi's, by its name in a template, and what stands there about it."""
+    for item in cluster.of("Kafka"):
+        for part, names in _CONTAINERS.items():
+            template = item["spec"].get(part, {}).get("template", {})
+            yield from ((item, name, template.get(name, {})) for name in names)
+    for item in cluster.of("KafkaNodePool"):
+        template = item["spec"].get("template", {})
+        yield from ((item, name, template[name]) for name in _CONTAINERS["kafka"] if name in template)

@@ -9,6 +9,9 @@ from tests.support.manifests.cluster import Cluster, Object, Pod, namespace_of, 
 from tests.support.manifests.graph import port_of
 from tests.support.manifests.policy import Finding, everywhere
 
+_PREFIX_MIN: Final = 8
+"""The shortest prefix that is somebody's own, such as 10.0.0.0/8."""
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:
@@ -34,13 +37,7 @@ def reaches(cluster: Cluster, source: Peer, target: Peer, port: int, protocol: s
 
 def _lets(cluster: Cluster, way: str, here: Peer, there: Peer, port: int, protocol: str) -> bool:
     """Whether the policies for the pod `here` let the connection pass; no policy for it lets everything pass."""
-    binding = [
-        item
-        for item in cluster.of("NetworkPolicy")
-        if namespace_of(item) == here.namespace
-        and way in item["spec"]["policyTypes"]
-        and selects(item["spec"]["podSelector"], here.labels)
-    ]
+    binding = policies_for(cluster, way, here)
     rules = [rule for item in binding for rule in item["spec"].get(way.lower(), [])]
     served = here if way == "Ingress" else there
     return not binding or any(
@@ -48,13 +45,30 @@ def _lets(cluster: Cluster, way: str, here: Peer, there: Peer, port: int, protoc
     )
 
 
+def policies_for(cluster: Cluster, way: str, here: Peer) -> list[Object]:
+    """The network policies that say what a pod of ours may send (`Egress`) or be sent (`Ingress`)."""
+    return [
+        item
+        for item in cluster.of("NetworkPolicy")
+        if namespace_of(item) == here.namespace
+        and way in _ways(item["spec"])
+        and selects(item["spec"]["podSelector"], here.labels)
+    ]
+
+
+def _ways(spec: Object) -> list[str]:
+    """Which ways a policy is about. One that does not say is about what comes in, and what goes out if it has rules."""
+    ways: list[str] = spec.get("policyTypes") or ["Ingress", *(["Egress"] if "egress" in spec else [])]
+    return ways
+
+
 def _port_fits(cluster: Cluster, rule: Object, served: Peer, port: int, protocol: str) -> bool:
-    if "ports" not in rule:
+    if not rule.get("ports"):
         return True
     pods = [pod for pod in cluster.pods() if Peer.of(pod) == served]
     return any(
         entry.get("protocol", "TCP") == protocol
-        and (entry["port"] == port or any(port_of(pod, entry["port"]) == port for pod in pods))
+        and (entry.get("port", port) == port or any(port_of(pod, entry["port"]) == port for pod in pods))
         for entry in rule["ports"]
     )
 
@@ -87,16 +101,29 @@ def network_is_closed_but_for_what_is_named(cluster: Cluster) -> Iterator[Findin
             yield None, f"expected a NetworkPolicy that denies everything in {namespace or 'the default namespace'}"
     for item in cluster.of("NetworkPolicy"):
         for rule in item["spec"].get("ingress", []):
-            if not rule.get("ports"):
-                yield item, "expected the ports that are open"
-            if not rule.get("from") and [port["port"] for port in rule.get("ports", [])] != ["health"]:
+            if not _names_ports(rule):
+                yield item, "expected the ports that are open, each by itself"
+            if not rule.get("from") and [port.get("port") for port in rule.get("ports", [])] != ["health"]:
                 yield item, "expected who may come in"
         for rule in item["spec"].get("egress", []):
-            if not rule.get("ports") or not rule.get("to"):
-                yield item, "expected where to, and to which ports"
+            if not _names_ports(rule) or not rule.get("to"):
+                yield item, "expected where to, and to which ports, each by itself"
         for peer in _peers(item):
-            if peer.get("ipBlock", {}).get("cidr") in ("0.0.0.0/0", "::/0") or peer == {"namespaceSelector": {}}:
+            if _is_everybody(peer):
                 yield item, f"expected fewer than everybody, found {peer}"
+
+
+def _names_ports(rule: Object) -> bool:
+    """Whether a rule says each port that it opens: an entry without one opens all, one with a last port a range."""
+    ports = rule.get("ports") or [{}]
+    return all("port" in port and "endPort" not in port for port in ports)
+
+
+def _is_everybody(peer: Object) -> bool:
+    """Whether a peer names nobody: only selectors that take everything, or so short a prefix that two are all."""
+    if "ipBlock" in peer:
+        return ip_network(peer["ipBlock"]["cidr"]).prefixlen < _PREFIX_MIN
+    return not any(selector.get("matchLabels") for selector in peer.values())
 
 
 def _denies_all(item: Object) -> bool:
@@ -110,7 +137,7 @@ def open_ports(cluster: Cluster) -> Iterator[int | str]:
     for item in cluster.of("NetworkPolicy"):
         for rule in item["spec"].get("egress", []):
             if any("ipBlock" in peer for peer in rule.get("to", [])):
-                yield from (port["port"] for port in rule["ports"])
+                yield from (port["port"] for port in rule.get("ports", []) if "port" in port)
 
 
 def _peers(item: Object) -> Iterator[Object]:
@@ -133,7 +160,8 @@ _WAYS_IN: Final = {
     "a kubelet": (Peer(address="192.0.2.1"), "health"),
 }
 """Who comes from where to which port, as k8s/README.md says it. A kubelet has its node's address: any."""
-_NAMES: Final = Peer("kube-system", {"k8s-app": "kube-dns"})
+NAMES: Final = Peer("kube-system", {"k8s-app": "kube-dns"})
+"""What knows names."""
 
 
 @everywhere
@@ -145,5 +173,5 @@ def ways_that_are_needed_are_open(cluster: Cluster) -> Iterator[Finding]:
                 yield service.owner, f"the network policies do not let {who} reach the port {port}"
     for pod in cluster.pods():
         for protocol in ("UDP", "TCP"):
-            if not reaches(cluster, Peer.of(pod), _NAMES, 53, protocol):
+            if not reaches(cluster, Peer.of(pod), NAMES, 53, protocol):
                 yield pod.owner, f"the network policies do not let it ask for names over {protocol}"

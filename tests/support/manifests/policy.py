@@ -10,6 +10,8 @@ Finding = tuple[Object | None, str]
 """An object, or None where something is missing altogether, and what is wrong with it."""
 Policy = Callable[[Cluster], Iterator[Finding]]
 
+ALWAYS: Final[dict[str, Policy]] = {}
+"""What all keeps to that can be applied, also without the service in it."""
 EVERYWHERE: Final[dict[str, Policy]] = {}
 """What every overlay with the service in it keeps to."""
 PRODUCTION: Final[dict[str, Policy]] = {}
@@ -28,6 +30,12 @@ class Broken:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what} [{self.policy}]"
+
+
+def always(policy: Policy) -> Policy:
+    """Enter a policy for all that can be applied."""
+    ALWAYS[policy.__name__] = policy
+    return policy
 
 
 def everywhere(policy: Policy) -> Policy:

@@ -6,7 +6,7 @@ from typing import Final
 
 from epistream.services.settings import Settings, is_loopback
 from tests.support.manifests.cluster import Cluster, Object, Pod, namespace_of, selects
-from tests.support.manifests.policy import Finding, before_applying, everywhere, production
+from tests.support.manifests.policy import Finding, always, before_applying, everywhere, production
 
 STOP_MARGIN_SECONDS: Final = 30
 """What closing the store may take, beyond the drain."""
@@ -227,6 +227,14 @@ def snapshots_are_of_the_store(cluster: Cluster) -> Iterator[Finding]:
             yield item, "expected it in the namespace of the service"
 
 
+@always
+def snapshots_are_told_apart(cluster: Cluster) -> Iterator[Finding]:
+    """By the day in their names: of a name that is there already, none is made."""
+    for item in cluster.of("VolumeSnapshot"):
+        if not re.search(r"-20\d\d-\d\d-\d\d", item["metadata"]["name"]):
+            yield item, "expected a name with the day on which it is made, such as epistream-2026-11-30-1200"
+
+
 @production
 def connections_are_renewed(cluster: Cluster) -> Iterator[Finding]:
     """A client looks up who there is when its connection ends, so connections have an end."""
@@ -237,9 +245,9 @@ def connections_are_renewed(cluster: Cluster) -> Iterator[Finding]:
 
 @production
 def is_backed_up(cluster: Cluster) -> Iterator[Finding]:
-    """Regularly, one at a time, into a volume, by TLS and with a token that are files; with time for what may be."""
-    if not cluster.backup_pods():
-        yield None, "expected a CronJob that takes backups"
+    """Each day, one at a time, into a volume, by TLS and with a token that are files; with time for what may be."""
+    if not any(_runs_daily(pod.owner["spec"]) for pod in cluster.backup_pods()):
+        yield None, "expected a CronJob that takes a backup on each day: none that is suspended, or waits for some day"
     for pod in cluster.backup_pods():
         if pod.owner["spec"].get("concurrencyPolicy") != "Forbid":
             yield pod.owner, "expected concurrencyPolicy: Forbid"
@@ -258,6 +266,13 @@ def is_backed_up(cluster: Cluster) -> Iterator[Finding]:
             names = {entry["name"] for entry in container.get("env", [])}
             if not {"EPISTREAM_TLS_CA_FILE", "EPISTREAM_TOKEN_FILE"} <= names:
                 yield pod.owner, "expected EPISTREAM_TLS_CA_FILE and EPISTREAM_TOKEN_FILE"
+
+
+def _runs_daily(cron: Object) -> bool:
+    """Whether a CronJob runs on every day, whatever the day of the month, the month and the weekday."""
+    schedule = cron.get("schedule", "")
+    each_day = schedule in ("@hourly", "@daily", "@midnight") or schedule.split()[2:] == ["*"] * 3
+    return each_day and not cron.get("suspend")
 
 
 @production
