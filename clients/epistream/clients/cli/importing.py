@@ -263,10 +263,11 @@ class _Session:
         from rich.table import Table
 
         from epistream.clients.cli.show import output
+        from epistream.clients.cli.words import words
 
         told = f"{self._job.work.name}: {self._records} records, {self._unreadable} of them unreadable"
         told += f"; {self._total} so far"
-        output().print(told, markup=False, soft_wrap=True)
+        output().print(words(told), soft_wrap=True)
         if not self._counts:
             return
         table = Table(show_edge=False, pad_edge=False)
