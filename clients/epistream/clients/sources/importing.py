@@ -169,7 +169,7 @@ def _wrong_row(job: Job, piece: Piece, error: UnreadableRecord) -> int | None:
 
 
 def _read(job: Job, piece: Piece) -> list[pb.Submission]:
-    made = submissions(job.work, _with_extra(piece.value, job.extra), job.media_base)
+    made = submissions(job.work, _with_extra(piece, job.extra), job.media_base)
     return [_addressed(job, each) for each in made]
 
 
@@ -177,8 +177,18 @@ def _place(position: Position) -> dict[str, str | int]:
     return {"file": position.file, "offset": position.offset}
 
 
-def _with_extra(value: Json, extra: Mapping[str, str]) -> Json:
-    return {**extra, **value} if extra and isinstance(value, Mapping) else value
+def _with_extra(piece: Piece, extra: Mapping[str, str]) -> Json:
+    """The record with the fields that it lacks; of rows that belong together each is a record."""
+    if piece.parts:
+        return {**piece.value, "rows": [_filled(row, extra) for row in piece.value["rows"]]}
+    return _filled(piece.value, extra)
+
+
+def _filled(value: Json, extra: Mapping[str, str]) -> Json:
+    """With what `Fields` takes as not there, null and an empty text, filled in."""
+    if not isinstance(value, Mapping):
+        return value
+    return {**value, **{name: text for name, text in extra.items() if value.get(name) in (None, "")}}
 
 
 def _addressed(job: Job, submission: pb.Submission) -> pb.Submission:
