@@ -262,6 +262,17 @@ BAD_INPUT: Final = (
     _protobuf("a check of nothing", _then(_code, _set("tests.check", "def check(f): ...")), "tests.entry_point"),
     _protobuf("1,001 asserts", _then(_code, lambda s: s.tests.asserts.extend(["assert 1"] * 1000)), "tests.asserts"),
     _protobuf("details of more than 64 KiB", lambda s: s.details.update({"x": "x" * 65536}), "details"),
+    _protobuf(
+        "details with numbers that are none",
+        lambda s: s.details.update({"x": [1, {"y": float("nan")}, float("-inf")]}),
+        'details["x"][1]["y"]',
+        'details["x"][2]',
+    ),
+    _protobuf(
+        "a number that is none behind long names",
+        lambda s: s.details.update({"x" * 60: {"y" * 500: {"z" * 60: {"a": float("inf")}}}}),
+        f'details["{"x" * 60}"]["{"y" * 60}…"]["{"z" * 60}"]…',
+    ),
     # Feedback.
     _protobuf("feedback with content", _then(_judging(), _set("content", "x")), "content"),
     _protobuf("feedback that is a retraction", _then(_judging(), _set("retraction", True)), "retraction"),

@@ -31,7 +31,7 @@ def test_doubts_that_held_nothing_are_not_told() -> None:
 def test_a_policy_is_shown_as_it_is_set() -> None:
     policy = ns.Policy(near_duplicate_threshold=0.95, verify_code=False, guard=ns.GUARD_HOLD, anchor_after=7)
     table = policy_table(ns.Namespace(name="pharmacy", policy=policy, policy_version=3))
-    assert table.title == "policy 3 of pharmacy"
+    assert str(table.title) == "policy 3 of pharmacy"
     fields, values = (list(map(str, column.cells)) for column in table.columns)
     assert dict(zip(fields, values, strict=True)) == {
         "near_duplicate_threshold": "0.95",

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from typing import Any
 
 import pytest
 from google.protobuf import json_format
@@ -435,6 +436,27 @@ any_submissions = st.builds(
 @given(any_submissions)
 def test_any_submission_gets_an_answer(submission: pb.Submission) -> None:
     check(from_grpc(submission.SerializeToString()))
+
+
+trees = st.recursive(
+    st.none() | st.booleans() | st.floats() | words,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=4),
+)
+
+
+@examples(300)
+@given(st.dictionaries(words, trees, max_size=4))
+def test_details_are_taken_where_json_can_say_them(details: dict[str, Any]) -> None:
+    submission = good_submission()
+    submission.details.update(details)
+    outcome = check(from_grpc(submission.SerializeToString()))
+    try:
+        json_format.MessageToJson(submission)
+    except json_format.SerializeToJsonError:
+        assert isinstance(outcome, Malformed)
+        assert all(path.startswith("details[") for path in paths(outcome))
+    else:
+        assert isinstance(outcome, Decoded)
 
 
 good_submissions = st.builds(

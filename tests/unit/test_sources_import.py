@@ -95,6 +95,35 @@ def test_options_fill_in_what_a_record_lacks(tmp_path: Path) -> None:
     assert ranking.feedback.rater == "r7"
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("n.csv", "text,ward\nPears keep.,\nPlums keep.,w2\n"),
+        ("n.jsonl", '{"text": "Pears keep.", "ward": null}\n{"text": "Plums keep.", "ward": "w2"}\n'),
+        ("n.jsonl", '{"text": "Pears keep."}\n{"text": "Plums keep.", "ward": "w2"}\n'),
+    ],
+    ids=["empty", "null", "not there"],
+)
+def test_options_fill_in_what_is_empty_or_null(name: str, content: str, tmp_path: Path) -> None:
+    mapping, path = tmp_path / "m.yaml", tmp_path / name
+    mapping.write_text(
+        'work: notes\norigin: EXPERT\nmodality: TEXT\ncontent: "{text}"\nattributes:\n  ward: "{ward}"\n'
+    )
+    path.write_text(content)
+    done = epistream("import", "--mapping", str(mapping), str(path), "--dry-run", "--set", "ward=w1")
+    assert [one.attributes["ward"] for one in done.messages(pb.Submission)] == ["w1", "w2"]
+
+
+def test_options_fill_in_what_a_row_of_several_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "i.jsonl"
+    rows = [{"prompt_id": "p", "image_path": f"{i}.webp", "rank": i, "overall_rating": 5} for i in (1, 2)]
+    json_lines(path, [{**rows[0], "prompt": "a hen", "rater": None}, {**rows[1], "rater": "r2"}])
+    done = epistream("import", "imagereward", str(path), "--dry-run", "--set", "prompt=a fox", "--set", "rater=r7")
+    made = done.messages(pb.Submission)
+    assert {one.content for one in made if one.content} == {"a hen", "a fox"}
+    assert {one.feedback.rater for one in made if one.HasField("feedback")} == {"r7", "r2"}
+
+
 def test_a_mapping_file_stands_for_a_source(tmp_path: Path) -> None:
     mapping = tmp_path / "m.yaml"
     mapping.write_text('work: notes\norigin: EXPERT\nmodality: TEXT\ncontent: "{text}"\n')

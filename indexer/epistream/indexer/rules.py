@@ -7,10 +7,12 @@ Every wrong field is found, not only the first, and each is named by its path in
 """
 
 import itertools
+import math
 import re
 from collections.abc import Iterator
 from typing import Final
 
+from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from epistream.indexer import feedback_rules
@@ -45,6 +47,12 @@ _AHEAD_US: Final = 24 * 60 * 60 * 1_000_000
 VIOLATIONS_MAX: Final = 32
 """More are not told."""
 
+_PATH_CHARACTERS_MAX: Final = 200
+"""Of the path to a number of `details`: a name in it may be as long as all of them."""
+
+_NOT_FINITE: Final = re.compile(rb"\x11.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
+"""What is in the bytes of a `Struct` with a number that is none: the tag of `number_value`, and a float64 with nothing
+but ones in its exponent. Other bytes may look like that too."""
 _NAMESPACE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
@@ -83,8 +91,8 @@ def _violations(submission: pb.Submission) -> Iterator[FieldViolation]:
     else:
         yield from _kind(submission)
         yield from _retraction(submission) if submission.retraction else _content(submission)
-    if submission.details.ByteSize() > DETAILS_BYTES_MAX:
-        yield FieldViolation("details", f"at most {DETAILS_BYTES_MAX} bytes, found {submission.details.ByteSize()}")
+    if submission.HasField("details"):
+        yield from _details(submission.details)
     yield from _attributes(submission)
     yield from _provenance(submission.provenance)
     if submission.HasField("embedding") and not submission.retraction:
@@ -245,6 +253,37 @@ def _attribute(key: str, value: str) -> Iterator[str]:
         yield f"a value has at most {VALUE_CHARACTERS_MAX} characters, found {len(value)}"
     elif "\0" in value:
         yield "the NUL character is not allowed in a value"
+
+
+def _details(details: Struct) -> Iterator[FieldViolation]:
+    """The rules of what else the source says. JSON has no other numbers than finite ones; messages have."""
+    if details.ByteSize() > DETAILS_BYTES_MAX:
+        yield FieldViolation("details", f"at most {DETAILS_BYTES_MAX} bytes, found {details.ByteSize()}")
+    elif _NOT_FINITE.search(details.SerializeToString()):  # 30 times as quick as to look at each value
+        yield from _not_finite(details)
+
+
+def _not_finite(details: Struct) -> Iterator[FieldViolation]:
+    """The numbers that are none, by their keys and their places in arrays."""
+    way: list[object] = [None]
+    waiting: list[Iterator[tuple[object, Value]]] = [iter(details.fields.items())]
+    while waiting:
+        way[-1], value = next(waiting[-1], (None, None))
+        if value is None:
+            waiting.pop()
+            way.pop()
+            continue
+        kind = value.WhichOneof("kind")
+        if kind == "struct_value":
+            waiting.append(iter(value.struct_value.fields.items()))
+            way.append(None)
+        elif kind == "list_value":
+            waiting.append(iter(enumerate(value.list_value.values)))
+            way.append(None)
+        elif kind == "number_value" and not math.isfinite(value.number_value):
+            path = f"details{''.join(f'[{shown(step)}]' for step in way)}"
+            path = path if len(path) <= _PATH_CHARACTERS_MAX else f"{path[:_PATH_CHARACTERS_MAX]}…"
+            yield FieldViolation(path, f"expected a finite number, found {value.number_value}")
 
 
 def _provenance(provenance: pb.Provenance) -> Iterator[FieldViolation]:

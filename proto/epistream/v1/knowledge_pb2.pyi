@@ -640,7 +640,7 @@ class Submission(_message.Message):
 
     @_builtins.property
     def details(self) -> _struct_pb2.Struct:
-        """What else the source says, as it says it. At most 64 KiB. It decides nothing."""
+        """What else the source says, as it says it. At most 64 KiB, and its numbers are finite, as JSON's are. It decides nothing."""
 
     @_builtins.property
     def feedback(self) -> Global___Feedback:
@@ -1224,7 +1224,9 @@ class AsOf(_message.Message):
     """The state after this revision. Beyond the head: FAILED_PRECONDITION with the reason FUTURE_REVISION. Older than what is retained: OUT_OF_RANGE."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """The state at this time, by the service's clock."""
+        """The state at this time, by the service's clock. A time that has not passed is the head, and more may still come up to it: only the revision, which
+        the answer names, is the same when it is asked again.
+        """
 
     @_builtins.property
     def valid_time(self) -> _timestamp_pb2.Timestamp:

@@ -20,6 +20,7 @@ from epistream.services.security.command import access
 from epistream.services.settings import DEFAULT_ADDRESS, DEFAULT_FOLDER, Settings, is_loopback
 from epistream.wire.errors import Broken, EpistreamError, InvalidInput
 from epistream.wire.kafka_security import SETTINGS as KAFKA_SECURITY
+from epistream.wire.printable import printable
 from epistream.wire.topics import SUBMISSIONS, dead_letter_topic
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def fsck(
         if rebuilt is not None:
             typer.echo(f"rebuilt from {rebuilt} journal entries")
         for finding in findings:
-            typer.echo(finding)
+            typer.echo(printable(finding))
         typer.echo(f"{folder}: {len(findings)} findings" if findings else f"{folder}: all is well")
     raise typer.Exit(1 if findings else 0)
 
@@ -347,7 +348,7 @@ def _settings(flags: dict[str, object]) -> Settings:
 def _give_up(error: EpistreamError) -> NoReturn:
     from epistream.clients.cli.exits import ExitCode, exit_code
 
-    typer.secho(error.message, err=True, fg=typer.colors.RED)
+    typer.secho(printable(error.message), err=True, fg=typer.colors.RED)
     raise typer.Exit(ExitCode.USAGE if isinstance(error, InvalidInput) else exit_code(error))
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from epistream.clients.cli.words import words
 from epistream.indexer.embed import NO_ENCODER
 from epistream.indexer.encoder import SentenceTransformerEmbedder
 from epistream.indexer.rehearsal import Difference, Outcome, Rehearsal, rehearse
@@ -55,7 +56,7 @@ def rehearse_command(folder: Path, namespace: str, changed: ns_pb.Policy, *, enc
     if result.differences:
         console.print(_table(result))
     for line in _told(result):
-        console.print(line, markup=False)
+        console.print(words(line))
 
 
 @contextmanager

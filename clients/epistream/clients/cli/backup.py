@@ -133,6 +133,7 @@ def _description(made: "BackupFile", removed: list[Path]) -> dict[str, object]:
 
 def _print(made: "BackupFile", removed: list[Path]) -> None:
     from epistream.clients.cli import show
+    from epistream.clients.cli.words import words
 
     header = made.header
     heads = ", ".join(f"{one.name} at revision {one.head_revision}" for one in header.namespaces) or "no namespaces"
@@ -142,4 +143,4 @@ def _print(made: "BackupFile", removed: list[Path]) -> None:
         *(f"removed {path}" for path in removed),
     ]
     for line in lines:
-        show.output().print(line, markup=False, soft_wrap=True)
+        show.output().print(words(line), soft_wrap=True)

@@ -235,14 +235,14 @@ class _Session:
 
     def _pass_finished(self) -> None:
         """Moves the state past the records that wait for nothing more."""
-        from epistream.clients.sources.importing import State
+        from epistream.clients.sources.importing import reached
 
         while self._sent and self._sent[0][1] == 0:
             record, _ = self._sent.popleft()
             self._records += 1
             self._unreadable += bool(record.unreadable)
             self._total += 1
-            self._state = State(self._job.identity, record.position, self._total - (not record.whole))
+            self._state = reached(self._job, record, self._total - (not record.whole), self._state)
             self._bar.update(self._task, completed=record.done, description=f"{self._records} records")
 
     def _save(self) -> None:
@@ -263,10 +263,11 @@ class _Session:
         from rich.table import Table
 
         from epistream.clients.cli.show import output
+        from epistream.clients.cli.words import words
 
         told = f"{self._job.work.name}: {self._records} records, {self._unreadable} of them unreadable"
         told += f"; {self._total} so far"
-        output().print(told, markup=False, soft_wrap=True)
+        output().print(words(told), soft_wrap=True)
         if not self._counts:
             return
         table = Table(show_edge=False, pad_edge=False)

@@ -14,6 +14,7 @@ from epistream.clients.cli.exits import ExitCode, Wrong, exit_code, worst
 from epistream.clients.cli.kafka_options import with_kafka_security
 from epistream.wire.errors import EpistreamError, InvalidInput
 from epistream.wire.kafka_security import KafkaSecurity
+from epistream.wire.printable import printable_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -131,7 +132,7 @@ class _Session:
                 "partition": position.partition,
                 "offset": position.offset,
             }
-            print(json.dumps(where, ensure_ascii=False))
+            print(printable_json(json.dumps(where, ensure_ascii=False)))
 
     def _failed(self, number: int, error: str, code: ExitCode) -> None:
         from epistream.clients.cli.show import note

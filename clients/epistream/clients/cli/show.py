@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING, Final
 
+from epistream.clients.cli.words import json_line, words
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge
 from epistream.v1 import namespace_service_pb2 as ns
@@ -54,14 +55,7 @@ def notes() -> "Console":
 
 def note(text: str, *, style: str | None = None) -> None:
     """Prints a line that is no result, as it is."""
-    notes().print(text, style=style, markup=False)
-
-
-def json_line(message: "Message") -> str:
-    """A message in protobuf's JSON form on one line."""
-    from google.protobuf.json_format import MessageToJson
-
-    return MessageToJson(message, indent=None, preserving_proto_field_name=True, ensure_ascii=False)
+    notes().print(words(text, style or ""))
 
 
 def print_json(messages: "Iterable[Message]") -> None:
@@ -105,17 +99,14 @@ def receipt_text(receipt: pb.Receipt) -> str:
 
 def print_receipt(receipt: pb.Receipt, label: str = "") -> None:
     """One line."""
-    from rich.text import Text
-
-    line = Text(f"{label}: " if label else "")
-    line.append(receipt_text(receipt), outcome_colour(receipt.outcome))
+    line = words(f"{label}: " if label else "")
+    line.append(words(receipt_text(receipt), outcome_colour(receipt.outcome)))
     output().print(line, soft_wrap=True)
 
 
 def print_item(answer: knowledge.GetResponse) -> None:
     """An item as a panel."""
     from rich.panel import Panel
-    from rich.text import Text
 
     change, known = answer.change, answer.change.knowledge
     lines = [
@@ -138,7 +129,7 @@ def print_item(answer: knowledge.GetResponse) -> None:
         lines.append(f"conflicts   {', '.join(change.conflicts)}")
     lines += [f"contested   {contested_text(conflict)}" for conflict in answer.open_conflicts]
     title = f"{change.item_id} version {change.version}, as of revision {answer.revision}"
-    output().print(Panel(Text("\n".join(lines)), title=Text(title), title_align="left"))
+    output().print(Panel(words("\n".join(lines)), title=words(title), title_align="left"))
 
 
 def hits_table(answer: knowledge.SearchResponse) -> "Table":
@@ -368,12 +359,10 @@ def _compared_with(alarm: pb.CollapseAlarm) -> str:
 
 def print_change(change: pb.Change) -> None:
     """A change as one line."""
-    from rich.text import Text
-
-    line = Text(f"{change.revision:>8}  ", style="dim")
+    line = words(f"{change.revision:>8}  ", "dim")
     line.append(f"{kind_name(change):<9}", "red" if change.kind == pb.CHANGE_KIND_RETRACTED else "green")
-    line.append(f"  {change.item_id} version {change.version}", "bold")
-    line.append("  " + " ".join(change.knowledge.content.split()))
+    line.append(words(f"  {change.item_id} version {change.version}", "bold"))
+    line.append(words("  " + " ".join(change.knowledge.content.split())))
     output().print(line, overflow="ellipsis", no_wrap=True)
 
 
@@ -399,7 +388,8 @@ def table_of(title: str, *columns: str) -> "Table":
     """A table without rows."""
     from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left", show_edge=False, pad_edge=False)
+    heading = words(title, "table.title") if title else None
+    table = Table(title=heading, title_justify="left", show_edge=False, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
@@ -407,9 +397,7 @@ def table_of(title: str, *columns: str) -> "Table":
 
 def add_row(table: "Table", *cells: str) -> None:
     """A row of plain text: in rich's own markup `[1]` would be a style."""
-    from rich.text import Text
-
-    table.add_row(*(Text(cell) for cell in cells))
+    table.add_row(*map(words, cells))
 
 
 def _figures(figures: pb.Figures) -> list[str]:

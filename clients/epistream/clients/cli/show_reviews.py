@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from epistream.clients.cli.show import add_row, output, reason_name, receipt_text, table_of, when
+from epistream.clients.cli.words import words
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import review_service_pb2 as api
 
@@ -32,7 +33,6 @@ def reviews_table(page: api.ListReviewsResponse) -> "Table":
 def print_review(review: api.Review) -> None:
     """A review as a panel."""
     from rich.panel import Panel
-    from rich.text import Text
 
     said, disputed = review.submission, review.receipt.reason == pb.REASON_DISPUTED
     lines = [
@@ -50,7 +50,7 @@ def print_review(review: api.Review) -> None:
         *(_decided(review.decision) if review.HasField("decision") else ()),
     ]
     title = f"review {review.review_id}"
-    output().print(Panel(Text("\n".join(lines)), title=Text(title), title_align="left"))
+    output().print(Panel(words("\n".join(lines)), title=words(title), title_align="left"))
 
 
 def conflicts_table(conflicts: Sequence[api.Conflict]) -> "Table":

@@ -26,18 +26,13 @@ def list_all() -> None:
     Example:
       epistream sources list
     """
-    from rich.table import Table
-    from rich.text import Text
-
-    from epistream.clients.cli.show import output
+    from epistream.clients.cli.show import add_row, output, table_of
     from epistream.clients.sources.describe import BRIEF, brief
     from epistream.clients.sources.table import WORKS
 
-    table = Table(show_edge=False, pad_edge=False)
-    for column in BRIEF:
-        table.add_column(column, overflow="fold")
+    table = table_of("", *BRIEF)
     for work in WORKS:
-        table.add_row(*(Text(cell) for cell in brief(work)))
+        add_row(table, *brief(work))
     output().print(table)
 
 
@@ -49,10 +44,11 @@ def describe(name: _Name) -> None:
       epistream sources describe humaneval
     """
     from epistream.clients.cli.show import output
+    from epistream.clients.cli.words import words
     from epistream.clients.sources.describe import described
 
     for label, value in described(work_of(name)):
-        output().print(f"{label:<18}{value}", markup=False, soft_wrap=True)
+        output().print(words(f"{label:<18}{value}"), soft_wrap=True)
 
 
 @app.command()

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
-from rich.text import Text
 
 from epistream.clients.cli.show import outcome_colour, outcome_name, receipt_text
+from epistream.clients.cli.words import words
 from epistream.clients.demo.variants import Kind, Variant
 from epistream.v1 import knowledge_pb2 as pb
 
@@ -29,21 +29,21 @@ class Report:
         """Begins a step."""
         self.steps += 1
         self.console.print()
-        self.console.rule(Text(f"{self.steps}. {title}", style="bold"), align="left")
+        self.console.rule(words(f"{self.steps}. {title}", "bold"), align="left")
 
     def say(self, text: str, style: str | None = None) -> None:
         """A line of the story."""
-        self.console.print(Text(text, style=style or ""))
+        self.console.print(words(text, style or ""))
 
     def check(self, claim: str, holds: bool, otherwise: str = "") -> None:  # noqa: FBT001 -- reads as `check(claim, condition)`
         """A line that says whether `claim` holds; `otherwise` tells more where it does not."""
         if holds:
             self.passed += 1
-            self.console.print(Text(f"✓ {claim}", style="green"))
+            self.console.print(words(f"✓ {claim}", "green"))
         else:
             text = f"{claim}: {otherwise}" if otherwise else claim
             self.failed.append(text)
-            self.console.print(Text(f"✗ not so: {text}", style="bold red"))
+            self.console.print(words(f"✗ not so: {text}", "bold red"))
 
     def outcomes(self, what: str, receipts: Iterable[pb.Receipt]) -> None:
         """How many had which outcome, and why."""
@@ -52,7 +52,7 @@ class Report:
             table.add_column(column, justify="right" if column == "submissions" else "left")
         counts = Counter((receipt.outcome, receipt.reason) for receipt in receipts)
         for (outcome, reason), count in sorted(counts.items()):
-            name = Text(outcome_name(outcome), style=outcome_colour(outcome))
+            name = words(outcome_name(outcome), outcome_colour(outcome))
             table.add_row(name, pb.Reason.Name(reason).removeprefix("REASON_"), str(count))
         self.console.print(table)
 
@@ -67,7 +67,7 @@ class Report:
             expected = Variant(kind, how, "", "", "").expected
             right = decided[kind, how, expected]
             cells = [
-                Text(str(count) if count else "·", style=_cell_style(outcome, expected, count))
+                words(str(count) if count else "·", _cell_style(outcome, expected, count))
                 for outcome, count in zip(_OUTCOMES, counts, strict=True)
             ]
             table.add_row(kind.value, how, outcome_name(expected), *cells, f"{right} of {sum(counts)}")
@@ -75,8 +75,8 @@ class Report:
 
     def example(self, variant: Variant, original: str, receipt: pb.Receipt) -> None:
         """A variant beside its original, and the decision on it."""
-        lines = [Text(f"known    {original}", style="dim"), Text(f"variant  {variant.text}")]
-        decision = Text(f"         {receipt_text(receipt)}", style=outcome_colour(receipt.outcome))
+        lines = [words(f"known    {original}", "dim"), words(f"variant  {variant.text}")]
+        decision = words(f"         {receipt_text(receipt)}", outcome_colour(receipt.outcome))
         self.console.print(
             Panel(Group(*lines, decision), title=f"{variant.kind.value}: {variant.how}", title_align="left")
         )
@@ -85,13 +85,11 @@ class Report:
         """The end of the story; whether all was as it should be."""
         self.console.print()
         if not self.failed:
-            self.console.print(Text(f"All {self.passed} checks passed.", style="bold green"))
+            self.console.print(words(f"All {self.passed} checks passed.", "bold green"))
             return True
-        self.console.print(
-            Text(f"{len(self.failed)} of {self.passed + len(self.failed)} checks failed:", style="bold red")
-        )
+        self.console.print(words(f"{len(self.failed)} of {self.passed + len(self.failed)} checks failed:", "bold red"))
         for text in self.failed:
-            self.console.print(Text(f"  ✗ {text}", style="red"))
+            self.console.print(words(f"  ✗ {text}", "red"))
         return False
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -13,7 +13,8 @@ from urllib.parse import quote
 from epistream.clients.sources.formats import groups
 from epistream.clients.sources.formats.files import File, Position, Read, read
 from epistream.clients.sources.formats.piece import CannotRead, Piece
-from epistream.clients.sources.record import Json, UnreadableRecord, digest, plain
+from epistream.clients.sources.landmark import Landmark, Trail, check
+from epistream.clients.sources.record import Json, UnreadableRecord, digest
 from epistream.clients.sources.submissions import submissions
 from epistream.clients.sources.work import Work
 from epistream.v1 import knowledge_pb2 as pb
@@ -65,15 +66,19 @@ class Prepared:
     """Why nothing could be made of it, or of some of its rows; then its last submissions say so, one for each."""
     whole: bool = True
     """False where the file ends before a line end: it may be half of a record, and is read again."""
+    before: Landmark | None = field(default=None, compare=False)
+    """What stands before the position, as far as it was read from the start on."""
 
 
 def prepared(job: Job, start: Position | None = None) -> Iterator[Prepared]:
     """The records from a position on. Raises as `files.read`."""
+    trail = Trail()
     for one in read(job.files, start):
+        trail.add(one)
         made, wrong = _made(job, one.piece)
         told = [_unreadable(job, replace(one, piece=piece), reason) for piece, reason in wrong]
         reasons = "; ".join(reason for _, reason in wrong)
-        yield Prepared((*made, *told), one.position, one.done, reasons, one.piece.whole)
+        yield Prepared((*made, *told), one.position, one.done, reasons, one.piece.whole, trail.landmark())
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +89,13 @@ class State:
     position: Position
     records: int
     """Those before the position."""
+    before: Landmark | None = None
+    """What stands before the position; None where nothing does, and in what earlier versions kept."""
 
     def save(self, path: Path) -> None:
         """Writes it, whole or not at all. Raises CannotRead where it cannot be written."""
-        text = json.dumps(
-            {"version": _VERSION, "import": self.identity, "records": self.records, **_place(self.position)}
-        )
+        said = {"version": _VERSION, "import": self.identity, "records": self.records, **_place(self.position)}
+        text = json.dumps(said | ({"before": asdict(self.before)} if self.before is not None else {}))
         new = path.with_name(f"{path.name}.new")
         try:
             with new.open("w", encoding="utf-8") as file:
@@ -105,13 +111,14 @@ class State:
         """What was kept of the same import; None where nothing was.
 
         Raises:
-            CannotRead: the file is of another import, or is no state.
+            CannotRead: the file is of another import, or is no state; or the input is another file than was imported.
         """
         if not path.exists():
             return None
         try:
             said = json.loads(path.read_text("utf-8"))
-            state = cls(said["import"], Position(said["file"], int(said["offset"])), int(said["records"]))
+            before = Landmark(int(said["before"]["begin"]), said["before"]["digest"]) if "before" in said else None
+            state = cls(said["import"], Position(said["file"], int(said["offset"])), int(said["records"]), before)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CannotRead(
                 f"{path} is no state of an import: {error}. Remove it, or name another with --state"
@@ -121,7 +128,15 @@ class State:
                 f"{path} is of an import with another source, namespace or options. Begin anew with --again, or name "
                 "another state with --state"
             )
+        if before is not None:
+            check(job.files, state.position, before)
         return state
+
+
+def reached(job: Job, record: Prepared, records: int, last: State | None) -> State:
+    """The state once a record is acknowledged, with so many before its position; `last` is the one before it."""
+    known = last.before if last is not None and last.position == record.position else None
+    return State(job.identity, record.position, records, record.before or known)
 
 
 def state_path(path: Path, work: Work) -> Path:
@@ -154,7 +169,7 @@ def _wrong_row(job: Job, piece: Piece, error: UnreadableRecord) -> int | None:
 
 
 def _read(job: Job, piece: Piece) -> list[pb.Submission]:
-    made = submissions(job.work, _with_extra(piece.value, job.extra), job.media_base)
+    made = submissions(job.work, _with_extra(piece, job.extra), job.media_base)
     return [_addressed(job, each) for each in made]
 
 
@@ -162,8 +177,18 @@ def _place(position: Position) -> dict[str, str | int]:
     return {"file": position.file, "offset": position.offset}
 
 
-def _with_extra(value: Json, extra: Mapping[str, str]) -> Json:
-    return {**extra, **value} if extra and isinstance(value, Mapping) else value
+def _with_extra(piece: Piece, extra: Mapping[str, str]) -> Json:
+    """The record with the fields that it lacks; of rows that belong together each is a record."""
+    if piece.parts:
+        return {**piece.value, "rows": [_filled(row, extra) for row in piece.value["rows"]]}
+    return _filled(piece.value, extra)
+
+
+def _filled(value: Json, extra: Mapping[str, str]) -> Json:
+    """With what `Fields` takes as not there, null and an empty text, filled in."""
+    if not isinstance(value, Mapping):
+        return value
+    return {**value, **{name: text for name, text in extra.items() if value.get(name) in (None, "")}}
 
 
 def _addressed(job: Job, submission: pb.Submission) -> pb.Submission:
@@ -184,19 +209,10 @@ def _unreadable(job: Job, one: Read, reason: str) -> pb.Submission:
             producer=job.producer or job.work.name, source=f"{quote(one.position.file)}#{one.position.offset}"
         ),
         unreadable=pb.Unreadable(
-            record=_raw(one)[:RAW_BYTES_MAX], reason=reason[:REASON_CHARACTERS_MAX].encode(errors="replace").decode()
+            record=one.piece.as_read()[:RAW_BYTES_MAX],
+            reason=reason[:REASON_CHARACTERS_MAX].encode(errors="replace").decode(),
         ),
     )
     made.submission_id = hashlib.sha256(made.SerializeToString(deterministic=True)).hexdigest()
     made.namespace = job.namespace
     return made
-
-
-def _raw(one: Read) -> bytes:
-    """The record as it was read: its bytes, or as JSON where the format's library keeps those to itself."""
-    if one.piece.raw:
-        return one.piece.raw
-    try:
-        return json.dumps(plain(one.piece.value), ensure_ascii=False).encode(errors="replace")
-    except (ValueError, RecursionError):  # thousands of digits, or of objects in each other
-        return b""

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from google.protobuf.json_format import Parse, ParseError
 
-from epistream.services.execution.verdict import Result, Verdict, printable
+from epistream.services.execution.verdict import Result, Verdict
 from epistream.services.execution.verifying import Verifier
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import InvalidInput
+from epistream.wire.printable import printable
 
 
 def verify_command(file: Path, bubblewrap: Path | None, *, allow_none: bool, as_json: bool) -> bool:

@@ -11,8 +11,8 @@ from typing import Final
 from epistream.services.execution.assessing import Assessed, Place
 from epistream.services.execution.executor import execute
 from epistream.services.execution.opinions import survival_told
-from epistream.services.execution.verdict import printable
 from epistream.services.execution.verifying import Verifier
+from epistream.wire.printable import printable
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 

@@ -20,10 +20,11 @@ from epistream.services.execution.dependants import Dependants
 from epistream.services.execution.judging import Beside
 from epistream.services.execution.opinions import Subject
 from epistream.services.execution.reading import patiently
-from epistream.services.execution.verdict import Verdict, printable
+from epistream.services.execution.verdict import Verdict
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import review_service_pb2 as api
 from epistream.wire.errors import Conflict, Denied, EpistreamError, InvalidInput, NotFound
+from epistream.wire.printable import printable
 
 _PAGE: Final = 10
 _TAKEN_MOST: Final = 50

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from epistream.services.execution.judging import Judged, Survival
-from epistream.services.execution.verdict import Verdict, printable
+from epistream.services.execution.verdict import Verdict
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import review_service_pb2 as api
+from epistream.wire.printable import printable
 
 ASPECT: Final = "execution"
 REGRESSION: Final = "regression"

@@ -84,8 +84,3 @@ class Result:
     def kill_rate(self) -> float | None:
         """From 0 to 1; None where no mutant was tried."""
         return self.killed / self.mutants if self.mutants else None
-
-
-def printable(text: str) -> str:
-    """What a program said, as a terminal may show it: a control sequence could do more than print."""
-    return "".join(each if each.isprintable() or each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in text)

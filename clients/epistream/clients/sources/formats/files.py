@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -65,6 +65,8 @@ class Read:
     position: Position
     done: int
     """How much of all files was read by then, of the sum of their sizes."""
+    begin: int = field(compare=False)
+    """Where reading was in its file before it: from there it is read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +121,12 @@ def read(files: Sequence[File], start: Position | None = None) -> Iterator[Read]
         )
     for file in remaining:
         offset = start.offset if start is not None and file.name == start.file else 0
+        begin = offset
         for piece in file.format.read(file.path, offset):
             if file.format.names_file and not piece.error:
                 piece = replace(piece, value={"file": file.name, **piece.value})  # noqa: PLW2901 -- the same, named
-            yield Read(piece, Position(file.name, piece.next), before + piece.read)
+            yield Read(piece, Position(file.name, piece.next), before + piece.read, begin)
+            begin = piece.next
         before += file.size
 
 

@@ -3,13 +3,14 @@
 import contextlib
 import gzip
 import importlib
+import json
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias
 
-from epistream.clients.sources.record import Json
+from epistream.clients.sources.record import Json, plain
 from epistream.wire.errors import EpistreamError
 
 RECORD_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -37,6 +38,15 @@ class Piece:
     """Of several rows that belong together, each by itself: `{"rows": […]}` holds their values in this order."""
     whole: bool = True
     """False where the file ends before a line end: it may be half of a record that is still written."""
+
+    def as_read(self) -> bytes:
+        """The record as it was read: its bytes, or as JSON where the format's library keeps those to itself."""
+        if self.raw:
+            return self.raw
+        try:
+            return json.dumps(plain(self.value), ensure_ascii=False).encode(errors="replace")
+        except (ValueError, RecursionError):  # thousands of digits, or of objects in each other
+            return b""
 
 
 Reader: TypeAlias = Callable[[Path, int], Iterator[Piece]]

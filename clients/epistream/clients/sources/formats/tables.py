@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from epistream.clients.sources.formats.piece import Piece, needed, opened, reading
+from epistream.clients.sources.record import Json
 
 BATCH_ROWS: Final = 64
 """Rows with images are large."""
@@ -63,10 +64,15 @@ class _Lines:
 
 
 def parquet_rows(path: Path, start: int) -> Iterator[Piece]:
-    """The rows; groups of rows that lie before the start are not read."""
+    """The rows; groups of rows that lie before the start are not read.
+
+    A time that Python cannot say, such as one of the year 10000, is null. A row with text that is no UTF-8 is a piece
+    with an error.
+    """
     pyarrow, parquet = needed("pyarrow", "Parquet"), needed("pyarrow.parquet", "Parquet")
     with reading(path, pyarrow.ArrowException, ValueError), parquet.ParquetFile(path) as file:
-        schema = _in_microseconds(pyarrow, file.schema_arrow)
+        fields = [field.with_type(_in_microseconds(pyarrow, field.type)) for field in file.schema_arrow]
+        schema = pyarrow.schema(fields)
         number, size = 0, path.stat().st_size
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
@@ -74,18 +80,94 @@ def parquet_rows(path: Path, start: int) -> Iterator[Piece]:
                 number += rows
                 continue
             for batch in file.iter_batches(BATCH_ROWS, row_groups=[group]):
-                for value in batch.cast(schema, safe=False).to_pylist():
+                for value, wrong in _values(pyarrow, batch.cast(schema, safe=False)):
                     number += 1
                     if number > start:
-                        yield Piece(value, number, read=size * number // file.metadata.num_rows)
+                        raw = Piece(value, number).as_read() if wrong else b""
+                        read = size * number // file.metadata.num_rows
+                        yield Piece(None if wrong else value, number, wrong, raw, read)
 
 
-def _in_microseconds(pyarrow: Any, schema: Any) -> Any:
-    """The schema with times that Python can say: of nanoseconds it knows nothing."""
-    timestamp, is_time = pyarrow.timestamp, pyarrow.types.is_timestamp
-    return pyarrow.schema(
-        [field.with_type(timestamp("us", field.type.tz)) if is_time(field.type) else field for field in schema]
-    )
+def _values(pyarrow: Any, batch: Any) -> Iterator[tuple[dict[str, Json], str]]:
+    """The rows of a batch, each with what is wrong with it."""
+    try:
+        values = batch.to_pylist()
+    except (ValueError, OverflowError):  # some value of some row: which one, nobody says
+        columns = zip(batch.schema.names, batch.columns, strict=True)
+        cells = [[_cell(pyarrow, name, scalar) for scalar in column] for name, column in columns]
+        for row in zip(*cells, strict=True):
+            said = {name: value for name, (value, _) in zip(batch.schema.names, row, strict=True)}
+            yield said, next((wrong for _, wrong in row if wrong), "")
+    else:
+        yield from ((value, "") for value in values)
+
+
+def _cell(pyarrow: Any, name: str, scalar: Any) -> tuple[Json, str]:
+    try:
+        return _said(pyarrow.types, scalar), ""
+    except UnicodeDecodeError as error:
+        return None, f"{name}: expected UTF-8, found byte 0x{error.object[error.start]:02x} at {error.start}"
+    except (ValueError, OverflowError) as error:
+        return None, f"{name}: expected a value that can be read, found {scalar.type}: {error}"
+
+
+def _said(types: Any, scalar: Any) -> Json:
+    """A value as Python says it, with null for times in it that Python cannot say."""
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        kind = scalar.type
+        if types.is_temporal(kind):
+            return None
+        if types.is_struct(kind):
+            return {name: _said(types, value) for name, value in scalar.items()}
+        if types.is_map(kind):
+            keys, values = (scalar.values.field(at) for at in (0, 1))
+            return [(_said(types, key), _said(types, value)) for key, value in zip(keys, values, strict=True)]
+        if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+            return [_said(types, value) for value in scalar.values]
+        raise
+
+
+def _in_microseconds(pyarrow: Any, kind: Any) -> Any:
+    """A type with times that Python can say, however deep they are: of nanoseconds it knows nothing."""
+    types = pyarrow.types
+
+    def inner(field: Any) -> Any:
+        return field.with_type(_in_microseconds(pyarrow, field.type))
+
+    if types.is_timestamp(kind):
+        return pyarrow.timestamp(_unit(kind), _zone(pyarrow, kind.tz))
+    if types.is_duration(kind):
+        return pyarrow.duration(_unit(kind))
+    if types.is_time64(kind):
+        return pyarrow.time64("us")
+    if types.is_struct(kind):
+        return pyarrow.struct([inner(kind.field(at)) for at in range(kind.num_fields)])
+    if types.is_map(kind):
+        return pyarrow.map_(inner(kind.key_field), inner(kind.item_field))
+    if types.is_list(kind):
+        return pyarrow.list_(inner(kind.value_field))
+    if types.is_large_list(kind):
+        return pyarrow.large_list(inner(kind.value_field))
+    if types.is_fixed_size_list(kind):
+        return pyarrow.list_(inner(kind.value_field), kind.list_size)
+    return kind
+
+
+def _unit(kind: Any) -> str:
+    """Seconds and milliseconds stay what they are: in microseconds some are too large, and would become other times."""
+    return "us" if kind.unit == "ns" else str(kind.unit)
+
+
+def _zone(pyarrow: Any, name: str | None) -> str | None:
+    """A time zone; UTC, in which the same times are counted, for one that this machine does not know."""
+    if name is not None:
+        try:
+            pyarrow.lib.string_to_tzinfo(name)
+        except (ValueError, KeyError, OSError):  # of zoneinfo, of pytz, or of Arrow, whose errors are ValueErrors
+            return "UTC"
+    return name
 
 
 def _row(columns: list[str], row: list[str], number: int) -> Piece:
