@@ -9,11 +9,11 @@ import contextlib
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc
 from grpc_status import rpc_status
@@ -49,11 +49,12 @@ _POLL_RECORDS_MAX: Final = 500
 _POLL_MS: Final = 1_000
 _SILENT_POLLS_MAX: Final = 30
 _SETTLE_SECONDS: Final = 30.0
-_FIRST_GROUP_SECONDS: Final = 30.0
+_COORDINATOR_SECONDS: Final = 30.0
 _AGAIN_SECONDS: Final = 0.2
 _PAGE: Final = 100
 _CALL_BYTES_MAX: Final = 4 * 1024 * 1024
 _CALL_SECONDS: Final = 60.0
+_Answer = TypeVar("_Answer")
 _Submit: TypeAlias = "grpc.UnaryUnaryMultiCallable[bytes, bytes]"
 _Sent: TypeAlias = "tuple[str, Future[Position]]"
 """Which letter was sent back, and what becomes of that."""
@@ -191,17 +192,27 @@ def _places(admin: Any, group: str, topic: str, *, everything: bool) -> dict[Par
 
 
 def _kept(admin: Any, group: str, partitions: Sequence[Any]) -> Mapping[Any, Any]:
-    """How far a group has come. A Kafka that never had a group makes the topic for that first, and is waited for."""
-    from kafka.errors import CoordinatorNotAvailableError
+    """How far a group has come."""
+    kept: Mapping[Any, Any] = _asked(admin, group, lambda: admin.list_group_offsets({group: partitions})[group])
+    return kept
 
-    deadline = time.monotonic() + _FIRST_GROUP_SECONDS
+
+def _asked(admin: Any, group: str, ask: Callable[[], _Answer]) -> _Answer:
+    """What the broker that keeps a group's positions answers; it is waited for while Kafka has yet to choose it.
+
+    Kafka chooses another when that broker goes, and makes the topic for it first if it never had a group.
+    """
+    from kafka.errors import KafkaError
+
+    deadline = time.monotonic() + _COORDINATOR_SECONDS
     while True:
         try:
-            return admin.list_group_offsets({group: partitions})[group]  # type: ignore[no-any-return]
-        except CoordinatorNotAvailableError:
-            if time.monotonic() > deadline:
+            return ask()
+        except KafkaError as error:
+            if not error.retriable or time.monotonic() > deadline:
                 raise
-            time.sleep(_AGAIN_SECONDS)
+        clients.forget_coordinator(admin, group)
+        time.sleep(_AGAIN_SECONDS)
 
 
 def _letters(consumer: Any, places: Mapping[Partition, tuple[int, int]]) -> Iterator[Any]:
@@ -343,14 +354,23 @@ def _original(headers: Sequence[tuple[str, bytes | None]]) -> list[tuple[str, by
 def _keep(admin: Any, group: str, done: Mapping[Partition, int]) -> None:
     """Remember how far a group has come."""
     from kafka import TopicPartition
+    from kafka.errors import KafkaError
     from kafka.structs import OffsetAndMetadata
 
     if not done:
         return
     offsets = {TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in done.items()}
-    refused = [error for error in admin.alter_group_offsets(group, offsets).values() if error.errno]
-    if refused:
-        raise Unavailable(f"the letters are sent, but Kafka does not remember it (group {group}): {refused[0]()}")
+
+    def keep() -> None:
+        for error in admin.alter_group_offsets(group, offsets).values():
+            if error.errno:
+                raise error
+
+    try:
+        _asked(admin, group, keep)
+    except KafkaError as error:
+        text = f"the letters are sent, but Kafka does not remember it (group {group}): {error}"
+        raise Unavailable(text) from error
 
 
 def _chosen(catalog: Catalog, counts: Counts, reason: str | None, limit: int | None) -> Iterator[bytes]:
