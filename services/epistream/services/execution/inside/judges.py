@@ -7,7 +7,7 @@ import os
 import select
 import signal
 
-from . import judge
+from . import judge, remote
 from .forked import TALK, Confinement
 from .values import Channel
 
@@ -74,10 +74,10 @@ class Judges:
             os._exit(0)
 
 
-def _program(asked: dict[str, Any]) -> judge.Program:
+def _program(asked: dict[str, Any]) -> remote.Program:
     """The other end; where `answers` names a change of them, one that is misquoted."""
     if not asked["answers"]:
-        return judge.Program(TALK)
+        return remote.Program(TALK)
     from .probing import CHANGES, Misquoted
 
     return Misquoted(TALK, CHANGES[asked["answers"]], asked["calls"])

@@ -5,7 +5,7 @@ They are changed in the tests' process: the program is not told, and cannot beha
 
 from __future__ import annotations
 
-from .judge import Program, Remote
+from .remote import Program, Remote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

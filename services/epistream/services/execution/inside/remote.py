@@ -1,0 +1,228 @@
+"""The program as its tests see it: functions and other objects that are in another process.
+
+Functions of the program are here as `Remote`: a call hands plain data over and gets plain data back, and the tests
+compare that here. What is not plain data stays with the program; such a `Remote` equals nothing but itself.
+"""
+
+from __future__ import annotations
+
+import builtins
+import types
+
+from .values import Channel, pack, pack_function, unpack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # It takes longer to load than all else here.
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+_MAY_PASS = frozenset(
+    name
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type)
+    and issubclass(kind, Exception)
+    and not issubclass(kind, StopIteration | StopAsyncIteration)
+)
+"""What a program raises is raised here as the same. One that ends an iteration would make `all(map(f, xs))` true."""
+OF_PROGRAM = "_of_program"
+"""Marks what a program raised: its own AssertionError is not that of a test."""
+
+
+class ProgramEnded(BaseException):
+    """The program's process is gone, or says what is no answer: nothing more can be asked."""
+
+
+class Undecidable(BaseException):
+    """The tests ask for what would have to be believed of the program's own objects."""
+
+
+class ProgramRaised(Exception):
+    """The program raised something of its own, or what would end the tests."""
+
+
+class Program:
+    """The other end: what is asked of the program, and what became of it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._channel = Channel(descriptor)
+        self.calls = 0
+        self.objects: set[str] = set()
+        """The names under which it was found to have an object of its own, such as a function."""
+        self.data: set[str] = set()
+        """Those under which it was found to have data."""
+        self.ended = ""
+        self.undecidable = ""
+        self.load_error: list[str] | None = None
+
+    def loaded(self) -> None:
+        """Wait until it is loaded. Raises ProgramEnded; `load_error` says what it raised."""
+        answer = self._answer()
+        self.load_error = answer[1:] if answer[0] == "e" else None
+
+    def ask(self, operation: str, *arguments: Any) -> Any:
+        """What it answers. Raises what it raised, ProgramEnded, and Undecidable for what cannot be handed over."""
+        try:
+            message = [operation, *(pack(each, self._hand) for each in arguments)]
+            self._channel.send(message)
+        except OSError as error:
+            raise self._end("its process ended") from error
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self.refuse(f"the tests hand over {error}") from error
+        answer = self._answer()
+        if answer[0] == "e":
+            raise _as_raised(*answer[1:])
+        try:
+            value = unpack(answer[1], self._find)
+        except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError) as error:
+            raise self._end("its answer cannot be read") from error
+        if operation == "get":
+            found = self.objects if type(value) is Remote else self.data
+            found.add(arguments[1])
+        return value
+
+    def beyond(self) -> Iterable[Any]:
+        """What comes after the last value of an iterator of the program: nothing."""
+        return ()
+
+    def refuse(self, why: str) -> Undecidable:
+        """Note that it cannot be decided, however the tests take it."""
+        self.undecidable = self.undecidable or why
+        return Undecidable(why)
+
+    def _answer(self) -> list[Any]:
+        if self.ended:
+            raise ProgramEnded(self.ended)
+        try:
+            answer = self._channel.receive()
+        except EOFError as error:
+            raise self._end("its process ended") from error
+        except (ValueError, RecursionError, MemoryError) as error:
+            raise self._end("its answer cannot be read") from error
+        if not isinstance(answer, list) or not _is_answer(answer):
+            raise self._end("its answer cannot be read")
+        return answer
+
+    def _end(self, why: str) -> ProgramEnded:
+        self.ended = self.ended or why
+        return ProgramEnded(why)
+
+    def _hand(self, value: Any) -> list[Any]:
+        if type(value) is Remote:
+            return ["h", _HANDLE.__get__(value)]
+        if isinstance(value, types.FunctionType):
+            return pack_function(value)
+        name = getattr(value, "__name__", "") if isinstance(value, type | types.BuiltinFunctionType) else ""
+        if name and vars(builtins).get(name) is value:
+            return ["n", name]
+        raise TypeError(f"an object of {type(value).__name__}")
+
+    def _find(self, tag: str, held: Any) -> Any:
+        if tag != "h" or not isinstance(held, int):
+            raise ValueError("no such form")
+        return Remote(self, held)
+
+
+class Remote:
+    """An object of the program, by its handle."""
+
+    __slots__ = ("_handle", "_program")
+
+    def __init__(self, program: Program, handle: int) -> None:
+        _PROGRAM.__set__(self, program)
+        _HANDLE.__set__(self, handle)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Call it there, with copies of the arguments."""
+        program = _PROGRAM.__get__(self)
+        program.calls += 1
+        return program.ask("call", self, list(arguments), named)
+
+    def __getattr__(self, name: str) -> Any:
+        """Its attribute there."""
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        return _PROGRAM.__get__(self).ask("get", self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _PROGRAM.__get__(self).ask("set", self, name, value)
+
+    def __getitem__(self, key: Any) -> Any:
+        return _PROGRAM.__get__(self).ask("item", self, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        _PROGRAM.__get__(self).ask("put", self, key, value)
+
+    def __contains__(self, value: Any) -> bool:
+        # By its values: asked for this one, it could always say yes.
+        return any(each == value for each in self)
+
+    def __len__(self) -> int:
+        length = _PROGRAM.__get__(self).ask("len", self)
+        if type(length) is int and length >= 0:
+            return length
+        # As of what has none: `list` asks for a length too, and does without.
+        raise TypeError("an object of the program has no such length")
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Any]:
+        program = _PROGRAM.__get__(self)
+        iterator = program.ask("iter", self)
+        if type(iterator) is not Remote:
+            yield from iterator
+            return
+        while values := program.ask("next", iterator):
+            yield from values
+        yield from program.beyond()
+
+    def __next__(self) -> Any:
+        program = _PROGRAM.__get__(self)
+        raise program.refuse("`next` of an iterator of the program: the tests should make a list of it")
+
+    def __str__(self) -> str:
+        return _text(_PROGRAM.__get__(self).ask("str", self))
+
+    def __repr__(self) -> str:
+        return _text(_PROGRAM.__get__(self).ask("repr", self))
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if type(other) is Remote:
+            raise _PROGRAM.__get__(self).refuse("both sides of a comparison are objects of the program")
+        return False
+
+    def __hash__(self) -> int:
+        return object.__hash__(self)
+
+
+_PROGRAM: Any = Remote.__dict__["_program"]
+_HANDLE: Any = Remote.__dict__["_handle"]
+
+
+def _is_answer(answer: list[Any]) -> bool:
+    if len(answer) == 2:
+        return bool(answer[0] == "v")
+    return len(answer) == 3 and answer[0] == "e" and all(isinstance(each, str) for each in answer)
+
+
+def _text(value: Any) -> str:
+    return value if type(value) is str else ""
+
+
+def _as_raised(kind: str, text: str) -> Exception:
+    raised = _of_python_s_own(kind, text) or ProgramRaised(f"{kind}: {text}")
+    vars(raised)[OF_PROGRAM] = True
+    return raised
+
+
+def _of_python_s_own(kind: str, text: str) -> Exception | None:
+    if kind not in _MAY_PASS:
+        return None
+    made: type[Exception] = getattr(builtins, kind)
+    try:
+        return made(text)
+    except TypeError:
+        return None
