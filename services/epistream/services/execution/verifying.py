@@ -22,7 +22,7 @@ from epistream.v1 import knowledge_pb2 as pb
 LEAST_KILL_RATE: Final = 0.5
 """Tests that notice fewer of the mutants are vacuous."""
 DEFAULT_LIMITS: Final = Limits()
-_RULES: Final = 3
+_RULES: Final = 4
 """Counted up when the same program and tests may get another verdict than before."""
 _log = logging.getLogger(__name__)
 _DEFINED: Final = re.compile(r"\b(?:def|class)\s+(\w+)")
@@ -138,6 +138,8 @@ class _Runs:
         self._program, self._judge = program, judge
         self._tests, self._limits, self._deadline = tests, limits, deadline
         self._changes: list[str] = []
+        self._imported: dict[str, Any] = {}
+        """What of the names in the tests the program's text takes from other modules."""
         self._plain = _Outcome()
         """What the program as it is came to."""
 
@@ -146,15 +148,19 @@ class _Runs:
         self.python = self._program.answer(self._deadline)["python"]
         self._judge.answer(self._deadline, [self._program])
         told = {"filter": filters.running().hex(), "limits": _process_limits(self._limits)}
-        named = _named(content, self._tests)
+        words = set(_WORD.findall("\n".join(_code(self._tests))))
+        # All that the program's sandbox is told of the tests before they run.
+        named = sorted(words & set(_DEFINED.findall(content)))
         self._program.tell({**told, "content": content, "named": named, "work": self._program.work}, self._deadline)
         self._judge.tell({**told, "tests": _as_data(self._tests)}, self._deadline)
         ready = self._program.answer(self._deadline, [self._judge])
         self._judge.answer(self._deadline, [self._program])
-        self._changes = ready["changes"]
         if ready["error"]:
             failed = Failed("program", Verdict.ERROR, ready["error"])
             return Result(verdict=Verdict.ERROR, reason=f"program: {failed.reason}", failed=(failed,))
+        self._changes = ready["changes"]
+        names = ready["imported"]["names"]
+        self._imported = {**ready["imported"], "names": {name: names[name] for name in words & names.keys()}}
         return None
 
     def verdict(self) -> Result:
@@ -236,7 +242,7 @@ class _Runs:
     def _part(self, subject: _Subject, case: int | None, cpu_seconds: float, deadline: float) -> _Outcome:
         objects = () if subject.answers else self._plain.objects
         told = {"case": case, "answers": subject.answers, "calls": self._plain.calls, "objects": objects}
-        of_tests = {"do": "run", "cpu_seconds": cpu_seconds, **told}
+        of_tests = {"do": "run", "cpu_seconds": cpu_seconds, "imported": self._imported, **told}
         # That it is misquoted the program must not know, and not by its time either: it could answer otherwise.
         its_seconds = self._limits.cpu_seconds if subject.answers else cpu_seconds
         of_program = {"do": "run", "cpu_seconds": its_seconds, "mutant": subject.mutant, "script": case is not None}
@@ -282,10 +288,9 @@ def _process_limits(limits: Limits) -> dict[str, int]:
     }
 
 
-def _named(content: str, tests: pb.Tests) -> list[str]:
-    """The names of the program's own that its tests mention: all that its sandbox is told of them before they run."""
-    words = set(_WORD.findall("\n".join([tests.setup, *tests.asserts, tests.check, tests.entry_point])))
-    return sorted(words & set(_DEFINED.findall(content)))
+def _code(tests: pb.Tests) -> list[str]:
+    """All in the tests that may have names of the program."""
+    return [tests.setup, *tests.asserts, tests.check, tests.entry_point]
 
 
 def _as_data(tests: pb.Tests) -> dict[str, Any]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
 import json
-import sys
-import types
 
-from .remote import OF_PROGRAM, Program, ProgramEnded, Remote, Undecidable
+from .names import Names
+from .remote import OF_PROGRAM, Program, ProgramEnded, Undecidable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,27 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from .compiled import Compiled, Statement
+
 _REASON_CHARACTERS = 300
 _OUTPUT_BYTES = 1024 * 1024
 
 
-class Compiled:
-    """The code of the tests, once for all runs. Nothing of it is run here."""
-
-    def __init__(self, tests: dict[str, Any]) -> None:
-        self.error = ""
-        """Why it is no Python; empty when it is."""
-        try:
-            self.setup, self.check = (compile(tests[part], f"<{part}>", "exec") for part in ("setup", "check"))
-            self.asserts = [compile(text, f"<asserts[{at}]>", "exec") for at, text in enumerate(tests["asserts"])]
-            codes = (self.setup, self.check, *self.asserts)
-            self.names = {name for code in codes for name in _names_in(code)} | {tests["entry_point"]} - {""}
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            self.error = f"the tests are no Python: {error}"[:_REASON_CHARACTERS]
-
-
 def judge_functions(
-    tests: dict[str, Any], compiled: Compiled, program: Program, objects: Iterable[str]
+    tests: dict[str, Any], compiled: Compiled, program: Program, told: dict[str, Any]
 ) -> dict[str, Any]:
     """Run the asserts, the check and the cases of a function. Returns what was found, as plain data.
 
@@ -43,10 +28,11 @@ def judge_functions(
         tests: as the service tells them.
         compiled: their code.
         program: the other end.
-        objects: of a mutant the names under which the program as it is has nothing but objects.
+        told: `imported`, what the program's text takes from other modules, and `objects`, of a mutant the names under
+            which the program as it is has nothing but objects.
     """
     failed: list[list[str]] = []
-    run = _Tests(tests, compiled, program, objects)
+    run = _Tests(tests, compiled, program, told)
     try:
         program.loaded()
         if program.load_error is None:
@@ -66,29 +52,28 @@ def judge_functions(
 
 
 class _Tests:
-    """The names that the tests see, and the tests."""
+    """The tests, and what of them failed."""
 
-    def __init__(self, tests: dict[str, Any], compiled: Compiled, program: Program, objects: Iterable[str]) -> None:
+    def __init__(self, tests: dict[str, Any], compiled: Compiled, program: Program, told: dict[str, Any]) -> None:
         self.looked = False
         """Whether a test failed by what the tests raised themselves: what the program answers is not what it takes."""
-        self._objects = objects
+        self._objects = told["objects"]
         self._tests = tests
         self._compiled = compiled
         self._program = program
         self._failed: list[list[str]] = []
-        self._names: dict[str, Any] = {"__name__": "tests"}
-        self._shadows: dict[str, Remote] = {}
+        self._names = Names(program, told["imported"], tests["entry_point"])
 
     def run(self) -> list[list[str]]:
         """The tests that failed: the name, `fail` or `error`, and the reason. Raises ProgramEnded."""
         tests, compiled = self._tests, self._compiled
         if compiled.error:
             return [["tests", "error", compiled.error]]
-        self._bind(compiled.names)
+        self._names.bind(compiled.names)
         if not self._try("setup", lambda: self._execute(compiled.setup)):
             return self._failed
-        for at, code in enumerate(compiled.asserts):
-            self._try(f"asserts[{at}]", lambda code=code: self._execute(code))
+        for at, statements in enumerate(compiled.asserts):
+            self._try(f"asserts[{at}]", lambda statements=statements: self._execute(statements))
         if tests["check"]:
             self._try("check", lambda: self._check(compiled.check))
         if tests["entry_point"]:
@@ -96,53 +81,19 @@ class _Tests:
                 self._try(f"cases[{at}]", lambda case=case: self._case(case))
         return self._failed
 
-    def _bind(self, wanted: set[str]) -> None:
-        """Make the program's names known, but those of Python itself: they are Python's, whatever the program says.
+    def _execute(self, statements: Iterable[Statement]) -> None:
+        for each in statements:
+            self._names.run(each)
 
-        It could say that it has others than were asked for, `__builtins__` for one.
-        """
-        found = self._program.ask("names", sorted(wanted))
-        for name, origin in found.items() if isinstance(found, dict) else ():
-            if name not in wanted or name.startswith("__"):
-                continue
-            library = _from_library(name, *origin)
-            if library is None and _of_python(name):
-                self._shadows[name] = self._program.ask("get", None, name)
-            elif name not in vars(builtins):
-                self._names[name] = self._program.ask("get", None, name) if library is None else library
-
-    def _execute(self, code: types.CodeType) -> None:
-        """Run statements. Where the program's `sum` is all that one uses it is what is tested, else it is Python's.
-
-        A name of the tests may hold a result of the program: `all(results)` has to be Python's, too.
-        """
-        used = _names_in(code)
-        shadows = {name: held for name, held in self._shadows.items() if name in used}
-        if len(shadows) > 1 or not used <= vars(builtins).keys() | shadows.keys():
-            shadows = {}
-        self._names.update(shadows)
-        try:
-            exec(code, self._names)  # noqa: S102 - it is what the sandbox is for
-        finally:
-            for name in shadows:
-                self._names.pop(name, None)
-
-    def _check(self, code: types.CodeType) -> None:
-        self._execute(code)
-        self._names["check"](self._candidate())
+    def _check(self, statements: Iterable[Statement]) -> None:
+        self._execute(statements)
+        self._names.check()
 
     def _case(self, case: dict[str, str]) -> None:
         arguments, expected = json.loads(case["input"]), json.loads(case["output"])
-        found = _as_json(self._candidate()(*arguments))
+        found = _as_json(self._names.candidate()(*arguments))
         if found != expected:
             raise AssertionError(f"{found!r} instead of {expected!r}")
-
-    def _candidate(self) -> Any:
-        name = self._tests["entry_point"]
-        names = self._shadows if name in self._shadows else self._names
-        if name not in names:
-            raise NameError(f"name '{name}' is not defined")
-        return names[name]
 
     def _try(self, name: str, test: Any) -> bool:
         try:
@@ -168,33 +119,6 @@ class _Tests:
             return False
         lost = self._program.data.intersection(self._objects)
         return not isinstance(error, NameError | TypeError | AttributeError if lost else NameError)
-
-
-def _names_in(code: types.CodeType) -> set[str]:
-    inner = (each for each in code.co_consts if isinstance(each, types.CodeType))
-    return set(code.co_names).union(*map(_names_in, inner))
-
-
-def _of_python(name: str) -> bool:
-    return name in vars(builtins) or name in sys.stdlib_module_names
-
-
-def _from_library(name: str, module: str, part: str) -> Any:
-    """What the program took from Python's library, taken from there again by the same name; None if it did not.
-
-    A module may be taken by another name, but not by that of another module.
-    """
-    if module.partition(".")[0] not in sys.stdlib_module_names:
-        return None
-    try:
-        __import__(module)
-        found = getattr(sys.modules[module], name) if part else sys.modules[module]
-    except (ImportError, AttributeError, ValueError, KeyError):
-        return None
-    if name not in sys.stdlib_module_names:
-        return found
-    own = sys.modules.get(name)
-    return found if found is own or found is getattr(own, name, own) else None
 
 
 def _as_json(value: Any) -> Any:

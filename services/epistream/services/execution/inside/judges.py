@@ -8,6 +8,7 @@ import select
 import signal
 
 from . import judge, remote
+from .compiled import Compiled
 from .forked import TALK, Confinement
 from .values import Channel
 
@@ -27,7 +28,7 @@ class Judges:
         self._control = control
         self._confinement = Confinement(bytes.fromhex(told["filter"]))
         self._tests = told["tests"]
-        self._compiled = judge.Compiled(self._tests)
+        self._compiled = Compiled(self._tests)
 
     def ready(self) -> dict[str, Any]:
         """Nothing but that it is."""
@@ -66,7 +67,7 @@ class Judges:
         try:
             case = asked["case"]
             if case is None:
-                report = judge.judge_functions(self._tests, self._compiled, _program(asked), asked["objects"])
+                report = judge.judge_functions(self._tests, self._compiled, _program(asked), asked)
             else:
                 report = judge.judge_script(self._tests["cases"][case], f"cases[{case}]", TALK)
             Channel(_REPORT).send(report)

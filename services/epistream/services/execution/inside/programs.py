@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from . import mutants, program
+from . import imports, mutants, program
 from .forked import TALK, Confinement
 
 _COMMON: Final = ("bisect", "collections", "functools", "heapq", "itertools", "math", "re", "string")
@@ -24,23 +24,26 @@ class Programs:
         self._child = 0
         self._error = ""
         self._changes: list[mutants.Change] = []
+        self._imported: dict[str, Any] = {}
         self._tree = ast.Module(body=[], type_ignores=[])
         try:
             self._tree = ast.parse(told["content"], "<program>")
+            self._imported = imports.imported(self._tree)
             self._changes = mutants.changes(self._tree, told["named"])
             compile(self._tree, "<program>", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             self._error = f"{type(error).__name__}: {error}"
 
     def ready(self) -> dict[str, Any]:
-        """The kinds of the changes that can be made, and what is wrong with the program."""
+        """The kinds of the changes that can be made, what its text imports, and what is wrong with the program."""
         for name in _COMMON:
             __import__(name)
         program.make_quitters()
         # What is here is not looked at again by the collector of each run, and so not copied.
         gc.freeze()
         gc.enable()
-        return {"changes": [kind for kind, _ in self._changes], "error": self._error}
+        changes = [kind for kind, _ in self._changes]
+        return {"changes": changes, "imported": self._imported, "error": self._error}
 
     def do(self, asked: dict[str, Any], descriptor: int) -> dict[str, Any]:
         """Start a run, or end it and say how it ended."""

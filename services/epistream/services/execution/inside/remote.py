@@ -47,6 +47,8 @@ class Program:
     def __init__(self, descriptor: int) -> None:
         self._channel = Channel(descriptor)
         self.calls = 0
+        self.turns = 0
+        """How often it was asked for something that may change what it has."""
         self.objects: set[str] = set()
         """The names under which it was found to have an object of its own, such as a function."""
         self.data: set[str] = set()
@@ -62,6 +64,7 @@ class Program:
 
     def ask(self, operation: str, *arguments: Any) -> Any:
         """What it answers. Raises what it raised, ProgramEnded, and Undecidable for what cannot be handed over."""
+        self.turns += not (operation == "get" and arguments[0] is None)
         try:
             message = [operation, *(pack(each, self._hand) for each in arguments)]
             self._channel.send(message)
