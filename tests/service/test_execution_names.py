@@ -13,6 +13,12 @@ COPY = "def copy(xs):\n    return [x for x in xs]\n"
 DOUBLE = "def double(x):\n    return x + x\n"
 COUNTER = "count = 0\ndef inc():\n    global count\n    count += 1\n    return count\n"
 STACK = "stack = []\ndef push(x):\n    stack.append(x)\n    return len(stack)\n"
+HIDDEN = """
+import sys
+held = sys.modules['inside.program']._OPERATIONS
+names = held['names']
+held['names'] = lambda *all: {name: at for name, at in names(*all).items() if name != 'sum'}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -167,9 +173,7 @@ NOBODYS = {
         asserts("h = [1, 2]\nassert heappop(h) == 1\nassert heappop(h) == 2", "assert double(2) == 4"),
     ),
     "that the program defines and hides": (
-        "import sys\nheld = sys.modules['inside.program']._OPERATIONS\nnames = held['names']\n"
-        "held['names'] = lambda *all: {name: at for name, at in names(*all).items() if name != 'sum'}\n"
-        f"{WRONG_SUM}{DOUBLE}",
+        HIDDEN + WRONG_SUM + DOUBLE,
         asserts("assert sum([3, 3]) == 6", "assert double(2) == 4"),
     ),
     "as a module is called, beside another name": (COPY + DOUBLE, asserts("assert copy([double(1)]) == [2]")),

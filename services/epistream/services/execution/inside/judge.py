@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from .names import Names
-from .remote import OF_PROGRAM, Program, ProgramEnded, Undecidable
+from .raised import OF_PROGRAM
+from .remote import Program, ProgramEnded, Undecidable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def judge_functions(
             failed = run.run()
     except ProgramEnded:
         pass
-    load_error = None if program.load_error is None else ": ".join(program.load_error)[:_REASON_CHARACTERS]
+    load_error = None if program.load_error is None else program.load_error[:_REASON_CHARACTERS]
     return {
         "failed": failed,
         "looked": run.looked,

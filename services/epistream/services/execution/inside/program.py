@@ -14,6 +14,7 @@ from _sitebuiltins import Quitter
 from itertools import islice
 from typing import Any, Final
 
+from .raised import pack_raised
 from .values import Channel, pack, unpack, unpack_function
 
 STREAM_CHUNK: Final = 1000
@@ -54,7 +55,7 @@ def serve(code: types.CodeType, descriptor: int) -> None:
     try:
         exec(code, module.__dict__)  # noqa: S102 - it is what the sandbox is for
     except BaseException as error:  # noqa: BLE001 - whatever it raises is its answer
-        channel.send(_raised(error))
+        channel.send(served.raised(error))
     else:
         channel.send(["v", None])
     while True:
@@ -84,12 +85,16 @@ class Served:
         self._kept: list[Any] = []
 
     def answer(self, asked: list[Any]) -> list[Any]:
-        """`["v", value]`, or `["e", type, text]` for what was raised."""
+        """`["v", value]`, or `["e", …]` with the parts of what was raised."""
         try:
             done = _OPERATIONS[asked[0]](self, *(unpack(each, self._find) for each in asked[1:]))
             return ["v", pack(done, self._keep)]
         except BaseException as error:  # noqa: BLE001 - whatever it raises is its answer
-            return _raised(error)
+            return self.raised(error)
+
+    def raised(self, error: BaseException) -> list[Any]:
+        """The answer that is an exception."""
+        return ["e", *pack_raised(error, self._keep)]
 
     def _keep(self, value: Any) -> list[Any]:
         self._kept.append(value)
@@ -149,11 +154,3 @@ _OPERATIONS: Final[dict[str, Any]] = {
     "str": lambda _, owner: str(owner),
     "repr": lambda _, owner: repr(owner),
 }
-
-
-def _raised(error: BaseException) -> list[str]:
-    try:
-        text = str(error)[:500]
-    except BaseException:  # noqa: BLE001 - a message may be a program too
-        text = ""
-    return ["e", str(type(error).__name__)[:100], text]

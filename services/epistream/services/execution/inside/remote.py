@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import types
 
+from .raised import is_raised, told_of, unpack_raised
 from .values import Channel, pack, pack_function, unpack
 
 TYPE_CHECKING = False
@@ -17,17 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-_MAY_PASS = frozenset(
-    name
-    for name, kind in vars(builtins).items()
-    if isinstance(kind, type)
-    and issubclass(kind, Exception)
-    and not issubclass(kind, StopIteration | StopAsyncIteration)
-)
-"""What a program raises is raised here as the same. One that ends an iteration would make `all(map(f, xs))` true."""
-OF_PROGRAM = "_of_program"
-"""Marks what a program raised: its own AssertionError is not that of a test."""
-
 
 class ProgramEnded(BaseException):
     """The program's process is gone, or says what is no answer: nothing more can be asked."""
@@ -35,10 +25,6 @@ class ProgramEnded(BaseException):
 
 class Undecidable(BaseException):
     """The tests ask for what would have to be believed of the program's own objects."""
-
-
-class ProgramRaised(Exception):
-    """The program raised something of its own, or what would end the tests."""
 
 
 class Program:
@@ -55,12 +41,12 @@ class Program:
         """Those under which it was found to have data."""
         self.ended = ""
         self.undecidable = ""
-        self.load_error: list[str] | None = None
+        self.load_error: str | None = None
 
     def loaded(self) -> None:
         """Wait until it is loaded. Raises ProgramEnded; `load_error` says what it raised."""
         answer = self._answer()
-        self.load_error = answer[1:] if answer[0] == "e" else None
+        self.load_error = told_of(answer[1:]) if answer[0] == "e" else None
 
     def ask(self, operation: str, *arguments: Any) -> Any:
         """What it answers. Raises what it raised, ProgramEnded, and Undecidable for what cannot be handed over."""
@@ -73,12 +59,13 @@ class Program:
         except (TypeError, ValueError, RecursionError) as error:
             raise self.refuse(f"the tests hand over {error}") from error
         answer = self._answer()
-        if answer[0] == "e":
-            raise _as_raised(*answer[1:])
         try:
-            value = unpack(answer[1], self._find)
+            raised = unpack_raised(answer[1:], self._find) if answer[0] == "e" else None
+            value = unpack(answer[1], self._find) if raised is None else None
         except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError) as error:
             raise self._end("its answer cannot be read") from error
+        if raised is not None:
+            raise raised
         if operation == "get":
             found = self.objects if type(value) is Remote else self.data
             found.add(arguments[1])
@@ -208,24 +195,8 @@ _HANDLE: Any = Remote.__dict__["_handle"]
 def _is_answer(answer: list[Any]) -> bool:
     if len(answer) == 2:
         return bool(answer[0] == "v")
-    return len(answer) == 3 and answer[0] == "e" and all(isinstance(each, str) for each in answer)
+    return bool(answer) and answer[0] == "e" and is_raised(answer[1:])
 
 
 def _text(value: Any) -> str:
     return value if type(value) is str else ""
-
-
-def _as_raised(kind: str, text: str) -> Exception:
-    raised = _of_python_s_own(kind, text) or ProgramRaised(f"{kind}: {text}")
-    vars(raised)[OF_PROGRAM] = True
-    return raised
-
-
-def _of_python_s_own(kind: str, text: str) -> Exception | None:
-    if kind not in _MAY_PASS:
-        return None
-    made: type[Exception] = getattr(builtins, kind)
-    try:
-        return made(text)
-    except TypeError:
-        return None
