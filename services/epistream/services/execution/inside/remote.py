@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
+ITERATED = ("iter", "next")
+"""The operations that read an iterator."""
+
 
 class ProgramEnded(BaseException):
     """The program's process is gone, or says what is no answer: nothing more can be asked."""
@@ -35,6 +38,8 @@ class Program:
         self.calls = 0
         self.turns = 0
         """How often it was asked for something that may change what it has."""
+        self.ahead: dict[int, list[Any]] = {}
+        """What was read of its iterators, by their handles, and not yet taken, the next one last."""
         self.objects: set[str] = set()
         """The names under which it was found to have an object of its own, such as a function."""
         self.data: set[str] = set()
@@ -51,8 +56,9 @@ class Program:
     def ask(self, operation: str, *arguments: Any) -> Any:
         """What it answers. Raises what it raised, ProgramEnded, and Undecidable for what cannot be handed over."""
         self.turns += not (operation == "get" and arguments[0] is None)
+        hand = self._hand if operation in ITERATED else self._hand_whole
         try:
-            message = [operation, *(pack(each, self._hand) for each in arguments)]
+            message = [operation, *(pack(each, hand) for each in arguments)]
             self._channel.send(message)
         except OSError as error:
             raise self._end("its process ended") from error
@@ -96,6 +102,11 @@ class Program:
     def _end(self, why: str) -> ProgramEnded:
         self.ended = self.ended or why
         return ProgramEnded(why)
+
+    def _hand_whole(self, value: Any) -> list[Any]:
+        if type(value) is Remote and self.ahead.get(_HANDLE.__get__(value)):
+            raise TypeError("an iterator that is read further than they have taken of it")
+        return self._hand(value)
 
     def _hand(self, value: Any) -> list[Any]:
         if type(value) is Remote:
@@ -163,8 +174,11 @@ class Remote:
         if type(iterator) is not Remote:
             yield from iterator
             return
-        while values := program.ask("next", iterator):
-            yield from values
+        ahead = program.ahead.setdefault(_HANDLE.__get__(iterator), [])
+        while ahead or (values := program.ask("next", iterator)):
+            if not ahead:
+                ahead += reversed(values)
+            yield ahead.pop()
         yield from program.beyond()
 
     def __next__(self) -> Any:
