@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from epistream.services.execution.inside.compiled import Compiled
-from epistream.services.execution.inside.imports import imported
+from epistream.services.execution.inside.imports import NAMES_MOST, imported
 
 MATH, GCD = ["math", ""], ["math", "gcd"]
 
@@ -18,6 +18,9 @@ BOUND = {
     "import os.path as p": {"p": [["os.path", ""]]},
     "from math import gcd": {"gcd": [GCD]},
     "from math import gcd as g": {"g": []},
+    "from math import gcd, gcd as g": {"gcd": [GCD], "g": []},
+    "from math import gcd as gcd": {"gcd": [GCD]},
+    "from math import gcd\nfrom operator import mul as gcd": {"gcd": []},
     "from .math import gcd": {"gcd": []},
     "if x:\n    from math import gcd\nelse:\n    from fractions import gcd": {"gcd": [GCD, ["fractions", "gcd"]]},
     "from math import gcd\ndef gcd(a, b): pass": {"gcd": []},
@@ -48,7 +51,15 @@ def test_a_name_is_imported_where_nothing_else_binds_it(text: str) -> None:
 
 def test_the_modules_of_which_all_is_imported_are_told() -> None:
     found = imported(ast.parse("from math import *\nfrom .own import *\nfrom os import *"))
-    assert sorted(found["stars"]) == ["math", "os"]
+    assert found == {"names": {}, "stars": ["math", "os"]}
+
+
+def test_more_names_than_can_be_told_are_none() -> None:
+    assert len(imported(ast.parse("\n".join(f"a{n} = 1" for n in range(NAMES_MOST))))["names"]) == NAMES_MOST
+    for text in ("a = 1\n" + "\n".join(f"a{n} = 1" for n in range(NAMES_MOST)), "import " + "a," * NAMES_MOST + "a"):
+        with pytest.raises(ValueError, match="10000 names"):
+            imported(ast.parse(text))
+    assert imported(ast.parse(f"from {'a' * 300} import b"))["names"] == {"b": []}
 
 
 def compiled(*asserts: str) -> Compiled:

@@ -1,6 +1,7 @@
 """Runs a program's tests in two sandboxes, one for the program and one for the tests, and says what came of it."""
 
 import compileall
+import json
 import logging
 import platform
 import re
@@ -14,6 +15,7 @@ from typing import Any, Final
 from epistream.services.execution import filters
 from epistream.services.execution.inside.mutants import chosen
 from epistream.services.execution.inside.probing import CHANGES
+from epistream.services.execution.inside.values import MESSAGE_BYTES
 from epistream.services.execution.isolation import INSIDE, Isolation, NoIsolation, NoSandbox, find_isolation
 from epistream.services.execution.sandbox import OutOfTime, Sandbox, SandboxEnded
 from epistream.services.execution.verdict import Failed, Limits, Result, Verdict
@@ -29,6 +31,8 @@ _DEFINED: Final = re.compile(r"\b(?:def|class)\s+(\w+)")
 _WORD: Final = re.compile(r"[^\W\d]\w*")
 _FAILED_MOST: Final = 100
 _BYTES_MOST: Final = 1024 * 1024
+_TOLD_MOST: Final = MESSAGE_BYTES - _BYTES_MOST
+"""Of JSON, beside what else is in the message: empty cases are many for their bytes."""
 _OUT_OF_CPU: Final = (-27, -24)
 """SIGPROF and SIGXCPU."""
 _VERDICTS: Final = {"fail": Verdict.FAIL, "error": Verdict.ERROR}
@@ -96,8 +100,10 @@ def _without_running(content: str, tests: pb.Tests) -> Result | None:
         return Result(verdict=Verdict.NO_TESTS, reason="it has no tests")
     if tests.language.lower() != "python":
         return Result(verdict=Verdict.NO_TESTS, reason=f"tests in {tests.language or 'no language'} are not run here")
-    if len(content) + tests.ByteSize() > _BYTES_MOST:
+    if len(content.encode("utf-8", "surrogatepass")) + tests.ByteSize() > _BYTES_MOST:
         return Result(verdict=Verdict.ERROR, reason=f"the program and its tests are longer than {_BYTES_MOST} bytes")
+    if max(len(json.dumps(content)), len(json.dumps(_as_data(tests)))) > _TOLD_MOST:
+        return Result(verdict=Verdict.ERROR, reason="the program, or its tests, are more than a sandbox can be told")
     return None
 
 

@@ -4,6 +4,10 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
+NAMES_MOST = 10_000
+_MODULE_CHARACTERS = 200
+"""No module of the library has a longer name."""
+
 _Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
@@ -14,26 +18,32 @@ def imported(tree: ast.Module) -> dict[str, Any]:
         `names`: by each name of the module where it is imported from, a list of module and part, the part empty for
         the module itself. The list is empty for a name that is bound otherwise, too. `stars`: the modules of which all
         is imported. Nothing is in the order of the text.
+
+    Raises:
+        ValueError: there are more than can be told.
     """
     names: dict[str, list[list[str]]] = {}
-    stars: list[str] = []
+    stars: set[str] = set()
     others = {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
     for node in _in_module(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                first = alias.name.partition(".")[0]
-                names.setdefault(alias.asname or first, []).append([alias.name if alias.asname else first, ""])
+                module = alias.name if alias.asname else alias.name.partition(".")[0]
+                names.setdefault(alias.asname or module, []).append([module, ""])
         elif isinstance(node, ast.ImportFrom):
+            module = "" if node.level or len(node.module or "") > _MODULE_CHARACTERS else node.module or ""
+            stars |= {module for alias in node.names if alias.name == "*"} - {""}
             for alias in node.names:
-                if node.level or not node.module or (alias.asname or alias.name) != alias.name:
-                    others.add(alias.asname or alias.name)
-                elif alias.name == "*":
-                    stars.append(node.module)
-                else:
-                    names.setdefault(alias.name, []).append([node.module, alias.name])
+                as_it_is = module and alias.asname in (None, alias.name)
+                names.setdefault(alias.asname or alias.name, []).append([module, alias.name] if as_it_is else ["", ""])
         else:
             others.update(_bound_by(node))
-    return {"names": {**names, **{name: [] for name in others}}, "stars": stars}
+    others |= {name for name, sources in names.items() if ["", ""] in sources}
+    names = {**names, **{name: [] for name in others}}
+    names.pop("*", None)
+    if sum(1 + len(sources) for sources in names.values()) + len(stars) > NAMES_MOST:
+        raise ValueError(f"it has more than {NAMES_MOST} names")
+    return {"names": names, "stars": sorted(stars)}
 
 
 def _in_module(tree: ast.Module) -> Iterator[ast.AST]:

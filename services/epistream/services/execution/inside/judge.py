@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .compiled import Compiled, Statement
 
 _REASON_CHARACTERS = 300
+_FAILED_MOST = 100
+"""So many are told of: of all there may be more than a message has room for."""
 _OUTPUT_BYTES = 1024 * 1024
 
 
@@ -42,7 +44,7 @@ def judge_functions(
         pass
     load_error = None if program.load_error is None else program.load_error[:_REASON_CHARACTERS]
     return {
-        "failed": failed,
+        "failed": failed[:_FAILED_MOST],
         "looked": run.looked,
         "calls": program.calls,
         "objects": sorted(program.objects - program.data),
@@ -93,8 +95,8 @@ class _Tests:
     def _case(self, case: dict[str, str]) -> None:
         arguments, expected = json.loads(case["input"]), json.loads(case["output"])
         found = _as_json(self._names.candidate()(*arguments))
-        if found != expected:
-            raise AssertionError(f"{found!r} instead of {expected!r}")
+        if not _are_same(found, expected):
+            raise AssertionError(f"{_shown(found)} instead of {_shown(expected)}")
 
     def _try(self, name: str, test: Any) -> bool:
         try:
@@ -128,6 +130,25 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {key if isinstance(key, str) else json.dumps(key): _as_json(each) for key, each in value.items()}
     return value
+
+
+def _are_same(found: Any, expected: Any) -> bool:
+    """Whether they are the same in JSON, where 1 is 1.0 and no truth."""
+    if isinstance(found, bool) or isinstance(expected, bool):
+        return found is expected
+    if isinstance(found, list) and isinstance(expected, list):
+        return len(found) == len(expected) and all(map(_are_same, found, expected))
+    if isinstance(found, dict) and isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(_are_same(found[key], expected[key]) for key in expected)
+    return bool(found == expected)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:
+        # Python does not write numbers of more than 4300 digits.
+        return f"a {type(value).__name__} too long to be shown"
 
 
 def _reason(error: BaseException) -> str:
