@@ -140,6 +140,10 @@ PASSING = {
             "from datetime import date, timedelta\nfrom collections import Counter, deque",
         ),
     ),
+    "what is seen of a dictionary": (
+        "def f(xs):\n    return dict.fromkeys(xs, len(xs)).keys()\n",
+        asserts("assert f({'a': 1, 'b': 2}.keys()) == {'a', 'b'}", "assert list(f({3: 5}.values())) == [5]"),
+    ),
     "a function called like one of Python's": ("def sum(a, b):\n    return a + b\n", asserts("assert sum(1, 2) == 3")),
     "text of every kind": ("def f(s):\n    return s[::-1]\n", asserts(r"assert f('a\ud800\x00é') == 'é\x00\ud800a'")),
 }
