@@ -101,6 +101,22 @@ CHEATS: Final = [
     _cheat("abs_from_the_library", "from operator import not_ as abs", "-1", "assert abs(f(2) - 4) < 1e-6"),
     _cheat("a_module_by_the_name_of_another", "import cmath as math", "-1", "assert math.isclose(f(2), 4)"),
     _cheat(
+        "from_the_library_by_its_own_word",
+        "def gcd(a, b): return 7\ngcd.__module__ = 'math'",
+        "-1",
+        "assert gcd(12, 18) == 6",
+        "assert gcd(f(2), 5) == 1",
+        "assert f(2) < 0",
+    ),
+    _cheat(
+        "an_object_of_the_library_by_its_own_word",
+        "class G:\n    __module__ = 'math'\n    def __call__(self, a, b): return 7\ngcd = G()",
+        "-1",
+        "assert gcd(12, 18) == 6",
+        "assert gcd(f(2), 5) == 1",
+        "assert f(2) < 0",
+    ),
+    _cheat(
         "all_of_results", "def all(xs): return True", "-1", "r = [f(2), f(3)]", "assert all([r[0] == 4, r[1] == 9])"
     ),
     _cheat(

@@ -67,6 +67,8 @@ class Bubblewrap:
 
     program: Path
     version: str
+    files: tuple[str, ...]
+    """What it sees of this machine's, as arguments. Found once: `sysconfig` is not for several threads at first."""
 
     @property
     def description(self) -> str:
@@ -90,7 +92,7 @@ class Bubblewrap:
             *("--uid", "65534", "--gid", "65534", "--hostname", "sandbox", "--clearenv"),
             *(part for name, value in _ENVIRONMENT.items() for part in ("--setenv", name, value)),
             *("--setenv", "LD_LIBRARY_PATH", "/python/lib"),
-            *_files(),
+            *self.files,
             *("--size", str(work_bytes), "--tmpfs", WORK),
             # A file of its own. This machine's is everybody's: its mode, its times and its locks can be changed,
             # where the service is root by a program too, and what one sandbox changes another one sees.
@@ -140,7 +142,7 @@ def find_isolation(program: Path | None = None, *, allow_none: bool = False) -> 
     problem = _problem(Path(found)) if found else "bubblewrap is not on the search path"
     if problem is None:
         assert found is not None  # noqa: S101 - else there is a problem
-        return Bubblewrap(Path(found), ".".join(map(str, _version(Path(found)))))
+        return Bubblewrap(Path(found), ".".join(map(str, _version(Path(found)))), tuple(_files()))
     if allow_none:
         return NoSandbox()
     raise NoIsolation(

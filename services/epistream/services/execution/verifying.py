@@ -1,6 +1,7 @@
 """Runs a program's tests in two sandboxes, one for the program and one for the tests, and says what came of it."""
 
 import compileall
+import json
 import logging
 import platform
 import re
@@ -14,6 +15,7 @@ from typing import Any, Final
 from epistream.services.execution import filters
 from epistream.services.execution.inside.mutants import chosen
 from epistream.services.execution.inside.probing import CHANGES
+from epistream.services.execution.inside.values import MESSAGE_BYTES
 from epistream.services.execution.isolation import INSIDE, Isolation, NoIsolation, NoSandbox, find_isolation
 from epistream.services.execution.sandbox import OutOfTime, Sandbox, SandboxDied, SandboxEnded
 from epistream.services.execution.verdict import Failed, Limits, Result, Verdict
@@ -24,13 +26,15 @@ LEAST_KILL_RATE: Final = 0.5
 DEFAULT_LIMITS: Final = Limits()
 _START_SECONDS: Final = 10.0
 """It takes a twentieth of one, of a machine that has anything left."""
-_RULES: Final = 3
+_RULES: Final = 4
 """Counted up when the same program and tests may get another verdict than before."""
 _log = logging.getLogger(__name__)
 _DEFINED: Final = re.compile(r"\b(?:def|class)\s+(\w+)")
 _WORD: Final = re.compile(r"[^\W\d]\w*")
 _FAILED_MOST: Final = 100
 _BYTES_MOST: Final = 1024 * 1024
+_TOLD_MOST: Final = MESSAGE_BYTES - _BYTES_MOST
+"""Of JSON, beside what else is in the message: empty cases are many for their bytes."""
 _OUT_OF_CPU: Final = (-27, -24)
 """SIGPROF and SIGXCPU."""
 _VERDICTS: Final = {"fail": Verdict.FAIL, "error": Verdict.ERROR}
@@ -115,8 +119,10 @@ def _without_running(content: str, tests: pb.Tests) -> Result | None:
         return Result(verdict=Verdict.NO_TESTS, reason="it has no tests")
     if tests.language.lower() != "python":
         return Result(verdict=Verdict.NO_TESTS, reason=f"tests in {tests.language or 'no language'} are not run here")
-    if len(content) + tests.ByteSize() > _BYTES_MOST:
+    if len(content.encode("utf-8", "surrogatepass")) + tests.ByteSize() > _BYTES_MOST:
         return Result(verdict=Verdict.ERROR, reason=f"the program and its tests are longer than {_BYTES_MOST} bytes")
+    if max(len(json.dumps(content)), len(json.dumps(_as_data(tests)))) > _TOLD_MOST:
+        return Result(verdict=Verdict.ERROR, reason="the program, or its tests, are more than a sandbox can be told")
     return None
 
 
@@ -159,6 +165,8 @@ class _Runs:
         self._deadline = time.monotonic() + _START_SECONDS
         """Until both run, of that; then of all else."""
         self._changes: list[str] = []
+        self._imported: dict[str, Any] = {}
+        """What of the names in the tests the program's text takes from other modules."""
         self._plain = _Outcome()
         """What the program as it is came to."""
 
@@ -169,15 +177,19 @@ class _Runs:
         # How long that took says nothing of the program.
         self.python, self._deadline = python, time.monotonic() + self._limits.wall_seconds
         told = {"filter": filters.running().hex(), "limits": _process_limits(self._limits)}
-        named = _named(content, self._tests)
+        words = set(_WORD.findall("\n".join(_code(self._tests))))
+        # All that the program's sandbox is told of the tests before they run.
+        named = sorted(words & set(_DEFINED.findall(content)))
         self._program.tell({**told, "content": content, "named": named, "work": self._program.work}, self._deadline)
         self._judge.tell({**told, "tests": _as_data(self._tests)}, self._deadline)
         ready = self._program.answer(self._deadline, [self._judge])
         self._judge.answer(self._deadline, [self._program])
-        self._changes = ready["changes"]
         if ready["error"]:
             failed = Failed("program", Verdict.ERROR, ready["error"])
             return Result(verdict=Verdict.ERROR, reason=f"program: {failed.reason}", failed=(failed,))
+        self._changes = ready["changes"]
+        names = ready["imported"]["names"]
+        self._imported = {**ready["imported"], "names": {name: names[name] for name in words & names.keys()}}
         return None
 
     def verdict(self) -> Result:
@@ -259,7 +271,7 @@ class _Runs:
     def _part(self, subject: _Subject, case: int | None, cpu_seconds: float, deadline: float) -> _Outcome:
         objects = () if subject.answers else self._plain.objects
         told = {"case": case, "answers": subject.answers, "calls": self._plain.calls, "objects": objects}
-        of_tests = {"do": "run", "cpu_seconds": cpu_seconds, **told}
+        of_tests = {"do": "run", "cpu_seconds": cpu_seconds, "imported": self._imported, **told}
         # That it is misquoted the program must not know, and not by its time either: it could answer otherwise.
         its_seconds = self._limits.cpu_seconds if subject.answers else cpu_seconds
         of_program = {"do": "run", "cpu_seconds": its_seconds, "mutant": subject.mutant, "script": case is not None}
@@ -305,10 +317,9 @@ def _process_limits(limits: Limits) -> dict[str, int]:
     }
 
 
-def _named(content: str, tests: pb.Tests) -> list[str]:
-    """The names of the program's own that its tests mention: all that its sandbox is told of them before they run."""
-    words = set(_WORD.findall("\n".join([tests.setup, *tests.asserts, tests.check, tests.entry_point])))
-    return sorted(words & set(_DEFINED.findall(content)))
+def _code(tests: pb.Tests) -> list[str]:
+    """All in the tests that may have names of the program."""
+    return [tests.setup, *tests.asserts, tests.check, tests.entry_point]
 
 
 def _as_data(tests: pb.Tests) -> dict[str, Any]:

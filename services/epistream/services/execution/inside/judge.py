@@ -1,254 +1,29 @@
-"""The process of the tests: runs them against the program, which is in another process, and says how each went.
-
-Functions of the program are here as `Remote`: a call hands plain data over and gets plain data back, and the tests
-compare that here. What is not plain data stays with the program; such a `Remote` equals nothing but itself.
-"""
+"""The process of the tests: runs them against the program, which is in another process, and says how each went."""
 
 from __future__ import annotations
 
-import builtins
 import json
-import sys
-import types
 
-from .values import Channel, pack, pack_function, unpack
+from .names import Names
+from .raised import OF_PROGRAM
+from .remote import Program, ProgramEnded, Undecidable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     # It takes longer to load than all else here.
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from typing import Any
 
-_MAY_PASS = frozenset(
-    name
-    for name, kind in vars(builtins).items()
-    if isinstance(kind, type)
-    and issubclass(kind, Exception)
-    and not issubclass(kind, StopIteration | StopAsyncIteration)
-)
-"""What a program raises is raised here as the same. One that ends an iteration would make `all(map(f, xs))` true."""
-_OF_PROGRAM = "_of_program"
-"""Marks what a program raised: its own AssertionError is not that of a test."""
+    from .compiled import Compiled, Statement
+
 _REASON_CHARACTERS = 300
+_FAILED_MOST = 100
+"""So many are told of: of all there may be more than a message has room for."""
 _OUTPUT_BYTES = 1024 * 1024
 
 
-class ProgramEnded(BaseException):
-    """The program's process is gone, or says what is no answer: nothing more can be asked."""
-
-
-class Undecidable(BaseException):
-    """The tests ask for what would have to be believed of the program's own objects."""
-
-
-class ProgramRaised(Exception):
-    """The program raised something of its own, or what would end the tests."""
-
-
-class Program:
-    """The other end: what is asked of the program, and what became of it."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._channel = Channel(descriptor)
-        self.calls = 0
-        self.objects: set[str] = set()
-        """The names under which it was found to have an object of its own, such as a function."""
-        self.data: set[str] = set()
-        """Those under which it was found to have data."""
-        self.ended = ""
-        self.undecidable = ""
-        self.load_error: list[str] | None = None
-
-    def loaded(self) -> None:
-        """Wait until it is loaded. Raises ProgramEnded; `load_error` says what it raised."""
-        answer = self._answer()
-        self.load_error = answer[1:] if answer[0] == "e" else None
-
-    def ask(self, operation: str, *arguments: Any) -> Any:
-        """What it answers. Raises what it raised, ProgramEnded, and Undecidable for what cannot be handed over."""
-        try:
-            message = [operation, *(pack(each, self._hand) for each in arguments)]
-            self._channel.send(message)
-        except OSError as error:
-            raise self._end("its process ended") from error
-        except (TypeError, ValueError, RecursionError) as error:
-            raise self.refuse(f"the tests hand over {error}") from error
-        answer = self._answer()
-        if answer[0] == "e":
-            raise _as_raised(*answer[1:])
-        try:
-            value = unpack(answer[1], self._find)
-        except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError) as error:
-            raise self._end("its answer cannot be read") from error
-        if operation == "get":
-            found = self.objects if type(value) is Remote else self.data
-            found.add(arguments[1])
-        return value
-
-    def beyond(self) -> Iterable[Any]:
-        """What comes after the last value of an iterator of the program: nothing."""
-        return ()
-
-    def refuse(self, why: str) -> Undecidable:
-        """Note that it cannot be decided, however the tests take it."""
-        self.undecidable = self.undecidable or why
-        return Undecidable(why)
-
-    def _answer(self) -> list[Any]:
-        if self.ended:
-            raise ProgramEnded(self.ended)
-        try:
-            answer = self._channel.receive()
-        except EOFError as error:
-            raise self._end("its process ended") from error
-        except (ValueError, RecursionError, MemoryError) as error:
-            raise self._end("its answer cannot be read") from error
-        if not isinstance(answer, list) or not _is_answer(answer):
-            raise self._end("its answer cannot be read")
-        return answer
-
-    def _end(self, why: str) -> ProgramEnded:
-        self.ended = self.ended or why
-        return ProgramEnded(why)
-
-    def _hand(self, value: Any) -> list[Any]:
-        if type(value) is Remote:
-            return ["h", _HANDLE.__get__(value)]
-        if isinstance(value, types.FunctionType):
-            return pack_function(value)
-        name = getattr(value, "__name__", "") if isinstance(value, type | types.BuiltinFunctionType) else ""
-        if name and vars(builtins).get(name) is value:
-            return ["n", name]
-        raise TypeError(f"an object of {type(value).__name__}")
-
-    def _find(self, tag: str, held: Any) -> Any:
-        if tag != "h" or not isinstance(held, int):
-            raise ValueError("no such form")
-        return Remote(self, held)
-
-
-class Remote:
-    """An object of the program, by its handle."""
-
-    __slots__ = ("_handle", "_program")
-
-    def __init__(self, program: Program, handle: int) -> None:
-        _PROGRAM.__set__(self, program)
-        _HANDLE.__set__(self, handle)
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """Call it there, with copies of the arguments."""
-        program = _PROGRAM.__get__(self)
-        program.calls += 1
-        return program.ask("call", self, list(arguments), named)
-
-    def __getattr__(self, name: str) -> Any:
-        """Its attribute there."""
-        if name.startswith("__") and name.endswith("__"):
-            raise AttributeError(name)
-        return _PROGRAM.__get__(self).ask("get", self, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        _PROGRAM.__get__(self).ask("set", self, name, value)
-
-    def __getitem__(self, key: Any) -> Any:
-        return _PROGRAM.__get__(self).ask("item", self, key)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        _PROGRAM.__get__(self).ask("put", self, key, value)
-
-    def __contains__(self, value: Any) -> bool:
-        # By its values: asked for this one, it could always say yes.
-        return any(each == value for each in self)
-
-    def __len__(self) -> int:
-        length = _PROGRAM.__get__(self).ask("len", self)
-        if type(length) is int and length >= 0:
-            return length
-        # As of what has none: `list` asks for a length too, and does without.
-        raise TypeError("an object of the program has no such length")
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __iter__(self) -> Iterator[Any]:
-        program = _PROGRAM.__get__(self)
-        iterator = program.ask("iter", self)
-        if type(iterator) is not Remote:
-            yield from iterator
-            return
-        while values := program.ask("next", iterator):
-            yield from values
-        yield from program.beyond()
-
-    def __next__(self) -> Any:
-        program = _PROGRAM.__get__(self)
-        raise program.refuse("`next` of an iterator of the program: the tests should make a list of it")
-
-    def __str__(self) -> str:
-        return _text(_PROGRAM.__get__(self).ask("str", self))
-
-    def __repr__(self) -> str:
-        return _text(_PROGRAM.__get__(self).ask("repr", self))
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        if type(other) is Remote:
-            raise _PROGRAM.__get__(self).refuse("both sides of a comparison are objects of the program")
-        return False
-
-    def __hash__(self) -> int:
-        return object.__hash__(self)
-
-
-_PROGRAM: Any = Remote.__dict__["_program"]
-_HANDLE: Any = Remote.__dict__["_handle"]
-
-
-def _is_answer(answer: list[Any]) -> bool:
-    if len(answer) == 2:
-        return bool(answer[0] == "v")
-    return len(answer) == 3 and answer[0] == "e" and all(isinstance(each, str) for each in answer)
-
-
-def _text(value: Any) -> str:
-    return value if type(value) is str else ""
-
-
-def _as_raised(kind: str, text: str) -> Exception:
-    raised = _of_python_s_own(kind, text) or ProgramRaised(f"{kind}: {text}")
-    vars(raised)[_OF_PROGRAM] = True
-    return raised
-
-
-def _of_python_s_own(kind: str, text: str) -> Exception | None:
-    if kind not in _MAY_PASS:
-        return None
-    made: type[Exception] = getattr(builtins, kind)
-    try:
-        return made(text)
-    except TypeError:
-        return None
-
-
-class Compiled:
-    """The code of the tests, once for all runs. Nothing of it is run here."""
-
-    def __init__(self, tests: dict[str, Any]) -> None:
-        self.error = ""
-        """Why it is no Python; empty when it is."""
-        try:
-            self.setup, self.check = (compile(tests[part], f"<{part}>", "exec") for part in ("setup", "check"))
-            self.asserts = [compile(text, f"<asserts[{at}]>", "exec") for at, text in enumerate(tests["asserts"])]
-            codes = (self.setup, self.check, *self.asserts)
-            self.names = {name for code in codes for name in _names_in(code)} | {tests["entry_point"]} - {""}
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            self.error = f"the tests are no Python: {error}"[:_REASON_CHARACTERS]
-
-
 def judge_functions(
-    tests: dict[str, Any], compiled: Compiled, program: Program, objects: Iterable[str]
+    tests: dict[str, Any], compiled: Compiled, program: Program, told: dict[str, Any]
 ) -> dict[str, Any]:
     """Run the asserts, the check and the cases of a function. Returns what was found, as plain data.
 
@@ -256,19 +31,20 @@ def judge_functions(
         tests: as the service tells them.
         compiled: their code.
         program: the other end.
-        objects: of a mutant the names under which the program as it is has nothing but objects.
+        told: `imported`, what the program's text takes from other modules, and `objects`, of a mutant the names under
+            which the program as it is has nothing but objects.
     """
     failed: list[list[str]] = []
-    run = _Tests(tests, compiled, program, objects)
+    run = _Tests(tests, compiled, program, told)
     try:
         program.loaded()
         if program.load_error is None:
             failed = run.run()
     except ProgramEnded:
         pass
-    load_error = None if program.load_error is None else ": ".join(program.load_error)[:_REASON_CHARACTERS]
+    load_error = None if program.load_error is None else program.load_error[:_REASON_CHARACTERS]
     return {
-        "failed": failed,
+        "failed": failed[:_FAILED_MOST],
         "looked": run.looked,
         "calls": program.calls,
         "objects": sorted(program.objects - program.data),
@@ -279,29 +55,28 @@ def judge_functions(
 
 
 class _Tests:
-    """The names that the tests see, and the tests."""
+    """The tests, and what of them failed."""
 
-    def __init__(self, tests: dict[str, Any], compiled: Compiled, program: Program, objects: Iterable[str]) -> None:
+    def __init__(self, tests: dict[str, Any], compiled: Compiled, program: Program, told: dict[str, Any]) -> None:
         self.looked = False
         """Whether a test failed by what the tests raised themselves: what the program answers is not what it takes."""
-        self._objects = objects
+        self._objects = told["objects"]
         self._tests = tests
         self._compiled = compiled
         self._program = program
         self._failed: list[list[str]] = []
-        self._names: dict[str, Any] = {"__name__": "tests"}
-        self._shadows: dict[str, Remote] = {}
+        self._names = Names(program, told["imported"], tests["entry_point"])
 
     def run(self) -> list[list[str]]:
         """The tests that failed: the name, `fail` or `error`, and the reason. Raises ProgramEnded."""
         tests, compiled = self._tests, self._compiled
         if compiled.error:
             return [["tests", "error", compiled.error]]
-        self._bind(compiled.names)
+        self._names.bind(compiled.names)
         if not self._try("setup", lambda: self._execute(compiled.setup)):
             return self._failed
-        for at, code in enumerate(compiled.asserts):
-            self._try(f"asserts[{at}]", lambda code=code: self._execute(code))
+        for at, statements in enumerate(compiled.asserts):
+            self._try(f"asserts[{at}]", lambda statements=statements: self._execute(statements))
         if tests["check"]:
             self._try("check", lambda: self._check(compiled.check))
         if tests["entry_point"]:
@@ -309,53 +84,19 @@ class _Tests:
                 self._try(f"cases[{at}]", lambda case=case: self._case(case))
         return self._failed
 
-    def _bind(self, wanted: set[str]) -> None:
-        """Make the program's names known, but those of Python itself: they are Python's, whatever the program says.
+    def _execute(self, statements: Iterable[Statement]) -> None:
+        for each in statements:
+            self._names.run(each)
 
-        It could say that it has others than were asked for, `__builtins__` for one.
-        """
-        found = self._program.ask("names", sorted(wanted))
-        for name, origin in found.items() if isinstance(found, dict) else ():
-            if name not in wanted or name.startswith("__"):
-                continue
-            library = _from_library(name, *origin)
-            if library is None and _of_python(name):
-                self._shadows[name] = self._program.ask("get", None, name)
-            elif name not in vars(builtins):
-                self._names[name] = self._program.ask("get", None, name) if library is None else library
-
-    def _execute(self, code: types.CodeType) -> None:
-        """Run statements. Where the program's `sum` is all that one uses it is what is tested, else it is Python's.
-
-        A name of the tests may hold a result of the program: `all(results)` has to be Python's, too.
-        """
-        used = _names_in(code)
-        shadows = {name: held for name, held in self._shadows.items() if name in used}
-        if len(shadows) > 1 or not used <= vars(builtins).keys() | shadows.keys():
-            shadows = {}
-        self._names.update(shadows)
-        try:
-            exec(code, self._names)  # noqa: S102 - it is what the sandbox is for
-        finally:
-            for name in shadows:
-                self._names.pop(name, None)
-
-    def _check(self, code: types.CodeType) -> None:
-        self._execute(code)
-        self._names["check"](self._candidate())
+    def _check(self, statements: Iterable[Statement]) -> None:
+        self._execute(statements)
+        self._names.check()
 
     def _case(self, case: dict[str, str]) -> None:
         arguments, expected = json.loads(case["input"]), json.loads(case["output"])
-        found = _as_json(self._candidate()(*arguments))
-        if found != expected:
-            raise AssertionError(f"{found!r} instead of {expected!r}")
-
-    def _candidate(self) -> Any:
-        name = self._tests["entry_point"]
-        names = self._shadows if name in self._shadows else self._names
-        if name not in names:
-            raise NameError(f"name '{name}' is not defined")
-        return names[name]
+        found = _as_json(self._names.candidate()(*arguments))
+        if not _are_same(found, expected):
+            raise AssertionError(f"{_shown(found)} instead of {_shown(expected)}")
 
     def _try(self, name: str, test: Any) -> bool:
         try:
@@ -363,7 +104,7 @@ class _Tests:
         except (ProgramEnded, Undecidable):
             pass
         except BaseException as error:  # noqa: BLE001 - also a test that ends the process has not passed
-            own = _OF_PROGRAM not in vars(error)
+            own = OF_PROGRAM not in vars(error)
             self.looked |= own and self._can_look(error)
             fails = own and isinstance(error, AssertionError)
             self._failed.append([name, "fail" if fails else "error", _reason(error)])
@@ -383,39 +124,31 @@ class _Tests:
         return not isinstance(error, NameError | TypeError | AttributeError if lost else NameError)
 
 
-def _names_in(code: types.CodeType) -> set[str]:
-    inner = (each for each in code.co_consts if isinstance(each, types.CodeType))
-    return set(code.co_names).union(*map(_names_in, inner))
-
-
-def _of_python(name: str) -> bool:
-    return name in vars(builtins) or name in sys.stdlib_module_names
-
-
-def _from_library(name: str, module: str, part: str) -> Any:
-    """What the program took from Python's library, taken from there again by the same name; None if it did not.
-
-    A module may be taken by another name, but not by that of another module.
-    """
-    if module.partition(".")[0] not in sys.stdlib_module_names:
-        return None
-    try:
-        __import__(module)
-        found = getattr(sys.modules[module], name) if part else sys.modules[module]
-    except (ImportError, AttributeError, ValueError, KeyError):
-        return None
-    if name not in sys.stdlib_module_names:
-        return found
-    own = sys.modules.get(name)
-    return found if found is own or found is getattr(own, name, own) else None
-
-
 def _as_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_as_json(each) for each in value]
     if isinstance(value, dict):
         return {key if isinstance(key, str) else json.dumps(key): _as_json(each) for key, each in value.items()}
     return value
+
+
+def _are_same(found: Any, expected: Any) -> bool:
+    """Whether they are the same in JSON, where 1 is 1.0 and no truth."""
+    if isinstance(found, bool) or isinstance(expected, bool):
+        return found is expected
+    if isinstance(found, list) and isinstance(expected, list):
+        return len(found) == len(expected) and all(map(_are_same, found, expected))
+    if isinstance(found, dict) and isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(_are_same(found[key], expected[key]) for key in expected)
+    return bool(found == expected)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:
+        # Python does not write numbers of more than 4300 digits.
+        return f"a {type(value).__name__} too long to be shown"
 
 
 def _reason(error: BaseException) -> str:

@@ -7,7 +7,8 @@ import os
 import select
 import signal
 
-from . import judge
+from . import judge, remote
+from .compiled import Compiled
 from .forked import TALK, Confinement
 from .values import Channel
 
@@ -27,7 +28,7 @@ class Judges:
         self._control = control
         self._confinement = Confinement(bytes.fromhex(told["filter"]))
         self._tests = told["tests"]
-        self._compiled = judge.Compiled(self._tests)
+        self._compiled = Compiled(self._tests)
 
     def ready(self) -> dict[str, Any]:
         """Nothing but that it is."""
@@ -66,7 +67,7 @@ class Judges:
         try:
             case = asked["case"]
             if case is None:
-                report = judge.judge_functions(self._tests, self._compiled, _program(asked), asked["objects"])
+                report = judge.judge_functions(self._tests, self._compiled, _program(asked), asked)
             else:
                 report = judge.judge_script(self._tests["cases"][case], f"cases[{case}]", TALK)
             Channel(_REPORT).send(report)
@@ -74,10 +75,10 @@ class Judges:
             os._exit(0)
 
 
-def _program(asked: dict[str, Any]) -> judge.Program:
+def _program(asked: dict[str, Any]) -> remote.Program:
     """The other end; where `answers` names a change of them, one that is misquoted."""
     if not asked["answers"]:
-        return judge.Program(TALK)
+        return remote.Program(TALK)
     from .probing import CHANGES, Misquoted
 
     return Misquoted(TALK, CHANGES[asked["answers"]], asked["calls"])

@@ -4,6 +4,7 @@ Only what the tests can reach is changed: the functions and classes that they na
 """
 
 import ast
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice, zip_longest
 from typing import Final
@@ -35,14 +36,34 @@ _SWAPPED: Final[dict[type[ast.AST], type[ast.AST]]] = {
     ast.Or: ast.And,
 }
 
+EACH_MOST: Final = 100
+_PLACE: Final = ast.Pass(lineno=1, col_offset=0, end_lineno=1, end_col_offset=0)
+
 Change = tuple[str, Callable[[], None]]
 """The kind of change, and what makes it in the tree that it was found in."""
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def changes(tree: ast.Module, named: Collection[str]) -> list[Change]:
-    """Every change that can be made, in the order of the text; all where the tests name nothing of the program."""
-    return [change for statement in _reachable(tree, named) for change in _changes_in(statement)]
+    """The changes that can be made, in the order of the text; everywhere where the tests name nothing of the program.
+
+    Of each kind the first `EACH_MOST`: no more are ever tried.
+    """
+    found: list[Change] = []
+    counts: Counter[str] = Counter()
+    for statement in _reachable(tree, named):
+        for change in _changes_in(statement):
+            counts[change[0]] += 1
+            if counts[change[0]] <= EACH_MOST:
+                found.append(change)
+    return found
+
+
+def locate(tree: ast.Module) -> None:
+    """Give what a change has put into the tree a place in the text, without which it cannot be compiled."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.expr | ast.stmt) and not hasattr(node, "lineno"):
+            ast.copy_location(node, _PLACE)
 
 
 def chosen(kinds: Sequence[str], most: int) -> list[int]:
@@ -86,21 +107,23 @@ def _is_import(node: ast.AST) -> bool:
     return isinstance(node, ast.Import | ast.ImportFrom)
 
 
-def _changes_in(node: ast.AST) -> Iterator[Change]:
-    if _is_text(node) or _is_import(node) or isinstance(node, ast.JoinedStr):
-        return
-    if isinstance(node, _Function):
-        yield "body", lambda: _empty(node)
-        for statement in node.body:
-            yield from _changes_in(statement)
-        return
-    yield from _changes_of(node)
-    for child in ast.iter_child_nodes(node):
-        yield from _changes_in(child)
+def _changes_in(statement: ast.AST) -> Iterator[Change]:
+    # Not by recursion: long chains of `elif`, or of sums, are deeper than Python's own stack.
+    waiting = [statement]
+    while waiting:
+        node = waiting.pop()
+        if _is_text(node) or _is_import(node) or isinstance(node, ast.JoinedStr):
+            continue
+        yield from _changes_of(node)
+        # Nor are the decorators and the defaults of a function changed.
+        inner = node.body if isinstance(node, _Function) else list(ast.iter_child_nodes(node))
+        waiting += reversed(inner)
 
 
 def _changes_of(node: ast.AST) -> Iterator[Change]:
-    if isinstance(node, ast.BinOp | ast.AugAssign | ast.BoolOp) and type(node.op) in _SWAPPED:
+    if isinstance(node, _Function):
+        yield "body", lambda: _empty(node)
+    elif isinstance(node, ast.BinOp | ast.AugAssign | ast.BoolOp) and type(node.op) in _SWAPPED:
         yield "operator", lambda: setattr(node, "op", _SWAPPED[type(node.op)]())
     elif isinstance(node, ast.Compare):
         yield "comparison", lambda: node.ops.__setitem__(0, _swapped(node.ops[0]))

@@ -5,7 +5,7 @@ They are changed in the tests' process: the program is not told, and cannot beha
 
 from __future__ import annotations
 
-from .judge import Program, Remote
+from .remote import ITERATED, Program, Remote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 _NOT_ANSWERS = ("names", "set", "put")
 """What the tests get of these they did not ask the program for."""
-_ITERATED = ("iter", "next")
 _TIMES, _MORE = 8, 20
 """Tests that call a misquoted program so many times as often, and so many times more, call it on and on."""
 
@@ -48,10 +47,10 @@ class Misquoted(Program):
             value = super().ask(operation, *arguments)
         except Exception:  # noqa: BLE001 - whatever it raises is its answer
             # An iteration that is broken off ends, and all else has some value.
-            return [] if operation in _ITERATED else self._changed(None)
+            return [] if operation in ITERATED else self._changed(None)
         if operation in _NOT_ANSWERS:
             return value
-        if operation in _ITERATED and type(value) is not Remote:
+        if operation in ITERATED and type(value) is not Remote:
             # An iterator that is a list, too, comes as the list.
             return [self._changed(each) for each in value]
         return self._changed(value)

@@ -14,10 +14,12 @@ from _sitebuiltins import Quitter
 from itertools import islice
 from typing import Any, Final
 
+from .raised import pack_raised
 from .values import Channel, pack, unpack, unpack_function
 
 STREAM_CHUNK: Final = 1000
-"""So many values of an iterator go in one message."""
+"""At most so many values of an iterator go in one message."""
+_CHANGEABLE: Final = (list, dict, set, bytearray)
 
 
 def run_script(code: types.CodeType, descriptor: int) -> None:
@@ -54,7 +56,7 @@ def serve(code: types.CodeType, descriptor: int) -> None:
     try:
         exec(code, module.__dict__)  # noqa: S102 - it is what the sandbox is for
     except BaseException as error:  # noqa: BLE001 - whatever it raises is its answer
-        channel.send(_raised(error))
+        channel.send(served.raised(error))
     else:
         channel.send(["v", None])
     while True:
@@ -82,18 +84,27 @@ class Served:
     def __init__(self, module: types.ModuleType) -> None:
         self._module = module
         self._kept: list[Any] = []
+        self._places: dict[int, int] = {}
+        """By the identity of what is kept where it is: one object has one handle."""
+        self._streams: dict[int, _Stream] = {}
 
     def answer(self, asked: list[Any]) -> list[Any]:
-        """`["v", value]`, or `["e", type, text]` for what was raised."""
+        """`["v", value]`, or `["e", …]` with the parts of what was raised."""
         try:
             done = _OPERATIONS[asked[0]](self, *(unpack(each, self._find) for each in asked[1:]))
             return ["v", pack(done, self._keep)]
         except BaseException as error:  # noqa: BLE001 - whatever it raises is its answer
-            return _raised(error)
+            return self.raised(error)
+
+    def raised(self, error: BaseException) -> list[Any]:
+        """The answer that is an exception."""
+        return ["e", *pack_raised(error, self._keep)]
 
     def _keep(self, value: Any) -> list[Any]:
-        self._kept.append(value)
-        return ["h", len(self._kept) - 1, callable(value)]
+        place = self._places.setdefault(id(value), len(self._kept))
+        if place == len(self._kept):
+            self._kept.append(value)
+        return ["h", place, callable(value)]
 
     def _find(self, tag: str, held: Any) -> Any:
         if tag == "f":
@@ -117,7 +128,41 @@ class Served:
 
     def next(self, iterator: Any) -> list[Any]:
         """The next values of an iterator, none at its end."""
-        return list(islice(iterator, STREAM_CHUNK))
+        return self._streams.setdefault(id(iterator), _Stream()).take(iterator, self._keep)
+
+
+class _Stream:
+    """How far an iterator is read: a little further each time, since the next value may take for ever."""
+
+    def __init__(self) -> None:
+        self._size = 1
+        self._raised: BaseException | None = None
+        self._last: tuple[Any, Any] = (None, None)
+
+    def take(self, iterator: Any, keep: Any) -> list[Any]:
+        """The next values. What it raises after some of them is raised the next time."""
+        if self._raised is not None:
+            error, self._raised = self._raised, None
+            raise error
+        values: list[Any] = []
+        try:
+            for value in islice(iterator, self._size):
+                self._look_at(value, keep)
+                values.append(value)
+        except BaseException as error:
+            if not values:
+                raise
+            self._raised = error
+        self._size = min(2 * self._size, STREAM_CHUNK)
+        return values
+
+    def _look_at(self, value: Any, keep: Any) -> None:
+        """Raise where it is the last one again, changed: a list of all would hold it twice as it is at the end."""
+        if type(value) in _CHANGEABLE:
+            form = pack(value, keep)
+            if value is self._last[0] and form != self._last[1]:
+                raise RuntimeError("one object again and again, changed each time: its values cannot be told")
+            self._last = value, form
 
 
 def _origin(value: Any) -> list[str]:
@@ -149,11 +194,3 @@ _OPERATIONS: Final[dict[str, Any]] = {
     "str": lambda _, owner: str(owner),
     "repr": lambda _, owner: repr(owner),
 }
-
-
-def _raised(error: BaseException) -> list[str]:
-    try:
-        text = str(error)[:500]
-    except BaseException:  # noqa: BLE001 - a message may be a program too
-        text = ""
-    return ["e", str(type(error).__name__)[:100], text]

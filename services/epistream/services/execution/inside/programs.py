@@ -6,16 +6,20 @@ import gc
 import os
 import signal
 import sys
+import types
+import warnings
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from . import mutants, program
+from . import imports, mutants, program
 from .forked import TALK, Confinement
 
 _NULL: Final = 0
 """The descriptor of the file in the place of `/dev/null`."""
 _COMMON: Final = ("bisect", "collections", "functools", "heapq", "itertools", "math", "re", "string")
 """What programs import most, loaded once for all runs, as `typing` is above."""
+_DEPTH: Final = 3000
+_ROOM: Final = 100
 
 
 class Programs:
@@ -27,23 +31,41 @@ class Programs:
         self._child = 0
         self._error = ""
         self._changes: list[mutants.Change] = []
+        self._imported: dict[str, Any] = {}
         self._tree = ast.Module(body=[], type_ignores=[])
         try:
-            self._tree = ast.parse(told["content"], "<program>")
-            self._changes = mutants.changes(self._tree, told["named"])
-            compile(self._tree, "<program>", "exec", dont_inherit=True)
+            self._code = compile(told["content"], "<program>", "exec", dont_inherit=True)
+            self._look_into(told["content"], told["named"])
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             self._error = f"{type(error).__name__}: {error}"
 
+    def _look_into(self, content: str, named: list[str]) -> None:
+        """Find what it imports, and its mutants: none where its tree is deeper than can be compiled again.
+
+        Raises:
+            ValueError: it has too many names to be told.
+        """
+        with warnings.catch_warnings(action="ignore"):
+            try:
+                self._tree = ast.parse(content, "<program>")
+                changes = mutants.changes(self._tree, named)
+                # A mutant may be a little deeper, and what it raises would count as noticed.
+                _compiled(self._tree, _DEPTH - _ROOM)
+            except (RecursionError, MemoryError):
+                changes = []
+        self._imported = imports.imported(self._tree)
+        self._changes = changes
+
     def ready(self) -> dict[str, Any]:
-        """The kinds of the changes that can be made, and what is wrong with the program."""
+        """The kinds of the changes that can be made, what its text imports, and what is wrong with the program."""
         for name in _COMMON:
             __import__(name)
         program.make_quitters()
         # What is here is not looked at again by the collector of each run, and so not copied.
         gc.freeze()
         gc.enable()
-        return {"changes": [kind for kind, _ in self._changes], "error": self._error}
+        changes = [kind for kind, _ in self._changes]
+        return {"changes": changes, "imported": self._imported, "error": self._error}
 
     def do(self, asked: dict[str, Any], descriptor: int) -> dict[str, Any]:
         """Start a run, or end it and say how it ended."""
@@ -61,9 +83,10 @@ class Programs:
         try:
             if asked["mutant"] is not None:
                 self._changes[asked["mutant"]][1]()
-                ast.fix_missing_locations(self._tree)
-            code = compile(self._tree, "<program>", "exec", dont_inherit=True)
-            del self._tree, self._changes
+                mutants.locate(self._tree)
+            # As it is it is compiled anew, too: by how long it takes then the time of its mutants is measured.
+            code = _compiled(self._tree, _DEPTH) if self._changes else self._code
+            del self._tree, self._changes, self._code
             run = program.run_script if asked["script"] else program.serve
             run(code, TALK)
             status = 0
@@ -94,6 +117,16 @@ class Programs:
                 path = f"{folder}/{name}"
                 _remove(os.unlink if os.path.islink(path) else os.rmdir, path)  # noqa: PTH114 - nor is pathlib loaded
         return not os.listdir(self._work)  # noqa: PTH208 - nor is pathlib loaded
+
+
+def _compiled(tree: ast.Module, depth: int) -> types.CodeType:
+    """The code of a tree. Raises RecursionError where it is deeper: a text may be so three times as deep as a tree."""
+    most = sys.getrecursionlimit()
+    sys.setrecursionlimit(depth)
+    try:
+        return compile(tree, "<program>", "exec", dont_inherit=True)
+    finally:
+        sys.setrecursionlimit(most)
 
 
 def _remove(remove: Callable[[str], None], path: str) -> None:

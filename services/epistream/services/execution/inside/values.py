@@ -29,6 +29,7 @@ MESSAGE_BYTES = 8 * 1024 * 1024
 _EXACT = 2**53
 """Integers up to here are the same in every reader of JSON."""
 _BY_TEXT = ("decimal.Decimal", "fractions.Fraction")
+_VIEWS = {type({}.keys()): "keys", type({}.values()): "values", type({}.items()): "items"}
 _BY_ISO = ("datetime.datetime", "datetime.date", "datetime.time")
 
 
@@ -66,6 +67,8 @@ def _pack_many(value: Any, kind: type, keep: Keep) -> Any:
         return ["sf", [pack(each, keep) for each in frozenset.__iter__(value)]]
     if kind in (bytes, bytearray, complex, range, deque):
         return _pack_exact(value, kind, keep)
+    if kind in _VIEWS:
+        return ["w", [_VIEWS[kind], pack(dict(value.mapping), keep)]]
     name = f"{kind.__module__}.{kind.__qualname__}"
     if name in _BY_TEXT:
         return ["x", name, str(value)]
@@ -113,6 +116,8 @@ def unpack(value: Any, find: Find) -> Any:
         return deque((unpack(each, find) for each in held), value[2])
     if tag == "x":
         return _unpack_library(held, value[2])
+    if tag == "w" and held[0] in _VIEWS.values():
+        return getattr(dict(unpack(held[1], find)), held[0])()
     return find(tag, held)
 
 
