@@ -168,6 +168,30 @@ UNITS_IN_TITLES: Final = frozenset(
 )
 """Units that are parts of names where they have a capital: `60 Minutes`, `8 Mile`."""
 
+NUMBERED: Final = words("""
+    annex appendix art article build ch chapter cf cl clause condition def definition driver edition eq equation
+    ex example exercise fig figure firmware footnote formula guideline heading item kernel lemma lesson listing
+    module no note page para paragraph part patch policy pp principle problem proposition protocol question
+    recommendation reg regulation release remark requirement revision rule schedule sec section see sentence standard
+    statute step subsection table task theorem title topic update v ver verse version vol volume § ¶ #
+""")
+"""What has a number in which zeros at the end count."""
+
+BEFORE_AMOUNTS: Final = words("""
+    add added additional adds advanced another approx approximately around averaged averages averaging bought
+    buy buys charge charged charges climbed contain contained contains cost costing costs covered declined
+    decreased drank drew drink drinks dropped earn earned earns eat eats equals exactly exceed exceeded
+    exceeding exceeds extra fell full gain gained gains gave get gets give gives got grew grow grows heated hold
+    holds includes increased invest invests is jumped just keep keeps last lasted lasting lasts lose loses lost
+    lowered maximum mean means measure measured measures measuring median minimum nearly need needed needs next
+    paid pay pays plus raise raised raises reach reached reaches received reduced required requires rise rises
+    rose roughly run runs save saved saves sell sells send sends shrank sold spans spend spends spent take takes
+    took total totaled totaling totalled totalling totals traveled travelled use used uses versus vs wait waited waits
+    want wanted weigh weighed weighing weighs went widened wins won worth yield yielded yields
+""")
+"""Words in small letters behind which a number and a unit are an amount: `costs 3.10 dollars` is `3.1 dollars`. None is
+a noun of what has versions or sections."""
+
 CURRENCY_SIGNS: Final = words("$ € £ ¥ ₹")
 """Signs that stand before their number."""
 
