@@ -178,16 +178,20 @@ NUMBERED: Final = words("""
 """What has a number in which zeros at the end count."""
 
 BEFORE_AMOUNTS: Final = words("""
-    add added additional adds advanced another approx approximately around averaged averages averaging bought
-    buy buys charge charged charges climbed contain contained contains cost costing costs covered declined
-    decreased drank drew drink drinks dropped earn earned earns eat eats equals exactly exceed exceeded
-    exceeding exceeds extra fell full gain gained gains gave get gets give gives got grew grow grows heated hold
-    holds includes increased invest invests is jumped just keep keeps last lasted lasting lasts lose loses lost
-    lowered maximum mean means measure measured measures measuring median minimum nearly need needed needs next
-    paid pay pays plus raise raised raises reach reached reaches received reduced required requires rise rises
-    rose roughly run runs save saved saves sell sells send sends shrank sold spans spend spends spent take takes
-    took total totaled totaling totalled totalling totals traveled travelled use used uses versus vs wait waited waits
-    want wanted weigh weighed weighing weighs went widened wins won worth yield yielded yields
+    achieve achieved achieves achieving add added additional adds advanced another approx approximately around
+    attain attained attaining attains averaged averages averaging bought buy buying buys charge charged charges
+    charging climbed contain contained containing contains cost costing costs covered covering declined
+    decreased decreasing drank drew drink drinks dropped dropping earn earned earning earns eat eats equals
+    exactly exceed exceeded exceeding exceeds extra falling fell full gain gained gaining gains gave get gets
+    give gives giving got grew grow growing grows heated hold holding holds includes increased increasing invest
+    investing invests is jumped just keep keeping keeps last lasted lasting lasts lose loses losing lost lowered
+    maximum mean means measure measured measures measuring median minimum nearly need needed needing needs next
+    obtain obtained obtaining obtains paid pay paying pays plus raise raised raises raising reach reached
+    reaches reaching received receiving reduced reducing required requires requiring rise rises rising rose
+    roughly run running runs save saved saves saving scored scores scoring sell selling sells send sending sends
+    shrank sold spanning spans spend spending spends spent take takes taking took total totaled totaling
+    totalled totalling totals traveled travelled use used uses using versus vs wait waited waiting waits want
+    wanted weigh weighed weighing weighs went widened winning wins won worth yield yielded yielding yields
 """)
 """Words in small letters behind which a number and a unit are an amount: `costs 3.10 dollars` is `3.1 dollars`. None is
 a noun of what has versions or sections."""
