@@ -869,6 +869,24 @@ CODE_DIFFERING: Final = _pairs(
     ("x = q(a - b)", "x = q(a-b)"),
     ("<pre>\nf(a, b)\n</pre>", "<pre>\nf(a,b)\n</pre>"),
     ("HTTP/1.1 200\n\nf(a, b)", "HTTP/1.1 200\n\nf(a,b)"),
+    ("[a, b]+", "[a,b]+"),
+    ("pattern = [a, b]", "pattern = [a,b]"),
+    ("\\d{1, 3}", "\\d{1,3}"),
+    ("s/(a, b)/c/", "s/(a,b)/c/"),
+    ("\\texttt{f(a, b)}", "\\texttt{f(a,b)}"),
+    # Comments of other languages than Python, quotations and numbered points are texts
+    ("// f(a, b)", "// f(a,b)"),
+    ("x = f(1); // f(a, b)", "x = f(1); // f(a,b)"),
+    ("/* f(a, b) */", "/* f(a,b) */"),
+    ("x = f(1) /* f(a, b) */;", "x = f(1) /* f(a,b) */;"),
+    ("x = f(1) -- f(a, b)", "x = f(1) -- f(a,b)"),
+    ("x = f(1); % f(a, b)", "x = f(1); % f(a,b)"),
+    ("% f(a, b)", "% f(a,b)"),
+    ("; f(a, b)", "; f(a,b)"),
+    ("> f(a, b)", "> f(a,b)"),
+    ("1. f(a, b)", "1. f(a,b)"),
+    ("f(1, 2)\nif a\nthen\n  FOO=bar\nfi", "f(1, 2)\nif a\nthen\n  FOO = bar\nfi"),
+    ("{ A=b; }", "{ A = b; }"),
 )
 
 CODE_PARAPHRASES: Final = _pairs(
@@ -901,4 +919,5 @@ CODE_PARAPHRASES: Final = _pairs(
     ("while (a<b) {\n  a+=1;\n}\nf(a,b);", "while (a < b) {\n  a += 1;\n}\nf(a, b);"),
     ("x=dict()\ny=2", "x = dict()\ny = 2"),
     ("t = (1,2)", "t = (1, 2)"),
+    ("x = f(1);  // it's", "x = f( 1 ); // it's"),
 )

@@ -12,8 +12,8 @@ They stay where a shell, Lisp or a table would read something else: `rm -rf / tm
 it may be a text without quotes: a here-document, a scalar of YAML.
 
 One line does not tell the language: `FOO = bar` is an assignment in Python and in a shell the command FOO, and `a - b`
-in a file of settings is a text. So outside of brackets spaces are form only if some line is surely one of a program,
-and nowhere if there may be a text without quotes.
+in a file of settings is a text. So spaces are form if some line is surely one of a program, else in brackets with
+numbers and strings alone; and nowhere if there may be a text without quotes.
 """
 
 import re
@@ -31,7 +31,7 @@ _TOKEN: Final = re.compile(
       (?P<word>\d[\d_]* (?: \.\d* )? [eE][+-]\d+ | 0[xX][\da-fA-F.]+[pP][+-]\d+ | \w+ (?: \.\d+ )?)
     | (?P<space>[ \t\f\v]+)
     | (?P<line>\n[ \t\n]*)
-    | (?P<comment>\#[^\n]*)
+    | (?P<comment>\#[^\n]* | // (?: (?<=[\n;{},]//) | (?<=[;{},]\ //) | (?<=[;{},]\ {2}//) ) [^\n]*)
     | (?P<text>
           "{3} (?: [\s\S]*?"{3} | [\s\S]* )                    # one that is not closed takes the rest
         | '{3} (?: [\s\S]*?'{3} | [\s\S]* )
@@ -52,8 +52,8 @@ _TOKEN: Final = re.compile(
 )
 _EXPRESSION: Final = re.compile(r"[=(\[{]")
 _STATEMENTS: Final = frozenset(["assert", "elif", "from", "import", "raise", "return", "yield"])
-_OTHER: Final = re.compile(r"[$`|]|\d>|</|calc\(|[=!]~|%[wWiIqQ][(\[{<]|~\w[(\[{<]|(?<![\w.])q[qrwx]?[(\[{<]")
-"""What only lines of a shell, of HTML and of CSS have, where spaces count, and texts without quotes: `%w[a, b]`."""
+_OTHER: Final = re.compile(r"[$`|]|\d>|</|calc\(|/\*|[=!]~|%[wWiIqQ][(\[{<]|~\w[(\[{<]|(?<![\w.])q[qrwx]?[(\[{<]")
+"""What only lines have in which spaces count: of a shell, of HTML, of CSS, with a comment, with a text as `%w[a b]`."""
 _NO_PROGRAM: Final = re.compile(r"\A#!(?![^\n]*(?:python|node|ruby))|^(?:@@|\+\+\+|---) ", re.MULTILINE)
 """What a script of a shell begins with, and what tells a diff."""
 _OPENINGS: Final = words("""
@@ -62,7 +62,12 @@ _OPENINGS: Final = words("""
 """)
 """What a line of a program may begin with, and none of a shell or of a file of settings; `function` and `let` may."""
 _BRANCHES: Final = words("case elif else except for if match switch while with")
-"""What a line that ends in a colon begins with in a program."""
+"""What a line that ends in a colon, or has brackets and ends in a brace, begins with in a program."""
+_CONSTANTS: Final = words("False None True false nil null true")
+_POINTS: Final = frozenset(["-", "*", "+", ">"])
+"""What a point of a list, a quotation or a line of a comment begins with, and a space."""
+_NO_BEGINNING: Final = frozenset(["<", "/", "//", "/*", "--", "%", ";", ">>"])
+"""What only a tag, a pattern, a comment and a session begin with."""
 _SHELL_WORDS: Final = frozenset(["done", "esac", "fi", "then"])
 _BEFORE_TEST: Final = frozenset(["!", "&&", ";", "[", "do", "elif", "if", "until", "while"])
 """What may stand before the test of a shell: `if [ a = b ]`, `! [[ a = b ]]`."""
@@ -75,15 +80,15 @@ _KEYWORDS: Final = words("""
     protected pub public raise return static string struct throw try typeof unsigned var void while with yield
 """)
 """Words that may have another word beside them in an expression or a statement, of one language or another."""
-_NEVER_LOOSE: Final = frozenset([".", "..", "...", "--"])
-"""What is another thing with spaces in some language: `Red .. Blue` in Haskell, and `5 -- 1` in SQL a comment."""
+_NEVER_LOOSE: Final = frozenset([".", "..", "..."])
+"""What is another thing with spaces in some language: `Red .. Blue` in Haskell."""
 _QUOTES: Final = frozenset("\"'")
 _ENDS_OPERAND: Final = frozenset(["word", "text", "close"])
 _BEGINS_OPERAND: Final = frozenset(["word", "text", "open"])
 
 # Where in a line spaces are form.
 _NOWHERE: Final = 0
-_IN_BRACKETS: Final = 1
+_IN_DATA: Final = 1
 _ANYWHERE: Final = 2
 
 
@@ -120,7 +125,7 @@ def has_free_spaces(code: str) -> bool:
         return False
     (where,) = _free(code, lines, has_text=is_open or _has_text(code))
     is_bracket = lines[0][1].kind == "open" and lines[0][-1].kind == "close"
-    return where == _ANYWHERE or (where == _IN_BRACKETS and is_bracket)
+    return where == _ANYWHERE or (where == _IN_DATA and is_bracket)
 
 
 def _free(code: str, lines: list[list[_Token]], *, has_text: bool) -> list[int]:
@@ -132,15 +137,17 @@ def _free(code: str, lines: list[list[_Token]], *, has_text: bool) -> list[int]:
     if any(is_one and _is_of_program(tokens) for is_one, tokens in zip(are_expressions, bodies, strict=True)):
         return [_ANYWHERE if is_one else _NOWHERE for is_one in are_expressions]
     return [
-        _IN_BRACKETS if is_one and not _is_shell_assignment(tokens) else _NOWHERE
+        _IN_DATA if is_one and _is_data(tokens) else _NOWHERE
         for is_one, tokens in zip(are_expressions, bodies, strict=True)
     ]
 
 
 def _is_heading(line: list[_Token], below: list[_Token]) -> bool:
-    """Whether what is below a line may be a text: a key of YAML or a target of make, a section of settings, a tag."""
+    """Whether there may be texts by a line: a key of YAML, a target of make, a section of settings, a tag, `fi`."""
     indentation, *tokens = line
     first, last = tokens[0], tokens[-1]
+    if len(tokens) == 1 and first.text in _SHELL_WORDS:
+        return True
     if last.text == ":" and first.kind == "word" and first.text not in _BLOCKS:
         return all(token.text in "-./" or token.kind == "word" for token in tokens[:-1]) and not _has_gap(tokens)
     if first.text == "[" and last.text == "]":
@@ -156,11 +163,12 @@ def _has_gap(tokens: list[_Token]) -> bool:
 
 def _is_of_program(tokens: list[_Token]) -> bool:
     """Whether an expression or a statement is surely one of a program: a definition, a branch, a call."""
-    first = tokens[0].text
+    first, last = tokens[0].text, tokens[-1].text
     if first in _OPENINGS and len(tokens) > 1 and tokens[1].text != ":":
         return True
-    if first in _BRANCHES and len(tokens) > 2 and tokens[-1].text == ":":
-        return True  # but `while :` is one of a shell
+    has_block = len(tokens) > 2 and (last == ":" or (last == "{" and tokens[1].text == "("))
+    if first in _BRANCHES and has_block:  # `while :` is one of a shell
+        return True
     return any(_is_call(tokens, at) for at, token in enumerate(tokens) if token.text == "(")
 
 
@@ -171,11 +179,19 @@ def _is_call(tokens: list[_Token], at: int) -> bool:
     return tokens[at + 1].text != ")" or (at > 1 and tokens[at - 2].kind in ("operator", "open", "comma"))
 
 
-def _is_shell_assignment(tokens: list[_Token]) -> bool:
-    """Whether a line may set a variable of a shell, where a space ends the value: `A=[a, b]`, `A+=b`."""
-    return any(
-        token.kind == "operator" and token.text[-1] == "=" and not token.space and depth == 0
-        for token, depth in zip(tokens, _depths(tokens), strict=True)
+def _is_data(tokens: list[_Token]) -> bool:
+    """Whether a line has but brackets, numbers and strings, perhaps behind a name and ` =`: `x = [1, 2]`, `{"a": 1}`.
+
+    With other words it may be a pattern, and without a space before `=` be one of a shell: `x = [a, b]`, `A=[1, 2]`.
+    """
+    is_named = len(tokens) > 2 and tokens[0].kind == "word" and tokens[1].text == "=" and tokens[1].space != ""
+    return all(
+        token.kind not in ("word", "operator")
+        or token.text[0].isdigit()
+        or token.text in _CONSTANTS
+        or token.text == ":"
+        or (token.text == "-" and not following.space)
+        for token, following in pairwise([*(tokens[2:] if is_named else tokens), tokens[-1]])
     )
 
 
@@ -216,8 +232,8 @@ def _line_keys(tokens: list[_Token], where: int) -> list[str]:
     """The tokens of a line, each with a space before it where one stands and counts."""
     is_expression = where != _NOWHERE
     is_loose = [_is_loose(tokens, at, is_expression=is_expression) for at in range(len(tokens))]
-    if where == _IN_BRACKETS or (is_expression and "=" in map(_text, tokens)):
-        _tighten(tokens, is_loose, everything=where == _IN_BRACKETS)
+    if where == _IN_DATA or (is_expression and "=" in map(_text, tokens)):
+        _tighten(tokens, is_loose, everything=where == _IN_DATA)
     keys = []
     for at, token in enumerate(tokens):
         before = tokens[at - 1]
@@ -260,9 +276,11 @@ def _is_expression(tokens: list[_Token]) -> bool:
 
 
 def _is_point(tokens: list[_Token]) -> bool:
-    """Whether a line begins as a point of a list does, or a tag, or a pattern: `- a=b`, `<a>`, `/a, b/`."""
+    """Whether a line begins as none of a program does: `- a=b`, `1. a=b`, `<a>`, `/a, b/`, `// a=b`."""
     first = tokens[0]
-    return first.text in ("<", "/") or (first.text in ("-", "*", "+") and len(tokens) > 1 and tokens[1].space != "")
+    if len(tokens) > 1 and first.text.isdigit() and tokens[1].text in (".", ")"):
+        return True
+    return first.text in _NO_BEGINNING or (first.text in _POINTS and len(tokens) > 1 and tokens[1].space != "")
 
 
 def _is_test(tokens: list[_Token]) -> bool:
@@ -287,6 +305,10 @@ def _are_apart(one: _Token, other: _Token) -> bool:
         return True
     if one.text == "/" and one.space and not other.space:
         return True  # `if /a, b/`
+    if (one.text == "--" and one.space and other.space) or (one.kind == "comma" and other.text == "%"):
+        return True  # a comment in SQL, Lua and Haskell, or in Matlab
+    if one.text == "\\" and other.kind == "word" and not other.space:
+        return True  # `\section{a, b}`
     if one.kind == "text" and one.text[0] in _QUOTES and other.kind == "word" and not other.space:
         return True  # `f"{d["a, b"]}"`
     are_operands = one.kind in _ENDS_OPERAND and other.space != "" and other.kind in _BEGINS_OPERAND
