@@ -453,6 +453,8 @@ DIFFERING: Final = (
         ("In julia 1.10 cubic splines are built in.", "In julia 1.1 cubic splines are built in."),
         ("In julia 1.10 million loops took a day.", "In julia 1.1 million loops took a day."),
         ("In Julia 1.10 million loops took a day.", "In Julia 1.1 million loops took a day."),
+        ("They upgraded to 3.10 days before.", "They upgraded to 3.1 days before."),
+        ("Python's 3.10 bytes are hashable.", "Python's 3.1 bytes are hashable."),
         ("Since release 3.10 A is the default.", "Since release 3.1 A is the default."),
         ("In kernel 5.10 A is set.", "In kernel 5.1 A is set."),
         # Parts with a letter, and lists of them

@@ -177,6 +177,12 @@ NUMBERED: Final = words("""
 """)
 """What has a number in which zeros at the end count."""
 
+RELEASED: Final = words("""
+    backported bump bumped deprecated downgrade downgraded downgrading fixed introduced migrate migrated migrating
+    patched ported removed shipped upgrade upgraded upgrading
+""")
+"""What is done from, to or in a version: `upgraded to 3.10 days before`."""
+
 BEFORE_AMOUNTS: Final = words("""
     achieve achieved achieves achieving add added additional adds advanced another approx approximately around
     attain attained attaining attains averaged averages averaging bought buy buying buys charge charged charges

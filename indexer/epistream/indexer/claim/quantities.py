@@ -21,6 +21,7 @@ from epistream.indexer.claim.measures import (
     NUMBERED,
     ORDINALS,
     PERIODS,
+    RELEASED,
     SCALES,
     TENS,
     UNITS,
@@ -44,7 +45,7 @@ _WORD_MIN: Final = 3
 """Units in small letters with fewer letters are signs, others may be words: `kg`, `bar`."""
 _WRITTEN_OUT: Final = frozenset(unit for unit in (*UNITS, *SCALES) if unit.islower()) | {"cubic", "per", "square"}
 """Units and scales in small letters, and the words that begin a unit of two."""
-_LINKS: Final = frozenset([",", "&", "(", ":", "-", "\N{EN DASH}", "and", "or", "to", "through"])
+_LINKS: Final = frozenset([",", "&", "(", ":", "-", "\N{EN DASH}", "and", "or", "to", "through", "'s"])
 """What may stand between the numbers of a list, and between them and what they are the numbers of."""
 _PLURAL_MIN: Final = 4
 """Shorter words in -s are no plurals of `NUMBERED`: `vs`."""
@@ -229,7 +230,8 @@ def _is_version(tokens: Sequence[str], at: int, unit: str) -> bool:
     if noun.lower() in NUMBERED:
         return True
     is_word = len(unit) >= _WORD_MIN and unit.isalpha() and not unit.isupper() and unit.lower() in _WRITTEN_OUT
-    return is_word and (_is_name(noun) or _may_be_numbered(noun))
+    is_changed = at > 1 and tokens[at - 1] in ("from", "in", "to") and tokens[at - 2].lower() in RELEASED
+    return is_word and (is_changed or _is_name(noun) or _may_be_numbered(noun))
 
 
 def _is_part(tokens: Sequence[str], at: int, suffix: str) -> bool:
@@ -246,7 +248,7 @@ def _numbered(tokens: Sequence[str], at: int) -> str:
     """
     before, is_listed = at - 1, False
     while before > max(0, at - _LISTED_TOKENS_MAX) and (is_numeral(tokens[before]) or tokens[before] in _LINKS):
-        is_listed = is_listed or tokens[before] == "-" or is_numeral(tokens[before])
+        is_listed = is_listed or tokens[before] in ("-", "'s") or is_numeral(tokens[before])
         before -= 1
     word = tokens[before] if before >= 0 else ""
     noun = tokens[before - 1] if word == "." and before else word
