@@ -28,8 +28,8 @@ def queue(seed: int = 1, count: int = 50, likeness: float = 0.0) -> list[Waiting
     return [Waiting(n + 1, f"p{n}", 60.0, vector) for n, vector in enumerate(rows(seed, count, likeness=likeness))]
 
 
-def order(waiting: list[Waiting]) -> list[int]:
-    return [one.review_id for one in rank(waiting, DIMENSION)]
+def order(waiting: list[Waiting], dimension: int = DIMENSION) -> list[int]:
+    return [one.review_id for one in rank(waiting, dimension)]
 
 
 @pytest.mark.parametrize("likeness", [0.0, 0.3, 0.6])
@@ -113,6 +113,46 @@ def test_of_ten_in_a_row_at_most_three_are_of_one_producer_while_there_are_other
     for start in (0, 10, 20):
         assert sum(one.producer == "flood" for one in ranked[start : start + 10]) == 3
     assert len(ranked) == 50
+
+
+def test_a_flood_over_two_bands_has_three_of_any_ten_in_a_row() -> None:
+    """Three of its submissions are disputed and 22 contested; of others two are disputed, and the rest just waits."""
+    waiting = queue()
+    for place in range(5):
+        waiting[place] = replace(waiting[place], disagreement=1.0)
+    for place in (*range(3), *range(5, 27)):
+        waiting[place] = replace(waiting[place], producer="flood", contested=place > 4)
+    ranked = rank(waiting, DIMENSION)
+    assert {one.review_id for one in ranked[:5]} == {1, 2, 3, 4, 5}, "what is disputed comes first"
+    last = max(at for at, one in enumerate(ranked) if one.producer != "flood")
+    tens = [[one.producer for one in ranked[start : start + 10]] for start in range(last - 8)]
+    assert len(tens) > 20
+    assert max(ten.count("flood") for ten in tens) == 3
+
+
+def test_what_is_due_counts_among_the_ten() -> None:
+    waiting = [replace(one, age_seconds=4 * DAY if at < 3 else 0.0) for at, one in enumerate(queue())]
+    waiting = [replace(one, producer="flood") if at % 2 or at < 3 else one for at, one in enumerate(waiting)]
+    assert sum(one.producer == "flood" for one in rank(waiting, DIMENSION)[:10]) == 3
+
+
+def test_disputes_of_one_producer_alone_come_before_the_rest() -> None:
+    waiting = [replace(one, producer="flood", disagreement=1.0) if at < 20 else one for at, one in enumerate(queue())]
+    assert {one.producer for one in rank(waiting, DIMENSION)[:20]} == {"flood"}
+
+
+def test_what_is_typical_comes_before_what_is_lonely_by_the_root_of_its_density() -> None:
+    lonely, less, typical, other = np.array([[0, 0, 1], [0.6, 0.8, 0], [1, 0, 0], [0.6, -0.8, 0]], np.float32)
+    waiting = [Waiting(n, f"p{n}", DAY, row) for n, row in enumerate((lonely, less, typical, other), start=1)]
+    ranked = rank(waiting, 3)
+    found = {one.review_id: one.priority for one in ranked}
+    assert found[1].density == 0.05
+    assert found[3].density == pytest.approx((0.6 + 0.6 + 0) / 3)
+    for one in found.values():
+        assert one.value == pytest.approx(one.uncertainty * one.density**0.5 * one.gain * one.ageing)
+    assert ranked[0].review_id == 3, "the most typical one, though others have lower ids"
+    assert found[3].gain == pytest.approx(found[1].gain) == pytest.approx(0.5 * np.log1p(10)), "nothing came before it"
+    assert found[2].gain < found[1].gain, "what is near it tells less"
 
 
 def test_without_vectors_it_is_the_rest_that_counts() -> None:

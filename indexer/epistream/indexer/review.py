@@ -12,8 +12,10 @@
   answers meanwhile, which raters dispute, behind all that is held and due. Any number of disputes may be old at once:
   a store that is renewed finds them in all the feedback that it ever had.
 
-Before what is not due comes what raters dispute: a person's word is worth most there. Of each ten in a row at most
-three are of one producer, while there are others. Ties are broken by the id, so the same queue has the same order.
+Before what is not due comes what raters dispute: a person's word is worth most there. What is due has its place,
+whoever's it is; of any ten in a row of the whole list that end behind it, at most three are of one producer, while
+there are others with fewer that are as urgent: in dispute too, or neither. Ties are broken by the id, so the same queue
+has the same order.
 
 Uncertainty alone would pick duplicates and noise, density alone what is commonplace.
 """
@@ -143,7 +145,7 @@ def rank(waiting: Sequence[Waiting], dimension: int) -> list[Ranked]:
         _observe(one, posterior)
     for disputed in (True, False):
         band = [one for one in others if one.disputed == disputed]
-        ranked += _spread(_chosen(band, densities, posterior))
+        _spread(_chosen(band, densities, posterior), ranked)
     return ranked
 
 
@@ -163,14 +165,16 @@ def _chosen(band: Sequence[Waiting], densities: dict[int, float], posterior: Pos
     return sorted([*chosen, *without], key=lambda one: -one.priority.value)
 
 
-def _spread(ranked: Sequence[Ranked]) -> list[Ranked]:
-    """The same order, but of each ROW at most PRODUCER_IN_ROW_MAX of one producer while there are others."""
-    left, spread = list(ranked), list[Ranked]()
+def _spread(band: Sequence[Ranked], ranked: list[Ranked]) -> None:
+    """Put a band behind what is ranked, in its order, with at most PRODUCER_IN_ROW_MAX of one producer in each ROW.
+
+    Rows are any ROW in a row, also over the end of the band before; it is more where the band has no others.
+    """
+    left = list(band)
     while left:
-        row = Counter(one.producer for one in spread[len(spread) // ROW * ROW :])
+        row = Counter(one.producer for one in ranked[1 - ROW :])
         free = (at for at, one in enumerate(left) if row[one.producer] < PRODUCER_IN_ROW_MAX)
-        spread.append(left.pop(next(free, 0)))
-    return spread
+        ranked.append(left.pop(next(free, 0)))
 
 
 def _ranked(one: Waiting, density: float, gained: float, ageing: float) -> Ranked:

@@ -168,6 +168,40 @@ UNITS_IN_TITLES: Final = frozenset(
 )
 """Units that are parts of names where they have a capital: `60 Minutes`, `8 Mile`."""
 
+NUMBERED: Final = words("""
+    annex appendix art article build ch chapter cf cl clause condition def definition driver edition eq equation
+    ex example exercise fig figure firmware footnote formula guideline heading item kernel lemma lesson listing
+    module no note page para paragraph part patch policy pp principle problem proposition protocol question
+    recommendation reg regulation release remark requirement revision rule schedule sec section see sentence standard
+    statute step subsection table task theorem title topic update v ver verse version vol volume § ¶ #
+""")
+"""What has a number in which zeros at the end count."""
+
+RELEASED: Final = words("""
+    backported bump bumped deprecated downgrade downgraded downgrading fixed introduced migrate migrated migrating
+    patched ported removed shipped upgrade upgraded upgrading
+""")
+"""What is done from, to or in a version: `upgraded to 3.10 days before`."""
+
+BEFORE_AMOUNTS: Final = words("""
+    achieve achieved achieves achieving add added additional adds advanced another approx approximately around
+    attain attained attaining attains averaged averages averaging bought buy buying buys charge charged charges
+    charging climbed contain contained containing contains cost costing costs covered covering declined
+    decreased decreasing drank drew drink drinks dropped dropping earn earned earning earns eat eats equals
+    exactly exceed exceeded exceeding exceeds extra falling fell full gain gained gaining gains gave get gets
+    give gives giving got grew grow growing grows heated hold holding holds includes increased increasing invest
+    investing invests is jumped just keep keeping keeps last lasted lasting lasts lose loses losing lost lowered
+    maximum mean means measure measured measures measuring median minimum nearly need needed needing needs next
+    obtain obtained obtaining obtains paid pay paying pays plus raise raised raises raising reach reached
+    reaches reaching received receiving reduced reducing required requires requiring rise rises rising rose
+    roughly run running runs save saved saves saving scored scores scoring sell selling sells send sending sends
+    shrank sold spanning spans spend spending spends spent take takes taking took total totaled totaling
+    totalled totalling totals traveled travelled use used uses using versus vs wait waited waiting waits want
+    wanted weigh weighed weighing weighs went widened winning wins won worth yield yielded yielding yields
+""")
+"""Words in small letters behind which a number and a unit are an amount: `costs 3.10 dollars` is `3.1 dollars`. None is
+a noun of what has versions or sections."""
+
 CURRENCY_SIGNS: Final = words("$ € £ ¥ ₹")
 """Signs that stand before their number."""
 

@@ -12,18 +12,21 @@ from typing import Final, NamedTuple
 
 from epistream.indexer.claim.facts import DATE, QUANTITY, TIME
 from epistream.indexer.claim.measures import (
+    BEFORE_AMOUNTS,
     CARDINALS,
     CURRENCY_CODES,
     CURRENCY_SIGNS,
     DAILY,
     MONTHS,
+    NUMBERED,
     ORDINALS,
     PERIODS,
+    RELEASED,
     SCALES,
     TENS,
     UNITS,
 )
-from epistream.indexer.claim.words import FUNCTION_WORDS, NUMBERED
+from epistream.indexer.claim.words import FUNCTION_WORDS
 
 _NUMERAL: Final = re.compile(r"([-+]?)((?:\d+(?:[.,:/'_]\d+)*|\.\d+)(?:[eE][+-]?\d+)?)(\w*)", re.ASCII)
 _GROUPED: Final = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
@@ -40,6 +43,14 @@ _MODEL_DIGITS_MIN: Final = 3
 """Numbers of fewer digits are rarely those of models: `5s` are seconds, `747s` aircraft."""
 _WORD_MIN: Final = 3
 """Units in small letters with fewer letters are signs, others may be words: `kg`, `bar`."""
+_WRITTEN_OUT: Final = frozenset(unit for unit in (*UNITS, *SCALES) if unit.islower()) | {"cubic", "per", "square"}
+"""Units and scales in small letters, and the words that begin a unit of two."""
+_LINKS: Final = frozenset([",", "&", "(", ":", "-", "\N{EN DASH}", "and", "or", "to", "through", "'s"])
+"""What may stand between the numbers of a list, and between them and what they are the numbers of."""
+_PLURAL_MIN: Final = 4
+"""Shorter words in -s are no plurals of `NUMBERED`: `vs`."""
+_LISTED_TOKENS_MAX: Final = 8
+"""How far before a number the noun is looked for whose number it may be."""
 _DIGITS_MAX: Final = 18
 """Longer digit strings are identifiers; they are never computed with."""
 
@@ -127,7 +138,8 @@ def _read_numeral(tokens: Sequence[str], at: int) -> Reading:
     if suffix not in UNITS or suffix == "m" or is_plural or _is_part(tokens, at, suffix):
         return Reading(QUANTITY + tokens[at], at + 1)  # `5m` may be metres, minutes, or millions
     unit, end = _rate(tokens, UNITS[suffix], at + 1)
-    return Reading(f"{QUANTITY}{_trimmed(sign + value)} {unit}", end)
+    amount = sign + value if _is_version(tokens, at, suffix) else _trimmed(sign + value)
+    return Reading(f"{QUANTITY}{amount} {unit}", end)
 
 
 def _value(body: str) -> str | None:
@@ -185,6 +197,9 @@ def _below_hundred(tokens: Sequence[str], at: int) -> tuple[int, int]:
 
 def _with_unit(tokens: Sequence[str], value: str, end: int, at: int) -> Reading:
     """The number at `at` with the scale and the unit that follow it."""
+    scale = _token(tokens, end)
+    if scale in SCALES and _trimmed(value) != value and _is_version(tokens, at, scale):
+        return Reading(f"{QUANTITY}{value} {scale}", end + 1)  # `In Python 3.10 million-fold loops ...`
     value, end = _scaled(tokens, value, end)
     unit_at = end + 1 if _token(tokens, end) == "-" else end
     found = _unit(tokens, unit_at)
@@ -209,19 +224,47 @@ def _scaled(tokens: Sequence[str], value: str, end: int) -> tuple[str, int]:
 def _is_version(tokens: Sequence[str], at: int, unit: str) -> bool:
     """Whether the number at `at` may be that of a version or a section: `Python 3.10 bytes`, `section 5.20 L`.
 
-    Behind a name it is none if the unit is surely a sign: `Aspirin 5.0 mg`.
+    Behind a name and behind most words it is none if the unit is surely a sign: `Aspirin 5.0 mg`, `salt 0.50 g`.
     """
-    before = _token(tokens, at - 1) if at else ""
-    is_name = before[:1].isupper() and before.lower() not in FUNCTION_WORDS
-    is_word = unit.isalpha() and unit.islower() and len(unit) >= _WORD_MIN
-    return before.lower() in NUMBERED or (is_name and is_word)
+    noun = _numbered(tokens, at)
+    if noun.lower() in NUMBERED:
+        return True
+    is_word = len(unit) >= _WORD_MIN and unit.isalpha() and not unit.isupper() and unit.lower() in _WRITTEN_OUT
+    is_changed = at > 1 and tokens[at - 1] in ("from", "in", "to") and tokens[at - 2].lower() in RELEASED
+    return is_word and (is_changed or _is_name(noun) or _may_be_numbered(noun))
 
 
 def _is_part(tokens: Sequence[str], at: int, suffix: str) -> bool:
     """Whether the letter behind the number at `at` may be that of a part and no unit: `Rule 4.10A`, `Section 3h`."""
-    before = _token(tokens, at - 1) if at else ""
-    is_name = before[:1].isupper() and before.lower() not in FUNCTION_WORDS
-    return len(suffix) == 1 and (before.lower() in NUMBERED or (is_name and suffix.isupper()))
+    noun = _numbered(tokens, at)
+    return len(suffix) == 1 and (noun.lower() in NUMBERED or (_is_name(noun) and suffix.isupper()))
+
+
+def _numbered(tokens: Sequence[str], at: int) -> str:
+    """The word that the number at `at` may belong to, in the singular where it is one of `NUMBERED`.
+
+    It stands before it, or before the numbers that this one is listed with: `sections 4.10 and 4.20`. Only what surely
+    has numbers may have a mark behind it: `fig. 3.10`, `exercise (3.10h)`, but not `dose: 2.50 grams`.
+    """
+    before, is_listed = at - 1, False
+    while before > max(0, at - _LISTED_TOKENS_MAX) and (is_numeral(tokens[before]) or tokens[before] in _LINKS):
+        is_listed = is_listed or tokens[before] in ("-", "'s") or is_numeral(tokens[before])
+        before -= 1
+    word = tokens[before] if before >= 0 else ""
+    noun = tokens[before - 1] if word == "." and before else word
+    singular = noun.removesuffix("s") if len(noun) >= _PLURAL_MIN else noun
+    if singular.lower() in NUMBERED:
+        return singular
+    return word if is_listed or before == at - 1 else ""
+
+
+def _is_name(word: str) -> bool:
+    return word[:1].isupper() and word.lower() not in FUNCTION_WORDS
+
+
+def _may_be_numbered(word: str) -> bool:
+    """Whether a word in small letters may be a noun whose number follows: `python`, but not `costs`."""
+    return _is_noun(word) and word not in BEFORE_AMOUNTS
 
 
 def _unit(tokens: Sequence[str], at: int) -> tuple[str, int] | None:

@@ -10,11 +10,16 @@ around an operator that has one on both sides, in a line that is an expression o
 They stay where a shell, Lisp or a table would read something else: `rm -rf / tmp` is not `rm -rf /tmp`, nor
 `cp {a, b} c` `cp {a,b} c`, nor `(f a-b)` `(f a - b)`; and where they stay, two are not one and a tab is no space, for
 it may be a text without quotes: a here-document, a scalar of YAML.
+
+One line does not tell the language: `FOO = bar` is an assignment in Python and in a shell the command FOO, and `a - b`
+in a file of settings is a text. So spaces are form if some line is surely one of a program, else in brackets with
+numbers and strings alone; and nowhere if there may be a text without quotes.
 """
 
 import re
 import unicodedata
-from itertools import pairwise
+from collections.abc import Iterator
+from itertools import accumulate, pairwise
 from operator import attrgetter
 from typing import Final, NamedTuple
 
@@ -23,15 +28,15 @@ from epistream.indexer.claim.words import words
 
 _TOKEN: Final = re.compile(
     r"""
-      (?P<word>\d+ (?: \.\d+ )? [eE][+-]\d+ | \w+ (?: \.\d+ )?)
+      (?P<word>\d[\d_]* (?: \.\d* )? [eE][+-]\d+ | 0[xX][\da-fA-F.]+[pP][+-]\d+ | \w+ (?: \.\d+ )?)
     | (?P<space>[ \t\f\v]+)
     | (?P<line>\n[ \t\n]*)
-    | (?P<comment>\#[^\n]*)
+    | (?P<comment>\#[^\n]* | // (?: (?<=[\n;{},]//) | (?<=[;{},]\ //) | (?<=[;{},]\ {2}//) ) [^\n]*)
     | (?P<text>
           "{3} (?: [\s\S]*?"{3} | [\s\S]* )                    # one that is not closed takes the rest
         | '{3} (?: [\s\S]*?'{3} | [\s\S]* )
         | " (?: [^"\\\n] | \\. )* "? | ' (?: [^'\\\n] | \\. )* '? | ` [^`]* `?
-        | / (?: (?<=[=(,:!\[?&|]/) | (?<=[=(,:!\[?&|]\ /) | (?<=return\ /) )
+        | / (?: (?<=[=(,:!\[?&|{};~>]/) | (?<=[=(,:!\[?&|{};~>]\ /) | (?<=return\ /) )
           (?![/*\s]) (?: [^/\\\n] | \\. )+ /                 # a pattern, and no division
       )
     | (?P<comma>[,;])
@@ -47,8 +52,22 @@ _TOKEN: Final = re.compile(
 )
 _EXPRESSION: Final = re.compile(r"[=(\[{]")
 _STATEMENTS: Final = frozenset(["assert", "elif", "from", "import", "raise", "return", "yield"])
-_OTHER: Final = re.compile(r"[$`|]|\d>|</|calc\(")
-"""What only lines of a shell, of HTML and of CSS have, where spaces count."""
+_OTHER: Final = re.compile(r"[$`|]|\d>|</|calc\(|/\*|[=!]~|%[wWiIqQ][(\[{<]|~\w[(\[{<]|(?<![\w.])q[qrwx]?[(\[{<]")
+"""What only lines have in which spaces count: of a shell, of HTML, of CSS, with a comment, with a text as `%w[a b]`."""
+_NO_PROGRAM: Final = re.compile(r"\A#!(?![^\n]*(?:python|node|ruby))|^(?:@@|\+\+\+|---) ", re.MULTILINE)
+"""What a script of a shell begins with, and what tells a diff."""
+_OPENINGS: Final = words("""
+    assert async class const def elif enum extends fn from func import private protected public raise static struct
+    throw unsigned var void yield
+""")
+"""What a line of a program may begin with, and none of a shell or of a file of settings; `function` and `let` may."""
+_BRANCHES: Final = words("case elif else except for if match switch while with")
+"""What a line that ends in a colon, or has brackets and ends in a brace, begins with in a program."""
+_CONSTANTS: Final = words("False None True false nil null true")
+_POINTS: Final = frozenset(["-", "*", "+", ">"])
+"""What a point of a list, a quotation or a line of a comment begins with, and a space."""
+_NO_BEGINNING: Final = frozenset(["<", "/", "//", "/*", "--", "%", ";", ">>"])
+"""What only a tag, a pattern, a comment and a session begin with."""
 _SHELL_WORDS: Final = frozenset(["done", "esac", "fi", "then"])
 _BEFORE_TEST: Final = frozenset(["!", "&&", ";", "[", "do", "elif", "if", "until", "while"])
 """What may stand before the test of a shell: `if [ a = b ]`, `! [[ a = b ]]`."""
@@ -61,9 +80,16 @@ _KEYWORDS: Final = words("""
     protected pub public raise return static string struct throw try typeof unsigned var void while with yield
 """)
 """Words that may have another word beside them in an expression or a statement, of one language or another."""
+_NEVER_LOOSE: Final = frozenset([".", "..", "..."])
+"""What is another thing with spaces in some language: `Red .. Blue` in Haskell."""
 _QUOTES: Final = frozenset("\"'")
 _ENDS_OPERAND: Final = frozenset(["word", "text", "close"])
 _BEGINS_OPERAND: Final = frozenset(["word", "text", "open"])
+
+# Where in a line spaces are form.
+_NOWHERE: Final = 0
+_IN_DATA: Final = 1
+_ANYWHERE: Final = 2
 
 
 class _Token(NamedTuple):
@@ -83,10 +109,10 @@ def read_source(code: str) -> Facts:
     shown: list[str] = []
     lines, is_open = _lines("\n" + code)
     has_text = is_open or _has_text(code)
-    for line in lines:
-        indentation, *tokens = line
+    free = _free(code, lines, has_text=has_text)
+    for (indentation, *tokens), where in zip(lines, free, strict=True):
         keys.append(LINE + (indentation.space if has_text else "") + indentation.text)
-        keys += _line_keys(tokens)
+        keys += _line_keys(tokens, where)
         shown.append(LINE)
         shown += [token.text for token in tokens]
     return Facts(keys, shown, ANY * len(keys))
@@ -94,8 +120,88 @@ def read_source(code: str) -> Facts:
 
 def has_free_spaces(code: str) -> bool:
     """Whether a piece of code is one line in which spaces are form."""
-    lines, _ = _lines("\n" + code)
-    return len(lines) == 1 and _is_expression(lines[0][1:])
+    lines, is_open = _lines("\n" + code)
+    if len(lines) != 1:
+        return False
+    (where,) = _free(code, lines, has_text=is_open or _has_text(code))
+    is_bracket = lines[0][1].kind == "open" and lines[0][-1].kind == "close"
+    return where == _ANYWHERE or (where == _IN_DATA and is_bracket)
+
+
+def _free(code: str, lines: list[list[_Token]], *, has_text: bool) -> list[int]:
+    """Where in each line spaces are form."""
+    if has_text or _NO_PROGRAM.search(code) or any(map(_is_heading, lines, [*lines[1:], []])):
+        return [_NOWHERE] * len(lines)
+    bodies = [tokens for _, *tokens in lines]
+    are_expressions = [_is_expression(tokens) for tokens in bodies]
+    if any(is_one and _is_of_program(tokens) for is_one, tokens in zip(are_expressions, bodies, strict=True)):
+        return [_ANYWHERE if is_one else _NOWHERE for is_one in are_expressions]
+    return [
+        _IN_DATA if is_one and _is_data(tokens) else _NOWHERE
+        for is_one, tokens in zip(are_expressions, bodies, strict=True)
+    ]
+
+
+def _is_heading(line: list[_Token], below: list[_Token]) -> bool:
+    """Whether there may be texts by a line: a key of YAML, a target of make, a section of settings, a tag, `fi`."""
+    indentation, *tokens = line
+    first, last = tokens[0], tokens[-1]
+    if len(tokens) == 1 and first.text in _SHELL_WORDS:
+        return True
+    if last.text == ":" and first.kind == "word" and first.text not in _BLOCKS:
+        return all(token.text in "-./" or token.kind == "word" for token in tokens[:-1]) and not _has_gap(tokens)
+    if first.text == "[" and last.text == "]":
+        return all(token.text in ".-:/" or token.kind == "word" for token in tokens[1:-1]) and len(tokens) > 2
+    if first.kind == "word" and below and len(below[0].text) > len(indentation.text) and _is_entry(tokens):
+        return _depth(tokens) == 0  # what is under an entry of YAML belongs to its text
+    return first.text == "<" and len(tokens) > 1 and not tokens[1].space
+
+
+def _has_gap(tokens: list[_Token]) -> bool:
+    return any(token.space for token in tokens[1:])
+
+
+def _is_of_program(tokens: list[_Token]) -> bool:
+    """Whether an expression or a statement is surely one of a program: a definition, a branch, a call."""
+    first, last = tokens[0].text, tokens[-1].text
+    if first in _OPENINGS and len(tokens) > 1 and tokens[1].text != ":":
+        return True
+    has_block = len(tokens) > 2 and (last == ":" or (last == "{" and tokens[1].text == "("))
+    if first in _BRANCHES and has_block:  # `while :` is one of a shell
+        return True
+    return any(_is_call(tokens, at) for at, token in enumerate(tokens) if token.text == "(")
+
+
+def _is_call(tokens: list[_Token], at: int) -> bool:
+    """Whether a bracket opens the arguments of a call. `f()` may define a function of a shell."""
+    if at == 0 or at + 1 == len(tokens) or tokens[at].space or tokens[at - 1].kind != "word":
+        return False
+    return tokens[at + 1].text != ")" or (at > 1 and tokens[at - 2].kind in ("operator", "open", "comma"))
+
+
+def _is_data(tokens: list[_Token]) -> bool:
+    """Whether a line has but brackets, numbers and strings, perhaps behind a name and ` =`: `x = [1, 2]`, `{"a": 1}`.
+
+    With other words it may be a pattern, and without a space before `=` be one of a shell: `x = [a, b]`, `A=[1, 2]`.
+    """
+    is_named = len(tokens) > 2 and tokens[0].kind == "word" and tokens[1].text == "=" and tokens[1].space != ""
+    return all(
+        token.kind not in ("word", "operator")
+        or token.text[0].isdigit()
+        or token.text in _CONSTANTS
+        or token.text == ":"
+        or (token.text == "-" and not following.space)
+        for token, following in pairwise([*(tokens[2:] if is_named else tokens), tokens[-1]])
+    )
+
+
+def _depth(tokens: list[_Token]) -> int:
+    return list(_depths(tokens))[-1]
+
+
+def _depths(tokens: list[_Token]) -> Iterator[int]:
+    """How many brackets of its line each token stands in; those that are closed stand in themselves no more."""
+    return accumulate((token.kind == "open") - (token.kind == "close") for token in tokens)
 
 
 def _lines(code: str) -> tuple[list[list[_Token]], bool]:
@@ -122,12 +228,12 @@ def _has_text(code: str) -> bool:
     return "<<" in code or "HTTP/" in code.partition("\n")[0] or _SCALAR.search(code) is not None
 
 
-def _line_keys(tokens: list[_Token]) -> list[str]:
+def _line_keys(tokens: list[_Token], where: int) -> list[str]:
     """The tokens of a line, each with a space before it where one stands and counts."""
-    is_expression = _is_expression(tokens)
+    is_expression = where != _NOWHERE
     is_loose = [_is_loose(tokens, at, is_expression=is_expression) for at in range(len(tokens))]
-    if is_expression and "=" in map(_text, tokens):
-        _tighten(tokens, is_loose)
+    if where == _IN_DATA or (is_expression and "=" in map(_text, tokens)):
+        _tighten(tokens, is_loose, everything=where == _IN_DATA)
     keys = []
     for at, token in enumerate(tokens):
         before = tokens[at - 1]
@@ -138,12 +244,12 @@ def _line_keys(tokens: list[_Token]) -> list[str]:
     return keys
 
 
-def _tighten(tokens: list[_Token], is_loose: list[bool]) -> None:
-    """Have the spaces at a comma count where it stands in no brackets behind `=` without spaces: `HOSTS=a, b`."""
-    depth, is_assigned = 0, False
-    for at, token in enumerate(tokens):
-        depth += (token.kind == "open") - (token.kind == "close")
-        if depth == 0 and token.text == "," and is_assigned:
+def _tighten(tokens: list[_Token], is_loose: list[bool], *, everything: bool) -> None:
+    """Have spaces count in no brackets: all of them, or those at a comma behind `=` without spaces: `HOSTS=a, b`."""
+    is_assigned = False
+    for at, (token, depth) in enumerate(zip(tokens, _depths(tokens), strict=True)):
+        is_kept = token.kind == "comment" or (token.text == ":" and tokens[at - 1].kind == "text")  # `"key": value`
+        if depth == 0 and not is_kept and (everything or (token.text == "," and is_assigned)):
             is_loose[at] = False
         is_assigned = is_assigned or (depth == 0 and token.text == "=" and not token.space)
 
@@ -159,13 +265,22 @@ def _is_expression(tokens: list[_Token]) -> bool:
     if _OTHER.search(text) or not _SHELL_WORDS.isdisjoint(map(_text, tokens)):
         return False
     if (
-        first.text == "<"
+        _is_point(tokens)
+        or (first.text == "(" and "," not in text)  # a list of Lisp
         or ("[" in text and _is_test(tokens))
-        or (first.kind in ("word", "operator") and _is_entry(tokens))
+        or (first.kind == "word" and _is_entry(tokens))
     ):
         return False
     is_block = tokens[-1].text == "{"  # `class A {`
     return not any(_are_apart(one, other) for one, other in pairwise(tokens[:-1] if is_block else tokens))
+
+
+def _is_point(tokens: list[_Token]) -> bool:
+    """Whether a line begins as none of a program does: `- a=b`, `1. a=b`, `<a>`, `/a, b/`, `// a=b`."""
+    first = tokens[0]
+    if len(tokens) > 1 and first.text.isdigit() and tokens[1].text in (".", ")"):
+        return True
+    return first.text in _NO_BEGINNING or (first.text in _POINTS and len(tokens) > 1 and tokens[1].space != "")
 
 
 def _is_test(tokens: list[_Token]) -> bool:
@@ -176,8 +291,8 @@ def _is_test(tokens: list[_Token]) -> bool:
 
 def _is_entry(tokens: list[_Token]) -> bool:
     """Whether a line is one of YAML or of CSS, where what stands behind the colon may be a text: `title: foo(a, b)`."""
-    at = 1 if tokens[0].text == "-" else 0
-    while at + 3 < len(tokens) and tokens[at + 1].text == "-":  # `font-size`
+    at = 0
+    while at + 3 < len(tokens) and tokens[at + 1].text in ("-", ".", "/"):  # `font-size`, `spring.name`
         at += 2
     if at + 2 >= len(tokens) or tokens[at + 1].text != ":":
         return False
@@ -188,6 +303,14 @@ def _are_apart(one: _Token, other: _Token) -> bool:
     """Whether two tokens stand beside each other as in no expression: `IFS=, read`, `echo a`, `cp {a,b}`."""
     if one.text == "=" and other.kind == "comma":
         return True
+    if one.text == "/" and one.space and not other.space:
+        return True  # `if /a, b/`
+    if (one.text == "--" and one.space and other.space) or (one.kind == "comma" and other.text == "%"):
+        return True  # a comment in SQL, Lua and Haskell, or in Matlab
+    if one.text == "\\" and other.kind == "word" and not other.space:
+        return True  # `\section{a, b}`
+    if one.kind == "text" and one.text[0] in _QUOTES and other.kind == "word" and not other.space:
+        return True  # `f"{d["a, b"]}"`
     are_operands = one.kind in _ENDS_OPERAND and other.space != "" and other.kind in _BEGINS_OPERAND
     is_body = one.kind == "close" and other.text == "{"  # `f() { }`
     return are_operands and not is_body and _KEYWORDS.isdisjoint([one.text, other.text])
@@ -200,6 +323,6 @@ def _is_loose(tokens: list[_Token], at: int, *, is_expression: bool) -> bool:
         return is_expression or at == 1  # `"key": value`
     if token.kind == "comma":
         return is_expression
-    if token.kind != "operator" or token.text == "." or not is_expression or at + 1 == len(tokens):
+    if token.kind != "operator" or token.text in _NEVER_LOOSE or not is_expression or at + 1 == len(tokens):
         return False
     return bool(token.space) == bool(tokens[at + 1].space)

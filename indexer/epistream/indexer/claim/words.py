@@ -335,11 +335,6 @@ OTHERS_SHARE: Final = tuple(
 ENGLISH: Final = (FUNCTION_WORDS | words("$ £")) - SHARED
 """What only a text in English has."""
 
-NUMBERED: Final = words("""
-    appendix article chapter clause figure item paragraph part release rule section table version
-""")
-"""What has a number in which zeros at the end count."""
-
 COMMON_NOUNS: Final = words("""
     agreement airport annex appendix article buyer clause committee contractor customer department
     director district embassy employee employer figure government hospital institute internet landlord lessee

@@ -240,7 +240,7 @@ def _supplied(window: Window) -> list[tuple[str, float]]:
     for place in window.cell(pb.ORIGIN_CRAWLED, pb.MODALITY_IMAGE):
         knowledge = window.changes[place].knowledge
         cosine = number(knowledge.details, *_SIMILARITY)
-        if cosine is not None and math.isfinite(cosine) and -1 <= cosine <= 1:
+        if cosine is not None and -1 <= cosine <= 1:
             found.append((knowledge.attributes.get(SIMILARITY_MODEL, ""), cosine))
     return found
 

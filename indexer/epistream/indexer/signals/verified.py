@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from epistream.indexer.signals.figure import Figure, largest, mean, missing, p95, share
-from epistream.indexer.signals.window import Said, Window, number
+from epistream.indexer.signals.window import Said, Window, number, positive
 from epistream.v1 import knowledge_pb2 as pb
 
 VERIFIED: Final = "verified"
@@ -123,13 +123,14 @@ def regression_survival(window: Window) -> Figure:
 
         |dependants that pass with the new version| / |dependants that passed with the version before|
 
-    As the executor that ran them says: its newest rating of each item with the aspect `regression`.
+    As the executor that ran them says: its newest rating of each item with the aspect `regression`, as a share of its
+    scale.
     Range 0 to 1. Unit: share. Source: own.
     """
     survived = {
-        said.feedback.judged[0].item_id: said.feedback.judged[0].score
+        said.feedback.judged[0].item_id: said.rating
         for said in window.said
-        if _is_run(said) and said.feedback.aspect == REGRESSION and said.feedback.kind == pb.FEEDBACK_KIND_RATING
+        if _is_run(said) and said.feedback.aspect == REGRESSION and said.rating is not None
     }
     found = [score for item_id, score in survived.items() if window.is_a(item_id, pb.MODALITY_CODE)]
     return mean(found, "no executor ran the dependants of updated code again")
@@ -162,7 +163,7 @@ def _verdict(said: Said) -> str:
 
 
 def _kill_rate(said: Said) -> float | None:
-    mutants, killed = (number(said.submission.details, name) for name in ("mutants", "killed"))
+    mutants, killed = positive(said.submission.details, "mutants"), number(said.submission.details, "killed")
     return killed / mutants if mutants and killed is not None and 0 <= killed <= mutants else None
 
 

@@ -17,7 +17,7 @@ from google.protobuf import struct_pb2
 
 from epistream.indexer.claim import claim_of, compare
 from epistream.indexer.signals.figure import Figure, largest, mean, newest, p95, share
-from epistream.indexer.signals.window import READ_MAX, Said, Window, field_names, number
+from epistream.indexer.signals.window import READ_MAX, Said, Window, field_names, number, positive
 from epistream.indexer.signals.words import objects, singular, verbs
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.canonical import media_of
@@ -98,7 +98,7 @@ def label_density(window: Window) -> Figure:
     found = []
     for place in window.cell(pb.ORIGIN_EXPERT, pb.MODALITY_VIDEO):
         details = window.changes[place].knowledge.details
-        frames, labels = number(details, *_FRAMES), _labels(details)
+        frames, labels = positive(details, *_FRAMES), _labels(details)
         if frames and labels:
             found.append(min(1.0, len({label for label, _ in labels}) / frames))
         elif (share_covered := _coverage(window, place)) is not None:
@@ -116,10 +116,10 @@ def label_gap_p95(window: Window) -> Figure:
     gaps: list[float] = []
     for place in window.cell(pb.ORIGIN_EXPERT, pb.MODALITY_VIDEO):
         details = window.changes[place].knowledge.details
-        fps = number(details, "fps")
+        fps = positive(details, "fps")
         times = [start for start, _ in _spans(window, place)]
         if fps:
-            times = times or [frame / fps for frame, _ in _labels(details)]
+            times = times or [time for frame, _ in _labels(details) if math.isfinite(time := frame / fps)]
         times = sorted(set(times))
         gaps.extend(later - earlier for earlier, later in pairwise(times))
     return p95(gaps, _NO_LABELS)
@@ -323,11 +323,11 @@ def _derived(window: Window) -> Mapping[int, list[int]]:
 
 def _duration(window: Window, place: int) -> float | None:
     knowledge = window.changes[place].knowledge
-    told = number(knowledge.details, *_DURATION)
+    told = positive(knowledge.details, *_DURATION)
     if told is not None:
         return told
-    whole = [m.end.ToNanoseconds() / 1e9 for m in media_of(knowledge) if m.HasField("end") and not m.HasField("start")]
-    return max(whole, default=None)
+    ends = [m.end.ToNanoseconds() / 1e9 for m in media_of(knowledge) if m.HasField("end") and not m.HasField("start")]
+    return max((end for end in ends if end > 0), default=None)
 
 
 def _coverage(window: Window, place: int) -> float | None:
@@ -355,7 +355,7 @@ def _labels(details: struct_pb2.Struct) -> list[tuple[float, bool | None]]:
         frame = number(each.struct_value, "frame", "keyframe")
         told = each.struct_value.fields.get("interpolated")
         is_told = told is not None and told.WhichOneof("kind") == "bool_value"
-        if frame is not None:
+        if frame is not None and frame >= 0:
             found.append((frame, told.bool_value if told is not None and is_told else None))
     return found
 
@@ -375,9 +375,7 @@ def _physical(window: Window, said: Said) -> bool | None:
         return None
     if feedback.kind == pb.FEEDBACK_KIND_BINARY:
         return score == 1
-    if feedback.kind != pb.FEEDBACK_KIND_RATING or feedback.scale_max <= feedback.scale_min:
-        return None
-    return score - feedback.scale_min >= PHYSICAL_FROM * (feedback.scale_max - feedback.scale_min)
+    return None if said.rating is None else said.rating >= PHYSICAL_FROM
 
 
 def _is_generated(window: Window, item_id: str) -> bool:

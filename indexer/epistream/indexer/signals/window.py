@@ -1,5 +1,6 @@
 """What signals are computed of: the newest records of a namespace, and what was said of them. Frozen once made."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,14 @@ class Said:
     def rater(self) -> tuple[str, str]:
         """Who says it: the producer, and the name, which is one of the producer's."""
         return self.submission.provenance.producer, self.submission.feedback.rater
+
+    @property
+    def rating(self) -> float | None:
+        """Where on its scale the first judged item was rated, in [0, 1]; None where it was not."""
+        low, high, score = self.feedback.scale_min, self.feedback.scale_max, self.feedback.judged[0].score
+        if self.feedback.kind != pb.FEEDBACK_KIND_RATING or low == high or not low <= score <= high:
+            return None
+        return (score - low) / (high - low)
 
 
 @dataclass(frozen=True)
@@ -132,12 +141,20 @@ class Window:
 
 
 def number(details: struct_pb2.Struct, *names: str) -> float | None:
-    """The first of these fields that is a number."""
+    """The first of these fields that is a finite number: `details` come as they were sent."""
+    return next(_numbers(details, names), None)
+
+
+def positive(details: struct_pb2.Struct, *names: str) -> float | None:
+    """The first of these fields that is a finite number above 0: what something is a share of, or is divided by."""
+    return next((found for found in _numbers(details, names) if found > 0), None)
+
+
+def _numbers(details: struct_pb2.Struct, names: Sequence[str]) -> Iterator[float]:
     for name in names:
         value = details.fields.get(name)
-        if value is not None and value.WhichOneof("kind") == "number_value":
-            return value.number_value
-    return None
+        if value is not None and value.WhichOneof("kind") == "number_value" and math.isfinite(value.number_value):
+            yield value.number_value
 
 
 def field_names(details: struct_pb2.Struct) -> Iterator[str]:
