@@ -144,6 +144,14 @@ PASSING = {
         "def f(xs):\n    return dict.fromkeys(xs, len(xs)).keys()\n",
         asserts("assert f({'a': 1, 'b': 2}.keys()) == {'a', 'b'}", "assert list(f({3: 5}.values())) == [5]"),
     ),
+    "what is seen of a dictionary with methods of its own": (
+        "class D(dict):\n    def __getitem__(self, key):\n        return 0\ndef f(d):\n    return D(d).items()\n",
+        asserts("assert list(f({'a': 1})) == [('a', 1)]"),
+    ),
+    "a name that only the script has": (
+        "def f(xs):\n    return sorted(xs)\nif __name__ == '__main__':\n    list = [3, 1]\n    print(f(list))\n",
+        asserts("assert list(f((2, 1))) == [1, 2]"),
+    ),
     "a function called like one of Python's": ("def sum(a, b):\n    return a + b\n", asserts("assert sum(1, 2) == 3")),
     "text of every kind": ("def f(s):\n    return s[::-1]\n", asserts(r"assert f('a\ud800\x00é') == 'é\x00\ud800a'")),
 }

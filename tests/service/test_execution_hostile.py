@@ -208,7 +208,8 @@ def f(x):
 
 def test_dev_null_is_empty_in_each_run(verifier: Verifier) -> None:
     """What the first run has left there fails the second."""
-    content = "import os\nif open(os.devnull).read():\n    raise SystemExit\nopen(os.devnull, 'w').write('left')\n"
+    content = "import os\nif open(os.devnull).read():\n    raise SystemExit\n"
+    content += "open(os.devnull, 'w').write('left')\nos.chmod(os.devnull, 0)\n"
     content += "print(int(input()) ** 2)\n"
     made = [pb.TestCase(input=str(number), output=str(number**2)) for number in (2, 3)]
     result = verifier.verify(content, pb.Tests(language="python", cases=made), LIMITS)

@@ -39,6 +39,8 @@ BOUND = {
     "from math import gcd\nclass C:\n    gcd = 1": {"gcd": [GCD], "C": []},
     "from math import gcd\nx.gcd = 1": {"gcd": [GCD]},
     "def f():\n    from math import gcd": {"f": []},
+    "from math import gcd\nif __name__ == '__main__':\n    gcd = 1\nelse:\n    b = 1": {"gcd": [GCD], "b": []},
+    "from math import gcd\n{gcd: 1 for gcd, b in x if (c := gcd)}": {"gcd": [GCD], "c": []},
 }
 
 

@@ -1,6 +1,6 @@
 """What a question costs, and how large its answer becomes."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -150,13 +150,15 @@ def test_a_page_of_feedback_ends_before_it_is_too_large(engine: Engine) -> None:
 
 def test_a_search_reads_no_more_than_it_may_answer(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     commit(engine, *(fact(number, length=2000) for number in range(8)))
-    read, committed = list[int](), Catalog.committed
+    read, chosen = list[int](), Catalog.chosen
 
-    def counted(catalog: Catalog, namespace: int, revision: int) -> Committed:
-        read.append(revision)
-        return committed(catalog, namespace, revision)
+    def counted(catalog: Catalog, namespace: int, revisions: Iterable[int]) -> Generator[Committed, None, None]:
+        with closing(chosen(catalog, namespace, revisions)) as rows:
+            for one in rows:
+                read.append(one.revision)
+                yield one
 
-    monkeypatch.setattr(Catalog, "committed", counted)
+    monkeypatch.setattr(Catalog, "chosen", counted)
     request = api.SearchRequest(namespace=NAMESPACE, vector=fact(1, length=2000).embedding, limit=2)
     assert len(engine.knowledge.search(request).hits) == 2
     request.limit = 8

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 from kafka import TopicPartition
-from kafka.errors import GroupAuthorizationFailedError, KafkaConnectionError, NoError, NotCoordinatorError
+from kafka.errors import (
+    GroupAuthorizationFailedError,
+    InvalidGroupIdError,
+    KafkaConnectionError,
+    NoError,
+    NotCoordinatorError,
+)
 from kafka.protocol.metadata import CoordinatorType
 
 from epistream.services.kafka.redrive import _keep, _kept
@@ -56,6 +62,8 @@ def test_a_broker_that_goes_is_followed_by_the_one_that_kafka_chooses() -> None:
 
 def test_what_waiting_does_not_mend_is_told_at_once() -> None:
     with pytest.raises(Unavailable, match="the letters are sent"):
+        _keep(Admin(InvalidGroupIdError), GROUP, {("letters", 0): 7})
+    with pytest.raises(GroupAuthorizationFailedError):
         _keep(Admin(GroupAuthorizationFailedError), GROUP, {("letters", 0): 7})
     with pytest.raises(GroupAuthorizationFailedError):
         _kept(Admin(GroupAuthorizationFailedError), GROUP, [PARTITION])

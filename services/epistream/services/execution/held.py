@@ -74,6 +74,8 @@ class HeldCode:
         self._running: dict[int, frozenset[str]] = {}
         """Likewise those that are run, as long as nothing that they are derived from has changed meanwhile."""
         self._because: dict[int, str] = {}
+        self._missing: AbstractSet[int] = frozenset()
+        """What of these the listing before did not have."""
 
     def take(self, change: pb.Change) -> None:
         """Note a version. What is derived from its item, and was left to people or is being run, is run again."""
@@ -146,10 +148,15 @@ class HeldCode:
                 return found
 
     def _forget(self, waiting: AbstractSet[int]) -> None:
-        """Keep nothing of reviews that do not wait any more: people have decided them."""
-        for reviews in (self._left, self._because):
-            for review_id in reviews.keys() - waiting:
-                del reviews[review_id]
+        """Keep nothing of reviews that do not wait any more: people have decided them.
+
+        One listing may miss what moves up a page while it is read; so what two in a row lack is gone.
+        """
+        missing = (self._left.keys() | self._because.keys()) - waiting
+        for review_id in missing & self._missing:
+            self._left.pop(review_id, None)
+            self._because.pop(review_id, None)
+        self._missing = missing
 
     async def _review(self, review: api.Review, revision: int) -> None:
         try:

@@ -20,6 +20,7 @@ from epistream.services.execution.isolation import INSIDE, Isolation, NoIsolatio
 from epistream.services.execution.sandbox import OutOfTime, Sandbox, SandboxDied, SandboxEnded
 from epistream.services.execution.verdict import Failed, Limits, Result, Verdict
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.printable import printable
 
 LEAST_KILL_RATE: Final = 0.5
 """Tests that notice fewer of the mutants are vacuous."""
@@ -86,7 +87,7 @@ class Verifier:
         result, died = self._once(content, tests, limits)
         if died:
             # For want of memory or of processes, it may be: then the machine is to blame, and not the program.
-            _log.warning("A sandbox died, and what it was to run is run once again: %s", result.reason)
+            _log.warning("A sandbox died, and what it was to run is run once again: %s", printable(result.reason))
             result, _ = self._once(content, tests, limits)
         return result
 

@@ -354,7 +354,7 @@ def _original(headers: Sequence[tuple[str, bytes | None]]) -> list[tuple[str, by
 def _keep(admin: Any, group: str, done: Mapping[Partition, int]) -> None:
     """Remember how far a group has come."""
     from kafka import TopicPartition
-    from kafka.errors import KafkaError
+    from kafka.errors import AuthorizationError, KafkaError
     from kafka.structs import OffsetAndMetadata
 
     if not done:
@@ -368,6 +368,8 @@ def _keep(admin: Any, group: str, done: Mapping[Partition, int]) -> None:
 
     try:
         _asked(admin, group, keep)
+    except AuthorizationError:
+        raise  # it says what is not allowed
     except KafkaError as error:
         text = f"the letters are sent, but Kafka does not remember it (group {group}): {error}"
         raise Unavailable(text) from error

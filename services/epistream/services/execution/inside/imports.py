@@ -8,6 +8,9 @@ NAMES_MOST = 10_000
 _MODULE_CHARACTERS = 200
 """No module of the library has a longer name."""
 
+_AS_A_SCRIPT = ("__name__ == '__main__'", "'__main__' == __name__")
+"""Where a program is called by its own name, it is not this that is run."""
+
 _Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
@@ -47,12 +50,16 @@ def imported(tree: ast.Module) -> dict[str, Any]:
 
 
 def _in_module(tree: ast.Module) -> Iterator[ast.AST]:
-    """All that is not in a function or a class."""
+    """All that is run in the module itself: no function, class, comprehension's variable, nor what a script does."""
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
         yield node
-        inner = set(node.body) if isinstance(node, _Scope) else set()
+        inner: set[ast.AST] = set()
+        if isinstance(node, _Scope) or (isinstance(node, ast.If) and ast.unparse(node.test) in _AS_A_SCRIPT):
+            inner = {*node.body}
+        elif isinstance(node, ast.comprehension):
+            inner = {node.target}
         waiting += [each for each in ast.iter_child_nodes(node) if each not in inner]
 
 

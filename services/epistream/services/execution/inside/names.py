@@ -165,19 +165,24 @@ class Names(dict[str, "Any"]):
 
     def _asked_for(self, name: str) -> Any:
         """Data of the program under a name of it: as it is now, if anything was done there since it was asked for."""
-        turn, value, _ = self._lent.get(name, (-1, None, None))
-        if turn == self._program.turns:
-            return value
-        self._look_at_lent()
+        if name in self._lent:
+            turn, value, _ = self._lent[name]
+            if turn == self._program.turns:
+                return value
+            self._look_at(name)
         value = self._program.ask("get", None, name)
         self._lent[name] = self._program.turns, value, _form(value)
         return value
 
     def _look_at_lent(self) -> None:
+        for name in self._lent:
+            self._look_at(name)
+
+    def _look_at(self, name: str) -> None:
         """Refuse where the tests have changed what is only a copy: the program does not know of it."""
-        for name, (_, value, form) in self._lent.items():
-            if _form(value) != form:
-                raise self._program.refuse(f"the tests change `{name}` of the program's, of which they have a copy")
+        _, value, form = self._lent[name]
+        if _form(value) != form:
+            raise self._program.refuse(f"the tests change `{name}` of the program's, of which they have a copy")
 
 
 def _form(value: Any) -> Any:

@@ -1,10 +1,10 @@
 """The first process of the program's sandbox: it forks a process for the program, and for each of its mutants."""
 
 import ast
-import contextlib
 import gc
 import os
 import signal
+import stat
 import sys
 import types
 import warnings
@@ -16,6 +16,7 @@ from .forked import TALK, Confinement
 
 _NULL: Final = 0
 """The descriptor of the file in the place of `/dev/null`."""
+_OPEN_TO_ALL: Final = 0o666
 _COMMON: Final = ("bisect", "collections", "functools", "heapq", "itertools", "math", "re", "string")
 """What programs import most, loaded once for all runs, as `typing` is above."""
 _DEPTH: Final = 3000
@@ -108,8 +109,11 @@ class Programs:
 
     def _cleared(self) -> bool:
         """Leave no file for the next run. Returns whether there is none."""
-        with contextlib.suppress(OSError):  # without a sandbox it is a device, which keeps nothing
+        if stat.S_ISREG(os.fstat(_NULL).st_mode):  # without a sandbox it is a device, which keeps nothing
             os.ftruncate(_NULL, 0)
+            os.lseek(_NULL, 0, os.SEEK_SET)
+            os.fchmod(_NULL, _OPEN_TO_ALL)
+            os.utime(_NULL, (0, 0))
         for folder, folders, files in os.walk(self._work, topdown=False):
             for name in files:
                 _remove(os.unlink, f"{folder}/{name}")

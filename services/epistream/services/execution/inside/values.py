@@ -68,7 +68,8 @@ def _pack_many(value: Any, kind: type, keep: Keep) -> Any:
     if kind in (bytes, bytearray, complex, range, deque):
         return _pack_exact(value, kind, keep)
     if kind in _VIEWS:
-        return ["w", [_VIEWS[kind], pack(dict(value.mapping), keep)]]
+        # Not by its dictionary, which may have methods of its own: a view does not ask them.
+        return ["w", [_VIEWS[kind], [pack(each, keep) for each in value]]]
     name = f"{kind.__module__}.{kind.__qualname__}"
     if name in _BY_TEXT:
         return ["x", name, str(value)]
@@ -116,11 +117,16 @@ def unpack(value: Any, find: Find) -> Any:
         return deque((unpack(each, find) for each in held), value[2])
     if tag == "x":
         return _unpack_library(held, value[2])
-    if tag == "w" and held[0] in _VIEWS.values():
-        return getattr(dict(unpack(held[1], find)), held[0])()
+    if tag == "w":
+        return _VIEWED[held[0]](unpack(each, find) for each in held[1])
     return find(tag, held)
 
 
+_VIEWED: dict[str, Callable[[Any], Any]] = {
+    "keys": lambda held: dict.fromkeys(held).keys(),
+    "values": lambda held: dict(enumerate(held)).values(),
+    "items": lambda held: dict(held).items(),
+}
 _MANY: dict[str, Callable[[Any], Any]] = {
     "l": list,
     "t": tuple,
