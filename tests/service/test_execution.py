@@ -145,8 +145,8 @@ PASSING = {
         asserts("assert f({'a': 1, 'b': 2}.keys()) == {'a', 'b'}", "assert list(f({3: 5}.values())) == [5]"),
     ),
     "what is seen of a dictionary with methods of its own": (
-        "class D(dict):\n    def __getitem__(self, key):\n        return 0\ndef f(d):\n    return D(d).items()\n",
-        asserts("assert list(f({'a': 1})) == [('a', 1)]"),
+        "class D(dict):\n    __getitem__ = len\ndef f(d):\n    return D(d).items()\n",
+        asserts("assert list(f({'a': 5})) == [('a', 5)]"),
     ),
     "a name that only the script has": (
         "def f(xs):\n    return sorted(xs)\nif __name__ == '__main__':\n    list = [3, 1]\n    print(f(list))\n",
