@@ -17,7 +17,8 @@ from epistream.indexer.claim.words import BOUNDS, EQUAL, PHRASES
 from epistream.indexer.encoder import SentenceTransformerEmbedder
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.fuzzing import examples
-from tests.unit.claim_pairs import CODE_DIFFERING, CODE_PARAPHRASES, DIFFERING, PARAPHRASES, Pair
+from tests.unit.claim_pairs import DIFFERING, PARAPHRASES, Pair
+from tests.unit.claim_pairs_code import CODE_DIFFERING, CODE_PARAPHRASES
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 THRESHOLD = 0.95

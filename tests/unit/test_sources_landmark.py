@@ -1,7 +1,7 @@
 """A file that was replaced under its name is not gone on with (epistream.clients.sources.landmark)."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ import pytest
 
 from epistream.clients.sources.examples import EXAMPLES
 from epistream.clients.sources.formats import files
-from epistream.clients.sources.formats.files import Format, Position, files_of, grouping, read
+from epistream.clients.sources.formats.files import Format, Position, Read, files_of, grouping, read
 from epistream.clients.sources.formats.piece import CannotRead
 from epistream.clients.sources.importing import Job, State, prepared, reached
 from epistream.clients.sources.landmark import BYTES_MIN, Landmark, Trail, check
@@ -47,6 +47,16 @@ FORMATS: Final[list[tuple[Format, str, Callable[[Path, Records], None], Callable
 ]
 
 
+def passed(reads: Iterable[Read]) -> tuple[Position, Landmark]:
+    """The place behind all of them, and what stands before it."""
+    trail = Trail()
+    for last in reads:
+        trail.add(last)
+    landmark = trail.landmark()
+    assert landmark is not None
+    return last.position, landmark
+
+
 @pytest.mark.parametrize(("kind", "name", "write", "records"), FORMATS, ids=[name for _, name, _, _ in FORMATS])
 def test_a_file_is_known_again_by_what_stands_before_the_place(
     kind: Format,
@@ -57,60 +67,46 @@ def test_a_file_is_known_again_by_what_stands_before_the_place(
 ) -> None:
     path = tmp_path / name
     write(path, records(PASSED, "words"))
-    found, trail = files_of(path, [kind]), Trail()
-    for last in read(found):
-        trail.add(last)
-    landmark = trail.landmark()
-    assert landmark is not None
-    check(found, last.position, landmark)
+    found = files_of(path, [kind])
+    place, landmark = passed(read(found))
+    check(found, place, landmark)
     write(path, records(PASSED + 1, "words"))
-    check(found, last.position, landmark)
+    check(found, place, landmark)
     for other in (records(PASSED, "wards"), records(PASSED - 1, "words"), records(PASSED, "words")[1:]):
         write(path, other)
         with pytest.raises(
             CannotRead, match="is another file than was imported, or has become shorter: something else stands before "
         ):
-            check(found, last.position, landmark)
+            check(found, place, landmark)
 
 
 def test_a_group_that_has_grown_is_known_by_its_first_row(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     sources.json_lines(path, texts(7, "a"))
-    *_, last = reads = list(read(files_of(path, [ROWS])))
+    reads = list(read(files_of(path, [ROWS])))
     assert [len(one.piece.parts) for one in reads] == [3, 3, 0]
-    trail = Trail()
-    for one in reads:
-        trail.add(one)
-    landmark = trail.landmark()
-    assert landmark is not None
+    place, landmark = passed(reads)
     sources.json_lines(path, texts(9, "a"))
-    check(files_of(path, [ROWS]), last.position, landmark)
+    check(files_of(path, [ROWS]), place, landmark)
 
 
 def test_short_records_are_compared_with_those_before_them(tmp_path: Path) -> None:
     """The last record of many a file says `yes`."""
     path = tmp_path / "x.txt"
     path.write_text("a" * 100 + "\n" + "yes\n" * 50)
-    found, trail = files_of(path, [files.TEXT]), Trail()
-    for last in read(found):
-        trail.add(last)
-    landmark = trail.landmark()
-    assert landmark is not None
+    found = files_of(path, [files.TEXT])
+    place, landmark = passed(read(found))
     assert landmark.begin == 0
     path.write_text("b" * 100 + "\n" + "yes\n" * 50)
     with pytest.raises(CannotRead, match="another file"):
-        check(found, last.position, landmark)
+        check(found, place, landmark)
 
 
 def test_no_more_is_read_again_than_is_compared(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
     path.write_text(("x" * 99 + "\n") * 1000)
-    trail = Trail()
-    for last in read(files_of(path, [files.TEXT])):
-        trail.add(last)
-    landmark = trail.landmark()
-    assert landmark is not None
-    assert BYTES_MIN <= last.position.offset - landmark.begin < BYTES_MIN + 100
+    place, landmark = passed(read(files_of(path, [files.TEXT])))
+    assert BYTES_MIN <= place.offset - landmark.begin < BYTES_MIN + 100
 
 
 def c4(path: Path) -> Job:
