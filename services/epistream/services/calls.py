@@ -209,7 +209,7 @@ class Calls:
             if self._guard.guarded:
                 size = len(response)
                 allowance.answered(size)
-                _when_taken(lambda: allowance.taken(size))
+                when_taken(lambda: allowance.taken(size))
             return response
 
         async def serve(_request: object, context: Context) -> bytes:
@@ -415,7 +415,7 @@ class Calls:
             raise Unavailable(f"not answered within {seconds:.1f} seconds: try again", reason="DEADLINE") from error
 
 
-def _when_taken(then: Callable[[], None]) -> None:
+def when_taken(then: Callable[[], None]) -> None:
     """Call `then` when the client has taken the answer to the call that is served now, or is gone.
 
     That is when gRPC's task, which serves it, ends. A callback of the context comes at the same time, but is a cycle

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2  # type: ignore[import-untyped]
 
 from epistream.indexer.store import Store
-from epistream.services.calls import Context, Handler, read_message
+from epistream.services.calls import Context, Handler, read_message, when_taken
 from epistream.services.errors import abort, grpc_status, undecodable
 from epistream.services.server import OPTIONS, bound
 from epistream.services.writer import Writer
@@ -157,10 +157,10 @@ class _Servicer:
                 many = f"{untaken_max} answers have not been taken: try again"
                 await abort(context, grpc_status(Unavailable(many, reason="OVERLOADED")))
             untaken += 1
-            context.add_done_callback(taken)  # type: ignore[arg-type] # theirs is no Protocol
+            when_taken(taken)
             return found
 
-        def taken(_: object) -> None:
+        def taken() -> None:
             nonlocal untaken
             untaken -= 1
 
