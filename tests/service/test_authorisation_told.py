@@ -14,14 +14,21 @@ from tests.support.secured import Secured, metrics
 from tests.support.waits import until
 
 
-async def test_the_metrics_are_for_whoever_may_monitor(secured: Secured, root: Client) -> None:  # noqa: ARG001
+async def test_the_metrics_are_for_whoever_may_monitor_everything(secured: Secured, root: Client) -> None:  # noqa: ARG001
     page = await metrics(secured, "root")
     assert "epistream_tls_certificate_not_after_timestamp_seconds" in page
-    for token in (None, "nobody", "read-a", "admin-a"):
+    for token in (None, "nobody", "read-a", "admin-a", "monitor-a"):
         with pytest.raises(OSError, match="401"):
             await metrics(secured, token)
     page = await metrics(secured, "root")
     assert 'epistream_auth_failures_total{reason="unauthenticated"}' in page
+    lines = [line for line in secured.audit() if line["method"] == "metrics"]
+    denied = {(line["principal"], line["peer"], line["code"]) for line in lines}
+    assert denied >= {
+        (None, "127.0.0.1", "UNAUTHENTICATED"),
+        ("read-a", "127.0.0.1", "PERMISSION_DENIED"),
+        ("monitor-a", "127.0.0.1", "PERMISSION_DENIED"),
+    }
 
 
 async def test_the_audit_log_says_who_did_what_and_holds_no_knowledge(secured: Secured, root: Client) -> None:

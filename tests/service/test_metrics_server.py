@@ -29,7 +29,7 @@ SLOW: Final = {
 def serving(tls: Tls | None = None) -> Iterator[MetricsServer]:
     registry = CollectorRegistry()
     Gauge("answered", "It was.", registry=registry).set(7)
-    server = MetricsServer(registry, "127.0.0.1:0", tls=tls, admits=lambda _: True, request_seconds=REQUEST_SECONDS)
+    server = MetricsServer(registry, "127.0.0.1:0", tls=tls, admits=lambda *_: True, request_seconds=REQUEST_SECONDS)
     try:
         yield server
     finally:

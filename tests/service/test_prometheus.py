@@ -155,7 +155,7 @@ def test_what_stands_between_it_and_a_service_with_tls_is_said(tools: Tools, tmp
     tls = Tls(TlsFiles(authority.cert_file, authority.key_file), print)
     token = tmp_path / "token"
     token.write_text("right")
-    server = MetricsServer(CollectorRegistry(), "127.0.0.1:0", tls=tls, admits=lambda given: given == "right")
+    server = MetricsServer(CollectorRegistry(), "127.0.0.1:0", tls=tls, admits=lambda given, _: given == "right")
     given = (server.address, 1, authority.ca_file, token)
     cases = {
         "without TLS": (Scraped(server.address, 1), "--ca-file"),

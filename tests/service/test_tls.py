@@ -8,6 +8,7 @@ from typing import Final
 import grpc
 import grpc.aio
 import pytest
+from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from epistream.v1 import namespace_service_pb2 as ns_pb
@@ -62,6 +63,28 @@ async def test_plaintext_and_strangers_certificates_get_nowhere(
         assert error.code() == grpc.StatusCode.UNAVAILABLE
     async with client_with(service.address, authority.channel_credentials(), "root") as client:
         await client.namespaces.ListNamespaces(LISTING)
+
+
+@pytest.mark.parametrize(
+    ("common_name", "alternatives", "known"),
+    [
+        ("root.example", [], True),
+        ("other.example", [], False),
+        ("root.example", [x509.DNSName("other.example")], False),
+        ("other.example", [x509.DNSName("first.example"), x509.DNSName("root.example")], True),
+        ("other.example", [x509.UniformResourceIdentifier("spiffe://example/root")], True),
+        ("other.example", [x509.RFC822Name("root@example")], False),
+        ("root.example", [x509.RFC822Name("anybody@example")], False),
+    ],
+)
+async def test_a_certificate_is_known_by_its_hosts_and_uris_or_where_it_has_no_alternatives_by_its_common_name(
+    authority: Authority, mutual: RunningService, common_name: str, alternatives: list[x509.GeneralName], known: bool
+) -> None:
+    async with client_with(mutual.address, authority.named(common_name, *alternatives)) as client:
+        if known:
+            await client.namespaces.ListNamespaces(LISTING)
+        else:
+            assert isinstance(await failure_of(client.namespaces.ListNamespaces(LISTING)), Denied)
 
 
 async def test_a_client_certificate_is_needed_and_says_who_calls(

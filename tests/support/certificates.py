@@ -8,7 +8,10 @@ from typing import Any, Final
 
 import grpc
 import trustme
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 LONG_AGO: Final = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -51,6 +54,28 @@ class Authority:
             return grpc.ssl_channel_credentials(self.ca_pem)
         leaf = self._ca.issue_cert(name, not_after=datetime.now(UTC) + timedelta(seconds=seconds))
         return grpc.ssl_channel_credentials(self.ca_pem, leaf.private_key_pem.bytes(), _chain(leaf))
+
+    def named(self, common_name: str, *alternatives: x509.GeneralName) -> grpc.ChannelCredentials:
+        """What a channel needs, with a client certificate of this common name and alternatives of any kind, or none."""
+        ca = x509.load_pem_x509_certificate(self.ca_pem)
+        key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+        made = x509.CertificateBuilder(
+            ca.subject,
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]),
+            key.public_key(),
+            x509.random_serial_number(),
+            now - timedelta(hours=1),
+            now + timedelta(hours=1),
+            [x509.Extension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, False, x509.SubjectAlternativeName(alternatives))]
+            if alternatives
+            else [],
+        )
+        signer: Any = serialization.load_pem_private_key(self._ca.private_key_pem.bytes(), None)
+        signed = made.sign(signer, hashes.SHA256())
+        form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        return grpc.ssl_channel_credentials(
+            self.ca_pem, key.private_bytes(*form), signed.public_bytes(serialization.Encoding.PEM)
+        )
 
     def serving(self, *names: str, clients: "Authority | None" = None, expired: bool = False) -> grpc.ServerCredentials:
         """What a server at `names` serves TLS with; it takes only clients of `clients`, if given."""

@@ -67,6 +67,14 @@ namespaces = ["*"]
 roles = ["all"]
 token_hashes = ["{hash_of("root")}"]
 
+[roles.monitor-a]
+verbs = ["monitor"]
+namespaces = ["a", "b*"]
+
+[principals.monitor-a]
+roles = ["monitor-a"]
+token_hashes = ["{hash_of("monitor-a")}"]
+
 [roles.reviewers]
 verbs = ["review"]
 namespaces = ["a"]
@@ -106,7 +114,7 @@ namespaces = ["*"]
 [principals.root]
 roles = ["all"]
 token_hashes = ["{hash_of("root")}"]
-certificates = ["root.example"]
+certificates = ["root.example", "root@example", "spiffe://example/root"]
 """
 """Root alone, by a token or by a certificate."""
 

@@ -207,6 +207,7 @@ def test_limits_are_ones_own_or_everybodys(access: Access) -> None:
         ('[jwt]\nissuer = "i"\naudience = "a"\nkeys_file = "k"\nalgorithms = ["HS256"]', "jwt.algorithms"),
         ('[jwt]\nissuer = "i"\naudience = "a"\nkeys_file = "k"\nalgorithms = ["none"]', "jwt.algorithms"),
         ("[roles", "cannot be read"),
+        pytest.param(f"rolls = {'[' * 3000}", "cannot be read", id="deep"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:

@@ -156,6 +156,7 @@ def test_another_file_may_be_named(home: Home) -> None:
     ("text", "told"),
     [
         ("address = ", "is not TOML"),
+        pytest.param(f"address = {'[' * 3000}", "is not TOML", id="deep"),
         ("tls_ca_fil = 'ca.pem'", "nothing is called 'tls_ca_fil'; expected address, tls, "),
         ("tls = 'yes'", "tls: expected true or false, found 'yes'"),
         ("address = 7443", "address: expected a text, found 7443"),

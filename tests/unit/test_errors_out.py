@@ -26,6 +26,13 @@ def test_an_error_arrives_as_it_was() -> None:
     assert (back.message, back.reason, back.retry_delay_seconds) == ("later", "OVERLOADED", 2.5)
 
 
+def test_a_delay_without_end_arrives_as_the_longest_there_is() -> None:
+    """A limit of 1e-300 calls a second makes one."""
+    back = from_status(sent(grpc_status(Unavailable("later", reason="RATE_LIMITED", retry_delay_seconds=1e300))))
+    assert isinstance(back, Unavailable)
+    assert back.retry_delay_seconds == 315_576_000_000
+
+
 @pytest.mark.parametrize("count", [1, 5, 50, 5000])
 def test_of_many_violations_as_many_as_fit_are_sent(count: int) -> None:
     violations = [FieldViolation(f"submissions[{n}].attributes", "wrong " * 20) for n in range(count)]

@@ -96,7 +96,16 @@ def test_a_wrong_value_is_named(flags: dict[str, str], field: str) -> None:
     assert [violation.field for violation in wrong.value.violations] == [field]
 
 
-@pytest.mark.parametrize("content", [b"not toml", b"unknown = 1", b"max_streams = 'many'", b"\x80 is no UTF-8"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"not toml",
+        b"unknown = 1",
+        b"max_streams = 'many'",
+        b"\x80 is no UTF-8",
+        pytest.param(b"max_streams = " + b"[" * 3000, id="deep"),
+    ],
+)
 def test_a_wrong_file_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "settings.toml"
     file.write_bytes(content)

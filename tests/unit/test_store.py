@@ -13,7 +13,7 @@ from epistream.indexer.engine import Engine
 from epistream.indexer.feed import Wish
 from epistream.indexer.journal import Entry
 from epistream.indexer.model import Place
-from epistream.indexer.store import CHECKING, FILE, Store, check
+from epistream.indexer.store import CHECKING, FILE, OTHER_VIEWS, Store, check
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.v1 import namespace_service_pb2 as ns_pb
@@ -25,7 +25,7 @@ from tests.support.knowing import NAMESPACE, HandClock, commit, direction, open_
 GOLDEN: Final = Path(__file__).parent.parent / "golden"
 
 
-@pytest.fixture(params=["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11"])
+@pytest.fixture(params=OTHER_VIEWS)
 def older(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """Today's engine over a store of that format.
 

@@ -103,7 +103,7 @@ def _said_in_file(named: str | Path | None, profile: str | None, warn: Callable[
         table = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path} is not TOML: {error}") from error
     profiles = table.pop("profile", {})
     if not isinstance(profiles, dict) or not all(isinstance(one, dict) for one in profiles.values()):

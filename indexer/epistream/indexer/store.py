@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 FORMAT: Final = 13
 """The version of the file's layout."""
 
-_OTHER_VIEWS: Final = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12")
+OTHER_VIEWS: Final = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12")
 """Formats with the same journal and other views: these are made anew when such a store is opened. Positions of those
 before 12 do not say which topics they are of."""
 
@@ -511,6 +511,6 @@ def _prepare(connection: apsw.Connection) -> tuple[str, bool]:
         connection.execute("INSERT INTO meta VALUES ('format', ?), ('epoch', ?)", (str(FORMAT), uuid.uuid4().hex))
     connection.execute("COMMIT")
     meta = dict(connection.execute("SELECT key, value FROM meta"))
-    if meta.get("format") not in (str(FORMAT), *_OTHER_VIEWS):
+    if meta.get("format") not in (str(FORMAT), *OTHER_VIEWS):
         raise Broken(f"the store has format {meta.get('format')}, this version reads format {FORMAT}", reason="CORRUPT")
     return str(meta["epoch"]), meta["format"] == str(FORMAT)

@@ -24,6 +24,8 @@ from epistream.wire.errors import (
 )
 
 DOMAIN: Final = "epistream"
+_DELAY_SECONDS_MAX: Final = 315_576_000_000.0
+"""The longest google.protobuf.Duration, 10,000 years."""
 
 _CODES: Final[dict[tuple[type[EpistreamError], str], int]] = {
     (InvalidInput, "INVALID"): code_pb2.INVALID_ARGUMENT,
@@ -86,7 +88,7 @@ def to_status(error: EpistreamError) -> status_pb2.Status:
             )
         case Unavailable(retry_delay_seconds=seconds):
             delay = duration_pb2.Duration()
-            delay.FromMicroseconds(int(seconds * 1e6))
+            delay.FromMicroseconds(int(min(seconds, _DELAY_SECONDS_MAX) * 1e6))
             status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
         case _:
             pass

@@ -19,9 +19,9 @@ from google.protobuf.message import DecodeError
 
 from epistream.services.errors import abort, grpc_status, undecodable, unexpected
 from epistream.services.metrics import Metrics
-from epistream.services.security.audit import Audit
+from epistream.services.security.audit import PERMISSION_DENIED, UNAUTHENTICATED, Audit
 from epistream.services.security.guard import Caller, Guard
-from epistream.services.security.limits import Allowance, Bucket
+from epistream.services.security.limits import Allowance
 from epistream.services.security.rules import RULES, Rule
 from epistream.wire.errors import EpistreamError, InvalidInput, Unavailable
 
@@ -34,14 +34,14 @@ CALL_SECONDS_MAX: Final = 600.0
 """A unary call is answered by then, whatever deadline it brings."""
 NOTED_CHARACTERS_MAX: Final = 100
 """Of a namespace in the audit log: a longer one is none, and the log is not to be filled with it."""
-_UNKNOWN_LINES_PER_SECOND: Final = 10
-"""Of the audit log, about callers whom nobody knows. The metric counts all of them."""
 _HEAR_SECONDS: Final = 1.0
 _ARRIVE_SECONDS: Final = 0.1
 _PROMPT_SECONDS: Final = 1.0
 """A request that takes longer to come is one of those of which a principal may have only some."""
-_UNHEARD: Final = ("UNAUTHENTICATED", "RESOURCE_EXHAUSTED")
+_UNHEARD: Final = (UNAUTHENTICATED, "RESOURCE_EXHAUSTED")
 """With what is refused who is not to send anything now."""
+_DENIED: Final = (UNAUTHENTICATED, PERMISSION_DENIED)
+"""What the audit log has a line of, whatever the call."""
 _RETRY_DELAY_SECONDS: Final = 0.5
 _QUIET_SECONDS: Final = 0.1
 _QUIET_TRIALS: Final = 5
@@ -153,7 +153,6 @@ class Calls:
         """
         self._metrics, self._guard, self._audit, self._calls_max = metrics, guard, audit, calls_max
         self._unary_seconds, self._answer_bytes_max = unary_seconds, answer_bytes_max
-        self._unknown = Bucket(_UNKNOWN_LINES_PER_SECOND, time.monotonic)
         self._open = 0
         self._bounded = 0
         self._turned_away = 0
@@ -294,8 +293,7 @@ class Calls:
             except Exception as error:  # noqa: BLE001 - the border: nothing of the inside goes further
                 status = _status_of(error, kind.method)
                 code = status.code.name
-                # Of callers whom nobody knows there may be any number, so not each of them has a line.
-                audited = self._has_line(audited, code)
+                audited = audited or code in _DENIED
                 _forget(error)
             else:
                 code = "OK"
@@ -341,14 +339,6 @@ class Calls:
         if raw is None:
             raise InvalidInput("no request came, or a larger one than is read: send less at a time", reason="TOO_LARGE")
         return raw
-
-    def _has_line(self, audited: bool, code: str) -> bool:  # noqa: FBT001 - what the rule says
-        if code == "UNAUTHENTICATED":
-            if self._unknown.delay_seconds() > 0:
-                return False
-            self._unknown.take(1)
-            return True
-        return audited or code == "PERMISSION_DENIED"
 
     def _record(self, method: str, context: Context, call: Call | None, code: str) -> None:
         if self._audit.kept:

@@ -4,6 +4,7 @@ The only place that knows all parts.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -30,7 +31,7 @@ from epistream.services.measuring import Measuring
 from epistream.services.metrics import Metrics
 from epistream.services.metrics_server import MetricsServer
 from epistream.services.scrape import OpeningCollector, ServiceCollector
-from epistream.services.security.audit import Audit
+from epistream.services.security.audit import PERMISSION_DENIED, UNAUTHENTICATED, Audit
 from epistream.services.security.guard import Guard
 from epistream.services.security.tls import Tls, TlsFiles
 from epistream.services.server import Server
@@ -390,19 +391,19 @@ class Service:
         """Where the health service is served alone; empty for nowhere."""
         return self.health.address
 
-    def _admits(self, token: str | None) -> bool:
+    def _admits(self, token: str | None, peer: str) -> bool:
         """Whether somebody may read the metrics; called on the metrics' threads."""
 
         async def asked() -> bool:
-            try:
+            who, code = None, UNAUTHENTICATED
+            with contextlib.suppress(Denied):
                 caller = self.guard.caller_with(token)
-            except Denied:
-                return False
-            if not caller.may_monitor():
+                if caller.may_monitor():
+                    return True
                 self.metrics.insecure("permission_denied")
-                self._audit.record({"principal": caller.name, "method": "metrics", "code": "PERMISSION_DENIED"})
-                return False
-            return True
+                who, code = caller.name, PERMISSION_DENIED
+            self._audit.record({"principal": who, "peer": peer, "method": "metrics", "code": code})
+            return False
 
         return not self.guard.guarded or asyncio.run_coroutine_threadsafe(asked(), self._loop).result(_ADMIT_SECONDS)
 

@@ -40,7 +40,7 @@ class MetricsServer:
         address: str,
         *,
         tls: Tls | None,
-        admits: Callable[[str | None], bool],
+        admits: Callable[[str | None, str], bool],
         request_seconds: float = REQUEST_SECONDS,
     ) -> None:
         """Bind and serve.
@@ -49,7 +49,8 @@ class MetricsServer:
             registry: the metrics.
             address: HOST:PORT.
             tls: for HTTPS; None serves in plaintext.
-            admits: whether who shows this bearer token, or None, may read them. Called on the server's threads.
+            admits: whether who shows this bearer token, or None, from that address may read them. Called on the
+                server's threads.
             request_seconds: after how long a client is cut off, from its connection to the end of the answer.
 
         Raises:
@@ -73,13 +74,13 @@ class MetricsServer:
         self._thread.join()
 
 
-def _guarded(registry: CollectorRegistry, admits: Callable[[str | None], bool]) -> Any:
+def _guarded(registry: CollectorRegistry, admits: Callable[[str | None, str], bool]) -> Any:
     metrics = make_wsgi_app(registry)
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         shown = environ.get("HTTP_AUTHORIZATION", "")
         token = shown[len(_BEARER) :].strip() if shown[: len(_BEARER)].lower() == _BEARER else None
-        if admits(token):
+        if admits(token, environ["REMOTE_ADDR"]):
             served: Iterable[bytes] = metrics(environ, start_response)
             return served
         start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer"), ("Content-Type", "text/plain")])

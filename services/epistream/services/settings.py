@@ -263,7 +263,7 @@ class Settings(BaseSettings):
             violations = [FieldViolation(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
             listed = "; ".join(f"{v.field}: {v.description}" if v.field else v.description for v in violations)
             raise InvalidInput(f"the settings are wrong: {listed}", *violations) from error
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
             raise InvalidInput(f"the settings file cannot be read: {error}") from error
 
 

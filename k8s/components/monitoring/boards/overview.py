@@ -70,7 +70,7 @@ DASHBOARD: Final = Dashboard(
                 ),
                 Panel(
                     "Held",
-                    "Submissions that contradict a higher authority.",
+                    "Submissions that wait for a person, for their tests or parents, or for room beside what is real.",
                     "short",
                     one(sum_of("epistream_store_held"), "held"),
                     "stat",

@@ -45,8 +45,8 @@ SLOW: Final = Panel(
 )
 OUTCOMES: Final = Panel(
     "What became of submissions",
-    "Receipts a second by outcome: new knowledge is admitted or revises, the same again is merged, what contradicts a"
-    " higher authority is held, what is wrong is refused.",
+    "Receipts a second by outcome: new knowledge is admitted or revises, the same again is merged, what the gate doubts"
+    " or puts off is held, what is wrong is refused.",
     "ops",
     one(rate("epistream_ingest_outcomes_total", by="outcome"), "{{outcome}}"),
     stacked=True,

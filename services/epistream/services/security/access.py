@@ -67,7 +67,7 @@ class Verb(enum.StrEnum):
     ADMIN = "admin"
     """Make namespaces, change their policies, take backups."""
     MONITOR = "monitor"
-    """Read the metrics, of all namespaces."""
+    """Read the metrics, which are of all namespaces: granted in all or not at all."""
 
 
 EVERY_VERB: Final = frozenset(Verb)
@@ -262,7 +262,7 @@ class Access:
             violations = [FieldViolation(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
             listed = "; ".join(f"{v.field}: {v.description}" if v.field else v.description for v in violations)
             raise InvalidInput(f"the access file {path} is wrong: {listed}", *violations) from error
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
             raise InvalidInput(f"the access file {path} cannot be read: {error}") from error
         return cls(parsed, Verifier.read(parsed.jwt, path.parent, watched) if parsed.jwt is not None else None)
 

@@ -7,12 +7,14 @@ import json
 import logging
 import logging.handlers
 import os
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Final
 
+from epistream.services.security.limits import Bucket
 from epistream.wire.errors import InvalidInput
 
 FILE_BYTES: Final = 64 * 1024 * 1024
@@ -20,6 +22,10 @@ FILE_BYTES: Final = 64 * 1024 * 1024
 FILES: Final = 10
 """How many rotated files are kept beside the one that is written."""
 _PRIVATE: Final = 0o600
+_UNKNOWN_PER_SECOND: Final = 10
+"""Lines about callers whom nobody knows, of whom there may be any number. The metric counts all of them."""
+UNAUTHENTICATED: Final = "UNAUTHENTICATED"
+PERMISSION_DENIED: Final = "PERMISSION_DENIED"
 
 
 class Audit:
@@ -37,6 +43,7 @@ class Audit:
             InvalidInput: the file cannot be opened.
         """
         self._handler: _Handler | None = None
+        self._unknown = Bucket(_UNKNOWN_PER_SECOND, time.monotonic)
         if path is not None:
             try:
                 self._handler = _Handler(path, failed)
@@ -49,9 +56,16 @@ class Audit:
         return self._handler is not None
 
     def record(self, line: Mapping[str, object]) -> None:
-        """Append a line; `time` is added in front, in UTC."""
+        """Append a line; `time` is added in front, in UTC. Of those with the code UNAUTHENTICATED ten a second at most.
+
+        One thread at a time.
+        """
         if self._handler is None:
             return
+        if line.get("code") == UNAUTHENTICATED:
+            if self._unknown.delay_seconds() > 0:
+                return
+            self._unknown.take(1)
         text = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **line})
         self._handler.handle(logging.makeLogRecord({"msg": text}))
 

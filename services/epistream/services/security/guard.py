@@ -28,7 +28,11 @@ LOOK_SECONDS: Final = 1.0
 NAME_CHARACTERS_MAX: Final = 200
 """Of a name in an error: a caller may have given any."""
 _BEARER: Final = "bearer "
-_CERTIFICATE_NAMES: Final = ("x509_subject_alternative_name", "x509_common_name")
+_MONITOR: Final = frozenset((Verb.MONITOR,))
+_ALTERNATIVE_NAMES: Final = "x509_subject_alternative_name"
+"""Of a certificate, of every kind. Where there are any the common name does not count (RFC 6125, section 6.4.4)."""
+_HOSTS_AND_URIS: Final = ("peer_dns", "peer_uri")
+"""Those that name a caller. Others, such as mail addresses, are often the caller's own to choose."""
 
 # One text for whatever is wrong with credentials: which it was is nobody's business but the log's.
 _UNKNOWN: Final = (
@@ -208,8 +212,8 @@ class Caller:
         return self.principal.may(rule.verbs, namespace)
 
     def may_monitor(self) -> bool:
-        """Whether a role grants to read the metrics."""
-        return any(Verb.MONITOR in role.verbs for role in self.principal.roles)
+        """Whether a role grants to read the metrics, which name every namespace."""
+        return self.principal.may_everywhere(_MONITOR)
 
     def require_submissions(self, submissions: Sequence[bytes]) -> list[str]:
         """Ask for each submission of a request, given as its encoding; none is to be taken when one may not be.
@@ -339,10 +343,9 @@ def _presented(context: Context) -> Presented:
     if token is not None:
         return Presented(token)
     proven = context.auth_context()
-    for key in _CERTIFICATE_NAMES:
-        if names := proven.get(key):
-            return Presented(None, tuple(name.decode("utf-8", "replace") for name in names))
-    return Presented(None)
+    kinds = _HOSTS_AND_URIS if proven.get(_ALTERNATIVE_NAMES) else ("x509_common_name",)
+    names = [name.decode("utf-8", "replace") for kind in kinds for name in proven.get(kind, ())]
+    return Presented(None, tuple(names))
 
 
 def _short(name: str) -> str:
