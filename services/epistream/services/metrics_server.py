@@ -84,7 +84,7 @@ def _guarded(registry: CollectorRegistry, admits: Callable[[str | None, str], bo
             served: Iterable[bytes] = metrics(environ, start_response)
             return served
         start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer"), ("Content-Type", "text/plain")])
-        return [b"A bearer token is needed whose role has the verb monitor.\n"]
+        return [b"A bearer token is needed whose role has the verb monitor in all namespaces (*).\n"]
 
     return answer
 
