@@ -47,6 +47,8 @@ async def test_a_permission_that_is_taken_away_ends_the_streams_that_stood_on_it
             # Something wrong changes nothing.
             put(access, "[roles")
             await until(lambda: unusable_access_files(changing))
+            await until(lambda: unusable_access_files(changing, beyond=1), "the count that goes on")
+            assert changing.service.logged().count("The access file was changed and cannot be used") == 1
             await root.submit(submission("a", 1))
             await lost.changes(1)
             # The role without its verb: the stream ends, a new one cannot be opened, the other goes on.
@@ -170,8 +172,8 @@ async def test_whatever_lasts_is_cut_off_when_what_it_stood_on_is_gone(
     assert "Traceback" not in changing.service.logged()
 
 
-async def unusable_access_files(secured: Secured) -> float:
-    return sample(await metrics(secured, "root"), 'epistream_security_errors_total{part="access_file"}')
+async def unusable_access_files(secured: Secured, beyond: float = 0) -> bool:
+    return sample(await metrics(secured, "root"), 'epistream_security_errors_total{part="access_file"}') > beyond
 
 
 async def may_follow(client: Client, namespace: str) -> bool:

@@ -58,7 +58,7 @@ class Guard:
         Args:
             access_file: who may what; None where nobody is asked.
             failed: called with a reason, `unauthenticated` or `permission_denied`, for each caller that is denied, and
-                with `access_file` when the file was changed and cannot be used.
+                with `access_file` each second in which the file was changed and cannot be used.
 
         Raises:
             InvalidInput: the file is wrong.
@@ -100,9 +100,9 @@ class Guard:
             self._access = await asyncio.to_thread(Access.read, self._path, watched)
         except InvalidInput as error:
             self._watched.look_again()  # what it lacks may come without another change of what was read before
+            self._failed("access_file")  # each time, so that whoever looks at the newest minutes sees that it lasts
             if self._complaint != str(error):
                 self._complaint = str(error)
-                self._failed("access_file")
                 _LOG.error("The access file was changed and cannot be used; what was read before holds: %s", error)
             return
         self._watched, self._complaint = watched, ""
