@@ -82,6 +82,11 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("environment_is_ours", drop(SET, f"{POD}/enableServiceLinks")),
     ("resources_are_said", put(SET, f"{CONTAINER}/resources/limits/memory", "8Gi")),
     ("resources_are_said", drop(CRON, f"{JOB}/containers/0/resources")),
+    ("resources_are_said", put(SET, f"{CONTAINER}/resources/limits/memory", "4G")),
+    ("resources_are_said", put(SET, f"{CONTAINER}/resources/limits/memory", 4294967295)),
+    ("quantities_can_be_read", put(SET, f"{CONTAINER}/resources/limits/memory", "4GB")),
+    ("quantities_can_be_read", put(CRON, f"{JOB}/volumes/0/emptyDir", {"sizeLimit": "64 Mi"})),
+    ("quantities_can_be_read", put("PersistentVolumeClaim", "/spec/resources/requests/storage", "a lot")),
     (
         "secrets_are_files",
         put(SET, f"{CONTAINER}/env", [{"name": "P", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}]),

@@ -157,13 +157,3 @@ def selects(selector: Object, labels: dict[str, str]) -> bool:
         raise ValueError(f"expected only matchLabels, found {sorted(selector)}")
     wanted: dict[str, str] = selector.get("matchLabels", {})
     return wanted.items() <= labels.items()
-
-
-def bytes_of(quantity: str) -> int:
-    """A Kubernetes quantity of memory, such as 1536Mi.
-
-    Raises:
-        KeyError: the unit is none that is used here.
-    """
-    number = quantity.rstrip("KMGTi")
-    return int(number) * {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}[quantity[len(number) :]]

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from tests.support.manifests.cluster import Cluster, bytes_of
-from tests.support.manifests.policy import Finding, before_applying, everywhere, production
+from tests.support.manifests.cluster import Cluster
+from tests.support.manifests.policy import Finding, always, before_applying, everywhere, production
+from tests.support.manifests.quantities import amount_of, quantities
 from tests.support.manifests.secrets import WHOLE_SECRETS
 
 UID_MIN: Final = 10001
@@ -96,11 +97,20 @@ def resources_are_said(cluster: Cluster) -> Iterator[Finding]:
     """Memory is not promised twice; CPU and memory have bounds."""
     for pod in cluster.pods():
         for container in pod.containers:
-            requests, limits = (container.get("resources", {}).get(what, {}) for what in ("requests", "limits"))
+            requests, limits = (container.get("resources", {}).get(what) or {} for what in ("requests", "limits"))
             if not {"cpu", "memory"} <= requests.keys() or not {"cpu", "memory"} <= limits.keys():
                 yield pod.owner, f"{container['name']}: expected requests and limits of cpu and memory"
-            elif bytes_of(requests["memory"]) != bytes_of(limits["memory"]):
+            elif amount_of(requests["memory"]) != amount_of(limits["memory"]):
                 yield pod.owner, f"{container['name']}: expected as much memory requested as allowed"
+
+
+@always
+def quantities_can_be_read(cluster: Cluster) -> Iterator[Finding]:
+    """What is requested, allowed or bounded is an amount. The schemas take any text for one."""
+    for item in cluster.objects:
+        for place, value in quantities(item):
+            if amount_of(value) is None:
+                yield item, f"{place}: expected a quantity, such as 1536Mi, 1.5Gi or 2G; found {value!r}"
 
 
 @everywhere
