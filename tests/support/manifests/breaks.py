@@ -39,6 +39,15 @@ EVERYBODY: Final[list[Object]] = [
     {"namespaceSelector": {}, "podSelector": {}},
     {"namespaceSelector": {"matchLabels": {}}},
     {"podSelector": {}},
+    {"podSelector": {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["a"]}]}},
+    *(
+        {"namespaceSelector": {"matchExpressions": [expression]}}
+        for expression in (
+            {"key": "team", "operator": "NotIn", "values": ["a", "b"]},
+            {"key": "team", "operator": "DoesNotExist"},
+            {"key": "kubernetes.io/metadata.name", "operator": "Exists"},
+        )
+    ),
     {"ipBlock": {"cidr": "0.0.0.0/0"}},
     {"ipBlock": {"cidr": "128.0.0.0/1"}},
     {"ipBlock": {"cidr": "2000::/3"}},

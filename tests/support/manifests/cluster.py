@@ -151,9 +151,28 @@ def selects(selector: Object, labels: dict[str, str]) -> bool:
     """Whether a label selector takes something with these labels. An empty one takes everything.
 
     Raises:
-        ValueError: it uses expressions, which nothing here does.
+        ValueError: an operator is none that Kubernetes has.
     """
-    if set(selector) - {"matchLabels"}:
-        raise ValueError(f"expected only matchLabels, found {sorted(selector)}")
-    wanted: dict[str, str] = selector.get("matchLabels", {})
-    return wanted.items() <= labels.items()
+    wanted: dict[str, str] = selector.get("matchLabels") or {}
+    expressions = selector.get("matchExpressions") or []
+    return wanted.items() <= labels.items() and all(_holds(expression, labels) for expression in expressions)
+
+
+def leads_to(service: Object, labels: dict[str, str]) -> bool:
+    """Whether a Service leads to pods with these labels. One without a selector leads elsewhere."""
+    selector: dict[str, str] = service["spec"].get("selector") or {}
+    return bool(selector) and selector.items() <= labels.items()
+
+
+def _holds(expression: Object, labels: dict[str, str]) -> bool:
+    key, values = expression["key"], expression.get("values") or []
+    match expression["operator"]:
+        case "In":
+            return labels.get(key) in values
+        case "NotIn":
+            return labels.get(key) not in values
+        case "Exists":
+            return key in labels
+        case "DoesNotExist":
+            return key not in labels
+    raise ValueError(f"expected In, NotIn, Exists or DoesNotExist, found {expression}")

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tests.support.manifests.cluster import Cluster, Object, Pod, namespace_of, selects
+from tests.support.manifests.cluster import Cluster, Object, Pod, leads_to, namespace_of, selects
 from tests.support.manifests.policy import Finding, everywhere
 from tests.support.manifests.secrets import OF_A_KAFKA_USER, SECRETS
 
@@ -27,8 +27,8 @@ def _pod_selectors(item: Object) -> list[Object]:
     spec = item.get("spec", {})
     match item["kind"]:
         case "Service":
-            return [{"matchLabels": spec["selector"]}]
-        case "PodDisruptionBudget" | "StatefulSet" | "Deployment" | "PodMonitor":
+            return [{"matchLabels": spec["selector"]}] if spec.get("selector") else []
+        case "PodDisruptionBudget" | "StatefulSet" | "Deployment":
             return [spec["selector"]]
         case "NetworkPolicy":
             rules = [*spec.get("ingress", []), *spec.get("egress", [])]
@@ -46,8 +46,9 @@ def ports_lead_somewhere(cluster: Cluster) -> Iterator[Finding]:
     for item in cluster.of("Service", "NetworkPolicy"):
         here = [pod for pod in cluster.pods() if pod.namespace == namespace_of(item)]
         if item["kind"] == "Service":
-            chosen = [pod for pod in here if item["spec"]["selector"].items() <= pod.labels.items()]
-            wanted = [(chosen, port.get("targetPort", port["port"])) for port in item["spec"]["ports"]]
+            chosen = [pod for pod in here if leads_to(item, pod.labels)]
+            ports = item["spec"]["ports"] if item["spec"].get("selector") else []
+            wanted = [(chosen, port.get("targetPort", port["port"])) for port in ports]
         else:
             wanted = list(_policy_ports(item, here))
         for pods, port in wanted:

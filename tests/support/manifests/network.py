@@ -11,6 +11,8 @@ from tests.support.manifests.policy import Finding, everywhere
 
 _PREFIX_MIN: Final = 8
 """The shortest prefix that is somebody's own, such as 10.0.0.0/8."""
+_STRANGER: Final = {"kubernetes.io/metadata.name": "a-stranger"}
+"""The labels of a namespace that nobody has labelled for anything: its name is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +122,12 @@ def _names_ports(rule: Object) -> bool:
 
 
 def _is_everybody(peer: Object) -> bool:
-    """Whether a peer names nobody: only selectors that take everything, or so short a prefix that two are all."""
+    """Whether a peer names nobody: it takes any pod of a namespace that nobody labelled, or so short a prefix that two
+    are all.
+    """
     if "ipBlock" in peer:
         return ip_network(peer["ipBlock"]["cidr"]).prefixlen < _PREFIX_MIN
-    return not any(selector.get("matchLabels") for selector in peer.values())
+    return selects(peer.get("namespaceSelector", {}), _STRANGER) and selects(peer.get("podSelector", {}), {})
 
 
 def _denies_all(item: Object) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from epistream.services.settings import Settings, is_loopback
-from tests.support.manifests.cluster import Cluster, Object, Pod, namespace_of, selects
+from tests.support.manifests.cluster import Cluster, Object, Pod, leads_to, namespace_of, selects
 from tests.support.manifests.policy import Finding, always, before_applying, everywhere, production
 
 STOP_MARGIN_SECONDS: Final = 30
@@ -87,9 +87,11 @@ def store_can_be_mended(cluster: Cluster) -> Iterator[Finding]:
 
 def _selected_alike(cluster: Cluster, pod: Pod, service: Pod) -> bool:
     """Whether something that selects the service's pods selects this pod, too."""
-    selectors = [{"matchLabels": item["spec"]["selector"]} for item in cluster.of("Service")]
-    selectors += [item["spec"]["selector"] for item in cluster.of("PodDisruptionBudget", "StatefulSet")]
-    return any(selects(s, pod.labels) and selects(s, service.labels) for s in selectors)
+    services = cluster.of("Service")
+    selectors = [item["spec"]["selector"] for item in cluster.of("PodDisruptionBudget", "StatefulSet")]
+    return any(leads_to(s, pod.labels) and leads_to(s, service.labels) for s in services) or any(
+        selects(s, pod.labels) and selects(s, service.labels) for s in selectors
+    )
 
 
 @everywhere
@@ -152,7 +154,7 @@ def gives_way_to_a_drain(cluster: Cluster) -> Iterator[Finding]:
 def can_be_found_both_ways(cluster: Cluster) -> Iterator[Finding]:
     """One address for who connects once, and the pods' own for who balances."""
     for pod in cluster.service_pods():
-        services = [s for s in cluster.of("Service") if s["spec"]["selector"].items() <= pod.labels.items()]
+        services = [s for s in cluster.of("Service") if leads_to(s, pod.labels)]
         headless = [s for s in services if s["spec"].get("clusterIP") == "None"]
         if [s["metadata"]["name"] for s in headless] != [pod.owner["spec"].get("serviceName")]:
             yield pod.owner, "expected its serviceName to be the one headless Service"
