@@ -35,6 +35,24 @@ EXECUTOR, EXECUTOR_WAY = "Deployment epistream-executor", "NetworkPolicy allow-e
 COLLECTOR_WAY = "NetworkPolicy allow-collector"
 REDRIVER = "KafkaUser epistream-redrive"
 
+BARE: Final[Object] = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "bare", "namespace": "epistream", "labels": {"app.kubernetes.io/name": "epistream"}},
+    "spec": {
+        "hostNetwork": True,
+        "containers": [{"name": "a", "image": "epistream:1", "securityContext": {"privileged": True}}],
+    },
+}
+"""A pod that nothing makes, with the labels of the service's."""
+
+
+def _made_by(kind: str, group: str) -> Object:
+    """What makes pods such as `BARE`."""
+    spec = {"replicas": 1, "template": {"metadata": BARE["metadata"], "spec": BARE["spec"]}}
+    return {"apiVersion": group, "kind": kind, "metadata": BARE["metadata"], "spec": spec}
+
+
 EVERYBODY: Final[list[Object]] = [
     {"namespaceSelector": {}, "podSelector": {}},
     {"namespaceSelector": {"matchLabels": {}}},
@@ -116,6 +134,51 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("one_instance_owns_the_store", put(SCALER, "/spec/maxReplicaCount", 3)),
     ("one_instance_owns_the_store", put(SCALER, "/spec/minReplicaCount", 0)),
     ("one_instance_owns_the_store", add(HPA)),
+    ("one_instance_owns_the_store", put(SET, "/spec/ordinals", {"start": 1})),
+    *(
+        (policy, add(item))
+        for item in (BARE, _made_by("ReplicaSet", "apps/v1"), _made_by("ReplicationController", "v1"))
+        for policy in (
+            "one_instance_owns_the_store",
+            "shares_nothing_with_the_node",
+            "asks_the_kernel_for_little",
+            "image_has_a_digest",
+        )
+    ),
+    ("one_instance_owns_the_store", put(CRON, f"{JOB}/containers/0/args/0", "up")),
+    ("one_instance_owns_the_store", put(MENDING, f"{JOB}/containers/0/command", ["epistream", "up"])),
+    ("one_instance_owns_the_store", put(MENDING, f"{JOB}/containers/0/command/1", "; epistream up")),
+    (
+        "one_instance_owns_the_store",
+        put(MENDING, "/spec/jobTemplate/spec/template/metadata/labels", {"app.kubernetes.io/name": "epistream"}),
+    ),
+    *(
+        ("settings_are_said_in_their_file", put(SET, f"{CONTAINER}/args/-", flag))
+        for flag in (
+            "--kafka-security=PLAINTEXT",
+            "--folder=/elsewhere",
+            "--instance-index=0",
+            "--insecure",
+            "--config=/etc/epistream/settings/settings.toml",
+        )
+    ),
+    ("settings_are_said_in_their_file", put(SET, f"{CONTAINER}/args/1", "--config=/etc/epistream/access/access.toml")),
+    ("settings_are_said_in_their_file", drop(SET, f"{CONTAINER}/args")),
+    ("settings_are_said_in_their_file", put(SET, f"{CONTAINER}/command", ["epistream", "up", "--insecure"])),
+    *(
+        ("settings_are_said_in_their_file", put(SET, f"{CONTAINER}/env/-", {"name": name, "value": value}))
+        for name, value in (
+            ("EPISTREAM_INSECURE", "true"),
+            ("EPISTREAM_FOLDER", "/elsewhere"),
+            ("EPISTREAM_DRAIN_SECONDS", "600"),
+            ("epistream_config", "/etc/own.toml"),
+        )
+    ),
+    ("settings_are_said_in_their_file", put(SET, f"{CONTAINER}/envFrom", [{"configMapRef": {"name": "own"}}])),
+    (
+        "settings_are_said_in_their_file",
+        put(SET, f"{CONTAINER}/envFrom", [{"prefix": "EPISTREAM_", "configMapRef": {"name": "own"}}]),
+    ),
     ("one_instance_owns_the_store", _within(EXECUTOR_OVERLAY, edit=put(EXECUTOR, f"{CONTAINER}/args/0", "up"))),
     ("a_pod_knows_which_it_is", drop(SET, f"{CONTAINER}/env")),
     ("a_pod_knows_which_it_is", put(SET, f"{CONTAINER}/env/0", {"name": "EPISTREAM_INSTANCE_INDEX", "value": "0"})),
@@ -132,10 +195,6 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("store_can_be_mended", put(MENDING, f"{JOB}/containers/0/image", f"epistream@sha256:{'5' * 64}")),
     ("store_can_be_mended", put(MENDING, f"{JOB}/securityContext/fsGroup", 20001)),
     ("store_can_be_mended", put(CRON, f"{JOB}/containers/0/volumeMounts/0/mountPath", "/elsewhere")),
-    (
-        "store_can_be_mended",
-        put(MENDING, "/spec/jobTemplate/spec/template/metadata/labels", {"app.kubernetes.io/name": "epistream"}),
-    ),
     ("store_can_be_mended", put(CRON, f"{JOB}/volumes/0/persistentVolumeClaim/claimName", "data-epistream-0")),
     ("rolls_one_at_a_time", put(SET, "/spec/updateStrategy/type", "OnDelete")),
     ("rolls_one_at_a_time", drop(SET, "/spec/minReadySeconds")),
@@ -222,6 +281,19 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("addresses_lead_to_a_service", put(CRON, f"{JOB}/containers/0/args/1", "--address=service.epistream.svc:7443")),
     ("settings_are_mounted", remove("ConfigMap epistream-settings-*")),
     ("settings_are_mounted", drop(SET, f"{CONTAINER}/args/1")),
+    ("settings_are_mounted", put(SET, f"{POD}/volumes/4/configMap/name", "own")),
+    (
+        "settings_are_mounted",
+        put(SET, f"{POD}/volumes/4/configMap/items", [{"key": "own.toml", "path": "settings.toml"}]),
+    ),
+    (
+        "settings_are_mounted",
+        put(
+            SET,
+            f"{CONTAINER}/volumeMounts/-",
+            {"name": "tmp", "mountPath": "/etc/epistream/settings/settings.toml", "subPath": "own.toml"},
+        ),
+    ),
     ("settings_are_mounted", say('metrics_address = "0.0.0.0:9464"', 'metrics_address = "127.0.0.1:9464"')),
     ("network_is_closed_but_for_what_is_named", remove(DENY)),
     ("network_is_closed_but_for_what_is_named", put(DENY, "/spec/policyTypes", ["Ingress"])),

@@ -55,11 +55,19 @@ def namespace_of(item: Object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod that some object would make."""
+    """A pod that some object would make, or that is one itself."""
 
     owner: Object
-    labels: dict[str, str]
+    metadata: Object
     spec: Object
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return self.metadata.get("labels") or {}
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        return self.metadata.get("annotations") or {}
 
     @property
     def namespace(self) -> str:
@@ -103,7 +111,7 @@ class Cluster:
         return None
 
     def pods(self) -> list[Pod]:
-        """Every pod template."""
+        """Every pod, and every template of one."""
         return [pod for item in self.objects if (pod := _pod(item))]
 
     def service_pods(self) -> list[Pod]:
@@ -138,13 +146,15 @@ class Cluster:
 
 def _pod(item: Object) -> Pod | None:
     match item["kind"]:
-        case "StatefulSet" | "Deployment" | "DaemonSet" | "Job":
+        case "Pod":
+            template = item
+        case "StatefulSet" | "Deployment" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Job":
             template = item["spec"]["template"]
         case "CronJob":
             template = item["spec"]["jobTemplate"]["spec"]["template"]
         case _:
             return None
-    return Pod(item, template["metadata"]["labels"], template["spec"])
+    return Pod(item, template.get("metadata") or {}, template["spec"])
 
 
 def selects(selector: Object, labels: dict[str, str]) -> bool:

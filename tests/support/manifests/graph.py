@@ -229,15 +229,31 @@ def _addresses(cluster: Cluster) -> Iterator[tuple[Object, str]]:
 
 @everywhere
 def settings_are_mounted(cluster: Cluster) -> Iterator[Finding]:
-    """There is one file of settings, the service is told of it, and it serves the ports that the pod declares."""
+    """There is one file of settings, the service is given it, and it serves the ports that the pod declares."""
     found: list[tuple[Object, dict[str, Any]]] = list(cluster.settings())
     if len(found) != 1:
         yield None, f"expected one ConfigMap with settings.toml, found {len(found)}"
     for pod in cluster.service_pods():
         if not any(a.startswith("--config=") for c in pod.spec["containers"] for a in c.get("args", [])):
             yield pod.owner, "expected --config=FILE"
+        for item, _ in found:
+            if not any(_gives(pod, container, item) for container in pod.containers):
+                yield pod.owner, f"expected the folder of --config to be the whole of {item['metadata']['name']}"
         for item, settings in found:
             for name, setting in (("grpc", "address"), ("health", "health_address"), ("metrics", "metrics_address")):
                 host, _, port = settings.get(setting, "").rpartition(":")
                 if host != "0.0.0.0" or port != str(port_of(pod, name)):  # noqa: S104 - the pod's own addresses
                     yield item, f"{setting}: expected 0.0.0.0:{port_of(pod, name)}, the port {name} of the pod"
+
+
+def _gives(pod: Pod, container: Object, config_map: Object) -> bool:
+    """Whether the file of a container's --config is the one in a ConfigMap: mounted whole, under its own names."""
+    files = [argument.partition("=")[2] for argument in container.get("args", []) if argument.startswith("--config=")]
+    mounts = {mount["mountPath"]: mount for mount in container.get("volumeMounts", [])}
+    for file in files:
+        mount = mounts.get(file.rpartition("/")[0], {"name": ""})
+        source = pod.volumes.get(mount["name"], {}).get("configMap", {})
+        whole = "items" not in source and not {"subPath", "subPathExpr"} & set(mount)
+        if whole and file not in mounts and source.get("name") == config_map["metadata"]["name"]:
+            return True
+    return False

@@ -148,12 +148,9 @@ def image_is_fixed(cluster: Cluster) -> Iterator[Finding]:
 def skipped_checks_have_a_reason(cluster: Cluster) -> Iterator[Finding]:
     """`checkov.io/skipN: CKV…=why`, in a sentence."""
     for item in cluster.objects:
-        pod = next((pod for pod in cluster.pods() if pod.owner is item), None)
-        places = [item["metadata"]]
-        if pod is not None and item["kind"] != "CronJob":
-            places.append(item["spec"]["template"]["metadata"])
-        for place in places:
-            for key, value in place.get("annotations", {}).items():
+        pods = [pod.annotations for pod in cluster.pods() if pod.owner is item]
+        for annotations in (item["metadata"].get("annotations", {}), *pods):
+            for key, value in annotations.items():
                 if key.startswith("checkov.io/skip") and not re.fullmatch(r"CKV\w+=.{20,}", value):
                     yield item, f"{key}: expected CHECK=reason, found {value!r}"
 
