@@ -97,6 +97,52 @@ def test_a_service_that_leads_out_of_the_cluster_is_taken() -> None:
     assert not checks.findings(objects, production=True)
 
 
+@pytest.mark.parametrize(
+    "peer",
+    [
+        {"ipBlock": {"cidr": "10.0.0.0/8"}},
+        {"ipBlock": {"cidr": "fd00::/8"}},
+        {"ipBlock": {"cidr": "2001:db8::/32"}},
+        {"namespaceSelector": {"matchLabels": {"team": "a"}}, "podSelector": {}},
+        {"podSelector": {"matchLabels": {"app": "a"}}},
+    ],
+)
+def test_who_may_come_in_can_be_named(peer: Object) -> None:
+    objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
+    put(CLIENTS, "/spec/ingress/0/from/-", peer)(objects)
+    found = checks.findings(objects, production=True)
+    assert "network_is_closed_but_for_what_is_named" not in {finding.policy for finding in found}
+
+
+def test_rules_about_another_job_may_stand_beside() -> None:
+    objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
+    (rules,) = (copy.deepcopy(item) for item in objects if item["kind"] == "PrometheusRule")
+    rules["metadata"]["name"] = "own"
+    rules["spec"]["groups"] = [{"name": "own", "rules": [{"record": "a:b", "expr": 'up{job="postgres"}'}]}]
+    assert not checks.findings([*objects, rules], production=True)
+
+
+@pytest.mark.parametrize("places", [{"any": True}, {"matchNames": ["default", "epistream"]}])
+def test_a_monitor_may_name_the_namespace_of_the_service(places: Object) -> None:
+    objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
+    put("ServiceMonitor", "/spec/namespaceSelector", places)(objects)
+    assert not checks.findings(objects, production=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("appArmorProfile", {"type": "Localhost", "localhostProfile": "epistream"}),
+        ("seLinuxOptions", {"type": "container_t", "level": "s0:c123,c456"}),
+        ("procMount", "Default"),
+    ],
+)
+def test_a_container_may_be_confined_in_so_many_words(field: str, value: object) -> None:
+    objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
+    put(SET, f"{CONTAINER}/securityContext/{field}", value)(objects)
+    assert not checks.findings(objects, production=True)
+
+
 EXPRESSIONS = [
     ("In", ["a", "b"], [True, False, False]),
     ("NotIn", ["a", "b"], [False, True, True]),

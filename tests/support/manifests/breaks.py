@@ -69,8 +69,16 @@ EVERYBODY: Final[list[Object]] = [
     {"ipBlock": {"cidr": "0.0.0.0/0"}},
     {"ipBlock": {"cidr": "128.0.0.0/1"}},
     {"ipBlock": {"cidr": "2000::/3"}},
+    {"ipBlock": {"cidr": "2000::/8"}},
+    {"ipBlock": {"cidr": "2a00::/12"}},
+    {"ipBlock": {"cidr": "f000::/4"}},
+    {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "a"}}},
+    {
+        "namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["a"]}]},
+        "podSelector": {"matchLabels": {"app": "a"}},
+    },
 ]
-"""Peers of a network policy that name nobody."""
+"""Peers of a network policy that name nobody who may come in."""
 
 
 @cache
@@ -98,6 +106,25 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("asks_the_kernel_for_little", drop(CRON, f"{JOB}/containers/0/securityContext/seccompProfile")),
     ("asks_the_kernel_for_little", put(SET, f"{CONTAINER}/securityContext/allowPrivilegeEscalation", True)),
     ("asks_the_kernel_for_little", put(SET, f"{CONTAINER}/securityContext/privileged", True)),
+    ("leaves_on_what_confines_it", put(SET, f"{CONTAINER}/securityContext/procMount", "Unmasked")),
+    *(
+        ("leaves_on_what_confines_it", put(where, f"{security}/securityContext/{key}", value))
+        for where, security in ((SET, POD), (SET, CONTAINER), (CRON, f"{JOB}/containers/0"))
+        for key, value in (
+            ("appArmorProfile", {"type": "Unconfined"}),
+            ("seLinuxOptions", {"type": "spc_t"}),
+            ("seLinuxOptions", {"type": "container_t", "user": "system_u"}),
+            ("seLinuxOptions", {"role": "sysadm_r"}),
+        )
+    ),
+    (
+        "leaves_on_what_confines_it",
+        put(
+            SET,
+            "/spec/template/metadata/annotations",
+            {"container.apparmor.security.beta.kubernetes.io/epistream": "unconfined"},
+        ),
+    ),
     ("root_is_read_only", drop(SET, f"{CONTAINER}/securityContext/readOnlyRootFilesystem")),
     ("root_is_read_only", put(CRON, f"{JOB}/volumes", [])),
     ("shares_nothing_with_the_node", put(SET, f"{POD}/hostNetwork", True)),
@@ -260,6 +287,18 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("ports_lead_somewhere", put("NetworkPolicy allow-backup", "/spec/egress/0/ports/0/port", 8443)),
     ("monitors_find_a_port", put("ServiceMonitor", "/spec/endpoints/0/port", "http")),
     ("monitors_find_a_port", put("ServiceMonitor", "/spec/selector/matchLabels", {"app": "epistream"})),
+    *(
+        ("monitors_find_a_port", put("ServiceMonitor", "/spec/namespaceSelector", {"matchNames": names}))
+        for names in (["monitoring"], ["default", "kafka"])
+    ),
+    ("monitors_read_what_is_asked_for", drop("ServiceMonitor", "/spec/jobLabel")),
+    ("monitors_read_what_is_asked_for", put("ServiceMonitor", "/spec/jobLabel", "app.kubernetes.io/part")),
+    ("monitors_read_what_is_asked_for", put("ServiceMonitor", "/spec/endpoints/0/path", "/")),
+    ("monitors_read_what_is_asked_for", drop("ServiceMonitor", "/spec/endpoints/0/tlsConfig/serverName")),
+    (
+        "monitors_read_what_is_asked_for",
+        put("ServiceMonitor", "/spec/endpoints/0/tlsConfig/serverName", "metrics.epistream.svc"),
+    ),
     ("scalers_find_their_target", put(SCALER, "/spec/scaleTargetRef/name", "gateway")),
     ("scalers_find_their_target", remove("TriggerAuthentication")),
     ("named_objects_exist", remove("ServiceAccount")),

@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from tests.support.manifests.cluster import Cluster, Object, Pod, leads_to, namespace_of, selects
 from tests.support.manifests.policy import Finding, everywhere
 from tests.support.manifests.secrets import OF_A_KAFKA_USER, SECRETS
+
+_METRICS: Final = "/metrics"
+"""Where they are, as `epistream up` says it."""
 
 
 @everywhere
@@ -83,14 +86,43 @@ def port_of(pod: Pod, port: int | str) -> int | None:
 @everywhere
 def monitors_find_a_port(cluster: Cluster) -> Iterator[Finding]:
     """Each endpoint of a ServiceMonitor is a port of exactly one Service that it selects: a pod is not read twice."""
+    for item, endpoint, services in _monitored(cluster):
+        if len(services) != 1:
+            yield item, f"port {endpoint['port']}: expected one Service that has it, found {len(services)}"
+
+
+def _monitored(cluster: Cluster) -> Iterator[tuple[Object, Object, list[Object]]]:
+    """Each endpoint of each ServiceMonitor, with the Services that it means."""
     for item in cluster.of("ServiceMonitor"):
+        places = item["spec"].get("namespaceSelector", {})
+        named = places.get("matchNames") or [namespace_of(item)]
         chosen = [
-            s for s in cluster.of("Service") if selects(item["spec"]["selector"], s["metadata"].get("labels", {}))
+            service
+            for service in cluster.of("Service")
+            if (places.get("any") or namespace_of(service) in named)
+            and selects(item["spec"]["selector"], service["metadata"].get("labels", {}))
         ]
         for endpoint in item["spec"]["endpoints"]:
-            having = [s for s in chosen if endpoint["port"] in {p["name"] for p in s["spec"]["ports"]}]
-            if len(having) != 1:
-                yield item, f"port {endpoint['port']}: expected one Service that has it, found {len(having)}"
+            having = [s for s in chosen if endpoint["port"] in {p.get("name") for p in s["spec"].get("ports", [])}]
+            yield item, endpoint, having
+
+
+@everywhere
+def monitors_read_what_is_asked_for(cluster: Cluster) -> Iterator[Finding]:
+    """What an endpoint reads has the job that alerts ask for, is the metrics, and of a name in the certificate."""
+    rules = [r for item in cluster.of("PrometheusRule") for group in item["spec"]["groups"] for r in group["rules"]]
+    asked = {job for rule in rules for job in re.findall(r'\bjob="([^"]*)"', rule["expr"])}
+    for item, endpoint, services in _monitored(cluster):
+        for service in services:
+            label = service["metadata"].get("labels", {}).get(item["spec"].get("jobLabel"))
+            job = label or service["metadata"]["name"]
+            if asked and job not in asked:
+                yield item, f"jobLabel: its series have the job {job}, and the rules ask for {', '.join(sorted(asked))}"
+        if (path := endpoint.get("path", _METRICS)) != _METRICS:
+            yield item, f"path: expected {_METRICS}, found {path}"
+        name = endpoint.get("tlsConfig", {}).get("serverName")
+        if endpoint.get("scheme") == "https" and _service_at(cluster, name or "") is None:
+            yield item, f"serverName: expected the name of a Service, which the certificate has; found {name}"
 
 
 @everywhere
@@ -212,10 +244,15 @@ def addresses_lead_to_a_service(cluster: Cluster) -> Iterator[Finding]:
     """An address within the cluster is a Service of ours and a port of it."""
     for item, address in _addresses(cluster):
         host, _, port = address.rpartition(":")
-        found = re.fullmatch(r"([\w-]+)\.([\w-]+)\.svc", host)
-        service = cluster.named("Service", found[1], found[2]) if found else None
+        service = _service_at(cluster, host)
         if service is None or int(port) not in {p["port"] for p in service["spec"]["ports"]}:
             yield item, f"no Service has the address {address}"
+
+
+def _service_at(cluster: Cluster, host: str) -> Object | None:
+    """The Service that is called so within the cluster."""
+    found = re.fullmatch(r"([\w-]+)\.([\w-]+)\.svc", host)
+    return cluster.named("Service", found[1], found[2]) if found else None
 
 
 def _addresses(cluster: Cluster) -> Iterator[tuple[Object, str]]:

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Network, ip_address, ip_network
 from typing import Final
 
 from tests.support.manifests.cluster import Cluster, Object, Pod, namespace_of, selects
 from tests.support.manifests.graph import port_of
 from tests.support.manifests.policy import Finding, everywhere
 
-_PREFIX_MIN: Final = 8
-"""The shortest prefix that is somebody's own, such as 10.0.0.0/8."""
+_PREFIX_MIN: Final = {4: 8, 6: 16}
+"""The shortest prefix that is somebody's own, such as 10.0.0.0/8, by the version of IP."""
+_UNIQUE_LOCAL: Final = IPv6Network("fc00::/7")
+"""What is nobody's outside: of these any prefix may be one's own."""
 _STRANGER: Final = {"kubernetes.io/metadata.name": "a-stranger"}
 """The labels of a namespace that nobody has labelled for anything: its name is one."""
 
@@ -110,9 +112,10 @@ def network_is_closed_but_for_what_is_named(cluster: Cluster) -> Iterator[Findin
         for rule in item["spec"].get("egress", []):
             if not _names_ports(rule) or not rule.get("to"):
                 yield item, "expected where to, and to which ports, each by itself"
-        for peer in _peers(item):
-            if _is_everybody(peer):
-                yield item, f"expected fewer than everybody, found {peer}"
+        for way, ends in (("ingress", "from"), ("egress", "to")):
+            for peer in (peer for rule in item["spec"].get(way, []) for peer in rule.get(ends, [])):
+                if _is_everybody(peer, way):
+                    yield item, f"expected fewer than everybody, found {peer}"
 
 
 def _names_ports(rule: Object) -> bool:
@@ -121,13 +124,19 @@ def _names_ports(rule: Object) -> bool:
     return all("port" in port and "endPort" not in port for port in ports)
 
 
-def _is_everybody(peer: Object) -> bool:
-    """Whether a peer names nobody: it takes any pod of a namespace that nobody labelled, or so short a prefix that two
-    are all.
+def _is_everybody(peer: Object, way: str) -> bool:
+    """Whether a peer names nobody: it takes any pod of a namespace that nobody labelled, or a prefix that is no one's.
+
+    A pod's labels are not enough for being let in: whoever makes pods says them.
     """
     if "ipBlock" in peer:
-        return ip_network(peer["ipBlock"]["cidr"]).prefixlen < _PREFIX_MIN
-    return selects(peer.get("namespaceSelector", {}), _STRANGER) and selects(peer.get("podSelector", {}), {})
+        block = ip_network(peer["ipBlock"]["cidr"])
+        own = isinstance(block, IPv6Network) and block.subnet_of(_UNIQUE_LOCAL)
+        return not own and block.prefixlen < _PREFIX_MIN[block.version]
+    stranger = selects(peer.get("namespaceSelector", {}), _STRANGER)
+    if way == "ingress" and "namespaceSelector" in peer:
+        return stranger
+    return stranger and selects(peer.get("podSelector", {}), {})
 
 
 def _denies_all(item: Object) -> bool:
@@ -142,11 +151,6 @@ def open_ports(cluster: Cluster) -> Iterator[int | str]:
         for rule in item["spec"].get("egress", []):
             if any("ipBlock" in peer for peer in rule.get("to", [])):
                 yield from (port["port"] for port in rule.get("ports", []) if "port" in port)
-
-
-def _peers(item: Object) -> Iterator[Object]:
-    for rule in (*item["spec"].get("ingress", []), *item["spec"].get("egress", [])):
-        yield from (*rule.get("from", []), *rule.get("to", []))
 
 
 @everywhere

@@ -13,6 +13,10 @@ UID_MIN: Final = 10001
 """Below are users that a node may have, too."""
 _DIGEST: Final = re.compile(r"\S+@sha256:[0-9a-f]{64}")
 _VOLUMES: Final = frozenset({"configMap", "secret", "emptyDir", "persistentVolumeClaim", "projected"})
+_SELINUX_TYPES: Final = frozenset({"", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"})
+"""Those that Pod Security's `baseline` allows."""
+_ARMOUR: Final = "container.apparmor.security.beta.kubernetes.io/"
+"""The annotation, with a container's name behind it, by which a profile was named before it had a field."""
 _READABLE_BY_GROUP: Final = 0o440
 
 
@@ -45,6 +49,29 @@ def asks_the_kernel_for_little(cluster: Cluster) -> Iterator[Finding]:
                 yield pod.owner, f"{container['name']}: expected all capabilities dropped and none added"
             if security.get("privileged"):
                 yield pod.owner, f"{container['name']}: expected no privileges"
+
+
+@everywhere
+def leaves_on_what_confines_it(cluster: Cluster) -> Iterator[Finding]:
+    """What hides parts of /proc, AppArmor and SELinux: no less of them than Pod Security's `baseline` asks for."""
+    for pod in cluster.pods():
+        contexts = [("the pod", pod.spec.get("securityContext") or {})]
+        contexts += [(container["name"], container.get("securityContext") or {}) for container in pod.containers]
+        for where, security in contexts:
+            if security.get("procMount", "Default") != "Default":
+                yield pod.owner, f"{where}: expected procMount: Default, found {security['procMount']}"
+            armour = security.get("appArmorProfile", {}).get("type", "RuntimeDefault")
+            if armour not in ("RuntimeDefault", "Localhost"):
+                yield pod.owner, f"{where}: expected appArmorProfile RuntimeDefault or Localhost, found {armour}"
+            labels = security.get("seLinuxOptions", {})
+            if labels.get("type", "") not in _SELINUX_TYPES or labels.get("user") or labels.get("role"):
+                yield (
+                    pod.owner,
+                    f"{where}: expected seLinuxOptions of a container's type, user and role; found {labels}",
+                )
+        for key, value in pod.annotations.items():
+            if key.startswith(_ARMOUR) and not re.fullmatch(r"runtime/default|localhost/.+|", value):
+                yield pod.owner, f"{key}: expected runtime/default or localhost/PROFILE, found {value}"
 
 
 @everywhere
