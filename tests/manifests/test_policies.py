@@ -11,6 +11,7 @@ from tests.support.manifests.breaks import (
     CLIENTS,
     CONTAINER,
     CRON,
+    DENY,
     JOB,
     MENDING,
     OWN_CLUSTER,
@@ -22,7 +23,7 @@ from tests.support.manifests.breaks import (
     sound,
 )
 from tests.support.manifests.cluster import K8S, Object, namespace_of, objects_of, overlays, rendered, selects
-from tests.support.manifests.edits import Edit, put
+from tests.support.manifests.edits import Edit, drop, put
 from tests.support.manifests.policy import ALWAYS, BEFORE_APPLYING, EVERYWHERE, PRODUCTION, broken
 
 GROUPS = (ALWAYS, EVERYWHERE, PRODUCTION, BEFORE_APPLYING)
@@ -140,6 +141,12 @@ def test_a_monitor_may_name_the_namespace_of_the_service(places: Object) -> None
 def test_a_container_may_be_confined_in_so_many_words(field: str, value: object) -> None:
     objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
     put(SET, f"{CONTAINER}/securityContext/{field}", value)(objects)
+    assert not checks.findings(objects, production=True)
+
+
+def test_a_network_policy_without_a_selector_is_for_every_pod() -> None:
+    objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
+    drop(DENY, "/spec/podSelector")(objects)
     assert not checks.findings(objects, production=True)
 
 

@@ -271,6 +271,7 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("is_watched", put("ConfigMap epistream-dashboards", "/metadata/labels/grafana_dashboard", "yes")),
     ("selectors_find_pods", put("Service epistream", "/spec/selector", {"app": "epistream"})),
     ("selectors_find_pods", put("PodDisruptionBudget", "/spec/selector/matchLabels", {"app": "epistream"})),
+    ("selectors_find_pods", drop("PodDisruptionBudget", "/spec/selector")),
     ("selectors_find_pods", put(CLIENTS, "/spec/podSelector/matchLabels", {"app": "epistream"})),
     (
         "selectors_find_pods",

@@ -157,12 +157,14 @@ def _pod(item: Object) -> Pod | None:
     return Pod(item, template.get("metadata") or {}, template["spec"])
 
 
-def selects(selector: Object, labels: dict[str, str]) -> bool:
-    """Whether a label selector takes something with these labels. An empty one takes everything.
+def selects(selector: Object | None, labels: dict[str, str]) -> bool:
+    """Whether a label selector takes something with these labels. An empty one takes everything, None takes nothing.
 
     Raises:
         ValueError: an operator is none that Kubernetes has.
     """
+    if selector is None:
+        return False
     wanted: dict[str, str] = selector.get("matchLabels") or {}
     expressions = selector.get("matchExpressions") or []
     return wanted.items() <= labels.items() and all(_holds(expression, labels) for expression in expressions)

@@ -26,19 +26,19 @@ def selectors_find_pods(cluster: Cluster) -> Iterator[Finding]:
                 yield pod.owner, f"its spread constraint selects other pods: {constraint['labelSelector']}"
 
 
-def _pod_selectors(item: Object) -> list[Object]:
+def _pod_selectors(item: Object) -> list[Object | None]:
     spec = item.get("spec", {})
     match item["kind"]:
         case "Service":
             return [{"matchLabels": spec["selector"]}] if spec.get("selector") else []
         case "PodDisruptionBudget" | "StatefulSet" | "Deployment":
-            return [spec["selector"]]
+            return [spec.get("selector")]
         case "NetworkPolicy":
             rules = [*spec.get("ingress", []), *spec.get("egress", [])]
             peers = [peer for rule in rules for peer in (*rule.get("from", []), *rule.get("to", []))]
             # A peer in another namespace is not ours to find.
             inside = [p["podSelector"] for p in peers if "podSelector" in p and "namespaceSelector" not in p]
-            return [spec["podSelector"], *inside]
+            return [spec.get("podSelector", {}), *inside]
         case _:
             return []
 
@@ -65,7 +65,7 @@ def _policy_ports(item: Object, pods: list[Pod]) -> Iterator[tuple[list[Pod], in
     for rule in spec.get("ingress", []):
         for port in rule.get("ports", []):
             if "port" in port:
-                yield [pod for pod in pods if selects(spec["podSelector"], pod.labels)], port["port"]
+                yield [pod for pod in pods if selects(spec.get("podSelector", {}), pod.labels)], port["port"]
     for rule in spec.get("egress", []):
         for peer in rule.get("to", []):
             if "podSelector" in peer and "namespaceSelector" not in peer:

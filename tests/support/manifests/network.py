@@ -56,7 +56,7 @@ def policies_for(cluster: Cluster, way: str, here: Peer) -> list[Object]:
         for item in cluster.of("NetworkPolicy")
         if namespace_of(item) == here.namespace
         and way in _ways(item["spec"])
-        and selects(item["spec"]["podSelector"], here.labels)
+        and selects(item["spec"].get("podSelector", {}), here.labels)
     ]
 
 
@@ -142,7 +142,7 @@ def _is_everybody(peer: Object, way: str) -> bool:
 def _denies_all(item: Object) -> bool:
     spec = item["spec"]
     both = set(spec.get("policyTypes", [])) == {"Ingress", "Egress"}
-    return spec["podSelector"] == {} and both and not spec.get("ingress") and not spec.get("egress")
+    return spec.get("podSelector", {}) == {} and both and not spec.get("ingress") and not spec.get("egress")
 
 
 def open_ports(cluster: Cluster) -> Iterator[int | str]:

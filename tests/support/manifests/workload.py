@@ -117,7 +117,7 @@ def store_can_be_mended(cluster: Cluster) -> Iterator[Finding]:
 def _selected_alike(cluster: Cluster, pod: Pod, service: Pod) -> bool:
     """Whether something that selects the service's pods selects this pod, too."""
     services = cluster.of("Service")
-    selectors = [item["spec"]["selector"] for item in cluster.of("PodDisruptionBudget", "StatefulSet")]
+    selectors = [item["spec"].get("selector") for item in cluster.of("PodDisruptionBudget", "StatefulSet")]
     return any(leads_to(s, pod.labels) and leads_to(s, service.labels) for s in services) or any(
         selects(s, pod.labels) and selects(s, service.labels) for s in selectors
     )
@@ -170,7 +170,7 @@ def has_time_to_stop(cluster: Cluster) -> Iterator[Finding]:
 def gives_way_to_a_drain(cluster: Cluster) -> Iterator[Finding]:
     """A node can be emptied, also of a pod that is broken."""
     for pod in cluster.service_pods():
-        budgets = [b for b in cluster.of("PodDisruptionBudget") if selects(b["spec"]["selector"], pod.labels)]
+        budgets = [b for b in cluster.of("PodDisruptionBudget") if selects(b["spec"].get("selector"), pod.labels)]
         if len(budgets) != 1:
             yield pod.owner, f"expected one PodDisruptionBudget, found {len(budgets)}"
         for item in budgets:
