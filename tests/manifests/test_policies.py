@@ -8,8 +8,10 @@ import pytest
 from tests.support.manifests import checks
 from tests.support.manifests.breaks import (
     BREAKS,
+    CLIENTS,
     CONTAINER,
     CRON,
+    DENY,
     JOB,
     MENDING,
     OWN_CLUSTER,
@@ -20,8 +22,8 @@ from tests.support.manifests.breaks import (
     SNAPSHOT,
     sound,
 )
-from tests.support.manifests.cluster import K8S, namespace_of, objects_of, overlays, rendered
-from tests.support.manifests.edits import Edit, put
+from tests.support.manifests.cluster import K8S, Object, namespace_of, objects_of, overlays, rendered, selects
+from tests.support.manifests.edits import Edit, drop, put
 from tests.support.manifests.policy import ALWAYS, BEFORE_APPLYING, EVERYWHERE, PRODUCTION, broken
 
 GROUPS = (ALWAYS, EVERYWHERE, PRODUCTION, BEFORE_APPLYING)
@@ -68,6 +70,104 @@ def test_the_namespace_is_applied_by_itself_and_refuses_pods_that_ask_for_more()
 @pytest.mark.parametrize(("overlay", "beside"), [(PRODUCTION_OVERLAY, SNAPSHOT), (OWN_CLUSTER, REDRIVE)])
 def test_what_is_applied_beside_an_overlay_keeps_every_policy(overlay: Path, beside: Path) -> None:
     assert not checks.findings([*sound(overlay), *sound(beside)], production=True)
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"matchExpressions": [{"key": "team", "operator": "In", "values": ["a", "b"]}]},
+        {"matchExpressions": [{"key": "team", "operator": "Exists"}]},
+        {
+            "matchExpressions": [
+                {"key": "team", "operator": "Exists"},
+                {"key": "team", "operator": "NotIn", "values": ["c"]},
+            ]
+        },
+    ],
+)
+def test_namespaces_may_be_named_by_expressions(selector: Object) -> None:
+    objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
+    put(CLIENTS, "/spec/ingress/0/from/-", {"namespaceSelector": selector})(objects)
+    assert not checks.findings(objects, production=True)
+
+
+def test_a_service_that_leads_out_of_the_cluster_is_taken() -> None:
+    outside = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "mail", "namespace": "epistream"}}
+    outside["spec"] = {"type": "ExternalName", "externalName": "mail.example.org"}
+    objects: list[Object] = [*sound(PRODUCTION_OVERLAY), outside]
+    assert not checks.findings(objects, production=True)
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [
+        {"ipBlock": {"cidr": "10.0.0.0/8"}},
+        {"ipBlock": {"cidr": "fd00::/8"}},
+        {"ipBlock": {"cidr": "2001:db8::/32"}},
+        {"namespaceSelector": {"matchLabels": {"team": "a"}}, "podSelector": {}},
+        {"podSelector": {"matchLabels": {"app": "a"}}},
+    ],
+)
+def test_who_may_come_in_can_be_named(peer: Object) -> None:
+    objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
+    put(CLIENTS, "/spec/ingress/0/from/-", peer)(objects)
+    found = checks.findings(objects, production=True)
+    assert "network_is_closed_but_for_what_is_named" not in {finding.policy for finding in found}
+
+
+def test_rules_about_another_job_may_stand_beside() -> None:
+    objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
+    (rules,) = (copy.deepcopy(item) for item in objects if item["kind"] == "PrometheusRule")
+    rules["metadata"]["name"] = "own"
+    rules["spec"]["groups"] = [{"name": "own", "rules": [{"record": "a:b", "expr": 'up{job="postgres"}'}]}]
+    assert not checks.findings([*objects, rules], production=True)
+
+
+@pytest.mark.parametrize("places", [{"any": True}, {"matchNames": ["default", "epistream"]}])
+def test_a_monitor_may_name_the_namespace_of_the_service(places: Object) -> None:
+    objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
+    put("ServiceMonitor", "/spec/namespaceSelector", places)(objects)
+    assert not checks.findings(objects, production=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("appArmorProfile", {"type": "Localhost", "localhostProfile": "epistream"}),
+        ("seLinuxOptions", {"type": "container_t", "level": "s0:c123,c456"}),
+        ("procMount", "Default"),
+    ],
+)
+def test_a_container_may_be_confined_in_so_many_words(field: str, value: object) -> None:
+    objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
+    put(SET, f"{CONTAINER}/securityContext/{field}", value)(objects)
+    assert not checks.findings(objects, production=True)
+
+
+def test_a_network_policy_without_a_selector_is_for_every_pod() -> None:
+    objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
+    drop(DENY, "/spec/podSelector")(objects)
+    assert not checks.findings(objects, production=True)
+
+
+EXPRESSIONS = [
+    ("In", ["a", "b"], [True, False, False]),
+    ("NotIn", ["a", "b"], [False, True, True]),
+    ("Exists", None, [True, True, False]),
+    ("DoesNotExist", None, [False, False, True]),
+]
+
+
+@pytest.mark.parametrize(("operator", "values", "taken"), EXPRESSIONS, ids=[operator for operator, *_ in EXPRESSIONS])
+def test_a_selector_takes_what_its_expressions_say(operator: str, values: list[str] | None, taken: list[bool]) -> None:
+    expression = {"key": "team", "operator": operator} | ({"values": values} if values else {})
+    labels: list[dict[str, str]] = [{"team": "a"}, {"team": "c"}, {"app": "a"}]
+    assert [selects({"matchExpressions": [expression]}, each) for each in labels] == taken
+
+
+def test_an_operator_that_kubernetes_has_not_is_told() -> None:
+    with pytest.raises(ValueError, match="In, NotIn, Exists or DoesNotExist"):
+        selects({"matchExpressions": [{"key": "team", "operator": "Like"}]}, {})
 
 
 def test_what_is_left_to_fill_in_is_told_before_applying() -> None:

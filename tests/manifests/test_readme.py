@@ -111,6 +111,19 @@ def test_what_is_said_to_be_ones_own_takes_the_place_of_the_example(
     assert links == {"https://wiki.example.net/runbooks.md"}
 
 
+@pytest.mark.parametrize(("overlay", "example"), [("overlay", "own-cluster"), ("own-kafka", "own-kafka")])
+def test_every_place_that_was_changed_is_marked(place: Path, overlay: str, example: str) -> None:
+    changed = 0
+    for path in sorted((place / overlay).iterdir()):
+        before = (K8S / "examples" / example / path.name).read_text().splitlines()
+        after = path.read_text().splitlines()
+        for number, (old, new) in enumerate(zip(before, after, strict=True)):
+            if old != new:
+                changed += 1
+                assert "YOURS" in new or "YOURS" in after[number - 1], f"{path.name}: {new}"
+    assert changed
+
+
 @pytest.mark.parametrize("file", ["networkpolicy-public.yaml", "runbooks.yaml", "service-public.yaml", "volume.yaml"])
 def test_what_has_nothing_to_do_with_kafka_is_the_same_in_both_examples(file: str) -> None:
     assert (K8S / "examples/own-kafka" / file).read_text() == (K8S / "examples/own-cluster" / file).read_text()

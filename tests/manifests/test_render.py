@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.manifests.checks import main, render_all, violations
+from tests.support.manifests.checks import check, main, render_all, unchecked, violations
 from tests.support.manifests.cluster import K8S, name_of, namespace_of, objects_of, overlays, rendered
 from tests.support.manifests.edits import Edit, drop, put
 from tests.support.manifests.schemas import VERSIONS, violation
@@ -54,6 +54,35 @@ def test_a_wrong_field_is_refused_in_every_version(edit: Edit) -> None:
         assert all(violation(item, version) for version in VERSIONS), name_of(item)
 
 
+FOREIGN = [
+    ("cert-manager.io/v1", "Certificate"),
+    ("gateway.networking.k8s.io/v1", "GRPCRoute"),
+    ("serving.knative.dev/v1", "Service"),
+    ("monitoring.coreos.com/v1", "PodMonitor"),
+]
+UNKNOWN = [
+    ("v1", "Podd"),
+    ("apps/v1beta1", "Deployment"),
+    ("networking.k8s.io/v1beta1", "Ingress"),
+    ("rbac.authorization.k8s.io/v1", "Rolle"),
+    ("monitoring.coreos.com/v2", "ServiceMonitor"),
+]
+
+
+@pytest.mark.parametrize(("api_version", "kind"), FOREIGN)
+def test_a_custom_resource_of_others_is_told_as_not_checked(api_version: str, kind: str) -> None:
+    item = {"apiVersion": api_version, "kind": kind, "metadata": {"name": "a"}, "spec": {"secretName": "epistream-tls"}}
+    assert unchecked([item]) == [f"{kind} a: not checked, {api_version} is not ours"]
+    assert check([*objects_of(rendered(K8S / "overlays/local")), item]) == []
+
+
+@pytest.mark.parametrize(("api_version", "kind"), UNKNOWN)
+def test_what_kubernetes_or_we_should_know_and_do_not_is_refused(api_version: str, kind: str) -> None:
+    item = {"apiVersion": api_version, "kind": kind, "metadata": {"name": "a", "namespace": "epistream"}}
+    assert unchecked([item]) == []
+    assert any("no schema" in wrong for wrong in check([*objects_of(rendered(K8S / "overlays/local")), item]))
+
+
 def test_every_schema_of_ours_is_of_something_that_is_rendered() -> None:
     kinds = {item["kind"].lower() for folder in overlays() for item in objects_of(rendered(folder))}
     written = {path.stem for path in (Path(__file__).parents[1] / "support/manifests/schemas").glob("*.yaml")}
@@ -81,6 +110,16 @@ def test_the_commands_render_everything_and_check_one_overlay(
     assert len(list((tmp_path / "rendered").iterdir())) == len(overlays())
     assert main("check", str(K8S / "overlays/local")) == 0
     assert "all is well" in capsys.readouterr().out
+    below = tmp_path / "own"
+    below.mkdir()
+    base = Path(*[".."] * len(below.parts[1:])) / (K8S / "overlays/local").relative_to("/")
+    (below / "kustomization.yaml").write_text(f"resources: [{base}, certificate.yaml]\n")
+    (below / "certificate.yaml").write_text("{apiVersion: cert-manager.io/v1, kind: Certificate, metadata: {name: a}}")
+    assert main("check", str(below)) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "Certificate a: not checked, cert-manager.io/v1 is not ours",
+        f"{below}: all is well",
+    ]
     assert main("check", str(PRODUCTION_OVERLAY)) == 1
     assert re.search(r"^StatefulSet epistream: .*placeholder", capsys.readouterr().out, re.MULTILINE)
     assert main("check", str(tmp_path)) == 1

@@ -35,15 +35,50 @@ EXECUTOR, EXECUTOR_WAY = "Deployment epistream-executor", "NetworkPolicy allow-e
 COLLECTOR_WAY = "NetworkPolicy allow-collector"
 REDRIVER = "KafkaUser epistream-redrive"
 
+BARE: Final[Object] = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "bare", "namespace": "epistream", "labels": {"app.kubernetes.io/name": "epistream"}},
+    "spec": {
+        "hostNetwork": True,
+        "containers": [{"name": "a", "image": "epistream:1", "securityContext": {"privileged": True}}],
+    },
+}
+"""A pod that nothing makes, with the labels of the service's."""
+
+
+def _made_by(kind: str, group: str) -> Object:
+    """What makes pods such as `BARE`."""
+    spec = {"replicas": 1, "template": {"metadata": BARE["metadata"], "spec": BARE["spec"]}}
+    return {"apiVersion": group, "kind": kind, "metadata": BARE["metadata"], "spec": spec}
+
+
 EVERYBODY: Final[list[Object]] = [
     {"namespaceSelector": {}, "podSelector": {}},
     {"namespaceSelector": {"matchLabels": {}}},
     {"podSelector": {}},
+    {"podSelector": {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["a"]}]}},
+    *(
+        {"namespaceSelector": {"matchExpressions": [expression]}}
+        for expression in (
+            {"key": "team", "operator": "NotIn", "values": ["a", "b"]},
+            {"key": "team", "operator": "DoesNotExist"},
+            {"key": "kubernetes.io/metadata.name", "operator": "Exists"},
+        )
+    ),
     {"ipBlock": {"cidr": "0.0.0.0/0"}},
     {"ipBlock": {"cidr": "128.0.0.0/1"}},
     {"ipBlock": {"cidr": "2000::/3"}},
+    {"ipBlock": {"cidr": "2000::/8"}},
+    {"ipBlock": {"cidr": "2a00::/12"}},
+    {"ipBlock": {"cidr": "f000::/4"}},
+    {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "a"}}},
+    {
+        "namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["a"]}]},
+        "podSelector": {"matchLabels": {"app": "a"}},
+    },
 ]
-"""Peers of a network policy that name nobody."""
+"""Peers of a network policy that name nobody who may come in."""
 
 
 @cache
@@ -71,6 +106,25 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("asks_the_kernel_for_little", drop(CRON, f"{JOB}/containers/0/securityContext/seccompProfile")),
     ("asks_the_kernel_for_little", put(SET, f"{CONTAINER}/securityContext/allowPrivilegeEscalation", True)),
     ("asks_the_kernel_for_little", put(SET, f"{CONTAINER}/securityContext/privileged", True)),
+    ("leaves_on_what_confines_it", put(SET, f"{CONTAINER}/securityContext/procMount", "Unmasked")),
+    *(
+        ("leaves_on_what_confines_it", put(where, f"{security}/securityContext/{key}", value))
+        for where, security in ((SET, POD), (SET, CONTAINER), (CRON, f"{JOB}/containers/0"))
+        for key, value in (
+            ("appArmorProfile", {"type": "Unconfined"}),
+            ("seLinuxOptions", {"type": "spc_t"}),
+            ("seLinuxOptions", {"type": "container_t", "user": "system_u"}),
+            ("seLinuxOptions", {"role": "sysadm_r"}),
+        )
+    ),
+    (
+        "leaves_on_what_confines_it",
+        put(
+            SET,
+            "/spec/template/metadata/annotations",
+            {"container.apparmor.security.beta.kubernetes.io/epistream": "unconfined"},
+        ),
+    ),
     ("root_is_read_only", drop(SET, f"{CONTAINER}/securityContext/readOnlyRootFilesystem")),
     ("root_is_read_only", put(CRON, f"{JOB}/volumes", [])),
     ("shares_nothing_with_the_node", put(SET, f"{POD}/hostNetwork", True)),
@@ -82,6 +136,11 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("environment_is_ours", drop(SET, f"{POD}/enableServiceLinks")),
     ("resources_are_said", put(SET, f"{CONTAINER}/resources/limits/memory", "8Gi")),
     ("resources_are_said", drop(CRON, f"{JOB}/containers/0/resources")),
+    ("resources_are_said", put(SET, f"{CONTAINER}/resources/limits/memory", "4G")),
+    ("resources_are_said", put(SET, f"{CONTAINER}/resources/limits/memory", 4294967295)),
+    ("quantities_can_be_read", put(SET, f"{CONTAINER}/resources/limits/memory", "4GB")),
+    ("quantities_can_be_read", put(CRON, f"{JOB}/volumes/0/emptyDir", {"sizeLimit": "64 Mi"})),
+    ("quantities_can_be_read", put("PersistentVolumeClaim", "/spec/resources/requests/storage", "a lot")),
     (
         "secrets_are_files",
         put(SET, f"{CONTAINER}/env", [{"name": "P", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}]),
@@ -102,6 +161,51 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("one_instance_owns_the_store", put(SCALER, "/spec/maxReplicaCount", 3)),
     ("one_instance_owns_the_store", put(SCALER, "/spec/minReplicaCount", 0)),
     ("one_instance_owns_the_store", add(HPA)),
+    ("one_instance_owns_the_store", put(SET, "/spec/ordinals", {"start": 1})),
+    *(
+        (policy, add(item))
+        for item in (BARE, _made_by("ReplicaSet", "apps/v1"), _made_by("ReplicationController", "v1"))
+        for policy in (
+            "one_instance_owns_the_store",
+            "shares_nothing_with_the_node",
+            "asks_the_kernel_for_little",
+            "image_has_a_digest",
+        )
+    ),
+    ("one_instance_owns_the_store", put(CRON, f"{JOB}/containers/0/args/0", "up")),
+    ("one_instance_owns_the_store", put(MENDING, f"{JOB}/containers/0/command", ["epistream", "up"])),
+    ("one_instance_owns_the_store", put(MENDING, f"{JOB}/containers/0/command/1", "; epistream up")),
+    (
+        "one_instance_owns_the_store",
+        put(MENDING, "/spec/jobTemplate/spec/template/metadata/labels", {"app.kubernetes.io/name": "epistream"}),
+    ),
+    *(
+        ("settings_are_said_in_their_file", put(SET, f"{CONTAINER}/args/-", flag))
+        for flag in (
+            "--kafka-security=PLAINTEXT",
+            "--folder=/elsewhere",
+            "--instance-index=0",
+            "--insecure",
+            "--config=/etc/epistream/settings/settings.toml",
+        )
+    ),
+    ("settings_are_said_in_their_file", put(SET, f"{CONTAINER}/args/1", "--config=/etc/epistream/access/access.toml")),
+    ("settings_are_said_in_their_file", drop(SET, f"{CONTAINER}/args")),
+    ("settings_are_said_in_their_file", put(SET, f"{CONTAINER}/command", ["epistream", "up", "--insecure"])),
+    *(
+        ("settings_are_said_in_their_file", put(SET, f"{CONTAINER}/env/-", {"name": name, "value": value}))
+        for name, value in (
+            ("EPISTREAM_INSECURE", "true"),
+            ("EPISTREAM_FOLDER", "/elsewhere"),
+            ("EPISTREAM_DRAIN_SECONDS", "600"),
+            ("epistream_config", "/etc/own.toml"),
+        )
+    ),
+    ("settings_are_said_in_their_file", put(SET, f"{CONTAINER}/envFrom", [{"configMapRef": {"name": "own"}}])),
+    (
+        "settings_are_said_in_their_file",
+        put(SET, f"{CONTAINER}/envFrom", [{"prefix": "EPISTREAM_", "configMapRef": {"name": "own"}}]),
+    ),
     ("one_instance_owns_the_store", _within(EXECUTOR_OVERLAY, edit=put(EXECUTOR, f"{CONTAINER}/args/0", "up"))),
     ("a_pod_knows_which_it_is", drop(SET, f"{CONTAINER}/env")),
     ("a_pod_knows_which_it_is", put(SET, f"{CONTAINER}/env/0", {"name": "EPISTREAM_INSTANCE_INDEX", "value": "0"})),
@@ -118,10 +222,6 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("store_can_be_mended", put(MENDING, f"{JOB}/containers/0/image", f"epistream@sha256:{'5' * 64}")),
     ("store_can_be_mended", put(MENDING, f"{JOB}/securityContext/fsGroup", 20001)),
     ("store_can_be_mended", put(CRON, f"{JOB}/containers/0/volumeMounts/0/mountPath", "/elsewhere")),
-    (
-        "store_can_be_mended",
-        put(MENDING, "/spec/jobTemplate/spec/template/metadata/labels", {"app.kubernetes.io/name": "epistream"}),
-    ),
     ("store_can_be_mended", put(CRON, f"{JOB}/volumes/0/persistentVolumeClaim/claimName", "data-epistream-0")),
     ("rolls_one_at_a_time", put(SET, "/spec/updateStrategy/type", "OnDelete")),
     ("rolls_one_at_a_time", drop(SET, "/spec/minReadySeconds")),
@@ -171,6 +271,7 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("is_watched", put("ConfigMap epistream-dashboards", "/metadata/labels/grafana_dashboard", "yes")),
     ("selectors_find_pods", put("Service epistream", "/spec/selector", {"app": "epistream"})),
     ("selectors_find_pods", put("PodDisruptionBudget", "/spec/selector/matchLabels", {"app": "epistream"})),
+    ("selectors_find_pods", drop("PodDisruptionBudget", "/spec/selector")),
     ("selectors_find_pods", put(CLIENTS, "/spec/podSelector/matchLabels", {"app": "epistream"})),
     (
         "selectors_find_pods",
@@ -187,6 +288,18 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("ports_lead_somewhere", put("NetworkPolicy allow-backup", "/spec/egress/0/ports/0/port", 8443)),
     ("monitors_find_a_port", put("ServiceMonitor", "/spec/endpoints/0/port", "http")),
     ("monitors_find_a_port", put("ServiceMonitor", "/spec/selector/matchLabels", {"app": "epistream"})),
+    *(
+        ("monitors_find_a_port", put("ServiceMonitor", "/spec/namespaceSelector", {"matchNames": names}))
+        for names in (["monitoring"], ["default", "kafka"])
+    ),
+    ("monitors_read_what_is_asked_for", drop("ServiceMonitor", "/spec/jobLabel")),
+    ("monitors_read_what_is_asked_for", put("ServiceMonitor", "/spec/jobLabel", "app.kubernetes.io/part")),
+    ("monitors_read_what_is_asked_for", put("ServiceMonitor", "/spec/endpoints/0/path", "/")),
+    ("monitors_read_what_is_asked_for", drop("ServiceMonitor", "/spec/endpoints/0/tlsConfig/serverName")),
+    (
+        "monitors_read_what_is_asked_for",
+        put("ServiceMonitor", "/spec/endpoints/0/tlsConfig/serverName", "metrics.epistream.svc"),
+    ),
     ("scalers_find_their_target", put(SCALER, "/spec/scaleTargetRef/name", "gateway")),
     ("scalers_find_their_target", remove("TriggerAuthentication")),
     ("named_objects_exist", remove("ServiceAccount")),
@@ -208,6 +321,19 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("addresses_lead_to_a_service", put(CRON, f"{JOB}/containers/0/args/1", "--address=service.epistream.svc:7443")),
     ("settings_are_mounted", remove("ConfigMap epistream-settings-*")),
     ("settings_are_mounted", drop(SET, f"{CONTAINER}/args/1")),
+    ("settings_are_mounted", put(SET, f"{POD}/volumes/4/configMap/name", "own")),
+    (
+        "settings_are_mounted",
+        put(SET, f"{POD}/volumes/4/configMap/items", [{"key": "own.toml", "path": "settings.toml"}]),
+    ),
+    (
+        "settings_are_mounted",
+        put(
+            SET,
+            f"{CONTAINER}/volumeMounts/-",
+            {"name": "tmp", "mountPath": "/etc/epistream/settings/settings.toml", "subPath": "own.toml"},
+        ),
+    ),
     ("settings_are_mounted", say('metrics_address = "0.0.0.0:9464"', 'metrics_address = "127.0.0.1:9464"')),
     ("network_is_closed_but_for_what_is_named", remove(DENY)),
     ("network_is_closed_but_for_what_is_named", put(DENY, "/spec/policyTypes", ["Ingress"])),

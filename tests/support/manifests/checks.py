@@ -6,9 +6,9 @@ from pathlib import Path
 
 # Imported for the policies that they enter.
 from tests.support.manifests import executor, graph, kafka, network, pods, tracing, workload  # noqa: F401
-from tests.support.manifests.cluster import Cluster, Object, objects_of, overlays, rendered
+from tests.support.manifests.cluster import Cluster, Object, name_of, objects_of, overlays, rendered
 from tests.support.manifests.policy import ALWAYS, BEFORE_APPLYING, EVERYWHERE, PRODUCTION, Broken, broken
-from tests.support.manifests.schemas import VERSIONS, violation
+from tests.support.manifests.schemas import VERSIONS, is_foreign, violation
 
 
 def findings(objects: Iterable[Object], *, production: bool, applying: bool = False) -> list[Broken]:
@@ -25,12 +25,21 @@ def violations(objects: Iterable[Object]) -> list[str]:
     return [wrong for item in objects for version in VERSIONS if (wrong := violation(item, version))]
 
 
-def check(folder: Path) -> list[str]:
-    """What is wrong with an overlay that is about to be applied, for people. Production is what asks for TLS."""
-    objects = objects_of(rendered(folder))
+def unchecked(objects: Iterable[Object]) -> list[str]:
+    """What nothing is known about, for people: custom resources of others."""
+    return [f"{name_of(item)}: not checked, {item['apiVersion']} is not ours" for item in objects if is_foreign(item)]
+
+
+def check(objects: Iterable[Object]) -> list[str]:
+    """What is wrong with an overlay that is about to be applied, for people. Production is what asks for TLS.
+
+    Nothing is said of what is `unchecked`. The policies are asked about what the schemas take: they need its fields.
+    """
+    objects = [item for item in objects if not is_foreign(item)]
+    if wrong := violations(objects):
+        return wrong
     insecure = any(settings.get("insecure") for _, settings in Cluster(objects).settings())
-    found = findings(objects, production=not insecure, applying=True)
-    return [*violations(objects), *map(str, found)]
+    return [str(finding) for finding in findings(objects, production=not insecure, applying=True)]
 
 
 def render_all(target: Path) -> None:
@@ -46,11 +55,13 @@ def main(command: str, folder: str) -> int:
         if command == "render":
             render_all(Path(folder))
             return 0
-        wrong = check(Path(folder))
+        objects = objects_of(rendered(Path(folder)))
+        wrong = check(objects)
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.write("".join(f"{line}\n" for line in wrong or [f"{folder}: all is well"]))
+    said = [*unchecked(objects), *(wrong or [f"{folder}: all is well"])]
+    sys.stdout.write("".join(f"{line}\n" for line in said))
     return 1 if wrong else 0
 
 

@@ -55,11 +55,19 @@ def namespace_of(item: Object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod that some object would make."""
+    """A pod that some object would make, or that is one itself."""
 
     owner: Object
-    labels: dict[str, str]
+    metadata: Object
     spec: Object
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return self.metadata.get("labels") or {}
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        return self.metadata.get("annotations") or {}
 
     @property
     def namespace(self) -> str:
@@ -103,7 +111,7 @@ class Cluster:
         return None
 
     def pods(self) -> list[Pod]:
-        """Every pod template."""
+        """Every pod, and every template of one."""
         return [pod for item in self.objects if (pod := _pod(item))]
 
     def service_pods(self) -> list[Pod]:
@@ -138,32 +146,45 @@ class Cluster:
 
 def _pod(item: Object) -> Pod | None:
     match item["kind"]:
-        case "StatefulSet" | "Deployment" | "DaemonSet" | "Job":
+        case "Pod":
+            template = item
+        case "StatefulSet" | "Deployment" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Job":
             template = item["spec"]["template"]
         case "CronJob":
             template = item["spec"]["jobTemplate"]["spec"]["template"]
         case _:
             return None
-    return Pod(item, template["metadata"]["labels"], template["spec"])
+    return Pod(item, template.get("metadata") or {}, template["spec"])
 
 
-def selects(selector: Object, labels: dict[str, str]) -> bool:
-    """Whether a label selector takes something with these labels. An empty one takes everything.
-
-    Raises:
-        ValueError: it uses expressions, which nothing here does.
-    """
-    if set(selector) - {"matchLabels"}:
-        raise ValueError(f"expected only matchLabels, found {sorted(selector)}")
-    wanted: dict[str, str] = selector.get("matchLabels", {})
-    return wanted.items() <= labels.items()
-
-
-def bytes_of(quantity: str) -> int:
-    """A Kubernetes quantity of memory, such as 1536Mi.
+def selects(selector: Object | None, labels: dict[str, str]) -> bool:
+    """Whether a label selector takes something with these labels. An empty one takes everything, None takes nothing.
 
     Raises:
-        KeyError: the unit is none that is used here.
+        ValueError: an operator is none that Kubernetes has.
     """
-    number = quantity.rstrip("KMGTi")
-    return int(number) * {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}[quantity[len(number) :]]
+    if selector is None:
+        return False
+    wanted: dict[str, str] = selector.get("matchLabels") or {}
+    expressions = selector.get("matchExpressions") or []
+    return wanted.items() <= labels.items() and all(_holds(expression, labels) for expression in expressions)
+
+
+def leads_to(service: Object, labels: dict[str, str]) -> bool:
+    """Whether a Service leads to pods with these labels. One without a selector leads elsewhere."""
+    selector: dict[str, str] = service["spec"].get("selector") or {}
+    return bool(selector) and selector.items() <= labels.items()
+
+
+def _holds(expression: Object, labels: dict[str, str]) -> bool:
+    key, values = expression["key"], expression.get("values") or []
+    match expression["operator"]:
+        case "In":
+            return labels.get(key) in values
+        case "NotIn":
+            return labels.get(key) not in values
+        case "Exists":
+            return key in labels
+        case "DoesNotExist":
+            return key not in labels
+    raise ValueError(f"expected In, NotIn, Exists or DoesNotExist, found {expression}")

@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
-from tests.support.manifests.cluster import Cluster, Object, Pod, namespace_of, selects
+from tests.support.manifests.cluster import Cluster, Object, Pod, leads_to, namespace_of, selects
 from tests.support.manifests.policy import Finding, everywhere
 from tests.support.manifests.secrets import OF_A_KAFKA_USER, SECRETS
+
+_METRICS: Final = "/metrics"
+"""Where they are, as `epistream up` says it."""
 
 
 @everywhere
@@ -23,19 +26,19 @@ def selectors_find_pods(cluster: Cluster) -> Iterator[Finding]:
                 yield pod.owner, f"its spread constraint selects other pods: {constraint['labelSelector']}"
 
 
-def _pod_selectors(item: Object) -> list[Object]:
+def _pod_selectors(item: Object) -> list[Object | None]:
     spec = item.get("spec", {})
     match item["kind"]:
         case "Service":
-            return [{"matchLabels": spec["selector"]}]
-        case "PodDisruptionBudget" | "StatefulSet" | "Deployment" | "PodMonitor":
-            return [spec["selector"]]
+            return [{"matchLabels": spec["selector"]}] if spec.get("selector") else []
+        case "PodDisruptionBudget" | "StatefulSet" | "Deployment":
+            return [spec.get("selector")]
         case "NetworkPolicy":
             rules = [*spec.get("ingress", []), *spec.get("egress", [])]
             peers = [peer for rule in rules for peer in (*rule.get("from", []), *rule.get("to", []))]
             # A peer in another namespace is not ours to find.
             inside = [p["podSelector"] for p in peers if "podSelector" in p and "namespaceSelector" not in p]
-            return [spec["podSelector"], *inside]
+            return [spec.get("podSelector", {}), *inside]
         case _:
             return []
 
@@ -46,8 +49,9 @@ def ports_lead_somewhere(cluster: Cluster) -> Iterator[Finding]:
     for item in cluster.of("Service", "NetworkPolicy"):
         here = [pod for pod in cluster.pods() if pod.namespace == namespace_of(item)]
         if item["kind"] == "Service":
-            chosen = [pod for pod in here if item["spec"]["selector"].items() <= pod.labels.items()]
-            wanted = [(chosen, port.get("targetPort", port["port"])) for port in item["spec"]["ports"]]
+            chosen = [pod for pod in here if leads_to(item, pod.labels)]
+            ports = item["spec"]["ports"] if item["spec"].get("selector") else []
+            wanted = [(chosen, port.get("targetPort", port["port"])) for port in ports]
         else:
             wanted = list(_policy_ports(item, here))
         for pods, port in wanted:
@@ -61,7 +65,7 @@ def _policy_ports(item: Object, pods: list[Pod]) -> Iterator[tuple[list[Pod], in
     for rule in spec.get("ingress", []):
         for port in rule.get("ports", []):
             if "port" in port:
-                yield [pod for pod in pods if selects(spec["podSelector"], pod.labels)], port["port"]
+                yield [pod for pod in pods if selects(spec.get("podSelector", {}), pod.labels)], port["port"]
     for rule in spec.get("egress", []):
         for peer in rule.get("to", []):
             if "podSelector" in peer and "namespaceSelector" not in peer:
@@ -82,14 +86,43 @@ def port_of(pod: Pod, port: int | str) -> int | None:
 @everywhere
 def monitors_find_a_port(cluster: Cluster) -> Iterator[Finding]:
     """Each endpoint of a ServiceMonitor is a port of exactly one Service that it selects: a pod is not read twice."""
+    for item, endpoint, services in _monitored(cluster):
+        if len(services) != 1:
+            yield item, f"port {endpoint['port']}: expected one Service that has it, found {len(services)}"
+
+
+def _monitored(cluster: Cluster) -> Iterator[tuple[Object, Object, list[Object]]]:
+    """Each endpoint of each ServiceMonitor, with the Services that it means."""
     for item in cluster.of("ServiceMonitor"):
+        places = item["spec"].get("namespaceSelector", {})
+        named = places.get("matchNames") or [namespace_of(item)]
         chosen = [
-            s for s in cluster.of("Service") if selects(item["spec"]["selector"], s["metadata"].get("labels", {}))
+            service
+            for service in cluster.of("Service")
+            if (places.get("any") or namespace_of(service) in named)
+            and selects(item["spec"]["selector"], service["metadata"].get("labels", {}))
         ]
         for endpoint in item["spec"]["endpoints"]:
-            having = [s for s in chosen if endpoint["port"] in {p["name"] for p in s["spec"]["ports"]}]
-            if len(having) != 1:
-                yield item, f"port {endpoint['port']}: expected one Service that has it, found {len(having)}"
+            having = [s for s in chosen if endpoint["port"] in {p.get("name") for p in s["spec"].get("ports", [])}]
+            yield item, endpoint, having
+
+
+@everywhere
+def monitors_read_what_is_asked_for(cluster: Cluster) -> Iterator[Finding]:
+    """What an endpoint reads has the job that alerts ask for, is the metrics, and of a name in the certificate."""
+    rules = [r for item in cluster.of("PrometheusRule") for group in item["spec"]["groups"] for r in group["rules"]]
+    asked = {job for rule in rules for job in re.findall(r'\bjob="([^"]*)"', rule["expr"])}
+    for item, endpoint, services in _monitored(cluster):
+        for service in services:
+            label = service["metadata"].get("labels", {}).get(item["spec"].get("jobLabel"))
+            job = label or service["metadata"]["name"]
+            if asked and job not in asked:
+                yield item, f"jobLabel: its series have the job {job}, and the rules ask for {', '.join(sorted(asked))}"
+        if (path := endpoint.get("path", _METRICS)) != _METRICS:
+            yield item, f"path: expected {_METRICS}, found {path}"
+        name = endpoint.get("tlsConfig", {}).get("serverName")
+        if endpoint.get("scheme") == "https" and _service_at(cluster, name or "") is None:
+            yield item, f"serverName: expected the name of a Service, which the certificate has; found {name}"
 
 
 @everywhere
@@ -211,10 +244,15 @@ def addresses_lead_to_a_service(cluster: Cluster) -> Iterator[Finding]:
     """An address within the cluster is a Service of ours and a port of it."""
     for item, address in _addresses(cluster):
         host, _, port = address.rpartition(":")
-        found = re.fullmatch(r"([\w-]+)\.([\w-]+)\.svc", host)
-        service = cluster.named("Service", found[1], found[2]) if found else None
+        service = _service_at(cluster, host)
         if service is None or int(port) not in {p["port"] for p in service["spec"]["ports"]}:
             yield item, f"no Service has the address {address}"
+
+
+def _service_at(cluster: Cluster, host: str) -> Object | None:
+    """The Service that is called so within the cluster."""
+    found = re.fullmatch(r"([\w-]+)\.([\w-]+)\.svc", host)
+    return cluster.named("Service", found[1], found[2]) if found else None
 
 
 def _addresses(cluster: Cluster) -> Iterator[tuple[Object, str]]:
@@ -228,15 +266,31 @@ def _addresses(cluster: Cluster) -> Iterator[tuple[Object, str]]:
 
 @everywhere
 def settings_are_mounted(cluster: Cluster) -> Iterator[Finding]:
-    """There is one file of settings, the service is told of it, and it serves the ports that the pod declares."""
+    """There is one file of settings, the service is given it, and it serves the ports that the pod declares."""
     found: list[tuple[Object, dict[str, Any]]] = list(cluster.settings())
     if len(found) != 1:
         yield None, f"expected one ConfigMap with settings.toml, found {len(found)}"
     for pod in cluster.service_pods():
         if not any(a.startswith("--config=") for c in pod.spec["containers"] for a in c.get("args", [])):
             yield pod.owner, "expected --config=FILE"
+        for item, _ in found:
+            if not any(_gives(pod, container, item) for container in pod.containers):
+                yield pod.owner, f"expected the folder of --config to be the whole of {item['metadata']['name']}"
         for item, settings in found:
             for name, setting in (("grpc", "address"), ("health", "health_address"), ("metrics", "metrics_address")):
                 host, _, port = settings.get(setting, "").rpartition(":")
                 if host != "0.0.0.0" or port != str(port_of(pod, name)):  # noqa: S104 - the pod's own addresses
                     yield item, f"{setting}: expected 0.0.0.0:{port_of(pod, name)}, the port {name} of the pod"
+
+
+def _gives(pod: Pod, container: Object, config_map: Object) -> bool:
+    """Whether the file of a container's --config is the one in a ConfigMap: mounted whole, under its own names."""
+    files = [argument.partition("=")[2] for argument in container.get("args", []) if argument.startswith("--config=")]
+    mounts = {mount["mountPath"]: mount for mount in container.get("volumeMounts", [])}
+    for file in files:
+        mount = mounts.get(file.rpartition("/")[0], {"name": ""})
+        source = pod.volumes.get(mount["name"], {}).get("configMap", {})
+        whole = "items" not in source and not {"subPath", "subPathExpr"} & set(mount)
+        if whole and file not in mounts and source.get("name") == config_map["metadata"]["name"]:
+            return True
+    return False

@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Network, ip_address, ip_network
 from typing import Final
 
 from tests.support.manifests.cluster import Cluster, Object, Pod, namespace_of, selects
 from tests.support.manifests.graph import port_of
 from tests.support.manifests.policy import Finding, everywhere
 
-_PREFIX_MIN: Final = 8
-"""The shortest prefix that is somebody's own, such as 10.0.0.0/8."""
+_PREFIX_MIN: Final = {4: 8, 6: 16}
+"""The shortest prefix that is somebody's own, such as 10.0.0.0/8, by the version of IP."""
+_UNIQUE_LOCAL: Final = IPv6Network("fc00::/7")
+"""What is nobody's outside: of these any prefix may be one's own."""
+_STRANGER: Final = {"kubernetes.io/metadata.name": "a-stranger"}
+"""The labels of a namespace that nobody has labelled for anything: its name is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ def policies_for(cluster: Cluster, way: str, here: Peer) -> list[Object]:
         for item in cluster.of("NetworkPolicy")
         if namespace_of(item) == here.namespace
         and way in _ways(item["spec"])
-        and selects(item["spec"]["podSelector"], here.labels)
+        and selects(item["spec"].get("podSelector", {}), here.labels)
     ]
 
 
@@ -108,9 +112,10 @@ def network_is_closed_but_for_what_is_named(cluster: Cluster) -> Iterator[Findin
         for rule in item["spec"].get("egress", []):
             if not _names_ports(rule) or not rule.get("to"):
                 yield item, "expected where to, and to which ports, each by itself"
-        for peer in _peers(item):
-            if _is_everybody(peer):
-                yield item, f"expected fewer than everybody, found {peer}"
+        for way, ends in (("ingress", "from"), ("egress", "to")):
+            for peer in (peer for rule in item["spec"].get(way, []) for peer in rule.get(ends, [])):
+                if _is_everybody(peer, way):
+                    yield item, f"expected fewer than everybody, found {peer}"
 
 
 def _names_ports(rule: Object) -> bool:
@@ -119,17 +124,25 @@ def _names_ports(rule: Object) -> bool:
     return all("port" in port and "endPort" not in port for port in ports)
 
 
-def _is_everybody(peer: Object) -> bool:
-    """Whether a peer names nobody: only selectors that take everything, or so short a prefix that two are all."""
+def _is_everybody(peer: Object, way: str) -> bool:
+    """Whether a peer names nobody: it takes any pod of a namespace that nobody labelled, or a prefix that is no one's.
+
+    A pod's labels are not enough for being let in: whoever makes pods says them.
+    """
     if "ipBlock" in peer:
-        return ip_network(peer["ipBlock"]["cidr"]).prefixlen < _PREFIX_MIN
-    return not any(selector.get("matchLabels") for selector in peer.values())
+        block = ip_network(peer["ipBlock"]["cidr"])
+        own = isinstance(block, IPv6Network) and block.subnet_of(_UNIQUE_LOCAL)
+        return not own and block.prefixlen < _PREFIX_MIN[block.version]
+    stranger = selects(peer.get("namespaceSelector", {}), _STRANGER)
+    if way == "ingress" and "namespaceSelector" in peer:
+        return stranger
+    return stranger and selects(peer.get("podSelector", {}), {})
 
 
 def _denies_all(item: Object) -> bool:
     spec = item["spec"]
     both = set(spec.get("policyTypes", [])) == {"Ingress", "Egress"}
-    return spec["podSelector"] == {} and both and not spec.get("ingress") and not spec.get("egress")
+    return spec.get("podSelector", {}) == {} and both and not spec.get("ingress") and not spec.get("egress")
 
 
 def open_ports(cluster: Cluster) -> Iterator[int | str]:
@@ -138,11 +151,6 @@ def open_ports(cluster: Cluster) -> Iterator[int | str]:
         for rule in item["spec"].get("egress", []):
             if any("ipBlock" in peer for peer in rule.get("to", [])):
                 yield from (port["port"] for port in rule.get("ports", []) if "port" in port)
-
-
-def _peers(item: Object) -> Iterator[Object]:
-    for rule in (*item["spec"].get("ingress", []), *item["spec"].get("egress", [])):
-        yield from (*rule.get("from", []), *rule.get("to", []))
 
 
 @everywhere

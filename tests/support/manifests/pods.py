@@ -4,14 +4,19 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from tests.support.manifests.cluster import Cluster, bytes_of
-from tests.support.manifests.policy import Finding, before_applying, everywhere, production
+from tests.support.manifests.cluster import Cluster
+from tests.support.manifests.policy import Finding, always, before_applying, everywhere, production
+from tests.support.manifests.quantities import amount_of, quantities
 from tests.support.manifests.secrets import WHOLE_SECRETS
 
 UID_MIN: Final = 10001
 """Below are users that a node may have, too."""
 _DIGEST: Final = re.compile(r"\S+@sha256:[0-9a-f]{64}")
 _VOLUMES: Final = frozenset({"configMap", "secret", "emptyDir", "persistentVolumeClaim", "projected"})
+_SELINUX_TYPES: Final = frozenset({"", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"})
+"""Those that Pod Security's `baseline` allows."""
+_ARMOUR: Final = "container.apparmor.security.beta.kubernetes.io/"
+"""The annotation, with a container's name behind it, by which a profile was named before it had a field."""
 _READABLE_BY_GROUP: Final = 0o440
 
 
@@ -44,6 +49,29 @@ def asks_the_kernel_for_little(cluster: Cluster) -> Iterator[Finding]:
                 yield pod.owner, f"{container['name']}: expected all capabilities dropped and none added"
             if security.get("privileged"):
                 yield pod.owner, f"{container['name']}: expected no privileges"
+
+
+@everywhere
+def leaves_on_what_confines_it(cluster: Cluster) -> Iterator[Finding]:
+    """What hides parts of /proc, AppArmor and SELinux: no less of them than Pod Security's `baseline` asks for."""
+    for pod in cluster.pods():
+        contexts = [("the pod", pod.spec.get("securityContext") or {})]
+        contexts += [(container["name"], container.get("securityContext") or {}) for container in pod.containers]
+        for where, security in contexts:
+            if security.get("procMount", "Default") != "Default":
+                yield pod.owner, f"{where}: expected procMount: Default, found {security['procMount']}"
+            armour = security.get("appArmorProfile", {}).get("type", "RuntimeDefault")
+            if armour not in ("RuntimeDefault", "Localhost"):
+                yield pod.owner, f"{where}: expected appArmorProfile RuntimeDefault or Localhost, found {armour}"
+            labels = security.get("seLinuxOptions", {})
+            if labels.get("type", "") not in _SELINUX_TYPES or labels.get("user") or labels.get("role"):
+                yield (
+                    pod.owner,
+                    f"{where}: expected seLinuxOptions of a container's type, user and role; found {labels}",
+                )
+        for key, value in pod.annotations.items():
+            if key.startswith(_ARMOUR) and not re.fullmatch(r"runtime/default|localhost/.+|", value):
+                yield pod.owner, f"{key}: expected runtime/default or localhost/PROFILE, found {value}"
 
 
 @everywhere
@@ -96,11 +124,20 @@ def resources_are_said(cluster: Cluster) -> Iterator[Finding]:
     """Memory is not promised twice; CPU and memory have bounds."""
     for pod in cluster.pods():
         for container in pod.containers:
-            requests, limits = (container.get("resources", {}).get(what, {}) for what in ("requests", "limits"))
+            requests, limits = (container.get("resources", {}).get(what) or {} for what in ("requests", "limits"))
             if not {"cpu", "memory"} <= requests.keys() or not {"cpu", "memory"} <= limits.keys():
                 yield pod.owner, f"{container['name']}: expected requests and limits of cpu and memory"
-            elif bytes_of(requests["memory"]) != bytes_of(limits["memory"]):
+            elif amount_of(requests["memory"]) != amount_of(limits["memory"]):
                 yield pod.owner, f"{container['name']}: expected as much memory requested as allowed"
+
+
+@always
+def quantities_can_be_read(cluster: Cluster) -> Iterator[Finding]:
+    """What is requested, allowed or bounded is an amount. The schemas take any text for one."""
+    for item in cluster.objects:
+        for place, value in quantities(item):
+            if amount_of(value) is None:
+                yield item, f"{place}: expected a quantity, such as 1536Mi, 1.5Gi or 2G; found {value!r}"
 
 
 @everywhere
@@ -138,12 +175,9 @@ def image_is_fixed(cluster: Cluster) -> Iterator[Finding]:
 def skipped_checks_have_a_reason(cluster: Cluster) -> Iterator[Finding]:
     """`checkov.io/skipN: CKV…=why`, in a sentence."""
     for item in cluster.objects:
-        pod = next((pod for pod in cluster.pods() if pod.owner is item), None)
-        places = [item["metadata"]]
-        if pod is not None and item["kind"] != "CronJob":
-            places.append(item["spec"]["template"]["metadata"])
-        for place in places:
-            for key, value in place.get("annotations", {}).items():
+        pods = [pod.annotations for pod in cluster.pods() if pod.owner is item]
+        for annotations in (item["metadata"].get("annotations", {}), *pods):
+            for key, value in annotations.items():
                 if key.startswith("checkov.io/skip") and not re.fullmatch(r"CKV\w+=.{20,}", value):
                     yield item, f"{key}: expected CHECK=reason, found {value!r}"
 

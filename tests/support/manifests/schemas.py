@@ -1,4 +1,7 @@
-"""Schemas: Kubernetes' own, strictly, for its objects; ours, of the fields that we use, for custom resources."""
+"""Schemas: Kubernetes' own, strictly, for its objects; ours, of the fields that we use, for custom resources.
+
+A custom resource that none of ours is about is not checked at all.
+"""
 
 import json
 from functools import cache
@@ -8,6 +11,7 @@ from typing import Any, Final
 import jsonschema
 import kubernetes_validate  # type: ignore[import-untyped]
 import yaml
+from kubernetes_validate.utils import schema_contents  # type: ignore[import-untyped]
 
 from tests.support.manifests.cluster import Object, name_of
 
@@ -22,6 +26,30 @@ def custom_schema(api_version: str, kind: str) -> dict[str, Any] | None:
     path = _OURS / f"{kind.lower()}.yaml"
     schema = yaml.safe_load(path.read_text()) if path.is_file() else None
     return schema if schema and schema["properties"]["apiVersion"]["const"] == api_version else None
+
+
+def is_foreign(item: Object) -> bool:
+    """Whether it is a custom resource of a kind that no schema of ours is about, such as cert-manager's Certificate."""
+    group = _group_of(item["apiVersion"])
+    return group not in _groups_of_kubernetes() and (group, item["kind"]) not in _kinds_of_ours()
+
+
+def _group_of(api_version: str) -> str:
+    return api_version.rpartition("/")[0]
+
+
+@cache
+def _kinds_of_ours() -> frozenset[tuple[str, str]]:
+    said = [yaml.safe_load(path.read_text())["properties"] for path in _OURS.glob("*.yaml")]
+    return frozenset((_group_of(each["apiVersion"]["const"]), each["kind"]["const"]) for each in said)
+
+
+@cache
+def _groups_of_kubernetes() -> frozenset[str]:
+    """Those of its own objects. Others end in k8s.io, too, such as the Gateway API's."""
+    folder = f"kubernetes-json-schema/v{VERSIONS[-1]}.0-local"
+    definitions = schema_contents(f"{folder}/_definitions.json", VERSIONS[-1])["$defs"].values()
+    return frozenset(said["group"] for each in definitions for said in each.get("x-kubernetes-group-version-kind", ()))
 
 
 def violation(item: Object, version: str) -> str | None:

@@ -43,4 +43,6 @@ def _named_labels(cluster: Cluster) -> Iterator[dict[str, str]]:
     for item in cluster.of("NetworkPolicy"):
         for rule in item["spec"].get("egress", []):
             for peer in rule.get("to", []):
-                yield peer.get("podSelector", {}).get("matchLabels", {})
+                selector = peer.get("podSelector", {})
+                one_of = {e["key"]: e["values"][0] for e in selector.get("matchExpressions", []) if e.get("values")}
+                yield one_of | selector.get("matchLabels", {})

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from epistream.services.settings import Settings, is_loopback
-from tests.support.manifests.cluster import Cluster, Object, Pod, namespace_of, selects
+from tests.support.manifests.cluster import Cluster, Object, Pod, leads_to, namespace_of, selects
 from tests.support.manifests.policy import Finding, always, before_applying, everywhere, production
 
 STOP_MARGIN_SECONDS: Final = 30
@@ -13,6 +13,13 @@ STOP_MARGIN_SECONDS: Final = 30
 READY: Final = "epistream.v1.KnowledgeService"
 _DRAIN_SECONDS: Final = float(Settings.model_fields["drain_seconds"].default)
 _INDEX_VARIABLE: Final = "EPISTREAM_INSTANCE_INDEX"
+_ARGUMENTS: Final = ("up", "--config=/etc/epistream/settings/settings.toml")
+"""What k8s/base starts the service with."""
+_VARIABLES: Final = (_INDEX_VARIABLE, "EPISTREAM_TRACE_ENDPOINT")
+"""The settings that k8s/base and the components give by the environment."""
+_INSTEAD: Final = "say it in the overlay's settings.toml instead"
+_STAYING: Final = ("StatefulSet", "Deployment", "DaemonSet", "ReplicaSet", "ReplicationController", "Pod")
+"""What makes pods that do not end by themselves, or is one."""
 _INDEX: Final = {"fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}}
 _STABLE_INSTANCE: Final = {"sourceLabels": ["__meta_kubernetes_pod_name"], "targetLabel": "instance"}
 _NAMESPACE: Final = "epistream"
@@ -25,16 +32,40 @@ def one_instance_owns_the_store(cluster: Cluster) -> Iterator[Finding]:
     for item in cluster.of("StatefulSet"):
         if item["spec"].get("replicas") != 1:
             yield item, f"expected replicas: 1, found {item['spec'].get('replicas')}"
+        if item["spec"].get("ordinals", {}).get("start", 0) != 0:
+            yield item, "expected no spec.ordinals: only the pod 0 starts, and epistream-0 has the store"
     executors = [pod.owner for pod in cluster.executor_pods()]
-    serving = [item for item in cluster.of("StatefulSet", "Deployment", "DaemonSet") if item not in executors]
+    serving = [item for item in cluster.of(*_STAYING) if item not in executors]
     if len(cluster.of("StatefulSet")) != 1 or len(serving) != 1:
         yield None, "expected one StatefulSet and nothing else that serves"
+    for pod in cluster.pods():
+        if pod.owner["kind"] != "StatefulSet":
+            if any("up" in " ".join([*c.get("command", []), *c.get("args", [])]).split() for c in pod.containers):
+                yield pod.owner, "it runs `up`: expected one StatefulSet and nothing else that serves"
+            if any(_selected_alike(cluster, pod, service) for service in cluster.service_pods()):
+                yield pod.owner, "a Service or a budget takes it for the service"
     for item in cluster.of("ScaledObject"):
         least, most = (item["spec"].get(name) for name in ("minReplicaCount", "maxReplicaCount"))
         if (least, most) != (1, 1) or "idleReplicaCount" in item["spec"]:
             yield item, f"expected minReplicaCount and maxReplicaCount of 1, found {least} and {most}"
     for item in cluster.of("HorizontalPodAutoscaler"):
         yield item, "expected nothing that scales a store"
+
+
+@everywhere
+def settings_are_said_in_their_file(cluster: Cluster) -> Iterator[Finding]:
+    """A flag goes before the environment, and that before the file, which is what is looked at here."""
+    for pod in cluster.service_pods():
+        for container in pod.containers:
+            where = container["name"]
+            if "command" in container or container.get("args") != list(_ARGUMENTS):
+                yield pod.owner, f"{where}: expected the args {' '.join(_ARGUMENTS)} and no command: {_INSTEAD}"
+            if container.get("envFrom"):
+                yield pod.owner, f"{where}: expected no envFrom, which may set EPISTREAM_*: {_INSTEAD}"
+            for entry in container.get("env", []):
+                # Settings are found in the environment whatever the case of their names.
+                if entry["name"].upper().startswith("EPISTREAM_") and entry["name"] not in _VARIABLES:
+                    yield pod.owner, f"{where}: expected no {entry['name']}: {_INSTEAD}"
 
 
 @everywhere
@@ -81,15 +112,15 @@ def store_can_be_mended(cluster: Cluster) -> Iterator[Finding]:
                 yield pod.owner, "expected the image of the service"
             if pod.spec.get("securityContext") != service.spec.get("securityContext"):
                 yield pod.owner, "expected the user and groups of the service: what it writes is theirs"
-            if _selected_alike(cluster, pod, service):
-                yield pod.owner, "a Service or a budget takes it for the service"
 
 
 def _selected_alike(cluster: Cluster, pod: Pod, service: Pod) -> bool:
     """Whether something that selects the service's pods selects this pod, too."""
-    selectors = [{"matchLabels": item["spec"]["selector"]} for item in cluster.of("Service")]
-    selectors += [item["spec"]["selector"] for item in cluster.of("PodDisruptionBudget", "StatefulSet")]
-    return any(selects(s, pod.labels) and selects(s, service.labels) for s in selectors)
+    services = cluster.of("Service")
+    selectors = [item["spec"].get("selector") for item in cluster.of("PodDisruptionBudget", "StatefulSet")]
+    return any(leads_to(s, pod.labels) and leads_to(s, service.labels) for s in services) or any(
+        selects(s, pod.labels) and selects(s, service.labels) for s in selectors
+    )
 
 
 @everywhere
@@ -139,7 +170,7 @@ def has_time_to_stop(cluster: Cluster) -> Iterator[Finding]:
 def gives_way_to_a_drain(cluster: Cluster) -> Iterator[Finding]:
     """A node can be emptied, also of a pod that is broken."""
     for pod in cluster.service_pods():
-        budgets = [b for b in cluster.of("PodDisruptionBudget") if selects(b["spec"]["selector"], pod.labels)]
+        budgets = [b for b in cluster.of("PodDisruptionBudget") if selects(b["spec"].get("selector"), pod.labels)]
         if len(budgets) != 1:
             yield pod.owner, f"expected one PodDisruptionBudget, found {len(budgets)}"
         for item in budgets:
@@ -152,7 +183,7 @@ def gives_way_to_a_drain(cluster: Cluster) -> Iterator[Finding]:
 def can_be_found_both_ways(cluster: Cluster) -> Iterator[Finding]:
     """One address for who connects once, and the pods' own for who balances."""
     for pod in cluster.service_pods():
-        services = [s for s in cluster.of("Service") if s["spec"]["selector"].items() <= pod.labels.items()]
+        services = [s for s in cluster.of("Service") if leads_to(s, pod.labels)]
         headless = [s for s in services if s["spec"].get("clusterIP") == "None"]
         if [s["metadata"]["name"] for s in headless] != [pod.owner["spec"].get("serviceName")]:
             yield pod.owner, "expected its serviceName to be the one headless Service"
