@@ -200,4 +200,7 @@ def image_names_its_registry(cluster: Cluster) -> Iterator[Finding]:
             host, slash, _ = container["image"].partition("/")
             named = slash and (host == "localhost" or re.search("[.:]", host))
             if "@" in container["image"] and not named:
-                yield pod.owner, f"{container['name']}: expected REGISTRY/NAME@sha256:DIGEST, found {container['image']}"
+                yield (
+                    pod.owner,
+                    f"{container['name']}: expected REGISTRY/NAME@sha256:DIGEST, found {container['image']}",
+                )
