@@ -77,19 +77,31 @@ def pod(tmp_path: Path) -> Pod:
 
 def test_what_the_pod_is_told_does_what_the_page_says(pod: Pod) -> None:
     (backup,) = pod.backups.iterdir()
-    fsck, rebuild, reread, look, aside, move, restore = RUN
+    fsck, rebuild, reread, look, aside, restore = RUN
     assert pod.run(fsck).endswith(": all is well\n")
     assert pod.run(rebuild).startswith("rebuilt from ")
     assert pod.run(reread, TOPIC=EXPERT, PARTITION="0").startswith(f"{EXPERT}/0 had no position")
     assert backup.name in pod.run(look)
     before = {path.name for path in pod.data.glob("store.sqlite*")}
     pod.run(aside)
-    pod.run(move)
-    assert {path.name for path in (pod.data / "before").iterdir()} == before
+    (kept,) = pod.data.glob("before-*")
+    assert {path.name for path in kept.iterdir()} == before
     assert "facts at revision 5" in pod.run(restore, BACKUP=backup.name)
     with running_service(pod.data) as service, SyncKnowledgeClient(service.address) as client:
         (namespace,) = client.namespaces()
         assert (namespace.name, namespace.head_revision) == ("facts", 5)
+
+
+def test_a_store_that_was_moved_aside_is_never_replaced_by_another(pod: Pod) -> None:
+    *_, aside, _ = RUN
+    assert "date -u +%F-%H%M%S" in aside[-1]
+    at_once = (*aside[:-1], aside[-1].replace("$(date -u +%F-%H%M%S)", "now"))
+    pod.run(at_once)
+    kept = {path.name: path.read_bytes() for path in (pod.data / "before-now").iterdir()}
+    (pod.data / "store.sqlite").write_bytes(b"another")
+    with pytest.raises(AssertionError, match="File exists"):
+        pod.run(at_once)
+    assert {path.name: path.read_bytes() for path in (pod.data / "before-now").iterdir()} == kept
 
 
 def test_while_a_service_has_the_store_the_pod_is_refused(pod: Pod) -> None:
@@ -145,7 +157,7 @@ def reached(tmp_path: Path) -> Iterator[tuple[RunningService, Path]]:
     leaf = authority.issue_cert(SERVICE)
     authority.cert_pem.write_to_path(folder / "ca.crt")
     leaf.private_key_and_cert_chain_pem.write_to_path(tmp_path / "pair.pem")
-    (folder / "token").write_text("secret\n")
+    (folder / "operator.token").write_text("secret\n")
     (tmp_path / "access.toml").write_text(
         '[roles.all]\nverbs = ["admin", "monitor"]\nnamespaces = ["*"]\n'
         f'[principals.me]\nroles = ["all"]\ntoken_hashes = ["{hash_of("secret")}"]\n'
@@ -182,7 +194,7 @@ def test_the_nightly_backup_does_as_it_is_rendered(reached: tuple[RunningService
     service, operator = reached
     (pod,) = Cluster(objects_of(rendered(K8S / "overlays/production"))).backup_pods()
     (container,) = pod.containers
-    secrets = {"epistream-tls": {"ca.crt": "ca.crt"}, "epistream-backup-token": {"token": "token"}}
+    secrets = {"epistream-tls": {"ca.crt": "ca.crt"}, "epistream-backup-token": {"token": "operator.token"}}
     places = {}
     for mount in container["volumeMounts"]:
         place = places[mount["mountPath"]] = tmp_path / "pod" / mount["name"]

@@ -176,7 +176,18 @@ def test_what_is_left_to_fill_in_is_told_before_applying() -> None:
     assert [(finding.policy, finding.where) for finding in found] == [
         ("alerts_lead_to_runbooks", "PrometheusRule epistream"),
         *[("image_is_your_own", where) for where in (CRON, MENDING, SET)],
+        *[("image_names_its_registry", where) for where in (CRON, MENDING, SET)],
     ]
+
+
+@pytest.mark.parametrize(
+    "image", ["registry.example.org/epistream", "localhost/epistream", "host:5000/epistream", "docker.io/us/epistream"]
+)
+def test_an_image_whose_registry_is_named_is_taken(image: str) -> None:
+    objects = copy.deepcopy(sound(OWN_CLUSTER))
+    for where, pointer in ((SET, f"{CONTAINER}/image"), ("CronJob", f"{JOB}/containers/0/image")):
+        put(where, pointer, f"{image}@sha256:{'5' * 64}")(objects)
+    assert not checks.findings(objects, production=True, applying=True)
 
 
 @pytest.mark.parametrize("name", ["own-cluster", "own-kafka"])

@@ -3,6 +3,7 @@
 import base64
 import os
 import re
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -17,8 +18,9 @@ from epistream.services.security.access import Access
 from epistream.services.security.files import Watched
 from tests.support.cli import clean_environment
 from tests.support.manifests import checks
-from tests.support.manifests.cluster import K8S, Cluster, Object, objects_of, rendered
+from tests.support.manifests.cluster import K8S, Cluster, Object, name_of, objects_of, rendered, selects
 
+README: Final = (K8S / "README.md").read_text()
 OF_ANOTHER_KAFKA: Final = {"kafka-ca.crt": "a certificate\n", "kafka-password": "secret"}
 """What its people have given to the operator."""
 
@@ -27,12 +29,25 @@ def _marked_commands() -> str:
     return "\n".join(commands for marked, commands in _blocks() if marked)
 
 
+def _commands_of_the_overlays() -> str:
+    """What says what is one's own, and what makes folders of the examples by it."""
+    blocks = [commands for marked, commands in _blocks() if marked]
+    return "\n".join(each for each in blocks if "k8s/examples/" in each or "export D" in each)
+
+
 def _blocks() -> list[tuple[str, str]]:
     """Each block of commands, with the mark before it if it has one."""
     block = re.compile(
         r"(^<!-- (?:run|tests/manifests/test_readme[^\n]*) -->\n)?^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL
     )
-    return block.findall((K8S / "README.md").read_text())
+    return block.findall(README)
+
+
+def _environment(place: Path) -> dict[str, str]:
+    return clean_environment({}) | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(place),  # kubectl finds no cluster there, and needs none
+    }
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +58,85 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(["cp", "-r", K8S, place / "epistream/k8s"], check=True)
     for name, given in OF_ANOTHER_KAFKA.items():
         (place / name).write_text(given)
-    environment = clean_environment({}) | {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HOME": str(place),  # kubectl finds no cluster there, and needs none
-    }
-    script = f"set -eu\n{_marked_commands()}"
-    done = subprocess.run(["sh", "-c", script], cwd=place, env=environment, check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        ["sh", "-euc", _marked_commands()],
+        cwd=place,
+        env=_environment(place),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     return place
 
 
-@pytest.mark.parametrize(("overlay", "written"), [("overlay", "rendered"), ("own-kafka", "rendered-own-kafka")])
+@pytest.mark.parametrize(
+    ("overlay", "written"),
+    [
+        ("overlay", "rendered"),
+        ("own-kafka", "rendered-own-kafka"),
+        ("overlay-shared", "rendered-shared"),
+        ("overlay-executor", "rendered-executor"),
+    ],
+)
 def test_the_rendered_overlay_is_ready_to_be_applied(place: Path, overlay: str, written: str) -> None:
     text = (place / f"{written}.yaml").read_text()
     assert text == rendered(place / overlay)
     objects = objects_of(text)
     assert checks.violations(objects) == []
     assert checks.findings(objects, production=True, applying=True) == []
+
+
+def test_of_a_kafka_that_others_use_nothing_is_in_the_namespace_of_the_service(place: Path) -> None:
+    apart = [item for file in (place / "kafka-objects").iterdir() for item in objects_of(file.read_text())]
+    assert {item["metadata"]["labels"]["strimzi.io/cluster"] for item in apart} == {"logs"}
+    assert not any("namespace" in item["metadata"] for item in apart), "it is said when they are applied"
+    for item in apart:
+        item["metadata"]["namespace"] = "events-logs"
+    assert checks.violations(apart) == []
+    shared = Cluster(objects_of((place / "rendered-shared.yaml").read_text()))
+    assert not shared.of("KafkaTopic", "KafkaUser")
+    alone = Cluster(objects_of((place / "rendered.yaml").read_text()))
+    assert {name_of(item) for item in alone.objects} - {name_of(item) for item in shared.objects} == {
+        name_of(item) for item in apart
+    }
+
+
+def test_each_namespace_has_an_executor_of_its_own(place: Path) -> None:
+    """By the page's block once more, with another namespace."""
+    (block,) = (commands for marked, commands in _blocks() if marked and "export EXECUTED=" in commands)
+    again = block.replace("EXECUTED=programs", "EXECUTED=scripts").replace("overlay-executor", "overlay-two")
+    shutil.copytree(place / "overlay-executor", place / "overlay-two")
+    subprocess.run(["sh", "-euc", again], cwd=place, check=True)
+    objects = objects_of(rendered(place / "overlay-two"))
+    assert checks.violations(objects) == []
+    assert checks.findings(objects, production=True, applying=True) == []
+    cluster = Cluster(objects)
+    said = {pod.owner["metadata"]["name"]: pod.containers[0]["args"][2] for pod in cluster.executor_pods()}
+    assert said == {
+        "epistream-executor-programs": "--namespace=programs",
+        "epistream-executor-scripts": "--namespace=scripts",
+    }
+    for pod in cluster.executor_pods():
+        selector = pod.owner["spec"]["selector"]
+        assert [each.owner for each in cluster.pods() if selects(selector, each.labels)] == [pod.owner]
+
+
+def test_a_new_digest_takes_the_place_of_the_one_before(place: Path) -> None:
+    for overlay in ("overlay", "redrive"):
+        text = (place / overlay / "kustomization.yaml").read_text()
+        assert re.findall(r"sha256:(\w+)", text) == [re.findall(r"DIGEST=sha256:(\w{64}) ", README)[-1]]
+
+
+def test_who_repeats_the_commands_has_the_same_and_nothing_within_it(place: Path, tmp_path: Path) -> None:
+    again = shutil.copytree(place, tmp_path / "again")
+    subprocess.run(
+        ["sh", "-euc", _commands_of_the_overlays()], cwd=again, env=_environment(again), check=True, capture_output=True
+    )
+    for folder in ("overlay", "own-kafka", "redrive", "snapshot"):
+        for path in (place / folder).iterdir():
+            assert (again / folder / path.name).read_text() == path.read_text()
+        assert len(list((again / folder).iterdir())) == len(list((place / folder).iterdir()))
 
 
 def test_the_job_that_redrives_fits_beside_the_overlay(place: Path) -> None:
@@ -83,7 +160,7 @@ OWN: Final = (
     "knowledge.example.org",
     "standard-rwo",
     "cidr: 198.51.100.0/24",
-    "registry.example.org/epistream@sha256:4355a46b",
+    "registry.example.org/epistream@sha256:",
 )
 OF_THE_EXAMPLES: Final = ("wiki.example.org", "epistream.example.org", "fast-ssd", "203.0.113", "0" * 64)
 
@@ -142,6 +219,7 @@ def test_the_secrets_have_the_keys_that_are_mounted(place: Path) -> None:
         "epistream-access": {"access.toml"},
         "epistream-backup-token": {"token"},
         "epistream-monitor-token": {"token"},
+        "epistream-executor-token": {"token"},
         "epistream-kafka-ca": {"ca.crt"},
         "epistream-kafka-password": {"password"},
     }
@@ -157,7 +235,7 @@ def test_the_secrets_about_another_kafka_are_what_its_people_gave(place: Path, n
 
 def test_the_tokens_are_sent_as_they_are_and_are_those_of_the_access_file(place: Path) -> None:
     access = Access.read(place / "access.toml", Watched())
-    for name, principal in (("backup", "backup"), ("monitor", "prometheus")):
+    for name, principal in (("backup", "backup"), ("monitor", "prometheus"), ("executor", "executor")):
         secret = yaml.safe_load((place / f"secret-{name}-token.yaml").read_text())
         token = base64.b64decode(secret["data"]["token"]).decode()
         # The Prometheus operator hands it on as it is, and Prometheus sends none with a line break.
@@ -165,6 +243,22 @@ def test_the_tokens_are_sent_as_they_are_and_are_those_of_the_access_file(place:
         known = access.of_token(token)
         assert known is not None
         assert known.name == principal
+
+
+def test_the_operator_may_what_the_runbooks_ask_for(place: Path) -> None:
+    access = Access.read(place / "access.toml", Watched())
+    operator = access.of_token((place / "operator.token").read_text())
+    assert operator is not None
+    assert operator.name == "operator"
+    assert (place / "operator.token").stat().st_mode & 0o077 == 0
+    told = subprocess.run(
+        [sys.executable, "-m", "epistream.services", "access", "check", "access.toml"],
+        cwd=place,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert re.search(r"(?m)^operator\n(  .*\n)*  admin monitor read review watch in \*", told), told
 
 
 def test_the_certificate_is_for_every_name_it_is_called_by(place: Path) -> None:

@@ -107,7 +107,7 @@ SECURED: Final = {
         r"(?s)notAfter=.*subject="
     ),
     "openssl x509 -noout -enddate -in tls.crt": Shown(r"notAfter="),
-    """cat audit.jsonl.* audit.jsonl | grep '"principal": "advisor"'""": Shown(r"PERMISSION_DENIED"),
+    """cat $(ls -rv audit.jsonl*) | grep '"principal": "advisor"'""": Shown(r"PERMISSION_DENIED"),
 }
 """With a service that has TLS, an access file and an audit file."""
 NAMED: Final = {

@@ -317,7 +317,12 @@ def redrive(  # its flags about Kafka's security are the service's settings, and
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     **kafka_flags: object,
 ) -> None:
-    """Send dead letters on their way again, once what was wrong with them is put right."""
+    """Send dead letters on their way again, once what was wrong with them is put right.
+
+    In Kafka's topics each --reason keeps a place of its own, and so does a redrive without one: what was sent for a
+    reason is counted, and sent, again without it, and --dry-run tells what is left for the same --reason only. What is
+    sent twice has no second effect.
+    """
     if kafka is None and folder is None:
         _give_up(InvalidInput("nothing to redrive: give --kafka, --folder, or both"))
     from epistream.services.kafka.redrive_command import redrive_command

@@ -134,6 +134,8 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("has_no_token_of_the_cluster", put(SET, f"{POD}/automountServiceAccountToken", True)),
     ("has_no_token_of_the_cluster", drop(CRON, f"{JOB}/serviceAccountName")),
     ("environment_is_ours", drop(SET, f"{POD}/enableServiceLinks")),
+    ("variables_have_one_meaning", put(SET, f"{CONTAINER}/env/0/value", "0")),
+    ("variables_have_one_meaning", put(CRON, f"{JOB}/containers/0/env/0/name", "EPISTREAM_TOKEN_FILE")),
     ("resources_are_said", put(SET, f"{CONTAINER}/resources/limits/memory", "8Gi")),
     ("resources_are_said", drop(CRON, f"{JOB}/containers/0/resources")),
     ("resources_are_said", put(SET, f"{CONTAINER}/resources/limits/memory", "4G")),
@@ -512,6 +514,10 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("connections_are_renewed", say("max_connection_age_seconds", "# max_connection_age_seconds")),
     ("connections_are_renewed", say("max_connection_age_seconds = 1800", "max_connection_age_seconds = 0")),
     ("image_is_your_own", lambda _objects: None),
+    *(
+        ("image_names_its_registry", _within(OWN_CLUSTER, edit=put(SET, f"{CONTAINER}/image", image)))
+        for image in (f"epistream@sha256:{'5' * 64}", f"library/epistream@sha256:{'5' * 64}")
+    ),
     ("alerts_lead_to_runbooks", lambda _objects: None),
 ]
 """The policy, and a change to the objects of production."""

@@ -1,6 +1,7 @@
 """Policies about pods: no more rights than the work needs, and enough room to do it."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -120,6 +121,20 @@ def environment_is_ours(cluster: Cluster) -> Iterator[Finding]:
 
 
 @everywhere
+def variables_have_one_meaning(cluster: Cluster) -> Iterator[Finding]:
+    """Once each, and `value` or `valueFrom`: a patch by an entry's place may have met another one than it was for."""
+    for pod in cluster.pods():
+        for container in pod.containers:
+            entries = container.get("env", [])
+            for name, times in sorted(Counter(entry["name"] for entry in entries).items()):
+                if times > 1:
+                    yield pod.owner, f"{container['name']}: expected {name} once, found it {times} times"
+            for entry in entries:
+                if {"value", "valueFrom"} <= entry.keys():
+                    yield pod.owner, f"{container['name']}: expected {entry['name']} by value or by valueFrom, not both"
+
+
+@everywhere
 def resources_are_said(cluster: Cluster) -> Iterator[Finding]:
     """Memory is not promised twice; CPU and memory have bounds."""
     for pod in cluster.pods():
@@ -209,3 +224,17 @@ def image_is_your_own(cluster: Cluster) -> Iterator[Finding]:
         for container in pod.containers:
             if container["image"].endswith("0" * 64):
                 yield pod.owner, f"{container['name']}: set the digest of your image; this one is a placeholder"
+
+
+@before_applying
+def image_names_its_registry(cluster: Cluster) -> Iterator[Finding]:
+    """A name without a host is Docker Hub's to an engine: `epistream` alone is docker.io/library/epistream."""
+    for pod in cluster.pods():
+        for container in pod.containers:
+            host, slash, _ = container["image"].partition("/")
+            named = slash and (host == "localhost" or re.search("[.:]", host))
+            if "@" in container["image"] and not named:
+                yield (
+                    pod.owner,
+                    f"{container['name']}: expected REGISTRY/NAME@sha256:DIGEST, found {container['image']}",
+                )

@@ -14,5 +14,7 @@ SECRETS: Final[dict[str, frozenset[str]]] = {
 """Their names, and the keys that they have."""
 WHOLE_SECRETS: Final = frozenset({"epistream-access"})
 """Those that are mounted with all their keys: beside access.toml may be the keys of a JWT issuer."""
+KAFKA_USER: Final = "epistream-kafka"
+"""The Secret of the service's KafkaUser. Of a Kafka that others use, too, an operator copies it."""
 OF_A_KAFKA_USER: Final = frozenset({"ca.crt", "user.crt", "user.key"})
 """What Strimzi puts into the Secret of a KafkaUser that authenticates by TLS."""
