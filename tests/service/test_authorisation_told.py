@@ -23,12 +23,12 @@ async def test_the_metrics_are_for_whoever_may_monitor_everything(secured: Secur
     page = await metrics(secured, "root")
     assert 'epistream_auth_failures_total{reason="unauthenticated"}' in page
     lines = [line for line in secured.audit() if line["method"] == "metrics"]
-    denied = {(line["principal"], line["peer"], line["code"]) for line in lines}
-    assert denied >= {
-        (None, "127.0.0.1", "UNAUTHENTICATED"),
-        ("read-a", "127.0.0.1", "PERMISSION_DENIED"),
-        ("monitor-a", "127.0.0.1", "PERMISSION_DENIED"),
+    assert {(line["principal"], line["code"]) for line in lines} >= {
+        (None, "UNAUTHENTICATED"),
+        ("read-a", "PERMISSION_DENIED"),
+        ("monitor-a", "PERMISSION_DENIED"),
     }
+    assert all(line["peer"].startswith("ipv4:127.0.0.1:") for line in lines)
 
 
 async def test_the_audit_log_says_who_did_what_and_holds_no_knowledge(secured: Secured, root: Client) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
@@ -75,6 +76,8 @@ async def test_plaintext_and_strangers_certificates_get_nowhere(
         ("other.example", [x509.UniformResourceIdentifier("spiffe://example/root")], True),
         ("other.example", [x509.RFC822Name("root@example")], False),
         ("root.example", [x509.RFC822Name("anybody@example")], False),
+        ("root.example", [x509.IPAddress(IPv4Address("10.0.0.5"))], False),
+        ("other.example", [x509.IPAddress(IPv4Address("10.0.0.5"))], False),
     ],
 )
 async def test_a_certificate_is_known_by_its_hosts_and_uris_or_where_it_has_no_alternatives_by_its_common_name(

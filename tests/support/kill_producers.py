@@ -153,8 +153,12 @@ class KafkaSide:
                 for partition, one in enumerate(last)
             ]
             self._note(sent, history)
-        while not all(_is_known(client, one) for one in last):  # nobody holds the producer back, so many may wait
-            history.wait_until(partial(_has_grown, client, _revisions(client)), "more of Kafka's records")
+        known = False
+        while not known:  # nobody holds the producer back, so many may wait
+            revisions = _revisions(client)
+            known = all(_is_known(client, one) for one in last)
+            if not known:
+                history.wait_until(partial(_has_grown, client, revisions), "more of Kafka's records")
         while left := service.metric("epistream_outbox_pending"):  # the publisher is slow on a busy machine, but moves
             history.wait_until(partial(_is_below, service, left), "something more told to Kafka")
         history.told = [pb.Receipt.FromString(value) for _, value in self._values(OUTCOMES)]

@@ -114,7 +114,7 @@ namespaces = ["*"]
 [principals.root]
 roles = ["all"]
 token_hashes = ["{hash_of("root")}"]
-certificates = ["root.example", "root@example", "spiffe://example/root"]
+certificates = ["root.example", "root@example", "10.0.0.5", "spiffe://example/root"]
 """
 """Root alone, by a token or by a certificate."""
 

@@ -237,3 +237,13 @@ def test_who_has_neither_tokens_nor_certificates_is_listed_as_whom_nobody_can_be
     as_json = json.loads(CliRunner().invoke(command.access, ["check", str(path), "--json"]).output)
     assert as_json["unproven"] == ["forgotten"]
     assert "forgotten" in as_json["principals"]
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "vain"), [('["*"]', False), ('["pharmacy", "*"]', False), ('["pharmacy*"]', True)]
+)
+def test_a_role_whose_monitor_grants_nothing_is_listed_so(tmp_path: Path, namespaces: str, vain: bool) -> None:
+    path = tmp_path / "access.toml"
+    path.write_text(f'[roles.r]\nverbs = ["monitor"]\nnamespaces = {namespaces}\n[principals.p]\nroles = ["r"]\n')
+    told = CliRunner().invoke(command.access, ["check", str(path)])
+    assert ("monitor grants nothing: it needs *" in told.output) is vain

@@ -19,6 +19,8 @@ from epistream.wire.errors import Unavailable
 
 _LOG: Final = logging.getLogger(__name__)
 _BEARER: Final = "bearer "
+_PEER: Final = "epistream.peer"
+"""The client's address in a request's environ, in the form in which gRPC says it."""
 _SILENT_SECONDS: Final = 10.0
 """How long a client may keep silent in its handshake, in its request, and in taking the answer."""
 REQUEST_SECONDS: Final = 30.0
@@ -49,8 +51,8 @@ class MetricsServer:
             registry: the metrics.
             address: HOST:PORT.
             tls: for HTTPS; None serves in plaintext.
-            admits: whether who shows this bearer token, or None, from that address may read them. Called on the
-                server's threads.
+            admits: whether who shows this bearer token, or None, may read them; and from where, as gRPC says it. Called
+                on the server's threads.
             request_seconds: after how long a client is cut off, from its connection to the end of the answer.
 
         Raises:
@@ -80,7 +82,7 @@ def _guarded(registry: CollectorRegistry, admits: Callable[[str | None, str], bo
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         shown = environ.get("HTTP_AUTHORIZATION", "")
         token = shown[len(_BEARER) :].strip() if shown[: len(_BEARER)].lower() == _BEARER else None
-        if admits(token, environ["REMOTE_ADDR"]):
+        if admits(token, environ[_PEER]):
             served: Iterable[bytes] = metrics(environ, start_response)
             return served
         start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer"), ("Content-Type", "text/plain")])
@@ -91,6 +93,11 @@ def _guarded(registry: CollectorRegistry, admits: Callable[[str | None, str], bo
 
 class _Handler(WSGIRequestHandler):
     timeout = _SILENT_SECONDS
+
+    def get_environ(self) -> dict[str, Any]:
+        host, port = self.client_address[:2]
+        peer = f"ipv6:[{host}]:{port}" if ":" in str(host) else f"ipv4:{host}:{port}"
+        return {**super().get_environ(), _PEER: peer}
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the library calls it
         _LOG.debug(format, *args)

@@ -59,5 +59,9 @@ def check(
         typer.echo(f"{name}, whom nobody can be: no token_hashes, no certificates" if name in read.unproven else name)
         for role in roles:
             only = "".join(f", {part} {' '.join(role[part])}" for part in _BOUNDS if part in role)
-            typer.echo(f"  {' '.join(sorted(role['verbs']))} in {' '.join(role['namespaces'])}{only}")
+            vain = "monitor" in role["verbs"] and "*" not in role["namespaces"]
+            typer.echo(
+                f"  {' '.join(sorted(role['verbs']))} in {' '.join(role['namespaces'])}{only}"
+                f"{'; monitor grants nothing: it needs *' if vain else ''}"
+            )
     typer.echo(f"{file}: {len(listed)} principals")

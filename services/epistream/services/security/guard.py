@@ -14,6 +14,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from epistream.services.security.access import Access, Principal, Verb, origin_name
+from epistream.services.security.audit import UNAUTHENTICATED
 from epistream.services.security.files import Watched
 from epistream.services.security.limits import Allowance, Allowances
 from epistream.services.security.rules import Rule
@@ -137,7 +138,7 @@ class Guard:
             principal = access.of_nobody()
         if principal is None:
             self._failed("unauthenticated")
-            raise Denied(_UNKNOWN, reason="UNAUTHENTICATED")
+            raise Denied(_UNKNOWN, reason=UNAUTHENTICATED)
         return principal
 
     def allowance_of(self, principal: Principal) -> Allowance:
