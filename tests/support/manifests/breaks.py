@@ -57,7 +57,11 @@ EVERYBODY: Final[list[Object]] = [
     {"namespaceSelector": {}, "podSelector": {}},
     {"namespaceSelector": {"matchLabels": {}}},
     {"podSelector": {}},
+    {"namespaceSelector": None, "podSelector": {}},
+    {"namespaceSelector": {}, "podSelector": None},
+    {"podSelector": {"matchLabels": None, "matchExpressions": None}},
     {"podSelector": {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["a"]}]}},
+    {"podSelector": {"matchExpressions": [{"key": "app.kubernetes.io/name", "operator": "Exists"}]}},
     *(
         {"namespaceSelector": {"matchExpressions": [expression]}}
         for expression in (

@@ -40,7 +40,16 @@ def rendered(folder: Path) -> str:
 
 def objects_of(text: str) -> list[Object]:
     """The objects of a YAML stream."""
-    return [item for item in yaml.safe_load_all(text) if item]
+    return [without_nulls(item) for item in yaml.safe_load_all(text) if item]
+
+
+def without_nulls(at: Any) -> Any:
+    """An object without the keys that have no value: kustomize keeps them, and to Kubernetes they are not there."""
+    if isinstance(at, list):
+        return [without_nulls(each) for each in at]
+    if isinstance(at, dict):
+        return {key: without_nulls(each) for key, each in at.items() if each is not None}
+    return at
 
 
 def name_of(item: Object) -> str:

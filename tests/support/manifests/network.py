@@ -127,7 +127,7 @@ def _names_ports(rule: Object) -> bool:
 def _is_everybody(peer: Object, way: str) -> bool:
     """Whether a peer names nobody: it takes any pod of a namespace that nobody labelled, or a prefix that is no one's.
 
-    A pod's labels are not enough for being let in: whoever makes pods says them.
+    Pods are named by the value of a label. From elsewhere that is not enough to be let in: whoever makes pods says it.
     """
     if "ipBlock" in peer:
         block = ip_network(peer["ipBlock"]["cidr"])
@@ -136,7 +136,13 @@ def _is_everybody(peer: Object, way: str) -> bool:
     stranger = selects(peer.get("namespaceSelector", {}), _STRANGER)
     if way == "ingress" and "namespaceSelector" in peer:
         return stranger
-    return stranger and selects(peer.get("podSelector", {}), {})
+    return stranger and not _names_pods(peer.get("podSelector", {}))
+
+
+def _names_pods(selector: Object) -> bool:
+    """Whether a selector asks for a value: every pod has some labels, and any pod lacks some."""
+    asked = [expression["operator"] for expression in selector.get("matchExpressions") or []]
+    return bool(selector.get("matchLabels")) or "In" in asked
 
 
 def _denies_all(item: Object) -> bool:
