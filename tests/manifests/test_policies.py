@@ -130,6 +130,13 @@ def test_who_may_come_in_can_be_named(peer: Object) -> None:
     assert "network_is_closed_but_for_what_is_named" not in {finding.policy for finding in found}
 
 
+@pytest.mark.parametrize("script", ["epistream backup", "ls /srv/up /up", "pip install --upgrade up.py catch-up"])
+def test_a_job_may_run_what_is_only_spelt_alike(script: str) -> None:
+    objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
+    put(MENDING, f"{JOB}/containers/0/command", ["sh", "-c", script])(objects)
+    assert not checks.findings(objects, production=True)
+
+
 def test_rules_about_another_job_may_stand_beside() -> None:
     objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
     (rules,) = (copy.deepcopy(item) for item in objects if item["kind"] == "PrometheusRule")

@@ -181,6 +181,21 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("one_instance_owns_the_store", put(CRON, f"{JOB}/containers/0/args/0", "up")),
     ("one_instance_owns_the_store", put(MENDING, f"{JOB}/containers/0/command", ["epistream", "up"])),
     ("one_instance_owns_the_store", put(MENDING, f"{JOB}/containers/0/command/1", "; epistream up")),
+    *(
+        ("one_instance_owns_the_store", put(MENDING, f"{JOB}/containers/0/command", ["sh", "-c", script]))
+        for script in ("epistream up; sleep 1", "(epistream up)", "epistream 'up' --folder=/data&")
+    ),
+    ("one_instance_owns_the_store", drop(MENDING, f"{JOB}/containers/0/command")),
+    ("one_instance_owns_the_store", drop(CRON, f"{JOB}/containers/0/args")),
+    (
+        "one_instance_owns_the_store",
+        all_of(
+            drop(MENDING, f"{JOB}/containers/0/command"),
+            put(MENDING, f"{JOB}/containers/0/image", "registry.example.org:5000/epistream:2"),
+            put(SET, f"{CONTAINER}/image", f"registry.example.org:5000/epistream@sha256:{'5' * 64}"),
+        ),
+    ),
+    ("one_instance_owns_the_store", _within(EXECUTOR_OVERLAY, edit=drop(EXECUTOR, f"{CONTAINER}/args"))),
     (
         "one_instance_owns_the_store",
         put(MENDING, "/spec/jobTemplate/spec/template/metadata/labels", {"app.kubernetes.io/name": "epistream"}),

@@ -20,6 +20,8 @@ _VARIABLES: Final = (_INDEX_VARIABLE, "EPISTREAM_TRACE_ENDPOINT")
 _INSTEAD: Final = "say it in the overlay's settings.toml instead"
 _STAYING: Final = ("StatefulSet", "Deployment", "DaemonSet", "ReplicaSet", "ReplicationController", "Pod")
 """What makes pods that do not end by themselves, or is one."""
+_UP: Final = re.compile(r"(?<![\w./-])up(?![\w./-])")
+"""The word within a command, also within one of a shell's: no part of a name or of a path."""
 _INDEX: Final = {"fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}}
 _STABLE_INSTANCE: Final = {"sourceLabels": ["__meta_kubernetes_pod_name"], "targetLabel": "instance"}
 _NAMESPACE: Final = "epistream"
@@ -40,7 +42,7 @@ def one_instance_owns_the_store(cluster: Cluster) -> Iterator[Finding]:
         yield None, "expected one StatefulSet and nothing else that serves"
     for pod in cluster.pods():
         if pod.owner["kind"] != "StatefulSet":
-            if any("up" in " ".join([*c.get("command", []), *c.get("args", [])]).split() for c in pod.containers):
+            if any(_runs_up(cluster, container) for container in pod.containers):
                 yield pod.owner, "it runs `up`: expected one StatefulSet and nothing else that serves"
             if any(_selected_alike(cluster, pod, service) for service in cluster.service_pods()):
                 yield pod.owner, "a Service or a budget takes it for the service"
@@ -50,6 +52,18 @@ def one_instance_owns_the_store(cluster: Cluster) -> Iterator[Finding]:
             yield item, f"expected minReplicaCount and maxReplicaCount of 1, found {least} and {most}"
     for item in cluster.of("HorizontalPodAutoscaler"):
         yield item, "expected nothing that scales a store"
+
+
+def _runs_up(cluster: Cluster, container: Object) -> bool:
+    """Whether a container is told to serve, or is of the service's image, which serves when it is told nothing."""
+    words = [*container.get("command", []), *container.get("args", [])]
+    ours = {_without_version(each["image"]) for pod in cluster.service_pods() for each in pod.containers}
+    return any(_UP.search(word) for word in words) or (not words and _without_version(container["image"]) in ours)
+
+
+def _without_version(image: str) -> str:
+    """The name of an image, whose registry may have a port, without digest and tag."""
+    return re.sub(r":[^/]*$", "", image.partition("@")[0])
 
 
 @everywhere
