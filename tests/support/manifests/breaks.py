@@ -371,6 +371,17 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("network_is_closed_but_for_what_is_named", drop(KAFKA_WAY, "/spec/egress/0/ports/0/port")),
     ("network_is_closed_but_for_what_is_named", drop(KAFKA_WAY, "/spec/egress/0/to")),
     *(("network_is_closed_but_for_what_is_named", put(CLIENTS, "/spec/ingress/0/from/0", peer)) for peer in EVERYBODY),
+    *(
+        ("blocks_are_networks", put(CLIENTS, "/spec/ingress/0/from/0", {"ipBlock": block}))
+        for block in (
+            {"cidr": "10.1.2.3/24"},
+            {"cidr": "10.1.2/24"},
+            {"cidr": "10.1.2.3"},
+            {"cidr": "fd00::1/64"},
+            {"cidr": "10.1.2.0/24", "except": ["10.1.2.3/28"]},
+        )
+    ),
+    ("blocks_are_networks", put(KAFKA_WAY, "/spec/egress/0/to/0", {"ipBlock": {"cidr": "the brokers"}})),
     ("backups_reach_the_service", remove("NetworkPolicy allow-backup-to-service")),
     ("backups_reach_the_service", put("NetworkPolicy allow-backup", "/spec/policyTypes", ["Ingress"])),
     ("ways_that_are_needed_are_open", remove(CLIENTS)),
