@@ -165,6 +165,40 @@ def test_who_repeats_the_commands_has_the_same_and_nothing_within_it(place: Path
         assert len(list((again / folder).iterdir())) == len(list((place / folder).iterdir()))
 
 
+OF_THE_EXAMPLE_AND_MORE: Final = {
+    "DOMAIN": "my-epistream.example.org",
+    "IMAGE": "registry.example.org/epistream-own",
+    "KAFKA": "my-events",
+    "KAFKA_NAMESPACE": "streaming",
+    "STORAGE_CLASS": "fast-ssd-retain",
+    "CLIENTS": "203.0.113.0/24",
+    "RUNBOOKS": "https://wiki.example.org/epistream/runbooks.md.html",
+    "BROKERS": "my-kafka-1.example.org:9093",
+    "BROKERS_NETWORK": "192.0.2.0/24",
+    "SNAPSHOT_CLASS": "csi-snapshots-retain",
+}
+"""Names that those of the examples are within."""
+
+
+def test_names_that_have_those_of_the_examples_in_them_are_said_once(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "epistream", tmp_path / "epistream")
+    script = _commands_of_the_overlays()
+    for name, own in OF_THE_EXAMPLE_AND_MORE.items():
+        script, times = re.subn(rf"(?m)^(export .*)?\b{name}=[^ \n]*", rf"\g<1>{name}={own}", script)
+        assert times == 1, name
+    texts = []
+    for _ in range(2):
+        subprocess.run(["sh", "-euc", script], cwd=tmp_path, env=_environment(tmp_path), check=True)
+        own_folders = [path for path in tmp_path.iterdir() if path.name != "epistream" and path.is_dir()]
+        files = [path for folder in own_folders for path in folder.rglob("*.*") if path.is_file()]
+        texts.append({path: re.sub(r"name: epistream-20\S+", "", path.read_text()) for path in files})
+    assert texts[0] == texts[1]
+    said = "".join(texts[0].values())
+    for name, own in OF_THE_EXAMPLE_AND_MORE.items():
+        assert own in said, name
+    assert not re.search(r"my-my-|-own-own|-retain-retain|html.html", said)
+
+
 def test_the_job_that_redrives_fits_beside_the_overlay(place: Path) -> None:
     objects = objects_of((place / "rendered.yaml").read_text())
     objects += objects_of((place / "rendered-redrive.yaml").read_text())
