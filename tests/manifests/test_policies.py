@@ -9,6 +9,7 @@ from tests.support.manifests import checks
 from tests.support.manifests.breaks import (
     BREAKS,
     CLIENTS,
+    COLLECTOR_WAY,
     CONTAINER,
     CRON,
     DENY,
@@ -20,6 +21,7 @@ from tests.support.manifests.breaks import (
     SCALER,
     SET,
     SNAPSHOT,
+    TRACING_OVERLAY,
     sound,
 )
 from tests.support.manifests.cluster import (
@@ -32,7 +34,7 @@ from tests.support.manifests.cluster import (
     selects,
     without_nulls,
 )
-from tests.support.manifests.edits import Edit, drop, put
+from tests.support.manifests.edits import Edit, all_of, drop, put, remove
 from tests.support.manifests.policy import ALWAYS, BEFORE_APPLYING, EVERYWHERE, PRODUCTION, broken
 
 GROUPS = (ALWAYS, EVERYWHERE, PRODUCTION, BEFORE_APPLYING)
@@ -169,6 +171,29 @@ def test_a_container_may_be_confined_in_so_many_words(field: str, value: object)
 def test_a_network_policy_without_a_selector_is_for_every_pod() -> None:
     objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
     drop(DENY, "/spec/podSelector")(objects)
+    assert not checks.findings(objects, production=True)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        {"operator": "In", "values": ["opentelemetry-collector"]},
+        {"operator": "NotIn", "values": ["opentelemetry-collector"]},
+        {"operator": "Exists"},
+        {"operator": "DoesNotExist"},
+    ],
+    ids=lambda expression: expression["operator"],
+)
+def test_the_pods_of_a_collector_may_be_named_by_an_expression(expression: Object) -> None:
+    objects = copy.deepcopy(sound(TRACING_OVERLAY))
+    selector = {"matchExpressions": [{"key": "app.kubernetes.io/name", **expression}]}
+    put(COLLECTOR_WAY, "/spec/egress/0/to/0/podSelector", selector)(objects)
+    assert not checks.findings(objects, production=True)
+
+
+def test_the_secret_of_a_kafka_user_may_be_a_copy() -> None:
+    objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
+    all_of(remove("KafkaUser"), remove("KafkaTopic"))(objects)
     assert not checks.findings(objects, production=True)
 
 

@@ -147,6 +147,21 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("quantities_can_be_read", put(SET, f"{CONTAINER}/resources/limits/memory", "4GB")),
     ("quantities_can_be_read", put(CRON, f"{JOB}/volumes/0/emptyDir", {"sizeLimit": "64 Mi"})),
     ("quantities_can_be_read", put("PersistentVolumeClaim", "/spec/resources/requests/storage", "a lot")),
+    *(
+        ("quantities_can_be_read", put(SET, f"{CONTAINER}/resources/{what}/cpu", "-1"))
+        for what in ("requests", "limits")
+    ),
+    *(
+        ("quantities_can_be_read", add({"apiVersion": "v1", "kind": kind, "metadata": {"name": "a"}, "spec": spec}))
+        for kind, spec in (
+            ("ResourceQuota", {"hard": {"limits.memory": "64GB"}}),
+            ("PersistentVolume", {"capacity": {"storage": "100 Gi"}}),
+            *(
+                ("LimitRange", {"limits": [{"type": "Container", what: {"memory": "4GB"}}]})
+                for what in ("max", "min", "default", "defaultRequest")
+            ),
+        )
+    ),
     (
         "secrets_are_files",
         put(SET, f"{CONTAINER}/env", [{"name": "P", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}]),
@@ -334,6 +349,24 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("secrets_are_known", put("TriggerAuthentication", "/spec/secretTargetRef/0/key", "ca.pem")),
     ("secrets_are_known", put("ServiceMonitor", "/spec/endpoints/0/authorization/credentials/key", "t")),
     ("secrets_are_known", remove("KafkaUser")),
+    (
+        "secrets_are_known",
+        _within(
+            OWN_KAFKA,
+            edit=all_of(
+                put(SET, f"{POD}/volumes/0/secret/secretName", "epistream-kafka"),
+                put(SET, f"{POD}/volumes/0/secret/items/0/key", "user.key"),
+            ),
+        ),
+    ),
+    (
+        "secrets_are_known",
+        all_of(
+            remove("KafkaUser"),
+            remove("KafkaTopic"),
+            put(SET, f"{POD}/volumes/0/secret/items/-", {"key": "ca.crt", "path": "ca.crt"}),
+        ),
+    ),
     ("files_of_the_settings_are_mounted", say("/etc/epistream/tls/tls.key", "/etc/epistream/tls/key.pem")),
     ("files_of_the_settings_are_mounted", say("/etc/epistream/kafka-ca/", "/etc/kafka/")),
     ("files_of_the_settings_are_mounted", put(SET, f"{CONTAINER}/args/1", "--config=/etc/settings.toml")),
@@ -502,6 +535,19 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
         for edit in (
             remove("NetworkPolicy allow-collector"),
             put(COLLECTOR_WAY, "/spec/egress/0/ports/0/port", 4318),
+            put(
+                COLLECTOR_WAY,
+                "/spec/egress/0/to/0",
+                {
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "observability"}},
+                    "podSelector": {
+                        "matchExpressions": [
+                            {"key": "app", "operator": "In", "values": ["a"]},
+                            {"key": "app", "operator": "DoesNotExist"},
+                        ]
+                    },
+                },
+            ),
             put(COLLECTOR_WAY, "/spec/podSelector/matchLabels", {"app.kubernetes.io/name": "epistream-backup"}),
             put(
                 COLLECTOR_WAY,

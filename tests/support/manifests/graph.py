@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from tests.support.manifests.cluster import Cluster, Object, Pod, claims_made_by, leads_to, namespace_of, selects
 from tests.support.manifests.policy import Finding, everywhere
-from tests.support.manifests.secrets import KAFKA_USER, OF_A_KAFKA_USER, SECRETS
+from tests.support.manifests.secrets import COPIED_OF_A_KAFKA_USER, KAFKA_USER, OF_A_KAFKA_USER, SECRETS
 
 _METRICS: Final = "/metrics"
 """Where they are, as `epistream up` says it."""
@@ -174,12 +174,19 @@ def volumes_have_sources(cluster: Cluster) -> Iterator[Finding]:
 def secrets_are_known(cluster: Cluster) -> Iterator[Finding]:
     """Each Secret, and each key, is one that an operator is told to make, or that Strimzi makes for a KafkaUser."""
     users = {user["metadata"]["name"]: OF_A_KAFKA_USER for user in cluster.of("KafkaUser")}
-    if not cluster.of("KafkaUser", "KafkaTopic"):
-        users[KAFKA_USER] = OF_A_KAFKA_USER
+    if not cluster.of("KafkaUser", "KafkaTopic") and _shows_a_certificate(cluster):
+        users[KAFKA_USER] = COPIED_OF_A_KAFKA_USER
     known = SECRETS | users
     for item, name, key in referenced_secrets(cluster):
         if key not in known.get(name, frozenset()):
             yield item, f"nobody makes the key {key} of a Secret {name}"
+
+
+def _shows_a_certificate(cluster: Cluster) -> bool:
+    """Whether the settings have the service show Kafka the certificate of its KafkaUser."""
+    return any(
+        str(value).startswith("/etc/epistream/kafka-user/") for _, said in cluster.settings() for value in said.values()
+    )
 
 
 def referenced_secrets(cluster: Cluster) -> Iterator[tuple[Object, str, str]]:

@@ -148,10 +148,11 @@ def resources_are_said(cluster: Cluster) -> Iterator[Finding]:
 
 @always
 def quantities_can_be_read(cluster: Cluster) -> Iterator[Finding]:
-    """What is requested, allowed or bounded is an amount. The schemas take any text for one."""
+    """What is requested, allowed or bounded is an amount, and not below zero. The schemas take any text for one."""
     for item in cluster.objects:
         for place, value in quantities(item):
-            if amount_of(value) is None:
+            amount = amount_of(value)
+            if amount is None or amount < 0:
                 yield item, f"{place}: expected a quantity, such as 1536Mi, 1.5Gi or 2G; found {value!r}"
 
 
