@@ -114,6 +114,12 @@ def test_a_key_without_a_value_is_not_there() -> None:
     assert objects_of(text) == [{"a": {"c": {}, "e": [{"g": 0}, "", False]}}]
 
 
+def test_what_looks_like_a_day_is_a_text() -> None:
+    assert objects_of("{a: 2026-11-30, b: 2026-11-30T12:00:00Z, c: 12}") == [
+        {"a": "2026-11-30", "b": "2026-11-30T12:00:00Z", "c": 12}
+    ]
+
+
 @pytest.mark.parametrize(
     "peer",
     [

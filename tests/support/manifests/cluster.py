@@ -38,9 +38,19 @@ def rendered(folder: Path) -> str:
     return done.stdout
 
 
+class _Loader(yaml.SafeLoader):
+    """As Kubernetes reads YAML: what looks like a day or a time is a text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [each for each in resolvers if each[0] != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def objects_of(text: str) -> list[Object]:
     """The objects of a YAML stream."""
-    return [without_nulls(item) for item in yaml.safe_load_all(text) if item]
+    return [without_nulls(item) for item in yaml.load_all(text, _Loader) if item]
 
 
 def without_nulls(at: Any) -> Any:
