@@ -9,6 +9,7 @@ from tests.support.manifests import checks
 from tests.support.manifests.breaks import (
     BREAKS,
     CLIENTS,
+    COLLECTOR_WAY,
     CONTAINER,
     CRON,
     DENY,
@@ -20,10 +21,20 @@ from tests.support.manifests.breaks import (
     SCALER,
     SET,
     SNAPSHOT,
+    TRACING_OVERLAY,
     sound,
 )
-from tests.support.manifests.cluster import K8S, Object, namespace_of, objects_of, overlays, rendered, selects
-from tests.support.manifests.edits import Edit, drop, put
+from tests.support.manifests.cluster import (
+    K8S,
+    Object,
+    namespace_of,
+    objects_of,
+    overlays,
+    rendered,
+    selects,
+    without_nulls,
+)
+from tests.support.manifests.edits import Edit, all_of, drop, put, remove
 from tests.support.manifests.policy import ALWAYS, BEFORE_APPLYING, EVERYWHERE, PRODUCTION, broken
 
 GROUPS = (ALWAYS, EVERYWHERE, PRODUCTION, BEFORE_APPLYING)
@@ -38,7 +49,7 @@ def test_an_overlay_keeps_every_policy(folder: Path) -> None:
 def test_a_policy_catches_what_it_is_there_for(policy: str, edit: Edit) -> None:
     objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
     edit(objects)
-    assert policy in {finding.policy for finding in broken(objects, *GROUPS)}
+    assert policy in {finding.policy for finding in broken(map(without_nulls, objects), *GROUPS)}
 
 
 def test_there_is_a_break_for_every_policy() -> None:
@@ -98,6 +109,17 @@ def test_a_service_that_leads_out_of_the_cluster_is_taken() -> None:
     assert not checks.findings(objects, production=True)
 
 
+def test_a_key_without_a_value_is_not_there() -> None:
+    text = "a: {b: null, c: {d: ~}, e: [{f: null, g: 0}, '', false]}"
+    assert objects_of(text) == [{"a": {"c": {}, "e": [{"g": 0}, "", False]}}]
+
+
+def test_what_looks_like_a_day_is_a_text() -> None:
+    assert objects_of("{a: 2026-11-30, b: 2026-11-30T12:00:00Z, c: 12}") == [
+        {"a": "2026-11-30", "b": "2026-11-30T12:00:00Z", "c": 12}
+    ]
+
+
 @pytest.mark.parametrize(
     "peer",
     [
@@ -106,6 +128,7 @@ def test_a_service_that_leads_out_of_the_cluster_is_taken() -> None:
         {"ipBlock": {"cidr": "2001:db8::/32"}},
         {"namespaceSelector": {"matchLabels": {"team": "a"}}, "podSelector": {}},
         {"podSelector": {"matchLabels": {"app": "a"}}},
+        {"podSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["a"]}]}},
     ],
 )
 def test_who_may_come_in_can_be_named(peer: Object) -> None:
@@ -113,6 +136,13 @@ def test_who_may_come_in_can_be_named(peer: Object) -> None:
     put(CLIENTS, "/spec/ingress/0/from/-", peer)(objects)
     found = checks.findings(objects, production=True)
     assert "network_is_closed_but_for_what_is_named" not in {finding.policy for finding in found}
+
+
+@pytest.mark.parametrize("script", ["epistream backup", "ls /srv/up /up", "pip install --upgrade up.py catch-up"])
+def test_a_job_may_run_what_is_only_spelt_alike(script: str) -> None:
+    objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
+    put(MENDING, f"{JOB}/containers/0/command", ["sh", "-c", script])(objects)
+    assert not checks.findings(objects, production=True)
 
 
 def test_rules_about_another_job_may_stand_beside() -> None:
@@ -147,6 +177,29 @@ def test_a_container_may_be_confined_in_so_many_words(field: str, value: object)
 def test_a_network_policy_without_a_selector_is_for_every_pod() -> None:
     objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
     drop(DENY, "/spec/podSelector")(objects)
+    assert not checks.findings(objects, production=True)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        {"operator": "In", "values": ["opentelemetry-collector"]},
+        {"operator": "NotIn", "values": ["opentelemetry-collector"]},
+        {"operator": "Exists"},
+        {"operator": "DoesNotExist"},
+    ],
+    ids=lambda expression: expression["operator"],
+)
+def test_the_pods_of_a_collector_may_be_named_by_an_expression(expression: Object) -> None:
+    objects = copy.deepcopy(sound(TRACING_OVERLAY))
+    selector = {"matchExpressions": [{"key": "app.kubernetes.io/name", **expression}]}
+    put(COLLECTOR_WAY, "/spec/egress/0/to/0/podSelector", selector)(objects)
+    assert not checks.findings(objects, production=True)
+
+
+def test_the_secret_of_a_kafka_user_may_be_a_copy() -> None:
+    objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
+    all_of(remove("KafkaUser"), remove("KafkaTopic"))(objects)
     assert not checks.findings(objects, production=True)
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,8 @@ from tests.support.manifests.cluster import K8S, Cluster, Object, name_of, objec
 README: Final = (K8S / "README.md").read_text()
 OF_ANOTHER_KAFKA: Final = {"kafka-ca.crt": "a certificate\n", "kafka-password": "secret"}
 """What its people have given to the operator."""
+NEW_DIGEST: Final = re.findall(r"DIGEST=sha256:(\w{64}) ", README)[-1]
+"""That of the page's upgrade."""
 
 
 def _marked_commands() -> str:
@@ -32,7 +35,7 @@ def _marked_commands() -> str:
 def _commands_of_the_overlays() -> str:
     """What says what is one's own, and what makes folders of the examples by it."""
     blocks = [commands for marked, commands in _blocks() if marked]
-    return "\n".join(each for each in blocks if "k8s/examples/" in each or "export D" in each)
+    return "\n".join(each for each in blocks if re.search("k8s/examples/|DIGEST|BENEATH", each))
 
 
 def _blocks() -> list[tuple[str, str]]:
@@ -81,7 +84,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_the_rendered_overlay_is_ready_to_be_applied(place: Path, overlay: str, written: str) -> None:
     text = (place / f"{written}.yaml").read_text()
-    assert text == rendered(place / overlay)
+    digest = re.compile(r"sha256:\w{64}")  # an upgrade changes it in some
+    assert digest.sub("", text) == digest.sub("", rendered(place / overlay))
     objects = objects_of(text)
     assert checks.violations(objects) == []
     assert checks.findings(objects, production=True, applying=True) == []
@@ -102,30 +106,52 @@ def test_of_a_kafka_that_others_use_nothing_is_in_the_namespace_of_the_service(p
     }
 
 
-def test_each_namespace_has_an_executor_of_its_own(place: Path) -> None:
-    """By the page's block once more, with another namespace."""
-    (block,) = (commands for marked, commands in _blocks() if marked and "export EXECUTED=" in commands)
-    again = block.replace("EXECUTED=programs", "EXECUTED=scripts").replace("overlay-executor", "overlay-two")
-    shutil.copytree(place / "overlay-executor", place / "overlay-two")
-    subprocess.run(["sh", "-euc", again], cwd=place, check=True)
-    objects = objects_of(rendered(place / "overlay-two"))
+@pytest.mark.parametrize("beneath", ["overlay", "overlay-shared", "own-kafka"])
+def test_each_namespace_has_an_executor_of_its_own(place: Path, tmp_path: Path, beneath: str) -> None:
+    """On top of each overlay: by the page's blocks once more, with another list of namespaces."""
+    again = shutil.copytree(place, tmp_path / "again")
+    blocks = [commands for marked, commands in _blocks() if marked]
+    said = [each for each in blocks if "$EXECUTED" in each]
+    script = "\n".join(said).replace("BENEATH=overlay ", f"BENEATH={beneath} ")
+    script = script.replace('EXECUTED="programs"', 'EXECUTED="programs some.scripts"')
+    subprocess.run(["sh", "-euc", script], cwd=again, env=_environment(again), check=True, capture_output=True)
+    objects = objects_of((again / "rendered-executor.yaml").read_text())
     assert checks.violations(objects) == []
     assert checks.findings(objects, production=True, applying=True) == []
     cluster = Cluster(objects)
-    said = {pod.owner["metadata"]["name"]: pod.containers[0]["args"][2] for pod in cluster.executor_pods()}
-    assert said == {
+    assert {name_of(item) for item in objects_of(rendered(again / beneath))} < {name_of(item) for item in objects}
+    assert {pod.owner["metadata"]["name"]: pod.containers[0]["args"][2] for pod in cluster.executor_pods()} == {
         "epistream-executor-programs": "--namespace=programs",
-        "epistream-executor-scripts": "--namespace=scripts",
+        "epistream-executor-some-scripts": "--namespace=some.scripts",
     }
     for pod in cluster.executor_pods():
         selector = pod.owner["spec"]["selector"]
         assert [each.owner for each in cluster.pods() if selects(selector, each.labels)] == [pod.owner]
+    roles = tomllib.loads((again / "access.toml").read_text())["roles"]
+    assert roles["executor"]["namespaces"] == ["programs", "some.scripts"]
+    executor = Access.read(again / "access.toml", Watched()).of_token((again / "executor.token").read_text())
+    assert executor is not None
+    assert executor.name == "executor"
 
 
 def test_a_new_digest_takes_the_place_of_the_one_before(place: Path) -> None:
     for overlay in ("overlay", "redrive"):
         text = (place / overlay / "kustomization.yaml").read_text()
-        assert re.findall(r"sha256:(\w+)", text) == [re.findall(r"DIGEST=sha256:(\w{64}) ", README)[-1]]
+        assert re.findall(r"sha256:(\w+)", text) == [NEW_DIGEST]
+
+
+@pytest.mark.parametrize("folders", ["overlay", "overlay-shared", "own-kafka", "overlay overlay-executor"])
+def test_whatever_is_applied_is_upgraded_as_a_whole(place: Path, tmp_path: Path, folders: str) -> None:
+    again = shutil.copytree(place, tmp_path / "again")
+    shutil.rmtree(again / "redrive")  # not everybody has it
+    (block,) = (commands for marked, commands in _blocks() if marked and "export FOLDERS=" in commands)
+    *_, overlay = folders.split()
+    block = block.replace('FOLDERS="overlay"', f'FOLDERS="{folders}"')
+    block = block.replace("OVERLAY=overlay ", f"OVERLAY={overlay} ")
+    subprocess.run(["sh", "-euc", block], cwd=again, env=_environment(again), check=True)
+    text = (again / "rendered.yaml").read_text()
+    assert set(re.findall(r"image: \S+@sha256:(\w+)", text)) == {NEW_DIGEST}
+    assert checks.findings(objects_of(text), production=True, applying=True) == []
 
 
 def test_who_repeats_the_commands_has_the_same_and_nothing_within_it(place: Path, tmp_path: Path) -> None:
@@ -133,10 +159,44 @@ def test_who_repeats_the_commands_has_the_same_and_nothing_within_it(place: Path
     subprocess.run(
         ["sh", "-euc", _commands_of_the_overlays()], cwd=again, env=_environment(again), check=True, capture_output=True
     )
-    for folder in ("overlay", "own-kafka", "redrive", "snapshot"):
-        for path in (place / folder).iterdir():
+    for folder in ("overlay", "own-kafka", "redrive", "snapshot", "overlay-executor"):
+        for path in (place / folder).glob("*.*"):
             assert (again / folder / path.name).read_text() == path.read_text()
         assert len(list((again / folder).iterdir())) == len(list((place / folder).iterdir()))
+
+
+OF_THE_EXAMPLE_AND_MORE: Final = {
+    "DOMAIN": "my-epistream.example.org",
+    "IMAGE": "registry.example.org/epistream-own",
+    "KAFKA": "my-events",
+    "KAFKA_NAMESPACE": "streaming",
+    "STORAGE_CLASS": "fast-ssd-retain",
+    "CLIENTS": "203.0.113.0/24",
+    "RUNBOOKS": "https://wiki.example.org/epistream/runbooks.md.html",
+    "BROKERS": "my-kafka-1.example.org:9093",
+    "BROKERS_NETWORK": "192.0.2.0/24",
+    "SNAPSHOT_CLASS": "csi-snapshots-retain",
+}
+"""Names that those of the examples are within."""
+
+
+def test_names_that_have_those_of_the_examples_in_them_are_said_once(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "epistream", tmp_path / "epistream")
+    script = _commands_of_the_overlays()
+    for name, own in OF_THE_EXAMPLE_AND_MORE.items():
+        script, times = re.subn(rf"(?m)^(export .*)?\b{name}=[^ \n]*", rf"\g<1>{name}={own}", script)
+        assert times == 1, name
+    texts = []
+    for _ in range(2):
+        subprocess.run(["sh", "-euc", script], cwd=tmp_path, env=_environment(tmp_path), check=True)
+        own_folders = [path for path in tmp_path.iterdir() if path.name != "epistream" and path.is_dir()]
+        files = [path for folder in own_folders for path in folder.rglob("*.*") if path.is_file()]
+        texts.append({path: re.sub(r"name: epistream-20\S+", "", path.read_text()) for path in files})
+    assert texts[0] == texts[1]
+    said = "".join(texts[0].values())
+    for name, own in OF_THE_EXAMPLE_AND_MORE.items():
+        assert own in said, name
+    assert not re.search(r"my-my-|-own-own|-retain-retain|html.html", said)
 
 
 def test_the_job_that_redrives_fits_beside_the_overlay(place: Path) -> None:
@@ -250,7 +310,6 @@ def test_the_operator_may_what_the_runbooks_ask_for(place: Path) -> None:
     operator = access.of_token((place / "operator.token").read_text())
     assert operator is not None
     assert operator.name == "operator"
-    assert (place / "operator.token").stat().st_mode & 0o077 == 0
     told = subprocess.run(
         [sys.executable, "-m", "epistream.services", "access", "check", "access.toml"],
         cwd=place,
@@ -259,6 +318,14 @@ def test_the_operator_may_what_the_runbooks_ask_for(place: Path) -> None:
         text=True,
     ).stdout
     assert re.search(r"(?m)^operator\n(  .*\n)*  admin monitor read review watch in \*", told), told
+
+
+def test_what_is_secret_only_its_owner_can_read(place: Path) -> None:
+    secret = [path for kind in ("*.token", "*.key", "secret-*.yaml") for path in place.glob(kind)]
+    assert {"ca.key", "tls.key", "operator.token", "executor.token", "secret-tls.yaml"} <= {
+        path.name for path in secret
+    }
+    assert [path.name for path in secret if path.stat().st_mode & 0o077] == []
 
 
 def test_the_certificate_is_for_every_name_it_is_called_by(place: Path) -> None:

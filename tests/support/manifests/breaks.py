@@ -57,7 +57,11 @@ EVERYBODY: Final[list[Object]] = [
     {"namespaceSelector": {}, "podSelector": {}},
     {"namespaceSelector": {"matchLabels": {}}},
     {"podSelector": {}},
+    {"namespaceSelector": None, "podSelector": {}},
+    {"namespaceSelector": {}, "podSelector": None},
+    {"podSelector": {"matchLabels": None, "matchExpressions": None}},
     {"podSelector": {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["a"]}]}},
+    {"podSelector": {"matchExpressions": [{"key": "app.kubernetes.io/name", "operator": "Exists"}]}},
     *(
         {"namespaceSelector": {"matchExpressions": [expression]}}
         for expression in (
@@ -143,6 +147,21 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("quantities_can_be_read", put(SET, f"{CONTAINER}/resources/limits/memory", "4GB")),
     ("quantities_can_be_read", put(CRON, f"{JOB}/volumes/0/emptyDir", {"sizeLimit": "64 Mi"})),
     ("quantities_can_be_read", put("PersistentVolumeClaim", "/spec/resources/requests/storage", "a lot")),
+    *(
+        ("quantities_can_be_read", put(SET, f"{CONTAINER}/resources/{what}/cpu", "-1"))
+        for what in ("requests", "limits")
+    ),
+    *(
+        ("quantities_can_be_read", add({"apiVersion": "v1", "kind": kind, "metadata": {"name": "a"}, "spec": spec}))
+        for kind, spec in (
+            ("ResourceQuota", {"hard": {"limits.memory": "64GB"}}),
+            ("PersistentVolume", {"capacity": {"storage": "100 Gi"}}),
+            *(
+                ("LimitRange", {"limits": [{"type": "Container", what: {"memory": "4GB"}}]})
+                for what in ("max", "min", "default", "defaultRequest")
+            ),
+        )
+    ),
     (
         "secrets_are_files",
         put(SET, f"{CONTAINER}/env", [{"name": "P", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}]),
@@ -177,6 +196,21 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("one_instance_owns_the_store", put(CRON, f"{JOB}/containers/0/args/0", "up")),
     ("one_instance_owns_the_store", put(MENDING, f"{JOB}/containers/0/command", ["epistream", "up"])),
     ("one_instance_owns_the_store", put(MENDING, f"{JOB}/containers/0/command/1", "; epistream up")),
+    *(
+        ("one_instance_owns_the_store", put(MENDING, f"{JOB}/containers/0/command", ["sh", "-c", script]))
+        for script in ("epistream up; sleep 1", "(epistream up)", "epistream 'up' --folder=/data&")
+    ),
+    ("one_instance_owns_the_store", drop(MENDING, f"{JOB}/containers/0/command")),
+    ("one_instance_owns_the_store", drop(CRON, f"{JOB}/containers/0/args")),
+    (
+        "one_instance_owns_the_store",
+        all_of(
+            drop(MENDING, f"{JOB}/containers/0/command"),
+            put(MENDING, f"{JOB}/containers/0/image", "registry.example.org:5000/epistream:2"),
+            put(SET, f"{CONTAINER}/image", f"registry.example.org:5000/epistream@sha256:{'5' * 64}"),
+        ),
+    ),
+    ("one_instance_owns_the_store", _within(EXECUTOR_OVERLAY, edit=drop(EXECUTOR, f"{CONTAINER}/args"))),
     (
         "one_instance_owns_the_store",
         put(MENDING, "/spec/jobTemplate/spec/template/metadata/labels", {"app.kubernetes.io/name": "epistream"}),
@@ -315,6 +349,24 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("secrets_are_known", put("TriggerAuthentication", "/spec/secretTargetRef/0/key", "ca.pem")),
     ("secrets_are_known", put("ServiceMonitor", "/spec/endpoints/0/authorization/credentials/key", "t")),
     ("secrets_are_known", remove("KafkaUser")),
+    (
+        "secrets_are_known",
+        _within(
+            OWN_KAFKA,
+            edit=all_of(
+                put(SET, f"{POD}/volumes/0/secret/secretName", "epistream-kafka"),
+                put(SET, f"{POD}/volumes/0/secret/items/0/key", "user.key"),
+            ),
+        ),
+    ),
+    (
+        "secrets_are_known",
+        all_of(
+            remove("KafkaUser"),
+            remove("KafkaTopic"),
+            put(SET, f"{POD}/volumes/0/secret/items/-", {"key": "ca.crt", "path": "ca.crt"}),
+        ),
+    ),
     ("files_of_the_settings_are_mounted", say("/etc/epistream/tls/tls.key", "/etc/epistream/tls/key.pem")),
     ("files_of_the_settings_are_mounted", say("/etc/epistream/kafka-ca/", "/etc/kafka/")),
     ("files_of_the_settings_are_mounted", put(SET, f"{CONTAINER}/args/1", "--config=/etc/settings.toml")),
@@ -352,6 +404,17 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
     ("network_is_closed_but_for_what_is_named", drop(KAFKA_WAY, "/spec/egress/0/ports/0/port")),
     ("network_is_closed_but_for_what_is_named", drop(KAFKA_WAY, "/spec/egress/0/to")),
     *(("network_is_closed_but_for_what_is_named", put(CLIENTS, "/spec/ingress/0/from/0", peer)) for peer in EVERYBODY),
+    *(
+        ("blocks_are_networks", put(CLIENTS, "/spec/ingress/0/from/0", {"ipBlock": block}))
+        for block in (
+            {"cidr": "10.1.2.3/24"},
+            {"cidr": "10.1.2/24"},
+            {"cidr": "10.1.2.3"},
+            {"cidr": "fd00::1/64"},
+            {"cidr": "10.1.2.0/24", "except": ["10.1.2.3/28"]},
+        )
+    ),
+    ("blocks_are_networks", put(KAFKA_WAY, "/spec/egress/0/to/0", {"ipBlock": {"cidr": "the brokers"}})),
     ("backups_reach_the_service", remove("NetworkPolicy allow-backup-to-service")),
     ("backups_reach_the_service", put("NetworkPolicy allow-backup", "/spec/policyTypes", ["Ingress"])),
     ("ways_that_are_needed_are_open", remove(CLIENTS)),
@@ -472,6 +535,19 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
         for edit in (
             remove("NetworkPolicy allow-collector"),
             put(COLLECTOR_WAY, "/spec/egress/0/ports/0/port", 4318),
+            put(
+                COLLECTOR_WAY,
+                "/spec/egress/0/to/0",
+                {
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "observability"}},
+                    "podSelector": {
+                        "matchExpressions": [
+                            {"key": "app", "operator": "In", "values": ["a"]},
+                            {"key": "app", "operator": "DoesNotExist"},
+                        ]
+                    },
+                },
+            ),
             put(COLLECTOR_WAY, "/spec/podSelector/matchLabels", {"app.kubernetes.io/name": "epistream-backup"}),
             put(
                 COLLECTOR_WAY,

@@ -11,13 +11,18 @@ from tests.support.manifests.policy import ALWAYS, BEFORE_APPLYING, EVERYWHERE, 
 from tests.support.manifests.schemas import VERSIONS, is_foreign, violation
 
 
-def findings(objects: Iterable[Object], *, production: bool, applying: bool = False) -> list[Broken]:
-    """Every policy that these objects break; few are asked where the service is not among them, as in a snapshot."""
+def findings(
+    objects: Iterable[Object], *, production: bool, applying: bool = False, stumbling: bool = False
+) -> list[Broken]:
+    """Every policy that these objects break; few are asked where the service is not among them, as in a snapshot.
+
+    `stumbling` as in `broken`.
+    """
     known = list(objects)
     if not Cluster(known).service_pods():
-        return broken(known, ALWAYS)
+        return broken(known, ALWAYS, stumbling=stumbling)
     groups = [ALWAYS, EVERYWHERE, *([PRODUCTION] if production else []), *([BEFORE_APPLYING] if applying else [])]
-    return broken(known, *groups)
+    return broken(known, *groups, stumbling=stumbling)
 
 
 def violations(objects: Iterable[Object]) -> list[str]:
@@ -39,7 +44,8 @@ def check(objects: Iterable[Object]) -> list[str]:
     if wrong := violations(objects):
         return wrong
     insecure = any(settings.get("insecure") for _, settings in Cluster(objects).settings())
-    return [str(finding) for finding in findings(objects, production=not insecure, applying=True)]
+    found = findings(objects, production=not insecure, applying=True, stumbling=True)
+    return [str(finding) for finding in found]
 
 
 def render_all(target: Path) -> None:

@@ -38,9 +38,28 @@ def rendered(folder: Path) -> str:
     return done.stdout
 
 
+class _Loader(yaml.SafeLoader):
+    """As Kubernetes reads YAML: what looks like a day or a time is a text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [each for each in resolvers if each[0] != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def objects_of(text: str) -> list[Object]:
     """The objects of a YAML stream."""
-    return [item for item in yaml.safe_load_all(text) if item]
+    return [without_nulls(item) for item in yaml.load_all(text, _Loader) if item]
+
+
+def without_nulls(at: Any) -> Any:
+    """An object without the keys that have no value: kustomize keeps them, and to Kubernetes they are not there."""
+    if isinstance(at, list):
+        return [without_nulls(each) for each in at]
+    if isinstance(at, dict):
+        return {key: without_nulls(each) for key, each in at.items() if each is not None}
+    return at
 
 
 def name_of(item: Object) -> str:
@@ -94,10 +113,10 @@ class Pod:
 
 
 class Cluster:
-    """All objects of one overlay."""
+    """All objects of one overlay. Where one has no `spec`, an empty one stands for it."""
 
     def __init__(self, objects: Sequence[Object]) -> None:
-        self.objects = list(objects)
+        self.objects = [item if "spec" in item else {**item, "spec": {}} for item in objects]
 
     def of(self, *kinds: str) -> list[Object]:
         """The objects of these kinds."""
@@ -131,17 +150,23 @@ class Cluster:
         found = {}
         for pod in self.service_pods():
             places = {m["name"]: m["mountPath"] for c in pod.containers for m in c.get("volumeMounts", [])}
-            for template in pod.owner["spec"].get("volumeClaimTemplates", []):
-                name = template["metadata"]["name"]
+            for name in claims_made_by(pod.owner):
                 for number in range(pod.owner["spec"].get("replicas", 1)):
                     found[f"{name}-{pod.owner['metadata']['name']}-{number}"] = places.get(name, "")
         return found
 
     def settings(self) -> Iterator[tuple[Object, dict[str, Any]]]:
-        """Each ConfigMap with settings of the service, and what they say."""
+        """Each ConfigMap with settings of the service, and what they say.
+
+        Raises:
+            ValueError: they are no TOML.
+        """
         for item in self.of("ConfigMap"):
             if "settings.toml" in item.get("data", {}):
-                yield item, tomllib.loads(item["data"]["settings.toml"])
+                try:
+                    yield item, tomllib.loads(item["data"]["settings.toml"])
+                except tomllib.TOMLDecodeError as error:
+                    raise ValueError(f"{name_of(item)}: settings.toml: {error}") from error
 
 
 def _pod(item: Object) -> Pod | None:
@@ -149,12 +174,19 @@ def _pod(item: Object) -> Pod | None:
         case "Pod":
             template = item
         case "StatefulSet" | "Deployment" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Job":
-            template = item["spec"]["template"]
+            template = item["spec"].get("template", {})
         case "CronJob":
-            template = item["spec"]["jobTemplate"]["spec"]["template"]
+            template = item["spec"].get("jobTemplate", {}).get("spec", {}).get("template", {})
         case _:
             return None
+    if "containers" not in template.get("spec", {}):
+        return None
     return Pod(item, template.get("metadata") or {}, template["spec"])
+
+
+def claims_made_by(owner: Object) -> list[str]:
+    """The names of the claims that a StatefulSet makes for each of its pods."""
+    return [made.get("metadata", {}).get("name", "") for made in owner["spec"].get("volumeClaimTemplates", [])]
 
 
 def selects(selector: Object | None, labels: dict[str, str]) -> bool:

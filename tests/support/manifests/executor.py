@@ -36,9 +36,10 @@ def executors_are_given_little(cluster: Cluster) -> Iterator[Finding]:
         for volume in pod.volumes.values():
             secret = volume.get("secret", {"items": [], "secretName": ""})
             keys = [item["key"] for item in secret.get("items", [{"key": "*"}])]
+            name = secret.get("secretName", "")
             for key in keys:
-                if (secret["secretName"], key) not in _SECRETS:
-                    yield pod.owner, f"volume {volume['name']}: expected nothing of {secret['secretName']}, found {key}"
+                if (name, key) not in _SECRETS:
+                    yield pod.owner, f"volume {volume['name']}: expected nothing of {name}, found {key}"
 
 
 @everywhere

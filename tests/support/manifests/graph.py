@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tests.support.manifests.cluster import Cluster, Object, Pod, leads_to, namespace_of, selects
+from tests.support.manifests.cluster import Cluster, Object, Pod, claims_made_by, leads_to, namespace_of, selects
 from tests.support.manifests.policy import Finding, everywhere
-from tests.support.manifests.secrets import KAFKA_USER, OF_A_KAFKA_USER, SECRETS
+from tests.support.manifests.secrets import COPIED_OF_A_KAFKA_USER, KAFKA_USER, OF_A_KAFKA_USER, SECRETS
 
 _METRICS: Final = "/metrics"
 """Where they are, as `epistream up` says it."""
@@ -22,8 +22,8 @@ def selectors_find_pods(cluster: Cluster) -> Iterator[Finding]:
                 yield item, f"selects no pod: {selector}"
     for pod in pods:
         for constraint in pod.spec.get("topologySpreadConstraints", []):
-            if not selects(constraint["labelSelector"], pod.labels):
-                yield pod.owner, f"its spread constraint selects other pods: {constraint['labelSelector']}"
+            if not selects(constraint.get("labelSelector"), pod.labels):
+                yield pod.owner, f"its spread constraint selects other pods: {constraint.get('labelSelector')}"
 
 
 def _pod_selectors(item: Object) -> list[Object | None]:
@@ -50,7 +50,7 @@ def ports_lead_somewhere(cluster: Cluster) -> Iterator[Finding]:
         here = [pod for pod in cluster.pods() if pod.namespace == namespace_of(item)]
         if item["kind"] == "Service":
             chosen = [pod for pod in here if leads_to(item, pod.labels)]
-            ports = item["spec"]["ports"] if item["spec"].get("selector") else []
+            ports = item["spec"].get("ports", []) if item["spec"].get("selector") else []
             wanted = [(chosen, port.get("targetPort", port["port"])) for port in ports]
         else:
             wanted = list(_policy_ports(item, here))
@@ -155,7 +155,7 @@ def named_objects_exist(cluster: Cluster) -> Iterator[Finding]:
 def volumes_have_sources(cluster: Cluster) -> Iterator[Finding]:
     """What is mounted is a volume of the pod, and that is made of something that there is."""
     for pod in cluster.pods():
-        claims = {c["metadata"]["name"] for c in pod.owner["spec"].get("volumeClaimTemplates", [])}
+        claims = set(claims_made_by(pod.owner))
         for container in pod.containers:
             for mount in container.get("volumeMounts", []):
                 if mount["name"] not in claims | pod.volumes.keys():
@@ -174,12 +174,19 @@ def volumes_have_sources(cluster: Cluster) -> Iterator[Finding]:
 def secrets_are_known(cluster: Cluster) -> Iterator[Finding]:
     """Each Secret, and each key, is one that an operator is told to make, or that Strimzi makes for a KafkaUser."""
     users = {user["metadata"]["name"]: OF_A_KAFKA_USER for user in cluster.of("KafkaUser")}
-    if not cluster.of("KafkaUser", "KafkaTopic"):
-        users[KAFKA_USER] = OF_A_KAFKA_USER
+    if not cluster.of("KafkaUser", "KafkaTopic") and _shows_a_certificate(cluster):
+        users[KAFKA_USER] = COPIED_OF_A_KAFKA_USER
     known = SECRETS | users
     for item, name, key in referenced_secrets(cluster):
         if key not in known.get(name, frozenset()):
             yield item, f"nobody makes the key {key} of a Secret {name}"
+
+
+def _shows_a_certificate(cluster: Cluster) -> bool:
+    """Whether the settings have the service show Kafka the certificate of its KafkaUser."""
+    return any(
+        str(value).startswith("/etc/epistream/kafka-user/") for _, said in cluster.settings() for value in said.values()
+    )
 
 
 def referenced_secrets(cluster: Cluster) -> Iterator[tuple[Object, str, str]]:
@@ -187,11 +194,12 @@ def referenced_secrets(cluster: Cluster) -> Iterator[tuple[Object, str, str]]:
     for pod in cluster.pods():
         for volume in pod.volumes.values():
             secret = volume.get("secret", {})
+            name = secret.get("secretName", "")
             for entry in secret.get("items", []):
-                yield pod.owner, secret["secretName"], entry["key"]
-            if secret and not secret.get("items"):
-                for key in sorted(SECRETS.get(secret["secretName"], {"every key"})):
-                    yield pod.owner, secret["secretName"], key
+                yield pod.owner, name, entry["key"]
+            if "secret" in volume and not secret.get("items"):
+                for key in sorted(SECRETS.get(name, {"every key"})):
+                    yield pod.owner, name, key
     for item in cluster.of("TriggerAuthentication"):
         for entry in item["spec"].get("secretTargetRef", []):
             yield item, entry["name"], entry["key"]
@@ -237,7 +245,7 @@ def _has_file(pod: Pod, path: str) -> bool:
                 if secret is None:  # what a claim or a ConfigMap holds is not said in the volume
                     return True
                 items = {entry["path"] for entry in secret.get("items", [])}
-                return path.removeprefix(folder) in (items or SECRETS.get(secret["secretName"], frozenset()))
+                return path.removeprefix(folder) in (items or SECRETS.get(secret.get("secretName", ""), frozenset()))
     return False
 
 
@@ -247,7 +255,7 @@ def addresses_lead_to_a_service(cluster: Cluster) -> Iterator[Finding]:
     for item, address in _addresses(cluster):
         host, _, port = address.rpartition(":")
         service = _service_at(cluster, host)
-        if service is None or int(port) not in {p["port"] for p in service["spec"]["ports"]}:
+        if service is None or int(port) not in {p["port"] for p in service["spec"].get("ports", [])}:
             yield item, f"no Service has the address {address}"
 
 

@@ -73,7 +73,8 @@ def user_may_do_its_work_and_no_more(cluster: Cluster) -> Iterator[Finding]:
 def _allows(acl: Object, kind: str, name: str, operation: str) -> bool:
     resource = acl["resource"]
     prefix = resource.get("patternType") == "prefix"
-    named = name.startswith(resource["name"]) if prefix else resource["name"] in (name, "*")
+    said = resource.get("name", "")
+    named = name.startswith(said) if prefix else said in (name, "*")
     return resource["type"] == kind and named and bool({operation, "All"} & set(acl["operations"]))
 
 
@@ -112,7 +113,7 @@ def kafka_is_where_the_settings_say(cluster: Cluster) -> Iterator[Finding]:
         elif ports - set(open_ports(cluster)):
             yield item, f"kafka: no network policy opens the ports {sorted(ports)}"
         for topic in cluster.of("KafkaTopic", "KafkaUser"):
-            if not found or topic["metadata"]["labels"]["strimzi.io/cluster"] != found[1]:
+            if not found or topic["metadata"].get("labels", {}).get("strimzi.io/cluster") != found[1]:
                 yield topic, f"strimzi.io/cluster: expected the one that serves {settings.get('kafka')}"
 
 

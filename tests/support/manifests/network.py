@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from tests.support.manifests.cluster import Cluster, Object, Pod, namespace_of, selects
 from tests.support.manifests.graph import port_of
-from tests.support.manifests.policy import Finding, everywhere
+from tests.support.manifests.policy import Finding, always, everywhere
 
 _PREFIX_MIN: Final = {4: 8, 6: 16}
 """The shortest prefix that is somebody's own, such as 10.0.0.0/8, by the version of IP."""
@@ -84,7 +84,8 @@ def _peer_fits(cluster: Cluster, rule: Object, here: Peer, there: Peer) -> bool:
 
 def _is(cluster: Cluster, peer: Object, here: Peer, there: Peer) -> bool:
     if "ipBlock" in peer:
-        return bool(there.address) and ip_address(there.address) in ip_network(peer["ipBlock"]["cidr"])
+        block = _network(peer["ipBlock"]["cidr"])
+        return block is not None and bool(there.address) and ip_address(there.address) in block
     if there.address:
         return False
     labels = {"kubernetes.io/metadata.name": there.namespace, **there.namespace_labels}
@@ -127,16 +128,44 @@ def _names_ports(rule: Object) -> bool:
 def _is_everybody(peer: Object, way: str) -> bool:
     """Whether a peer names nobody: it takes any pod of a namespace that nobody labelled, or a prefix that is no one's.
 
-    A pod's labels are not enough for being let in: whoever makes pods says them.
+    Pods are named by the value of a label. From elsewhere that is not enough to be let in: whoever makes pods says it.
     """
     if "ipBlock" in peer:
-        block = ip_network(peer["ipBlock"]["cidr"])
+        block = _network(peer["ipBlock"]["cidr"])
         own = isinstance(block, IPv6Network) and block.subnet_of(_UNIQUE_LOCAL)
-        return not own and block.prefixlen < _PREFIX_MIN[block.version]
+        return block is not None and not own and block.prefixlen < _PREFIX_MIN[block.version]
     stranger = selects(peer.get("namespaceSelector", {}), _STRANGER)
     if way == "ingress" and "namespaceSelector" in peer:
         return stranger
-    return stranger and selects(peer.get("podSelector", {}), {})
+    return stranger and not _names_pods(peer.get("podSelector", {}))
+
+
+def _names_pods(selector: Object) -> bool:
+    """Whether a selector asks for a value: every pod has some labels, and any pod lacks some."""
+    asked = [expression["operator"] for expression in selector.get("matchExpressions") or []]
+    return bool(selector.get("matchLabels")) or "In" in asked
+
+
+def _network(cidr: str) -> IPv4Network | IPv6Network | None:
+    """What an ipBlock means; None where it is no network, which `blocks_are_networks` tells."""
+    try:
+        return ip_network(cidr) if "/" in cidr else None
+    except ValueError:
+        return None
+
+
+@always
+def blocks_are_networks(cluster: Cluster) -> Iterator[Finding]:
+    """Of addresses, with no bit set behind the prefix. The schemas take any text for one."""
+    for item in cluster.of("NetworkPolicy"):
+        for way, ends in (("ingress", "from"), ("egress", "to")):
+            for n, rule in enumerate(item["spec"].get(way, [])):
+                for m, peer in enumerate(rule.get(ends, [])):
+                    block = peer.get("ipBlock", {})
+                    for cidr in (*([block["cidr"]] if block else []), *block.get("except", [])):
+                        if _network(cidr) is None:
+                            place = f"spec.{way}.{n}.{ends}.{m}.ipBlock"
+                            yield item, f"{place}: expected a network, such as 10.1.2.0/24; found {cidr!r}"
 
 
 def _denies_all(item: Object) -> bool:

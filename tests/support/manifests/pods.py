@@ -148,10 +148,11 @@ def resources_are_said(cluster: Cluster) -> Iterator[Finding]:
 
 @always
 def quantities_can_be_read(cluster: Cluster) -> Iterator[Finding]:
-    """What is requested, allowed or bounded is an amount. The schemas take any text for one."""
+    """What is requested, allowed or bounded is an amount, and not below zero. The schemas take any text for one."""
     for item in cluster.objects:
         for place, value in quantities(item):
-            if amount_of(value) is None:
+            amount = amount_of(value)
+            if amount is None or amount < 0:
                 yield item, f"{place}: expected a quantity, such as 1536Mi, 1.5Gi or 2G; found {value!r}"
 
 
@@ -180,7 +181,7 @@ def image_is_fixed(cluster: Cluster) -> Iterator[Finding]:
     """The same manifest means the same image tomorrow."""
     for pod in cluster.pods():
         for container in pod.containers:
-            image = str(container["image"])
+            image = container.get("image", "")
             tag = image.rpartition("/")[2].partition(":")[2]
             if "@" not in image and tag in ("", "latest"):
                 yield pod.owner, f"{container['name']}: expected a tag other than latest, or a digest; found {image}"
@@ -202,8 +203,9 @@ def image_has_a_digest(cluster: Cluster) -> Iterator[Finding]:
     """A tag can be moved."""
     for pod in cluster.pods():
         for container in pod.containers:
-            if not _DIGEST.fullmatch(container["image"]):
-                yield pod.owner, f"{container['name']}: expected NAME@sha256:DIGEST, found {container['image']}"
+            image = container.get("image", "")
+            if not _DIGEST.fullmatch(image):
+                yield pod.owner, f"{container['name']}: expected NAME@sha256:DIGEST, found {image}"
 
 
 @production
@@ -222,7 +224,7 @@ def image_is_your_own(cluster: Cluster) -> Iterator[Finding]:
     """The digest of zeros stands for the one that you have pushed."""
     for pod in cluster.pods():
         for container in pod.containers:
-            if container["image"].endswith("0" * 64):
+            if container.get("image", "").endswith("0" * 64):
                 yield pod.owner, f"{container['name']}: set the digest of your image; this one is a placeholder"
 
 
@@ -231,10 +233,8 @@ def image_names_its_registry(cluster: Cluster) -> Iterator[Finding]:
     """A name without a host is Docker Hub's to an engine: `epistream` alone is docker.io/library/epistream."""
     for pod in cluster.pods():
         for container in pod.containers:
-            host, slash, _ = container["image"].partition("/")
+            image = container.get("image", "")
+            host, slash, _ = image.partition("/")
             named = slash and (host == "localhost" or re.search("[.:]", host))
-            if "@" in container["image"] and not named:
-                yield (
-                    pod.owner,
-                    f"{container['name']}: expected REGISTRY/NAME@sha256:DIGEST, found {container['image']}",
-                )
+            if "@" in image and not named:
+                yield pod.owner, f"{container['name']}: expected REGISTRY/NAME@sha256:DIGEST, found {image}"

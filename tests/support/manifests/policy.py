@@ -56,12 +56,20 @@ def before_applying(policy: Policy) -> Policy:
     return policy
 
 
-def broken(objects: Iterable[Object], *groups: dict[str, Policy]) -> list[Broken]:
-    """Every finding of the policies in `groups` about these objects."""
+def broken(objects: Iterable[Object], *groups: dict[str, Policy], stumbling: bool = False) -> list[Broken]:
+    """Every finding of the policies in `groups` about these objects.
+
+    Args:
+        stumbling: an exception of a policy is a finding, too; else it is raised.
+    """
     cluster = Cluster(list(objects))
-    return sorted(
-        Broken(name, name_of(item) if item else "the overlay", what)
-        for group in groups
-        for name, policy in group.items()
-        for item, what in policy(cluster)
-    )
+    found = []
+    for name, policy in (each for group in groups for each in group.items()):
+        try:
+            for item, what in policy(cluster):
+                found.append(Broken(name, name_of(item) if item else "the overlay", what))
+        except Exception as error:
+            if not stumbling:
+                raise
+            found.append(Broken(name, "the overlay", f"not checked, something in it is not as expected: {error!r}"))
+    return sorted(found)

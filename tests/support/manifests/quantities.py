@@ -15,6 +15,10 @@ _QUANTITY: Final = re.compile(
 """As `resource.Quantity` in Kubernetes' API machinery describes it: a unit or an exponent, and never both."""
 
 
+_OF_RESOURCES: Final = ("requests", "limits", "capacity", "hard", "max", "min", "default", "defaultRequest")
+"""The fields with a quantity for each resource: of containers, claims, volumes, a ResourceQuota and a LimitRange."""
+
+
 def amount_of(quantity: object) -> Fraction | None:
     """What a quantity comes to, in bytes or CPUs; None where Kubernetes would not take it for one.
 
@@ -30,17 +34,14 @@ def amount_of(quantity: object) -> Fraction | None:
 
 
 def quantities(at: object, path: str = "") -> Iterator[tuple[str, object]]:
-    """Each quantity in an object, with the path to it: what is requested, what is the limit, how large a folder gets.
-
-    Also those that are none.
-    """
+    """Each quantity in an object, with the path to it, also those that are none."""
     if isinstance(at, list):
         for number, each in enumerate(at):
             yield from quantities(each, f"{path}.{number}")
     if isinstance(at, dict):
         for key, each in at.items():
             place = f"{path}.{key}".removeprefix(".")
-            if key in ("requests", "limits") and isinstance(each, dict):
+            if key in _OF_RESOURCES and isinstance(each, dict):
                 yield from ((f"{place}.{name}", value) for name, value in each.items())
             elif key == "sizeLimit":
                 yield place, each

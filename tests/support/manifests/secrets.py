@@ -18,3 +18,5 @@ KAFKA_USER: Final = "epistream-kafka"
 """The Secret of the service's KafkaUser. Of a Kafka that others use, too, an operator copies it."""
 OF_A_KAFKA_USER: Final = frozenset({"ca.crt", "user.crt", "user.key"})
 """What Strimzi puts into the Secret of a KafkaUser that authenticates by TLS."""
+COPIED_OF_A_KAFKA_USER: Final = frozenset({"user.crt", "user.key"})
+"""What k8s/README.md has an operator copy of it."""

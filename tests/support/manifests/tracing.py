@@ -40,9 +40,14 @@ def _lets_out(cluster: Cluster, pod: Pod, endpoint: str) -> bool:
 
 
 def _named_labels(cluster: Cluster) -> Iterator[dict[str, str]]:
+    """For each peer that something may be sent to, the labels that it asks of a pod."""
     for item in cluster.of("NetworkPolicy"):
         for rule in item["spec"].get("egress", []):
             for peer in rule.get("to", []):
                 selector = peer.get("podSelector", {})
-                one_of = {e["key"]: e["values"][0] for e in selector.get("matchExpressions", []) if e.get("values")}
-                yield one_of | selector.get("matchLabels", {})
+                asked = {
+                    expression["key"]: next(iter(expression.get("values", [])), "")
+                    for expression in selector.get("matchExpressions", [])
+                    if expression["operator"] in ("In", "Exists")
+                }
+                yield asked | selector.get("matchLabels", {})

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from epistream.services.settings import Settings, is_loopback
-from tests.support.manifests.cluster import Cluster, Object, Pod, leads_to, namespace_of, selects
+from tests.support.manifests.cluster import Cluster, Object, Pod, claims_made_by, leads_to, namespace_of, selects
 from tests.support.manifests.policy import Finding, always, before_applying, everywhere, production
 
 STOP_MARGIN_SECONDS: Final = 30
@@ -20,6 +20,8 @@ _VARIABLES: Final = (_INDEX_VARIABLE, "EPISTREAM_TRACE_ENDPOINT")
 _INSTEAD: Final = "say it in the overlay's settings.toml instead"
 _STAYING: Final = ("StatefulSet", "Deployment", "DaemonSet", "ReplicaSet", "ReplicationController", "Pod")
 """What makes pods that do not end by themselves, or is one."""
+_UP: Final = re.compile(r"(?<![\w./-])up(?![\w./-])")
+"""The word within a command, also within one of a shell's: no part of a name or of a path."""
 _INDEX: Final = {"fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}}
 _STABLE_INSTANCE: Final = {"sourceLabels": ["__meta_kubernetes_pod_name"], "targetLabel": "instance"}
 _NAMESPACE: Final = "epistream"
@@ -40,7 +42,7 @@ def one_instance_owns_the_store(cluster: Cluster) -> Iterator[Finding]:
         yield None, "expected one StatefulSet and nothing else that serves"
     for pod in cluster.pods():
         if pod.owner["kind"] != "StatefulSet":
-            if any("up" in " ".join([*c.get("command", []), *c.get("args", [])]).split() for c in pod.containers):
+            if any(_runs_up(cluster, container) for container in pod.containers):
                 yield pod.owner, "it runs `up`: expected one StatefulSet and nothing else that serves"
             if any(_selected_alike(cluster, pod, service) for service in cluster.service_pods()):
                 yield pod.owner, "a Service or a budget takes it for the service"
@@ -50,6 +52,18 @@ def one_instance_owns_the_store(cluster: Cluster) -> Iterator[Finding]:
             yield item, f"expected minReplicaCount and maxReplicaCount of 1, found {least} and {most}"
     for item in cluster.of("HorizontalPodAutoscaler"):
         yield item, "expected nothing that scales a store"
+
+
+def _runs_up(cluster: Cluster, container: Object) -> bool:
+    """Whether a container is told to serve, or is of the service's image, which serves when it is told nothing."""
+    words = [*container.get("command", []), *container.get("args", [])]
+    ours = {_image_of(each) for pod in cluster.service_pods() for each in pod.containers}
+    return any(_UP.search(word) for word in words) or (not words and _image_of(container) in ours)
+
+
+def _image_of(container: Object) -> str:
+    """The name of its image, whose registry may have a port, without digest and tag."""
+    return re.sub(r":[^/]*$", "", container.get("image", "").partition("@")[0])
 
 
 @everywhere
@@ -85,7 +99,7 @@ def store_outlives_the_workload(cluster: Cluster) -> Iterator[Finding]:
         spec = pod.owner["spec"]
         if spec.get("persistentVolumeClaimRetentionPolicy") != {"whenDeleted": "Retain", "whenScaled": "Retain"}:
             yield pod.owner, "expected volume claims to be retained"
-        claims = {claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates", [])}
+        claims = claims_made_by(pod.owner)
         durable = {m["mountPath"] for c in pod.containers for m in c.get("volumeMounts", []) if m["name"] in claims}
         for item, settings in cluster.settings():
             if settings.get("folder") not in durable:
@@ -108,7 +122,7 @@ def store_can_be_mended(cluster: Cluster) -> Iterator[Finding]:
             if not backup.claims.items() <= pod.claims.items():
                 yield pod.owner, f"expected the backups, {backup.claims}; found {pod.claims}"
         for service in cluster.service_pods():
-            if [c["image"] for c in pod.containers] != [c["image"] for c in service.containers]:
+            if [c.get("image") for c in pod.containers] != [c.get("image") for c in service.containers]:
                 yield pod.owner, "expected the image of the service"
             if pod.spec.get("securityContext") != service.spec.get("securityContext"):
                 yield pod.owner, "expected the user and groups of the service: what it writes is theirs"
@@ -161,7 +175,7 @@ def has_time_to_stop(cluster: Cluster) -> Iterator[Finding]:
         sleeps = [c.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0) for c in pod.containers]
         if not all(sleeps):
             yield pod.owner, "expected a preStop sleep"
-        needed = max(sleeps) + drain + STOP_MARGIN_SECONDS
+        needed = max(sleeps, default=0) + drain + STOP_MARGIN_SECONDS
         if pod.spec.get("terminationGracePeriodSeconds", 30) < needed:
             yield pod.owner, f"expected terminationGracePeriodSeconds of {needed:g} or more"
 
@@ -190,8 +204,8 @@ def can_be_found_both_ways(cluster: Cluster) -> Iterator[Finding]:
         if not any(s["spec"].get("type") == "ClusterIP" for s in services):
             yield pod.owner, "expected a ClusterIP Service"
         for item in services:
-            port = item["spec"]["ports"][0]
-            if item in headless and port["port"] != _container_port(pod, port.get("targetPort", port["port"])):
+            ports = item["spec"].get("ports", []) if item in headless else []
+            if any(port["port"] != _container_port(pod, port.get("targetPort", port["port"])) for port in ports):
                 yield item, "a headless Service has no port of its own: expected the pod's"
 
 
@@ -243,8 +257,8 @@ def store_is_mounted_once(cluster: Cluster) -> Iterator[Finding]:
     """Even two pods on one node cannot mount it both."""
     for item in cluster.of("StatefulSet"):
         for claim in item["spec"].get("volumeClaimTemplates", []):
-            if claim["spec"]["accessModes"] != ["ReadWriteOncePod"]:
-                yield item, f"claim {claim['metadata']['name']}: expected ReadWriteOncePod"
+            if claim.get("spec", {}).get("accessModes") != ["ReadWriteOncePod"]:
+                yield item, f"claim {claim.get('metadata', {}).get('name')}: expected ReadWriteOncePod"
 
 
 @everywhere
@@ -289,7 +303,7 @@ def is_backed_up(cluster: Cluster) -> Iterator[Finding]:
         claimed = {name for name, volume in pod.volumes.items() if "persistentVolumeClaim" in volume}
         for container in pod.spec["containers"]:
             arguments = container.get("args", [])
-            places = [f"--output={m['mountPath']}/" for m in container["volumeMounts"] if m["name"] in claimed]
+            places = [f"--output={m['mountPath']}/" for m in container.get("volumeMounts", []) if m["name"] in claimed]
             if not set(places) & set(arguments):
                 yield pod.owner, "expected --output=FOLDER/ on a claimed volume"
             if not any(argument.startswith("--keep=") for argument in arguments):
@@ -338,7 +352,8 @@ def alerts_lead_to_runbooks(cluster: Cluster) -> Iterator[Finding]:
     """Alertmanager passes an alert's runbook_url on as it is, so it has to be a whole address."""
     for item in cluster.of("PrometheusRule"):
         rules = [rule for rule in _rules(item) if "alert" in rule]
-        leading = [re.fullmatch(r"https?://[^/]+/[^#]+#(\w+)", rule["annotations"]["runbook_url"]) for rule in rules]
+        links = [rule.get("annotations", {}).get("runbook_url", "") for rule in rules]
+        leading = [re.fullmatch(r"https?://[^/]+/[^#]+#(\w+)", link) for link in links]
         if not all(to and to[1] == rule["alert"].lower() for to, rule in zip(leading, rules, strict=True)):
             yield (
                 item,
