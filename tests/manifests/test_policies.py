@@ -16,6 +16,7 @@ from tests.support.manifests.breaks import (
     JOB,
     MENDING,
     OWN_CLUSTER,
+    POD,
     PRODUCTION_OVERLAY,
     REDRIVE,
     SCALER,
@@ -143,6 +144,15 @@ def test_a_job_may_run_what_is_only_spelt_alike(script: str) -> None:
     objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
     put(MENDING, f"{JOB}/containers/0/command", ["sh", "-c", script])(objects)
     assert not checks.findings(objects, production=True)
+
+
+def test_another_may_have_the_image_of_what_stands_beside_the_service() -> None:
+    objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
+    beside = f"registry.example.org/logs@sha256:{'5' * 64}"
+    put(SET, f"{POD}/containers/-", {"name": "logs", "image": beside})(objects)
+    put(MENDING, f"{JOB}/containers/0", {"name": "logs", "image": beside})(objects)
+    found = checks.findings(objects, production=True)
+    assert "one_instance_owns_the_store" not in {finding.policy for finding in found}
 
 
 def test_rules_about_another_job_may_stand_beside() -> None:

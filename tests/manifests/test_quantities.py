@@ -8,7 +8,7 @@ import pytest
 from tests.support.manifests import checks
 from tests.support.manifests.breaks import CONTAINER, PRODUCTION_OVERLAY, SET, sound
 from tests.support.manifests.edits import put
-from tests.support.manifests.quantities import amount_of
+from tests.support.manifests.quantities import amount_of, quantities
 
 RESOURCES = f"{CONTAINER}/resources"
 
@@ -56,6 +56,13 @@ def test_as_much_may_be_said_in_other_words(memory: object) -> None:
     objects = copy.deepcopy(sound(PRODUCTION_OVERLAY))
     put(SET, f"{RESOURCES}/limits/memory", memory)(objects)
     assert not checks.findings(objects, production=True)
+
+
+def test_of_fields_of_one_kind_only_that_kinds_are_quantities() -> None:
+    foreign = {"kind": "Rollout", "spec": {"default": {"policy": "allow"}, "max": {"mode": "fast"}, "hard": {"a": "b"}}}
+    assert not [*quantities(foreign)]
+    limits = {"kind": "LimitRange", "spec": {"limits": [{"max": {"memory": "4GB"}}]}}
+    assert [*quantities(limits)] == [("spec.limits.0.max.memory", "4GB")]
 
 
 def test_what_is_no_quantity_is_told_by_object_and_field() -> None:

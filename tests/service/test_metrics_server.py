@@ -1,6 +1,7 @@
 """The server of the metrics, with clients that take their time."""
 
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -34,6 +35,30 @@ def serving(tls: Tls | None = None) -> Iterator[MetricsServer]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize(
+    ("listens", "asked", "told"),
+    [
+        ("127.0.0.1:0", "127.0.0.1", r"ipv4:127\.0\.0\.1:\d+"),
+        ("[::1]:0", "[::1]", r"ipv6:%5B::1%5D:\d+"),
+        ("[::]:0", "127.0.0.1", r"ipv4:127\.0\.0\.1:\d+"),
+    ],
+)
+def test_who_asks_is_told_as_grpc_tells_it(listens: str, asked: str, told: str) -> None:
+    peers: list[str] = []
+
+    def admitted(_token: str | None, peer: str) -> bool:
+        peers.append(peer)
+        return True
+
+    server = MetricsServer(CollectorRegistry(), listens, tls=None, admits=admitted)
+    try:
+        urllib.request.urlopen(f"http://{asked}:{server.address.rpartition(':')[2]}/metrics").close()
+    finally:
+        server.stop()
+    (peer,) = peers
+    assert re.fullmatch(told, peer)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from ipaddress import ip_address
 from socketserver import ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -96,7 +97,9 @@ class _Handler(WSGIRequestHandler):
 
     def get_environ(self) -> dict[str, Any]:
         host, port = self.client_address[:2]
-        peer = f"ipv6:[{host}]:{port}" if ":" in str(host) else f"ipv4:{host}:{port}"
+        at = ip_address(str(host).partition("%")[0])
+        at = getattr(at, "ipv4_mapped", None) or at  # of a socket that takes both kinds
+        peer = f"ipv4:{at}:{port}" if at.version == 4 else f"ipv6:%5B{at}%5D:{port}"
         return {**super().get_environ(), _PEER: peer}
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the library calls it

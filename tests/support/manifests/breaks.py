@@ -409,6 +409,8 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
         for block in (
             {"cidr": "10.1.2.3/24"},
             {"cidr": "10.1.2/24"},
+            {"cidr": "10.1.2.0/255.255.255.0"},
+            {"cidr": "fe80::%eth0/64"},
             {"cidr": "10.1.2.3"},
             {"cidr": "fd00::1/64"},
             {"cidr": "10.1.2.0/24", "except": ["10.1.2.3/28"]},
@@ -462,6 +464,10 @@ BREAKS: Final[list[tuple[str, Edit]]] = [
             ("root_is_read_only", drop(EXECUTOR, f"{CONTAINER}/securityContext/readOnlyRootFilesystem")),
             ("executors_run_alone", put(EXECUTOR, f"{POD}/serviceAccountName", "epistream")),
             ("executors_run_alone", drop(EXECUTOR, f"{POD}/hostUsers")),
+            (
+                "executors_are_of_the_service",
+                put(EXECUTOR, f"{CONTAINER}/image", f"registry.example.org/epistream@sha256:{'5' * 64}"),
+            ),
             ("executors_run_alone", put(EXECUTOR, f"{CONTAINER}/args/-", "--no-sandbox")),
             (
                 "executors_run_alone",

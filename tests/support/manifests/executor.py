@@ -30,6 +30,19 @@ def executors_run_alone(cluster: Cluster) -> Iterator[Finding]:
 
 
 @everywhere
+def executors_are_of_the_service(cluster: Cluster) -> Iterator[Finding]:
+    """One image for both: an upgrade that was done by half leaves an executor of before."""
+    images = {each.get("image") for pod in cluster.service_pods() for each in pod.containers}
+    for pod in cluster.executor_pods():
+        for container in pod.containers:
+            if container.get("image") not in images:
+                yield (
+                    pod.owner,
+                    f"{container['name']}: expected the image of the service, found {container.get('image')}",
+                )
+
+
+@everywhere
 def executors_are_given_little(cluster: Cluster) -> Iterator[Finding]:
     """The service's CA and a token. The token is known to the executor and to no program: those see no volume."""
     for pod in cluster.executor_pods():

@@ -1,5 +1,6 @@
 """Who reaches whom: what Kubernetes makes of network policies, and the policies about them."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -11,6 +12,8 @@ from tests.support.manifests.policy import Finding, always, everywhere
 
 _PREFIX_MIN: Final = {4: 8, 6: 16}
 """The shortest prefix that is somebody's own, such as 10.0.0.0/8, by the version of IP."""
+_CIDR: Final = re.compile(r"[0-9a-fA-F.:]+/[0-9]+")
+"""With the length of a prefix: Python takes masks, too, and Kubernetes does not."""
 _UNIQUE_LOCAL: Final = IPv6Network("fc00::/7")
 """What is nobody's outside: of these any prefix may be one's own."""
 _STRANGER: Final = {"kubernetes.io/metadata.name": "a-stranger"}
@@ -149,7 +152,7 @@ def _names_pods(selector: Object) -> bool:
 def _network(cidr: str) -> IPv4Network | IPv6Network | None:
     """What an ipBlock means; None where it is no network, which `blocks_are_networks` tells."""
     try:
-        return ip_network(cidr) if "/" in cidr else None
+        return ip_network(cidr) if _CIDR.fullmatch(cidr) else None
     except ValueError:
         return None
 

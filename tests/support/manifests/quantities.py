@@ -1,9 +1,9 @@
 """Kubernetes' quantities, such as 1536Mi, 1.5Gi, 2G, 500m or 2e9: what they come to, and where objects have them."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final
 
 _UNITS: Final[dict[str, Fraction]] = {
     **{unit: Fraction(1000) ** power for power, unit in enumerate(("n", "u", "m", "", "k", *"MGTPE"), start=-3)},
@@ -14,9 +14,14 @@ _QUANTITY: Final = re.compile(
 )
 """As `resource.Quantity` in Kubernetes' API machinery describes it: a unit or an exponent, and never both."""
 
-
-_OF_RESOURCES: Final = ("requests", "limits", "capacity", "hard", "max", "min", "default", "defaultRequest")
-"""The fields with a quantity for each resource: of containers, claims, volumes, a ResourceQuota and a LimitRange."""
+_OF_RESOURCES: Final = ("requests", "limits")
+"""The fields with a quantity for each resource, in objects of every kind."""
+_OF_KINDS: Final = {
+    "PersistentVolume": ("capacity",),
+    "ResourceQuota": ("hard",),
+    "LimitRange": ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio"),
+}
+"""Those of one kind only."""
 
 
 def amount_of(quantity: object) -> Fraction | None:
@@ -33,17 +38,21 @@ def amount_of(quantity: object) -> Fraction | None:
     return Fraction(number) * Fraction(10) ** int(exponent or 0) * _UNITS[unit or ""]
 
 
-def quantities(at: object, path: str = "") -> Iterator[tuple[str, object]]:
+def quantities(item: dict[str, Any]) -> Iterator[tuple[str, object]]:
     """Each quantity in an object, with the path to it, also those that are none."""
+    yield from _within(item, "", (*_OF_RESOURCES, *_OF_KINDS.get(item.get("kind", ""), ())))
+
+
+def _within(at: object, path: str, fields: Collection[str]) -> Iterator[tuple[str, object]]:
     if isinstance(at, list):
         for number, each in enumerate(at):
-            yield from quantities(each, f"{path}.{number}")
+            yield from _within(each, f"{path}.{number}", fields)
     if isinstance(at, dict):
         for key, each in at.items():
             place = f"{path}.{key}".removeprefix(".")
-            if key in _OF_RESOURCES and isinstance(each, dict):
+            if key in fields and isinstance(each, dict):
                 yield from ((f"{place}.{name}", value) for name, value in each.items())
             elif key == "sizeLimit":
                 yield place, each
             else:
-                yield from quantities(each, place)
+                yield from _within(each, place, fields)

@@ -57,7 +57,8 @@ def one_instance_owns_the_store(cluster: Cluster) -> Iterator[Finding]:
 def _runs_up(cluster: Cluster, container: Object) -> bool:
     """Whether a container is told to serve, or is of the service's image, which serves when it is told nothing."""
     words = [*container.get("command", []), *container.get("args", [])]
-    ours = {_image_of(each) for pod in cluster.service_pods() for each in pod.containers}
+    serving = (each for pod in cluster.service_pods() for each in pod.containers if each.get("args", [])[:1] == ["up"])
+    ours = {_image_of(each) for each in serving}
     return any(_UP.search(word) for word in words) or (not words and _image_of(container) in ours)
 
 
