@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.report import Figure, below, equal, report
-from epistream.indexer.gain import Posterior
 from epistream.indexer.plausibility import NOISE, RANK_MIN, Directions, Neighbourhood, doubts
+from epistream.indexer.posterior import Posterior
 from epistream.indexer.wording import Wording
 from tests.support.merging import MUTATIONS
 from tests.support.samples import STREAMS, require_samples, rows, vectors

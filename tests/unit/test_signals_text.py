@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from epistream.indexer.gain import Posterior, left_out
+from epistream.indexer.gain import left_out
+from epistream.indexer.posterior import Posterior
 from epistream.indexer.signals import Figure, Window, text
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.samples import STREAMS, needs_samples, rows, vectors

@@ -74,15 +74,15 @@ class PutOff:
         """The batch itself puts one off."""
         self._lanes[ruling.embedded.decoded.submission.modality].fresh.append(ruling)
 
-    def first(self, modality: int, view: BatchView) -> Ruling | None:
-        """The oldest of a modality; `view` gets to know it. None when there is none left."""
+    def first(self, modality: int, join: Callable[[Sequence[Embedded]], None]) -> Ruling | None:
+        """The oldest of a modality; what is read is told to `join` first. None when there is none left."""
         lane = self._lanes[modality]
         if not lane.read and not lane.exhausted:
             page = holding.next_put_off(self._catalog, self._number, modality, lane.after, _PAGE)
             lane.read.extend(Ruling(held, _embedded(held, vector), admits=True) for held, vector in page)
             lane.exhausted = len(page) < _PAGE
             lane.after = page[-1][0].sequence if page else lane.after
-            view.join([ruling.embedded for ruling in lane.read])
+            join([ruling.embedded for ruling in lane.read])
         waiting = lane.read or lane.fresh
         return waiting[0] if waiting else None
 
@@ -272,7 +272,7 @@ class Moment:
         if not by_sequence:
             return []  # nearly always: what follows asks the catalog
         rulings = self.orphans.rulings(one for _, one in sorted(by_sequence.items())[:limit])
-        self.view.join([one.embedded for one in rulings if not self.view.has(one.embedded)])
+        self._join([one.embedded for one in rulings if not self.view.has(one.embedded)])
         return rulings
 
     def taken_back(self, retraction: Embedded, held: Held | None = None) -> list[Ruling]:
@@ -327,8 +327,13 @@ class Moment:
         return self._held.get(before) or holding.came(self.catalog.connection, self.config.number, before)
 
     def _first(self) -> Ruling | None:
-        firsts = (self.put_off.first(modality, self.view) for modality in self._with_room())
+        firsts = (self.put_off.first(modality, self._join) for modality in self._with_room())
         return min(filter(None, firsts), key=lambda ruling: ruling.held.sequence, default=None)
+
+    def _join(self, candidates: Sequence[Embedded]) -> None:
+        """Take what was decided before into the batch."""
+        self.view.join(candidates)
+        self.standing.expect(candidates)
 
     def _with_room(self) -> list[int]:
         return self.standing.with_room(self.config.policy.real_share_floor)

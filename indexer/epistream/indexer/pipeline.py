@@ -252,7 +252,7 @@ class Pipeline:
         """
         try:
             for name, moment in moments.items():
-                moment.standing.observe()
+                moment.standing.rest()
                 self._namespaces.state(name).standing = moment.standing
             self._publish(draft.entries)
         except Broken:
@@ -358,6 +358,8 @@ class Pipeline:
             asked.ask(batch)
         put_off, orphans = PutOff(catalog, config.number), Orphans(catalog, config.number, asked)
         anchors = self._anchored(batch, state, catalog)
+        if any(one.decoded.submission.origin == pb.ORIGIN_SYNTHETIC for one in batch):
+            standing.expect(batch)
         return Moment(catalog, config, view, standing, anchors, asked, put_off, orphans, state.alarms)
 
     def _anchored(self, candidates: Iterable[Embedded], state: NamespaceState, catalog: Catalog) -> dict[int, Growing]:

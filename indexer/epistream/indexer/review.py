@@ -29,8 +29,9 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from epistream.indexer.gain import Posterior, greedy
+from epistream.indexer.gain import greedy
 from epistream.indexer.model import Vector
+from epistream.indexer.posterior import Expectation, Posterior
 from epistream.v1 import knowledge_pb2 as pb
 
 AGE_SECONDS_MAX: Final = 7 * 24 * 3600.0
@@ -138,6 +139,8 @@ def rank(waiting: Sequence[Waiting], dimension: int) -> list[Ranked]:
     due = sorted((one for one in waiting if one.age_seconds >= DUE_SECONDS), key=turn)
     others = [one for one in waiting if one.age_seconds < DUE_SECONDS]
     posterior = Posterior(dimension, prior=PRIOR)
+    if vectors := [one.vector for one in due if one.vector is not None]:
+        posterior.expect(Expectation.of(np.stack(vectors)))
     ranked = []
     for one in due:
         gained = posterior.gain(one.vector) if one.vector is not None else _most_gain()

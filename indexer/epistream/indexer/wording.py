@@ -42,8 +42,6 @@ _COMMON: Final = 5
 _KEYS_MAX: Final = 1500
 """The table of what follows what has so many rows and columns, for what is most frequent: 4.3 MiB."""
 _SIGNS_MAX: Final = 31
-_FORMS: Final = 2 * (_SIGNS_MAX + 1)
-"""A sign that follows, or none of them, and a capital or none."""
 _SMOOTHING: Final = 5.0
 _GRID: Final = 2.0**10
 """Weights are whole numbers of 1/1,024 nat, so that their sums and products are exact, in whatever order they come."""
@@ -52,7 +50,20 @@ _PARTS: Final = re.compile(r"(\W*)((?:.*\w)?)(\W*)", re.DOTALL)
 _TOKEN: Final = re.compile(r"\w+")
 _SIGNS: Final = {code: " " for code in range(128) if not _TOKEN.match(chr(code))}
 
+_FORM_BITS: Final = 6
+"""Of a word's number; then come its key, its number in English, and whether"""
+_KEY_BITS: Final = 11
+_ENGLISH_BITS: Final = 20
+_KNOWN: Final = 1
+"""the human window or English has it,"""
+_OPENS: Final = 2
+"""a sign stands between it and the word before,"""
+_CLOSES: Final = 4
+"""and between it and the word after it."""
+
 _Table: TypeAlias = NDArray[np.int16]
+_Codes: TypeAlias = NDArray[np.int64]
+"""The words of a text in numbers, each in one, between those of its begin and its end: (n + 2,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +103,23 @@ class Wording:
     def read(self, text: str) -> Worded:
         """How `text` is worded: 0.15 ms for 40 words, and half as long where the window tells their order."""
         text = beginning(text)
-        words = text.split()
-        order, neighbours = self._order.told(words, by_english=False)
+        codes = self._order.codes(text.split())
+        order = self._order.told(codes, by_english=False)
         if order < ORDER_MIN:  # English takes as long again, and where the window tells an order adds nothing
-            order, neighbours = self._order.told(words)
+            order = self._order.told(codes)
         share, rank = _repetition(text), None
         if share is not None and self._shares:
             as_much = len(self._shares) - bisect_left(self._shares, share)
             rank = (1 + as_much) / (1 + len(self._shares))
-        return Worded(order, self._doubt(order, len(words), neighbours), share, rank)
+        return Worded(order, self._doubt(order, codes), share, rank)
 
-    def _doubt(self, order: float, length: int, neighbours: int) -> str:
+    def _doubt(self, order: float, codes: _Codes) -> str:
         """Of a short text only words count that are known and stand beside each other: not those of a list, say."""
         if order >= ORDER_MIN:
             return ""
-        if self.telling is not None and length >= self.telling:
+        if self.telling is not None and len(codes) - 2 >= self.telling:
             return "NO_ORDER"
+        neighbours = _neighbours(codes) if len(codes) - 2 >= _WORDS_MIN else 0
         place = bisect_right(self._asked, neighbours, key=attrgetter("neighbours")) - 1
         if place >= 0 and order < self._asked[place].least:
             return "NO_ORDER"
@@ -138,20 +150,6 @@ class _Word(NamedTuple):
     capital: bool
 
 
-class _Codes(NamedTuple):
-    """A word in numbers."""
-
-    place: int
-    """Its row in the table of keys, its row in that of signs, and whether it has a capital, in one."""
-    english: int
-    known: bool
-    """Whether the human window or English has it."""
-    opens: bool
-    """Whether a sign stands between it and the word before,"""
-    closes: bool
-    """and between it and the word after it."""
-
-
 class _Order:
     """Which words follow which, and whether those of a text stand as they do."""
 
@@ -170,31 +168,34 @@ class _Order:
         signs_by_capital = _links(
             ((a.after, str(b.capital)) for chain in chains for a, b in pairwise(chain)), self._places, capitals, 1.0
         )
-        self._forms = np.tile(signs_by_capital.repeat(2, axis=0), _FORMS // 2)
+        self._forms = np.tile(signs_by_capital.repeat(2, axis=0), _SIGNS_MAX + 1)
         self._codes = {word: self._code(parts) for word, parts in known.items()}
         self._begin, self._end = self._code(_BEGIN), self._code(_END)
 
-    def told(self, words: Sequence[str], *, by_window: bool = True, by_english: bool = True) -> tuple[float, int]:
+    def codes(self, words: Sequence[str]) -> _Codes:
+        """What `told` reads."""
+        codes = self._codes
+        inner = [codes[word] if word in codes else self._code(self._parts(word)) for word in words]
+        return np.array([self._begin, *inner, self._end], np.int64)
+
+    def told(self, codes: _Codes, *, by_window: bool = True, by_english: bool = True) -> float:
         """A permutation test: T = Σ ln p(b | a) / p(b) over neighbours, against all orders of the same words.
 
         (T - mean) / deviation, with both over all orders in equal parts: exactly, by sums over the table of all pairs.
-        The same bits wherever it is computed. And how many words stand in it next to another, where both are known.
+        The same bits wherever it is computed.
         """
-        if len(words) < _WORDS_MIN:
-            return 0.0, 0
-        codes = self._codes
-        inner = [codes[word] if word in codes else self._code(self._parts(word)) for word in words]
-        places, numbers, known, opens, closes = np.array([self._begin, *inner, self._end]).T
-        weights = np.zeros((len(places), len(places)), np.int32)
+        if len(codes) - 2 < _WORDS_MIN:
+            return 0.0
+        weights = np.zeros((len(codes), len(codes)), np.int32)
         if by_window:
-            keys, forms = np.divmod(places, _FORMS)
-            weights += _of_all_pairs(self._keys, keys)
-            weights += _of_all_pairs(self._forms, forms)
+            keys, forms = codes >> _FORM_BITS & (1 << _KEY_BITS) - 1, codes & (1 << _FORM_BITS) - 1
+            np.add(_of_all_pairs(self._keys, keys), _of_all_pairs(self._forms, forms), out=weights)
         if by_english:
-            apart = (closes[:, None] | opens) > 0
+            flags = codes >> _FORM_BITS + _KEY_BITS + _ENGLISH_BITS
+            apart = (flags[:, None] & _CLOSES | flags & _OPENS) > 0
+            numbers = codes >> _FORM_BITS + _KEY_BITS & (1 << _ENGLISH_BITS) - 1
             weights += np.where(apart, 0, self._english.told(numbers))
-        neighbours = np.count_nonzero((known[:-1] > closes[:-1]) & (known[1:] > opens[1:]))
-        return _above_chance(weights), int(neighbours)
+        return _above_chance(weights)
 
     def _parts(self, word: str) -> _Word:
         parts = _PARTS.fullmatch(word)
@@ -203,16 +204,24 @@ class _Order:
         key = "#" if core.isdigit() else core if self._cores[core] >= _COMMON else f"~{core[-2:]}"
         return _Word(core, key, parts[1][-1:], parts[3][:1], parts[2][:1].isupper())
 
-    def _code(self, word: _Word) -> _Codes:
+    def _code(self, word: _Word) -> int:
         """A word that is not in the tables has row 0 of them, which says nothing."""
-        place = self._rows.get(word.key, 0) * _FORMS + self._places.get(word.after, 0) * 2 + word.capital
         number = self._english.number(word.core)
-        known = bool(word.core) and (number != UNKNOWN or word.core in self._cores)
-        return _Codes(place, number, known, opens=bool(word.before), closes=bool(word.after))
+        known = _KNOWN if word.core and (number != UNKNOWN or word.core in self._cores) else 0
+        flags = known | (_OPENS if word.before else 0) | (_CLOSES if word.after else 0)
+        form = self._places.get(word.after, 0) * 2 + word.capital
+        return ((flags << _ENGLISH_BITS | number) << _KEY_BITS | self._rows.get(word.key, 0)) << _FORM_BITS | form
 
 
 _BEGIN: Final = _Word("", "^", _EDGE, _EDGE, capital=False)
 _END: Final = _Word("", "$", _EDGE, _EDGE, capital=False)
+
+
+def _neighbours(codes: _Codes) -> int:
+    """How many words stand next to another with no sign between them, where both are known."""
+    flags = codes >> _FORM_BITS + _KEY_BITS + _ENGLISH_BITS
+    before, after = flags & (_KNOWN | _CLOSES) == _KNOWN, flags & (_KNOWN | _OPENS) == _KNOWN
+    return int(np.count_nonzero(before[:-1] & after[1:]))
 
 
 def _of_all_pairs(table: _Table, codes: NDArray[np.int64]) -> _Table:
@@ -267,12 +276,12 @@ def _asked(split: Sequence[Sequence[str]]) -> list[_Asked]:
     for length in _LENGTHS:
         cut = [(taught[place % _FOLDS], words[:length]) for place, words in enumerate(split) if len(words) >= length]
         if len(cut) >= _TELLING_TEXTS:
-            told, neighbours = zip(*(others.told(words, by_window=False) for others, words in cut), strict=True)
-            many = sorted(neighbours)[len(neighbours) // 4]
-            by_english = _reached(told)
+            read = [(others, others.codes(words)) for others, words in cut]
+            many = sorted(_neighbours(codes) for _, codes in read)[len(read) // 4]
+            by_english = _reached([others.told(codes, by_window=False) for others, codes in read])
             certain = by_english >= ORDER_MIN
             if not certain and length >= _TAUGHT_MIN:
-                certain = _reached([others.told(words, by_english=False)[0] for others, words in cut]) >= ORDER_MIN
+                certain = _reached([others.told(codes, by_english=False) for others, codes in read]) >= ORDER_MIN
             if certain or not asked or many > asked[-1].neighbours:
                 asked.append(_Asked(length, many, ORDER_MIN if certain else by_english))
             if certain:
