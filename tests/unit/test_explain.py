@@ -128,7 +128,34 @@ def test_what_was_put_off_and_went_on_has_two_decisions(engine: Engine) -> None:
 
     assert (first.receipt.outcome, first.rules[-1].name) == (pb.OUTCOME_HELD, "real_share")
     assert "the floor is 1" in first.rules[-1].description
-    assert (second.receipt.outcome, names(second)) == (pb.OUTCOME_ADMITTED, ["review"])
+    asked_again = ["generator", "parents", "generation", "known", "looks", "worth", "real_share"]
+    assert (second.receipt.outcome, names(second)) == (pb.OUTCOME_ADMITTED, [*asked_again, "review"])
+    assert [rule.fired for rule in second.rules] == [False] * 7 + [True]
+    assert "the floor is 0" in second.rules[6].description
+
+
+def test_what_a_person_turned_away_was_asked_nothing_again(engine: Engine) -> None:
+    commit(engine, synthetic("Gold is soft.", "1", generator=""), synthetic("Lead is heavy.", "2", generator=""))
+    one, other = pending(engine)
+    engine.pipeline.release([ruling(engine, one, admits=False), ruling(engine, other)])
+
+    (_, turned_away), (_, let_in) = explained(engine, "1"), explained(engine, "2")
+
+    assert names(turned_away) == ["review"]
+    # Whoever let it in answers for it from then on: it is no model's word any more.
+    assert names(let_in) == ["known", "review"]
+    assert "nothing known says the same" in let_in.rules[0].description
+
+
+def test_a_generator_that_the_policy_does_not_ask_for_is_not_said_to_be_named(engine: Engine) -> None:
+    policy = ns_pb.Policy(require_generator=False)
+    engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
+    commit(engine, synthetic("Gold is soft.", "1", generator=""))
+
+    (told,) = explained(engine, "1")
+
+    assert told.rules[0].name == "generator"
+    assert told.rules[0].description == "it says which model made it, or need not"
 
 
 def test_of_code_beyond_the_cap_it_is_told_that_its_tests_decide(engine: Engine) -> None:
@@ -184,9 +211,10 @@ def test_every_reason_of_a_decision_can_be_told() -> None:
             assert told.rules[-1].name != "admission", word
 
 
-def test_every_figure_of_a_decision_is_told_by_its_rule() -> None:
+@pytest.mark.parametrize("reason", [pb.REASON_NEW, pb.REASON_RELEASED, pb.REASON_REVIEW_ADMITTED])
+def test_every_figure_of_a_decision_is_told_by_its_rule(reason: pb.Reason.ValueType) -> None:
     decision = journal_pb2.Decision(origin=pb.ORIGIN_SYNTHETIC)
-    decision.receipt.outcome, decision.receipt.reason = pb.OUTCOME_ADMITTED, pb.REASON_NEW
+    decision.receipt.outcome, decision.receipt.reason = pb.OUTCOME_ADMITTED, reason
     decision.receipt.figures.MergeFrom(FIGURES)
 
     rules = {rule.name: rule.description for rule in explain(decision).rules}

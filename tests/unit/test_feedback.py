@@ -112,6 +112,16 @@ def test_a_rater_may_leave_places_out() -> None:
     assert violations(ranking("f1", "r1", a=1, b=2, c=5, d=3)) == ()
 
 
+def test_r29_a_ranking_may_be_of_a_thousand_items_and_of_no_more() -> None:
+    places = {f"item-{number}": number for number in range(1, 1002)}
+    (told,) = violations(ranking("f1", "r1", **places))
+    del places["item-1001"]
+
+    assert told.field == "feedback.judged"
+    assert "1000" in told.description
+    assert violations(ranking("f1", "r1", **places)) == ()
+
+
 def test_feedback_that_is_sent_again_is_recorded_once(engine: Engine) -> None:
     sent = ranking("f1", "r1", a=1, b=1)
     (first,) = commit(engine, sent)

@@ -1,6 +1,7 @@
 """explain: why a submission was decided as it was, for people. Pure: all of it stands in the decision.
 
-The rules are told in the order in which the gate asks them, up to the one that decided.
+The rules are told in the order in which the gate asks them, up to the one that decided: what comes after it was not
+asked. Of what was held and then let in, they are those that were asked again.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,12 @@ _BY_REVIEW: Final[Mapping[int, str]] = {
     pb.REASON_FAILED_TESTS: "it was held, and its tests say that it is wrong",
     pb.REASON_RELEASED: "what it was held for is over",
 }
+_LET_IN: Final[Mapping[int, str]] = {
+    pb.OUTCOME_ADMITTED: "nothing known says the same",
+    pb.OUTCOME_REVISED: "its item is known, of which this is a version",
+    pb.OUTCOME_MERGED: "it is known by now",
+}
+"""What was known beside it when it was let in."""
 _ENDED: Final[Mapping[int, str]] = {pb.REASON_RETRACTION: "taken back", pb.REASON_SUPERSEDED: "set anew since"}
 _BESIDE: Final[Mapping[int, str]] = {
     pb.REASON_NEW: "nothing known says the same",
@@ -53,8 +60,9 @@ def explain(decision: journal_pb2.Decision) -> api.Explanation:
 def _rules(decision: journal_pb2.Decision) -> Iterator[api.ExplainedRule]:
     receipt = decision.receipt
     reason, figures = receipt.reason, receipt.figures
-    if reason in _BY_REVIEW:
-        yield _rule("review", _BY_REVIEW[reason], fired=True)
+    reviewed = _BY_REVIEW.get(reason)
+    if reviewed is not None and receipt.outcome == pb.OUTCOME_REJECTED:
+        yield _rule("review", reviewed, fired=True)
         return
     if receipt.outcome == pb.OUTCOME_REJECTED and reason in _ENDED:
         ended = f"it waited to go on by itself, and its item was {_ENDED[reason]}"
@@ -64,17 +72,21 @@ def _rules(decision: journal_pb2.Decision) -> Iterator[api.ExplainedRule]:
     if synthetic:
         yield from _lineage(reason, figures)
     beside = _BESIDE.get(reason, "nothing known stands against it")
+    if reviewed is not None:
+        beside = _LET_IN[receipt.outcome]
     merged = receipt.outcome in (pb.OUTCOME_MERGED, pb.OUTCOME_HELD) and reason in _BESIDE
     yield _rule("known", "; ".join([beside, *_against(figures)]), fired=merged)
     yield from [_rule("tests", "its tests were not run yet", fired=True)] if reason == pb.REASON_UNVERIFIED else []
     if synthetic:
         yield from _measures(reason, figures)
-    yield _rule("admission", "nothing holds it", fired=True)
+    yield _rule("review", reviewed, fired=True) if reviewed else _rule("admission", "nothing holds it", fired=True)
 
 
 def _lineage(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.ExplainedRule]:
     missing = reason == pb.REASON_NO_GENERATOR
-    yield _rule("generator", f"it {'does not say' if missing else 'says'} which model made it", fired=missing)
+    # A decision does not keep the generator of what was merged, nor whether the policy asks for one.
+    text = "it does not say which model made it" if missing else "it says which model made it, or need not"
+    yield _rule("generator", text, fired=missing)
     unknown = ", ".join(figures.unknown_parents)
     yield _rule(
         "parents",
@@ -85,7 +97,7 @@ def _lineage(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.E
         yield _rule("cycle", "it would be derived from itself", fired=True)
     text = f"generation {figures.generation}, taken up to {figures.generation_max}"
     if figures.generation > figures.generation_max and reason != pb.REASON_GENERATION:
-        text += "; beyond that its tests decide"
+        text += "; who let it in answers for it" if reason in _BY_REVIEW else "; beyond that its tests decide"
     yield _rule("generation", text, fired=reason == pb.REASON_GENERATION)
     if figures.HasField("collapse_ratio"):
         text = (
