@@ -358,7 +358,7 @@ class Pipeline:
             asked.ask(batch)
         put_off, orphans = PutOff(catalog, config.number), Orphans(catalog, config.number, asked)
         anchors = self._anchored(batch, state, catalog)
-        if any(one.decoded.submission.origin == pb.ORIGIN_SYNTHETIC for one in batch):
+        if len(batch) > 1 and any(one.decoded.submission.origin == pb.ORIGIN_SYNTHETIC for one in batch):
             standing.expect(batch)
         return Moment(catalog, config, view, standing, anchors, asked, put_off, orphans, state.alarms)
 

@@ -13,7 +13,8 @@ gains ½ ln 2 = 0.347; the same again q = 1/2 and 0.203; after m copies q = 1/(1
 
 The state is part of a state machine: the same observations in the same order make the same bits, in any process on the
 same kind of machine, however they were cut into batches and whatever was asked in between. What that asks for:
-everything in float64, each step by the same BLAS routine in the same form, at fixed counts, and one BLAS thread
+everything in float64; observations taken in at fixed counts; what BLAS does in one form, but for the number of vectors
+that it pulls through A⁻¹ at once, on which no bit of it depends (`_GRAIN`); and one BLAS thread
 (`OPENBLAS_NUM_THREADS=1`, which the service sets).
 
 Observations are taken in 32 at a time, and what is asked about is looked at many at once (`_look_at`): the whole of
@@ -46,8 +47,11 @@ _AHEAD_MAX: Final = 2 * BLOCK
 _SPARE: Final = 8
 """So many more than are taken in are looked at, since some of what is expected is not accepted."""
 _GRAIN: Final = 8
-"""The kernels of BLAS take up to so many columns at once and make the rest otherwise. Of a multiple of so many columns
-each has the same bits wherever it stands (`tests/unit/test_posterior.py`)."""
+"""The kernels of BLAS take up to so many numbers at once and make the rest otherwise. Of a product whose sizes are all
+multiples of it each column has the same bits, however many there are and wherever it stands: so there are zeros behind
+each vector, and columns of zeros behind the last (`tests/unit/test_posterior_bits.py`)."""
+_KNOWN_MAX: Final = 4 * _AHEAD_MAX
+"""Vectors that are kept as A⁻¹ has them. More are only where nothing of what is asked about is accepted."""
 
 _Rows: TypeAlias = NDArray[np.float64]
 
@@ -59,9 +63,9 @@ class Expectation:
     keys: Sequence[bytes]
     """Their bytes."""
     places: Mapping[bytes, int]
-    """By key."""
-    rows: _Rows
-    """(n, d)."""
+    """By key, the first of each."""
+    vectors: NDArray[np.floating]
+    """(n, d), float32 or float64."""
     observed: NDArray[np.int64]
     """Of the first n, how many are likely to be observed, and not only asked about, for each n from 0 on: (n + 1,)."""
 
@@ -71,11 +75,12 @@ class Expectation:
 
         Raises ValueError: one is not finite.
         """
-        if not np.isfinite(vectors).all():
+        vectors = _floating(vectors)
+        if not np.isfinite(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)).all():
             raise ValueError(_NOT_FINITE)
         keys = [vector.tobytes() for vector in vectors]
-        places = {key: place for place, key in enumerate(keys)}
-        return cls(keys, places, vectors.astype(np.float64), np.arange(len(vectors) + 1))
+        firsts = {key: place for place, key in reversed(list(enumerate(keys)))}
+        return cls(keys, firsts, vectors, np.arange(len(vectors) + 1))
 
     def only(self, observed: Sequence[bool]) -> "Expectation":
         """The same, of which those are likely to be observed."""
@@ -97,8 +102,9 @@ class _Observation(NamedTuple):
     """u = √w x."""
 
     key: bytes
+    """The bytes of the vector."""
     row: _Rows
-    """x."""
+    """x, with zeros behind it: (D,)."""
     weight: float
 
 
@@ -106,9 +112,9 @@ class _Pulled(NamedTuple):
     """A vector as A⁻¹ has it."""
 
     row: _Rows
-    """x."""
+    """x, (D,)."""
     pulled: _Rows
-    """A⁻¹x."""
+    """A⁻¹x, (D,)."""
 
 
 class _Waiting:
@@ -118,9 +124,9 @@ class _Waiting:
     somebody asks.
     """
 
-    def __init__(self, dimension: int) -> None:
+    def __init__(self, width: int) -> None:
         self.observations: list[_Observation] = []
-        self._rows: _Rows = np.zeros((BLOCK, dimension))
+        self._rows: _Rows = np.zeros((BLOCK, width))
         """U', as far as it is in L, and then zeros."""
         self._factor: _Rows = np.eye(BLOCK, order="F")
         """L, and then the identity."""
@@ -161,7 +167,7 @@ class Posterior:
     """A, A⁻¹ and ln det A. One thread at a time.
 
     Of both matrices the lower triangle is kept, in Fortran's order, as BLAS reads and writes it. They are made when the
-    first block is taken in: 2 d² · 8 bytes.
+    first block is taken in: 2 D² · 8 bytes, with D the next multiple of _GRAIN from d on; behind d they stay λI.
     """
 
     def __init__(self, dimension: int, *, prior: float = 1.0, rebuild_every: int = REBUILD_EVERY) -> None:
@@ -175,11 +181,12 @@ class Posterior:
         if dimension < 1 or rebuild_every < 1 or not 0 < prior < math.inf:
             raise ValueError(f"dimension {dimension}, prior {prior}, rebuild_every {rebuild_every}: all must be > 0")
         self._dimension, self._prior, self._rebuild_every = dimension, prior, rebuild_every
+        self._width = _whole(dimension)
         self._precision: _Rows | None = None
         self._covariance: _Rows | None = None
         self._shared = False
         """Whether a branch has the same matrices, so that they may not be changed in place."""
-        self._waiting = _Waiting(dimension)
+        self._waiting = _Waiting(self._width)
         self._known: dict[bytes, _Pulled] = {}
         """Some vectors, by their bytes."""
         self._expected: list[Expectation] = []
@@ -198,12 +205,12 @@ class Posterior:
 
     @property
     def gained(self) -> float:
-        """The sum of all gains, nats."""
+        """The sum of all gains, nats. Raises Broken: see `logdet`."""
         return 0.5 * (self.logdet - self._dimension * math.log(self._prior))
 
     @property
     def logdet(self) -> float:
-        """The logarithm of det A."""
+        """The logarithm of det A. Raises Broken: A⁻¹ is damaged."""
         return self._logdet + self._steps()[2]
 
     @property
@@ -212,7 +219,12 @@ class Posterior:
         return self._drift
 
     def expect(self, expected: Expectation) -> None:
-        """Say what else is likely to be asked about or observed, until `rest`. Changes no figure, but is quicker."""
+        """Say what else is likely to be asked about or observed, until `rest`. Changes no figure, but is quicker.
+
+        Raises ValueError: these have another dimension.
+        """
+        if expected.vectors.shape[1] != self._dimension:
+            raise ValueError(f"expected vectors of {self._dimension} dimensions, found {expected.vectors.shape}")
         self._expected.append(expected)
 
     def rest(self) -> None:
@@ -221,7 +233,7 @@ class Posterior:
 
     def gain(self, vector: ArrayLike, weight: float = 1.0) -> float:
         """IG(x), nats, >= 0, of an observation with this weight. Changes nothing."""
-        return 0.5 * math.log1p(weight * self._spread(np.asarray(vector)))
+        return 0.5 * math.log1p(weight * self._spread(vector))
 
     def score(self, vectors: ArrayLike) -> _Rows:
         """The relative gain of each row, (n,) float64 in [0, 1]: ln(1 + x'A⁻¹x) / ln(1 + 1/λ). Changes nothing.
@@ -233,8 +245,8 @@ class Posterior:
         looking.expect(Expectation.of(rows))
         return np.array([looking.relative(row) for row in rows], np.float64)
 
-    def relative(self, vector: NDArray[Any]) -> float:
-        """The relative gain of one vector, (d,): see `score`."""
+    def relative(self, vector: ArrayLike) -> float:
+        """The relative gain of one vector, (d,): see `score`. Raises ValueError as `observe`."""
         return min(math.log1p(self._spread(vector)) / math.log1p(1 / self._prior), 1.0)
 
     def observe(self, vector: ArrayLike, weight: float = 1.0) -> None:
@@ -247,9 +259,8 @@ class Posterior:
         """
         if not 0 < weight <= 1:
             raise ValueError(f"a weight lies in (0, 1], found {weight}")
-        vector = np.asarray(vector)
-        key = vector.tobytes()
-        self._waiting.observations.append(_Observation(key, self._row(key, vector), weight))
+        key, row = self._checked(vector)
+        self._waiting.observations.append(_Observation(key, self._wide(row), weight))
         self._count += 1
         due = self._count % self._rebuild_every == 0
         if due or len(self._waiting.observations) == BLOCK:
@@ -269,10 +280,19 @@ class Posterior:
         return other
 
     def pull(self, vectors: ArrayLike) -> _Rows:
-        """A⁻¹x of each row, (n, d) float64."""
-        rows = np.asarray(vectors, np.float64).reshape(-1, self._dimension)
+        """A⁻¹x of each row, (n, d) float64; its last bits may depend on the other rows.
+
+        Raises:
+            ValueError: as `observe`.
+            Broken: A⁻¹ is damaged.
+        """
+        rows = np.zeros((len(vectors := np.asarray(vectors).reshape(-1, self._dimension)), self._width))
+        rows[:, : self._dimension] = vectors
+        if not np.isfinite(rows).all():
+            raise ValueError(_NOT_FINITE)
         _, steps, _ = self._steps()
-        return self._pull(rows) - (rows @ steps) @ steps.T
+        pulled: _Rows = self._pull(rows) - (rows @ steps) @ steps.T
+        return pulled[:, : self._dimension]
 
     def to_bytes(self) -> bytes:
         """The state: d² · 8 bytes and a little. `from_bytes` goes on from it bit for bit."""
@@ -286,7 +306,7 @@ class Posterior:
             "logdet": self._logdet,
         }
         weights = np.array([one.weight for one in self._waiting.observations], np.float64)
-        arrays = {"waiting": self._rows(), "weights": weights}
+        arrays = {"waiting": self._rows()[:, : self._dimension], "weights": weights}
         if self._precision is not None and self._covariance is not None:
             arrays |= {"precision": self._precision[lower], "covariance": self._covariance[lower]}
         return seal("gain", _STATE, figures, arrays)
@@ -307,57 +327,77 @@ class Posterior:
             made._precision[lower], made._covariance[lower] = arrays["precision"], arrays["covariance"]
             # What was damaged in memory was sealed as it was.
             if not _residual(made._precision, made._covariance) < DRIFT_MAX:
-                raise Broken("the saved state of gain is none: make it anew from the journal", reason="CORRUPT")
-        for row, weight in zip(arrays["waiting"], arrays["weights"].tolist(), strict=True):
-            made._waiting.observations.append(_Observation(row.tobytes(), row, weight))
+                raise _no_state()
+        weights = arrays["weights"].tolist()
+        if len(weights) >= BLOCK or not all(0 < weight <= 1 for weight in weights):
+            raise _no_state()
+        for row, weight in zip(arrays["waiting"], weights, strict=True):
+            try:
+                key, checked = made._checked(row)
+            except ValueError as error:
+                raise _no_state() from error
+            made._waiting.observations.append(_Observation(key, made._wide(checked), weight))
         return made
 
-    def _row(self, key: bytes, vector: NDArray[Any]) -> _Rows:
-        for expected in self._expected:
-            if (place := expected.places.get(key)) is not None:
-                known: _Rows = expected.rows[place].copy()  # a view would keep all of them
-                return known
-        if vector.shape != (self._dimension,):
-            raise ValueError(f"expected a vector of {self._dimension} dimensions, found the shape {vector.shape}")
-        row = np.ascontiguousarray(vector, np.float64)
-        if not math.isfinite(float(row @ row)):
-            raise ValueError(_NOT_FINITE)
-        return row
+    def _checked(self, vector: ArrayLike) -> tuple[bytes, NDArray[np.floating]]:
+        """A vector and its key: the bytes of what it is in float32, or else in float64, of which there are more."""
+        row = _floating(np.asarray(vector))
+        if row.shape != (self._dimension,):
+            raise ValueError(f"expected a vector of {self._dimension} dimensions, found the shape {row.shape}")
+        key = row.tobytes()
+        if key not in self._known and not any(key in expected.places for expected in self._expected):
+            exact = row.astype(np.float64)
+            if not math.isfinite(float(exact @ exact)):
+                raise ValueError(_NOT_FINITE)
+        return key, row
+
+    def _wide(self, row: NDArray[np.floating]) -> _Rows:
+        """A row with zeros behind it, (D,): nobody else's."""
+        wide = np.zeros(self._width)
+        wide[: self._dimension] = row
+        return wide
 
     def _rows(self) -> _Rows:
-        """The x of what waits, (k, d)."""
+        """The x of what waits, (k, D)."""
         rows = [one.row for one in self._waiting.observations]
-        return np.array(rows, np.float64).reshape(-1, self._dimension)
+        return np.array(rows, np.float64).reshape(-1, self._width)
 
-    def _spread(self, vector: NDArray[Any]) -> float:
+    def _spread(self, vector: ArrayLike) -> float:
         """The q = x'A⁻¹x, which rounding may not make negative."""
-        key, waiting = vector.tobytes(), self._waiting
+        (key, row), waiting = self._checked(vector), self._waiting
+        if len(self._known) > _KNOWN_MAX:
+            self._known = {}
         fresh = waiting.fresh()
         missing = {one.key: one.row for one in fresh if one.key not in self._known}
         if key not in self._known:
-            missing[key] = self._row(key, vector)
+            missing[key] = self._wide(row)
         if missing:
             self._look_at(missing, key)
         for one in fresh:
             waiting.take(one, self._known[one.key])
         return max(waiting.left(self._known[key]), 0.0)
 
-    def _look_at(self, missing: dict[bytes, _Rows], asked: bytes) -> None:
+    def _look_at(self, missing: Mapping[bytes, _Rows], asked: bytes) -> None:
         """Pull what is missing, and what is expected after that which is asked about."""
-        wanted, room = BLOCK + _SPARE - len(self._waiting.observations) - 1, _AHEAD_MAX - len(missing)
+        keys, ahead = list(missing), list[NDArray[np.floating]]()
         for expected in self._expected:
             if asked in expected.places:
-                more = expected.after(asked, wanted, room)
-                missing |= zip(expected.keys[more], expected.rows[more], strict=True)
-        rows = np.array(list(missing.values()))
-        self._known |= zip(missing, map(_Pulled, rows, self._pull(rows)), strict=True)
+                wanted = BLOCK + _SPARE - len(self._waiting.observations) - 1
+                more = expected.after(asked, wanted, _AHEAD_MAX - len(keys))
+                keys += expected.keys[more]
+                ahead.append(expected.vectors[more])
+        rows = np.zeros((_whole(len(keys)), self._width))
+        rows[: len(missing)] = list(missing.values())
+        if ahead:
+            rows[len(missing) : len(keys), : self._dimension] = np.concatenate(ahead)
+        self._known |= zip(keys, map(_Pulled, rows, self._pull(rows)), strict=False)
 
     def _pull(self, rows: _Rows) -> _Rows:
-        """A⁻¹x of each row without what waits, (n, d): the same bits whatever other rows there are."""
+        """A⁻¹x of each row without what waits, (n, D): the same bits whatever other rows there are."""
         if self._covariance is None:
             return rows / self._prior
-        whole = np.zeros((-(-len(rows) // _GRAIN) * _GRAIN, self._dimension))
-        whole[: len(rows)] = rows
+        more = np.zeros((_whole(len(rows)) - len(rows), self._width))
+        whole = np.concatenate((rows, more)) if len(more) else rows
         pulled: _Rows = blas.dsymm(1.0, self._covariance, whole.T, lower=1).T
         return pulled[: len(rows)]
 
@@ -365,20 +405,20 @@ class Posterior:
         """A and A⁻¹, to be changed in place."""
         precision, covariance = self._precision, self._covariance
         if precision is None or covariance is None:
-            one = np.eye(self._dimension)
+            one = np.eye(self._width)
             return np.asfortranarray(one * self._prior), np.asfortranarray(one / self._prior)
         if self._shared:
             return precision.copy(order="F"), covariance.copy(order="F")
         return precision, covariance
 
     def _steps(self) -> tuple[_Rows, _Rows, float]:
-        """Of what waits U and Z, (d, k), and by how much ln det A grows: (A + UU')⁻¹ = A⁻¹ - ZZ'.
+        """Of what waits U and Z, (D, k), and by how much ln det A grows: (A + UU')⁻¹ = A⁻¹ - ZZ'.
 
         With V = A⁻¹U and I + U'V = LL' it is Z = V L⁻ᵀ, and det(A + UU') = det A det LL'.
         """
         waiting = self._waiting.observations
         if not waiting:
-            none = np.empty((self._dimension, 0), np.float64, order="F")
+            none = np.empty((self._width, 0), np.float64, order="F")
             return none, none, 0.0
         rows = self._rows()
         known = [self._known[one.key].pulled for one in waiting if one.key in self._known]
@@ -402,7 +442,7 @@ class Posterior:
         self._covariance = blas.dsyrk(-1.0, steps, beta=1.0, c=covariance, lower=1, overwrite_c=1)
         self._precision = blas.dsyrk(1.0, observed, beta=1.0, c=precision, lower=1, overwrite_c=1)
         self._logdet += growth
-        self._waiting, self._known = _Waiting(self._dimension), {}
+        self._waiting, self._known = _Waiting(self._width), {}
 
     def _rebuild(self) -> None:
         """Make A⁻¹ and ln det A anew from A = LL', and look how far they had drifted."""
@@ -414,19 +454,33 @@ class Posterior:
             raise Broken(f"{text}: start the service anew, which makes it from the journal")
         factor, failed = lapack.dpotrf(precision, lower=1)
         if not failed:
-            self._logdet = 2 * float(np.log(np.diagonal(factor)).sum())
+            self._logdet = 2 * float(np.log(np.diagonal(factor)[: self._dimension]).sum())
             inverse, failed = lapack.dpotri(factor, lower=1, overwrite_c=1)
             self._covariance = covariance = np.asfortranarray(inverse)
         if failed or not _residual(precision, covariance) < DRIFT_MAX:
             raise Broken(f"after {self._count} observations the precision cannot be inverted to {DRIFT_MAX:g}")
 
 
+def _floating(vectors: NDArray[Any]) -> NDArray[np.floating]:
+    """As they are where they are float32, and else in float64."""
+    return vectors if vectors.dtype == np.float32 else vectors.astype(np.float64)
+
+
+def _whole(count: int) -> int:
+    """The next multiple of _GRAIN."""
+    return -(-count // _GRAIN) * _GRAIN
+
+
+def _no_state() -> Broken:
+    return Broken("the saved state of gain is none: make it anew from the journal", reason="CORRUPT")
+
+
 def _residual(precision: _Rows, covariance: _Rows) -> float:
-    product = _whole(precision) @ _whole(covariance)
+    product = _symmetric(precision) @ _symmetric(covariance)
     return float(np.abs(product - np.eye(len(product))).max())
 
 
-def _whole(lower: NDArray[Any]) -> _Rows:
+def _symmetric(lower: NDArray[Any]) -> _Rows:
     """The symmetric matrix of which the lower triangle is given."""
     triangle = np.tril(lower)
     whole: _Rows = triangle + np.tril(triangle, -1).T

@@ -50,16 +50,18 @@ _PARTS: Final = re.compile(r"(\W*)((?:.*\w)?)(\W*)", re.DOTALL)
 _TOKEN: Final = re.compile(r"\w+")
 _SIGNS: Final = {code: " " for code in range(128) if not _TOKEN.match(chr(code))}
 
-_FORM_BITS: Final = 6
-"""Of a word's number; then come its key, its number in English, and whether"""
-_KEY_BITS: Final = 11
-_ENGLISH_BITS: Final = 20
-_KNOWN: Final = 1
-"""the human window or English has it,"""
-_OPENS: Final = 2
-"""a sign stands between it and the word before,"""
-_CLOSES: Final = 4
+_FORM_BITS: Final = (2 * _SIGNS_MAX + 1).bit_length()
+"""A word in one number begins with its form: the sign that follows it, and whether it has a capital;"""
+_KEY_BITS: Final = _KEYS_MAX.bit_length()
+"""then comes its row in the table of keys, and then"""
+_KNOWN: Final = 1 << _FORM_BITS + _KEY_BITS
+"""whether the human window or English has it,"""
+_OPENS: Final = _KNOWN << 1
+"""whether a sign stands between it and the word before,"""
+_CLOSES: Final = _OPENS << 1
 """and between it and the word after it."""
+_ENGLISH: Final = _CLOSES << 1
+"""What a word's number in English is multiplied by: it stands above all these bits."""
 
 _Table: TypeAlias = NDArray[np.int16]
 _Codes: TypeAlias = NDArray[np.int64]
@@ -189,12 +191,10 @@ class _Order:
         weights = np.zeros((len(codes), len(codes)), np.int32)
         if by_window:
             keys, forms = codes >> _FORM_BITS & (1 << _KEY_BITS) - 1, codes & (1 << _FORM_BITS) - 1
-            np.add(_of_all_pairs(self._keys, keys), _of_all_pairs(self._forms, forms), out=weights)
+            np.add(_of_all_pairs(self._keys, keys), _of_all_pairs(self._forms, forms), out=weights, dtype=np.int32)
         if by_english:
-            flags = codes >> _FORM_BITS + _KEY_BITS + _ENGLISH_BITS
-            apart = (flags[:, None] & _CLOSES | flags & _OPENS) > 0
-            numbers = codes >> _FORM_BITS + _KEY_BITS & (1 << _ENGLISH_BITS) - 1
-            weights += np.where(apart, 0, self._english.told(numbers))
+            apart = (codes[:, None] & _CLOSES | codes & _OPENS) > 0
+            weights += np.where(apart, 0, self._english.told(codes // _ENGLISH))
         return _above_chance(weights)
 
     def _parts(self, word: str) -> _Word:
@@ -208,9 +208,9 @@ class _Order:
         """A word that is not in the tables has row 0 of them, which says nothing."""
         number = self._english.number(word.core)
         known = _KNOWN if word.core and (number != UNKNOWN or word.core in self._cores) else 0
-        flags = known | (_OPENS if word.before else 0) | (_CLOSES if word.after else 0)
+        signs = (_OPENS if word.before else 0) | (_CLOSES if word.after else 0)
         form = self._places.get(word.after, 0) * 2 + word.capital
-        return ((flags << _ENGLISH_BITS | number) << _KEY_BITS | self._rows.get(word.key, 0)) << _FORM_BITS | form
+        return number * _ENGLISH | signs | known | self._rows.get(word.key, 0) << _FORM_BITS | form
 
 
 _BEGIN: Final = _Word("", "^", _EDGE, _EDGE, capital=False)
@@ -219,8 +219,7 @@ _END: Final = _Word("", "$", _EDGE, _EDGE, capital=False)
 
 def _neighbours(codes: _Codes) -> int:
     """How many words stand next to another with no sign between them, where both are known."""
-    flags = codes >> _FORM_BITS + _KEY_BITS + _ENGLISH_BITS
-    before, after = flags & (_KNOWN | _CLOSES) == _KNOWN, flags & (_KNOWN | _OPENS) == _KNOWN
+    before, after = codes & (_KNOWN | _CLOSES) == _KNOWN, codes & (_KNOWN | _OPENS) == _KNOWN
     return int(np.count_nonzero(before[:-1] & after[1:]))
 
 
