@@ -10,13 +10,34 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
+from epistream.indexer.claim import claim_of
+from epistream.indexer.claim.facts import DATE, QUANTITY, TIME
 from epistream.indexer.signals import Figure, Window
 from epistream.v1 import knowledge_pb2 as pb
+from tests.support import crafted
 from tests.support.samples import DATA, STREAMS, TRAJECTORIES, encoder, rows, vectors
-from tests.support.windows import change, conflict, executed, figures, preferred, said, window, window_of, yes_or_no
+from tests.support.windows import (
+    SECOND_US,
+    change,
+    conflict,
+    executed,
+    figures,
+    preferred,
+    said,
+    window,
+    window_of,
+    yes_or_no,
+)
 
 Row: TypeAlias = dict[str, Any]
 CODE: Final = DATA / "code_sample.jsonl"
+EMOTIONS: Final = {
+    "web": {"joy": 70, "fear": 60, "anger": 60, "calm": 90, "sadness": 40, "": 40},
+    "loop": {"joy": 300, "fear": 100, "calm": 800, "": 240},
+}
+"""How many texts of each producer are of which emotion; of some nobody says."""
+SURVIVED: Final = {1.0: 15, 0.5: 9, 0.0: 6}
+"""How many updates of programs there are, by the share of their dependants that still pass."""
 _VERDICTS: Final = {"pass": "verified", "fail_assert": "fail", "error": "error"}
 
 
@@ -27,35 +48,35 @@ def encoded(found: Window, **fields: Any) -> Window:
 
 
 def crawled_text() -> Window:
-    """`streams_sample.jsonl`: the 264 texts of C4 and Wikipedia."""
+    """`streams_sample.jsonl`: the 264 texts of C4 and Wikipedia; crafted: who else says what those without a number
+    say.
+    """
     picked = [at for at, row in enumerate(rows(STREAMS)) if row["origin"] == "human_web"]
     changes = [change(f"i{at}", rows(STREAMS)[at]["text"], producer=rows(STREAMS)[at]["producer"]) for at in picked]
-    return window(*changes, vectors=vectors(STREAMS)[picked])
+    without = [one.item_id for one in changes if not has_number(one.knowledge.content)]
+    merged = {item_id: ("archive", "mirror")[n % 2 :] for n, item_id in enumerate(without)}
+    return window(*changes, vectors=vectors(STREAMS)[picked], corroborations=merged)
+
+
+def has_number(text: str) -> bool:
+    """Whether a text has a number, a date or a time, of which it could be asked who else has it."""
+    return any(key[:1] in (DATE, QUANTITY, TIME) for key in claim_of(pb.MODALITY_TEXT, text).keys)
 
 
 def crawled_code() -> Window:
-    """Crafted: nine files of three repositories, as of Codex."""
-    licence = "# This file is part of a project.\n# Use it as its licence says.\nimport os\nimport sys\nimport json\n"
-    records = [
-        {"repo": f"o/r{n}", "path": f"pack/{name}.py", "content": licence + body}
-        for n in range(3)
-        for name, body in (
-            ("paths", "def root():\n    return os.getcwd()\n"),
-            ("use", "from .paths import root\nfrom .lost import x\nprint(json.dumps(root()), undefined_name)\n"),
-            ("broken", "def f(:\n"),
-        )
-    ]
-    return window_of("codex", *records)
+    """Crafted: 40 files of four repositories, as of Codex."""
+    return window_of("codex", *crafted.repository_files())
 
 
 def crawled_images() -> Window:
-    """`image_caption_sample.jsonl`: 70 short captions and the long ones made of them; crafted: the cosines of four."""
-    texts = ("IMG_2847", "A wet golden retriever shakes itself", "sunset over the old harbour of Bergen", "logo")
-    laion = [
-        {"URL": f"https://i.example/{n}.jpg", "TEXT": text, "WIDTH": 640, "HEIGHT": 480, "similarity": 0.25 + 0.02 * n}
-        for n, text in enumerate(texts)
-    ]
-    return encoded(window(*window_of("laion-5b", *laion).changes, *recaptions().changes))
+    """`image_caption_sample.jsonl`: 70 short captions and the long ones made of them; crafted: 60 rows as of LAION-5B,
+    before its bar.
+    """
+    return encoded(window(*linked_images().changes, *recaptions().changes))
+
+
+def linked_images() -> Window:
+    return window_of("laion-5b", *crafted.alternative_texts())
 
 
 def recaptions() -> Window:
@@ -67,43 +88,27 @@ def recaptions() -> Window:
 
 
 def crawled_videos() -> Window:
-    """Crafted: three clips, as of Kinetics-400."""
-    records = [
-        {
-            "key": f"v{n}",
-            "value": {
-                "annotations": {"label": label, "segment": [10.0, 20.0]},
-                "duration": 40.0,
-                "subset": "training",
-                "url": f"https://v.example/{n}",
-            },
-        }
-        for n, label in enumerate(("climbing a rope", "riding a mule", "reading a book"))
-    ]
-    return window_of("kinetics-400", *records)
+    """Crafted: 30 clips as of Kinetics-400, 24 stock videos as of WebVid-10M, and parts of half of these."""
+    stock = window_of("webvid-10m", *crafted.stock_videos()).changes
+    clips = window_of("kinetics-400", *crafted.clips()).changes
+    return window(*clips, *stock, *crafted.parts_of(list(stock)))
 
 
 def ranked_texts() -> Window:
-    """Crafted: 40 rankings of four answers, as of InstructGPT."""
-    records = [
-        {
-            "prompt": f"Explain the tide at place {n}.",
-            "outputs": [f"The moon pulls the sea at {n}. " * (1 + (k * 7 + n) % 5) for k in range(4)],
-            "rank": [1 + (k + n) % 4 for k in range(4)],
-            "labeler": f"L{n % 3}",
-        }
-        for n in range(40)
-    ]
-    found = window_of("instruct-gpt", *records)
-    first = found.said[0].feedback.judged
-    others = [preferred(first[0].item_id, first[1].item_id, rater) for rater in ("L8", "L9")]
+    """Crafted: 42 rankings of four answers, as of InstructGPT; of 12 two more people judge the best and the worst."""
+    found = window_of("instruct-gpt", *crafted.rankings())
+    others = []
+    for at, one in enumerate(found.said[:12]):
+        order = sorted(one.feedback.judged, key=lambda judged: judged.place)
+        best, worst = order[0].item_id, order[-1].item_id
+        others += [preferred(best, worst, "L8"), preferred(*((worst, best) if at % 4 == 0 else (best, worst)), "L9")]
     return window(*found.changes, said=[*found.said, *others])
 
 
 def expert_code() -> Window:
-    """`code_sample.jsonl`: 80 programs of people, one a minute, and 34 mutants of them; crafted: two that wait."""
+    """`code_sample.jsonl`: 80 programs of people, four an hour, and 34 mutants of them; crafted: 40 that wait."""
     programs = [
-        change(row["id"], row["solution"], pb.ORIGIN_EXPERT, pb.MODALITY_CODE, at_us=n * 60_000_000)
+        change(row["id"], row["solution"], pb.ORIGIN_EXPERT, pb.MODALITY_CODE, at_us=n * 900 * SECOND_US)
         for n, row in enumerate(row for row in rows(CODE) if row["variant"] == "canonical")
     ]
     derived = [
@@ -112,8 +117,8 @@ def expert_code() -> Window:
         for mutant in mutants
     ]
     ran = [executed(row["id"], _VERDICTS[row["executed"]]) for row in rows(CODE) if row["variant"] != "canonical"]
-    found = window(*programs, *derived, said=ran)
-    return encoded(found, held_us=[0, 60_000_000], end_us=120_000_000)
+    found, end_us = window(*programs, *derived, said=ran), 80 * 900 * SECOND_US
+    return encoded(found, held_us=[end_us - n * 20 * SECOND_US for n in range(40)], end_us=end_us)
 
 
 def mutants_of() -> Mapping[str, Sequence[Row]]:
@@ -127,44 +132,45 @@ def mutants_of() -> Mapping[str, Sequence[Row]]:
 
 
 def expert_images() -> Window:
-    """Crafted: two edits with a mask, as of MagicBrush, and an image without any."""
-    records = [
-        {
-            "img_id": f"{n}",
-            "turn_index": 1,
-            "source_img": {"bytes": b"before"},
-            "mask_img": {"bytes": b"mask"} if n else None,
-            "target_img": {"bytes": b"after"},
-            "instruction": "move the cup left of the plate",
-        }
-        for n in range(3)
+    """Crafted: 40 turns of edits as of MagicBrush, most with a mask; ten images without, of which four have boxes."""
+    others = [
+        change(
+            f"jug {n}",
+            "a jug behind a bowl",
+            pb.ORIGIN_EXPERT,
+            pb.MODALITY_IMAGE,
+            details={"regions": [{"label": "jug", "bbox": [n, n, 40, 60]}]} if n < 4 else None,
+        )
+        for n in range(10)
     ]
-    found = window_of("magicbrush", *records)
-    return window(*found.changes[1:], change("bare", "a jug behind a bowl", pb.ORIGIN_EXPERT, pb.MODALITY_IMAGE))
+    return window(*window_of("magicbrush", *crafted.edits()).changes, *others)
 
 
 def expert_videos() -> Window:
-    """Crafted: a video of 900 frames, six of them labelled."""
-    labels = [{"frame": 30 * n, "interpolated": n % 2 == 1} for n in range(6)]
-    details = {"frames": 900, "fps": 30, "annotations": labels}
-    return window(change("e1", "pick apple", pb.ORIGIN_EXPERT, pb.MODALITY_VIDEO, details=details))
+    """Crafted: 30 videos with labels of single frames, some interpolated; six episodes without, as of RT-1."""
+    labelled = [
+        change(f"e{n}", "pick apple", pb.ORIGIN_EXPERT, pb.MODALITY_VIDEO, details=details)
+        for n, details in enumerate(crafted.labels())
+    ]
+    return window(*labelled, *window_of("rt-1", *crafted.episodes()).changes)
 
 
 def synthetic_text() -> Window:
     """`collapse_trajectory_sample.jsonl`: its loops as one producer, and their human texts; crafted: the emotions."""
-    picked = [at for at, row in enumerate(rows(TRAJECTORIES)) if row["generation"] == 0]
-    picked += [at for at, row in enumerate(rows(TRAJECTORIES)) if row["generation"] > 0]
+    people = [at for at, row in enumerate(rows(TRAJECTORIES)) if row["generation"] == 0]
+    loop = [at for at, row in enumerate(rows(TRAJECTORIES)) if row["generation"] > 0]
     changes = [
         change(
             f"t{at}",
             rows(TRAJECTORIES)[at]["text"],
-            pb.ORIGIN_SYNTHETIC if (loop := rows(TRAJECTORIES)[at]["generation"] > 0) else pb.ORIGIN_CRAWLED,
-            producer="loop" if loop else "web",
-            attributes={"emotion": "calm" if loop and at % 3 else ("joy", "fear", "anger")[at % 3]},
+            origin,
+            producer=producer,
+            attributes={"emotion": emotion} if emotion else None,
         )
-        for at in picked
+        for places, origin, producer in ((people, pb.ORIGIN_CRAWLED, "web"), (loop, pb.ORIGIN_SYNTHETIC, "loop"))
+        for at, emotion in zip(places, crafted.mixed(EMOTIONS[producer], 1), strict=True)
     ]
-    return window(*changes, vectors=vectors(TRAJECTORIES)[picked])
+    return window(*changes, vectors=vectors(TRAJECTORIES)[[*people, *loop]])
 
 
 def synthetic_code() -> Window:
@@ -182,7 +188,9 @@ def synthetic_code() -> Window:
 
 
 def synthetic_images() -> Window:
-    """`image_caption_sample.jsonl`: 70 captions that a model made of short ones, and a model's verdicts on images."""
+    """`image_caption_sample.jsonl`: 70 captions that a model made of short ones, and a model's verdicts on images;
+    crafted: 70 captions of captions.
+    """
     verdicts = [
         {
             "key": said["media_uri"],
@@ -192,27 +200,28 @@ def synthetic_images() -> Window:
         for said in row["feedback"]
     ]
     judged = window_of("dall-e-3", *verdicts)
-    return window(*recaptions().changes, *judged.changes, said=judged.said)
+    again = [
+        change(
+            f"again {n}", row["short_caption"], pb.ORIGIN_SYNTHETIC, pb.MODALITY_IMAGE, parents=["not in the window"]
+        )
+        for n, row in enumerate(rows(DATA / "image_caption_sample.jsonl"))
+    ]
+    for one in again:
+        one.generation = 2
+    return window(*recaptions().changes, *judged.changes, *again, said=judged.said)
 
 
 def synthetic_videos() -> Window:
-    """Crafted: a video of three segments, as of ShareGPT4Video; `video_physics_feedback_sample.jsonl`: the physics."""
-    record = {
-        "video_id": "v1",
-        "video_path": "v1.mp4",
-        "timestamp": [0.0, 2.0, 4.0, 6.0],
-        "keyframe": [0, 48, 96, 144],
-        "captions": [
-            {"idx": f"{n}", "content": text}
-            for n, text in enumerate(("A cup stands on a table.", "A cup slides on a table.", "The cup tips over."), 1)
-        ],
-    }
+    """Crafted: 42 videos, 38 of several segments, as of ShareGPT4Video; `video_physics_feedback_sample.jsonl`: the
+    physics.
+    """
     physics = [
         {"videopath": row["media_uri"], "caption": row["text"], "pc": row["feedback"]["physical_commonsense"]}
         for row in rows(DATA / "video_physics_feedback_sample.jsonl")
     ]
     judged = window_of("sora-physics", *physics)
-    return encoded(window(*window_of("sharegpt4video", record).changes, *judged.changes, said=judged.said))
+    captioned = window_of("sharegpt4video", *crafted.captioned_videos())
+    return encoded(window(*captioned.changes, *judged.changes, said=judged.said))
 
 
 def judged_pairs() -> Window:
@@ -233,42 +242,49 @@ def judged_pairs() -> Window:
 
 
 def mended_programs() -> Window:
-    """Crafted: a program that is mended after its tests failed, as of RLEF."""
-    record = {
-        "prompt": "Return the last element.",
-        "tests": ["assert last([1, 2]) == 2"],
-        "turns": [
-            {"code": "def last(a):\n    return a[len(a)]", "public": "0/1"},
-            {"code": "def last(a):\n    return a[-1]"},
-        ],
-        "private": "9/10",
-    }
-    found = window_of("rlef", record)
-    judged = pb.Judged(item_id=found.changes[0].item_id, score=0.5)
-    survival = said(
-        pb.FEEDBACK_KIND_RATING, judged, rater_type=pb.RATER_TYPE_EXECUTOR, aspect="regression", scale_max=1
-    )
-    return window(*found.changes, said=[*found.said, survival])
+    """Crafted: 24 programs as of RLEF, most of them mended; 12 as of CodeContests; six modules of a repository."""
+    mended = window_of("rlef", *crafted.trajectories())
+    solved = window_of("codecontests", *crafted.problems())
+    changes = [*mended.changes, *solved.changes, *crafted.modules()]
+    together = [one for one in changes if one.knowledge.origin == pb.ORIGIN_COLLABORATIVE]
+    survived = [
+        said(
+            pb.FEEDBACK_KIND_RATING,
+            pb.Judged(item_id=one.item_id, score=score),
+            rater_type=pb.RATER_TYPE_EXECUTOR,
+            aspect="regression",
+            scale_max=1,
+        )
+        for one, score in zip(together, crafted.mixed(SURVIVED, 2), strict=False)
+    ]
+    return window(*changes, said=[*mended.said, *solved.said, *survived])
 
 
 def ranked_images() -> Window:
-    """`feedback_imagereward_sample.jsonl`: 127 rankings and their prompts; crafted: random vectors of the images."""
+    """`feedback_imagereward_sample.jsonl`: 127 rankings and their prompts; crafted: the images' vectors, of few kinds
+    where they win.
+    """
+    return liked(best=range(16), others=range(16, 128), noise=0.03)
+
+
+def liked(*, best: range, others: range, noise: float = 0.0) -> Window:
+    """The same rankings: of the vectors of images that are the best of theirs, and of the others, the axes."""
     records = [
         {"id": row["id"], "prompt": row["prompt"], "generations": row["media_uris"], "ranking": row["ranking"]}
         for row in rows(DATA / "feedback_imagereward_sample.jsonl")
     ]
-    found = window_of("imagereward", *records)
-    made = np.random.default_rng(4).standard_normal((len(found.changes), 32))
+    found, drawn = window_of("imagereward", *records), np.random.default_rng(4)
+    winners = {
+        min(one.feedback.judged, key=lambda judged: (judged.place, judged.item_id)).item_id for one in found.said
+    }
+    axes = [drawn.choice(best if one.item_id in winners else others) for one in found.changes]
+    made = np.eye(128)[axes] + noise * drawn.standard_normal((len(axes), 128))
     return window(*found.changes, vectors=made, said=found.said)
 
 
 def prompted_videos() -> Window:
-    """Crafted: two videos, as of Movie Gen."""
-    records = [
-        {"prompt": "a ball bounces down the stairs", "concept": "physics", "motion_level": "high"},
-        {"prompt": "a robot folds a towel", "concept": "human activity", "motion_level": "medium", "camera": "fixed"},
-    ]
-    return window_of("movie-gen", *records)
+    """Crafted: 40 videos as of Movie Gen, some with labels."""
+    return window_of("movie-gen", *crafted.prompts())
 
 
 @cache

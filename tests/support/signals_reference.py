@@ -37,11 +37,11 @@ def values() -> str:
 def computed() -> Iterator[tuple[str, str, float | None, int, str]]:
     """Of each figure: the cell with its bottleneck, the signal with its producer, the value, of how many, the input."""
     for cell in CELLS:
-        make = REALISTIC[cell.name]
+        source = " ".join((inspect.getdoc(REALISTIC[cell.name]) or "").split())
         for name, told in realistic(cell.name).items():
             for figure in told:
                 of = f"`{name}` of `{figure.producer}`" if figure.producer else f"`{name}`"
-                yield f"{cell.name}: {cell.bottleneck}", of, figure.value, figure.items, inspect.getdoc(make) or ""
+                yield f"{cell.name}: {cell.bottleneck}", of, figure.value, figure.items, source
 
 
 def formula(signal: Signal) -> str:

@@ -63,6 +63,31 @@ WHICH_HARM: Final[dict[str, Any]] = {
 """Of those of what was harmful in a dialogue."""
 
 
+CONTEST_ROW: Final[dict[str, Any]] = {
+    "name": "1575_A. Doubling",
+    "description": "Double a number.",
+    "public_tests": {"input": ["3\n"], "output": ["6\n"]},
+    "private_tests": {"input": ["0\n"], "output": ["0\n"]},
+    "generated_tests": {"input": ["-1\n"], "output": ["-2\n"]},
+    "source": 2,
+    "difficulty": 7,
+    "solutions": {"language": [3], "solution": ["print(2 * int(input()))"]},
+    "incorrect_solutions": {"language": [2], "solution": ["int main() {}"]},
+    "cf_contest_id": 1575,
+    "cf_index": "A",
+    "cf_points": 500.0,
+    "cf_rating": 800,
+    "cf_tags": ["math"],
+    "is_description_translated": False,
+    "untranslated_description": "",
+    "time_limit": {"seconds": 2, "nanos": 500000000},
+    "memory_limit_bytes": 256000000,
+    "input_file": "",
+    "output_file": "",
+}
+"""The problem of the example as a row of the Parquet files of CodeContests."""
+
+
 class Shape(NamedTuple):
     """Another shape that records of a work have."""
 
@@ -247,6 +272,7 @@ OTHER_SHAPES: Final = [
         "print(6)",
         "COLLABORATIVE",
     ),
+    Shape("codecontests", CONTEST_ROW, "print(2 * int(input()))", "COLLABORATIVE"),
     Shape(
         "codecontests",
         {

@@ -17,6 +17,34 @@ from tests.support.wire_form import contest_problem, example, framed
 
 Records = Sequence[Any]
 
+_TESTS: Final = pa.struct([("input", pa.list_(pa.string())), ("output", pa.list_(pa.string()))])
+_SOLUTIONS: Final = pa.struct([("language", pa.list_(pa.int64())), ("solution", pa.list_(pa.string()))])
+CONTEST_COLUMNS: Final = pa.schema(
+    {
+        "name": pa.string(),
+        "description": pa.string(),
+        "public_tests": _TESTS,
+        "private_tests": _TESTS,
+        "generated_tests": _TESTS,
+        "source": pa.int64(),
+        "difficulty": pa.int64(),
+        "solutions": _SOLUTIONS,
+        "incorrect_solutions": _SOLUTIONS,
+        "cf_contest_id": pa.int64(),
+        "cf_index": pa.string(),
+        "cf_points": pa.float32(),
+        "cf_rating": pa.int32(),
+        "cf_tags": pa.list_(pa.string()),
+        "is_description_translated": pa.bool_(),
+        "untranslated_description": pa.string(),
+        "time_limit": pa.struct([("seconds", pa.int64()), ("nanos", pa.int64())]),
+        "memory_limit_bytes": pa.int64(),
+        "input_file": pa.string(),
+        "output_file": pa.string(),
+    }
+)
+"""Of CodeContests in Parquet, as it is on the Hub: tests and solutions are two lists each, and every row has all."""
+
 
 def _write(path: Path, text: str) -> None:
     content = text.encode()
@@ -80,6 +108,10 @@ def contest_problems(path: Path, records: Records) -> None:
     path.write_bytes(b"".join(framed(contest_problem(record)) for record in records))
 
 
+def contest_rows(path: Path, records: Records) -> None:
+    pq.write_table(pa.Table.from_pylist(list(records), CONTEST_COLUMNS), path, row_group_size=2)
+
+
 def problem_folders(path: Path, records: Records) -> None:
     names = {
         "question": "question.txt",
@@ -131,3 +163,7 @@ PUBLISHED: Final[dict[str, tuple[str, Writer]]] = {
     "sora-physics": ("videophy_test.csv", csv_table),
 }
 """Of each work the name of a file as it is published, and what writes it."""
+ON_THE_HUB: Final[dict[str, tuple[str, Writer]]] = {
+    "codecontests": ("train-00000-of-00039-e991a271dbfa9925.parquet", contest_rows),
+}
+"""Of works that are published there in other columns than elsewhere: the same."""

@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -15,7 +15,8 @@ from epistream.indexer.rules import violations
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.source_outcomes import kept, outcomes
 from tests.support.source_records import items, job_of, malformed, said, verdicts, written
-from tests.support.source_shapes import OTHER_SHAPES
+from tests.support.source_shapes import CONTEST_ROW, OTHER_SHAPES
+from tests.support.sources import CONTEST_COLUMNS, ON_THE_HUB
 
 NAMES = [work.name for work in WORKS]
 
@@ -265,6 +266,91 @@ def test_a_malformed_record_in_the_published_format_is_sent_with_the_reason(name
     assert not (only.content)
     assert not (only.item_id)
     assert not only.HasField("feedback")
+
+
+def from_the_hub(name: str, folder: Path, *rows: Any) -> list[Prepared]:
+    """What becomes of rows of a file as it is on the Hub."""
+    file, write = ON_THE_HUB[name]
+    write(folder / file, rows)
+    return list(prepared(job_of(name, folder / file)))
+
+
+BESIDE: Final = {
+    **CONTEST_ROW,
+    "name": "p00001 Sums",
+    "source": 6,
+    "private_tests": {"input": [], "output": []},
+    "incorrect_solutions": {"language": [], "solution": []},
+    "solutions": {"language": [1, 4], "solution": ["print input()", "class Main {}"]},
+    "cf_contest_id": 0,
+    "cf_index": "",
+    "cf_tags": [],
+    "is_description_translated": True,
+    "untranslated_description": "Удвойте число.",
+    "time_limit": None,
+}
+"""Another row: of another site, without what only Codeforces has, and without wrong solutions and a limit of time."""
+
+
+def test_contest_problems_in_parquet_become_what_they_become_as_messages(tmp_path: Path) -> None:
+    """All but what the message leaves out, which is in the details."""
+    assert CONTEST_ROW.keys() == set(CONTEST_COLUMNS.names)
+    (row,) = from_the_hub("codecontests", tmp_path, CONTEST_ROW)
+    (message,) = in_its_format("codecontests", EXAMPLES["codecontests"], tmp_path)
+    assert (row.unreadable, message.unreadable) == ("", "")
+    details = [said(one)["details"] for one in row.submissions if not one.HasField("feedback")]
+    for each in details:
+        assert each["time_limit"] == {"seconds": 2, "nanos": 500000000}
+        assert (each["cf_points"], each["memory_limit_bytes"]) == (500, 256000000)
+    assert len(details) == 2
+    for one in (*row.submissions, *message.submissions):
+        one.ClearField("details")
+        one.ClearField("submission_id")
+    assert row.submissions == message.submissions
+
+
+def test_each_row_of_contest_problems_in_parquet_is_read(tmp_path: Path) -> None:
+    first, second, third = from_the_hub("codecontests", tmp_path, CONTEST_ROW, BESIDE, CONTEST_ROW)
+    assert first.submissions == third.submissions
+    made = [one for one in second.submissions if not one.HasField("feedback")]
+    assert [one.item_id for one in made] == [f"codecontests:aizu/p00001 Sums/{i}" for i in range(2)]
+    assert [(one.content, one.tests.language) for one in made] == [
+        ("print input()", "python2"),
+        ("class Main {}", "java"),
+    ]
+    assert [(case.input, case.output) for case in made[0].tests.cases] == [("3\n", "6\n"), ("-1\n", "-2\n")]
+    assert said(made[0])["details"]["tests_by_kind"] == {"public": 1, "private": 0, "generated": 1}
+    assert said(made[0])["details"]["untranslated_description"] == "Удвойте число."
+    for one in (*first.submissions, *second.submissions):
+        assert violations(one) == ()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"name": None}, "name: expected a name, found nothing"),
+        ({"solutions": {"language": [9], "solution": ["x"]}}, "solutions.language[0]: expected one of"),
+        (
+            {"solutions": {"language": [3], "solution": ["x", "y"]}},
+            "solutions.language: expected a list of 2, as solution, found one of 1",
+        ),
+        ({"solutions": None, "incorrect_solutions": None}, "solutions: expected at least 1 solution, right or wrong"),
+        (
+            {"public_tests": {"input": ["1\n", "2\n"], "output": ["2\n"]}},
+            "public_tests.outputs: expected a list of 2, as inputs, found one of 1",
+        ),
+        ({"source": -1}, "source: expected an integer from 0"),
+    ],
+)
+def test_a_malformed_row_of_contest_problems_in_parquet_is_sent_with_the_reason(
+    wrong: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    made, after = from_the_hub("codecontests", tmp_path, {**CONTEST_ROW, **wrong}, BESIDE)
+    assert reason in made.unreadable
+    (only,) = made.submissions
+    assert only.unreadable.reason == made.unreadable
+    assert only.unreadable.record
+    assert after.unreadable == ""
 
 
 def test_the_error_names_the_field_what_was_expected_and_what_was_found() -> None:

@@ -220,9 +220,10 @@ def win_diversity(window: Window) -> Figure:
         VS_1(preferred) / VS_1(shown),   of every comparison or ranking its best; its best and its worst in turn
 
     From comparisons and rankings by people, of images whose vectors differ from their rivals': vectors of captions are
-    the same for all images of a prompt and say nothing. As many on both sides, since VS_1 grows with the number: so not
-    all that were shown, but the best of each on one side, the best and the worst in turn on the other.
-    Range 0 to ∞. Unit: ratio. Source: Friedman & Dieng 2023.
+    the same for all images of a prompt and say nothing. So it needs vectors of the images, which no imported set brings
+    by itself: there is no figure for these until a producer sends embeddings. As many on both sides, since VS_1 grows
+    with the number: so not all that were shown, but the best of each on one side, the best and the worst in turn on the
+    other. Range 0 to ∞. Unit: ratio. Source: Friedman & Dieng 2023.
     """
     pairs = [pair for said in window.said for pair in _best_and_worst(window, said.feedback)]
     if len(pairs) < ITEMS_MIN:
