@@ -106,7 +106,7 @@ def ranked_texts() -> Window:
 
 
 def expert_code() -> Window:
-    """`code_sample.jsonl`: 80 programs of people, four an hour, and 34 mutants of them; crafted: 40 that wait."""
+    """`code_sample.jsonl`: 80 programs of people and 34 mutants of them; crafted: four an hour, and 40 that wait."""
     programs = [
         change(row["id"], row["solution"], pb.ORIGIN_EXPERT, pb.MODALITY_CODE, at_us=n * 900 * SECOND_US)
         for n, row in enumerate(row for row in rows(CODE) if row["variant"] == "canonical")

@@ -285,7 +285,7 @@ def problems() -> Iterator[Row]:
 
 
 def modules() -> Iterator[pb.Change]:
-    """Modules of one repository, with tests that import two; none of the works publishes any."""
+    """Modules of one repository, with tests that import two, which no work publishes."""
     for number, imported in enumerate(MODULES):
         imports = [f"from shop import m{n}" for n in range(imported)]
         yield change(

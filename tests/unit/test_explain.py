@@ -36,6 +36,11 @@ FIGURES = pb.Figures(
     collapse_bar=0.95,
     collapse_since_revision=4125,
 )
+UNMEASURED = pb.Figures()
+"""The same of what has no vector, or none beside which it could be measured."""
+UNMEASURED.CopyFrom(FIGURES)
+for measure in ("gain", "human_gain", "plausibility", "worth", "worth_min"):
+    UNMEASURED.ClearField(measure)
 TOLD = {
     "similarity": ("known", "cosine 0.8642"),
     "threshold": ("known", "from 0.83 on"),
@@ -152,10 +157,18 @@ def test_a_generator_that_the_policy_does_not_ask_for_is_not_said_to_be_named(en
     engine.namespaces.update_policy(ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=policy))
     commit(engine, synthetic("Gold is soft.", "1", generator=""))
 
-    (told,) = explained(engine, "1")
+    commit(
+        engine,
+        synthetic("So it is.", "2", generator="", derived_from=["lost"]),
+        synthetic("No.", "3", derived_from=["x"]),
+    )
+    told = [explained(engine, submission_id)[0].rules[0] for submission_id in ("1", "2", "3")]
 
-    assert told.rules[0].name == "generator"
-    assert told.rules[0].description == "it says which model made it, or need not"
+    assert [one.description for one in told] == [
+        "it says which model made it, or need not",
+        "it need not say which model made it",
+        "it says which model made it",
+    ]
 
 
 def test_of_code_beyond_the_cap_it_is_told_that_its_tests_decide(engine: Engine) -> None:
@@ -193,22 +206,51 @@ def test_what_was_never_decided_is_not_there(engine: Engine) -> None:
 
 
 def test_every_reason_of_a_decision_can_be_told() -> None:
-    refusals = {"INVALID", "MALFORMED", "UNKNOWN_NAMESPACE", "VERSION_CONFLICT", "SUBMISSION_ID_REUSED"}
+    refusals = {"INVALID", "MALFORMED", "UNKNOWN_NAMESPACE", "SUBMISSION_ID_REUSED"}
     refusals |= {"UNKNOWN_ITEM", "ORIGIN_NOT_CARRIED", "UNSPECIFIED"}
     held = {"NO_GENERATOR", "UNKNOWN_PARENT", "CYCLE", "GENERATION", "COLLAPSE", "UNVERIFIED", "IMPLAUSIBLE"}
     held |= {"LOW_GAIN", "DEFERRED", "LOWER_AUTHORITY", "CONFLICT_WITH_EXPERT", "RETRACTED_CONTENT"}
+    rejected = {"REVIEW_REJECTED", "FAILED_TESTS", "SUPERSEDED", "RETRACTION", "VERSION_CONFLICT"}
     for name, value in pb.Reason.items():
         word = name.removeprefix("REASON_")
         if word in refusals:
             continue
-        decision = journal_pb2.Decision(origin=pb.ORIGIN_SYNTHETIC)
-        decision.receipt.reason = value
-        decision.receipt.outcome = pb.OUTCOME_HELD if word in held else pb.OUTCOME_ADMITTED
-        decision.receipt.figures.MergeFrom(FIGURES)
-        told = explain(decision)
-        assert told.rules[-1].fired, word
-        if word in held:
-            assert told.rules[-1].name != "admission", word
+        outcomes = [pb.OUTCOME_HELD] if word in held else [pb.OUTCOME_REJECTED] if word in rejected else []
+        for outcome in outcomes or [pb.OUTCOME_ADMITTED, pb.OUTCOME_REVISED, pb.OUTCOME_MERGED]:
+            for figures in (FIGURES, UNMEASURED):
+                decision = journal_pb2.Decision(origin=pb.ORIGIN_SYNTHETIC)
+                decision.receipt.reason, decision.receipt.outcome = value, outcome
+                decision.receipt.figures.MergeFrom(figures)
+                told = explain(decision)
+                assert told.rules[-1].fired, word
+                if outcome in (pb.OUTCOME_HELD, pb.OUTCOME_REJECTED):
+                    assert told.rules[-1].name != "admission", word
+
+
+def test_what_waited_and_came_too_late_is_told_so() -> None:
+    decision = journal_pb2.Decision(origin=pb.ORIGIN_SYNTHETIC)
+    decision.receipt.outcome, decision.receipt.reason = pb.OUTCOME_REJECTED, pb.REASON_VERSION_CONFLICT
+    decision.receipt.figures.MergeFrom(pb.Figures(item_id="rock", version=2, origin=pb.ORIGIN_EXPERT))
+
+    (told,) = explain(decision).rules
+
+    assert (told.name, told.fired) == ("known", True)
+    assert told.description == "it waited, and came too late: VERSION_CONFLICT; against rock version 2, which is EXPERT"
+
+
+@pytest.mark.parametrize(
+    ("gain", "text"), [(None, "gain unknown; worth unknown, which this guard holds"), (0.4, "0.4")]
+)
+def test_of_a_worth_that_is_not_known_no_bar_is_told(gain: float | None, text: str) -> None:
+    decision = journal_pb2.Decision(origin=pb.ORIGIN_SYNTHETIC)
+    decision.receipt.outcome, decision.receipt.reason = pb.OUTCOME_HELD, pb.REASON_LOW_GAIN
+    decision.receipt.figures.MergeFrom(pb.Figures(generation=1, gain=gain, human_gain=gain))
+
+    last = explain(decision).rules[-1]
+
+    assert (last.name, last.fired) == ("worth", True)
+    assert text in last.description
+    assert "at least" not in last.description
 
 
 @pytest.mark.parametrize("reason", [pb.REASON_NEW, pb.REASON_RELEASED, pb.REASON_REVIEW_ADMITTED])

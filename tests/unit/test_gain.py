@@ -8,12 +8,12 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from epistream.indexer.gain import Gains, greedy
-from epistream.indexer.posterior import Posterior
+from epistream.indexer.posterior import BLOCK, Posterior
 from epistream.wire.errors import Broken
 from tests.support.vectors import observed, seeds, unit
 
@@ -48,33 +48,53 @@ def test_another_kind_of_state_is_refused() -> None:
     assert raised.value.reason == "UNKNOWN_STATE"
 
 
-@given(
-    before=st.lists(st.booleans(), max_size=80),
-    after=st.lists(st.booleans(), min_size=1, max_size=80),
-    asked=st.booleans(),
-)
+@given(seeds, st.integers(0, 2 * BLOCK + 20), st.integers(1, 2 * BLOCK + 20), st.booleans())
+@example(seed=1, before=BLOCK + 8, after=BLOCK + 8, asked=False)
+@example(seed=1, before=2 * BLOCK, after=BLOCK + 8, asked=True)
 def test_a_branch_goes_on_by_itself_and_ends_as_if_there_had_been_none(
-    *, before: list[bool], after: list[bool], asked: bool
+    seed: int, before: int, after: int, asked: bool
 ) -> None:
-    rows = unit(1, len(before) + len(after), 6)
+    rows, anchored = unit(1, before + after, 6), np.random.default_rng(seed).random(before + after) < 0.5
     gains, alone = Gains(6), Gains(6)
-    for row, anchored in zip(rows, before, strict=False):
-        gains.observe(row, anchored=anchored)
-        alone.observe(row, anchored=anchored)
+    for row, one in zip(rows[:before], anchored[:before], strict=True):
+        gains.observe(row, anchored=bool(one))
+        alone.observe(row, anchored=bool(one))
     untouched = gains.to_bytes()
 
     branch = gains.branch()
-    for row, anchored in zip(rows[len(before) :], after, strict=True):
+    for row, one in zip(rows[before:], anchored[before:], strict=True):
         if asked:
             branch.score(rows[0])
-        branch.observe(row, anchored=anchored)
-        alone.observe(row, anchored=anchored)
+        branch.observe(row, anchored=bool(one))
+        alone.observe(row, anchored=bool(one))
 
     assert gains.to_bytes() == untouched
     assert branch.to_bytes() == alone.to_bytes()
     for row in rows:
         gains.observe(row, anchored=True)
     assert branch.to_bytes() == alone.to_bytes()
+
+
+def test_what_is_expected_is_looked_at_once_for_each_posterior(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 60 vectors, each second one synthetic: as many as may be observed, and some more, until A⁻¹ is made anew."""
+    random = np.random.default_rng(1)
+    rows = random.standard_normal((2 * BLOCK + 60, 16)).astype(np.float32)
+    gains = Gains(16)
+    for place, row in enumerate(rows[: 2 * BLOCK]):
+        gains.observe(row, anchored=place % 2 == 0)
+    looked: dict[Posterior, list[int]] = {gains.known: [], gains.human: []}
+    pull = Posterior._pull
+
+    def counted(self: Posterior, asked: NDArray[np.float64]) -> NDArray[np.float64]:
+        looked[self].append(len(asked))
+        return pull(self, asked)
+
+    monkeypatch.setattr(Posterior, "_pull", counted)
+    gains.expect(rows[2 * BLOCK :], [place % 2 == 1 for place in range(60)])
+    for row in rows[2 * BLOCK : 2 * BLOCK + 30 : 2]:
+        gains.score(row)
+
+    assert looked == {gains.known: [40], gains.human: [60 + 4]}, "of the human one what people say counts alone"
 
 
 def test_synthetic_items_move_what_is_known_less_and_what_people_said_not_at_all() -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from epistream.indexer import standing
 from epistream.indexer.engine import Engine
 from epistream.indexer.gain import Gains
 from epistream.indexer.known import LOOK_AHEAD_MIN
 from epistream.indexer.model import Embedded, Record
+from epistream.indexer.posterior import Posterior
 from epistream.indexer.standing import GAIN_DIMENSION_MAX
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
@@ -80,6 +82,27 @@ def test_what_is_synthetic_is_looked_at_before_the_writer_gets_it_however_many_c
         assert one.nearby is not None
         assert one.looks is not None
         assert one.looks.plausibility is not None
+
+
+def test_a_batch_is_measured_together(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A⁻¹ is read for many of it at once, and nothing of that is kept when it is decided."""
+    commit(engine, said(1000, pb.ORIGIN_SYNTHETIC))  # from here on the posteriors are two
+    looked: list[int] = []
+    pull = Posterior._pull
+
+    def counted(self: Posterior, asked: NDArray[np.float64]) -> NDArray[np.float64]:
+        looked.append(len(asked))
+        return pull(self, asked)
+
+    monkeypatch.setattr(Posterior, "_pull", counted)
+    origins = [pb.ORIGIN_SYNTHETIC, pb.ORIGIN_EXPERT]
+    receipts = commit(engine, *(said(2000 + number, origins[number % 2]) for number in range(100)))
+    gains = engine.namespaces.state(NAMESPACE).standing.gains
+
+    assert sum(receipt.figures.HasField("gain") for receipt in receipts) == 50
+    assert len(looked) <= 12, "each of the 50 in both posteriors would be 100"
+    assert gains is not None
+    assert (gains.known._known, gains.known._expected, gains.human._known, gains.human._expected) == ({}, [], {}, [])
 
 
 def test_people_are_never_held_for_how_it_looks(engine: Engine) -> None:

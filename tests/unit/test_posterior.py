@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from epistream.indexer.posterior import BLOCK, DRIFT_MAX, Expectation, Posterior
+from epistream.indexer.sealed import seal
 from epistream.wire.errors import Broken
 from tests.support.vectors import observed, seeds, unit
 
@@ -68,9 +69,10 @@ def test_r16_scores_are_the_same_bits_however_a_stream_is_cut(seed: int, cuts: l
     assert np.all((whole >= 0) & (whole <= 1))
 
 
-@given(seeds, st.lists(st.sampled_from(["nothing", "itself", "another", "both"]), min_size=1, max_size=80))
-def test_what_is_asked_in_between_changes_no_bit(seed: int, asked: list[str]) -> None:
-    rows, other = unit(seed, len(asked), 24), unit(seed + 1, 1, 24)[0]
+@given(seeds, st.integers(1, 120))
+def test_what_is_asked_in_between_changes_no_bit(seed: int, count: int) -> None:
+    rows, other = unit(seed, count, 24), unit(seed + 1, 1, 24)[0]
+    asked = np.random.default_rng(seed).choice(["nothing", "itself", "another", "both"], count).tolist()
     quiet, curious = Posterior(24, rebuild_every=50), Posterior(24, rebuild_every=50)
     for number, (row, what) in enumerate(zip(rows, asked, strict=True)):
         if what in ("itself", "both"):
@@ -142,6 +144,17 @@ def test_a_vector_in_another_type_is_another_vector_unless_it_is_the_same() -> N
     assert posterior.relative(row.astype(">f4")) == posterior.relative(row.astype(np.float64)) == told
     assert posterior.relative(np.frombuffer(row.tobytes(), ">f4")) != told
     assert posterior.relative([1, 0, 0, 0]) > 0
+
+
+def test_what_is_expected_is_what_it_was_then() -> None:
+    posterior, rows = Posterior(4), unit(3, 5, 4)
+    posterior.observe(rows[0])
+    told, said = posterior.relative(rows[3]), rows.copy()
+
+    posterior.expect(Expectation.of(rows))
+    rows[:] = 0
+
+    assert posterior.relative(said[3]) == told
 
 
 def test_what_a_caller_does_with_his_array_afterwards_changes_nothing() -> None:
@@ -236,12 +249,19 @@ def test_a_damaged_inverse_is_told_at_the_next_rebuild_and_is_no_state(matrix: s
     assert f"{posterior.drift:.3g}" in raised.value.message
 
 
-@given(seeds, st.integers(1, 70), st.integers(1, 70), st.integers(1, 50))
+@given(
+    seeds,
+    st.integers(1, 70),
+    st.integers(1, 70),
+    st.integers(1, 50),
+    st.sampled_from([1, 5, 8]),
+    st.sampled_from([1.0, 3.0]),
+)
 def test_a_restored_state_goes_on_bit_for_bit_across_rebuilds(
-    seed: int, before: int, after: int, rebuild_every: int
+    seed: int, before: int, after: int, rebuild_every: int, dimension: int, prior: float
 ) -> None:
-    rows = unit(seed, before + after, 8)
-    posterior = Posterior(8, rebuild_every=rebuild_every)
+    rows = unit(seed, before + after, dimension)
+    posterior = Posterior(dimension, prior=prior, rebuild_every=rebuild_every)
     for row in rows[:before]:
         posterior.observe(row)
     restored = Posterior.from_bytes(posterior.to_bytes())
@@ -250,6 +270,35 @@ def test_a_restored_state_goes_on_bit_for_bit_across_rebuilds(
         assert observed(posterior, row) == observed(restored, row)
 
     assert posterior.to_bytes() == restored.to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("waiting", "weights"),
+    [([[np.nan, 0]], [1.0]), ([[1, 0]], [-3.0]), ([[1, 0]], [1.5]), ([[1, 0]], []), ([[1, 0]] * BLOCK, [1.0] * BLOCK)],
+)
+def test_a_state_that_no_observations_make_is_refused(waiting: list[list[float]], weights: list[float]) -> None:
+    figures = {"dimension": 2, "prior": 1.0, "rebuild_every": 9, "count": 1, "drift": 0.0, "logdet": 0.0}
+    arrays = {"waiting": np.array(waiting, np.float64), "weights": np.array(weights, np.float64)}
+
+    with pytest.raises(Broken) as raised:
+        Posterior.from_bytes(seal("gain", 3, figures, arrays))
+
+    assert raised.value.reason == "CORRUPT"
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, 1.5, np.nan])
+def test_a_weight_is_more_than_0_and_at_most_1(weight: float) -> None:
+    with pytest.raises(ValueError, match="a weight lies in"):
+        Posterior(2).observe([1, 0], weight)
+
+
+@pytest.mark.parametrize("vectors", [[[np.nan, 0]], [[1e200, 0]], [[1, 0, 0]], [1, 0]])
+def test_what_is_pulled_or_scored_is_checked(vectors: object) -> None:
+    posterior = Posterior(2)
+
+    for said in (posterior.pull, posterior.score):
+        with pytest.raises(ValueError, match=r"finite|2 dimensions"):
+            said(np.array(vectors))
 
 
 @given(st.data())

@@ -1,7 +1,7 @@
 """explain: why a submission was decided as it was, for people. Pure: all of it stands in the decision.
 
 The rules are told in the order in which the gate asks them, up to the one that decided: what comes after it was not
-asked. Of what was held and then let in, they are those that were asked again.
+asked. Of what was held and then let in, all that was measured again is told, also what somebody answers for.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,10 +19,11 @@ _BY_REVIEW: Final[Mapping[int, str]] = {
 }
 _LET_IN: Final[Mapping[int, str]] = {
     pb.OUTCOME_ADMITTED: "nothing known says the same",
-    pb.OUTCOME_REVISED: "its item is known, of which this is a version",
-    pb.OUTCOME_MERGED: "it is known by now",
+    pb.OUTCOME_REVISED: "what is known of its item, or says the same, is replaced or taken back",
+    pb.OUTCOME_MERGED: "it is known, or taken back, by now",
 }
-"""What was known beside it when it was let in."""
+"""What was known beside it when it was let in: whether it is a retraction a decision does not keep."""
+_ANSWERED: Final = "; who let it in answers for it"
 _ENDED: Final[Mapping[int, str]] = {pb.REASON_RETRACTION: "taken back", pb.REASON_SUPERSEDED: "set anew since"}
 _BESIDE: Final[Mapping[int, str]] = {
     pb.REASON_NEW: "nothing known says the same",
@@ -34,7 +35,7 @@ _BESIDE: Final[Mapping[int, str]] = {
     pb.REASON_RETRACTION: "the item is taken back, by no lower authority",
     pb.REASON_SAME_CONTENT: "the content is known, byte for byte in its canonical form",
     pb.REASON_SAME_CLAIM: "something near makes the same claim",
-    pb.REASON_ALREADY_RETRACTED: "the item is retracted already",
+    pb.REASON_ALREADY_RETRACTED: "the item is retracted already, or was never in answers",
     pb.REASON_LOWER_AUTHORITY: "what is known is of a higher authority",
     pb.REASON_CONFLICT_WITH_EXPERT: "an expert says something else nearby",
     pb.REASON_RETRACTED_CONTENT: "a higher authority retracted this content",
@@ -68,9 +69,13 @@ def _rules(decision: journal_pb2.Decision) -> Iterator[api.ExplainedRule]:
         ended = f"it waited to go on by itself, and its item was {_ENDED[reason]}"
         yield _rule("known", "; ".join([ended, *_against(figures)]), fired=True)
         return
+    if receipt.outcome == pb.OUTCOME_REJECTED:
+        late = f"it waited, and came too late: {pb.Reason.Name(reason).removeprefix('REASON_')}"
+        yield _rule("known", "; ".join([late, *_against(figures)]), fired=True)
+        return
     synthetic = decision.origin == pb.ORIGIN_SYNTHETIC and figures.generation > 0
     if synthetic:
-        yield from _lineage(reason, figures)
+        yield from _lineage(reason, figures, decision.held if receipt.outcome == pb.OUTCOME_HELD else None)
     beside = _BESIDE.get(reason, "nothing known stands against it")
     if reviewed is not None:
         beside = _LET_IN[receipt.outcome]
@@ -82,11 +87,10 @@ def _rules(decision: journal_pb2.Decision) -> Iterator[api.ExplainedRule]:
     yield _rule("review", reviewed, fired=True) if reviewed else _rule("admission", "nothing holds it", fired=True)
 
 
-def _lineage(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.ExplainedRule]:
-    missing = reason == pb.REASON_NO_GENERATOR
-    # A decision does not keep the generator of what was merged, nor whether the policy asks for one.
-    text = "it does not say which model made it" if missing else "it says which model made it, or need not"
-    yield _rule("generator", text, fired=missing)
+def _lineage(
+    reason: pb.Reason.ValueType, figures: pb.Figures, held: pb.Submission | None
+) -> Iterator[api.ExplainedRule]:
+    yield _rule("generator", _generator(reason, held), fired=reason == pb.REASON_NO_GENERATOR)
     unknown = ", ".join(figures.unknown_parents)
     yield _rule(
         "parents",
@@ -97,7 +101,7 @@ def _lineage(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.E
         yield _rule("cycle", "it would be derived from itself", fired=True)
     text = f"generation {figures.generation}, taken up to {figures.generation_max}"
     if figures.generation > figures.generation_max and reason != pb.REASON_GENERATION:
-        text += "; who let it in answers for it" if reason in _BY_REVIEW else "; beyond that its tests decide"
+        text += _ANSWERED if reason in _BY_REVIEW else "; beyond that its tests decide"
     yield _rule("generation", text, fired=reason == pb.REASON_GENERATION)
     if figures.HasField("collapse_ratio"):
         text = (
@@ -108,19 +112,33 @@ def _lineage(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.E
         yield _rule("collapse", text, fired=reason == pb.REASON_COLLAPSE)
 
 
+def _generator(reason: pb.Reason.ValueType, held: pb.Submission | None) -> str:
+    """Of what is not held the decision does not keep it."""
+    if reason == pb.REASON_NO_GENERATOR:
+        return "it does not say which model made it"
+    if held is None:
+        return "it says which model made it, or need not"
+    return "it says which model made it" if held.provenance.generator else "it need not say which model made it"
+
+
 def _measures(reason: pb.Reason.ValueType, figures: pb.Figures) -> Iterator[api.ExplainedRule]:
+    answered = _ANSWERED if reason == pb.REASON_REVIEW_ADMITTED else ""
     plausibility = f"{figures.plausibility:.3f}" if figures.HasField("plausibility") else "unknown"
     doubts = ", ".join(figures.doubts) or "none"
-    text = f"plausibility {plausibility}, doubts: {doubts}"
+    text = f"plausibility {plausibility}, doubts: {doubts}{answered}"
     yield _rule("looks", text, fired=reason == pb.REASON_IMPLAUSIBLE)
-    if figures.HasField("gain"):
-        worth = f"{figures.worth:.3f}" if figures.HasField("worth") else "unknown"
-        gain = (
-            f"gain {figures.gain:.3f} beyond all that is known,"
-            f" {figures.human_gain:.3f} beyond what people said or tests verified"
-        )
-        text = f"{gain}; worth {worth}, at least {figures.worth_min:g} where the policy holds"
-        yield _rule("worth", text, fired=reason == pb.REASON_LOW_GAIN)
+    low = reason == pb.REASON_LOW_GAIN
+    if figures.HasField("gain") or low:
+        gain = "gain unknown"
+        if figures.HasField("gain"):
+            gain = (
+                f"gain {figures.gain:.3f} beyond all that is known,"
+                f" {figures.human_gain:.3f} beyond what people said or tests verified"
+            )
+        worth = "worth unknown, which this guard holds" if low else "worth unknown"
+        if figures.HasField("worth"):
+            worth = f"worth {figures.worth:.3f}, at least {figures.worth_min:g} where the policy holds"
+        yield _rule("worth", f"{gain}; {worth}{answered}", fired=low)
     if figures.HasField("real_share"):
         text = (
             f"{figures.real_share:.3f} of 1,000 changes would be real, of all or of its modality, whichever is less;"

@@ -53,6 +53,8 @@ each vector, and columns of zeros behind the last (`tests/unit/test_posterior_bi
 _KNOWN_MAX: Final = 4 * _AHEAD_MAX
 """Vectors that are kept as A⁻¹ has them. More are only where nothing of what is asked about is accepted."""
 
+_NOT_FINITE: Final = "a vector's numbers must be finite"
+
 _Rows: TypeAlias = NDArray[np.float64]
 
 
@@ -75,9 +77,7 @@ class Expectation:
 
         Raises ValueError: one is not finite.
         """
-        vectors = _floating(vectors)
-        if not np.isfinite(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)).all():
-            raise ValueError(_NOT_FINITE)
+        vectors = _finite(_floating(vectors).copy())
         keys = [vector.tobytes() for vector in vectors]
         firsts = {key: place for place, key in reversed(list(enumerate(keys)))}
         return cls(keys, firsts, vectors, np.arange(len(vectors) + 1))
@@ -95,11 +95,8 @@ class Expectation:
         return slice(start, min(end, start + most, len(self.keys)))
 
 
-_NOT_FINITE: Final = "a vector's numbers must be finite"
-
-
 class _Observation(NamedTuple):
-    """u = √w x."""
+    """Of x, with the weight w."""
 
     key: bytes
     """The bytes of the vector."""
@@ -118,7 +115,7 @@ class _Pulled(NamedTuple):
 
 
 class _Waiting:
-    """The observations U = [u …] that A⁻¹ does not have yet.
+    """The observations U = [√w x …] that A⁻¹ does not have yet.
 
     By Woodbury x'(A + UU')⁻¹x = x'A⁻¹x - c'c with Lc = U'A⁻¹x and LL' = I + U'A⁻¹U. L is made row by row, and only when
     somebody asks.
@@ -126,7 +123,7 @@ class _Waiting:
 
     def __init__(self, width: int) -> None:
         self.observations: list[_Observation] = []
-        self._rows: _Rows = np.zeros((BLOCK, width))
+        self._observed: _Rows = np.zeros((BLOCK, width))
         """U', as far as it is in L, and then zeros."""
         self._factor: _Rows = np.eye(BLOCK, order="F")
         """L, and then the identity."""
@@ -137,7 +134,7 @@ class _Waiting:
         """What goes on from here by itself."""
         other = copy.copy(self)
         other.observations = list(self.observations)
-        other._rows, other._factor = self._rows.copy(), self._factor.copy(order="F")  # noqa: SLF001 - one of its kind
+        other._observed, other._factor = self._observed.copy(), self._factor.copy(order="F")  # noqa: SLF001 - one of its kind
         return other
 
     def fresh(self) -> list[_Observation]:
@@ -148,7 +145,7 @@ class _Waiting:
         """Have the first of them in L."""
         left, taken = self._left(known)
         root, number = math.sqrt(one.weight), self._factored
-        self._rows[number], self._factor[number] = root * one.row, root * taken
+        self._observed[number], self._factor[number] = root * one.row, root * taken
         self._factor[number, number] = math.sqrt(1.0 + one.weight * max(left, 0.0))
         self._factored += 1
 
@@ -158,7 +155,7 @@ class _Waiting:
 
     def _left(self, known: _Pulled) -> tuple[float, _Rows]:
         """And c, (BLOCK,): 0 from the first on that is not in L."""
-        shared = blas.dgemv(1.0, self._rows.T, known.pulled, trans=1)
+        shared = blas.dgemv(1.0, self._observed.T, known.pulled, trans=1)
         taken: _Rows = blas.dtrsv(self._factor, shared, lower=1, overwrite_x=1)
         return blas.ddot(known.row, known.pulled) - blas.ddot(taken, taken), taken
 
@@ -223,8 +220,9 @@ class Posterior:
 
         Raises ValueError: these have another dimension.
         """
-        if expected.vectors.shape[1] != self._dimension:
-            raise ValueError(f"expected vectors of {self._dimension} dimensions, found {expected.vectors.shape}")
+        shape = expected.vectors.shape
+        if len(shape) != 2 or shape[1] != self._dimension:
+            raise ValueError(f"expected vectors of {self._dimension} dimensions, found the shape {shape}")
         self._expected.append(expected)
 
     def rest(self) -> None:
@@ -232,16 +230,16 @@ class Posterior:
         self._expected, self._known = [], {}
 
     def gain(self, vector: ArrayLike, weight: float = 1.0) -> float:
-        """IG(x), nats, >= 0, of an observation with this weight. Changes nothing."""
+        """IG(x), nats, >= 0, of an observation with this weight. Changes nothing. Raises ValueError as `observe`."""
         return 0.5 * math.log1p(weight * self._spread(vector))
 
     def score(self, vectors: ArrayLike) -> _Rows:
         """The relative gain of each row, (n,) float64 in [0, 1]: ln(1 + x'A⁻¹x) / ln(1 + 1/λ). Changes nothing.
 
         1 is a unit vector in a direction of which nothing is known, 0 one that tells nothing. The figure of a row does
-        not depend on the others.
+        not depend on the others. Raises ValueError as `observe`.
         """
-        rows, looking = np.asarray(vectors).reshape(-1, self._dimension), self.branch()
+        rows, looking = np.asarray(vectors), self.branch()
         looking.expect(Expectation.of(rows))
         return np.array([looking.relative(row) for row in rows], np.float64)
 
@@ -286,10 +284,11 @@ class Posterior:
             ValueError: as `observe`.
             Broken: A⁻¹ is damaged.
         """
-        rows = np.zeros((len(vectors := np.asarray(vectors).reshape(-1, self._dimension)), self._width))
+        vectors = _finite(_floating(np.asarray(vectors)))
+        if vectors.ndim != 2 or vectors.shape[1] != self._dimension:
+            raise ValueError(f"expected vectors of {self._dimension} dimensions, found the shape {vectors.shape}")
+        rows = np.zeros((len(vectors), self._width))
         rows[:, : self._dimension] = vectors
-        if not np.isfinite(rows).all():
-            raise ValueError(_NOT_FINITE)
         _, steps, _ = self._steps()
         pulled: _Rows = self._pull(rows) - (rows @ steps) @ steps.T
         return pulled[:, : self._dimension]
@@ -326,10 +325,10 @@ class Posterior:
             made._precision, made._covariance = made._matrices()
             made._precision[lower], made._covariance[lower] = arrays["precision"], arrays["covariance"]
             # What was damaged in memory was sealed as it was.
-            if not _residual(made._precision, made._covariance) < DRIFT_MAX:
+            if not made._residual(made._precision, made._covariance) < DRIFT_MAX:
                 raise _no_state()
         weights = arrays["weights"].tolist()
-        if len(weights) >= BLOCK or not all(0 < weight <= 1 for weight in weights):
+        if not len(weights) == len(arrays["waiting"]) < BLOCK or not all(0 < weight <= 1 for weight in weights):
             raise _no_state()
         for row, weight in zip(arrays["waiting"], weights, strict=True):
             try:
@@ -429,7 +428,7 @@ class Posterior:
         gram[np.diag_indices(len(rows))] += 1.0
         factor, failed = lapack.dpotrf(gram, lower=1)
         if failed:
-            raise Broken(f"after {self._count} observations the precision cannot be inverted to {DRIFT_MAX:g}")
+            raise self._singular()
         inverse, _ = lapack.dtrtri(factor, lower=1)
         steps = blas.dgemm(1.0, across, inverse, trans_b=1)  # a third of what dtrsm takes for so few
         return observed, steps, 2 * float(np.log(np.diagonal(factor)).sum())
@@ -447,7 +446,7 @@ class Posterior:
     def _rebuild(self) -> None:
         """Make A⁻¹ and ln det A anew from A = LL', and look how far they had drifted."""
         precision, covariance = self._matrices()
-        self._drift = _residual(precision, covariance)
+        self._drift = self._residual(precision, covariance)
         # One of the two is damaged, and nothing tells which: neither makes the other good.
         if not self._drift < DRIFT_MAX:
             text = f"after {self._count} observations the inverse was off by {self._drift:.3g}, more than {DRIFT_MAX:g}"
@@ -457,13 +456,30 @@ class Posterior:
             self._logdet = 2 * float(np.log(np.diagonal(factor)[: self._dimension]).sum())
             inverse, failed = lapack.dpotri(factor, lower=1, overwrite_c=1)
             self._covariance = covariance = np.asfortranarray(inverse)
-        if failed or not _residual(precision, covariance) < DRIFT_MAX:
-            raise Broken(f"after {self._count} observations the precision cannot be inverted to {DRIFT_MAX:g}")
+        if failed or not self._residual(precision, covariance) < DRIFT_MAX:
+            raise self._singular()
+
+    def _singular(self) -> Broken:
+        return Broken(f"after {self._count} observations the precision cannot be inverted to {DRIFT_MAX:g}")
+
+    def _residual(self, precision: _Rows, covariance: _Rows) -> float:
+        """‖A A⁻¹ - I‖_max."""
+        own = np.s_[: self._dimension, : self._dimension]
+        product = _symmetric(precision[own]) @ _symmetric(covariance[own])
+        return float(np.abs(product - np.eye(self._dimension)).max())
 
 
 def _floating(vectors: NDArray[Any]) -> NDArray[np.floating]:
     """As they are where they are float32, and else in float64."""
     return vectors if vectors.dtype == np.float32 else vectors.astype(np.float64)
+
+
+def _finite(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The rows of an array again. Raises ValueError: one is not finite, or so long that its square is not."""
+    wide = vectors.astype(np.float64, copy=False)
+    if not np.isfinite(np.einsum("...j,...j->...", wide, wide)).all():
+        raise ValueError(_NOT_FINITE)
+    return vectors
 
 
 def _whole(count: int) -> int:
@@ -473,11 +489,6 @@ def _whole(count: int) -> int:
 
 def _no_state() -> Broken:
     return Broken("the saved state of gain is none: make it anew from the journal", reason="CORRUPT")
-
-
-def _residual(precision: _Rows, covariance: _Rows) -> float:
-    product = _symmetric(precision) @ _symmetric(covariance)
-    return float(np.abs(product - np.eye(len(product))).max())
 
 
 def _symmetric(lower: NDArray[Any]) -> _Rows:
