@@ -61,18 +61,10 @@ def explain(decision: journal_pb2.Decision) -> api.Explanation:
 def _rules(decision: journal_pb2.Decision) -> Iterator[api.ExplainedRule]:
     receipt = decision.receipt
     reason, figures = receipt.reason, receipt.figures
-    reviewed = _BY_REVIEW.get(reason)
-    if reviewed is not None and receipt.outcome == pb.OUTCOME_REJECTED:
-        yield _rule("review", reviewed, fired=True)
-        return
-    if receipt.outcome == pb.OUTCOME_REJECTED and reason in _ENDED:
-        ended = f"it waited to go on by itself, and its item was {_ENDED[reason]}"
-        yield _rule("known", "; ".join([ended, *_against(figures)]), fired=True)
-        return
     if receipt.outcome == pb.OUTCOME_REJECTED:
-        late = f"it waited, and came too late: {pb.Reason.Name(reason).removeprefix('REASON_')}"
-        yield _rule("known", "; ".join([late, *_against(figures)]), fired=True)
+        yield _rejection(reason, figures)
         return
+    reviewed = _BY_REVIEW.get(reason)
     synthetic = decision.origin == pb.ORIGIN_SYNTHETIC and figures.generation > 0
     if synthetic:
         yield from _lineage(reason, figures, decision.held if receipt.outcome == pb.OUTCOME_HELD else None)
@@ -85,6 +77,16 @@ def _rules(decision: journal_pb2.Decision) -> Iterator[api.ExplainedRule]:
     if synthetic:
         yield from _measures(reason, figures)
     yield _rule("review", reviewed, fired=True) if reviewed else _rule("admission", "nothing holds it", fired=True)
+
+
+def _rejection(reason: pb.Reason.ValueType, figures: pb.Figures) -> api.ExplainedRule:
+    """Why what was held comes in no more."""
+    if reason in _BY_REVIEW:
+        return _rule("review", _BY_REVIEW[reason], fired=True)
+    text = f"it waited, and came too late: {pb.Reason.Name(reason).removeprefix('REASON_')}"
+    if reason in _ENDED:
+        text = f"it waited to go on by itself, and its item was {_ENDED[reason]}"
+    return _rule("known", "; ".join([text, *_against(figures)]), fired=True)
 
 
 def _lineage(
