@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from scipy.linalg import blas
 
 from bench.report import Figure, below, report
+from epistream.indexer.ahead import BLOCK
 from epistream.indexer.gain import Gains
-from epistream.indexer.posterior import BLOCK, DRIFT_MAX, Posterior
+from epistream.indexer.posterior import DRIFT_MAX, REBUILD_EVERY, Posterior
 from epistream.indexer.spectrum import Comparison, HumanWindow, compare, diversity
 
 DIMENSION: Final = 384
@@ -60,7 +61,7 @@ def main() -> int:
             Figure("the same by itself, where nobody expected it", alone_scoring, "µs"),
             Figure("where half are synthetic: a record", statistics.median(halves), "µs"),
             Figure("of it BLAS cannot take less than", least_microseconds(rows), "µs"),
-            Figure("rebuild, once in 4,096", rebuild_milliseconds(rows), "ms"),
+            Figure(f"rebuild, once in {REBUILD_EVERY:,}", rebuild_milliseconds(rows), "ms"),
             below("drift before the newest rebuild", gains.known.drift, "", DRIFT_MAX),
             *(Figure(f"memory of both, {d} dimensions", memory_bytes(d) / 2**20, "MiB") for d in (DIMENSION, 1536)),
             Figure("state of both", len(gains.to_bytes()) / 2**20, "MiB"),

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from epistream.indexer.posterior import BLOCK, DRIFT_MAX, Expectation, Posterior
+from epistream.indexer.ahead import BLOCK, PLACES, Expectation
+from epistream.indexer.posterior import DRIFT_MAX, Posterior
 from epistream.indexer.sealed import seal
 from epistream.wire.errors import Broken
 from tests.support.vectors import observed, seeds, unit
@@ -101,7 +102,7 @@ def test_what_is_expected_changes_no_bit(seed: int, dimension: int, before: int,
     for number, row in enumerate(rows):
         if random.random() < 0.2:
             some = rows[random.permutation(len(rows))[: random.integers(1, len(rows))]]
-            ahead.expect(Expectation.of(some).only((random.random(len(some)) < 0.5).tolist()))
+            ahead.expect(Expectation.of(some).weighing(random.choice([0.0, 0.25, 1.0], len(some)).tolist()))
         if random.random() < 0.1:
             ahead.rest()
         if branched and random.random() < 0.1:
@@ -165,41 +166,65 @@ def test_what_a_caller_does_with_his_array_afterwards_changes_nothing() -> None:
     assert posterior.gain([1, 0, 0, 0]) == pytest.approx(0.5 * math.log1p(1 / 2))
 
 
-def test_what_is_expected_is_looked_at_in_one_and_forgotten_when_all_is_decided(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.fixture
+def pulled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many vectors each product of a posterior has, one after the other."""
+    found: list[int] = []
+    pull = Posterior._pull
+
+    def counted(self: Posterior, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        found.append(len(rows))
+        return pull(self, rows)
+
+    monkeypatch.setattr(Posterior, "_pull", counted)
+    return found
+
+
+@pytest.mark.parametrize("missed", [[], [3], [0, 1, 2, 17, 31]])
+def test_what_is_expected_is_looked_at_in_one_also_where_some_of_it_is_not_observed(
+    pulled: list[int], missed: list[int]
 ) -> None:
     posterior, rows = Posterior(384), np.random.default_rng(3).standard_normal((100, 384)).astype(np.float32)
     for row in rows[:BLOCK]:
         posterior.observe(row)
-    looked: list[int] = []
-    pull = posterior._pull
-
-    def counted(asked: NDArray[np.float64]) -> NDArray[np.float64]:
-        looked.append(len(asked))
-        return pull(asked)
-
-    monkeypatch.setattr(posterior, "_pull", counted)
+    pulled.clear()
 
     posterior.expect(Expectation.of(rows[BLOCK:]))
-    for row in rows[BLOCK : BLOCK + 32]:
+    for place, row in enumerate(rows[BLOCK : BLOCK + 32]):
         posterior.relative(row)
-    assert looked == [40]
-    posterior.observe(rows[BLOCK])
-    posterior.rest()
+        if place not in missed:
+            posterior.observe(row)
 
-    assert (posterior._expected, posterior._known) == ([], {})
-    (waiting,) = posterior._waiting.observations
-    assert waiting.row.base is None, "a view would keep all that was expected"
+    assert pulled == [40]
 
 
-def test_what_is_asked_about_and_never_observed_is_not_all_kept() -> None:
-    posterior = Posterior(8)
-    for row in unit(3, BLOCK, 8):
+def test_what_waits_is_looked_at_once_and_nothing_of_what_was_expected_is_kept(pulled: list[int]) -> None:
+    posterior, rows = Posterior(8), unit(3, 200, 8)
+    for row in rows[: BLOCK + 1]:
         posterior.observe(row)
-    for row in np.random.default_rng(1).standard_normal((1000, 8)):
+    pulled.clear()
+    for row in rows[100:110]:
+        posterior = posterior.branch()
+        posterior.expect(Expectation.of(row[None]))
         posterior.relative(row)
+        posterior.observe(row)
+        posterior.rest()
 
-    assert len(posterior._known) < 400
+    assert pulled == [2, *[1] * 9]
+    assert posterior._expected == []
+    assert all(one.vector.row.base is not rows for one in posterior._waiting), "a view would keep all of them"
+
+
+def test_what_is_asked_about_and_never_observed_is_not_all_kept(pulled: list[int]) -> None:
+    posterior, asked = Posterior(8), np.random.default_rng(1).standard_normal((1000, 8))
+    for row in unit(3, BLOCK + 9, 8):
+        posterior.observe(row)
+    pulled.clear()
+    told = [posterior.relative(row) for row in asked]
+
+    assert len(posterior._look.places) <= PLACES
+    assert told == posterior.score(asked).tolist()
+    assert pulled[:3] == [10, 1, 1], "and what waits is looked at once"
 
 
 def test_a_direction_that_is_known_m_times_has_half_the_logarithm_of_one_and_one_over_one_plus_m() -> None:
@@ -281,7 +306,7 @@ def test_a_state_that_no_observations_make_is_refused(waiting: list[list[float]]
     arrays = {"waiting": np.array(waiting, np.float64), "weights": np.array(weights, np.float64)}
 
     with pytest.raises(Broken) as raised:
-        Posterior.from_bytes(seal("gain", 3, figures, arrays))
+        Posterior.from_bytes(seal("gain", 4, figures, arrays))
 
     assert raised.value.reason == "CORRUPT"
 

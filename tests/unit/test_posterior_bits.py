@@ -15,7 +15,8 @@ import pytest
 PROGRAM = """
 import hashlib, sys
 import numpy as np
-from epistream.indexer.posterior import Expectation, Posterior
+from epistream.indexer.ahead import Expectation
+from epistream.indexer.posterior import Posterior
 from tests.support.vectors import unit
 digests = []
 for cut in (1, 3, 500):

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from epistream.indexer.posterior import Expectation, Posterior
+from epistream.indexer.ahead import Expectation, Vector
+from epistream.indexer.posterior import Posterior
 from epistream.indexer.sealed import seal, unseal
 
 SYNTHETIC_WEIGHT: Final = 0.25
@@ -57,29 +58,31 @@ class Gains:
         `anchored`: of each, as `observe` has it. It makes all that follows much quicker: see `Posterior.expect`.
         """
         expected = Expectation.of(vectors)
-        self._known.expect(expected)
+        self._known.expect(expected.weighing([1.0 if one else self._synthetic_weight for one in anchored]))
         if self._human is not self._known:
-            self._human.expect(expected.only(anchored))
+            self._human.expect(expected.weighing([1.0 if one else 0.0 for one in anchored]))
 
     def rest(self) -> None:
         """Forget what was expected: nothing more comes for now. Changes no figure."""
         self._known.rest()
         self._human.rest()
 
-    def score(self, vector: NDArray[Any]) -> tuple[float, float]:
+    def score(self, vector: ArrayLike | Vector) -> tuple[float, float]:
         """The relative gains of a vector, (d,), beyond all that is known and beyond what people said. Changes nothing.
 
         Each in [0, 1]: see `Posterior.score`.
         """
-        known = self._known.relative(vector)
-        return known, (self._human.relative(vector) if self._human is not self._known else known)
+        one = Vector.of(vector)
+        known = self._known.relative(one)
+        return known, (self._human.relative(one) if self._human is not self._known else known)
 
-    def observe(self, vector: ArrayLike, *, anchored: bool) -> None:
+    def observe(self, vector: ArrayLike | Vector, *, anchored: bool) -> None:
         """Take in an accepted vector; `anchored`: it is from people, or verified by execution (`standing.anchored`).
 
         Raises:
             ValueError, Broken: see `Posterior.observe`. Nothing is taken in of a vector that is wrong.
         """
+        vector = Vector.of(vector)
         if anchored:
             if self._human is not self._known:
                 self._human.observe(vector)

@@ -29,9 +29,10 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from epistream.indexer.ahead import Expectation
 from epistream.indexer.gain import greedy
 from epistream.indexer.model import Vector
-from epistream.indexer.posterior import Expectation, Posterior
+from epistream.indexer.posterior import Posterior
 from epistream.v1 import knowledge_pb2 as pb
 
 AGE_SECONDS_MAX: Final = 7 * 24 * 3600.0

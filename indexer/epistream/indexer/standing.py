@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from epistream.indexer import holding
+from epistream.indexer.ahead import Vector
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.collapse import FLOOR_WINDOW, RealShares, has_room
 from epistream.indexer.gain import Gains
@@ -109,7 +110,7 @@ class Standing:
         """Have `gains` observe what was heard."""
         if self.gains is not None:
             for embedding, is_anchored in self.heard:
-                self.gains.observe(np.frombuffer(embedding, "<f4"), anchored=is_anchored)
+                self.gains.observe(Vector.read(embedding), anchored=is_anchored)
         self.heard.clear()
 
 
@@ -154,7 +155,7 @@ def _observed(gains: Gains, after: int, catalog: Catalog, number: int) -> Gains:
     for row in catalog.index_rows(number, after):
         # Only what is SYNTHETIC need be read for that.
         known = row.origin != pb.ORIGIN_SYNTHETIC or anchored(pb.Change.FromString(row.change))
-        gains.observe(np.frombuffer(row.embedding, "<f4"), anchored=known)
+        gains.observe(Vector.read(row.embedding), anchored=known)
     return gains
 
 
