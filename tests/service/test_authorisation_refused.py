@@ -7,12 +7,12 @@ import grpc
 import pytest
 
 from epistream.clients import Credentials
-from epistream.indexer.decode import RECORD_BYTES_MAX
 from epistream.services.kafka.redrive import redrive_store
 from epistream.v1 import ingest_service_pb2 as ingest_pb
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1.raw_pb2 import RawSubmitRequest
 from epistream.wire.errors import Denied
+from epistream.wire.limits import SUBMISSION_BYTES_MAX
 from tests.support.rpc import Client, failure_of, rpc_failure_of, submission
 from tests.support.secured import Secured, metrics, sample
 
@@ -83,9 +83,9 @@ async def test_what_is_left_of_a_submission_that_was_cut_is_not_another_one(
     """Its sender was asked about its end, which is not kept. Somebody with more rights may send it again."""
     others = submission("b", 92, provenance=pb.Provenance(producer="somebody"), origin=pb.ORIGIN_EXPERT)
     begins = others.SerializeToString() + OF_A_LATER_VERSION[:2]
-    length = RECORD_BYTES_MAX - len(begins) - 3
+    length = SUBMISSION_BYTES_MAX - len(begins) - 3
     begins += bytes([length & 0x7F | 0x80, length >> 7 & 0x7F | 0x80, length >> 14]) + bytes(length)
-    assert len(begins) == RECORD_BYTES_MAX
+    assert len(begins) == SUBMISSION_BYTES_MAX
     assert pb.Submission.FromString(begins).namespace == "b"
     ends = pb.Submission(namespace="a", origin=pb.ORIGIN_SYNTHETIC, provenance=pb.Provenance(producer="writer-1"))
     async with secured.client("writer") as client:

@@ -14,7 +14,6 @@ from epistream.clients import SyncKnowledgeClient
 from epistream.clients.kafka_producer import CappedProducer
 from epistream.indexer import deadletters
 from epistream.indexer.deadletters import DeadLetter
-from epistream.indexer.decode import RECORD_BYTES_MAX
 from epistream.indexer.encoder import PACKAGED_DIMENSION, PACKAGED_MODEL
 from epistream.indexer.store import read_only
 from epistream.services.kafka.topics import ensure_topics
@@ -22,6 +21,7 @@ from epistream.v1 import ingest_service_pb2 as ingest_pb
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1.raw_pb2 import RawSubmitRequest
+from epistream.wire.limits import SUBMISSION_BYTES_MAX
 from epistream.wire.topics import OUTCOMES, dead_letter_topic
 from tests.support.bad_input import (
     BAD_INPUT,
@@ -201,7 +201,7 @@ async def test_over_grpc_it_is_refused_and_kept_and_its_neighbours_are_admitted(
     assert_refused(refused, sent.bad)
     assert (before.outcome, after.outcome) == (pb.OUTCOME_ADMITTED, pb.OUTCOME_ADMITTED)
     [letter] = letters(service.folder, newest)
-    assert letter.record.value == (sent.bad.value or b"")[: RECORD_BYTES_MAX + 1]
+    assert letter.record.value == (sent.bad.value or b"")[: SUBMISSION_BYTES_MAX + 1]
     assert letter.record.position is None
     assert letter.receipt == refused
 
@@ -223,7 +223,7 @@ async def test_on_a_stream_it_is_refused_and_the_stream_goes_on(client: Client, 
         assert_refused(refused, one.bad)
         assert (before.outcome, after.outcome) == (pb.OUTCOME_ADMITTED, pb.OUTCOME_ADMITTED)
     kept = [letter.record.value for letter in letters(service.folder, newest)]
-    assert kept == [(one.bad.value or b"")[: RECORD_BYTES_MAX + 1] for one in sent]
+    assert kept == [(one.bad.value or b"")[: SUBMISSION_BYTES_MAX + 1] for one in sent]
 
 
 @dataclass(frozen=True, slots=True, repr=False)

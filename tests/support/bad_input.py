@@ -304,8 +304,8 @@ BAD_INPUT: Final = (
         "feedback.judged[1].place",
     ),
     _protobuf(
-        "the place after the thousandth",
-        _judging(kind=pb.FEEDBACK_KIND_RANKING, judged=[_PAIR[0], pb.Judged(item_id="b", place=1001)]),
+        "a place before the first",
+        _judging(kind=pb.FEEDBACK_KIND_RANKING, judged=[_PAIR[0], pb.Judged(item_id="b", place=0)]),
         "feedback.judged[1].place",
     ),
     _protobuf("a critique without words", _judging(kind=pb.FEEDBACK_KIND_CRITIQUE), "feedback.rationale"),

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epistream.indexer import rules
-from epistream.indexer.decode import RECORD_BYTES_MAX, decode, digest
+from epistream.indexer.decode import decode, digest
 from epistream.indexer.model import Decoded, Malformed, Position, Record
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.canonical import fingerprint
+from epistream.wire.limits import SUBMISSION_BYTES_MAX
 from tests.support.bad_input import (
     BAD_INPUT,
     EVENT,
@@ -129,13 +130,13 @@ def test_no_more_violations_are_told_than_anybody_reads(headers: Headers) -> Non
     assert len(refused(from_kafka(value, headers)).violations) == rules.VIOLATIONS_MAX
 
 
-@pytest.mark.parametrize("size", [RECORD_BYTES_MAX, RECORD_BYTES_MAX + 1])
+@pytest.mark.parametrize("size", [SUBMISSION_BYTES_MAX, SUBMISSION_BYTES_MAX + 1])
 def test_a_record_may_have_one_mebibyte(size: int) -> None:
     submission = good_submission()
     unknown = size - len(GOOD) - 5
     value = submission.SerializeToString() + b"\xa2\x06" + _varint(unknown) + b"x" * unknown
     assert len(value) == size
-    assert isinstance(decode(from_grpc(value)), Decoded if size == RECORD_BYTES_MAX else Malformed)
+    assert isinstance(decode(from_grpc(value)), Decoded if size == SUBMISSION_BYTES_MAX else Malformed)
 
 
 def _varint(number: int) -> bytes:

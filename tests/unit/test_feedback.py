@@ -12,6 +12,7 @@ from epistream.indexer.rules import violations
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as api
 from epistream.wire.errors import InvalidInput
+from epistream.wire.limits import SUBMISSION_BYTES_MAX
 from tests.support.knowing import NAMESPACE, commit, open_engine, submission
 
 
@@ -112,14 +113,29 @@ def test_a_rater_may_leave_places_out() -> None:
     assert violations(ranking("f1", "r1", a=1, b=2, c=5, d=3)) == ()
 
 
-def test_r29_a_ranking_may_be_of_a_thousand_items_and_of_no_more() -> None:
-    places = {f"item-{number}": number for number in range(1, 1002)}
-    (told,) = violations(ranking("f1", "r1", **places))
-    del places["item-1001"]
+def test_r29_a_ranking_is_of_any_length_that_a_submission_has_room_for(tmp_path: Path) -> None:
+    engine = open_engine(tmp_path)
+    sent = ranking("f1", "r1", **{f"images/{number:07d}.png": number for number in range(1, 40_001)})
+    assert 0.9 < sent.ByteSize() / SUBMISSION_BYTES_MAX < 1
 
-    assert told.field == "feedback.judged"
-    assert "1000" in told.description
-    assert violations(ranking("f1", "r1", **places)) == ()
+    (receipt,) = commit(engine, sent)
+    engine.close()
+    again = Engine(tmp_path)
+
+    assert receipt.reason == pb.REASON_FEEDBACK
+    for item_id in ("images/0000001.png", "images/0040000.png"):
+        (recorded,) = listed(again, item_id).feedback
+        assert recorded.submission == sent
+    again.close()
+
+
+def test_a_ranking_is_of_two_items_at_least() -> None:
+    (told,) = violations(ranking("f1", "r1", a=1))
+
+    assert (told.field, told.description) == (
+        "feedback.judged",
+        "FEEDBACK_KIND_RANKING judges 2 or more items, found 1",
+    )
 
 
 def test_feedback_that_is_sent_again_is_recorded_once(engine: Engine) -> None:

@@ -94,7 +94,7 @@ def test_images_of_one_prompt_that_stand_together_are_ranked_with_their_ties(tmp
     ("wrong", "why"),
     [
         ({"fidelity_rating": 8}, "fidelity_rating: expected a number from 1 to 7, found 8"),
-        ({"rank": 0}, "rank: expected an integer from 1 to 1000, found 0"),
+        ({"rank": 0}, "rank: expected an integer from 1 on, found 0"),
         ({"image_path": "a" * 1999}, "the record: expected addresses of at most 2000 characters, found 2011"),
     ],
 )

@@ -134,8 +134,8 @@ def test_a_list_of_the_record_has_one_for_each_item() -> None:
     ("feedback", "record", "told"),
     [
         (RANKS, {"ranks": [1, 2, 3]}, "feedback[0].place: expected a list of 2, one for each item, found one of 3"),
-        (RANKS, {"ranks": [1, None]}, "feedback[0].judged[1].place: expected an integer from 1 to 1000, found nothing"),
-        (RANKS, {"ranks": [1, 0]}, "feedback[0].judged[1].place: expected an integer from 1 to 1000"),
+        (RANKS, {"ranks": [1, None]}, "feedback[0].judged[1].place: expected an integer from 1 on, found nothing"),
+        (RANKS, {"ranks": [1, 0]}, "feedback[0].judged[1].place: expected an integer from 1 on"),
         (RANKS, {"by": None, "ranks": [1, 2]}, "feedback[0].rater: expected a name"),
         (
             {**PAIR, "place": "{ranks}"},

@@ -13,9 +13,7 @@ from epistream.indexer.model import Decoded, Held, Malformed, Record
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.canonical import fingerprint, media_of
 from epistream.wire.errors import FieldViolation
-from epistream.wire.limits import ID_CHARACTERS_MAX, REASON_CHARACTERS_MAX
-
-RECORD_BYTES_MAX: Final = 1024 * 1024
+from epistream.wire.limits import ID_CHARACTERS_MAX, REASON_CHARACTERS_MAX, SUBMISSION_BYTES_MAX
 
 _TOMBSTONE: Final = FieldViolation(
     "", "the record has no value; to take an item back, send a submission with `retraction` set"
@@ -33,8 +31,8 @@ def decode(record: Record) -> Decoded | Malformed:
     value = record.value
     if value is None:
         return _malformed(record, pb.REASON_MALFORMED, (_TOMBSTONE,), pb.Submission())
-    if len(value) > RECORD_BYTES_MAX:
-        text = f"a record has at most {RECORD_BYTES_MAX} bytes, found {len(value)}"
+    if len(value) > SUBMISSION_BYTES_MAX:
+        text = f"a record has at most {SUBMISSION_BYTES_MAX} bytes, found {len(value)}"
         return _malformed(record, pb.REASON_INVALID, (FieldViolation("", text),), pb.Submission())
     try:
         submission = formats.read(value, record)

@@ -7,7 +7,7 @@ from typing import Final
 from epistream.indexer.texts import line, prose, unset
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import FieldViolation
-from epistream.wire.limits import ID_CHARACTERS_MAX, JUDGED_MAX, RATIONALE_BYTES_MAX, WORD_CHARACTERS_MAX
+from epistream.wire.limits import ID_CHARACTERS_MAX, PLACE_MAX, RATIONALE_BYTES_MAX, WORD_CHARACTERS_MAX
 
 _OF_KNOWLEDGE: Final = (
     "item_id",
@@ -24,7 +24,7 @@ _OF_KNOWLEDGE: Final = (
 )
 _COUNTS: Final = {
     pb.FEEDBACK_KIND_PAIRWISE: (2, 2),
-    pb.FEEDBACK_KIND_RANKING: (2, JUDGED_MAX),
+    pb.FEEDBACK_KIND_RANKING: (2, PLACE_MAX),
     pb.FEEDBACK_KIND_RATING: (1, 1),
     pb.FEEDBACK_KIND_BINARY: (1, 1),
     pb.FEEDBACK_KIND_EDIT: (2, 2),
@@ -62,7 +62,7 @@ def _judged(feedback: pb.Feedback) -> Iterator[FieldViolation]:
     fewest, most = _COUNTS[feedback.kind]
     count, name = len(feedback.judged), pb.FeedbackKind.Name(feedback.kind)
     if not fewest <= count <= most:
-        expected = fewest if fewest == most else f"{fewest} to {most}"
+        expected = _range(fewest, most)
         yield FieldViolation("feedback.judged", f"{name} judges {expected} items, found {count}")
         return
     for index, judged in enumerate(feedback.judged):
@@ -74,10 +74,14 @@ def _judged(feedback: pb.Feedback) -> Iterator[FieldViolation]:
             must = "required for" if feedback.kind in _PLACED else "must be unset for"
             yield FieldViolation(f"{path}.place", f"{must} {name}")
         elif judged.HasField("place") and not 1 <= judged.place <= most:
-            yield FieldViolation(f"{path}.place", f"expected 1 to {most}, found {judged.place}")
+            yield FieldViolation(f"{path}.place", f"expected {_range(1, most)}, found {judged.place}")
         if feedback.kind in _SCORED and not judged.HasField("score"):
             yield FieldViolation(f"{path}.score", f"required for {name}")
         yield from _score(f"{path}.score", judged.score, feedback)
+
+
+def _range(least: int, most: int) -> str:
+    return f"{least} or more" if most == PLACE_MAX else str(least) if least == most else f"{least} to {most}"
 
 
 def _score(path: str, score: float, feedback: pb.Feedback) -> Iterator[FieldViolation]:

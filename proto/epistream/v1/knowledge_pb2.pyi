@@ -1338,7 +1338,7 @@ class Judged(_message.Message):
     item_id: _builtins.str
     """The item. Required."""
     place: _builtins.int
-    """Its place, 1 for the best, at most 1,000; of a PAIRWISE 1 or 2. Places in between may be missing, as raters leave them. Required for PAIRWISE and
+    """Its place, 1 for the best; of a PAIRWISE 1 or 2. Places in between may be missing, as raters leave them. Required for PAIRWISE and
     RANKING, unset for the others.
     """
     score: _builtins.float
@@ -1398,7 +1398,7 @@ class Feedback(_message.Message):
     """The rater's own degree of a preference, such as `slightly better`. At most 100 characters."""
     @_builtins.property
     def judged(self) -> _containers.RepeatedCompositeFieldContainer[Global___Judged]:
-        """What was judged, 1 to 1,000 items. Required."""
+        """What was judged: two items of a PAIRWISE and an EDIT, one of a RATING, a BINARY and a CRITIQUE, and of a RANKING two or more, as many as there is room for. Required."""
 
     def __init__(
         self,

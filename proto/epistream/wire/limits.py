@@ -4,6 +4,8 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
+SUBMISSION_BYTES_MAX: Final = 1024 * 1024
+"""Of all of it, as protobuf, or as JSON where it comes so."""
 CONTENT_BYTES_MAX: Final = 256 * 1024
 """Of a content, and of a prompt, in UTF-8."""
 ID_CHARACTERS_MAX: Final = 200
@@ -21,8 +23,8 @@ VALUE_CHARACTERS_MAX: Final = 1000
 """Of an attribute's value."""
 TIME_END: Final = datetime(2200, 1, 1, tzinfo=UTC)
 """Times are from 1970 to before this."""
-JUDGED_MAX: Final = 1000
-"""Items that a rater judges at once, and places of a ranking."""
+PLACE_MAX: Final = 2**32 - 1
+"""Of a ranking, which has as many items as fit into its submission."""
 RATIONALE_BYTES_MAX: Final = 64 * 1024
 WORD_CHARACTERS_MAX: Final = 100
 """Of a rater's aspect and degree, an attribute's key, and the role of an image or video."""

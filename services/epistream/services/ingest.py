@@ -17,7 +17,6 @@ from typing import Final, TypeVar
 from google.protobuf.message import DecodeError
 
 from epistream.indexer.clock import Clock
-from epistream.indexer.decode import RECORD_BYTES_MAX
 from epistream.indexer.model import Malformed, Record
 from epistream.services.calls import Call, Calls, Context, Handler
 from epistream.services.errors import undecodable
@@ -29,6 +28,7 @@ from epistream.v1 import ingest_service_pb2 as api
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1.raw_pb2 import RawSubmissionClaims, RawSubmitRequest
 from epistream.wire.errors import InvalidInput, Unavailable
+from epistream.wire.limits import SUBMISSION_BYTES_MAX
 from epistream.wire.origins import PEOPLE
 
 SERVICE: Final = api.DESCRIPTOR.services_by_name["IngestService"].full_name
@@ -269,7 +269,7 @@ def _kept(one: Prepared, call: Call) -> Prepared:
     if not isinstance(one, Malformed):
         return one
     call.caller.require_names(one.namespace, one.producer)
-    return replace(one, record=replace(one.record, value=(one.record.value or b"")[: RECORD_BYTES_MAX + 1]))
+    return replace(one, record=replace(one.record, value=(one.record.value or b"")[: SUBMISSION_BYTES_MAX + 1]))
 
 
 def _origin(submission: bytes) -> int | None:

@@ -9,7 +9,6 @@ from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict,
 from epistream.clients.sources.programs import asserted, given, pairs, parsed
 from epistream.clients.sources.record import Fields, Json, digest
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.limits import JUDGED_MAX
 
 DEGREES: Final = ("significantly better", "better", "slightly better", "negligibly better or unsure")
 SAFETY: Final = ("preferred_safe", "both_safe", "both_unsafe")
@@ -237,7 +236,7 @@ def _edited(record: Fields, role: str, otherwise: str) -> Part | None:
 
 def _ranked_outputs(record: Fields) -> Iterator[Draft]:
     key, prompt = record.digest(), record.text("prompt")
-    outputs = record.texts("outputs", 2, JUDGED_MAX)
+    outputs = record.texts("outputs", 2)
     places = record.places("rank", len(outputs))
     labeler, model = record.name("labeler"), record.name("model", "instruct-gpt")
     rest = record.rest()

@@ -7,7 +7,6 @@ from typing import Final
 from epistream.clients.sources.drafts import Draft, Item, Judged, Verdict, preference
 from epistream.clients.sources.record import Fields, Json, UnreadableRecord, shown
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.limits import JUDGED_MAX
 
 _TURN: Final = "\n\nHuman:"
 _ANSWER: Final = "\n\nAssistant:"
@@ -129,9 +128,9 @@ def _sample(record: Fields) -> Iterator[Draft]:
 
 def _scored(record: Fields, key: str, prompt: str) -> Iterator[Draft]:
     """Each preference model ranks the answers by its scores, which have no scale; of one answer they are details."""
-    answers = record.objects("sampled_answers", 1, JUDGED_MAX)
+    answers = record.objects("sampled_answers", 1)
     said = [
-        (each.text("sampled_string"), [one.number("pm_score") for one in each.objects("pm_scores", 1, JUDGED_MAX)])
+        (each.text("sampled_string"), [one.number("pm_score") for one in each.objects("pm_scores", 1)])
         for each in answers
     ]
     rest = record.rest()
@@ -150,7 +149,7 @@ def _scored(record: Fields, key: str, prompt: str) -> Iterator[Draft]:
 def _revised(record: Fields, key: str, prompt: str) -> Iterator[Draft]:
     """Each revision was derived from the answer before it, which the critique is of."""
     first, *others = record.objects("initial_response", 1)
-    steps = record.objects("cst", 1, JUDGED_MAX)
+    steps = record.objects("cst", 1)
     answers, said = [first, *(step.object("revision") for step in steps)], [step.object("critique") for step in steps]
     texts = [answer.text("sample") for answer in answers]
     critiques = [(step.name("cst_key"), each.text("sample")) for step, each in zip(steps, said, strict=True)]
@@ -217,7 +216,7 @@ def _choices(record: Fields) -> Iterator[Draft]:
     """
     key, prompt = record.digest(), record.text("prompt")
     options = _options(prompt)
-    right, wrong = record.texts("corrects", 1, JUDGED_MAX), record.texts("incorrects")
+    right, wrong = record.texts("corrects", 1), record.texts("incorrects")
     rest = record.rest()
     for i, letter in enumerate(right):
         content = options.get(letter.strip())

@@ -7,7 +7,7 @@ from typing import Final
 from epistream.clients.sources.drafts import Draft, Item, Judged, Part, Verdict, preference
 from epistream.clients.sources.record import Fields, Json, digest
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.limits import JUDGED_MAX
+from epistream.wire.limits import PLACE_MAX
 
 _LABELS: Final = {(1.0, 0.0): False, (0.0, 1.0): True, (0.5, 0.5): None}
 """Whether the second image is the better one; None for a tie."""
@@ -75,7 +75,7 @@ def _of_prompt(record: Fields) -> Item:
 
 def _ranked(record: Fields) -> Iterator[Draft]:
     key, prompt = record.name("id"), record.text("prompt")
-    paths = record.texts("generations", 2, JUDGED_MAX)
+    paths = record.texts("generations", 2)
     places = record.places("ranking", len(paths))
     rater, rest = record.name("rater", _RATER), record.rest()
     for i, path in enumerate(paths):
@@ -85,11 +85,11 @@ def _ranked(record: Fields) -> Iterator[Draft]:
 
 
 def _rated_together(record: Fields) -> Iterator[Draft]:
-    rows, rater = record.objects("rows", 2, JUDGED_MAX), record.name("rater", _RATER)
+    rows, rater = record.objects("rows", 2), record.name("rater", _RATER)
     raters = [row.name("rater", rater) for row in rows]
     ranked = Counter(one for row, one in zip(rows, raters, strict=True) if "rank" in row)
     ranks = [
-        row.integer("rank", 1, JUDGED_MAX) if "rank" in row and ranked[one] > 1 else None
+        row.integer("rank", 1, PLACE_MAX) if "rank" in row and ranked[one] > 1 else None
         for row, one in zip(rows, raters, strict=True)
     ]
     rest = record.rest()

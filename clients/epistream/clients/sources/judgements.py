@@ -49,7 +49,7 @@ from epistream.clients.sources.templates import (
     view,
 )
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.limits import JUDGED_MAX, WORD_CHARACTERS_MAX
+from epistream.wire.limits import PLACE_MAX, WORD_CHARACTERS_MAX
 
 _TEXTS: Final = ("rater", "aspect", "rationale", "degree", "time")
 KEYS: Final = ("kind", "rater_type", "each", "items", "place", "score", "scale", *_TEXTS)
@@ -145,7 +145,7 @@ class Judgement:
     def _place(self, said: str | None, number: int) -> int | None:
         if self.place is None:
             return None
-        most = 2 if self.kind == "PAIRWISE" else JUDGED_MAX
+        most = 2 if self.kind == "PAIRWISE" else PLACE_MAX
         return Fields({"place": said}, f"{self.path}.judged[{number}]").integer("place", 1, most)
 
     def _score(self, said: str | None, number: int) -> float | None:

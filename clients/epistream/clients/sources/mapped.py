@@ -15,7 +15,6 @@ from epistream.clients.sources.record import Fields, Json, UnreadableRecord, sho
 from epistream.clients.sources.spread import Place, Spread
 from epistream.clients.sources.templates import EACH, Path, Template
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.limits import JUDGED_MAX
 
 _SHA_256: Final = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
 
@@ -55,8 +54,8 @@ class Mapped:
             return [(0, 1, whole)]
         if self.listed:
             values = templates.entries(whole, self.each[0])
-            if not 1 <= len(values) <= JUDGED_MAX:
-                raise UnreadableRecord(".".join(self.each[0]), f"a list of 1 to {JUDGED_MAX}", f"one of {len(values)}")
+            if not values:
+                raise UnreadableRecord(".".join(self.each[0]), "a list of one or more", "one of none")
         else:
             values = [templates.found(whole, each) for each in self.each]
         numbered = enumerate(values)

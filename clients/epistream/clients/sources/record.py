@@ -16,8 +16,8 @@ from epistream.wire.limits import (
     CONTENT_BYTES_MAX,
     CONTROL,
     ID_CHARACTERS_MAX,
-    JUDGED_MAX,
     LANGUAGE,
+    PLACE_MAX,
     TIME_END,
 )
 
@@ -139,7 +139,7 @@ class Fields:
 
     def integer(self, name: str, low: int = -SAFE_INTEGER, high: int = SAFE_INTEGER) -> int:
         """An integer in a range; a text of digits, as CSV has it, is one."""
-        expected = f"an integer from {low} to {high}"
+        expected = f"an integer from {low} to {high}" if high < PLACE_MAX else f"an integer from {low} on"
         number = _number(self._get(name, expected))
         if number is None or not number.is_integer() or not low <= number <= high:
             raise self.wrong(name, expected)
@@ -237,7 +237,7 @@ class Fields:
         """The place of each of so many, 1 for the best."""
         ranks = self.items(name, count, count)
         return [
-            Fields({"rank": rank}, f"{self.path(name)}[{i}]").integer("rank", 1, JUDGED_MAX)
+            Fields({"rank": rank}, f"{self.path(name)}[{i}]").integer("rank", 1, PLACE_MAX)
             for i, rank in enumerate(ranks)
         ]
 

@@ -32,9 +32,9 @@ from epistream.wire.limits import (
     DETAILS_BYTES_MAX,
     FURTHER_MEDIA_MAX,
     ID_CHARACTERS_MAX,
-    JUDGED_MAX,
     PARENTS_MAX,
     RATIONALE_BYTES_MAX,
+    SUBMISSION_BYTES_MAX,
     TESTS_MAX,
     VALUE_CHARACTERS_MAX,
     WORD_CHARACTERS_MAX,
@@ -44,6 +44,8 @@ TESTS_BYTES_MAX: Final = 256 * 1024
 """A submission has to fit into 1 MiB."""
 _MEDIA_MAX: Final = 1 + FURTHER_MEDIA_MAX
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[^\s]+")
+_BYTES_MAX: Final = SUBMISSION_BYTES_MAX - 1024
+"""Its id and its namespace are still to come."""
 _KEPT_IN_URI: Final = "/:?#[]@!$&'()*+,;=%~"
 
 
@@ -61,7 +63,10 @@ def submissions(work: Work, record: Json, media_base: str = "") -> tuple[pb.Subm
     made = []
     for draft in work.adapter(Fields(record)):
         one = _verdict(work, draft) if isinstance(draft, Verdict) else _item(work, draft, media_base)
-        one.submission_id = hashlib.sha256(one.SerializeToString(deterministic=True)).hexdigest()
+        whole = one.SerializeToString(deterministic=True)
+        if len(whole) > _BYTES_MAX:
+            raise UnreadableRecord("", f"submissions of at most {_BYTES_MAX} bytes each", f"one of {len(whole)}")
+        one.submission_id = hashlib.sha256(whole).hexdigest()
         made.append(one)
     return tuple(made)
 
@@ -101,8 +106,6 @@ def _item(work: Work, item: Item, media_base: str) -> pb.Submission:
 
 
 def _verdict(work: Work, verdict: Verdict) -> pb.Submission:
-    if len(verdict.judged) > JUDGED_MAX:
-        raise UnreadableRecord("", f"a verdict on at most {JUDGED_MAX} items", str(len(verdict.judged)))
     if len(verdict.rationale.encode()) > RATIONALE_BYTES_MAX:
         raise UnreadableRecord("", f"a rationale of at most {RATIONALE_BYTES_MAX} bytes", "a longer one")
     by_person = verdict.rater_type == pb.RATER_TYPE_HUMAN
