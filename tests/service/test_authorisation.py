@@ -28,6 +28,7 @@ NEEDS: Final = {
     "NamespaceService/CreateNamespace": {"admin"},
     "NamespaceService/UpdatePolicy": {"admin"},
     "NamespaceService/GetNamespace": {"read", "write", "review", "watch", "admin"},
+    "NamespaceService/ListPolicies": {"read", "write", "review", "watch", "admin"},
     "AdminService/Backup": set[str](),
 }
 """Which verb suffices in the namespace, written out beside the rules. For a backup none does: it is of everything."""

@@ -111,6 +111,7 @@ def _floats(count: int, value: float = 1.0) -> pb.Embedding:
 _SUBMIT, _RETRACT = "IngestService/Submit", "IngestService/Retract"
 _GET, _HISTORY = "KnowledgeService/Get", "KnowledgeService/History"
 _SEARCH, _DIFF = "KnowledgeService/Search", "KnowledgeService/Diff"
+_POLICIES = "NamespaceService/ListPolicies"
 _CREATE, _UPDATE = "NamespaceService/CreateNamespace", "NamespaceService/UpdatePolicy"
 _NAMESPACE, _SUBSCRIBE = "NamespaceService/GetNamespace", "SyncService/Subscribe"
 _CONSUMERS, _WAIT = "SyncService/ListConsumers", "SyncService/WaitApplied"
@@ -249,6 +250,9 @@ NAMESPACES: Final = (
         "ALREADY_EXISTS",
     ),
     _unknown(_NAMESPACE, ns_pb.GetNamespaceRequest(name=NOBODY)),
+    _unknown(_POLICIES, ns_pb.ListPoliciesRequest(name=NOBODY)),
+    _invalid("1,001 policies", _POLICIES, ns_pb.ListPoliciesRequest(name=NAMESPACE, limit=1001), "limit"),
+    _invalid("no page", _POLICIES, ns_pb.ListPoliciesRequest(name=NAMESPACE, page_token="x"), "page_token"),
     _unknown(_UPDATE, ns_pb.UpdatePolicyRequest(name=NOBODY)),
     _invalid(
         "a mask of no field",

@@ -5,6 +5,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -298,6 +299,13 @@ def test_namespaces_are_made_shown_and_changed(there: Namespace) -> None:
     ).messages(ns.Namespace)
     assert (watched.policy.on_collapse, watched.policy.watch_every) == (ns.COLLAPSE_ACTION_HOLD, 64)
     assert watched.policy.near_duplicate_threshold == 0.8
+    policies = there("namespaces", "policies", name, "--json").messages(ns.PolicyVersion)
+    assert [(one.version, one.policy) for one in policies] == [
+        (3, watched.policy),
+        (2, changed.policy),
+        (1, made.policy),
+    ]
+    assert re.search(r"3 .* watch_every .* 125 .* 64", there("namespaces", "policies", name).out)
     for told in (
         there("namespaces", "get", name).out,
         there("namespaces", "policy", name, "--set", "watch_every=65").out,

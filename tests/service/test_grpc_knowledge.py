@@ -151,6 +151,13 @@ async def test_a_policy_is_changed_field_by_field(client: Client) -> None:
     assert changed.policy.near_duplicate_threshold == 0.9
     assert changed.policy.retained_revisions == made.policy.retained_revisions
     assert changed.policy_version == 2
+    assert changed.policy_time.ToMicroseconds() > made.policy_time.ToMicroseconds() > 0
+
+    listed = await client.namespaces.ListPolicies(ns_pb.ListPoliciesRequest(name="policy"))
+    assert [(one.version, one.policy, one.time) for one in listed.policies] == [
+        (2, changed.policy, changed.policy_time),
+        (1, made.policy, made.create_time),
+    ]
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "-", "x" * 101, "a b"])

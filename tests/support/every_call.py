@@ -118,6 +118,9 @@ CALLS: Final[dict[str, Calling]] = {
     "NamespaceService/GetNamespace": lambda client, namespace: client.namespaces.GetNamespace(
         ns_pb.GetNamespaceRequest(name=namespace)
     ),
+    "NamespaceService/ListPolicies": lambda client, namespace: client.namespaces.ListPolicies(
+        ns_pb.ListPoliciesRequest(name=namespace)
+    ),
     "NamespaceService/UpdatePolicy": lambda client, namespace: client.namespaces.UpdatePolicy(
         ns_pb.UpdatePolicyRequest(name=namespace, policy=ns_pb.Policy(near_duplicate_threshold=0.95))
     ),

@@ -55,6 +55,13 @@ def test_a_namespace_from_before_noise_was_held_keeps_its_guard_and_may_be_asked
         older.namespaces.create(asked)
 
 
+def test_a_namespace_from_before_its_policies_were_kept_has_the_first_since_it_was_made(older: Engine) -> None:
+    known = older.namespaces.get(NAMESPACE)
+    (first,) = older.namespaces.policies(ns_pb.ListPoliciesRequest(name=NAMESPACE)).policies
+
+    assert (first.version, first.policy, first.time) == (1, known.policy, known.create_time)
+
+
 def test_a_store_of_an_earlier_format_is_renewed_and_answers_as_before(older: Engine) -> None:
     assert older.store.renewed == 9
     assert check(older.store) == []

@@ -203,6 +203,17 @@ class KnowledgeClient(Connected):
             await call(self._connection, lambda: self._namespaces.CreateNamespace, request, self._seconds)
         ).namespace
 
+    async def policies(self, name: str, *, page_entries: int = PAGE_ENTRIES) -> list[ns.PolicyVersion]:
+        """The policies that a namespace has had, the newest first, asked for in pages."""
+        found: list[ns.PolicyVersion] = []
+        request = ns.ListPoliciesRequest(name=name, limit=page_entries)
+        while True:
+            page = await call(self._connection, lambda: self._namespaces.ListPolicies, request, self._seconds)
+            found.extend(page.policies)
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
     async def update_policy(self, name: str, policy: ns.Policy) -> ns.Namespace:
         """Changes the fields that are set in `policy`."""
         request = ns.UpdatePolicyRequest(name=name, policy=policy)

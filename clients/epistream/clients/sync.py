@@ -382,6 +382,10 @@ class SyncKnowledgeClient(Blocking):
         """As `KnowledgeClient.create_namespace`."""
         return run(self._client.create_namespace(name, encoder=encoder, policy=policy))
 
+    def policies(self, name: str, *, page_entries: int = PAGE_ENTRIES) -> list[ns.PolicyVersion]:
+        """As `KnowledgeClient.policies`."""
+        return run(self._client.policies(name, page_entries=page_entries))
+
     def update_policy(self, name: str, policy: ns.Policy) -> ns.Namespace:
         """As `KnowledgeClient.update_policy`."""
         return run(self._client.update_policy(name, policy))

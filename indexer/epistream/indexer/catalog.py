@@ -123,6 +123,14 @@ class Catalog:
         for number, row in self.connection.execute("SELECT number, namespace FROM namespaces ORDER BY number"):
             yield number, ns_pb.Namespace.FromString(row)
 
+    def policies(self, namespace: int, before: int, limit: int) -> list[ns_pb.Namespace]:
+        """A namespace as it was recorded with each version of its policy, the newest first; those before a version."""
+        rows = self.connection.execute(
+            "SELECT sequence FROM policies WHERE namespace = ? AND version < ? ORDER BY version DESC LIMIT ?",
+            (namespace, before, limit),
+        )
+        return [self.record(sequence).namespace for (sequence,) in list(rows)]
+
     def counts(self, namespace: int) -> Counts:
         """The figures of a namespace now."""
         row = self.connection.execute(

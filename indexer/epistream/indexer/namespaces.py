@@ -13,6 +13,7 @@ from epistream.indexer.commit import Draft, write
 from epistream.indexer.embed import NO_ENCODER, Embedder
 from epistream.indexer.index import Searchable
 from epistream.indexer.model import NamespaceConfig
+from epistream.indexer.paging import REVISION_MAX, limit_of, page_token
 from epistream.indexer.standing import Standing, fresh
 from epistream.indexer.store import Store
 from epistream.indexer.vectors import DIMENSION_MAX
@@ -34,6 +35,8 @@ _RANGES: Final = (
     ("watch_every", 32, 10_000, "a number"),
 )
 """What the figures of a policy may be: name, lowest, highest, what it is."""
+
+_POLICIES_LIMIT: Final = 100
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
@@ -120,6 +123,7 @@ class Namespaces:
         if existing is not None:
             return self._same_or_conflict(existing, wanted)
         wanted.create_time.FromMicroseconds(self._clock.now_us())
+        wanted.policy_time.CopyFrom(wanted.create_time)
         number = 1 + max((state.config.number for state in self._states.values()), default=0)
         self._record(number, wanted)
         self._take(number, wanted)
@@ -139,6 +143,7 @@ class Namespaces:
         if changed.policy == state.recorded.policy:
             return self.get(request.name)
         changed.policy_version += 1
+        changed.policy_time.FromMicroseconds(self._clock.now_us())
         self._record(state.config.number, changed)
         state.recorded, state.config = changed, _config(state.config.number, changed)
         self.configs = {**self.configs, request.name: state.config}
@@ -163,6 +168,26 @@ class Namespaces:
     def list(self) -> list[ns_pb.Namespace]:
         """All namespaces, by name, with their figures now."""
         return [self.get(name) for name in sorted(self._states)]
+
+    def policies(self, request: ns_pb.ListPoliciesRequest) -> ns_pb.ListPoliciesResponse:
+        """The policies that a namespace has had, the newest first.
+
+        Raises:
+            NotFound: there is no such namespace.
+            InvalidInput: the limit or the page token is wrong.
+        """
+        state, limit = self.state(request.name), limit_of(request.limit, _POLICIES_LIMIT)
+        before = page_token(request.page_token) or REVISION_MAX
+        with self._store.reader() as catalog:
+            found = catalog.policies(state.config.number, before, limit + 1)
+        answer = ns_pb.ListPoliciesResponse()
+        for one in map(_complete, found[:limit]):
+            version = answer.policies.add(version=one.policy_version, policy=one.policy)
+            if one.HasField("policy_time") or one.policy_version == 1:
+                version.time.CopyFrom(one.policy_time if one.HasField("policy_time") else one.create_time)
+        if len(found) > limit:
+            answer.next_page_token = str(answer.policies[-1].version)
+        return answer
 
     def _take(self, number: int, recorded: ns_pb.Namespace) -> NamespaceState:
         recorded = _complete(recorded)

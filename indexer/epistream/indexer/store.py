@@ -28,10 +28,10 @@ from epistream.wire.errors import Broken, Unavailable
 
 _log = logging.getLogger(__name__)
 
-FORMAT: Final = 13
+FORMAT: Final = 14
 """The version of the file's layout."""
 
-OTHER_VIEWS: Final = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12")
+OTHER_VIEWS: Final = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13")
 """Formats with the same journal and other views: these are made anew when such a store is opened. Positions of those
 before 12 do not say which topics they are of."""
 

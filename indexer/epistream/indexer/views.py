@@ -23,6 +23,12 @@ CREATE TABLE namespaces (
     name TEXT NOT NULL UNIQUE,
     namespace BLOB NOT NULL
 );
+CREATE TABLE policies (
+    namespace INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    PRIMARY KEY (namespace, version)
+) WITHOUT ROWID;
 CREATE TABLE items (
     namespace INTEGER NOT NULL,
     item_id TEXT NOT NULL,
@@ -144,6 +150,7 @@ SCHEMA: Final = _SCHEMA + conflicts.SCHEMA + comments.SCHEMA + disputes.SCHEMA +
 
 TABLES: Final = (
     "namespaces",
+    "policies",
     "items",
     "versions",
     "attributes",
@@ -176,7 +183,7 @@ def apply(connection: apsw.Connection, entries: Sequence[Entry]) -> None:
         of_namespace = [entry for entry in entries if entry.namespace == number]
         for entry in of_namespace:
             if entry.record.WhichOneof("record") == "namespace":
-                _apply_namespace(connection, number, entry.record)
+                _apply_namespace(connection, number, entry)
         head = connection.execute("SELECT head FROM counts WHERE namespace = ?", (number,)).get
         decided = [entry for entry in of_namespace if entry.record.WhichOneof("record") == "decision"]
         repeated = _repeated(connection, number, decided)
@@ -187,11 +194,13 @@ def apply(connection: apsw.Connection, entries: Sequence[Entry]) -> None:
         generated.apply(connection, number, of_namespace, head)
 
 
-def _apply_namespace(connection: apsw.Connection, number: int, record: journal_pb2.JournalRecord) -> None:
+def _apply_namespace(connection: apsw.Connection, number: int, entry: Entry) -> None:
+    made = entry.record.namespace
     connection.execute(
         "INSERT INTO namespaces VALUES (?1,?2,?3) ON CONFLICT (number) DO UPDATE SET namespace = ?3",
-        (number, record.namespace.name, record.namespace.SerializeToString(deterministic=True)),
+        (number, made.name, made.SerializeToString(deterministic=True)),
     )
+    connection.execute("INSERT OR REPLACE INTO policies VALUES (?,?,?)", (number, made.policy_version, entry.sequence))
     connection.execute("INSERT INTO counts VALUES (?,0,0,0,0,0,0) ON CONFLICT DO NOTHING", (number,))
 
 

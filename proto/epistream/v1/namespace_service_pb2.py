@@ -26,7 +26,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$epistream/v1/namespace_service.proto\x12\x0c\x65pistream.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"+\n\x07\x45ncoder\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tdimension\x18\x02 \x01(\r\"\xdd\x05\n\x06Policy\x12%\n\x18near_duplicate_threshold\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\'\n\x1a\x61\x63\x63\x65pt_producer_embeddings\x18\x02 \x01(\x08H\x01\x88\x01\x01\x12\x1f\n\x12retained_revisions\x18\x03 \x01(\x04H\x02\x88\x01\x01\x12\x1b\n\x0egeneration_max\x18\x04 \x01(\rH\x03\x88\x01\x01\x12\x1e\n\x11require_generator\x18\x05 \x01(\x08H\x04\x88\x01\x01\x12\'\n\x05guard\x18\x06 \x01(\x0e\x32\x13.epistream.v1.GuardH\x05\x88\x01\x01\x12\x16\n\tworth_min\x18\x07 \x01(\x01H\x06\x88\x01\x01\x12\x1d\n\x10real_share_floor\x18\x08 \x01(\x01H\x07\x88\x01\x01\x12\x18\n\x0bverify_code\x18\x14 \x01(\x08H\x08\x88\x01\x01\x12\x19\n\x0c\x61nchor_items\x18\x1e \x01(\rH\t\x88\x01\x01\x12\x19\n\x0c\x61nchor_after\x18\x1f \x01(\x04H\n\x88\x01\x01\x12\x18\n\x0bwatch_items\x18  \x01(\rH\x0b\x88\x01\x01\x12\x18\n\x0bwatch_every\x18! \x01(\rH\x0c\x88\x01\x01\x12\x36\n\x0bon_collapse\x18\" \x01(\x0e\x32\x1c.epistream.v1.CollapseActionH\r\x88\x01\x01\x42\x1b\n\x19_near_duplicate_thresholdB\x1d\n\x1b_accept_producer_embeddingsB\x15\n\x13_retained_revisionsB\x11\n\x0f_generation_maxB\x14\n\x12_require_generatorB\x08\n\x06_guardB\x0c\n\n_worth_minB\x13\n\x11_real_share_floorB\x0e\n\x0c_verify_codeB\x0f\n\r_anchor_itemsB\x0f\n\r_anchor_afterB\x0e\n\x0c_watch_itemsB\x0e\n\x0c_watch_everyB\x0e\n\x0c_on_collapse\"\xd1\x02\n\tNamespace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x07\x65ncoder\x18\x02 \x01(\x0b\x32\x15.epistream.v1.Encoder\x12$\n\x06policy\x18\x03 \x01(\x0b\x32\x14.epistream.v1.Policy\x12\x16\n\x0epolicy_version\x18\x04 \x01(\x04\x12\x15\n\rhead_revision\x18\x05 \x01(\x04\x12\x1a\n\x12\x63ompacted_revision\x18\x06 \x01(\x04\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nitem_count\x18\x08 \x01(\x04\x12\x12\n\nheld_count\x18\t \x01(\x04\x12\x14\n\x0cmerged_count\x18\n \x01(\x04\x12\x16\n\x0e\x66\x65\x65\x64\x62\x61\x63k_count\x18\x0b \x01(\x04\x12\x16\n\x0erejected_count\x18\x0c \x01(\x04\"t\n\x16\x43reateNamespaceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x07\x65ncoder\x18\x02 \x01(\x0b\x32\x15.epistream.v1.Encoder\x12$\n\x06policy\x18\x03 \x01(\x0b\x32\x14.epistream.v1.Policy\"E\n\x17\x43reateNamespaceResponse\x12*\n\tnamespace\x18\x01 \x01(\x0b\x32\x17.epistream.v1.Namespace\"#\n\x13GetNamespaceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"B\n\x14GetNamespaceResponse\x12*\n\tnamespace\x18\x01 \x01(\x0b\x32\x17.epistream.v1.Namespace\"\x17\n\x15ListNamespacesRequest\"E\n\x16ListNamespacesResponse\x12+\n\nnamespaces\x18\x01 \x03(\x0b\x32\x17.epistream.v1.Namespace\"z\n\x13UpdatePolicyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x06policy\x18\x02 \x01(\x0b\x32\x14.epistream.v1.Policy\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"B\n\x14UpdatePolicyResponse\x12*\n\tnamespace\x18\x01 \x01(\x0b\x32\x17.epistream.v1.Namespace*W\n\x05Guard\x12\x15\n\x11GUARD_UNSPECIFIED\x10\x00\x12\x11\n\rGUARD_MEASURE\x10\x01\x12\x0e\n\nGUARD_HOLD\x10\x02\x12\x14\n\x10GUARD_HOLD_NOISE\x10\x03*f\n\x0e\x43ollapseAction\x12\x1f\n\x1b\x43OLLAPSE_ACTION_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43OLLAPSE_ACTION_WATCH\x10\x01\x12\x18\n\x14\x43OLLAPSE_ACTION_HOLD\x10\x02\x32\xfd\x02\n\x10NamespaceService\x12^\n\x0f\x43reateNamespace\x12$.epistream.v1.CreateNamespaceRequest\x1a%.epistream.v1.CreateNamespaceResponse\x12U\n\x0cGetNamespace\x12!.epistream.v1.GetNamespaceRequest\x1a\".epistream.v1.GetNamespaceResponse\x12[\n\x0eListNamespaces\x12#.epistream.v1.ListNamespacesRequest\x1a$.epistream.v1.ListNamespacesResponse\x12U\n\x0cUpdatePolicy\x12!.epistream.v1.UpdatePolicyRequest\x1a\".epistream.v1.UpdatePolicyResponseB-\n\x0fio.epistream.v1P\x01Z\x18\x65pistream/v1;epistreamv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$epistream/v1/namespace_service.proto\x12\x0c\x65pistream.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"+\n\x07\x45ncoder\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tdimension\x18\x02 \x01(\r\"\xdd\x05\n\x06Policy\x12%\n\x18near_duplicate_threshold\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\'\n\x1a\x61\x63\x63\x65pt_producer_embeddings\x18\x02 \x01(\x08H\x01\x88\x01\x01\x12\x1f\n\x12retained_revisions\x18\x03 \x01(\x04H\x02\x88\x01\x01\x12\x1b\n\x0egeneration_max\x18\x04 \x01(\rH\x03\x88\x01\x01\x12\x1e\n\x11require_generator\x18\x05 \x01(\x08H\x04\x88\x01\x01\x12\'\n\x05guard\x18\x06 \x01(\x0e\x32\x13.epistream.v1.GuardH\x05\x88\x01\x01\x12\x16\n\tworth_min\x18\x07 \x01(\x01H\x06\x88\x01\x01\x12\x1d\n\x10real_share_floor\x18\x08 \x01(\x01H\x07\x88\x01\x01\x12\x18\n\x0bverify_code\x18\x14 \x01(\x08H\x08\x88\x01\x01\x12\x19\n\x0c\x61nchor_items\x18\x1e \x01(\rH\t\x88\x01\x01\x12\x19\n\x0c\x61nchor_after\x18\x1f \x01(\x04H\n\x88\x01\x01\x12\x18\n\x0bwatch_items\x18  \x01(\rH\x0b\x88\x01\x01\x12\x18\n\x0bwatch_every\x18! \x01(\rH\x0c\x88\x01\x01\x12\x36\n\x0bon_collapse\x18\" \x01(\x0e\x32\x1c.epistream.v1.CollapseActionH\r\x88\x01\x01\x42\x1b\n\x19_near_duplicate_thresholdB\x1d\n\x1b_accept_producer_embeddingsB\x15\n\x13_retained_revisionsB\x11\n\x0f_generation_maxB\x14\n\x12_require_generatorB\x08\n\x06_guardB\x0c\n\n_worth_minB\x13\n\x11_real_share_floorB\x0e\n\x0c_verify_codeB\x0f\n\r_anchor_itemsB\x0f\n\r_anchor_afterB\x0e\n\x0c_watch_itemsB\x0e\n\x0c_watch_everyB\x0e\n\x0c_on_collapse\"\x82\x03\n\tNamespace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x07\x65ncoder\x18\x02 \x01(\x0b\x32\x15.epistream.v1.Encoder\x12$\n\x06policy\x18\x03 \x01(\x0b\x32\x14.epistream.v1.Policy\x12\x16\n\x0epolicy_version\x18\x04 \x01(\x04\x12\x15\n\rhead_revision\x18\x05 \x01(\x04\x12\x1a\n\x12\x63ompacted_revision\x18\x06 \x01(\x04\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nitem_count\x18\x08 \x01(\x04\x12\x12\n\nheld_count\x18\t \x01(\x04\x12\x14\n\x0cmerged_count\x18\n \x01(\x04\x12\x16\n\x0e\x66\x65\x65\x64\x62\x61\x63k_count\x18\x0b \x01(\x04\x12\x16\n\x0erejected_count\x18\x0c \x01(\x04\x12/\n\x0bpolicy_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"t\n\x16\x43reateNamespaceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x07\x65ncoder\x18\x02 \x01(\x0b\x32\x15.epistream.v1.Encoder\x12$\n\x06policy\x18\x03 \x01(\x0b\x32\x14.epistream.v1.Policy\"E\n\x17\x43reateNamespaceResponse\x12*\n\tnamespace\x18\x01 \x01(\x0b\x32\x17.epistream.v1.Namespace\"#\n\x13GetNamespaceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"B\n\x14GetNamespaceResponse\x12*\n\tnamespace\x18\x01 \x01(\x0b\x32\x17.epistream.v1.Namespace\"\x17\n\x15ListNamespacesRequest\"E\n\x16ListNamespacesResponse\x12+\n\nnamespaces\x18\x01 \x03(\x0b\x32\x17.epistream.v1.Namespace\"F\n\x13ListPoliciesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"^\n\x14ListPoliciesResponse\x12-\n\x08policies\x18\x01 \x03(\x0b\x32\x1b.epistream.v1.PolicyVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"p\n\rPolicyVersion\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12$\n\x06policy\x18\x02 \x01(\x0b\x32\x14.epistream.v1.Policy\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"z\n\x13UpdatePolicyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x06policy\x18\x02 \x01(\x0b\x32\x14.epistream.v1.Policy\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"B\n\x14UpdatePolicyResponse\x12*\n\tnamespace\x18\x01 \x01(\x0b\x32\x17.epistream.v1.Namespace*W\n\x05Guard\x12\x15\n\x11GUARD_UNSPECIFIED\x10\x00\x12\x11\n\rGUARD_MEASURE\x10\x01\x12\x0e\n\nGUARD_HOLD\x10\x02\x12\x14\n\x10GUARD_HOLD_NOISE\x10\x03*f\n\x0e\x43ollapseAction\x12\x1f\n\x1b\x43OLLAPSE_ACTION_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43OLLAPSE_ACTION_WATCH\x10\x01\x12\x18\n\x14\x43OLLAPSE_ACTION_HOLD\x10\x02\x32\xd4\x03\n\x10NamespaceService\x12^\n\x0f\x43reateNamespace\x12$.epistream.v1.CreateNamespaceRequest\x1a%.epistream.v1.CreateNamespaceResponse\x12U\n\x0cGetNamespace\x12!.epistream.v1.GetNamespaceRequest\x1a\".epistream.v1.GetNamespaceResponse\x12[\n\x0eListNamespaces\x12#.epistream.v1.ListNamespacesRequest\x1a$.epistream.v1.ListNamespacesResponse\x12U\n\x0cListPolicies\x12!.epistream.v1.ListPoliciesRequest\x1a\".epistream.v1.ListPoliciesResponse\x12U\n\x0cUpdatePolicy\x12!.epistream.v1.UpdatePolicyRequest\x1a\".epistream.v1.UpdatePolicyResponseB-\n\x0fio.epistream.v1P\x01Z\x18\x65pistream/v1;epistreamv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,32 +34,38 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'epistream.v1.namespace_serv
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017io.epistream.v1P\001Z\030epistream/v1;epistreamv1'
-  _globals['_GUARD']._serialized_start=1824
-  _globals['_GUARD']._serialized_end=1911
-  _globals['_COLLAPSEACTION']._serialized_start=1913
-  _globals['_COLLAPSEACTION']._serialized_end=2015
+  _globals['_GUARD']._serialized_start=2155
+  _globals['_GUARD']._serialized_end=2242
+  _globals['_COLLAPSEACTION']._serialized_start=2244
+  _globals['_COLLAPSEACTION']._serialized_end=2346
   _globals['_ENCODER']._serialized_start=121
   _globals['_ENCODER']._serialized_end=164
   _globals['_POLICY']._serialized_start=167
   _globals['_POLICY']._serialized_end=900
   _globals['_NAMESPACE']._serialized_start=903
-  _globals['_NAMESPACE']._serialized_end=1240
-  _globals['_CREATENAMESPACEREQUEST']._serialized_start=1242
-  _globals['_CREATENAMESPACEREQUEST']._serialized_end=1358
-  _globals['_CREATENAMESPACERESPONSE']._serialized_start=1360
-  _globals['_CREATENAMESPACERESPONSE']._serialized_end=1429
-  _globals['_GETNAMESPACEREQUEST']._serialized_start=1431
-  _globals['_GETNAMESPACEREQUEST']._serialized_end=1466
-  _globals['_GETNAMESPACERESPONSE']._serialized_start=1468
-  _globals['_GETNAMESPACERESPONSE']._serialized_end=1534
-  _globals['_LISTNAMESPACESREQUEST']._serialized_start=1536
-  _globals['_LISTNAMESPACESREQUEST']._serialized_end=1559
-  _globals['_LISTNAMESPACESRESPONSE']._serialized_start=1561
-  _globals['_LISTNAMESPACESRESPONSE']._serialized_end=1630
-  _globals['_UPDATEPOLICYREQUEST']._serialized_start=1632
-  _globals['_UPDATEPOLICYREQUEST']._serialized_end=1754
-  _globals['_UPDATEPOLICYRESPONSE']._serialized_start=1756
-  _globals['_UPDATEPOLICYRESPONSE']._serialized_end=1822
-  _globals['_NAMESPACESERVICE']._serialized_start=2018
-  _globals['_NAMESPACESERVICE']._serialized_end=2399
+  _globals['_NAMESPACE']._serialized_end=1289
+  _globals['_CREATENAMESPACEREQUEST']._serialized_start=1291
+  _globals['_CREATENAMESPACEREQUEST']._serialized_end=1407
+  _globals['_CREATENAMESPACERESPONSE']._serialized_start=1409
+  _globals['_CREATENAMESPACERESPONSE']._serialized_end=1478
+  _globals['_GETNAMESPACEREQUEST']._serialized_start=1480
+  _globals['_GETNAMESPACEREQUEST']._serialized_end=1515
+  _globals['_GETNAMESPACERESPONSE']._serialized_start=1517
+  _globals['_GETNAMESPACERESPONSE']._serialized_end=1583
+  _globals['_LISTNAMESPACESREQUEST']._serialized_start=1585
+  _globals['_LISTNAMESPACESREQUEST']._serialized_end=1608
+  _globals['_LISTNAMESPACESRESPONSE']._serialized_start=1610
+  _globals['_LISTNAMESPACESRESPONSE']._serialized_end=1679
+  _globals['_LISTPOLICIESREQUEST']._serialized_start=1681
+  _globals['_LISTPOLICIESREQUEST']._serialized_end=1751
+  _globals['_LISTPOLICIESRESPONSE']._serialized_start=1753
+  _globals['_LISTPOLICIESRESPONSE']._serialized_end=1847
+  _globals['_POLICYVERSION']._serialized_start=1849
+  _globals['_POLICYVERSION']._serialized_end=1961
+  _globals['_UPDATEPOLICYREQUEST']._serialized_start=1963
+  _globals['_UPDATEPOLICYREQUEST']._serialized_end=2085
+  _globals['_UPDATEPOLICYRESPONSE']._serialized_start=2087
+  _globals['_UPDATEPOLICYRESPONSE']._serialized_end=2153
+  _globals['_NAMESPACESERVICE']._serialized_start=2349
+  _globals['_NAMESPACESERVICE']._serialized_end=2817
 # @@protoc_insertion_point(module_scope)

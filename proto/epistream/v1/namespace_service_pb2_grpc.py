@@ -50,6 +50,11 @@ class NamespaceServiceStub(object):
                 request_serializer=epistream_dot_v1_dot_namespace__service__pb2.ListNamespacesRequest.SerializeToString,
                 response_deserializer=epistream_dot_v1_dot_namespace__service__pb2.ListNamespacesResponse.FromString,
                 _registered_method=True)
+        self.ListPolicies = channel.unary_unary(
+                '/epistream.v1.NamespaceService/ListPolicies',
+                request_serializer=epistream_dot_v1_dot_namespace__service__pb2.ListPoliciesRequest.SerializeToString,
+                response_deserializer=epistream_dot_v1_dot_namespace__service__pb2.ListPoliciesResponse.FromString,
+                _registered_method=True)
         self.UpdatePolicy = channel.unary_unary(
                 '/epistream.v1.NamespaceService/UpdatePolicy',
                 request_serializer=epistream_dot_v1_dot_namespace__service__pb2.UpdatePolicyRequest.SerializeToString,
@@ -82,6 +87,13 @@ class NamespaceServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPolicies(self, request, context):
+        """The policies that a namespace has had, the newest first: what `policy_version` of a decision stands for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def UpdatePolicy(self, request, context):
         """Changes the policy. Every submission decided after the answer is decided by the new one.
         """
@@ -106,6 +118,11 @@ def add_NamespaceServiceServicer_to_server(servicer, server):
                     servicer.ListNamespaces,
                     request_deserializer=epistream_dot_v1_dot_namespace__service__pb2.ListNamespacesRequest.FromString,
                     response_serializer=epistream_dot_v1_dot_namespace__service__pb2.ListNamespacesResponse.SerializeToString,
+            ),
+            'ListPolicies': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPolicies,
+                    request_deserializer=epistream_dot_v1_dot_namespace__service__pb2.ListPoliciesRequest.FromString,
+                    response_serializer=epistream_dot_v1_dot_namespace__service__pb2.ListPoliciesResponse.SerializeToString,
             ),
             'UpdatePolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdatePolicy,
@@ -195,6 +212,33 @@ class NamespaceService(object):
             '/epistream.v1.NamespaceService/ListNamespaces',
             epistream_dot_v1_dot_namespace__service__pb2.ListNamespacesRequest.SerializeToString,
             epistream_dot_v1_dot_namespace__service__pb2.ListNamespacesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPolicies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/epistream.v1.NamespaceService/ListPolicies',
+            epistream_dot_v1_dot_namespace__service__pb2.ListPoliciesRequest.SerializeToString,
+            epistream_dot_v1_dot_namespace__service__pb2.ListPoliciesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,6 +22,8 @@ class NamespaceServiceStub:
     """One namespace."""
     ListNamespaces: _aio.UnaryUnaryMultiCallable[_namespace_service_pb2.ListNamespacesRequest, _namespace_service_pb2.ListNamespacesResponse]
     """All namespaces, by name."""
+    ListPolicies: _aio.UnaryUnaryMultiCallable[_namespace_service_pb2.ListPoliciesRequest, _namespace_service_pb2.ListPoliciesResponse]
+    """The policies that a namespace has had, the newest first: what `policy_version` of a decision stands for."""
     UpdatePolicy: _aio.UnaryUnaryMultiCallable[_namespace_service_pb2.UpdatePolicyRequest, _namespace_service_pb2.UpdatePolicyResponse]
     """Changes the policy. Every submission decided after the answer is decided by the new one."""
 
@@ -51,6 +53,14 @@ class NamespaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_namespace_service_pb2.ListNamespacesRequest, _abc.Awaitable[_namespace_service_pb2.ListNamespacesResponse]],
     ) -> _abc.Awaitable[_namespace_service_pb2.ListNamespacesResponse]:
         """All namespaces, by name."""
+
+    @_abc_1.abstractmethod
+    def ListPolicies(
+        self,
+        request: _namespace_service_pb2.ListPoliciesRequest,
+        context: _aio.ServicerContext[_namespace_service_pb2.ListPoliciesRequest, _abc.Awaitable[_namespace_service_pb2.ListPoliciesResponse]],
+    ) -> _abc.Awaitable[_namespace_service_pb2.ListPoliciesResponse]:
+        """The policies that a namespace has had, the newest first: what `policy_version` of a decision stands for."""
 
     @_abc_1.abstractmethod
     def UpdatePolicy(

@@ -29,6 +29,9 @@ class NamespaceServicer:
             "ListNamespaces": calls.unary(
                 "NamespaceService/ListNamespaces", api.ListNamespacesRequest.FromString, self._list
             ),
+            "ListPolicies": calls.unary(
+                "NamespaceService/ListPolicies", api.ListPoliciesRequest.FromString, self._policies
+            ),
             "UpdatePolicy": calls.unary(
                 "NamespaceService/UpdatePolicy", api.UpdatePolicyRequest.FromString, self._update
             ),
@@ -46,6 +49,9 @@ class NamespaceServicer:
         return await self._read(
             lambda: api.GetNamespaceResponse(namespace=self._namespaces.get(request.name)).SerializeToString()
         )
+
+    async def _policies(self, request: api.ListPoliciesRequest, _: Call) -> bytes:
+        return await self._read(lambda: self._namespaces.policies(request).SerializeToString())
 
     async def _list(self, _request: api.ListNamespacesRequest, call: Call) -> bytes:
         listed = await asyncio.get_running_loop().run_in_executor(self._readers, self._namespaces.list)

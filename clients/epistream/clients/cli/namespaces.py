@@ -163,6 +163,29 @@ def policy(
     show.show([changed], as_json=as_json, table=lambda: show.policy_table(changed))
 
 
+@app.command("policies")
+@reaching
+def policies(
+    name: _Name,
+    *,
+    service: Service,
+    timeout: options.Timeout = options.DEFAULT_SECONDS,
+    as_json: options.Json = False,
+) -> None:
+    """List the policies that a namespace has had, the newest first: since when, and what each changed.
+
+    The version is the one that `epistream explain` tells. With --json each policy is whole.
+
+    Examples:
+      epistream namespaces policies pharmacy
+      epistream namespaces policies pharmacy --json
+    """
+    from epistream.clients.cli import show
+
+    found = ask(service, timeout, lambda client: client.policies(name))
+    show.show(found, as_json=as_json, table=lambda: show.policies_table(name, found))
+
+
 @reaching
 def consumers(
     *,

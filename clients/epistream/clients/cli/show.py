@@ -284,14 +284,33 @@ def namespaces_table(namespaces: Iterable[ns.Namespace]) -> "Table":
 
 def policy_table(namespace: ns.Namespace) -> "Table":
     """What a namespace's policy says, field by field, as `--set` takes it."""
+    table = table_of(f"policy {namespace.policy_version} of {namespace.name}", "field", "value")
+    for field, value in _fields(namespace.policy).items():
+        add_row(table, field, value)
+    return table
+
+
+def policies_table(name: str, found: Sequence[ns.PolicyVersion]) -> "Table":
+    """The policies of a namespace, the newest first, with what each says else than the one before it."""
+    table = table_of(f"policies of {name}", "version", "since", "field", "was", "is")
+    for number, one in enumerate(found):
+        is_now = _fields(one.policy)
+        was = _fields(found[number + 1].policy) if number + 1 < len(found) else {}
+        since = when(one.time) if one.HasField("time") else "not kept"
+        changed = [(field, was.get(field, ""), value) for field, value in is_now.items() if was.get(field) != value]
+        for place, row in enumerate(changed or [("", "", "")]):
+            add_row(table, *((str(one.version), since) if place == 0 else ("", "")), *row)
+    return table
+
+
+def _fields(policy: ns.Policy) -> dict[str, str]:
+    """What a policy says, as `--set` takes it."""
     import json
 
     from google.protobuf.json_format import MessageToDict
 
-    table = table_of(f"policy {namespace.policy_version} of {namespace.name}", "field", "value")
-    for field, value in MessageToDict(namespace.policy, preserving_proto_field_name=True).items():
-        add_row(table, field, value if isinstance(value, str) else json.dumps(value))
-    return table
+    said = MessageToDict(policy, preserving_proto_field_name=True)
+    return {field: value if isinstance(value, str) else json.dumps(value) for field, value in said.items()}
 
 
 def consumers_table(answer: sync.ListConsumersResponse) -> "Table":

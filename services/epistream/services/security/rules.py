@@ -67,6 +67,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "NamespaceService/ListNamespaces": Rule(
         _SOME, within="those are listed in which the caller may do something", audited=False
     ),
+    "NamespaceService/ListPolicies": Rule(_SOME, _field("name"), audited=False),
     "NamespaceService/UpdatePolicy": Rule(_only(Verb.ADMIN), _field("name")),
     "AdminService/Backup": Rule(_only(Verb.ADMIN), everywhere=True),
 }
