@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from epistream.indexer import sayings
 from epistream.indexer import store as stores
+from epistream.indexer.agreement import VOTES
 from epistream.indexer.engine import Engine
 from epistream.indexer.rules import violations
 from epistream.v1 import knowledge_pb2 as pb
@@ -164,3 +166,19 @@ def test_each_raters_feedback_is_listed_in_pages_in_the_order_in_which_it_came(e
     assert found == sent
     with pytest.raises(InvalidInput, match="item_id"):
         listed(engine, "")
+
+
+def test_long_rankings_hide_no_vote_and_what_is_looked_at_together_is_bounded(engine: Engine) -> None:
+    vote = pb.Submission(namespace=NAMESPACE, submission_id="v", origin=pb.ORIGIN_EXPERT)
+    vote.provenance.producer = "panel"
+    vote.feedback.CopyFrom(KINDS["binary"])
+    long = [ranking(f"f{n}", f"r{n}", a=1, **{f"item-{i}": 2 for i in range(100)}) for n in range(5)]
+    commit(engine, vote, *long)
+    number = engine.namespaces.state(NAMESPACE).config.number
+
+    with engine.store.reader() as catalog:
+        votes = sayings.newest_feedback(catalog, number, ["a"], 1, kinds=VOTES)
+        newest = sayings.newest_feedback(catalog, number, ["a"], 100, bytes_max=2 * long[0].ByteSize())
+
+    assert [one.recorded for one in votes] == [vote]
+    assert [one.recorded for one in newest] == long[3:]

@@ -98,6 +98,16 @@ def test_what_is_expected_is_looked_at_once_for_each_posterior(monkeypatch: pyte
     assert looked == {gains.known: [40], gains.human: [60]}, "of the human one what people say counts alone"
 
 
+def test_nothing_is_taken_in_of_a_vector_that_is_wrong() -> None:
+    gains = Gains(4)
+    before = gains.to_bytes()
+    for anchored in (True, False):
+        with pytest.raises(ValueError, match="finite"):
+            gains.observe([math.nan] * 4, anchored=anchored)
+
+    assert gains.to_bytes() == before
+
+
 def test_synthetic_items_move_what_is_known_less_and_what_people_said_not_at_all() -> None:
     rows = unit(2, 2, 6)
     by_people, synthetic = Gains(6, synthetic_weight=0.25), Gains(6, synthetic_weight=0.25)

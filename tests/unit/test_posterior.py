@@ -1,6 +1,7 @@
 """A posterior: what its gains add up to, what rounding may do to it, and that its figures are the same everywhere."""
 
 import math
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -198,6 +199,44 @@ def test_what_is_expected_is_looked_at_in_one_also_where_some_of_it_is_not_obser
     assert pulled == [40]
 
 
+def test_what_fails_in_the_middle_leaves_every_figure_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    posterior, never, rows = Posterior(16), Posterior(16), unit(5, 200, 16)
+    for row in rows[:34]:
+        posterior.relative(row)
+    posterior.expect(Expectation.of(rows[40:50]))
+    for row in rows[40:50]:
+        posterior.relative(row)
+        posterior.observe(row)
+        never.observe(row)
+    for row in rows[60:80]:
+        posterior.relative(row)  # what is looked at is full now
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Posterior, "_pull", Mock(side_effect=MemoryError))
+        with pytest.raises(MemoryError):
+            posterior.relative(rows[100])
+
+    assert [posterior.relative(row) for row in rows[40:80]] == [never.relative(row) for row in rows[40:80]]
+    for row in rows[120:160]:
+        posterior.observe(row)
+        never.observe(row)
+    assert posterior.to_bytes() == never.to_bytes()
+
+
+def test_what_is_expected_and_cannot_be_observed_together_changes_no_figure() -> None:
+    far, near = np.array([1e8, 0, 0, 0]), np.array([0, 1.0, 0, 0])
+    posterior, never = Posterior(4), Posterior(4)
+    posterior.expect(Expectation.of(np.stack([near, far, far * 0.5, far])))
+
+    assert posterior.relative(near) == never.relative(near)
+    assert posterior.relative(far) == never.relative(far)
+
+
+def test_of_each_that_is_expected_there_is_a_weight() -> None:
+    with pytest.raises(ValueError, match="expected 4 weights, found 2"):
+        Expectation.of(np.eye(4)).weighing([1.0, 0.25])
+
+
 def test_what_waits_is_looked_at_once_and_nothing_of_what_was_expected_is_kept(pulled: list[int]) -> None:
     posterior, rows = Posterior(8), unit(3, 200, 8)
     for row in rows[: BLOCK + 1]:
@@ -212,7 +251,7 @@ def test_what_waits_is_looked_at_once_and_nothing_of_what_was_expected_is_kept(p
 
     assert pulled == [2, *[1] * 9]
     assert posterior._expected == []
-    assert all(one.vector.row.base is not rows for one in posterior._waiting), "a view would keep all of them"
+    assert not any(np.shares_memory(one.vector.row, rows) for one in posterior._waiting), "a view would keep all"
 
 
 def test_what_is_asked_about_and_never_observed_is_not_all_kept(pulled: list[int]) -> None:

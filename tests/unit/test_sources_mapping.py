@@ -139,6 +139,15 @@ def test_each_of_several_fields_is_an_item() -> None:
     assert (alone.content, alone.attributes["standing"]) == ("No.", "negative")
 
 
+def test_a_record_of_which_each_item_repeats_much_does_not_become_more_than_it_may() -> None:
+    said = parse({**LEAST, "content": "{each}", "each": "answers", "id": "{each}"}, "x")
+    record = {"answers": [f"Answer {number}." for number in range(2_000)], "said of all": "x" * 50_000}
+    assert len(submissions(said, {**record, "answers": record["answers"][:1_000]})) == 1_000
+
+    with pytest.raises(UnreadableRecord, match="submissions of at most 67108864 bytes together"):
+        submissions(said, record)
+
+
 def test_each_entry_of_a_list_is_an_item_and_keeps_what_else_it_says() -> None:
     said = {**LEAST, "content": "{each.text}", "each": "page.answers", "id": "{page.id}-{each.by}"}
     record = {"page": {"id": 7, "answers": [{"text": "A", "by": "x", "n": 1}, {"text": "B", "by": "y"}], "seen": True}}

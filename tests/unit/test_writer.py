@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from epistream.indexer.model import Malformed, Record
+from epistream.indexer.model import Decoded, Embedded, Malformed, Record
 from epistream.services.writer import GROUP_SUBMISSIONS_MAX, Prepared, Writer
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Broken, InvalidInput, Unavailable
@@ -42,9 +42,14 @@ def batch(*names: str) -> list[Prepared]:
     return [Malformed(Record(n.encode(), 0), pb.REASON_MALFORMED, (), submission_id=n) for n in names]
 
 
+def ranking(id: str, items: int) -> list[Prepared]:  # noqa: A002 - as in the contract
+    feedback = pb.Feedback(judged=[pb.Judged(item_id="a", place=1)] * items)
+    submission = pb.Submission(submission_id=id, feedback=feedback)
+    return [Embedded(Decoded(Record(b"", 0), submission, b"", "", b""), None)]
+
+
 def name(one: Prepared) -> str:
-    assert isinstance(one, Malformed)
-    return one.submission_id
+    return one.submission_id if isinstance(one, Malformed) else one.decoded.submission.submission_id
 
 
 def ids(receipts: list[pb.Receipt]) -> list[str]:
@@ -280,3 +285,18 @@ def test_stopping_finishes_what_waits_and_takes_nothing_more() -> None:
         with pytest.raises(Unavailable) as refused:
             writer.submit_batch(batch("late"))
         assert refused.value.reason == "DRAINING"
+
+
+def test_long_rankings_make_a_group_full_and_weigh_what_they_take() -> None:
+    commits = Commits()
+    with running(commits, waiting_bytes_max=1 << 30) as writer:
+        with held_up(commits, writer):
+            sent = [writer.submit_batch(ranking(str(number), 100_000)) for number in range(4)]
+        for one in sent:
+            one.result(PATIENCE_SECONDS)
+
+    assert commits.groups == [["held"], ["0", "1"], ["2", "3"]]
+    with running(commits, waiting_bytes_max=15_000_000) as writer, held_up(commits, writer):
+        writer.submit_batch(ranking("5", 100_000))
+        with pytest.raises(Unavailable):
+            writer.submit_batch(ranking("6", 100_000), wait=False)

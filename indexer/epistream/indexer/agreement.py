@@ -24,8 +24,12 @@ import enum
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from epistream.v1 import knowledge_pb2 as pb
+
+VOTES: Final = (pb.FEEDBACK_KIND_BINARY, pb.FEEDBACK_KIND_RATING)
+"""What says something of one item alone, and so may be at odds with what others say."""
 
 
 class Level(enum.StrEnum):
@@ -115,7 +119,7 @@ def _votes(item_id: str, feedback: Iterable[tuple[str, pb.Feedback]]) -> Iterato
     """The votes of each kind, and how many there could be."""
     cast: defaultdict[tuple[int, str, float, float], dict[tuple[str, str], float]] = defaultdict(dict)
     for producer, one in feedback:
-        if one.kind not in (pb.FEEDBACK_KIND_BINARY, pb.FEEDBACK_KIND_RATING):
+        if one.kind not in VOTES:
             continue
         scale = (0.0, 1.0) if one.kind == pb.FEEDBACK_KIND_BINARY else (one.scale_min, one.scale_max)
         for judged in one.judged:

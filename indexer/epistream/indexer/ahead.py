@@ -24,6 +24,9 @@ BLOCK: Final = 32
 PLACES: Final = 2 * BLOCK
 """Vectors that are looked at together: as many as are taken in, and as many again that are only asked about."""
 
+_NEXT_MAX: Final = 2 * PLACES
+"""Of what is expected so many are looked through: some of them are looked at already, or the same."""
+
 _GRAIN: Final = 8
 """The kernels of BLAS take up to so many numbers at once and make the rest otherwise, and take other ways where there
 are few. So vectors have zeros behind them up to a multiple of it, as many of them are pulled through A⁻¹ at once, and
@@ -32,26 +35,26 @@ what is multiplied with all PLACES is so many each time."""
 _Rows: TypeAlias = NDArray[np.float64]
 
 
-class Vector(NamedTuple):
+class Keyed(NamedTuple):
     """A vector, and what it is known by."""
 
     key: bytes
     """Its numbers in float32, or else in float64, of which there are more bytes."""
     row: NDArray[np.floating]
-    """(d,), read-only and nobody else's."""
+    """(d,), read-only."""
 
     @classmethod
-    def of(cls, vector: "ArrayLike | Vector") -> "Vector":
+    def of(cls, vector: "ArrayLike | Keyed") -> "Keyed":
         """Of an array of any shape, which is copied."""
-        if isinstance(vector, Vector):
+        if isinstance(vector, Keyed):
             return vector
         row = floating(np.asarray(vector))
         key = row.tobytes()
         return cls(key, np.frombuffer(key, row.dtype).reshape(row.shape))
 
     @classmethod
-    def read(cls, numbers: bytes) -> "Vector":
-        """Of float32, little-endian."""
+    def read(cls, numbers: bytes) -> "Keyed":
+        """Of float32, little-endian; nothing is copied."""
         return cls(numbers, np.frombuffer(numbers, "<f4"))
 
 
@@ -59,7 +62,7 @@ class Vector(NamedTuple):
 class Expectation:
     """Vectors that are likely to be asked about or observed soon, in this order."""
 
-    vectors: Sequence[Vector]
+    vectors: Sequence[Keyed]
     places: Mapping[bytes, int]
     """By key, the first of each."""
     weights: Sequence[float]
@@ -72,18 +75,21 @@ class Expectation:
         Raises ValueError: one is not finite.
         """
         rows = finite(floating(vectors).copy())
-        made = [Vector(row.tobytes(), row) for row in rows]
+        rows.setflags(write=False)
+        made = [Keyed(row.tobytes(), row) for row in rows]
         firsts = {one.key: place for place, one in reversed(list(enumerate(made)))}
         return cls(made, firsts, (1.0,) * len(made))
 
     def weighing(self, weights: Sequence[float]) -> "Expectation":
-        """The same with other weights: see `weights`."""
+        """The same with other weights, one for each. Raises ValueError: there are more or fewer."""
+        if len(weights) != len(self.vectors):
+            raise ValueError(f"expected {len(self.vectors)} weights, found {len(weights)}")
         return replace(self, weights=weights)
 
-    def since(self, key: bytes) -> Iterator[tuple[Vector, float]]:
-        """A vector and what comes after it, with their weights. Nothing where it is not expected."""
+    def since(self, key: bytes) -> Iterator[tuple[Keyed, float]]:
+        """A vector and what comes next after it, with their weights. Nothing where it is not expected."""
         first = self.places.get(key, len(self.vectors))
-        for place in range(first, len(self.vectors)):
+        for place in range(first, min(first + _NEXT_MAX, len(self.vectors))):
             yield self.vectors[place], self.weights[place]
 
 
@@ -109,11 +115,12 @@ class Look:
         """With others, (n, D), of which it has none yet, and for which there is room."""
         had, end = len(self.places), len(self.places) + len(keys)
         places = {**self.places, **{key: place for place, key in enumerate(keys, had)}}
-        all_rows, all_pulled, across = self.rows.copy(), self.pulled.copy(), np.zeros((PLACES, PLACES))
+        all_rows, all_pulled, across = self.rows.copy(), self.pulled.copy(), self.across.copy()
         all_rows[had:end], all_pulled[had:end] = rows, pulled
-        for start in range(0, end, _GRAIN):
+        for start in range(had // _GRAIN * _GRAIN, end, _GRAIN):
             some = slice(start, start + _GRAIN)
             across[:, some] = blas.dgemm(1.0, all_pulled[some].T, all_rows.T, trans_a=1).T
+            across[some, :] = blas.dgemm(1.0, all_rows[some].T, all_pulled.T, trans_a=1)
         return Look(places, all_rows, all_pulled, across)
 
     def only(self, keys: Iterable[bytes]) -> "Look":

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from epistream.indexer.ahead import Expectation, Vector
+from epistream.indexer.ahead import Expectation, Keyed
 from epistream.indexer.posterior import Posterior
 from epistream.indexer.sealed import seal, unseal
 
@@ -67,30 +67,30 @@ class Gains:
         self._known.rest()
         self._human.rest()
 
-    def score(self, vector: ArrayLike | Vector) -> tuple[float, float]:
+    def score(self, vector: ArrayLike | Keyed) -> tuple[float, float]:
         """The relative gains of a vector, (d,), beyond all that is known and beyond what people said. Changes nothing.
 
         Each in [0, 1]: see `Posterior.score`.
         """
-        one = Vector.of(vector)
+        one = Keyed.of(vector)
         known = self._known.relative(one)
         return known, (self._human.relative(one) if self._human is not self._known else known)
 
-    def observe(self, vector: ArrayLike | Vector, *, anchored: bool) -> None:
+    def observe(self, vector: ArrayLike | Keyed, *, anchored: bool) -> None:
         """Take in an accepted vector; `anchored`: it is from people, or verified by execution (`standing.anchored`).
 
         Raises:
             ValueError, Broken: see `Posterior.observe`. Nothing is taken in of a vector that is wrong.
         """
-        vector = Vector.of(vector)
+        vector = Keyed.of(vector)
         if anchored:
             if self._human is not self._known:
                 self._human.observe(vector)
             self._known.observe(vector)
             return
-        if self._known is self._human:
-            self._known = self._human.branch()
-        self._known.observe(vector, self._synthetic_weight)
+        known = self._known if self._known is not self._human else self._human.branch()
+        known.observe(vector, self._synthetic_weight)
+        self._known = known
 
     def branch(self) -> Self:
         """What goes on from here by itself, and leaves this one as it is. See `Posterior.branch`."""

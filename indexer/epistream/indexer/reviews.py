@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from epistream.indexer import comments, conflicts, disputes, holding, sayings
-from epistream.indexer.agreement import disagreement
+from epistream.indexer.agreement import VOTES, disagreement
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.clock import Clock
 from epistream.indexer.decode import again, decode
@@ -32,7 +32,7 @@ what is held, and half for what is disputed, so that neither hides the other."""
 RANKED_MAX: Final = 500
 """How many of these, the most urgent as far as that is known of each alone, are ranked by density and gain."""
 VOTES_MAX: Final = 1000
-"""How much feedback on one item is looked at, the newest."""
+"""How many votes on one item are looked at, the newest."""
 _ENCODED_AT_ONCE: Final = 32
 _OF_PEOPLE: Final = [reason for reason in pb.Reason.values() if reason != pb.REASON_DEFERRED]
 """What waits for people: what the gate has put off it lets go of by itself."""
@@ -219,7 +219,7 @@ class Reviews:
             if item_id not in read:
                 said = [
                     (found.receipt.producer, found.recorded.feedback)
-                    for found in sayings.newest_feedback(catalog, number, [item_id], VOTES_MAX)
+                    for found in sayings.newest_feedback(catalog, number, [item_id], VOTES_MAX, kinds=VOTES)
                 ]
                 read[item_id] = disagreement(item_id, said), verification(item_id, (one for _, one in said))
             votes, verified = read[item_id]

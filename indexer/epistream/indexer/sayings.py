@@ -5,10 +5,17 @@ missing, or is not what was written.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from typing import Final
 
 from epistream.indexer.catalog import Catalog
 from epistream.v1 import journal_pb2
+from epistream.v1 import knowledge_pb2 as pb
+
+KINDS: Final = pb.FeedbackKind.values()[1:]
+"""All ways of judging."""
+BYTES_MAX: Final = 16 * 2**20
+"""Of feedback that is looked at together: ten thousand of the usual kind take 3 MiB, a ranking up to one."""
 
 
 def feedback(
@@ -23,15 +30,31 @@ def feedback(
 
 
 def newest_feedback(
-    catalog: Catalog, namespace: int, item_ids: Iterable[str], limit: int
+    catalog: Catalog,
+    namespace: int,
+    item_ids: Iterable[str],
+    limit: int,
+    *,
+    kinds: Collection[pb.FeedbackKind.ValueType] = KINDS,
+    bytes_max: int = BYTES_MAX,
 ) -> list[journal_pb2.Decision]:
-    """What raters said about any of these items, the newest `limit`, the oldest first, each once."""
+    """What raters said about any of these items in these ways, the newest, the oldest of them first, each once.
+
+    At most `limit`, and so many as are at most so large together.
+    """
     rows = catalog.connection.execute(
         "SELECT DISTINCT f.sequence FROM json_each(?) i CROSS JOIN feedback f ON f.namespace = ?"
-        " AND f.item_id = i.value ORDER BY f.sequence DESC LIMIT ?",
-        (json.dumps(list(item_ids)), namespace, limit),
+        " AND f.item_id = i.value AND f.kind IN (SELECT value FROM json_each(?)) ORDER BY f.sequence DESC LIMIT ?",
+        (json.dumps(list(item_ids)), namespace, json.dumps(list(kinds)), limit),
     )
-    return [catalog.decision(sequence) for (sequence,) in rows][::-1]
+    found, left = list[journal_pb2.Decision](), bytes_max
+    for (sequence,) in rows:
+        one = catalog.decision(sequence)
+        left -= one.recorded.ByteSize()
+        if left < 0:
+            break
+        found.append(one)
+    return found[::-1]
 
 
 def merged_into(catalog: Catalog, namespace: int, item_ids: Iterable[str], limit: int) -> list[journal_pb2.Decision]:

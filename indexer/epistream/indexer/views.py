@@ -128,6 +128,7 @@ CREATE TABLE feedback (
     namespace INTEGER NOT NULL,
     item_id TEXT NOT NULL,
     sequence INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
     PRIMARY KEY (namespace, item_id, sequence)
 ) WITHOUT ROWID;
 CREATE TABLE counts (
@@ -262,8 +263,9 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
             rejected += 1
         elif receipt.outcome == pb.OUTCOME_RECORDED:
             recorded += 1
-            names = {one.item_id for one in decision.recorded.feedback.judged}
-            judged.extend((number, name, entry.sequence) for name in sorted(names))
+            said = decision.recorded.feedback
+            names = {one.item_id for one in said.judged}
+            judged.extend((number, name, entry.sequence, said.kind) for name in sorted(names))
     connection.executemany("INSERT INTO submissions VALUES (?,?,?,?,?)", submissions)
     connection.executemany("INSERT INTO corroborations VALUES (?,?,?,?)", corroborations)
     connection.executemany("INSERT OR REPLACE INTO aliases VALUES (?,?,?)", aliases)
@@ -272,7 +274,7 @@ def _apply_decisions(connection: apsw.Connection, number: int, entries: Sequence
     )
     connection.executemany("INSERT INTO held VALUES (?,?,?,?,?,?,?,?,?,NULL,?,?,NULL)", holdings)
     connection.executemany("INSERT INTO held_names VALUES (?,?,?,?)", named)
-    connection.executemany("INSERT INTO feedback VALUES (?,?,?)", judged)
+    connection.executemany("INSERT INTO feedback VALUES (?,?,?,?)", judged)
     items += _apply_changes(connection, number, changes)
     held += len(holdings)
     ended = _resolve_held(connection, number, entries) if held else {}

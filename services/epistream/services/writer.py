@@ -32,6 +32,10 @@ WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 """How much may wait to be written, in each lane."""
 _SUBMISSION_OVERHEAD_BYTES: Final = 4096
 """What a submission takes in memory beside its bytes: its message, its vector, its futures."""
+_JUDGED_BYTES: Final = 100
+"""What each item takes that a rater judges in it."""
+_JUDGED_OF_SUBMISSION: Final = 128
+"""So many of these take as long to commit as a submission: 2 µs each (measured)."""
 _RETRY_DELAY_SECONDS: Final = 0.2
 
 
@@ -274,12 +278,22 @@ def _known(error: Exception) -> EpistreamError:
 
 
 def _joinable(job: _Batch | _Call) -> int:
-    """How many submissions a job adds to a group; 0 for one that must be alone."""
-    return len(job.prepared) or 1 if isinstance(job, _Batch) and not job.atomic else 0
+    """How many submissions a job adds to a group; 0 for one that must be alone.
+
+    A long ranking counts as many as it takes as long as.
+    """
+    if not isinstance(job, _Batch) or job.atomic:
+        return 0
+    return len(job.prepared) + sum(map(_judged, job.prepared)) // _JUDGED_OF_SUBMISSION or 1
 
 
 def _weight_bytes(one: Prepared) -> int:
-    return len(record_of(one).value or b"") + _SUBMISSION_OVERHEAD_BYTES
+    return len(record_of(one).value or b"") + _JUDGED_BYTES * _judged(one) + _SUBMISSION_OVERHEAD_BYTES
+
+
+def _judged(one: Prepared) -> int:
+    """How many items a rater judges in it."""
+    return len(one.decoded.submission.feedback.judged) if isinstance(one, Embedded) else 0
 
 
 def _fail(jobs: Sequence[_Batch | _Call], error: Exception) -> None:

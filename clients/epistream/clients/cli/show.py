@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+_JUDGED_SHOWN: Final = 20
+"""Of what a rater judged at once: a ranking may be of tens of thousands. With --json there are all."""
 _PIPE_WIDTH: Final = 160
 """Of tables that no terminal limits."""
 _COLOURS: Final = {
@@ -187,11 +189,16 @@ def feedback_table(found: Sequence[knowledge.RecordedFeedback]) -> "Table":
             f"{said.rater} ({pb.RaterType.Name(said.rater_type).removeprefix('RATER_TYPE_')})",
             pb.FeedbackKind.Name(said.kind).removeprefix("FEEDBACK_KIND_"),
             said.aspect,
-            ", ".join(map(_judged, said.judged)),
+            _judgements(said.judged),
             said.rationale,
             when(recorded.time),
         )
     return table
+
+
+def _judgements(judged: Sequence[pb.Judged]) -> str:
+    told = ", ".join(map(_judged, judged[:_JUDGED_SHOWN]))
+    return f"{told} and {len(judged) - _JUDGED_SHOWN:,} more" if len(judged) > _JUDGED_SHOWN else told
 
 
 def _judged(judged: pb.Judged) -> str:

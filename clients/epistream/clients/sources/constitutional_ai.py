@@ -140,7 +140,8 @@ def _scored(record: Fields, key: str, prompt: str) -> Iterator[Draft]:
     for model in range(max(len(scores) for _, scores in said)):
         scored = [(i, scores[model]) for i, (_, scores) in enumerate(said) if model < len(scores)]
         order = sorted({score for _, score in scored}, reverse=True)
-        judged = tuple(Judged(f"{key}/{i}", order.index(score) + 1, score) for i, score in scored)
+        places = {score: place for place, score in enumerate(order, 1)}
+        judged = tuple(Judged(f"{key}/{i}", places[score], score) for i, score in scored)
         if len(judged) > 1:
             rater = f"preference-model-{model}" if model else "preference-model"
             yield Verdict(kind=pb.FEEDBACK_KIND_RANKING, judged=judged, rater=rater, rater_type=pb.RATER_TYPE_AI)

@@ -1,6 +1,6 @@
 """What people think of the images that models make: the records that works of two stages share."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -96,8 +96,11 @@ def _rated_together(record: Fields) -> Iterator[Draft]:
     rated = [_rated(row, one, rest) for row, one in zip(rows, raters, strict=True)]
     for kind in (Item, Verdict):
         yield from (draft for _, drafts in rated for draft in drafts if isinstance(draft, kind))
-    for one in (each for each, count in ranked.items() if count > 1):
-        judged = [Judged(rated[i][0], rank) for i, rank in enumerate(ranks) if rank is not None and raters[i] == one]
+    by_rater: defaultdict[str, list[Judged]] = defaultdict(list)
+    for one, (key, _), rank in zip(raters, rated, ranks, strict=True):
+        if rank is not None:
+            by_rater[one].append(Judged(key, rank))
+    for one, judged in by_rater.items():
         yield Verdict(kind=pb.FEEDBACK_KIND_RANKING, judged=tuple(judged), rater=one)
 
 

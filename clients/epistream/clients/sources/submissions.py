@@ -45,7 +45,9 @@ TESTS_BYTES_MAX: Final = 256 * 1024
 _MEDIA_MAX: Final = 1 + FURTHER_MEDIA_MAX
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[^\s]+")
 _BYTES_MAX: Final = SUBMISSION_BYTES_MAX - 1024
-"""Its id and its namespace are still to come."""
+"""Its id, its namespace and its producer's name are still to come, 970 bytes at most."""
+_ALL_BYTES_MAX: Final = 64 * 1024 * 1024
+"""What a record may become: each item repeats what is said of all of them."""
 _KEPT_IN_URI: Final = "/:?#[]@!$&'()*+,;=%~"
 
 
@@ -58,14 +60,17 @@ def submissions(work: Work, record: Json, media_base: str = "") -> tuple[pb.Subm
         media_base: what stands before relative paths of media; the work's name and a colon when empty.
 
     Raises:
-        UnreadableRecord: it is not as the work publishes it.
+        UnreadableRecord: it is not as the work publishes it, or becomes too much.
     """
-    made = []
+    made, room = list[pb.Submission](), _ALL_BYTES_MAX
     for draft in work.adapter(Fields(record)):
         one = _verdict(work, draft) if isinstance(draft, Verdict) else _item(work, draft, media_base)
         whole = one.SerializeToString(deterministic=True)
         if len(whole) > _BYTES_MAX:
             raise UnreadableRecord("", f"submissions of at most {_BYTES_MAX} bytes each", f"one of {len(whole)}")
+        room -= len(whole)
+        if room < 0:
+            raise UnreadableRecord("", f"submissions of at most {_ALL_BYTES_MAX} bytes together", "more")
         one.submission_id = hashlib.sha256(whole).hexdigest()
         made.append(one)
     return tuple(made)
