@@ -95,7 +95,10 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Some vectors as one A⁻¹ has them, at most PLACES. Behind each, and behind the last of them, there are zeros."""
+    """Some vectors as one A⁻¹ has them, at most PLACES; behind each, and behind the last of them, there are zeros.
+
+    Where there are none, the arrays are empty.
+    """
 
     places: Mapping[bytes, int]
     """By key."""
@@ -109,28 +112,31 @@ class Look:
     @classmethod
     def none(cls, width: int) -> Self:
         """No vector is looked at."""
-        return cls({}, np.zeros((PLACES, width)), np.zeros((PLACES, width)), np.zeros((PLACES, PLACES)))
+        nothing = np.empty((0, width))
+        return cls({}, nothing, nothing, np.empty((0, 0)))
 
     def extended(self, keys: Sequence[bytes], rows: _Rows, pulled: _Rows) -> "Look":
         """With others, (n, D), of which it has none yet, and for which there is room."""
         had, end = len(self.places), len(self.places) + len(keys)
-        places = {**self.places, **{key: place for place, key in enumerate(keys, had)}}
-        all_rows, all_pulled, across = self.rows.copy(), self.pulled.copy(), self.across.copy()
-        all_rows[had:end], all_pulled[had:end] = rows, pulled
+        more = _whole_look({**self.places, **dict(zip(keys, range(had, end), strict=True))}, rows.shape[1])
+        more.rows[:had], more.pulled[:had] = self.rows[:had], self.pulled[:had]
+        more.across[:had, :had] = self.across[:had, :had]
+        more.rows[had:end], more.pulled[had:end] = rows, pulled
         for start in range(had // _GRAIN * _GRAIN, end, _GRAIN):
             some = slice(start, start + _GRAIN)
-            across[:, some] = blas.dgemm(1.0, all_pulled[some].T, all_rows.T, trans_a=1).T
-            across[some, :] = blas.dgemm(1.0, all_rows[some].T, all_pulled.T, trans_a=1)
-        return Look(places, all_rows, all_pulled, across)
+            more.across[:, some] = blas.dgemm(1.0, more.pulled[some].T, more.rows.T, trans_a=1).T
+            if had:
+                more.across[some, :] = blas.dgemm(1.0, more.rows[some].T, more.pulled.T, trans_a=1)
+        return more
 
     def only(self, keys: Iterable[bytes]) -> "Look":
         """Of what it has those alone."""
         left = [key for key in keys if key in self.places]
         at, count = [self.places[key] for key in left], len(left)
-        made = Look.none(self.rows.shape[1])
+        made = _whole_look({key: place for place, key in enumerate(left)}, self.rows.shape[1])
         made.rows[:count], made.pulled[:count] = self.rows[at], self.pulled[at]
         made.across[:count, :count] = self.across[np.ix_(at, at)]
-        return replace(made, places={key: place for place, key in enumerate(left)})
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +210,11 @@ class Plan:
 
 
 _DIAGONAL: Final = np.diag_indices(BLOCK)
+
+
+def _whole_look(places: Mapping[bytes, int], width: int) -> Look:
+    """One of PLACES vectors, all zeros yet."""
+    return Look(places, np.zeros((PLACES, width)), np.zeros((PLACES, width)), np.zeros((PLACES, PLACES)))
 
 
 def floating(vectors: NDArray[Any]) -> NDArray[np.floating]:
