@@ -6,8 +6,8 @@ and what each of them would tell after every observation until then is read off 
 comes otherwise, only the plan is made anew.
 
 Nothing here decides a bit of any figure. Each number of a product is made by itself, wherever it stands and whatever
-stands beside it, as long as BLAS gets the sizes of `_GRAIN` and `_SIDE`; and the first rows of a triangular factor, of
-its inverse and of what is solved by it do not depend on the rows behind (`tests/unit/test_posterior_bits.py`).
+stands beside it, as long as BLAS gets the shapes of `_GRAIN` and `PLACES`; and the first rows of a triangular factor,
+of its inverse and of what is solved by it do not depend on the rows behind (`tests/unit/test_posterior_bits.py`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -162,7 +162,10 @@ class Plan:
 
     @classmethod
     def of(cls, look: Look, order: Sequence[int], weights: Sequence[float]) -> "Plan | None":
-        """Raises nothing: None where A⁻¹ is none, so that there is no L."""
+        """What the vectors in a look tell while those in `order` are observed, with `weights`.
+
+        None where there is no L: A⁻¹ is damaged, or these are out of all proportion.
+        """
         roots, at = np.zeros(BLOCK), np.zeros(BLOCK, np.int64)
         roots[: len(order)], at[: len(order)] = weights, order
         np.sqrt(roots, out=roots)
@@ -188,7 +191,7 @@ class Plan:
         return float(self.alone[place]) - float(taken.dot(taken))
 
     def growth(self, count: int) -> float:
-        """Ln det(I + U'A⁻¹U) of the first so many observations."""
+        """By how much the first so many observations let ln det A grow: ln det(I + U'A⁻¹U)."""
         return 2 * float(np.log(self.factor.diagonal()[:count]).sum())
 
     def steps(self, look: Look, count: int) -> tuple[_Rows, _Rows]:
