@@ -245,7 +245,7 @@ bench-requirements: $(VENV)/dev.stamp ## Measure: R1 to R14 of docs/requirements
 bench-gate: $(VENV)/dev.stamp ## Measure: what the gate costs each record
 	$(BIN)/python -m bench.gate
 
-bench-gate-path: $(VENV)/dev.stamp ## Measure: what the gate costs the main path through Kafka where half is synthetic
+bench-gate-path: $(VENV)/dev.stamp ## Measure: what the gate costs the main path through Kafka, of people's records and where half are synthetic
 	$(BIN)/python -m bench.gate_path
 
 bench-noise: $(VENV)/dev.stamp ## Measure: whom the guard holds for where a vector lies
