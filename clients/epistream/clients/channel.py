@@ -7,7 +7,7 @@ import asyncio
 import functools
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
@@ -307,6 +307,22 @@ async def call(
             if now() + wait_seconds >= deadline or (failed.reason == "TLS" and not renewed):
                 raise failed from error
         await asyncio.sleep(wait_seconds)
+
+
+async def pages(
+    connection: Connection,
+    method: "Callable[[], grpc.aio.UnaryUnaryMultiCallable[Request, Response]]",
+    request: Request,
+    seconds: float,
+) -> AsyncIterator[Response]:
+    """All pages of an answer, one after the other, each as `call` has it. `request` is changed, to ask for the next."""
+    asked: Any = request
+    while True:
+        page: Any = await call(connection, method, request, seconds)
+        yield page
+        if not page.next_page_token:
+            return
+        asked.page_token = page.next_page_token
 
 
 class Conversation(Generic[Request, Response]):

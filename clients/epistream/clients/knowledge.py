@@ -9,7 +9,7 @@ import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
-from epistream.clients.channel import CALL_TIMEOUT_SECONDS, Connected, Connection, call
+from epistream.clients.channel import CALL_TIMEOUT_SECONDS, Connected, Connection, call, pages
 from epistream.clients.credentials import Credentials
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import knowledge_service_pb2 as knowledge
@@ -97,12 +97,9 @@ class KnowledgeClient(Connected):
         """What raters said about an item, in the order in which they came, asked for in pages."""
         found: list[knowledge.RecordedFeedback] = []
         request = knowledge.ListFeedbackRequest(namespace=namespace, item_id=item_id, limit=page_entries)
-        while True:
-            page = await call(self._connection, lambda: self._knowledge.ListFeedback, request, self._seconds)
+        async for page in pages(self._connection, lambda: self._knowledge.ListFeedback, request, self._seconds):
             found.extend(page.feedback)
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
+        return found
 
     async def explain(self, namespace: str, producer: str, submission_id: str) -> list[knowledge.Explanation]:
         """Why a submission was decided as it was: every decision on it, the oldest first, with the rules asked."""
@@ -168,14 +165,11 @@ class KnowledgeClient(Connected):
         request = knowledge.DiffRequest(namespace=namespace, to=point(later), filter=filter, limit=page_entries)
         getattr(request, "from").CopyFrom(point(earlier))
         whole = knowledge.DiffResponse()
-        while True:
-            page = await call(self._connection, lambda: self._knowledge.Diff, request, self._seconds)
+        async for page in pages(self._connection, lambda: self._knowledge.Diff, request, self._seconds):
             whole.MergeFrom(page)
-            whole.next_page_token = ""
-            if not page.next_page_token:
-                return whole
-            request.page_token = page.next_page_token
             request.to.revision = page.to_revision  # now is not later for the next page
+        whole.next_page_token = ""
+        return whole
 
     async def namespaces(self) -> list[ns.Namespace]:
         """All namespaces, by name."""
@@ -207,12 +201,9 @@ class KnowledgeClient(Connected):
         """The policies that a namespace has had, the newest first, asked for in pages."""
         found: list[ns.PolicyVersion] = []
         request = ns.ListPoliciesRequest(name=name, limit=page_entries)
-        while True:
-            page = await call(self._connection, lambda: self._namespaces.ListPolicies, request, self._seconds)
+        async for page in pages(self._connection, lambda: self._namespaces.ListPolicies, request, self._seconds):
             found.extend(page.policies)
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
+        return found
 
     async def update_policy(self, name: str, policy: ns.Policy) -> ns.Namespace:
         """Changes the fields that are set in `policy`."""

@@ -7,7 +7,7 @@ import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 
 from epistream.clients.background import Blocking, run
-from epistream.clients.channel import CALL_TIMEOUT_SECONDS, Connected, Connection, call
+from epistream.clients.channel import CALL_TIMEOUT_SECONDS, Connected, Connection, call, pages
 from epistream.clients.credentials import Credentials
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import review_service_pb2 as api
@@ -112,12 +112,9 @@ class ReviewClient(Connected):
         state = api.CONFLICT_STATE_RESOLVED if resolved else api.CONFLICT_STATE_OPEN
         request = api.ListConflictsRequest(namespace=namespace, state=state, item_id=item_id, limit=page_entries)
         found: list[api.Conflict] = []
-        while True:
-            page = await call(self._connection, lambda: self._stub.ListConflicts, request, self._seconds)
+        async for page in pages(self._connection, lambda: self._stub.ListConflicts, request, self._seconds):
             found.extend(page.conflicts)
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
+        return found
 
     async def resolve(
         self,
