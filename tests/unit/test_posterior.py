@@ -1,7 +1,6 @@
 """A posterior: what its gains add up to, what rounding may do to it, and that its figures are the same everywhere."""
 
 import math
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -211,8 +210,11 @@ def test_what_fails_in_the_middle_leaves_every_figure_as_it_was(monkeypatch: pyt
     for row in rows[60:80]:
         posterior.relative(row)  # what is looked at is full now
 
+    def without_memory(*_: object) -> None:
+        raise MemoryError
+
     with monkeypatch.context() as patched:
-        patched.setattr(Posterior, "_pull", Mock(side_effect=MemoryError))
+        patched.setattr(Posterior, "_pull", without_memory)
         with pytest.raises(MemoryError):
             posterior.relative(rows[100])
 

@@ -7,7 +7,7 @@ from typing import Final
 from epistream.indexer.texts import line, prose, unset
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import FieldViolation
-from epistream.wire.limits import ID_CHARACTERS_MAX, PLACE_MAX, RATIONALE_BYTES_MAX, WORD_CHARACTERS_MAX
+from epistream.wire.limits import ID_CHARACTERS_MAX, RATIONALE_BYTES_MAX, WORD_CHARACTERS_MAX
 
 _OF_KNOWLEDGE: Final = (
     "item_id",
@@ -24,13 +24,13 @@ _OF_KNOWLEDGE: Final = (
 )
 _COUNTS: Final = {
     pb.FEEDBACK_KIND_PAIRWISE: (2, 2),
-    pb.FEEDBACK_KIND_RANKING: (2, PLACE_MAX),
+    pb.FEEDBACK_KIND_RANKING: (2, None),
     pb.FEEDBACK_KIND_RATING: (1, 1),
     pb.FEEDBACK_KIND_BINARY: (1, 1),
     pb.FEEDBACK_KIND_EDIT: (2, 2),
     pb.FEEDBACK_KIND_CRITIQUE: (1, 1),
 }
-"""How many items each kind judges, from and to."""
+"""How many items each kind judges, from and to; a ranking as many as its submission has room for. Places likewise."""
 _PLACED: Final = frozenset({pb.FEEDBACK_KIND_PAIRWISE, pb.FEEDBACK_KIND_RANKING})
 _SCORED: Final = frozenset({pb.FEEDBACK_KIND_RATING, pb.FEEDBACK_KIND_BINARY})
 _KINDS: Final = ", ".join(name for name, kind in pb.FeedbackKind.items() if kind)
@@ -61,7 +61,7 @@ def violations(submission: pb.Submission) -> Iterator[FieldViolation]:
 def _judged(feedback: pb.Feedback) -> Iterator[FieldViolation]:
     fewest, most = _COUNTS[feedback.kind]
     count, name = len(feedback.judged), pb.FeedbackKind.Name(feedback.kind)
-    if not fewest <= count <= most:
+    if not _within(count, fewest, most):
         expected = _range(fewest, most)
         yield FieldViolation("feedback.judged", f"{name} judges {expected} items, found {count}")
         return
@@ -73,15 +73,19 @@ def _judged(feedback: pb.Feedback) -> Iterator[FieldViolation]:
         if judged.HasField("place") != (feedback.kind in _PLACED):
             must = "required for" if feedback.kind in _PLACED else "must be unset for"
             yield FieldViolation(f"{path}.place", f"{must} {name}")
-        elif judged.HasField("place") and not 1 <= judged.place <= most:
+        elif judged.HasField("place") and not _within(judged.place, 1, most):
             yield FieldViolation(f"{path}.place", f"expected {_range(1, most)}, found {judged.place}")
         if feedback.kind in _SCORED and not judged.HasField("score"):
             yield FieldViolation(f"{path}.score", f"required for {name}")
         yield from _score(f"{path}.score", judged.score, feedback)
 
 
-def _range(least: int, most: int) -> str:
-    return f"{least} or more" if most == PLACE_MAX else str(least) if least == most else f"{least} to {most}"
+def _within(number: int, least: int, most: int | None) -> bool:
+    return number >= least and (most is None or number <= most)
+
+
+def _range(least: int, most: int | None) -> str:
+    return f"{least} or more" if most is None else str(least) if least == most else f"{least} to {most}"
 
 
 def _score(path: str, score: float, feedback: pb.Feedback) -> Iterator[FieldViolation]:

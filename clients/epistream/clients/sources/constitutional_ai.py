@@ -1,6 +1,7 @@
 """RLAIF, of stage IV: answers that a model criticised, revised and ranked by the principles that people wrote."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -137,8 +138,11 @@ def _scored(record: Fields, key: str, prompt: str) -> Iterator[Draft]:
     for i, (text, _) in enumerate(said):
         scores = {"pm_scores": answers[i].raw("pm_scores")}
         yield _answer(f"{key}/{i}", text, prompt, _TRAINED, details={**answers[i].rest(), **scores, **rest})
-    for model in range(max(len(scores) for _, scores in said)):
-        scored = [(i, scores[model]) for i, (_, scores) in enumerate(said) if model < len(scores)]
+    by_model: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)
+    for i, (_, given) in enumerate(said):
+        for model, score in enumerate(given):
+            by_model[model].append((i, score))
+    for model, scored in sorted(by_model.items()):
         order = sorted({score for _, score in scored}, reverse=True)
         places = {score: place for place, score in enumerate(order, 1)}
         judged = tuple(Judged(f"{key}/{i}", places[score], score) for i, score in scored)
