@@ -20,6 +20,7 @@ COMMANDS: Final = [
     Kubectl.of(line).run_in_the_pod
     for line in re.findall(r"^kubectl .* job/epistream-redrive -- .*$", (K8S / "README.md").read_text(), re.MULTILINE)
 ]
+REASONS: Final = ["UNKNOWN_NAMESPACE", "MALFORMED"]
 KAFKA: Final = "$KAFKA-kafka-bootstrap.$KAFKA_NAMESPACE.svc:9093"
 
 
@@ -61,7 +62,7 @@ def test_the_job_counts_and_sends_back_with_the_rights_that_its_user_has(tmp_pat
         said = {each["name"]: each["value"] for each in pod.containers[0]["env"]}
         environment = {name: str(files.get(Path(value).name, value)) for name, value in said.items()}
         for topic in SUBMISSIONS:
-            for reason in (b"UNKNOWN_NAMESPACE", b"MALFORMED"):
+            for reason in map(str.encode, REASONS):
                 headers = [("epistream-dlq-original-topic", topic.encode()), ("epistream-dlq-reason", reason)]
                 secure.kafka.produce(dead_letter_topic(topic), [reason], key=b"key", headers=headers)
         wait_until(lambda: keeps_positions(secure), "Kafka to keep positions of groups")
@@ -69,7 +70,12 @@ def test_the_job_counts_and_sends_back_with_the_rights_that_its_user_has(tmp_pat
         for _, *arguments in COMMANDS:
             done = epistream_process(*(word.replace(KAFKA, secure.certificates) for word in arguments), **environment)
             assert done.code == 0, f"{shlex.join(arguments)}: {done.err}"
-            told.append([line.partition(": ")[2] for line in done.out.splitlines()])
+            told.append([line.split(": ") for line in done.out.splitlines()])
         sent_back = [[record.value for record in secure.kafka.read(topic)] for topic in SUBMISSIONS]
-    assert told == [["2 would be redriven, 0 left"] * 3, ["1 redriven, 1 left"] * 3]
+    topics = list(map(dead_letter_topic, SUBMISSIONS))
+    counted, sent = told
+    letters = [[f"{topic}/0 at offset {n}", why] for topic in topics for n, why in enumerate(REASONS)]
+    would = "2 would be redriven (1 MALFORMED, 1 UNKNOWN_NAMESPACE), 0 left"
+    assert sorted(counted) == sorted([*letters, *([topic, would] for topic in topics)])
+    assert sent == [[topic, "1 redriven, 1 left"] for topic in topics]
     assert sent_back == [[b"UNKNOWN_NAMESPACE"]] * 3

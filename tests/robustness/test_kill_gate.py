@@ -1,7 +1,8 @@
 """A service that is killed in the midst of a flood: what the gate knows is that of the journal, to the last bit.
 
 People and two models submit beside each other; windows are small, so that anchors, alarms, gains and what is put off
-change between any two kills. In the end the whole journal is decided anew in one life, and must say the same.
+change between any two kills. In the end the whole journal is decided anew in one life, and each window of the collapse
+watch compared once more; both must say the same.
 """
 
 import random
@@ -23,6 +24,7 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Unavailable
 from tests.support.collapsing import ALL_KINDS, EVERY, FEW_KINDS, kinds, texts, wanted
+from tests.support.comparing import compared_again, kept_alarms
 from tests.support.knowing import NAMESPACE, watch
 from tests.support.rehearsing import decided, rehearsed
 from tests.support.service import RunningService, running_service
@@ -105,15 +107,18 @@ def test_what_the_gate_knows_is_that_of_the_journal_whenever_it_is_killed(tmp_pa
     with running_service(folder) as service:
         who = lives(service, rounds)
 
-    kept = {(one.producer, one.submission_id): one for one in receipts_of(folder)}
+    first = {(one.producer, one.submission_id): one for one in receipts_of(folder)}
     for receipt in (one for each in who for one in each.receipts):
-        assert kept[receipt.producer, receipt.submission_id].outcome == receipt.outcome
+        assert first[receipt.producer, receipt.submission_id].outcome == receipt.outcome
     result = rehearsed(folder, tmp_path / "again")
     assert result.differences == []
     assert result.other_figures == 0
     assert result.before == result.after
     assert set(result.left_out) <= {LeftOut.NOT_WHOLE}
     assert decided(tmp_path / "again") == decided(folder)
+    kept = kept_alarms(folder)
+    assert any(alarm.on for alarm in kept)
+    assert compared_again(folder) == compared_again(tmp_path / "again") == kept
     reasons = {reason for (_, reason), _ in result.outcomes}
     assert {pb.REASON_COLLAPSE, pb.REASON_DEFERRED, pb.REASON_RELEASED} <= reasons, "it had something to decide"
     assert_each_window_once(folder)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from collections import Counter
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from epistream.clients import Credentials
 from epistream.indexer.store import read_only
 from epistream.services.__main__ import commands
-from epistream.services.kafka.redrive import ATTEMPTS_HEADER, Counts, redrive, redrive_store
+from epistream.services.kafka.redrive import ATTEMPTS_HEADER, Counts, Letter, redrive, redrive_store
 from epistream.services.kafka.redrive_command import redrive_command
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
@@ -60,11 +61,13 @@ def test_a_letter_is_sent_back_once_and_applied_once(kafka: Kafka, folder: Path)
     with taking(folder, kafka.bootstrap, topic, publish=True) as process:
         refuse_some(process, kafka, topic, namespace)
         add_namespace(process, namespace)
-        assert redrive(kafka.bootstrap, [letters]) == {letters: Counts(redriven=5)}
+        both = Counter(UNKNOWN_NAMESPACE=3, MALFORMED=2)
+        assert redrive(kafka.bootstrap, [letters]) == {letters: Counts(redriven=5, reasons=both)}
         process.await_head(namespace, 3)
         process.await_read(topic, 10)
         await_told(process)
-        assert redrive(kafka.bootstrap, [letters]) == {letters: Counts(redriven=2)}  # those that failed again
+        failed_again = Counts(redriven=2, reasons=Counter(MALFORMED=2))
+        assert redrive(kafka.bootstrap, [letters]) == {letters: failed_again}
         process.await_read(topic, 12)
         assert redrive(kafka.bootstrap, [letters], everything=True)[letters].redriven >= 7
         process.await_read(topic, 19)
@@ -82,15 +85,15 @@ def test_letters_can_be_chosen_by_reason_and_counted_without_sending(kafka: Kafk
     letters = dead_letter_topic(topic)
     with taking(folder, kafka.bootstrap, topic, publish=True) as process:
         refuse_some(process, kafka, topic, namespace)
-        chosen = Counts(redriven=3, left=2)
+        chosen = Counts(redriven=3, left=2, reasons=Counter(UNKNOWN_NAMESPACE=3))
         for _ in range(2):
             assert redrive(kafka.bootstrap, [letters], reason="UNKNOWN_NAMESPACE", dry_run=True) == {letters: chosen}
         add_namespace(process, namespace)
         first = redrive(kafka.bootstrap, [letters], reason="UNKNOWN_NAMESPACE", limit=2)
-        assert first == {letters: Counts(redriven=2)}
+        assert first == {letters: Counts(redriven=2, reasons=Counter(UNKNOWN_NAMESPACE=2))}
         process.await_head(namespace, 2)
         rest = redrive(kafka.bootstrap, [letters], reason="UNKNOWN_NAMESPACE")
-        assert rest == {letters: Counts(redriven=1, left=2)}
+        assert rest == {letters: Counts(redriven=1, left=2, reasons=Counter(UNKNOWN_NAMESPACE=1))}
         process.await_head(namespace, 3)
         # Another reason has a place of its own.
         assert redrive(kafka.bootstrap, [letters], reason="MALFORMED", dry_run=True)[letters].redriven == 2
@@ -132,7 +135,7 @@ def test_a_letter_that_its_topic_does_not_take_is_left_and_those_beside_it_go(
     came_from = [("epistream-dlq-original-topic", topic.encode())]
     for value, key in ((b"first", b"1"), refused, (b"last", b"1")):
         kafka.produce(letters, [value], key=key, headers=came_from)
-    assert redrive(kafka.bootstrap, [letters]) == {letters: Counts(redriven=2, left=1)}
+    assert redrive(kafka.bootstrap, [letters]) == {letters: Counts(redriven=2, left=1, reasons=Counter({"": 3}))}
     assert [record.value for record in kafka.read(topic)] == [b"first", b"last"]
     assert f"The letter {letters}/0 at offset 1 is left" in caplog.text
     assert redrive(kafka.bootstrap, [letters]) == {letters: Counts()}
@@ -150,9 +153,17 @@ async def test_letters_that_came_over_grpc_are_submitted_again_and_applied_once(
             assert {receipt.reason for receipt in refused} == {pb.REASON_UNKNOWN_NAMESPACE}
             await client.submit(submission("later", 0))  # the same bytes again
             await client.call_raw("IngestService/Submit", RawSubmitRequest(submissions=[b"\xff"]).SerializeToString())
-            assert redrive_store(folder, service.address, reason="MALFORMED", dry_run=True) == Counts(
-                redriven=1, left=4
+            told: list[Letter] = []
+            assert redrive_store(folder, service.address, reason="MALFORMED", dry_run=True, told=told.append) == Counts(
+                redriven=1, left=4, reasons=Counter(MALFORMED=1)
             )
+            assert told == [Letter("number 5 of the store", "", "MALFORMED", told[0].error)]
+            assert "protobuf" in told[0].error
+            redrive_store(folder, service.address, limit=1, dry_run=True, told=told.append)
+            first = told[1]
+            assert first == Letter("number 1 of the store", "tests/s-0", "UNKNOWN_NAMESPACE", first.error)
+            assert "namespace: " in first.error
+            assert "'later'" in first.error
             await client.make_namespace("later")
             done = redrive_store(folder, service.address, reason="UNKNOWN_NAMESPACE")
             assert (done.redriven, dict(done.outcomes)) == (3, {"ADMITTED": 3})
@@ -201,11 +212,18 @@ def test_the_command_tells_people_and_programs(kafka: Kafka, folder: Path, capsy
         assert redrive_command(kafka.bootstrap, [letters], None, None, console=console, **options) == 0  # type: ignore[arg-type]
         return out.getvalue()
 
-    assert run(dry_run=True) == f"{letters}: 5 would be redriven, 0 left\n"
-    assert json.loads(run(as_json=True)) == {letters: {"redriven": 5, "left": 0, "strange": 0, "outcomes": {}}}
+    *each, counted = run(dry_run=True).splitlines()
+    assert f"{letters}/0 at offset 0: UNKNOWN_NAMESPACE: namespace: " in each[0]
+    assert f"'{namespace}'" in each[0]
+    assert [line.count(": MALFORMED: ") for line in each] == [0, 0, 0, 1, 1]
+    assert counted == f"{letters}: 5 would be redriven (2 MALFORMED, 3 UNKNOWN_NAMESPACE), 0 left"
+    reasons = {"UNKNOWN_NAMESPACE": 3, "MALFORMED": 2}
+    told = {"redriven": 5, "left": 0, "strange": 0, "reasons": reasons, "outcomes": {}}
+    assert json.loads(run(as_json=True, dry_run=True)) == {letters: told}
+    assert json.loads(run(as_json=True)) == {letters: told}
     assert run() == f"{letters}: 0 redriven, 0 left\n"
     capsys.readouterr()
     assert redrive_command("127.0.0.1:1", [letters], None, None) == 3
-    told = capsys.readouterr()
-    assert "Is Kafka running" in told.err
-    assert told.out == ""
+    printed = capsys.readouterr()
+    assert "Is Kafka running" in printed.err
+    assert printed.out == ""

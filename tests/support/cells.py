@@ -88,7 +88,7 @@ def recaptions() -> Window:
 
 
 def crawled_videos() -> Window:
-    """Crafted: 30 clips as of Kinetics-400, 24 stock videos as of WebVid-10M, and parts of half of these."""
+    """Crafted: 30 clips as of Kinetics-400, 60 stock videos as of WebVid-10M, and parts of 36 of these."""
     stock = window_of("webvid-10m", *crafted.stock_videos()).changes
     clips = window_of("kinetics-400", *crafted.clips()).changes
     return window(*clips, *stock, *crafted.parts_of(list(stock)))

@@ -28,13 +28,13 @@ GENERIC: Final = {True: 12, False: 36}
 
 CLIPS: Final = {"moving": 18, "still": 12}
 """Clips, by the only verb of their labels."""
-STOCK: Final = {"moving": 9, "still": 7, "verbless": 8}
+STOCK: Final = {"moving": 22, "still": 18, "verbless": 20}
 """Stock videos, by the only verb of their captions."""
 MEASURED: Final = {True: 20, False: 10}
 """Whether a clip's duration is said."""
-QUARTERS: Final = {0: 12, 1: 5, 2: 4, 3: 3}
+QUARTERS: Final = {0: 24, 1: 15, 2: 12, 3: 9}
 """How many quarters of a stock video are published as parts of it."""
-FLOWING: Final = {True: 6, False: 18}
+FLOWING: Final = {True: 15, False: 45}
 """Whether a stock video brings its optical flow."""
 
 RANKINGS: Final = {"longest first": 20, "longest first, with a tie": 8, "shortest first": 14}
@@ -124,7 +124,7 @@ def clips() -> Iterator[Row]:
     drawn, measured = Random(4), mixed(MEASURED, 4)
     labels = {"moving": ("climbing a rope", "riding a mule"), "still": ("reading a book", "knitting", "singing")}
     for number, kind in enumerate(mixed(CLIPS, 5)):
-        label, start, length = drawn.choice(labels[kind]), drawn.randrange(200), drawn.randrange(8, 11)
+        label, start, length = drawn.choice(labels[kind]), drawn.randrange(9, 200), drawn.randrange(8, 11)
         if measured[number]:
             told = {"label": label, "segment": [start, start + length]}
             yield {"key": f"k{number}", "value": {"annotations": told, "duration": length, "subset": "training"}}

@@ -1,7 +1,8 @@
 """A namespace to which everything happens that a journal can tell, and its rehearsal.
 
-`python -m tests.support.rehearsing FOLDER` rehearses the store in FOLDER, and prints what was decided in its journal
-and what the rehearsal decided, one line of hexadecimal digits each.
+`python -m tests.support.rehearsing FOLDER` rehearses the store in FOLDER, and prints what was decided and which alarms
+there were in its journal, the same of the rehearsal's, where each window is compared once more: of each one line of
+hexadecimal digits.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import review_service_pb2 as api
 from tests.support.collapsing import ALL_KINDS, EVERY, FEW_KINDS, ITEMS, kinds, texts, wanted
+from tests.support.comparing import compared_again, kept_alarms
 from tests.support.knowing import NAMESPACE, HandClock, commit, pending, retraction, ruling, submission, watch
 
 SYNTHETIC = pb.ORIGIN_SYNTHETIC
@@ -215,14 +217,15 @@ def rehearsed(folder: Path, again: Path, embedder: Embedder | None = None, **cha
 
 
 def decided(folder: Path) -> list[bytes]:
-    """All that was decided in a store's journal, and what came of it; of what was merged in other words only that."""
+    """All that was decided in a store's journal, and what came of it; of what was merged in other words only that.
+
+    What the collapse watch found is not in it: a rehearsal takes that over (tests/support/comparing.py finds it anew).
+    """
     found = []
     with closing(Store(folder)) as store:
         for entry in store.journal.follow(0):
-            kind, decision = entry.record.WhichOneof("record"), entry.record.decision
-            if kind == "watched":
-                found.append(entry.record_bytes)
-            elif kind == "decision":
+            decision = entry.record.decision
+            if entry.record.WhichOneof("record") == "decision":
                 receipt = decision.receipt
                 if receipt.outcome == pb.OUTCOME_MERGED:
                     receipt.ClearField("reason")
@@ -237,8 +240,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as again:
         result = rehearsed(Path(sys.argv[1]), Path(again))
         assert not result.differences, result.differences
-        for folder in (Path(sys.argv[1]), Path(again)):
-            print(hashlib.sha256(b"".join(decided(folder))).hexdigest())
+        kept, made = Path(sys.argv[1]), Path(again)
+        for folder, alarms in ((kept, kept_alarms(kept)), (made, compared_again(made))):
+            told = [*decided(folder), *(alarm.SerializeToString(deterministic=True) for alarm in alarms)]
+            print(hashlib.sha256(b"".join(told)).hexdigest())
 
 
 if __name__ == "__main__":

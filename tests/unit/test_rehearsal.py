@@ -22,6 +22,7 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.wire.errors import Broken, InvalidInput, NotFound
 from tests.support.collapsing import ALL_KINDS, EVERY, FEW_KINDS, ITEMS, kinds, texts, wanted
+from tests.support.comparing import compared_again, kept_alarms
 from tests.support.knowing import NAMESPACE, START_US, HandClock, commit, retraction, submission
 from tests.support.rehearsing import SYNTHETIC, Life, decided, lived, rehearsed
 from tests.support.verified_life import code
@@ -50,8 +51,10 @@ def test_under_its_own_policies_nothing_differs_to_the_last_bit(store: Path, tmp
     assert result.other_figures == 0
     assert result.left_out == {LeftOut.NOT_WHOLE: 2}, "merged in other words, and as a copy of a copy"
     assert result.before == result.after
-    kept = decided(store)
-    assert decided(tmp_path) == kept
+    assert decided(tmp_path) == decided(store)
+    kept = kept_alarms(store)
+    assert {alarm.on for alarm in kept} == {True, False}
+    assert compared_again(tmp_path) == kept
     reasons = {reason for (_, reason), _ in result.outcomes}
     assert {pb.REASON_COLLAPSE, pb.REASON_DEFERRED, pb.REASON_RELEASED, pb.REASON_LOW_GAIN} < reasons
     assert {pb.REASON_REVIEW_ADMITTED, pb.REASON_PROMOTION, pb.REASON_FEEDBACK} | HELD_UNTIL_ASKED < reasons

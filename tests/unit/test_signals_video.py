@@ -68,6 +68,12 @@ def test_segments_cover_what_they_cover_once() -> None:
     assert video.segment_coverage(window(unknown)).value is None
 
 
+@pytest.mark.parametrize(("duration", "covered"), [(10, None), (92.5, None), (93.5, 10 / 93.5), (100, 0.1)])
+def test_a_duration_that_a_segment_does_not_fit_into_is_not_the_videos(duration: float, covered: float | None) -> None:
+    clip = of_video("a", "x", media=[part("a.mp4", 84, 94)], details={"duration": duration})
+    assert video.segment_coverage(window(clip)).value == covered
+
+
 def test_r33_a_video_without_segments_has_no_value_and_says_why() -> None:
     found = window(of_video("a", "A kite.", pb.ORIGIN_SYNTHETIC, media=[part("a.mp4")]), vectors=[1, 0])
     for signal in (video.coherence, video.drift, video.entity_persistence, video.contradictions, video.frozen_share):

@@ -11,6 +11,7 @@ from epistream.indexer import positions
 from epistream.indexer.model import Position, Record
 from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
+from epistream.wire.errors import in_words
 
 SCHEMA: Final = """
 CREATE TABLE dead_letters (
@@ -41,6 +42,16 @@ class DeadLetter:
     record: Record
     receipt: pb.Receipt
     """Why it was refused."""
+
+    @property
+    def reason(self) -> str:
+        """The name of the reason, such as UNKNOWN_NAMESPACE."""
+        return pb.Reason.Name(self.receipt.reason).removeprefix("REASON_")
+
+    @property
+    def error(self) -> str:
+        """What was wrong, for people: the violations, each with the path of its field."""
+        return "; ".join(map(in_words, self.receipt.violations))
 
 
 def write(connection: apsw.Connection, refused: Iterable[tuple[Record, pb.Receipt]]) -> None:

@@ -143,7 +143,8 @@ class Knowledge:
                 sequence = decision.releases
         if not told:
             name = f"{request.submission_id!r} of {request.producer!r} in {request.namespace}"
-            raise NotFound(f"there is no decision on {name}: what was refused is a dead letter, which says why")
+            refused = "what was refused is a dead letter (`epistream redrive --dry-run` says why)"
+            raise NotFound(f"there is no decision on {name}: {refused}")
         return api.ExplainResponse(explanations=reversed(told))
 
     def list_alarms(self, request: api.ListAlarmsRequest) -> api.ListAlarmsResponse:

@@ -171,9 +171,8 @@ def _outcome(receipt: pb.Receipt, headers: tuple[_Header, ...]) -> Message:
 def _why(letter: DeadLetter) -> Iterator[tuple[str, bytes]]:
     """The headers that a dead letter gets beside its own (operations.md A.4)."""
     receipt, record = letter.receipt, letter.record
-    errors = "; ".join(f"{v.field}: {v.description}" if v.field else v.description for v in receipt.violations)
-    yield "epistream-dlq-reason", pb.Reason.Name(receipt.reason).removeprefix("REASON_").encode()
-    yield "epistream-dlq-error", errors.encode()
+    yield "epistream-dlq-reason", letter.reason.encode()
+    yield "epistream-dlq-error", letter.error.encode()
     yield "epistream-dlq-attempts", str(max(1, receipt.attempts)).encode()
     if record.position is not None:
         yield "epistream-dlq-original-topic", record.position.topic.encode()

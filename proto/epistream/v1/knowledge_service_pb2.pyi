@@ -866,7 +866,7 @@ class ExplainRequest(_message.Message):
     producer: _builtins.str
     """Who sent it. Required."""
     submission_id: _builtins.str
-    """Its id. Required. NOT_FOUND where there is no decision: what was refused is a dead letter, which says why."""
+    """Its id. Required. NOT_FOUND where there is no decision: what was refused is a dead letter, and its receipt says why, or `epistream redrive --dry-run`."""
     def __init__(
         self,
         *,

@@ -11,6 +11,7 @@ EpistreamError
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,21 @@ class FieldViolation:
     """The path of the field, such as `provenance.producer`; empty when the whole record is meant."""
     description: str
     """What was expected, what was found, what to do."""
+
+
+class _Violation(Protocol):
+    """One of ours, or a message's."""
+
+    @property
+    def field(self) -> str: ...
+
+    @property
+    def description(self) -> str: ...
+
+
+def in_words(violation: _Violation) -> str:
+    """A violation on a line of its own: the field's path, where there is one, and what is wrong."""
+    return f"{violation.field}: {violation.description}" if violation.field else violation.description
 
 
 @dataclass(frozen=True, slots=True)

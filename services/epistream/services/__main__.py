@@ -313,7 +313,9 @@ def redrive(  # its flags about Kafka's security are the service's settings, and
     reason: Annotated[str | None, typer.Option(help="Only those refused for it, such as unknown_namespace.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many of each topic, and of the store.")] = None,
     everything: Annotated[bool, typer.Option("--everything", help="Those too that were redriven before.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Send nothing: print each letter, and why it was refused.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     **kafka_flags: object,
 ) -> None:

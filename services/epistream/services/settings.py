@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from epistream.indexer.paging import ANSWER_BYTES_MAX
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.errors import FieldViolation, InvalidInput
+from epistream.wire.errors import FieldViolation, InvalidInput, in_words
 from epistream.wire.kafka_security import SETTINGS as KAFKA_SECURITY
 from epistream.wire.kafka_security import KafkaSecurity, Mechanism, Protocol
 from epistream.wire.origins import PEOPLE
@@ -261,7 +261,7 @@ class Settings(BaseSettings):
             return cls(**flags)  # type: ignore[arg-type] # checked by pydantic, field by field
         except ValidationError as error:
             violations = [FieldViolation(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
-            listed = "; ".join(f"{v.field}: {v.description}" if v.field else v.description for v in violations)
+            listed = "; ".join(map(in_words, violations))
             raise InvalidInput(f"the settings are wrong: {listed}", *violations) from error
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
             raise InvalidInput(f"the settings file cannot be read: {error}") from error

@@ -4,7 +4,7 @@ import enum
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from epistream.wire.errors import Broken, EpistreamError, InvalidInput, Unavailable
+from epistream.wire.errors import Broken, EpistreamError, InvalidInput, Unavailable, in_words
 
 if TYPE_CHECKING:
     from epistream.v1 import knowledge_pb2 as pb
@@ -85,6 +85,6 @@ def explain(error: EpistreamError) -> None:
     note(error.message, style="red")
     if isinstance(error, InvalidInput):
         for violation in error.violations:
-            line = f"{violation.field}: {violation.description}"
+            line = in_words(violation)
             if line not in error.message:
                 note(f"  {line}", style="red")

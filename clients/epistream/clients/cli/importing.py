@@ -257,7 +257,7 @@ class _Session:
         if self._told <= TOLD_MAX:
             note(text, style="red")
         elif self._told == TOLD_MAX + 1:
-            note("More are in the dead letters.", style="red")
+            note("More are dead letters: `epistream redrive --folder DATA --dry-run`, by the service.", style="red")
 
     def _summarise(self) -> None:
         from rich.table import Table

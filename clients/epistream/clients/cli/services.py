@@ -15,7 +15,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "up": "Run a service: `epistream up --help` lists its settings.",
     "kafka": "Run a local Apache Kafka: `epistream kafka up`.",
     "access": "Who may do what: make tokens, check access files.",
-    "redrive": "Send dead letters to their topics again.",
+    "redrive": "Send dead letters again; with --dry-run, tell why each was refused.",
     "restore": "Make a store from a backup: `epistream restore FILE --folder FOLDER`.",
     "fsck": "Verify a store, or rebuild its views from the journal.",
     "rehearse": "Decide a journal again under another policy, and tell what differs: `epistream rehearse FOLDER`.",

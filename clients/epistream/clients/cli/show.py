@@ -17,6 +17,7 @@ from epistream.v1 import knowledge_service_pb2 as knowledge
 from epistream.v1 import namespace_service_pb2 as ns
 from epistream.v1 import sync_service_pb2 as sync
 from epistream.wire.canonical import media_of
+from epistream.wire.errors import in_words
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -90,10 +91,7 @@ def receipt_text(receipt: pb.Receipt) -> str:
     parts += _figures(receipt.figures)
     if receipt.reason == pb.REASON_IMPLAUSIBLE:
         parts += _doubts(receipt.figures)
-    parts += [
-        f"{violation.field}: {violation.description}" if violation.field else violation.description
-        for violation in receipt.violations
-    ]
+    parts += map(in_words, receipt.violations)
     if receipt.earlier:
         parts.append("decided earlier")
     return "; ".join(parts)

@@ -43,6 +43,8 @@ DIMENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
 _DYNAMICS: Final = frozenset(("action", "flow", "trajectory", "force", "velocity", "qvel", "torque"))
 _NAME_PARTS: Final = re.compile(r"[^a-z]+")
 _DURATION: Final = ("duration", "duration_s", "duration_seconds")
+_ROUNDED: Final = 1.0
+"""Lengths of videos are told in whole seconds by many, s."""
 _FRAMES: Final = ("frames", "num_frames", "frame_count", "steps")
 _LABELS: Final = "annotations"
 _CONTRADICTING: Final = ("number", "unit", "negation", "quantifier")
@@ -67,7 +69,8 @@ def segment_coverage(window: Window) -> Figure:
 
         Σ segment s / duration s,   at most 1; the duration is `details.duration`, or the end of the whole video
 
-    Range 0 to 1. Unit: share. Source: own.
+    A duration that ends more than a second before a segment does is the clip's and not the video's, as where a clip of
+    10 s is cut out at 84 s: of such a video it is not known. Range 0 to 1. Unit: share. Source: own.
     """
     cell = window.cell(pb.ORIGIN_CRAWLED, pb.MODALITY_VIDEO)
     found = [covered for place in cell if (covered := _coverage(window, place)) is not None]
@@ -331,9 +334,11 @@ def _duration(window: Window, place: int) -> float | None:
 
 
 def _coverage(window: Window, place: int) -> float | None:
-    """Which share of a video its segments cover; None where it has none, or no duration."""
+    """Which share of a video its segments cover; None where it has none, or no duration that reaches to their end."""
     duration, spans = _duration(window, place), _spans(window, place)
-    return min(1.0, _covered(spans) / duration) if duration and spans else None
+    if not duration or not spans or max(end for _, end in spans) > duration + _ROUNDED:
+        return None
+    return min(1.0, _covered(spans) / duration)
 
 
 def _covered(spans: Sequence[tuple[float, float]]) -> float:

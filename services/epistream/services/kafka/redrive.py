@@ -72,8 +72,31 @@ class Counts:
     refused for good by the topic that it came from, as where it is too large for it by now: the log names it."""
     strange: int = 0
     """Records in a topic of dead letters that do not say where they came from, or say what cannot be."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """For what the letters had been refused that were sent, or would be: UNKNOWN_NAMESPACE …"""
     outcomes: Counter[str] = field(default_factory=Counter)
     """What became of letters that were submitted: ADMITTED, REFUSED …"""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter that is redriven, or would be."""
+
+    place: str
+    """Where it lies: its place in Kafka, or its number in the store."""
+    submission: str
+    """`producer/submission_id`, as far as they are known; empty in Kafka, where only its bytes say."""
+    reason: str
+    """Why it was refused, such as UNKNOWN_NAMESPACE; empty where it does not say."""
+    error: str
+    """What was wrong, for people."""
+
+
+Told: TypeAlias = Callable[[Letter], None]
+
+
+def untold(_: Letter) -> None:
+    """Nobody wants to know."""
 
 
 def redrive(
@@ -84,6 +107,7 @@ def redrive(
     limit: int | None = None,
     everything: bool = False,
     dry_run: bool = False,
+    told: Told = untold,
     security: KafkaSecurity = PLAINTEXT,
 ) -> dict[str, Counts]:
     """Send the dead letters in these topics back to where they came from. Blocks until Kafka has them.
@@ -98,7 +122,8 @@ def redrive(
         reason: only letters with this reason, such as UNKNOWN_NAMESPACE.
         limit: at most so many from each topic.
         everything: from the oldest letter on, those that were sent back before, too.
-        dry_run: only count.
+        dry_run: send nothing.
+        told: is called with each letter that is sent, or would be.
         security: what the brokers ask for.
 
     Returns:
@@ -122,7 +147,7 @@ def redrive(
                 places = _places(admin, group, topic, everything=everything)
                 counts[topic] = Counts()
                 letters = _letters(consumer, places)
-                done = _send_all_back(letters, counts[topic], reason, limit, None if dry_run else producer)
+                done = _send_all_back(letters, counts[topic], reason, limit, None if dry_run else producer, told)
                 if not dry_run:
                     _keep(admin, group, done)
     except KafkaError as error:
@@ -138,6 +163,7 @@ def redrive_store(
     reason: str | None = None,
     limit: int | None = None,
     dry_run: bool = False,
+    told: Told = untold,
 ) -> Counts:
     """Submit again the dead letters that came over gRPC, from the store in `folder` to the service at `target`. Blocks.
 
@@ -150,7 +176,8 @@ def redrive_store(
         credentials: what to show to it, and how to know it; without, nothing is encrypted.
         reason: only letters with this reason.
         limit: at most so many.
-        dry_run: only count.
+        dry_run: submit nothing.
+        told: is called with each letter that is submitted, or would be.
 
     Raises:
         Unavailable: there is no store, or the service does not answer.
@@ -158,7 +185,7 @@ def redrive_store(
     """
     counts = Counts()
     with read_only(folder) as catalog:
-        chosen = list(_chosen(catalog, counts, reason, limit))
+        chosen = list(_chosen(catalog, counts, reason, limit, told))
     counts.redriven = len(chosen)
     if dry_run or not chosen:
         return counts
@@ -236,7 +263,12 @@ def _letters(consumer: Any, places: Mapping[Partition, tuple[int, int]]) -> Iter
 
 
 def _send_all_back(
-    letters: Iterable[Any], counts: Counts, reason: str | None, limit: int | None, producer: CappedProducer | None
+    letters: Iterable[Any],
+    counts: Counts,
+    reason: str | None,
+    limit: int | None,
+    producer: CappedProducer | None,
+    told: Told,
 ) -> dict[Partition, int]:
     """Send letters back and count them; how far each partition is done. Returns when Kafka has what it takes.
 
@@ -249,7 +281,7 @@ def _send_all_back(
             break
         if letter.key is None:
             _settle_all(sent, counts, producer)
-        if future := _send_back(letter, counts, reason, producer):
+        if future := _send_back(letter, counts, reason, producer, told):
             sent.append((_place(letter), future))
         if letter.key is None:
             _settle_all(sent, counts, producer)
@@ -269,7 +301,7 @@ def _settle_all(sent: "deque[_Sent]", counts: Counts, producer: CappedProducer |
 
 
 def _send_back(
-    letter: Any, counts: Counts, reason: str | None, producer: CappedProducer | None
+    letter: Any, counts: Counts, reason: str | None, producer: CappedProducer | None, told: Told
 ) -> "Future[Position] | None":
     """Send a letter back and count it; None where it is not sent."""
     back = way_back(letter.topic, letter.headers)
@@ -277,10 +309,12 @@ def _send_back(
         counts.strange += 1
         return None
     # Without a value it would be refused again, and in a compacted topic delete what its key has said since.
-    if not letter.value or (reason is not None and back.reason != reason.encode()):
+    if not letter.value or (reason is not None and back.reason != reason):
         counts.left += 1
         return None
     counts.redriven += 1
+    counts.reasons[back.reason] += 1
+    told(Letter(_place(letter), "", back.reason, back.error))
     if producer is None:
         return None
     try:
@@ -322,8 +356,10 @@ class WayBack:
     topic: str
     headers: Sequence[tuple[str, bytes]]
     """Its own, and how often it was redriven."""
-    reason: bytes | None
-    """Why it was refused, as it says."""
+    reason: str
+    """Why it was refused, as it says; empty where it does not."""
+    error: str
+    """What was wrong, as it says; empty where it does not."""
 
 
 def way_back(letters: str, headers: Sequence[tuple[str, bytes | None]]) -> WayBack | None:
@@ -337,11 +373,11 @@ def way_back(letters: str, headers: Sequence[tuple[str, bytes | None]]) -> WayBa
         None when it does not say, or names a topic whose dead letters are not here: whoever may write to this topic is
         not to write, by our hands, to any other.
     """
-    added = {name: value for name, value in headers if name.startswith(_ADDED)}
-    topic = (added.get(f"{_ADDED}original-topic") or b"").decode(errors="replace")
+    added = {name: (value or b"").decode(errors="replace") for name, value in headers if name.startswith(_ADDED)}
+    topic = added.get(f"{_ADDED}original-topic", "")
     if not topic or dead_letter_topic(topic) != letters:
         return None
-    return WayBack(topic, _original(headers), added.get(f"{_ADDED}reason"))
+    return WayBack(topic, _original(headers), added.get(f"{_ADDED}reason", ""), added.get(f"{_ADDED}error", ""))
 
 
 def _original(headers: Sequence[tuple[str, bytes | None]]) -> list[tuple[str, bytes]]:
@@ -375,7 +411,7 @@ def _keep(admin: Any, group: str, done: Mapping[Partition, int]) -> None:
         raise Unavailable(text) from error
 
 
-def _chosen(catalog: Catalog, counts: Counts, reason: str | None, limit: int | None) -> Iterator[bytes]:
+def _chosen(catalog: Catalog, counts: Counts, reason: str | None, limit: int | None, told: Told) -> Iterator[bytes]:
     """The bytes to submit, each once."""
     numbers = {namespace.name: number for number, namespace in catalog.namespaces()}
     seen: set[bytes] = set()
@@ -388,13 +424,15 @@ def _chosen(catalog: Catalog, counts: Counts, reason: str | None, limit: int | N
                 continue
             if len(seen) == limit:
                 return
-            receipt = letter.receipt
-            is_other = reason is not None and pb.Reason.Name(receipt.reason) != f"REASON_{reason}"
-            number = numbers.get(receipt.namespace, 0)
-            if is_other or catalog.submissions(number, [(receipt.producer, receipt.submission_id)]):
+            sender = letter.receipt.producer, letter.receipt.submission_id
+            is_other = reason is not None and letter.reason != reason
+            if is_other or catalog.submissions(numbers.get(letter.receipt.namespace, 0), [sender]):
                 counts.left += 1
                 continue
             seen.add(value)
+            counts.reasons[letter.reason] += 1
+            submission = "/".join(filter(None, sender))
+            told(Letter(f"number {letter.number} of the store", submission, letter.reason, letter.error))
             yield value
 
 

@@ -1,6 +1,8 @@
 """`redrive`, for people and for programs."""
 
+import functools
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -10,9 +12,10 @@ from rich.console import Console
 
 from epistream.clients.cli.exits import ExitCode, exit_code, explain, worst
 from epistream.clients.credentials import Credentials
-from epistream.services.kafka.redrive import Counts, redrive, redrive_store
+from epistream.services.kafka.redrive import Counts, Letter, redrive, redrive_store, untold
 from epistream.wire.errors import EpistreamError
 from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
+from epistream.wire.printable import printable
 
 _OUTCOMES: Final = {"REFUSED": ExitCode.REFUSED, "HELD": ExitCode.HELD}
 
@@ -43,7 +46,7 @@ def redrive_command(
         reason: only letters with this reason, in any case, such as `unknown_namespace`.
         limit: at most so many of each topic, and of the store.
         everything: those of Kafka's that were redriven before, too.
-        dry_run: only count.
+        dry_run: send nothing; tell of each letter that would be sent why it was refused.
         as_json: print one JSON object.
         security: what Kafka asks for.
         console: where to print; standard output when None.
@@ -54,6 +57,7 @@ def redrive_command(
     console = console or Console(highlight=False, soft_wrap=True)
     reason = reason.upper() if reason else None
     counts: dict[str, Counts] = {}
+    told = functools.partial(_print_letter, console) if dry_run and not as_json else untold
     try:
         if bootstrap is not None:
             counts |= redrive(
@@ -63,11 +67,12 @@ def redrive_command(
                 limit=limit,
                 everything=everything,
                 dry_run=dry_run,
+                told=told,
                 security=security,
             )
         if folder is not None and target is not None:
             counts["store"] = redrive_store(
-                folder, target, credentials=credentials, reason=reason, limit=limit, dry_run=dry_run
+                folder, target, credentials=credentials, reason=reason, limit=limit, dry_run=dry_run, told=told
             )
     except EpistreamError as error:
         explain(error)
@@ -88,9 +93,22 @@ def _print_json(counts: Mapping[str, Counts], console: Console) -> None:
 def _print(counts: Mapping[str, Counts], console: Console, *, dry_run: bool) -> None:
     done = "would be redriven" if dry_run else "redriven"
     for name, count in counts.items():
-        text = f"{name}: {count.redriven} {done}, {count.left} left"
+        text = f"{name}: {count.redriven} {done}"
+        if dry_run and count.reasons:
+            text += f" ({printable(_counted(count.reasons))})"
+        text += f", {count.left} left"
         if count.strange:
             text += f", {count.strange} that are no dead letters of Epistream"
         if count.outcomes:
-            text += " (" + ", ".join(f"{n} {outcome}" for outcome, n in sorted(count.outcomes.items())) + ")"
+            text += f" ({_counted(count.outcomes)})"
         console.print(text, markup=False)
+
+
+def _print_letter(console: Console, letter: Letter) -> None:
+    of = f", of {letter.submission}" if letter.submission else ""
+    said = f"{letter.place}{of}: {letter.reason or 'no reason is said'}"
+    console.print(printable(f"{said}: {letter.error}" if letter.error else said), markup=False)
+
+
+def _counted(counter: Counter[str]) -> str:
+    return ", ".join(f"{n} {name}" for name, n in sorted(counter.items()))

@@ -43,7 +43,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from epistream.services.security.files import Watched
 from epistream.services.security.keys import Claims, JwtSettings, Verifier
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.errors import FieldViolation, InvalidInput
+from epistream.wire.errors import FieldViolation, InvalidInput, in_words
 
 JWT_PREFIX: Final = "jwt:"
 """What the principals of JWTs begin with; the subject follows."""
@@ -260,7 +260,7 @@ class Access:
             parsed = _File.model_validate(tomllib.loads(watched.read(path).decode()))
         except ValidationError as error:
             violations = [FieldViolation(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
-            listed = "; ".join(f"{v.field}: {v.description}" if v.field else v.description for v in violations)
+            listed = "; ".join(map(in_words, violations))
             raise InvalidInput(f"the access file {path} is wrong: {listed}", *violations) from error
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
             raise InvalidInput(f"the access file {path} cannot be read: {error}") from error
