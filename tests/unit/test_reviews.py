@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from epistream.indexer import reviews
 from epistream.indexer import store as stores
@@ -12,6 +15,7 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import review_service_pb2 as api
 from epistream.wire.errors import Conflict, InvalidInput, NotFound
 from tests.support.knowing import (
+    DIMENSION,
     NAMESPACE,
     START_US,
     HandClock,
@@ -22,6 +26,7 @@ from tests.support.knowing import (
     pending,
     submission,
 )
+from tests.support.samples import DATA, needs_samples, rows
 
 ADA = api.Reviewer(name="dr-ada", origin=pb.ORIGIN_EXPERT)
 DAY_US = 24 * 3600 * 1_000_000
@@ -68,6 +73,29 @@ def vote(engine: Engine, item_id: str, **scores: float) -> None:
         assert receipt.outcome == pb.OUTCOME_RECORDED
 
 
+def made_by(producer: str, row: dict[str, Any], vector: NDArray[np.float64]) -> pb.Submission:
+    """Held, for nobody says which model made it."""
+    return submission(
+        row["b"],
+        id=row["id"],
+        item=row["id"],
+        origin=pb.ORIGIN_SYNTHETIC,
+        producer=producer,
+        generator="",
+        vector=direction(*vector),
+    )
+
+
+def rating(item_id: str, rater: str, score: float, top: float) -> pb.Submission:
+    sent = pb.Submission(namespace=NAMESPACE, submission_id=f"{item_id}-{rater}", origin=pb.ORIGIN_EXPERT)
+    sent.provenance.producer = "panel"
+    said = sent.feedback
+    said.kind, said.rater, said.rater_type = pb.FEEDBACK_KIND_RATING, rater, pb.RATER_TYPE_HUMAN
+    said.scale_min, said.scale_max = 1, top
+    said.judged.add(item_id=item_id, score=score)
+    return sent
+
+
 def decide(
     engine: Engine,
     review_id: int,
@@ -91,6 +119,34 @@ def test_r30_what_raters_dispute_is_listed_before_what_they_agree_on(engine: Eng
     assert [review.review_id for review in found] == [disputed, unrated, agreed]
     assert [review.priority.disputed for review in found] == [True, False, False]
     assert found[0].priority.uncertainty == pytest.approx(0.918, abs=1e-3)
+
+
+@needs_samples
+def test_r30_what_published_annotators_dispute_is_listed_before_what_they_agree_on(tmp_path: Path) -> None:
+    """1,010 statements that models are taken to have made, each judged by five people beside another one, or three."""
+    judged = [row for row in rows(DATA / "pairs_sample.jsonl") if "annotators" in row]
+    labels = ["contradiction", "neutral", "entailment"]
+    engine = open_engine(tmp_path)
+    vectors = np.random.default_rng(0).standard_normal((len(judged), DIMENSION))
+    said = [made_by(f"gpt-{n % 3}", row, vector) for n, (row, vector) in enumerate(zip(judged, vectors, strict=True))]
+    votes = [
+        rating(row["id"], f"annotator {rater}", 1 + labels.index(label), len(labels))
+        for row in judged
+        for rater, label in enumerate(row["annotators"])
+    ]
+    assert {receipt.reason for receipt in commit(engine, *said)} == {pb.REASON_NO_GENERATOR}
+    assert {receipt.outcome for receipt in commit(engine, *votes)} == {pb.OUTCOME_RECORDED}
+
+    in_order, token = list[str](), ""
+    while token or not in_order:
+        page = listed(engine, limit=100, page_token=token)
+        in_order += [review.submission.item_id for review in page.reviews]
+        token = page.next_page_token
+
+    disputed = {row["id"] for row in judged if len(set(row["annotators"])) > 1}
+    assert 0 < len(disputed) < len(judged) == len(in_order)
+    assert set(in_order[: len(disputed)]) == disputed
+    engine.close()
 
 
 def test_a_review_that_has_waited_long_comes_first(engine: Engine, clock: HandClock) -> None:
