@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -26,12 +27,13 @@ from epistream.services.kafka.child import Child
 from epistream.services.kafka.keeper import Service
 from epistream.services.kafka.local import LocalKafka, Variant, free_ports
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.topics import CHANGES, OUTCOMES, dead_letter_topic
+from epistream.wire.topics import ALARMS, CHANGES, OUTCOMES, dead_letter_topic
 from tests.support import eager_publisher
 from tests.support.bad_input import BAD_INPUT
+from tests.support.collapsing import ALL_KINDS, EVERY, FEW_KINDS, ITEMS, kinds, opened, texts
 from tests.support.intake import TakingProcess, facts, make_namespace, send, taking, topic_with_dead_letters
 from tests.support.kafka import Kafka, Record
-from tests.support.knowing import submission
+from tests.support.knowing import commit, submission, watch
 from tests.support.proxies import Proxy
 from tests.support.waits import until, wait_until
 
@@ -96,6 +98,23 @@ def test_each_change_and_each_outcome_is_told_in_order(kafka: Kafka, folder: Pat
     assert [receipt.submission_id for receipt in receipts] == [*(f"s-{n}" for n in range(500)), "s-again", "s-other"]
     assert [r.outcome for r in receipts[-2:]] == [pb.OUTCOME_MERGED, pb.OUTCOME_REVISED]
     assert [sequence(record) for record in outcomes] == sorted({sequence(record) for record in outcomes})
+
+
+def test_an_alarm_of_the_collapse_watch_is_told(kafka: Kafka, folder: Path) -> None:
+    namespace, topic = f"watched-{uuid.uuid4().hex[:8]}", topic_with_dead_letters(kafka)
+    engine = opened(folder, name=namespace)
+    commit(engine, *texts(kinds(ALL_KINDS, ITEMS), "People", "ada", namespace=namespace))
+    commit(engine, *texts(kinds(FEW_KINDS, 2 * EVERY, 1), "Few kinds", namespace=namespace))
+    watch(engine)
+    (alarm,) = (one for (producer, _), one in engine.namespaces.state(namespace).alarms.items() if producer == "gpt")
+    engine.close()
+    with taking(folder, kafka.bootstrap, topic, publish=True, publisher=publisher) as process:
+        wait_until(lambda: process.engine.outbox.count() == 0, "an empty outbox")
+    found = {record.key: record for record in told(kafka, ALARMS, namespace)}
+    record = found[f"{namespace}/TEXT/gpt".encode()]
+    assert pb.CollapseAlarm.FromString(record.value or b"") == alarm
+    assert alarm.on
+    assert dict(record.headers)["content-type"] == b"application/protobuf"
 
 
 @pytest.mark.slow

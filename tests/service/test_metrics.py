@@ -10,7 +10,7 @@ from prometheus_client.core import Metric
 from epistream.services.scrape import NAMESPACES_MAX
 from epistream.services.security.rules import RULES
 from epistream.v1 import knowledge_pb2 as pb
-from epistream.wire.topics import CHANGES, OUTCOMES, SUBMISSIONS, dead_letter_topic
+from epistream.wire.topics import SUBMISSIONS, TOLD, dead_letter_topic
 from k8s.components.monitoring.rules import alerts
 from tests.support.metrics import documented, labels_of, served
 from tests.support.rpc import client_of, submission
@@ -61,7 +61,7 @@ def test_what_an_alert_has_to_see_the_first_time_of_is_there_from_the_start(metr
     there = {(sample.labels["method"], sample.labels["code"]) for sample in metrics[asked[1]].samples}
     assert there >= {(method, code) for method in RULES for code in asked[2].split("|")}
     topics = {sample.labels["topic"] for sample in metrics["epistream_outbox_unpublishable_total"].samples}
-    assert topics == {CHANGES, OUTCOMES, *map(dead_letter_topic, SUBMISSIONS)}
+    assert topics == {*TOLD, *map(dead_letter_topic, SUBMISSIONS)}
 
 
 def refusing() -> set[str]:

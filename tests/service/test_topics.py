@@ -8,7 +8,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 from epistream.services.kafka.topics import broker_addresses, ensure_topics, settings
 from epistream.wire.errors import InvalidInput, Unavailable
-from epistream.wire.topics import CHANGES, EXPERT, OUTCOMES, SYNTHETIC, UPDATES, dead_letter_topic
+from epistream.wire.topics import EXPERT, SYNTHETIC, TOLD, UPDATES, dead_letter_topic
 from tests.support.kafka import Kafka
 
 
@@ -18,7 +18,7 @@ def test_ensuring_topics_twice_creates_them_once(kafka: Kafka) -> None:
     with KafkaAdminClient(bootstrap_servers=kafka.bootstrap) as admin:
         there = set(admin.list_topics())
     sources = (EXPERT, SYNTHETIC, UPDATES)
-    assert there >= {*sources, CHANGES, OUTCOMES, *map(dead_letter_topic, sources)}
+    assert there >= {*sources, *TOLD, *map(dead_letter_topic, sources)}
 
 
 def test_a_new_topic_has_its_settings_and_partitions(kafka: Kafka) -> None:

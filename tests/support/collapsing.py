@@ -79,10 +79,10 @@ def texts(
     return made
 
 
-def opened(folder: Path) -> Engine:
+def opened(folder: Path, clock: HandClock | None = None, name: str = NAMESPACE) -> Engine:
     """An engine with such a namespace."""
-    engine = Engine(folder, clock=HandClock())
-    engine.namespaces.create(wanted())
+    engine = Engine(folder, clock=clock or HandClock())
+    engine.namespaces.create(wanted(name))
     return engine
 
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from epistream.services.kafka.topics import settings
-from epistream.wire.topics import CHANGES, OUTCOMES, SUBMISSIONS, dead_letter_topic
+from epistream.wire.topics import SUBMISSIONS, TOLD, dead_letter_topic
 
 PAGE = (Path(__file__).parents[2] / "docs/kafka.md").read_text()
 SECTION = PAGE.partition("\n## The topics\n")[2].partition("\n## ")[0]
@@ -27,7 +27,7 @@ def listed() -> dict[str, dict[str, str]]:
 
 
 def test_the_topics_are_listed_as_the_service_makes_them_with_three_copies() -> None:
-    topics = (*SUBMISSIONS, *map(dead_letter_topic, SUBMISSIONS), CHANGES, OUTCOMES)
+    topics = (*SUBMISSIONS, *map(dead_letter_topic, SUBMISSIONS), *TOLD)
     assert listed() == {topic: settings(topic, 3) for topic in topics}
 
 

@@ -11,7 +11,8 @@ from epistream.indexer.outbox import Message, Page
 from epistream.indexer.positions import Cursor
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire import topics
-from tests.support.knowing import HandClock, commit, open_engine, retraction, submission
+from tests.support.collapsing import ALL_KINDS, EVERY, collapsed, kinds, opened, raised, said
+from tests.support.knowing import NAMESPACE, HandClock, commit, open_engine, retraction, submission
 
 
 @pytest.fixture
@@ -80,3 +81,27 @@ def test_a_page_ends_before_it_is_too_large_but_has_something(engine: Engine, mo
         size = sum(len(message.value or b"") for message in page.messages)
         assert size < 10_000 or len(page.messages) == 2  # a change and its outcome
     assert read[-1].cursor == whole.cursor
+
+
+def test_an_alarm_is_told_when_it_is_raised_and_when_it_is_cleared_and_no_window_between(tmp_path: Path) -> None:
+    clock = HandClock()
+    engine = opened(tmp_path / "watched", clock)
+    collapsed(engine)
+    said(engine, kinds(ALL_KINDS, 5 * EVERY, 3), "All kinds again")
+    while (window := engine.collapse_watch.next()) is not None:
+        clock.us += 1
+        assert engine.collapse_watch.record(window, engine.collapse_watch.compare(window))
+    assert "gpt" not in raised(engine)
+    kept = [entry for entry in engine.store.journal.follow(0) if entry.record.WhichOneof("record") == "watched"]
+    assert len(kept) > 8
+
+    found = [message for page in pages(engine, 7) for message in page.messages if message.topic == topics.ALARMS]
+
+    key = f"{NAMESPACE}/TEXT/gpt".encode()
+    alarms = [pb.CollapseAlarm.FromString(message.value or b"") for message in found if message.key == key]
+    assert [alarm.on for alarm in alarms] == [True, False]
+    assert {message.key for message in found} <= {key, f"{NAMESPACE}/TEXT/".encode()}
+    of = {entry.record.watched.SerializeToString(deterministic=True): entry.sequence for entry in kept}
+    for message in found:
+        assert dict(message.headers)["epistream-sequence"] == b"%d" % of[message.value or b""]
+    engine.close()

@@ -12,7 +12,7 @@ One that came late had ended when it was made.
 import json
 from collections.abc import Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import apsw
 
@@ -62,6 +62,18 @@ class Head:
     """The number of the item's newest version: a larger one where others came late."""
     valid_us: int | None = None
     """From when on it holds, microseconds since 1970; None where its producer did not say."""
+
+
+class Written(NamedTuple):
+    """A journal entry, without its vector."""
+
+    sequence: int
+    namespace: int
+    """The number of its namespace."""
+    revision: int | None
+    """None where it changed nothing."""
+    change: bytes | None
+    record: bytes
 
 
 def comes_first(head: Head) -> tuple[bool, int, int]:
@@ -340,8 +352,8 @@ class Catalog:
             yield _committed(namespace, *row)
         _demand(range(expected + 1, last + 1), (), namespace)
 
-    def entries(self, after: int, limit: int) -> Generator[tuple[int, int | None, bytes | None, bytes], None, None]:
-        """At most `limit` journal entries above the sequence `after`, in order: sequence, revision, change, record."""
+    def entries(self, after: int, limit: int) -> Generator[Written, None, None]:
+        """At most `limit` journal entries above the sequence `after`, in order."""
         rows = self.connection.execute(
             f"SELECT j.sequence, j.namespace, {_CHAINED} FROM journal j"  # noqa: S608 - constants
             " WHERE j.sequence > ? ORDER BY j.sequence LIMIT ?",
@@ -349,7 +361,8 @@ class Catalog:
         )
         for sequence, namespace, *entry in rows:
             _committed(namespace, *entry)
-            yield sequence, entry[0], entry[1], entry[3]
+            revision, change, _, record, *_ = entry
+            yield Written(sequence, namespace, revision, change, record)
 
     def live(self, namespace: int, at: int, after: int, limit: int) -> Generator[Committed, None, None]:
         """At most `limit` versions that are in answers at a revision and were made above `after`, in order.

@@ -1,8 +1,8 @@
 """The outbox: what Kafka must be told, read from what is kept anyway.
 
-Changes and outcomes stand in the journal, dead letters in their table; what was acknowledged by Kafka is two numbers,
-the newest of each. So nothing is written twice, and after a crash the messages since the last acknowledgement are
-sent again: consumers tell them by `epistream-sequence`, which means something only together with `epistream-epoch`.
+Changes, outcomes and alarms stand in the journal, dead letters in their table; what was acknowledged by Kafka is two
+numbers, the newest of each. So nothing is written twice, and after a crash the messages since the last acknowledgement
+are sent again: consumers tell them by `epistream-sequence`, which means something only together with `epistream-epoch`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +12,7 @@ from heapq import merge
 from typing import Final, TypeAlias
 
 from epistream.indexer import deadletters, positions
+from epistream.indexer.catalog import Catalog, Written
 from epistream.indexer.deadletters import DeadLetter
 from epistream.indexer.positions import Cursor
 from epistream.indexer.store import Readers, Store
@@ -69,7 +70,7 @@ class Outbox:
                 closing(deadletters.each(catalog.connection, start.dead_letter, limit)) as letters,
             ):
                 told_of_letters = _marked(_of_dead_letters(letters, epoch, self._letter_headers), limit)
-                return _page(start, told_of_letters, _marked(_of_entries(entries, epoch), limit))
+                return _page(start, told_of_letters, _marked(_of_entries(entries, epoch, catalog), limit))
 
     def count(self) -> int:
         """How many journal entries and dead letters are not yet acknowledged."""
@@ -132,21 +133,24 @@ def _marked(all_told: Iterable[_Told], limit: int) -> Iterator[_Told]:
         yield _Told(told.time_us)
 
 
-def _of_entries(entries: Iterable[tuple[int, int | None, bytes | None, bytes]], epoch: _Header) -> Iterator[_Told]:
+def _of_entries(entries: Iterable[Written], epoch: _Header, catalog: Catalog) -> Iterator[_Told]:
     time_us = 0
-    for sequence, revision, change, packed in entries:
-        record = journal_pb2.JournalRecord.FromString(packed)
+    for entry in entries:
+        record = journal_pb2.JournalRecord.FromString(entry.record)
+        kind = record.WhichOneof("record")
+        headers = (_PROTOBUF, epoch, ("epistream-sequence", b"%d" % entry.sequence))
         messages: list[Message] = []
-        if record.WhichOneof("record") == "decision":
+        if kind == "watched" and record.watched.since_time == record.watched.time:  # raised or cleared by this window
+            messages.append(_alarm(dict(catalog.namespaces())[entry.namespace].name, record.watched, headers))
+        elif kind == "decision":
             receipt = record.decision.receipt
             time_us = receipt.time.ToMicroseconds()
-            headers = (_PROTOBUF, epoch, ("epistream-sequence", b"%d" % sequence))
-            if revision is not None:
+            if entry.revision is not None:
                 key = receipt.namespace.encode()  # one partition orders one namespace
-                numbered = ("epistream-revision", b"%d" % revision)
-                messages.append(Message(topics.CHANGES, key, change, (*headers, numbered)))
+                numbered = ("epistream-revision", b"%d" % entry.revision)
+                messages.append(Message(topics.CHANGES, key, entry.change, (*headers, numbered)))
             messages.append(_outcome(receipt, headers))
-        yield _Told(time_us, tuple(messages), sequence=sequence)
+        yield _Told(time_us, tuple(messages), sequence=entry.sequence)
 
 
 def _of_dead_letters(letters: Iterable[DeadLetter], epoch: _Header, added: tuple[_Header, ...]) -> Iterator[_Told]:
@@ -166,6 +170,12 @@ def _of_dead_letters(letters: Iterable[DeadLetter], epoch: _Header, added: tuple
 def _outcome(receipt: pb.Receipt, headers: tuple[_Header, ...]) -> Message:
     key = f"{receipt.namespace}/{receipt.producer}/{receipt.submission_id}".encode()
     return Message(topics.OUTCOMES, key, receipt.SerializeToString(deterministic=True), headers)
+
+
+def _alarm(namespace: str, alarm: pb.CollapseAlarm, headers: tuple[_Header, ...]) -> Message:
+    # The producer's name stands last, since it may have any sign in it.
+    key = f"{namespace}/{pb.Modality.Name(alarm.modality).removeprefix('MODALITY_')}/{alarm.producer}".encode()
+    return Message(topics.ALARMS, key, alarm.SerializeToString(deterministic=True), headers)
 
 
 def _why(letter: DeadLetter) -> Iterator[tuple[str, bytes]]:

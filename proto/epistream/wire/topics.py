@@ -33,6 +33,12 @@ CHANGES: Final = "epistream.changes.v1"
 """What was committed: `Change` messages, keyed by namespace, in the order of their revisions."""
 OUTCOMES: Final = "epistream.outcomes.v1"
 """What became of every submission, over gRPC too: `Receipt` messages, keyed by the submission."""
+ALARMS: Final = "epistream.alarms.v1"
+"""Alarms of the collapse watch that were raised or cleared: `CollapseAlarm` messages, keyed by what is watched, of each
+of which the newest is kept."""
+
+TOLD: Final = (CHANGES, OUTCOMES, ALARMS)
+"""What the service tells, beside dead letters."""
 
 RECORD_BYTES_MAX: Final = 2 * 1024 * 1024
 """The largest record that the topics take. A submission is at most 1 MiB: larger ones come in, to be refused."""

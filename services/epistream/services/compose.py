@@ -42,7 +42,7 @@ from epistream.services.writer import Prepared, Writer
 from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.errors import Denied, EpistreamError, InvalidInput, Unavailable
 from epistream.wire.kafka_security import KafkaSecurity
-from epistream.wire.topics import CHANGES, OUTCOMES, dead_letter_topic
+from epistream.wire.topics import TOLD, dead_letter_topic
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -235,7 +235,7 @@ class Service:
         from epistream.services.kafka.survey import Source
 
         settings, engine = self.settings, self.engine
-        told = (CHANGES, OUTCOMES, *map(dead_letter_topic, settings.kafka_topics))
+        told = (*TOLD, *map(dead_letter_topic, settings.kafka_topics))
         metrics = KafkaMetrics(self.metrics.registry, told)
         security = settings.security_of_kafka()
         warn_of_plaintext(bootstrap, security)

@@ -7,7 +7,7 @@ from typing import Final
 from epistream.services.kafka.redrive import GROUP
 from epistream.services.kafka.topics import settings as topic_settings
 from epistream.services.settings import Settings
-from epistream.wire.topics import CHANGES, OUTCOMES, SUBMISSIONS, dead_letter_topic
+from epistream.wire.topics import SUBMISSIONS, TOLD, dead_letter_topic
 from tests.support.manifests.cluster import Cluster, Object, Pod, namespace_of
 from tests.support.manifests.network import Peer, open_ports, reaches
 from tests.support.manifests.policy import Finding, always, everywhere
@@ -16,7 +16,7 @@ REDRIVE_USER: Final = "epistream-redrive"
 _LETTERS: Final = tuple(map(dead_letter_topic, SUBMISSIONS))
 _SERVING: Final = {
     *(("topic", name, "Read") for name in SUBMISSIONS),
-    *(("topic", name, "Write") for name in (*_LETTERS, CHANGES, OUTCOMES)),
+    *(("topic", name, "Write") for name in (*_LETTERS, *TOLD)),
     ("group", str(Settings.model_fields["kafka_group"].default), "Read"),
 }
 _REDRIVING: Final = {
@@ -24,7 +24,7 @@ _REDRIVING: Final = {
     *(("topic", name, "Write") for name in SUBMISSIONS),
     *(("group", name, "Read") for name in (GROUP, f"{GROUP}-unknown_namespace")),
 }
-TOPICS: Final = (*SUBMISSIONS, *_LETTERS, CHANGES, OUTCOMES)
+TOPICS: Final = (*SUBMISSIONS, *_LETTERS, *TOLD)
 _COPIES_MIN: Final = 3
 _RESTRICTED: Final = {
     "allowPrivilegeEscalation": False,

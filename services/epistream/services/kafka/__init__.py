@@ -15,7 +15,7 @@ In:
 Out:
 
     publishing.py  keeps the publisher running, in a process of its own
-    publisher.py   that process: changes, outcomes and dead letters, from the outbox
+    publisher.py   that process: changes, outcomes, alarms and dead letters, from the outbox
     redrive.py     sends dead letters to their topics again
 
 Both:

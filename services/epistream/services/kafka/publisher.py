@@ -1,4 +1,4 @@
-"""Tells Kafka what happened: changes, outcomes and dead letters, from the outbox, in order.
+"""Tells Kafka what happened: changes, outcomes, alarms and dead letters, from the outbox, in order.
 
 It runs in a process of its own (`publishing` starts it), at low priority: it reads behind the commits and never holds
 them up. What Kafka has acknowledged is noted once a second, so after a crash the messages of about that time are sent

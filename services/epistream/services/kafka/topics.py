@@ -8,6 +8,7 @@ from epistream.clients.kafka_client import translated
 from epistream.wire.errors import InvalidInput
 from epistream.wire.kafka_security import PLAINTEXT, KafkaSecurity
 from epistream.wire.topics import (
+    ALARMS,
     CHANGES,
     DEAD_LETTER_BYTES_MAX,
     EXPERT,
@@ -15,6 +16,7 @@ from epistream.wire.topics import (
     RECORD_BYTES_MAX,
     SUBMISSIONS,
     SYNTHETIC,
+    TOLD,
     UPDATES,
     dead_letter_topic,
 )
@@ -32,6 +34,7 @@ _SETTINGS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     CHANGES: {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)},
     OUTCOMES: {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS)},
+    ALARMS: {"cleanup.policy": "compact"},
 }
 _DEAD_LETTERS: Final = {
     "cleanup.policy": "delete",
@@ -76,7 +79,7 @@ def ensure_topics(
     sources = tuple(submission_topics)
     with _admin(bootstrap, timeout_seconds, security) as admin:
         existing = {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics()}
-        wanted = dict.fromkeys((*sources, CHANGES, OUTCOMES), partitions)
+        wanted = dict.fromkeys((*sources, *TOLD), partitions)
         wanted |= {dead_letter_topic(name): existing.get(name, partitions) for name in sources}
         missing = {
             name: {
