@@ -239,7 +239,7 @@ def floor() -> list[Figure]:
     real = np.array([origin != pb.ORIGIN_SYNTHETIC for origin in origins])
     shares = np.convolve(real, np.ones(FLOOR_WINDOW), "valid") / FLOOR_WINDOW
     return [
-        at_least(f"R22 least real share in {FLOOR_WINDOW} deliveries", float(shares.min()), "", _FLOOR),
+        at_least(f"R22 least real share in {FLOOR_WINDOW} changes of the feed", float(shares.min()), "", _FLOOR),
         equal("R22 items lost", _OFFERED - len(origins) - waiting, f"of {_OFFERED}", 0),
         Figure("deferred at one time, median", statistics.median(waited), ""),
         Figure("deferred at one time, at most", max(waited), ""),
