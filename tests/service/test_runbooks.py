@@ -80,8 +80,9 @@ RUNNING: Final = {
     ),
     "epistream retract limit-adults -n pharmacy -o expert -p dr-ada": Shown(r"limit-adults"),
     "epistream redrive --kafka localhost:9092 --dry-run": Shown(
-        rf"{re.escape(dead_letter_topic(EXPERT))}: 2 would be redriven"
+        rf"(?s)offset \d: UNKNOWN_NAMESPACE: namespace: .*{re.escape(dead_letter_topic(EXPERT))}: 2 would be redriven"
     ),
+    "epistream redrive --folder DATA --dry-run": Shown(r"^store: 0 would be redriven, 0 left$"),
     "epistream redrive --kafka localhost:9092 --reason unknown_namespace": Shown(r": 1 redriven, 1 left"),
     "epistream redrive --kafka localhost:9092 --reason malformed": Shown(r": 1 redriven"),
     "epistream backup --output /backups/": Shown(r"\.backup"),

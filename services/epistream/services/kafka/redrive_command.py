@@ -77,10 +77,7 @@ def redrive_command(
     except EpistreamError as error:
         explain(error)
         return exit_code(error)
-    if as_json:
-        _print_json(counts, console)
-    else:
-        _print(counts, console, dry_run=dry_run)
+    _print_json(counts, console) if as_json else _print(counts, console, dry_run=dry_run)
     return worst(_OUTCOMES.get(outcome, ExitCode.DONE) for count in counts.values() for outcome in count.outcomes)
 
 
