@@ -122,6 +122,20 @@ def test_r24_cycles_are_quarantined(engine: Engine, size: int) -> None:
     assert [reason for reason, _ in found(receipts)] == ["NEW", "NEW", "CYCLE", "CYCLE"]
 
 
+@pytest.mark.parametrize("name", ["", "a"])
+def test_r24_what_comes_back_of_what_was_made_of_it_is_a_cycle_also_without_a_name(
+    engine: Engine, size: int, name: str
+) -> None:
+    taken_back = retraction("a", id="back")
+    taken_back.origin, taken_back.provenance.producer = pb.ORIGIN_SYNTHETIC, made("a").provenance.producer
+    again = made(name, "b", content=made("a").content)
+    again.submission_id = "again"
+
+    receipts = commit_in_batches(engine, [made("a"), made("b", "a"), taken_back, again], size)
+
+    assert [reason for reason, _ in found(receipts)] == ["NEW", "NEW", "RETRACTION", "CYCLE"]
+
+
 def test_ancestors_are_bounded(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lineage, "_ANCESTORS_MAX", 3)
     policy = ns_pb.Policy(generation_max=100)

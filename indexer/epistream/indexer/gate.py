@@ -124,13 +124,11 @@ def decide(
             return _on_grounds(submission, found, grounds, config)
 
 
-def makes_version(submission: pb.Submission, found: Beside, config: NamespaceConfig) -> bool:
-    """Whether knowledge becomes a version, for all that is known beside it."""
-    return _for_all_known(submission, found, config).outcome in (pb.OUTCOME_ADMITTED, pb.OUTCOME_REVISED)
+def for_all_known(submission: pb.Submission, found: Beside, config: NamespaceConfig) -> Verdict:
+    """The verdict on knowledge, beside what is known already, when it holds from, and what experts say near by.
 
-
-def _for_all_known(submission: pb.Submission, found: Beside, config: NamespaceConfig) -> Verdict:
-    """The verdict on knowledge, beside what is known already, when it holds from, and what experts say near by."""
+    It rests on no grounds: where it comes from, how it looks and how much came is not asked.
+    """
     verdict = _in_time(submission, _beside(submission, found, config))
     return _unless_an_expert_differs(submission, found, verdict, config)
 
@@ -200,7 +198,7 @@ def _on_grounds(submission: pb.Submission, found: Beside, grounds: Grounds, conf
     """The verdict on knowledge: of SYNTHETIC knowledge also by where it comes from, how it looks, and how much came."""
     synthetic = submission.origin == pb.ORIGIN_SYNTHETIC
     reason = (_astray(submission, grounds, config) or _says_less(grounds, config)) if synthetic else None
-    verdict = Verdict(pb.OUTCOME_HELD, reason) if reason else _for_all_known(submission, found, config)
+    verdict = Verdict(pb.OUTCOME_HELD, reason) if reason else for_all_known(submission, found, config)
     if verdict.outcome in (pb.OUTCOME_ADMITTED, pb.OUTCOME_REVISED):
         reason = _until_verified(submission, grounds, config)
         if synthetic:

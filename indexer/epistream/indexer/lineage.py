@@ -37,9 +37,6 @@ NO_MODEL: Final = Lineage()
 class KnownParents(Protocol):
     """What `trace` asks of what is known."""
 
-    def head(self, item_id: str) -> Head | None:
-        """The newest version of an item."""
-
     def parent(self, item_id: str) -> Head | None:
         """The newest version of an item, or of the one that it was merged into."""
 
@@ -47,8 +44,8 @@ class KnownParents(Protocol):
         """What an item's newest version was derived from."""
 
 
-def trace(submission: pb.Submission, item_id: str, known: KnownParents) -> Lineage:
-    """The lineage of a submission about `item_id`. Only SYNTHETIC knowledge has one."""
+def trace(submission: pb.Submission, item: Head | None, known: KnownParents) -> Lineage:
+    """The lineage of a submission about an item; None: about one that is new. Only SYNTHETIC knowledge has one."""
     if submission.origin != pb.ORIGIN_SYNTHETIC or submission.retraction:
         return NO_MODEL
     heads = {name: known.parent(name) for name in submission.provenance.derived_from}
@@ -56,7 +53,7 @@ def trace(submission: pb.Submission, item_id: str, known: KnownParents) -> Linea
     generation = 1 + max((head.generation for head in heads.values() if head is not None), default=0)
     # What does not exist yet cannot have been derived from.
     parents = [head.item_id for head in heads.values() if head is not None]
-    cycle = bool(parents) and known.head(item_id) is not None and _descends(parents, item_id, known)
+    cycle = bool(parents) and item is not None and _descends(parents, item.item_id, known)
     return Lineage(generation, unknown[:UNKNOWN_MAX], cycle)
 
 

@@ -15,7 +15,7 @@ from epistream.indexer import holding
 from epistream.indexer.anchors import Anchor, Growing
 from epistream.indexer.catalog import Catalog
 from epistream.indexer.decode import again, item_of
-from epistream.indexer.gate import NO_GROUNDS, Grounds, makes_version, takes_back
+from epistream.indexer.gate import NO_GROUNDS, Grounds, for_all_known, takes_back
 from epistream.indexer.journal import Entry
 from epistream.indexer.known import BatchView
 from epistream.indexer.lineage import is_known, trace
@@ -223,9 +223,13 @@ class Moment:
         if submission.origin != pb.ORIGIN_SYNTHETIC or not isinstance(found, Beside):
             return NO_GROUNDS
         new = isinstance(found, Novel | Conflicting | KnownItem)
-        delivered = makes_version(submission, found, self.config)
+        verdict = for_all_known(submission, found, self.config)
+        revised = verdict.outcome == pb.OUTCOME_REVISED
+        delivered = revised or verdict.outcome == pb.OUTCOME_ADMITTED
+        # What is back without a name is a version of the item that it was, and not of its own.
+        item = verdict.head if revised else self.view.head(candidate.decoded.item_id)
         return Grounds(
-            trace(submission, candidate.decoded.item_id, self.view),
+            trace(submission, item, self.view),
             self._measured(candidate) if new else None,
             self.standing.shares.after_one_more(submission.modality) if delivered else None,
             waiting=self.standing.put_off[submission.modality] > 0,
