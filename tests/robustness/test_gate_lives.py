@@ -36,6 +36,7 @@ PEOPLE = [pb.ORIGIN_EXPERT, pb.ORIGIN_COLLABORATIVE, pb.ORIGIN_CRAWLED]
 REVIEWERS = [("dr-ada", pb.ORIGIN_EXPERT), ("ben", pb.ORIGIN_COLLABORATIVE), ("runner", pb.ORIGIN_SYNTHETIC)]
 GUARDS = [ns_pb.GUARD_MEASURE, ns_pb.GUARD_HOLD, ns_pb.GUARD_HOLD_NOISE]
 ON_COLLAPSE = [ns_pb.COLLAPSE_ACTION_HOLD, ns_pb.COLLAPSE_ACTION_WATCH]
+WORTHS = [0.0, 0.3]
 FLOORS = [0.0, 0.3, 0.9, 0.97, 0.99]
 
 
@@ -52,6 +53,7 @@ class GateLife:
         request = wanted(generation_max=chance.choice([1, 2, 5]), verify_code=chance.random() < 0.3)
         request.policy.real_share_floor = self.floor
         request.policy.guard, request.policy.on_collapse = chance.choice(GUARDS), chance.choice(ON_COLLAPSE)
+        request.policy.worth_min = chance.choice(WORTHS)
         request.policy.near_duplicate_threshold = chance.choice([0.9, 0.95, 0.99])
         self.engine.namespaces.create(request)
         self.vectors = kinds(12, 400, number)
@@ -62,8 +64,9 @@ class GateLife:
 
     def live(self) -> None:
         """Do so many acts; then close the store."""
-        acts = [self.say, self.vote, self.rule, self.watch, self.let_go, self.change, self.resolve, self.reopen]
-        for act in self.chance.choices(acts, [60, 6, 8, 8, 4, 8, 4, 4], k=ACTS):
+        acts = {self.say: 60, self.vote: 8, self.rule: 8, self.settle: 4, self.watch: 8, self.let_go: 4}
+        acts |= {self.change: 8, self.resolve: 4, self.reopen: 4}
+        for act in self.chance.choices([*acts], [*acts.values()], k=ACTS):
             self.clock.us += self.chance.choice([0, 1, 1000, 10**6])
             with suppress(EpistreamError):  # who may not, or comes too late
                 act()
@@ -120,6 +123,19 @@ class GateLife:
             admits = self.chance.random() < 0.6
             self.engine.pipeline.release([ruling(self.engine, one, admits=admits, by=by, origin=origin)])
 
+    def settle(self) -> None:
+        """A person says of what raters dispute that it stands, or falls."""
+        reviews = self.engine.reviews
+        asked = api.ListReviewsRequest(namespace=NAMESPACE, reasons=[pb.REASON_DISPUTED])
+        for review in reviews.list_reviews(asked).reviews[:1]:
+            request = api.DecideReviewRequest(
+                namespace=NAMESPACE,
+                review_id=review.review_id,
+                verdict=self.chance.choice([api.REVIEW_VERDICT_ADMIT, api.REVIEW_VERDICT_REJECT]),
+                reviewer=api.Reviewer(name="dr-ada", origin=self.chance.choice(PEOPLE)),
+            )
+            reviews.decide(reviews.prepare(request))
+
     def watch(self) -> None:
         watch(self.engine)
 
@@ -133,7 +149,7 @@ class GateLife:
             ns_pb.Policy(guard=chance.choice(GUARDS)),
             ns_pb.Policy(on_collapse=chance.choice(ON_COLLAPSE)),
             ns_pb.Policy(verify_code=chance.random() < 0.5),
-            ns_pb.Policy(worth_min=chance.choice([0.0, 0.2])),
+            ns_pb.Policy(worth_min=chance.choice(WORTHS)),
             ns_pb.Policy(real_share_floor=chance.choice(FLOORS) if self.floor_changes else self.floor),
         ]
         request = ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=chance.choice(changes))
@@ -237,6 +253,6 @@ def test_lives_meet_what_a_gate_decides_by(tmp_path: Path) -> None:
         life.live()
         reasons |= {receipt.reason for receipt in life.receipts}
     asked = {pb.REASON_NO_GENERATOR, pb.REASON_UNKNOWN_PARENT, pb.REASON_CYCLE, pb.REASON_COLLAPSE}
-    asked |= {pb.REASON_UNVERIFIED, pb.REASON_IMPLAUSIBLE, pb.REASON_LOW_GAIN, pb.REASON_DEFERRED}
+    asked |= {pb.REASON_UNVERIFIED, pb.REASON_IMPLAUSIBLE, pb.REASON_DEFERRED}
     found = {pb.REASON_SAME_CONTENT, pb.REASON_SAME_CLAIM, pb.REASON_REVISION, pb.REASON_PROMOTION, pb.REASON_LATE}
     assert asked | found | {pb.REASON_REINSTATEMENT, pb.REASON_RETRACTED_CONTENT} <= reasons
