@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,26 @@ from tests.support.methods import METHODS
 from tests.support.processes import pollers
 from tests.support.rpc import PATIENCE_SECONDS, Subscription, client_of, failure_of, revisions, submission
 from tests.support.service import Fail, running_service
-from tests.support.waits import until
+from tests.support.waits import until, wait_until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICES = sorted({method.containing_service.full_name for method in METHODS.values()})
+
+
+def stand_still(pid: int) -> list[psutil.Process]:
+    """Has what reads Kafka stand still, once it does: one that just ends is begun anew."""
+
+    def standing() -> list[psutil.Process]:
+        with suppress(psutil.NoSuchProcess):
+            reading = pollers(pid)
+            for process in reading:
+                process.suspend()
+            return [process for process in reading if process.status() == psutil.STATUS_STOPPED]
+        return []
+
+    wait_until(lambda: standing() == pollers(pid) != [], "what reads Kafka to stand still")
+    return pollers(pid)
 
 
 async def health_ends(watch: Any, ended: list[str]) -> None:
@@ -73,14 +89,11 @@ async def test_health_first_then_the_streams_and_kafka_then_the_calls_then_the_s
                 await until(lambda: HELD_LINE in service.logged(), "a call that is being worked on")
                 watch = health_pb2_grpc.HealthStub(probes).Watch(health_pb2.HealthCheckRequest(service=SERVICES[0]))
                 assert (await watch.read()).status == SERVING
-                reading = pollers(service.pid)
-                assert reading != []
-                for process in reading:
-                    process.suspend()
+                reading = stand_still(service.pid)
                 ended: list[str] = []
                 service.signal(signal.SIGTERM)
                 await asyncio.gather(health_ends(watch, ended), stream_ends(stream, ended), intake_ends(reading, ended))
-            assert ended.index("intake") == 2, ended
+            assert ended.index("intake") == 2, f"{ended}\n{service.logged()}"
             for _ in range(20):  # for longer than what is open is left when it is cut off
                 refused = await failure_of(client.submit(submission("down", 4)))
                 assert isinstance(refused, Unavailable)
