@@ -205,3 +205,21 @@ def test_a_rehearsal_decides_the_same_of_what_comes_back_and_of_what_is_held(tmp
     assert found[5:] == [REINSTATED, PROMOTED, HELD_BY_EXPERT, RETRACTED, HELD_AS_RETRACTED]
     result = rehearsed(tmp_path / "store", tmp_path / "again")
     assert (result.differences, result.other_figures) == ([], 0)
+
+
+@pytest.mark.parametrize("size", [1, 100], ids=["one by one", "at once"])
+@pytest.mark.parametrize("about", ["other questions", "other numbers"])
+def test_r23_no_crowd_stands_between_a_model_and_the_expert_it_contradicts(
+    engine: Engine, size: int, about: str
+) -> None:
+    """More than are compared lie nearer: about something else, or each against all others."""
+    crowd = [said(FIFTY if about == "other questions" else f"The limit is {90 + n} mg.", f"c{n}") for n in range(30)]
+    for n, one in enumerate(crowd):
+        one.origin, one.embedding.float32 = CRAWLED, VECTORS[FIFTY].tobytes()
+        one.prompt = f"Question {n}?" if about == "other questions" else ""
+    same = said("the limit is 5.0 mg", "s")
+    same.embedding.float32 = VECTORS[FIFTY].tobytes()
+
+    found = outcomes(engine, size, *crowd, said(FIVE, "limit", EXPERT), said(FIFTY, "m"), same)
+
+    assert found[-2:] == [HELD_BY_EXPERT, (pb.OUTCOME_MERGED, pb.REASON_SAME_CLAIM)]

@@ -20,7 +20,7 @@ from epistream.indexer.claim import Claim, claim_of
 from epistream.indexer.commit import as_head, head_after
 from epistream.indexer.index import Neighbour, Searchable
 from epistream.indexer.journal import Entry
-from epistream.indexer.match import NOMINEES, Nominee, about, tests_of
+from epistream.indexer.match import NEAR_MAX, NOMINEES, Nominee, about, tests_of
 from epistream.indexer.model import Embedded, Malformed, Nearby, valid_us
 from epistream.indexer.namespaces import Namespaces
 from epistream.indexer.near import NearInBatch
@@ -256,11 +256,20 @@ class BatchView:
         heads = {name: self.parent(name) for name in named}
         return [head.item_id if head is not None else name for name, head in heads.items()]
 
-    def nominees(self, candidate: Embedded, threshold: float, limit: int) -> Sequence[Nominee]:
-        """The heads in answers at or above a cosine to `candidate`, the nearest first, then the older first."""
+    def nominees(self, candidate: Embedded, threshold: float) -> Iterator[Nominee]:
+        """The heads in answers at or above a cosine to `candidate`, the nearest first, then the older first.
+
+        At most NEAR_MAX. Those after the first NOMINEES are looked for only when they are asked for.
+        """
         row = self._rows[id(candidate)]
         if row not in self._neighbours:
             self._look_around([row])
+        nearest = self._nearest(row, threshold, NOMINEES)
+        yield from nearest
+        if len(nearest) == NOMINEES:
+            yield from self._nearest(row, threshold, NEAR_MAX)[NOMINEES:]
+
+    def _nearest(self, row: int, threshold: float, limit: int) -> list[Nominee]:
         near: list[tuple[float, Head, _Fresh | None]] = [
             (near.similarity, head, None) for near, head in self._committed(row, limit) if near.similarity >= threshold
         ]
@@ -330,7 +339,7 @@ class BatchView:
         """The neighbours in the index that the batch has not replaced or retracted."""
         neighbours = self._neighbours[row]
         kept = self._unreplaced(neighbours)
-        if len(kept) < len(neighbours) == limit:
+        if len(kept) < limit and len(neighbours) == NOMINEES:
             wider = self._search([row], limit + len(self._fresh))
             self._read(wider)
             kept = self._unreplaced(wider[0])

@@ -22,7 +22,7 @@ a conflict that it was in goes on.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -34,7 +34,10 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.wire.canonical import canonical_text, media_identity, media_of
 
 NOMINEES: Final = 8
-"""How many of the nearest items are compared as claims. What lies beyond is kept apart: a missed merge costs a row."""
+"""How many of the nearest items about the same thing are compared as claims, and how many of experts' beyond them. What
+else lies beyond is kept apart: a missed merge costs a row, but no crowd is to stand between a claim and an expert's."""
+NEAR_MAX: Final = 256
+"""Among so many of the nearest these are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +174,11 @@ class Known(Protocol):
     def newest_from(self, item_id: str, valid_us: int) -> Head | None:
         """The newest version of an item, in answers or not, that holds from a time on; microseconds since 1970."""
 
-    def nominees(self, candidate: Embedded, threshold: float, limit: int) -> Sequence[Nominee]:
-        """The heads in answers at or above a cosine to `candidate`, the nearest first, then the older first."""
+    def nominees(self, candidate: Embedded, threshold: float) -> Iterator[Nominee]:
+        """The heads in answers at or above a cosine to `candidate`, the nearest first, then the older first.
+
+        At most NEAR_MAX. Those after the first NOMINEES are looked for only when they are asked for.
+        """
 
 
 def match(candidate: Embedded, known: Known, config: NamespaceConfig) -> Match:
@@ -219,7 +225,7 @@ def _beside_heads(candidate: Embedded, known: Known, config: NamespaceConfig) ->
     nominees = _nominees(candidate, known, config)
     if head is None:
         return nearest(_compared(submission, nominees))
-    others = [nominee for nominee in nominees if nominee.head.item_id != head.item_id]
+    others = (nominee for nominee in nominees if nominee.head.item_id != head.item_id)
     return KnownItem(head, _conflicts(_compared(submission, others)), _taken_back(decoded, known))
 
 
@@ -263,10 +269,10 @@ def _stale(submission: pb.Submission, head: Head | None) -> Stale | None:
     return Stale(submission.expected_version, head) if submission.expected_version != actual else None
 
 
-def _nominees(candidate: Embedded, known: Known, config: NamespaceConfig) -> Sequence[Nominee]:
+def _nominees(candidate: Embedded, known: Known, config: NamespaceConfig) -> Iterable[Nominee]:
     if candidate.vector is None:
         return ()
-    return known.nominees(candidate, config.policy.near_duplicate_threshold, NOMINEES)
+    return known.nominees(candidate, config.policy.near_duplicate_threshold)
 
 
 def _taken_back(decoded: Decoded, known: Known) -> Head | None:
@@ -279,20 +285,34 @@ def _conflicts(near: Iterable[SameClaim | Conflict]) -> tuple[Conflict, ...]:
     return tuple(one for one in near if isinstance(one, Conflict))
 
 
-def _compared(submission: pb.Submission, nominees: Sequence[Nominee]) -> Iterator[SameClaim | Conflict]:
+def _compared(submission: pb.Submission, nominees: Iterable[Nominee]) -> Iterator[SameClaim | Conflict]:
     """What items near by claim beside a submission, the nearest first; of those that are about the same thing.
 
     Two captions may say the same of two images, two answers the same to two questions: only claims about the same
     thing can agree or disagree. Of code with tests the item near by must have these: what is merged is not kept, and
     its tests would be lost.
     """
-    if not nominees:
-        return
-    claim, subject, tests = claim_of(submission.modality, submission.content), about(submission), tests_of(submission)
+    claim, tests = None, b""
+    for nominee in _comparable(submission, nominees):
+        if claim is None:
+            claim, tests = claim_of(submission.modality, submission.content), tests_of(submission)
+        comparison = compare(claim, nominee.claim)
+        if comparison.same and tests in (b"", nominee.tests):
+            yield SameClaim(nominee.head, nominee.similarity)
+        elif not comparison.same:
+            yield Conflict(nominee.head, nominee.similarity, comparison.differences)
+
+
+def _comparable(submission: pb.Submission, nominees: Iterable[Nominee]) -> Iterator[Nominee]:
+    """Those about the same thing: the first NOMINEES, then the first NOMINEES of experts' beyond."""
+    subject, left = None, {False: NOMINEES, True: NOMINEES}
     for nominee in nominees:
+        subject = subject or about(submission)
         if nominee.modality == submission.modality and nominee.about == subject:
-            comparison = compare(claim, nominee.claim)
-            if comparison.same and tests in (b"", nominee.tests):
-                yield SameClaim(nominee.head, nominee.similarity)
-            elif not comparison.same:
-                yield Conflict(nominee.head, nominee.similarity, comparison.differences)
+            beyond = not left[False]
+            if beyond and nominee.head.origin != pb.ORIGIN_EXPERT:
+                continue
+            yield nominee
+            left[beyond] -= 1
+            if not left[True]:
+                return
