@@ -311,8 +311,11 @@ def _keep(decision: journal_pb2.Decision, decoded: Decoded, receipt: pb.Receipt,
     own = decoded.submission.item_id
     if receipt.outcome in (pb.OUTCOME_MERGED, pb.OUTCOME_REVISED) and own not in ("", receipt.item_id):
         decision.alias = own
+    decision.unnamed = own == "" and receipt.outcome in (pb.OUTCOME_ADMITTED, pb.OUTCOME_REVISED)
     if receipt.outcome == pb.OUTCOME_MERGED:
         decision.merged.item_id, decision.merged.late = own, late
+        decision.merged.generator = decoded.submission.provenance.generator
+        decision.merged.derived_from.extend(decoded.submission.provenance.derived_from)
         if decoded.submission.HasField("valid_from"):
             decision.merged.valid_from.CopyFrom(decoded.submission.valid_from)
     if receipt.outcome == pb.OUTCOME_HELD:

@@ -1,8 +1,8 @@
 """recall: the submission that a journal entry decided, as far as the journal still has it.
 
 Of what became a version it has all but `expected_version`, of what is held or was feedback the whole. Of what was
-merged it has who said it and how it came to be, but neither the words nor the provenance: the version that it was
-merged into stands in. Vectors are those that the journal has, so no encoder runs.
+merged it has who said it, how it came to be and of what it was made, but not the words: those of the version that it
+was merged into stand in. Vectors are those that the journal has, so no encoder runs.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from epistream.v1 import journal_pb2
 from epistream.v1 import knowledge_pb2 as pb
 
 NOT_KEPT: Final = "not kept"
-"""Stands in for the generator of what was merged: it named one, or nobody asked."""
+"""Stands in for the generator of what was merged before it was kept: it named one, or nobody asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def of_change(change: pb.Change, decision: journal_pb2.Decision) -> pb.Submissio
     submission = pb.Submission(
         namespace=change.namespace,
         submission_id=said.submission_id,
-        item_id=decision.alias or ("" if in_other_words else change.item_id),
+        item_id=decision.alias or ("" if decision.unnamed or in_other_words else change.item_id),
         origin=said.origin,
         retraction=change.kind == pb.CHANGE_KIND_RETRACTED,
         provenance=said.provenance,
@@ -123,10 +123,10 @@ def _merged(catalog: Catalog, entry: Entry) -> Recalled:
         submission.ClearField("valid_from")
         if decision.merged.HasField("valid_from"):
             submission.valid_from.CopyFrom(decision.merged.valid_from)
-    synthetic = decision.origin == pb.ORIGIN_SYNTHETIC
-    submission.provenance.generator = NOT_KEPT if synthetic else ""
-    # Of a higher generation than 1 it named parents, and these are not kept.
-    whole = receipt.reason == pb.REASON_SAME_CONTENT and receipt.figures.generation <= 1
+    kept, synthetic = decision.merged.HasField("generator"), decision.origin == pb.ORIGIN_SYNTHETIC
+    submission.provenance.generator = decision.merged.generator if kept else NOT_KEPT if synthetic else ""
+    submission.provenance.derived_from.extend(decision.merged.derived_from)
+    whole = receipt.reason == pb.REASON_SAME_CONTENT and (kept or not synthetic)
     decoded = _decoded(entry, submission, into.fingerprint)
     return Recalled(decoded, _vector(committed.embedding), whole=whole)
 

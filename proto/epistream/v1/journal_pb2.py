@@ -27,7 +27,7 @@ from epistream.v1 import namespace_service_pb2 as epistream_dot_v1_dot_namespace
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65pistream/v1/journal.proto\x12\x0c\x65pistream.v1\x1a\x1c\x65pistream/v1/knowledge.proto\x1a$epistream/v1/namespace_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x02\n\rJournalRecord\x12*\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x16.epistream.v1.DecisionH\x00\x12,\n\tnamespace\x18\x02 \x01(\x0b\x32\x17.epistream.v1.NamespaceH\x00\x12(\n\x07\x63omment\x18\x03 \x01(\x0b\x32\x15.epistream.v1.CommentH\x00\x12.\n\nresolution\x18\x04 \x01(\x0b\x32\x18.epistream.v1.ResolutionH\x00\x12+\n\x07settled\x18\x05 \x01(\x0b\x32\x18.epistream.v1.SettlementH\x00\x12.\n\x07watched\x18\n \x01(\x0b\x32\x1b.epistream.v1.CollapseAlarmH\x00\x42\x08\n\x06record\"\xe0\x02\n\x08\x44\x65\x63ision\x12&\n\x07receipt\x18\x01 \x01(\x0b\x32\x15.epistream.v1.Receipt\x12\x19\n\x11submission_digest\x18\x02 \x01(\x0c\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\x0c\x12$\n\x06origin\x18\x04 \x01(\x0e\x32\x14.epistream.v1.Origin\x12&\n\x04held\x18\x05 \x01(\x0b\x32\x18.epistream.v1.Submission\x12*\n\x08recorded\x18\x06 \x01(\x0b\x32\x18.epistream.v1.Submission\x12\r\n\x05\x61lias\x18\x0f \x01(\t\x12\x10\n\x08releases\x18\x07 \x01(\x04\x12\x12\n\ndecided_by\x18\x08 \x01(\t\x12\x0f\n\x07\x63omment\x18\t \x01(\t\x12\x16\n\x0epolicy_version\x18\n \x01(\x04\x12$\n\x06merged\x18\x0b \x01(\x0b\x32\x14.epistream.v1.Merged\"W\n\x06Merged\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12.\n\nvalid_from\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04late\x18\x03 \x01(\x08\"d\n\x07\x43omment\x12\x0f\n\x07subject\x18\x01 \x01(\x04\x12\x10\n\x08reviewer\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9a\x01\n\nResolution\x12\x10\n\x08\x63onflict\x18\x01 \x01(\x04\x12\x16\n\x0estanding_items\x18\x02 \x03(\t\x12\x15\n\rstanding_held\x18\x03 \x03(\x04\x12\x10\n\x08reviewer\x18\x04 \x01(\t\x12\x0f\n\x07\x63omment\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"z\n\nSettlement\x12\x0f\n\x07\x64ispute\x18\x01 \x01(\x04\x12\x0e\n\x06stands\x18\x02 \x01(\x08\x12\x10\n\x08reviewer\x18\x03 \x01(\t\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"k\n\rRecordHeaders\x12\x33\n\x07headers\x18\x01 \x03(\x0b\x32\".epistream.v1.RecordHeaders.Header\x1a%\n\x06Header\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x42-\n\x0fio.epistream.v1P\x01Z\x18\x65pistream/v1;epistreamv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65pistream/v1/journal.proto\x12\x0c\x65pistream.v1\x1a\x1c\x65pistream/v1/knowledge.proto\x1a$epistream/v1/namespace_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x02\n\rJournalRecord\x12*\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x16.epistream.v1.DecisionH\x00\x12,\n\tnamespace\x18\x02 \x01(\x0b\x32\x17.epistream.v1.NamespaceH\x00\x12(\n\x07\x63omment\x18\x03 \x01(\x0b\x32\x15.epistream.v1.CommentH\x00\x12.\n\nresolution\x18\x04 \x01(\x0b\x32\x18.epistream.v1.ResolutionH\x00\x12+\n\x07settled\x18\x05 \x01(\x0b\x32\x18.epistream.v1.SettlementH\x00\x12.\n\x07watched\x18\n \x01(\x0b\x32\x1b.epistream.v1.CollapseAlarmH\x00\x42\x08\n\x06record\"\xf1\x02\n\x08\x44\x65\x63ision\x12&\n\x07receipt\x18\x01 \x01(\x0b\x32\x15.epistream.v1.Receipt\x12\x19\n\x11submission_digest\x18\x02 \x01(\x0c\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\x0c\x12$\n\x06origin\x18\x04 \x01(\x0e\x32\x14.epistream.v1.Origin\x12&\n\x04held\x18\x05 \x01(\x0b\x32\x18.epistream.v1.Submission\x12*\n\x08recorded\x18\x06 \x01(\x0b\x32\x18.epistream.v1.Submission\x12\r\n\x05\x61lias\x18\x0f \x01(\t\x12\x10\n\x08releases\x18\x07 \x01(\x04\x12\x12\n\ndecided_by\x18\x08 \x01(\t\x12\x0f\n\x07\x63omment\x18\t \x01(\t\x12\x16\n\x0epolicy_version\x18\n \x01(\x04\x12$\n\x06merged\x18\x0b \x01(\x0b\x32\x14.epistream.v1.Merged\x12\x0f\n\x07unnamed\x18\x0c \x01(\x08\"\x93\x01\n\x06Merged\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12.\n\nvalid_from\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04late\x18\x03 \x01(\x08\x12\x16\n\tgenerator\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x0c\x64\x65rived_from\x18\x05 \x03(\tB\x0c\n\n_generator\"d\n\x07\x43omment\x12\x0f\n\x07subject\x18\x01 \x01(\x04\x12\x10\n\x08reviewer\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9a\x01\n\nResolution\x12\x10\n\x08\x63onflict\x18\x01 \x01(\x04\x12\x16\n\x0estanding_items\x18\x02 \x03(\t\x12\x15\n\rstanding_held\x18\x03 \x03(\x04\x12\x10\n\x08reviewer\x18\x04 \x01(\t\x12\x0f\n\x07\x63omment\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"z\n\nSettlement\x12\x0f\n\x07\x64ispute\x18\x01 \x01(\x04\x12\x0e\n\x06stands\x18\x02 \x01(\x08\x12\x10\n\x08reviewer\x18\x03 \x01(\t\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"k\n\rRecordHeaders\x12\x33\n\x07headers\x18\x01 \x03(\x0b\x32\".epistream.v1.RecordHeaders.Header\x1a%\n\x06Header\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x42-\n\x0fio.epistream.v1P\x01Z\x18\x65pistream/v1;epistreamv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,17 +38,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOURNALRECORD']._serialized_start=146
   _globals['_JOURNALRECORD']._serialized_end=444
   _globals['_DECISION']._serialized_start=447
-  _globals['_DECISION']._serialized_end=799
-  _globals['_MERGED']._serialized_start=801
-  _globals['_MERGED']._serialized_end=888
-  _globals['_COMMENT']._serialized_start=890
-  _globals['_COMMENT']._serialized_end=990
-  _globals['_RESOLUTION']._serialized_start=993
-  _globals['_RESOLUTION']._serialized_end=1147
-  _globals['_SETTLEMENT']._serialized_start=1149
-  _globals['_SETTLEMENT']._serialized_end=1271
-  _globals['_RECORDHEADERS']._serialized_start=1273
-  _globals['_RECORDHEADERS']._serialized_end=1380
-  _globals['_RECORDHEADERS_HEADER']._serialized_start=1343
-  _globals['_RECORDHEADERS_HEADER']._serialized_end=1380
+  _globals['_DECISION']._serialized_end=816
+  _globals['_MERGED']._serialized_start=819
+  _globals['_MERGED']._serialized_end=966
+  _globals['_COMMENT']._serialized_start=968
+  _globals['_COMMENT']._serialized_end=1068
+  _globals['_RESOLUTION']._serialized_start=1071
+  _globals['_RESOLUTION']._serialized_end=1225
+  _globals['_SETTLEMENT']._serialized_start=1227
+  _globals['_SETTLEMENT']._serialized_end=1349
+  _globals['_RECORDHEADERS']._serialized_start=1351
+  _globals['_RECORDHEADERS']._serialized_end=1458
+  _globals['_RECORDHEADERS_HEADER']._serialized_start=1421
+  _globals['_RECORDHEADERS_HEADER']._serialized_end=1458
 # @@protoc_insertion_point(module_scope)

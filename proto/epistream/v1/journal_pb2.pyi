@@ -95,6 +95,7 @@ class Decision(_message.Message):
     COMMENT_FIELD_NUMBER: _builtins.int
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
     MERGED_FIELD_NUMBER: _builtins.int
+    UNNAMED_FIELD_NUMBER: _builtins.int
     submission_digest: _builtins.bytes
     """SHA-256 over what makes two submissions of one id the same."""
     fingerprint: _builtins.bytes
@@ -113,6 +114,8 @@ class Decision(_message.Message):
     """Why, in the words of who decided. May be empty."""
     policy_version: _builtins.int
     """The version of the namespace's policy by which it was decided. 0 in entries of before it was kept."""
+    unnamed: _builtins.bool
+    """For ADMITTED and REVISED: it named no item. Unset, too, in entries of before it was kept."""
     @_builtins.property
     def receipt(self) -> _knowledge_pb2.Receipt:
         """As it was sent to the producer."""
@@ -144,10 +147,11 @@ class Decision(_message.Message):
         comment: _builtins.str = ...,
         policy_version: _builtins.int = ...,
         merged: Global___Merged | None = ...,
+        unnamed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "merged", b"merged", "receipt", b"receipt", "recorded", b"recorded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "comment", b"comment", "decided_by", b"decided_by", "fingerprint", b"fingerprint", "held", b"held", "merged", b"merged", "origin", b"origin", "policy_version", b"policy_version", "receipt", b"receipt", "recorded", b"recorded", "releases", b"releases", "submission_digest", b"submission_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "comment", b"comment", "decided_by", b"decided_by", "fingerprint", b"fingerprint", "held", b"held", "merged", b"merged", "origin", b"origin", "policy_version", b"policy_version", "receipt", b"receipt", "recorded", b"recorded", "releases", b"releases", "submission_digest", b"submission_digest", "unnamed", b"unnamed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -162,26 +166,36 @@ class Merged(_message.Message):
     ITEM_ID_FIELD_NUMBER: _builtins.int
     VALID_FROM_FIELD_NUMBER: _builtins.int
     LATE_FIELD_NUMBER: _builtins.int
+    GENERATOR_FIELD_NUMBER: _builtins.int
+    DERIVED_FROM_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """The item that it named; empty for none."""
     late: _builtins.bool
     """Whether that is earlier than the item's head does."""
+    generator: _builtins.str
+    """Which model made it, and of what, as in `Provenance`. `generator` is unset in entries of before these were kept."""
     @_builtins.property
     def valid_from(self) -> _timestamp_pb2.Timestamp:
         """From when on it holds, if it said so."""
 
+    @_builtins.property
+    def derived_from(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
         item_id: _builtins.str = ...,
         valid_from: _timestamp_pb2.Timestamp | None = ...,
         late: _builtins.bool = ...,
+        generator: _builtins.str | None = ...,
+        derived_from: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["valid_from", b"valid_from"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_generator", b"_generator", "generator", b"generator", "valid_from", b"valid_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "late", b"late", "valid_from", b"valid_from"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generator", b"_generator", "derived_from", b"derived_from", "generator", b"generator", "item_id", b"item_id", "late", b"late", "valid_from", b"valid_from"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__generator: _TypeAlias = _typing.Literal["generator"]  # noqa: Y015
+    _WhichOneofArgType__generator: _TypeAlias = _typing.Literal["_generator", b"_generator"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__generator) -> _WhichOneofReturnType__generator | None: ...
 
 Global___Merged: _TypeAlias = Merged  # noqa: Y015
 
