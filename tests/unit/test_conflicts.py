@@ -164,6 +164,15 @@ def test_a_conflict_is_over_when_nothing_of_a_party_is_left(both: Engine, by: st
     assert over.resolution.reviewer == ""
 
 
+def test_a_party_that_was_taken_back_twice_is_told_with_what_it_said(both: Engine) -> None:
+    origins = (pb.ORIGIN_CRAWLED, pb.ORIGIN_EXPERT)
+    taken_back = [retraction("fifty", id=f"r-{origin}", origin=origin, producer="b") for origin in origins]
+    assert {receipt.outcome for receipt in commit(both, *taken_back)} == {pb.OUTCOME_REVISED}
+    (over,) = conflicts(both, api.CONFLICT_STATE_RESOLVED)
+    gone = next(party for party in over.parties if party.gone)
+    assert (gone.item_id, gone.content, gone.origin) == ("fifty", "The daily limit is 50 mg.", pb.ORIGIN_CRAWLED)
+
+
 def test_a_conflict_goes_on_while_two_are_left_and_when_one_is_only_confirmed(both: Engine) -> None:
     commit(both, limit(500, item="much"))
     first, second = conflicts(both)

@@ -231,7 +231,7 @@ def _tell_party(side: api.ConflictParty, party: Party, catalog: Catalog, number:
         side.item_id = party.item_id
         head = catalog.head(number, party.item_id)
         change = pb.Change.FromString(catalog.committed(number, head.revision).change) if head else pb.Change()
-        if change.kind == pb.CHANGE_KIND_RETRACTED:
+        while change.kind == pb.CHANGE_KIND_RETRACTED:  # by one authority after the other
             change = pb.Change.FromString(catalog.committed(number, change.replaced_revision).change)
         said = change.knowledge
     else:

@@ -220,12 +220,13 @@ def _fitting(details: Mapping[str, Json]) -> dict[str, Json]:
     """The details, the largest of them replaced by their digests where all are too long."""
     kept: dict[str, Json] = {name: plain(value) for name, value in details.items()}
     sizes = {name: _size(name, value) for name, value in kept.items()}
-    if sum(sizes.values()) <= DETAILS_BYTES_MAX:
+    total = sum(sizes.values())
+    if total <= DETAILS_BYTES_MAX:
         return kept
     for name in sorted(sizes, key=lambda each: (-sizes[each], each)):
-        stand_in = {"bytes": sizes[name], "sha256": digest(kept[name])}
-        kept[name], sizes[name] = stand_in, _size(name, stand_in)
-        if sum(sizes.values()) <= DETAILS_BYTES_MAX:
+        kept[name] = {"bytes": sizes[name], "sha256": digest(kept[name])}
+        total += _size(name, kept[name]) - sizes[name]
+        if total <= DETAILS_BYTES_MAX:
             return kept
     raise UnreadableRecord("", f"remaining fields of at most {DETAILS_BYTES_MAX} bytes", "more")
 
