@@ -173,13 +173,15 @@ class Merged(_message.Message):
     late: _builtins.bool
     """Whether that is earlier than the item's head does."""
     generator: _builtins.str
-    """Which model made it, and of what, as in `Provenance`. `generator` is unset in entries of before these were kept."""
+    """Which model made it, as in `Provenance`. Unset in entries of before this and `derived_from` were kept."""
     @_builtins.property
     def valid_from(self) -> _timestamp_pb2.Timestamp:
         """From when on it holds, if it said so."""
 
     @_builtins.property
-    def derived_from(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def derived_from(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of which items it was made."""
+
     def __init__(
         self,
         *,
