@@ -211,9 +211,7 @@ class _Stage:
     def _take_decision(self, entry: Entry) -> None:
         decision = entry.record.decision
         time_us = decision.receipt.time.ToMicroseconds()
-        # What went on in a commit of its own comes before what was said after it, also where both have one time.
-        is_later = self._batch.went_on and not decision.releases
-        if time_us != self._clock.us or len(self._batch.recalled) >= BATCH_MAX or is_later:
+        if time_us != self._clock.us or len(self._batch.recalled) >= BATCH_MAX:
             self.decide()
             self._clock.us = time_us
         if not decision.releases:
