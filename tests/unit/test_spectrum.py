@@ -84,9 +84,9 @@ def test_r20_too_few_items_have_no_figures_but_a_reason() -> None:
 
 
 def test_r20_both_sides_answer_the_same_prompts_where_there_are_enough() -> None:
-    people, machine = unit(1, 100, 16), unit(2, 90, 16)
+    people, machine = unit(1, 100, 16), unit(2, 50, 16)
     human = HumanWindow(people, [f"p{place}" for place in range(100)])
-    pairs = [f"p{place * 2}" if place < 40 else "" for place in range(90)]
+    pairs = [f"p{place * 2}" if place < 40 else "" for place in range(50)]
 
     found = compare(human, machine, pairs)
 
@@ -96,6 +96,19 @@ def test_r20_both_sides_answer_the_same_prompts_where_there_are_enough() -> None
     expected = diversity(human.centred(machine[order])).vendi
     assert found.produced.vendi == pytest.approx(expected)
     assert found.human.vendi == pytest.approx(diversity(human.centred(people[[2 * place for place in order]])).vendi)
+
+
+def test_r20_who_answers_some_prompts_of_people_hides_nothing_else_with_them() -> None:
+    human = HumanWindow(unit(1, 100, 16), [f"p{place}" for place in range(100)])
+    answers, said = unit(2, 40, 16), np.tile(unit(3, 1, 16), (60, 1))
+
+    found = compare(human, np.concatenate([said, answers]), [""] * 60 + [f"p{place}" for place in range(40)])
+    again = compare(human, np.concatenate([said, answers]), [f"p{place % 40}" for place in range(100)])
+
+    assert isinstance(found, Comparison)
+    assert isinstance(again, Comparison)
+    assert (found.matched, found.items, found.high[1] < 0.95) == (False, 100, True)
+    assert (again.matched, again.items, again.high[1] < 0.95) == (True, 40, True), "the newest answers alone were looked at"
 
 
 def test_r20_else_as_many_of_each_are_compared_and_it_is_said() -> None:

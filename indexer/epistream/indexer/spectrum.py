@@ -34,6 +34,9 @@ from epistream.indexer.plausibility import Neighbourhood
 ORDERS: Final = (0.5, 1.0, 2.0, math.inf)
 ITEMS_MIN: Final = 32
 """Fewer are not compared: the figures of so few are near n, whatever they are."""
+ANSWERS_MIN: Final = 0.8
+"""From this share of a window on that answers people's prompts the answers stand for all of it. A fifth that says one
+thing leaves 0.66 of 100 kinds, half of it 0.2."""
 
 _SPLITS: Final = 12
 _SUPPORT_ITEMS: Final = 256
@@ -178,9 +181,10 @@ def compare(
 ) -> Comparison | Missing:
     """Compare items, oldest first, (n, d) unit vectors of the window's encoder, with as many of the human window.
 
-    Where at least ITEMS_MIN prompts are answered on both sides, only those are compared, the newest answer of each;
-    else texts of the same lengths, where these are known and the window has enough of such; else the newest items with
-    a draw from the window. Takes about a second for 10,000 items of 384 dimensions.
+    Where at least ITEMS_MIN prompts are answered on both sides, and ANSWERS_MIN of the items answer such, one answer of
+    each prompt is compared, of several one that is drawn; else texts of the same lengths, where these are known and the
+    window has enough of such; else the newest items with a draw from the window. Takes about a second for 10,000 items
+    of 384 dimensions.
 
     The interval: the logarithm of VS_q of random halves of a sample varies as that of the whole sample does (the
     delete-half jackknife, Shao & Wu, Annals of Statistics 17:1176, 1989), on both sides. The halves are drawn from n
@@ -188,7 +192,7 @@ def compare(
     """
     rows = np.asarray(vectors, np.float32)
     pairs = _pairs(human.pair_ids, pair_ids)
-    matched = len(pairs) >= ITEMS_MIN
+    matched = bool(pairs)
     alike = None if matched else human.same_lengths(lengths)
     if matched:
         rows = rows[[theirs for _, theirs in pairs]]
@@ -324,9 +328,16 @@ def _figures(eigenvalues: _Rows, items: int, kinds_max: int) -> Diversity:
 
 
 def _pairs(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[int, int]]:
-    """The places of both sides' answers to the same prompts, by prompt: people's first, the others' newest."""
+    """The places of both sides' answers to the same prompts, by prompt: people's first, of the others' one drawn.
+
+    None where there are too few: who answered some prompts well would hide with them what else it says, and who
+    answered them well in the end what it said before.
+    """
     first: dict[str, int] = {}
     for place, pair_id in enumerate(ours):
         first.setdefault(pair_id, place)
-    newest = {pair_id: place for place, pair_id in enumerate(theirs)}
-    return [(first[pair_id], newest[pair_id]) for pair_id in sorted(first.keys() & newest.keys()) if pair_id]
+    answers = [place for place in drawn(len(theirs), 0).tolist() if theirs[place] and theirs[place] in first]
+    chosen = {theirs[place]: place for place in answers}
+    if len(chosen) < ITEMS_MIN or len(answers) < ANSWERS_MIN * len(theirs):
+        return []
+    return [(first[pair_id], chosen[pair_id]) for pair_id in sorted(chosen)]

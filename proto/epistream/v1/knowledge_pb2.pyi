@@ -1539,7 +1539,7 @@ class CollapseAlarm(_message.Message):
     items: _builtins.int
     """How many items were compared with as many of people."""
     matched: _builtins.bool
-    """Whether both sides answer the same prompts. Where not, varied prompts make any producer look diverse. Of the newest window that was compared, as `same_lengths`."""
+    """Whether both sides answer the same prompts, as four fifths of the window must at least. Where not, varied prompts make any producer look diverse. Of the newest window that was compared, as `same_lengths`."""
     anchor: _builtins.str
     """Names the anchor window that it was compared with."""
     support: _builtins.float
