@@ -11,6 +11,7 @@ from pathlib import Path
 from epistream.indexer.anchors import Anchors
 from epistream.indexer.collapse_watch import CollapseWatch, Window
 from epistream.indexer.engine import Engine
+from epistream.indexer.journal import Entry
 from epistream.indexer.store import Store
 from epistream.v1 import knowledge_pb2 as pb
 from tests.support.knowing import NAMESPACE, HandClock
@@ -45,8 +46,15 @@ def kept_alarms(folder: Path) -> list[pb.CollapseAlarm]:
         return list(map(without_times, _watched(store)))
 
 
+def entries(store: Store) -> Iterator[Entry]:
+    """What a store's journal has of the namespace, in order."""
+    with store.reader() as catalog:
+        (number,) = (number for number, known in catalog.namespaces() if known.name == NAMESPACE)
+    return (entry for entry in store.journal.follow(0) if entry.namespace == number)
+
+
 def _watched(store: Store) -> Iterator[pb.CollapseAlarm]:
-    for entry in store.journal.follow(0):
+    for entry in entries(store):
         if entry.record.WhichOneof("record") == "watched":
             yield entry.record.watched
 

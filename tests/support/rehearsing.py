@@ -20,7 +20,7 @@ from epistream.v1 import knowledge_pb2 as pb
 from epistream.v1 import namespace_service_pb2 as ns_pb
 from epistream.v1 import review_service_pb2 as api
 from tests.support.collapsing import ALL_KINDS, EVERY, FEW_KINDS, ITEMS, kinds, texts, wanted
-from tests.support.comparing import compared_again, kept_alarms
+from tests.support.comparing import compared_again, entries, kept_alarms
 from tests.support.knowing import NAMESPACE, HandClock, commit, pending, retraction, ruling, submission, watch
 
 SYNTHETIC = pb.ORIGIN_SYNTHETIC
@@ -223,7 +223,7 @@ def decided(folder: Path) -> list[bytes]:
     """
     found = []
     with closing(Store(folder)) as store:
-        for entry in store.journal.follow(0):
+        for entry in entries(store):
             decision = entry.record.decision
             if entry.record.WhichOneof("record") == "decision":
                 receipt = decision.receipt

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from epistream.indexer import lineage, moment, pipeline
-from epistream.indexer.catalog import Catalog
 from epistream.indexer.engine import Engine
 from epistream.indexer.store import check
 from epistream.v1 import knowledge_pb2 as pb
@@ -169,6 +168,40 @@ def test_a_cycle_over_what_was_merged_is_found(engine: Engine, size: int) -> Non
     assert [reason for reason, _ in found(receipts)] == ["NEW", "SAME_CONTENT", "NEW", "CYCLE"]
 
 
+def test_what_was_another_s_name_and_becomes_an_item_is_not_made_of_itself(engine: Engine, size: int) -> None:
+    """`b` was made of `twin`, another name of `a` by then: so an item `twin` would be made of itself."""
+    twin = made("twin", content="a: so a model says.")
+    own, other = (made("twin", parent, content=f"twin, of {parent}, says something else.") for parent in ("b", "twin"))
+    own.submission_id, other.submission_id = "own", "other"
+    sent = [made("a"), twin, made("b", "twin"), own, other, made("c", "a")]
+
+    receipts = commit_in_batches(engine, sent, size)
+
+    assert [reason for reason, _ in found(receipts)] == ["NEW", "SAME_CONTENT", "NEW", "CYCLE", "CYCLE", "NEW"]
+
+
+def test_what_somebody_let_in_before_its_parent_is_not_that_parent_s_own(engine: Engine, size: int) -> None:
+    commit(engine, made("x", "y"))
+    (held,) = pending(engine)
+    (let_in,) = engine.pipeline.release([ruling(engine, held)])
+
+    receipts = commit_in_batches(engine, [made("y", "x"), made("z", "x")], size)
+
+    assert let_in.outcome == pb.OUTCOME_ADMITTED
+    assert [reason for reason, _ in found(receipts)] == ["CYCLE", "NEW"]
+
+
+def test_what_is_new_is_not_held_for_the_number_of_its_ancestors(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lineage, "_ANCESTORS_MAX", 3)
+    items = [human(f"i{n}") for n in range(6)]
+
+    receipts = commit(engine, *items, made("x", *(item.item_id for item in items)))
+
+    assert found(receipts)[-1] == ("NEW", 1)
+
+
 def test_where_it_comes_from_is_asked_before_what_it_says(engine: Engine) -> None:
     commit(engine, submission("Lead is heavy.", id="1", item="lead", vector=direction(1)))
 
@@ -189,9 +222,7 @@ def test_what_the_newest_version_was_derived_from_is_known(engine: Engine) -> No
     commit(engine, human("a"), made("b", "a"), made("c", "a"), made("d", "b"), revised)
 
     with engine.store.reader() as catalog:
-        assert catalog.parents(1, "b") == ["a"]
-        assert catalog.parents(1, "d") == ["b"]
-        assert catalog.parents(1, "c") == []
+        assert catalog.parents(1, "bcd") == {"b": ["a"], "d": ["b"]}
 
 
 def test_what_is_sent_again_is_not_traced_again(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,13 +230,13 @@ def test_what_is_sent_again_is_not_traced_again(engine: Engine, monkeypatch: pyt
     again = made("a", "b", content="a: so it says now.", generator="other")
     again.submission_id = "again"
     commit(engine, first, second, again)
-    traced: list[str] = []
+    traced: list[pb.Submission] = []
 
-    def parents(_: Catalog, __: int, item_id: str) -> list[str]:
-        traced.append(item_id)
-        return []
+    def trace(sent: pb.Submission, *_: object) -> lineage.Lineage:
+        traced.append(sent)
+        return lineage.NO_MODEL
 
-    monkeypatch.setattr(Catalog, "parents", parents)
+    monkeypatch.setattr(moment, "trace", trace)
     receipts = commit(engine, first, second, again)
 
     assert all(receipt.earlier for receipt in receipts)

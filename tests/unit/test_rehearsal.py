@@ -206,6 +206,23 @@ def test_a_lower_floor_puts_nothing_off_and_a_higher_one_more(tmp_path: Path) ->
     assert (higher.after.items, higher.after.held) == (5, 10)
 
 
+def test_what_went_on_by_itself_comes_before_what_was_said_later_while_the_clock_stood(tmp_path: Path) -> None:
+    life = Life(tmp_path / "store")
+    life.change(real_share_floor=0.99)
+    life.say(*texts(kinds(ALL_KINDS, 15), "Flood"))
+    life.engine.namespaces.update_policy(
+        ns_pb.UpdatePolicyRequest(name=NAMESPACE, policy=ns_pb.Policy(real_share_floor=0.9))
+    )
+    assert life.engine.pipeline.let_go(NAMESPACE) == 5
+    commit(life.engine, *texts(kinds(ALL_KINDS, 15, 1), "Later"))
+    life.engine.close()
+
+    result = rehearsed(tmp_path / "store", tmp_path / "again")
+
+    assert (result.differences, result.other_figures, result.left_out) == ([], 0, {})
+    assert decided(tmp_path / "again") == decided(tmp_path / "store")
+
+
 def test_an_alarm_holds_where_the_policy_had_said_so(tmp_path: Path) -> None:
     life = Life(tmp_path / "store")
     life.say(*texts(kinds(ALL_KINDS, ITEMS), "People", "ada"))

@@ -108,7 +108,7 @@ def test_r20_who_answers_some_prompts_of_people_hides_nothing_else_with_them() -
     assert isinstance(found, Comparison)
     assert isinstance(again, Comparison)
     assert (found.matched, found.items, found.high[1] < 0.95) == (False, 100, True)
-    assert (again.matched, again.items, again.high[1] < 0.95) == (True, 40, True), "the newest answers alone were looked at"
+    assert (again.matched, again.items, again.high[1] < 0.95) == (True, 40, True), "the newest hid the rest"
 
 
 def test_r20_else_as_many_of_each_are_compared_and_it_is_said() -> None:

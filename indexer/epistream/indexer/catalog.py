@@ -268,12 +268,17 @@ class Catalog:
         )
         return [name for (name,) in rows]
 
-    def parents(self, namespace: int, item_id: str) -> list[str]:
-        """What an item's newest version was derived from, by name."""
+    def parents(self, namespace: int, item_ids: Iterable[str]) -> dict[str, list[str]]:
+        """What the newest versions of items were derived from, by name, in order; of those that were."""
+        found: dict[str, list[str]] = {}
         rows = self.connection.execute(
-            "SELECT parent FROM parents WHERE namespace = ? AND item_id = ? ORDER BY parent", (namespace, item_id)
+            "SELECT p.item_id, p.parent FROM json_each(?) j"
+            " CROSS JOIN parents p ON p.namespace = ? AND p.item_id = j.value",
+            (json.dumps(list(item_ids)), namespace),
         )
-        return [parent for (parent,) in rows]
+        for item_id, parent in rows:
+            found.setdefault(item_id, []).append(parent)
+        return found
 
     def revision_at(self, namespace: int, time_us: int) -> int:
         """The newest revision committed at or before a time; 0 when there is none."""

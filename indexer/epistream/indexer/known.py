@@ -135,6 +135,7 @@ class BatchView:
         self._aliases: dict[str, str] = {}
         self._asked: set[str] = set()
         """The parents whose heads are at hand, where they have any."""
+        self._committed_parents: dict[str, Sequence[str]] = {}
         self._committed_heads: dict[str, Head] = {}
         self._committed_contents: dict[bytes, Head] = {}
         self._fresh: dict[str, _Fresh] = {}
@@ -178,13 +179,19 @@ class BatchView:
         return with_vector
 
     def know(self, parents: Collection[str]) -> None:
-        """Have the heads of parents at hand, or of the items that they were merged into."""
+        """Have the heads of parents at hand, or of the items that they were merged into, and the names of theirs."""
         named = set(parents) - self._asked
         if named:
             self._asked |= named
             aliases = self._catalog.aliases(self._number, named)
             self._aliases = aliases | self._aliases
-            self._committed_heads |= self._catalog.heads(self._number, named | set(aliases.values()))
+            named.update(aliases.values())
+            self._committed_heads |= self._catalog.heads(self._number, named)
+            self._know_parents_of(named)
+
+    def _know_parents_of(self, item_ids: Collection[str]) -> None:
+        found = self._catalog.parents(self._number, item_ids)
+        self._committed_parents |= {item_id: found.get(item_id, ()) for item_id in item_ids}
 
     def has(self, candidate: Embedded) -> bool:
         """Whether a candidate with a vector is of the batch."""
@@ -246,15 +253,16 @@ class BatchView:
         return names
 
     def parents(self, item_id: str) -> Sequence[str]:
-        """What an item's newest version was derived from, each by the name that it has now."""
+        """What an item's newest version was derived from, each by the name that it gives, in their order."""
         fresh = self._fresh.get(item_id)
         if fresh is not None:
-            named = list(fresh.knowledge.provenance.derived_from)
+            named: Sequence[str] = sorted(set(fresh.knowledge.provenance.derived_from))
         else:
-            named = self._catalog.parents(self._number, item_id)
+            if item_id not in self._committed_parents:
+                self._know_parents_of([item_id])
+            named = self._committed_parents[item_id]
         self.know(named)
-        heads = {name: self.parent(name) for name in named}
-        return [head.item_id if head is not None else name for name, head in heads.items()]
+        return named
 
     def nominees(self, candidate: Embedded, threshold: float) -> Iterator[Nominee]:
         """The heads in answers at or above a cosine to `candidate`, the nearest first, then the older first.

@@ -41,20 +41,21 @@ class KnownParents(Protocol):
         """The newest version of an item, or of the one that it was merged into."""
 
     def parents(self, item_id: str) -> Sequence[str]:
-        """What an item's newest version was derived from."""
+        """What an item's newest version was derived from, each by the name that it gives, in their order."""
 
 
-def trace(submission: pb.Submission, item: Head | None, known: KnownParents) -> Lineage:
-    """The lineage of a submission about an item; None: about one that is new. Only SYNTHETIC knowledge has one."""
+def trace(submission: pb.Submission, own: str, item: Head | None, known: KnownParents) -> Lineage:
+    """The lineage of a submission that goes by its `own` name, about an item; None: about one that is new.
+
+    Only SYNTHETIC knowledge has one.
+    """
     if submission.origin != pb.ORIGIN_SYNTHETIC or submission.retraction:
         return NO_MODEL
-    heads = {name: known.parent(name) for name in submission.provenance.derived_from}
+    named = tuple(submission.provenance.derived_from)
+    heads = {name: known.parent(name) for name in named}
     unknown = tuple(name for name, head in heads.items() if not is_known(head))
     generation = 1 + max((head.generation for head in heads.values() if head is not None), default=0)
-    # What does not exist yet cannot have been derived from.
-    parents = [head.item_id for head in heads.values() if head is not None]
-    cycle = bool(parents) and item is not None and _descends(parents, item.item_id, known)
-    return Lineage(generation, unknown[:UNKNOWN_MAX], cycle)
+    return Lineage(generation, unknown[:UNKNOWN_MAX], _cycle(named, own, item, known))
 
 
 def is_known(parent: Head | None) -> bool:
@@ -62,14 +63,24 @@ def is_known(parent: Head | None) -> bool:
     return parent is not None and not parent.retracted
 
 
-def _descends(parents: Sequence[str], item_id: str, known: KnownParents) -> bool:
-    """Whether `item_id` is among the parents or their ancestors. Looks at each once."""
-    seen, left = set[str](), list(parents)
+def _cycle(named: Sequence[str], own: str, item: Head | None, known: KnownParents) -> bool:
+    """Whether a submission is among what it names or their ancestors. Looks at each once.
+
+    Somebody may have named what does not exist yet: while it was another item's name, or since a person answered for
+    it. Among too many ancestors that is not looked for to the end: only what exists is held for their number.
+    """
+    itself = {own} if item is None else {own, item.item_id}
+    seen, left = set[str](), list(named)
     while left:
-        ancestor = left.pop()
-        if ancestor == item_id or len(seen) >= _ANCESTORS_MAX:
+        name = left.pop()
+        head = known.parent(name)
+        ancestor = head.item_id if head is not None else name
+        if name in itself or ancestor in itself:
             return True
-        if ancestor not in seen:
-            seen.add(ancestor)
-            left.extend(known.parents(ancestor))
+        if ancestor in seen:
+            continue
+        if len(seen) >= _ANCESTORS_MAX:
+            return item is not None
+        seen.add(ancestor)
+        left.extend(known.parents(ancestor))
     return False

@@ -229,7 +229,7 @@ class Moment:
         # What is back without a name is a version of the item that it was, and not of its own.
         item = verdict.head if revised else self.view.head(candidate.decoded.item_id)
         return Grounds(
-            trace(submission, item, self.view),
+            trace(submission, candidate.decoded.item_id, item, self.view),
             self._measured(candidate) if new else None,
             self.standing.shares.after_one_more(submission.modality) if delivered else None,
             waiting=self.standing.put_off[submission.modality] > 0,

@@ -211,7 +211,9 @@ class _Stage:
     def _take_decision(self, entry: Entry) -> None:
         decision = entry.record.decision
         time_us = decision.receipt.time.ToMicroseconds()
-        if time_us != self._clock.us or len(self._batch.recalled) >= BATCH_MAX:
+        # What went on in a commit of its own comes before what was said after it, also where both have one time.
+        is_later = self._batch.went_on and not decision.releases
+        if time_us != self._clock.us or len(self._batch.recalled) >= BATCH_MAX or is_later:
             self.decide()
             self._clock.us = time_us
         if not decision.releases:
@@ -258,10 +260,13 @@ class _Stage:
 
     def _went_on(self, entry: Entry) -> None:
         """What the gate let go of by itself: it does so here, in a commit or, after a change of policy, without one."""
-        while (held := self._waiting(entry)) is not None and held.decision.receipt.reason == pb.REASON_DEFERRED:
-            if not self._engine.pipeline.let_go(self._name):
-                break
-        now = self._as_late(entry)
+        with self._readers.reader() as catalog:
+            times = len(_chain(catalog, entry.record.decision))
+        decided = self._decisions(entry)
+        while len(decided) < times and self._is_put_off(entry) and self._engine.pipeline.let_go(self._name):
+            decided = self._decisions(entry)
+        # As many times in as the entry is, or last: it may have been decided again since.
+        now = decided[max(0, len(decided) - times)] if decided else None
         if now is not None and now.releases:
             self.result.compare(entry, now.receipt)
         else:
@@ -291,14 +296,16 @@ class _Stage:
             found = catalog.submissions(self._number, [sender]).get(sender)
             return Held(found[1], catalog.decision(found[1])) if found is not None else None
 
-    def _as_late(self, entry: Entry) -> journal_pb2.Decision | None:
-        """What the rehearsal decided of the submission as many times in as the entry does, or last; it may be again."""
+    def _decisions(self, entry: Entry) -> list[journal_pb2.Decision]:
+        """All that the rehearsal decided of the submission that an entry decides, the newest first."""
         newest = self._newest(entry)
-        with self._readers.reader() as catalog:
-            times = len(_chain(catalog, entry.record.decision))
         with self._engine.store.reader() as catalog:
-            decided = _chain(catalog, newest.decision) if newest is not None else []
-        return decided[max(0, len(decided) - times)] if decided else None
+            return _chain(catalog, newest.decision) if newest is not None else []
+
+    def _is_put_off(self, entry: Entry) -> bool:
+        """Whether the same is held until there is room for it."""
+        held = self._waiting(entry)
+        return held is not None and held.decision.receipt.reason == pb.REASON_DEFERRED
 
     def _waiting(self, entry: Entry) -> Held | None:
         """The same, where it is still held."""
