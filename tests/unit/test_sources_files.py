@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from epistream.clients.sources.examples import EXAMPLES
-from epistream.clients.sources.formats import files
+from epistream.clients.sources.formats import documents, files, tables
 from epistream.clients.sources.formats.files import Position, files_of, read
 from epistream.clients.sources.formats.lines import LINE_BYTES_MAX
 from epistream.clients.sources.formats.piece import CannotRead, NeedsExtra
@@ -267,6 +267,63 @@ DAMAGED = {
     "x.warc.wet": (files.WET, b"HELLO\r\n\r\n"),
     "x.hdf5": (files.HDF5, b"\x89HDF\r\n\x1a\nnothing"),
 }
+
+
+def test_a_row_that_never_ends_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "ROW_CHARACTERS_MAX", 100)
+    path = tmp_path / "x.csv"
+    long, lines = "," * 1000, '"a\nb",' * 17
+    path.write_text(f"a,b\n1,2\n{long}\n3,4\n{lines}\n5,6\n{long}")
+
+    found = [one.piece for one in read(files_of(path, [files.CSV]))]
+
+    too_long = "expected a row of CSV: it has more than 100 characters"
+    assert [found[0].value, found[1].error, found[2].value, found[3].error] == [
+        {"a": "1", "b": "2"},
+        too_long,
+        {"a": "3", "b": "4"},
+        too_long,
+    ]
+    assert {"a": "5", "b": "6"} in [one.value for one in found[4:]]
+    assert (found[-1].error, found[-1].whole) == (too_long, False)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_record_that_never_ends_or_has_no_bottom_is_not_read_into_memory(
+    named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "RECORD_BYTES_MAX", 200_000)
+    records = ["1", "[" * 2000 + "]" * 2000, '{"a": [2]}', f"[{'[],' * 200_000}[]]", '"b"']
+    path = tmp_path / "x.json.gz"
+    text = ",".join(f'"{place}": {one}' if named else one for place, one in enumerate(records))
+    path.write_bytes(gzip.compress((f"{{{text}}}" if named else f"[{text}]").encode()))
+
+    found = [one.piece for one in read(files_of(path, [files.JSON]))]
+
+    values = [1, None, {"a": [2]}, None, "b" if named else {"text": "b"}]
+    keyed = [{"key": str(place), "value": value} for place, value in enumerate(values)]
+    expected = keyed if named else values
+    assert [one.value for one in found] == [
+        None if one.error else value for one, value in zip(found, expected, strict=True)
+    ]
+    assert [one.error for one in found] == [
+        "",
+        "expected JSON, found too many objects and arrays in each other",
+        "",
+        "expected a record of at most 200000 bytes",
+        "",
+    ]
+
+
+def test_a_text_of_json_that_never_ends_is_not_read_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "RECORD_BYTES_MAX", 200_000)
+    path = tmp_path / "x.json"
+    path.write_text('["' + "a" * 500_000)
+
+    with pytest.raises(CannotRead, match=r"x\.json cannot be read: expected a record of at most 200000 bytes"):
+        list(read(files_of(path, [files.JSON])))
 
 
 @pytest.mark.parametrize("name", DAMAGED)

@@ -15,6 +15,8 @@ from epistream.clients.sources.record import Json
 BATCH_ROWS: Final = 64
 """Rows with images are large."""
 FIELD_CHARACTERS_MAX: Final = 16 * 1024 * 1024
+ROW_CHARACTERS_MAX: Final = 64 * 1024 * 1024
+"""Of a row of CSV. One of as many commas, which are as many fields, takes 0.6 GiB."""
 
 
 def csv_rows(path: Path, start: int) -> Iterator[Piece]:
@@ -31,7 +33,7 @@ def csv_rows(path: Path, start: int) -> Iterator[Piece]:
         for number in itertools.count(1):
             if lines.ended:  # what has come since is for the next import, which begins with the whole row
                 return
-            wrong = ""
+            wrong, lines.taken = "", 0
             try:
                 row = next(rows)
             except StopIteration:
@@ -45,22 +47,37 @@ def csv_rows(path: Path, start: int) -> Iterator[Piece]:
 
 
 class _Lines:
-    """The lines of a text as csv's reader takes them, as many as a row has."""
+    """The lines of a text as csv's reader takes them, as many as a row has.
+
+    Of a row that is too long the line that makes it so is passed over.
+    """
 
     def __init__(self, text: TextIO) -> None:
         self._text = text
         self.ended = False
         """Whether the text has ended within a row: before a line end, or between quotation marks."""
+        self.taken = 0
+        """How many characters of a row were taken; who takes the rows sets it back."""
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        line = self._text.readline()
-        self.ended = not line.endswith(("\n", "\r"))
+        line = part = self._text.readline(ROW_CHARACTERS_MAX)
+        self.taken += len(line)
+        while len(part) == ROW_CHARACTERS_MAX and not _has_end(part):
+            part = self._text.readline(ROW_CHARACTERS_MAX)
+            self.taken += len(part)
+        self.ended = not _has_end(part)
+        if self.taken > ROW_CHARACTERS_MAX:
+            raise csv.Error(f"it has more than {ROW_CHARACTERS_MAX} characters")
         if not line:
             raise StopIteration
         return line
+
+
+def _has_end(line: str) -> bool:
+    return line.endswith(("\n", "\r"))
 
 
 def parquet_rows(path: Path, start: int) -> Iterator[Piece]:
