@@ -161,7 +161,7 @@ class _Then:
 
 @dataclass(slots=True)
 class _Batch:
-    """First decisions of one time, and what went on by itself among them."""
+    """First decisions of one time, and what went on by itself behind the last of them."""
 
     recalled: list[tuple[Entry, Recalled]] = field(default_factory=list)
     went_on: list[Entry] = field(default_factory=list)

@@ -12,7 +12,7 @@ from epistream.clients.sources.formats.piece import RECORD_BYTES_MAX, CannotRead
 from epistream.clients.sources.record import Json, shown
 
 DEPTH_MAX: Final = 1000
-"""Objects and arrays in each other that a record may have: as many as Python's own reader of JSON takes."""
+"""Objects and arrays in each other that a record may have: about as many as Python's own reader of JSON takes."""
 _DEEPER: Final = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
 
 
