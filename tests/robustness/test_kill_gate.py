@@ -93,12 +93,17 @@ def lives(service: RunningService, rounds: int) -> list[Producing]:
             time.sleep(chance.uniform(0.0, 0.3))
             service.kill()
             service.start()
-        wait_until(lambda: any(pb.REASON_DEFERRED in one.reasons() for one in who), "something that is put off")
-        ada, *_ = who
-        real = len(ada.receipts)
-        wait_until(lambda: len(ada.receipts) > real + 10 * BATCH, "room for it")
+        with SyncKnowledgeClient(service.address) as client:
+            wait_until(lambda: went_on(client, who[-1].receipts), "what was put off to go on")
     service.stop()
     return who
+
+
+def went_on(client: SyncKnowledgeClient, receipts: Sequence[pb.Receipt]) -> bool:
+    """Whether one of the first that were put off is in answers by now."""
+    put_off = [one for one in receipts if one.reason == pb.REASON_DEFERRED][:BATCH]
+    told = [client.explain(NAMESPACE, one.producer, one.submission_id)[-1] for one in put_off]
+    return any(one.receipt.reason == pb.REASON_RELEASED for one in told)
 
 
 @pytest.mark.parametrize("rounds", [5, pytest.param(60, marks=[pytest.mark.robustness, pytest.mark.timeout(1800)])])

@@ -241,13 +241,13 @@ def held_revision(path: Path, history: list[pb.Change], committed: list[pb.Chang
 async def test_a_replica_that_is_left_in_the_middle_of_its_work_holds_the_state_of_its_revision(tmp_path: Path) -> None:
     rng = random.Random(17)
     history = random_history(6000, seed=17, items=600)
-    revisions = []
+    revisions = [0]
     async with ScriptedServer(history[:500]) as server:
         server.batch = 20
         for end in range(1000, 6001, 500):
-            async with replica_of(tmp_path, server.address):
+            async with replica_of(tmp_path, server.address) as replica:
                 await server.commit(*history[len(server.history) : end])
-                await asyncio.sleep(rng.random() * 0.1)
+                await replica.wait_for(rng.randint(revisions[-1], end - 100))
             revisions.append(held_revision(tmp_path / "replica", history, server.history))
         async with replica_of(tmp_path, server.address) as replica:
             await replica.wait_for(6000)
