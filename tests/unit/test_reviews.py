@@ -275,6 +275,10 @@ def test_only_what_was_held_is_a_review(engine: Engine) -> None:
             engine.reviews.get(NAMESPACE, review_id)
         with pytest.raises(NotFound):
             decide(engine, review_id)
+        with pytest.raises(NotFound):
+            engine.reviews.comment(
+                api.CommentReviewRequest(namespace=NAMESPACE, subject_id=review_id, reviewer=ADA, text="Which?")
+            )
     with pytest.raises(NotFound):
         engine.reviews.get("nowhere", hold(engine, 0))
 

@@ -23,6 +23,7 @@ from typing import Final, TypeAlias
 import apsw
 
 from epistream.indexer.journal import Entry
+from epistream.indexer.paging import REVISION_MAX
 from epistream.v1 import knowledge_pb2 as pb
 
 SCHEMA: Final = """
@@ -266,7 +267,9 @@ def open_with(connection: apsw.Connection, namespace: int, held: Iterable[int]) 
 
 
 def read(connection: apsw.Connection, namespace: int, conflict: int) -> Conflict | None:
-    """One conflict; None where that entry opened none."""
+    """One conflict; None where that entry opened none, or there can be none."""
+    if conflict > REVISION_MAX:
+        return None
     row = connection.execute(
         "SELECT opened_us, ended_by FROM conflicts WHERE namespace = ? AND conflict = ?", (namespace, conflict)
     ).get

@@ -14,7 +14,7 @@ from epistream.indexer.clock import Clock
 from epistream.indexer.conflicts import Party
 from epistream.indexer.model import Embedded, Ruling
 from epistream.indexer.namespaces import Namespaces
-from epistream.indexer.paging import REVISION_MAX, fitting, limit_of, page_token
+from epistream.indexer.paging import fitting, limit_of, page_token
 from epistream.indexer.pipeline import Pipeline
 from epistream.indexer.review_rules import require_comment, require_reviewer
 from epistream.indexer.reviews import retracting, ruling, told
@@ -163,7 +163,7 @@ class Resolutions:
 
 
 def _read(catalog: Catalog, namespace: str, number: int, conflict_id: int) -> conflicts.Conflict:
-    known = conflicts.read(catalog.connection, number, conflict_id) if conflict_id <= REVISION_MAX else None
+    known = conflicts.read(catalog.connection, number, conflict_id)
     if known is None:
         raise NotFound(f"{namespace} has no conflict {conflict_id}: list those that are open")
     return known
