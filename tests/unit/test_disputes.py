@@ -192,6 +192,21 @@ def test_what_a_reviewer_lets_in_late_leaves_the_head_in_dispute(engine: Engine)
     assert [review.receipt.version for review in disputed(engine)] == [1]
 
 
+def test_a_retraction_that_somebody_sent_before_in_the_reviewer_s_name_ends_nothing(engine: Engine) -> None:
+    commit(engine, fact(1), vote("i1", "a", 1), vote("i1", "b", 0))
+    (review,) = disputed(engine)
+    before = retraction("i1", id=f"dispute-{review.review_id}-version-1", producer=BEN.name)
+    before.origin, before.expected_version = BEN.origin, 1
+    assert [receipt.outcome for receipt in commit(engine, before)] == [pb.OUTCOME_HELD]
+    engine.pipeline.release([ruling(engine, held, admits=False) for held in pending(engine)])
+    last, _ = engine.store.journal.last()
+
+    with pytest.raises(Conflict, match=r"ben was sent before"):
+        decide(engine, review.review_id, api.REVIEW_VERDICT_REJECT, by=BEN)
+
+    assert (engine.store.journal.last()[0], disputed(engine)) == (last, [review])
+
+
 def test_votes_may_come_before_their_item(engine: Engine) -> None:
     commit(engine, vote("i5", "a", 1), vote("i5", "b", 0))
     assert disputed(engine) == []

@@ -462,7 +462,12 @@ def _require_decision(submission: pb.Submission, verdict: Verdict) -> None:
 
 
 def _require_retracted(submission: pb.Submission, receipt: pb.Receipt) -> None:
-    """Raises where a retraction that belongs to a resolution did not end an item."""
+    """Raises where a retraction that belongs to a resolution did not end an item.
+
+    Its producer is the reviewer, whose name others may submit under: what was said by its id before ends nothing again.
+    """
+    if receipt.earlier:
+        raise Conflict(f"{_named(submission)} was sent before: decide in another name", reason="NOT_OPEN")
     if receipt.outcome == pb.OUTCOME_HELD:
         raise _against("its retraction", submission.item_id, receipt.figures.origin)
     if receipt.outcome == pb.OUTCOME_REFUSED:
