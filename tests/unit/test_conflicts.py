@@ -88,6 +88,21 @@ def resolve(
     return engine.resolutions.resolve(engine.resolutions.prepare(request))
 
 
+def test_a_conflict_is_not_resolved_where_what_is_to_stand_says_something_else_by_now(both: Engine) -> None:
+    (conflict,) = conflicts(both)
+    request = api.ResolveConflictRequest(
+        namespace=NAMESPACE, conflict_id=conflict.conflict_id, reviewer=ADA, standing_item_ids=["five"]
+    )
+    prepared = both.resolutions.prepare(request)
+    commit(both, limit(6, item="five", producer="a"))
+
+    with pytest.raises(Conflict, match="changed since it was read"):
+        both.resolutions.resolve(prepared)
+
+    assert [one.conflict_id for one in conflicts(both)] == [conflict.conflict_id]
+    assert marks(both, "fifty") == [["five"]]
+
+
 def test_r8_a_statement_and_its_contradiction_open_one_conflict_and_are_answered_with_the_mark(both: Engine) -> None:
     (conflict,) = conflicts(both)
     assert names(conflict) == ["fifty", "five"]

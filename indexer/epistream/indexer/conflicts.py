@@ -22,6 +22,7 @@ from typing import Final, TypeAlias
 
 import apsw
 
+from epistream.indexer.catalog import Catalog
 from epistream.indexer.journal import Entry
 from epistream.indexer.paging import REVISION_MAX
 from epistream.v1 import knowledge_pb2 as pb
@@ -277,6 +278,12 @@ def read(connection: apsw.Connection, namespace: int, conflict: int) -> Conflict
         return None
     opened_us, ended_by = row
     return Conflict(conflict, opened_us, ended_by, tuple(_parties(connection, namespace, conflict)))
+
+
+def sides(catalog: Catalog, namespace: int, conflict: Conflict) -> tuple[tuple[Party, int], ...]:
+    """Its parties, each with the newest version of its item; 0 for what is held."""
+    heads = catalog.heads(namespace, {party.item_id for party in conflict.parties if party.item_id})
+    return tuple((party, heads[party.item_id].version if party.item_id in heads else 0) for party in conflict.parties)
 
 
 def listed(

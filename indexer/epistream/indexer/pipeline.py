@@ -149,6 +149,7 @@ class Pipeline:
         self,
         namespace: str,
         resolution: journal_pb2.Resolution,
+        sides: tuple[tuple[conflicts.Party, int], ...],
         retractions: Sequence[Embedded],
         rulings: Sequence[Ruling],
     ) -> None:
@@ -157,6 +158,7 @@ class Pipeline:
         Args:
             namespace: in which it is.
             resolution: all but its time.
+            sides: its parties as they were read, `conflicts.sides`.
             retractions: of the items that do not stand.
             rulings: of what is held and is a party of it.
 
@@ -170,6 +172,9 @@ class Pipeline:
             known = conflicts.read(catalog.connection, config.number, resolution.conflict)
             if known is None or known.ended_by is not None:
                 raise Conflict(f"conflict {resolution.conflict} is not open any more", reason="NOT_OPEN")
+            if conflicts.sides(catalog, config.number, known) != sides:
+                text = f"a party of conflict {resolution.conflict} has changed since it was read: read it again"
+                raise Conflict(text, reason="NOT_OPEN")
             draft, rulings = self._draft(), [_confirmed(ruling) for ruling in rulings]
             record = journal_pb2.JournalRecord(resolution=resolution)
             record.resolution.time.FromMicroseconds(draft.now_us)

@@ -38,6 +38,8 @@ class Prepared:
 
     namespace: str
     resolution: journal_pb2.Resolution
+    sides: tuple[tuple[conflicts.Party, int], ...]
+    """Its parties as they were read, with the newest versions of their items."""
     retractions: tuple[Embedded, ...]
     rulings: tuple[Ruling, ...]
 
@@ -100,6 +102,7 @@ class Resolutions:
         namespace, number = request.namespace, self._namespaces.state(request.namespace).config.number
         with self._store.reader() as catalog:
             known = _read(catalog, namespace, number, request.conflict_id)
+            sides = conflicts.sides(catalog, number, known)
             parties = [party for party in known.parties if not party.gone]
             if known.ended_by is None:
                 _require_parties(request, parties)
@@ -121,6 +124,7 @@ class Resolutions:
                 reviewer=request.reviewer.name,
                 comment=request.comment,
             ),
+            sides,
             retractions,
             tuple(
                 ruling(self._pipeline, one, request.reviewer, request.comment, admits=one.sequence in standing)
@@ -137,7 +141,7 @@ class Resolutions:
         """
         namespace, resolution = prepared.namespace, prepared.resolution
         try:
-            self._pipeline.resolve(namespace, resolution, prepared.retractions, prepared.rulings)
+            self._pipeline.resolve(namespace, resolution, prepared.sides, prepared.retractions, prepared.rulings)
         except Conflict as error:
             if error.reason != "NOT_OPEN" or not self._resolved_before(namespace, resolution):
                 raise
