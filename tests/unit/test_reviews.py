@@ -210,13 +210,15 @@ def test_a_page_of_reviews_ends_before_it_is_too_large(engine: Engine, monkeypat
 
 def test_a_review_is_told_with_what_was_said_and_how_it_ended(engine: Engine) -> None:
     review_id = hold(engine, 0)
-    for text in ("Who says so?", "Who says so?", "I looked it up."):
+    eve = api.Reviewer(name="eve", origin=pb.ORIGIN_EXPERT)
+    for by, text in ((ADA, "Who says so?"), (eve, "I do."), (ADA, "Who says so?"), (ADA, "I looked it up.")):
         engine.reviews.comment(
-            api.CommentReviewRequest(namespace=NAMESPACE, subject_id=review_id, reviewer=ADA, text=text)
+            api.CommentReviewRequest(namespace=NAMESPACE, subject_id=review_id, reviewer=by, text=text)
         )
     waits = engine.reviews.get(NAMESPACE, review_id)
     assert [(comment.reviewer, comment.text) for comment in waits.comments] == [
         ("dr-ada", "Who says so?"),
+        ("eve", "I do."),
         ("dr-ada", "I looked it up."),
     ]
     assert (waits.item_id, waits.submission.content) == ("i0", "Fact 0 is other, says web.")

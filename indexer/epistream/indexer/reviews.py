@@ -163,7 +163,7 @@ class Reviews:
         return settled
 
     def comment(self, request: api.CommentReviewRequest) -> api.ReviewComment:
-        """Keep what somebody says; what they said last is not said again. Only the writer thread.
+        """Keep what somebody says; what they said last is not said again, whoever spoke since. Only the writer thread.
 
         Raises:
             NotFound: there is no such namespace, review or conflict.
@@ -177,9 +177,10 @@ class Reviews:
         with self._store.newest() as catalog:
             if conflicts.read(catalog.connection, number, request.subject_id) is None:
                 _held(catalog, request.namespace, number, request.subject_id)
-            newest = comments.read(catalog, number, request.subject_id)[-1:]
-        if newest and (newest[0].reviewer, newest[0].text) == (said.reviewer, said.text):
-            return told(newest[0])
+            before = comments.read(catalog, number, request.subject_id)
+        newest = next((one for one in reversed(before) if one.reviewer == said.reviewer), None)
+        if newest is not None and newest.text == said.text:
+            return told(newest)
         return told(self._pipeline.comment(request.namespace, said))
 
     def _known(self, prepared: Ruling | Settling) -> pb.Receipt | None:
