@@ -25,8 +25,8 @@ class ReviewClient(Connected):
 
     Each method repeats its call while the service is unavailable, `timeout_seconds` in all, and raises:
         InvalidInput, NotFound, Denied, Broken: as the service says.
-        Conflict: `reason` CLAIMED, another has claimed it; NOT_HELD or NOT_OPEN, it is decided; VERSION_CONFLICT, the
-            version that was expected is the head's no more.
+        Conflict: `reason` CLAIMED, another has claimed it; NOT_HELD or NOT_OPEN, it is decided or has
+            changed meanwhile; VERSION_CONFLICT, the version that was expected is the head's no more.
         Unavailable: no answer in time, or TLS cannot be agreed on (`reason` TLS).
     """
 

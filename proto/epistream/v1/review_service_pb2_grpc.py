@@ -123,8 +123,8 @@ class ReviewServiceServicer(object):
 
     def ResolveConflict(self, request, context):
         """Ends a conflict: says which of its parties stand. The items that do not are retracted, what is held is admitted or rejected, all of it or nothing.
-        ABORTED with the reason NOT_OPEN when it was resolved before, otherwise or by somebody else. PERMISSION_DENIED when an item that does not stand has a
-        higher authority than the reviewer.
+        ABORTED with the reason NOT_OPEN when it was resolved before, otherwise or by somebody else, and when a party, also one that is to stand, has changed
+        since the call began: read it again. PERMISSION_DENIED when an item that does not stand has a higher authority than the reviewer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

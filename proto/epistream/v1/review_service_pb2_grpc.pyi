@@ -35,8 +35,8 @@ class ReviewServiceStub:
     """Items, and what is held, that say different things of what seems the same; the oldest first."""
     ResolveConflict: _aio.UnaryUnaryMultiCallable[_review_service_pb2.ResolveConflictRequest, _review_service_pb2.ResolveConflictResponse]
     """Ends a conflict: says which of its parties stand. The items that do not are retracted, what is held is admitted or rejected, all of it or nothing.
-    ABORTED with the reason NOT_OPEN when it was resolved before, otherwise or by somebody else. PERMISSION_DENIED when an item that does not stand has a
-    higher authority than the reviewer.
+    ABORTED with the reason NOT_OPEN when it was resolved before, otherwise or by somebody else, and when a party, also one that is to stand, has changed
+    since the call began: read it again. PERMISSION_DENIED when an item that does not stand has a higher authority than the reviewer.
     """
 
 class ReviewServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -102,8 +102,8 @@ class ReviewServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_review_service_pb2.ResolveConflictRequest, _abc.Awaitable[_review_service_pb2.ResolveConflictResponse]],
     ) -> _abc.Awaitable[_review_service_pb2.ResolveConflictResponse]:
         """Ends a conflict: says which of its parties stand. The items that do not are retracted, what is held is admitted or rejected, all of it or nothing.
-        ABORTED with the reason NOT_OPEN when it was resolved before, otherwise or by somebody else. PERMISSION_DENIED when an item that does not stand has a
-        higher authority than the reviewer.
+        ABORTED with the reason NOT_OPEN when it was resolved before, otherwise or by somebody else, and when a party, also one that is to stand, has changed
+        since the call began: read it again. PERMISSION_DENIED when an item that does not stand has a higher authority than the reviewer.
         """
 
 def add_ReviewServiceServicer_to_server(servicer: ReviewServiceServicer, server: _aio.Server) -> None: ...

@@ -38,14 +38,15 @@ def _values(ijson: Json, path: Path, file: BinaryIO) -> Iterator[tuple[Json, str
     source = _Source(file)
     events = ijson.basic_parse(source, use_float=True)
     next(events)  # the array's or object's beginning
-    builder, key, wrong, depth, begun = ijson.ObjectBuilder(), "", "", 0, 0
+    key, depth = "", 0
     for event, value in events:
         source.told = source.taken
         if depth == 0 and event == "map_key":
             key = value
         if depth == 0 and event in ("map_key", "end_map", "end_array"):
-            builder, wrong, begun = ijson.ObjectBuilder(), "", source.taken
             continue
+        if depth == 0:
+            builder, wrong, begun = ijson.ObjectBuilder(), "", source.taken
         depth += _DEEPER.get(event, 0)
         if not wrong:
             builder.event(event, value)
@@ -54,7 +55,6 @@ def _values(ijson: Json, path: Path, file: BinaryIO) -> Iterator[tuple[Json, str
         if depth == 0:
             record = {"key": key, "value": builder.value} if first == b"{" else builder.value
             yield (None if wrong else record), wrong
-            builder, wrong, begun = ijson.ObjectBuilder(), "", source.taken
 
 
 def _too_much(depth: int, size: int) -> str:
